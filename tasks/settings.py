@@ -1,0 +1,121 @@
+"""The settings of every process: one typed object, read from the environment."""
+
+import os
+from functools import lru_cache
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What can be configured, each field by the environment variable of its name in capitals.
+
+    The environment wins over the file named by `SLUICE_ENV_FILE` (default `.local/env`, which
+    `make up` writes), and that wins over the defaults here.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, `host:port,…`.")
+    kafka_topic: str = Field("iot-stream", description="Topic of the telemetry.")
+    kafka_dlq_topic: str = Field("iot-stream-dlq", description="Topic of the dead letters.")
+    kafka_group: str = Field("sluice-bridge", description="Consumer group of the bridge.")
+    kafka_partitions: int = Field(
+        12, ge=1, description="Partitions of the topics when `sluice topics` creates them."
+    )
+    kafka_replication: int = Field(1, ge=1, description="Replication factor when it creates them.")
+    kafka_max_message_bytes: int = Field(
+        2_097_152, ge=1024, description="Largest record of the telemetry topic; the dead letters' is twice that."
+    )
+    kafka_delivery_timeout_seconds: int = Field(
+        120, ge=1, description="How long a record may wait for Kafka's acknowledgement before the sender gives up."
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis: Celery's broker, results, leases, states."
+    )
+    redis_timeout_seconds: float = Field(
+        5.0, gt=0, description="After this long without an answer a Redis connection counts as broken."
+    )
+
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://127.0.0.1:5432/sluice"), description="PostgreSQL or TimescaleDB."
+    )
+    database_connect_timeout_seconds: int = Field(
+        5, ge=1, description="How long opening a database connection may take."
+    )
+    database_statement_timeout_seconds: int = Field(
+        60, ge=1, description="How long one statement may take before the database ends it."
+    )
+
+    mqtt_host: str = Field("127.0.0.1", description="MQTT broker.")
+    mqtt_port: int = Field(1883, ge=1, le=65535, description="Its port.")
+    mqtt_username: str | None = Field(None, description="Service account of the gateway and the notifier.")
+    mqtt_password: SecretStr | None = Field(None, description="Its password.")
+    mqtt_client_id: str = Field(
+        "sluice-gateway",
+        min_length=1,
+        description="Client id of the gateway: its session in the broker. Each of several gateways needs its own.",
+    )
+    mqtt_shared_group: str = Field(
+        "", description="Group of the shared subscription; set it when several gateways run, to the same name."
+    )
+    mqtt_receive_maximum: int = Field(
+        2000, ge=1, le=65535, description="Messages that the broker may have unacknowledged at the gateway."
+    )
+    mqtt_session_expiry_seconds: int = Field(
+        604_800, ge=0, description="How long the broker keeps the gateway's session while it is away."
+    )
+    mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
+
+    lanes: int = Field(4, ge=1, description="Lanes of one bridge; each has at most one batch in flight.")
+    batch_max_messages: int = Field(4000, ge=1, description="Most messages in a batch.")
+    batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
+    batch_part_messages: int = Field(
+        1000, ge=1, description="Messages for which a batch gets one more `process` part."
+    )
+    batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
+    batch_linger_ms: int = Field(
+        20, ge=0, description="How long an idle lane gathers messages before it sends them."
+    )
+    lease_seconds: int = Field(
+        10, ge=2, description="A batch without a sign of life for this long is sent again (longer at each retry)."
+    )
+    rebalance_wait_seconds: float = Field(
+        5.0, ge=0, description="How long a revoked lane waits for its batch before it drops it."
+    )
+    stop_grace_seconds: float = Field(
+        20.0, ge=0, description="How long a stopping process may finish what it has begun."
+    )
+
+    payload_max_bytes: int = Field(262_144, ge=64, description="A larger payload is refused.")
+    payload_max_depth: int = Field(32, ge=1, description="A payload nested deeper is refused.")
+
+    store_wait_seconds: int = Field(
+        120, ge=1, description="How long `store` waits for a database that is away before it hands its batch back."
+    )
+
+    celery_visibility_timeout_seconds: int = Field(
+        300, ge=10, description="After this long Redis gives an unacknowledged task to another worker."
+    )
+    celery_result_expires_seconds: int = Field(600, ge=60, description="How long task results stay in Redis.")
+    celery_soft_shutdown_seconds: float = Field(
+        15.0, ge=0, description="How long a stopping worker lets its tasks finish."
+    )
+
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower page.")
+    flower_basic_auth: SecretStr | None = Field(None, description="Login of the Flower page, `name:password`.")
+    metrics_port: int = Field(9000, ge=1, le=65535, description="Port of the worker's metrics.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log entry.")
+    log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises `pydantic.ValidationError` naming each variable that is wrong.
+    """
+    return Settings(_env_file=os.environ.get("SLUICE_ENV_FILE", ".local/env"))
