@@ -26,10 +26,14 @@ class Settings(BaseSettings):
     )
     kafka_replication: int = Field(1, ge=1, description="Replication factor when it creates them.")
     kafka_max_message_bytes: int = Field(
-        2_097_152, ge=1024, description="Largest record of the telemetry topic; the dead letters' is twice that."
+        2_097_152,
+        ge=1024,
+        description="Largest record of the telemetry topic; the dead letters' is twice that.",
     )
     kafka_delivery_timeout_seconds: int = Field(
-        120, ge=1, description="How long a record may wait for Kafka's acknowledgement before the sender gives up."
+        120,
+        ge=1,
+        description="How long a record may wait for Kafka's acknowledgement before the sender gives up.",
     )
 
     redis_url: SecretStr = Field(
@@ -56,10 +60,11 @@ class Settings(BaseSettings):
     mqtt_client_id: str = Field(
         "sluice-gateway",
         min_length=1,
-        description="Client id of the gateway: its session in the broker. Each of several gateways needs its own.",
+        description="Client id of the gateway: its session in the broker. Several gateways need one each.",
     )
     mqtt_shared_group: str = Field(
-        "", description="Group of the shared subscription; set it when several gateways run, to the same name."
+        "",
+        description="Group of the shared subscription; set it when several gateways run, to the same name.",
     )
     mqtt_receive_maximum: int = Field(
         2000, ge=1, le=65535, description="Messages that the broker may have unacknowledged at the gateway."
@@ -80,7 +85,9 @@ class Settings(BaseSettings):
         20, ge=0, description="How long an idle lane gathers messages before it sends them."
     )
     lease_seconds: int = Field(
-        10, ge=2, description="A batch without a sign of life for this long is sent again (longer at each retry)."
+        10,
+        ge=2,
+        description="A batch without a sign of life for this long is sent again (longer at each retry).",
     )
     rebalance_wait_seconds: float = Field(
         5.0, ge=0, description="How long a revoked lane waits for its batch before it drops it."
@@ -93,7 +100,9 @@ class Settings(BaseSettings):
     payload_max_depth: int = Field(32, ge=1, description="A payload nested deeper is refused.")
 
     store_wait_seconds: int = Field(
-        120, ge=1, description="How long `store` waits for a database that is away before it hands its batch back."
+        120,
+        ge=1,
+        description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
     celery_visibility_timeout_seconds: int = Field(
@@ -105,11 +114,17 @@ class Settings(BaseSettings):
     )
 
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower page.")
-    flower_basic_auth: SecretStr | None = Field(None, description="Login of the Flower page, `name:password`.")
+    flower_basic_auth: SecretStr | None = Field(
+        None, description="Login of the Flower page, `name:password`."
+    )
     metrics_port: int = Field(9000, ge=1, le=65535, description="Port of the worker's metrics.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log entry.")
-    log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log entry."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", description="`json` for machines, `console` for people."
+    )
 
 
 @lru_cache

@@ -1,0 +1,56 @@
+"""Celery's configuration, every value from `tasks.settings` or with its reason beside it."""
+
+from typing import Any
+
+from tasks.settings import settings
+
+_settings = settings()
+
+broker_url = _settings.redis_url.get_secret_value()
+result_backend = broker_url
+
+# Only these notice a stalled connection; without them a worker can wait for ever on a Redis that came back.
+_sockets: dict[str, Any] = {
+    "socket_timeout": _settings.redis_timeout_seconds,
+    "socket_connect_timeout": _settings.redis_timeout_seconds,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "retry_on_timeout": True,
+}
+broker_transport_options = {
+    **_sockets,
+    "visibility_timeout": _settings.celery_visibility_timeout_seconds,
+    "priority_steps": [0],  # one priority: each further one is one more list to ask at every poll
+}
+result_backend_transport_options = _sockets
+redis_socket_timeout = _settings.redis_timeout_seconds
+redis_socket_connect_timeout = _settings.redis_timeout_seconds
+redis_socket_keepalive = True
+redis_backend_health_check_interval = 10
+redis_retry_on_timeout = True
+broker_connection_retry_on_startup = True
+
+# msgpack alone: a forged task message must not be able to run code, as it could with pickle.
+task_serializer = "msgpack"
+result_serializer = "msgpack"
+accept_content = ["msgpack"]
+result_accept_content = ["msgpack"]
+
+task_default_queue = "process"
+task_routes = {"tasks.process.*": {"queue": "process"}, "tasks.store.*": {"queue": "db"}}
+
+# Acknowledge after the work, and keep no task in reserve that another worker could do.
+task_acks_late = True
+worker_prefetch_multiplier = 1
+# A message that kills its worker would come back at once and kill the next: its lane sends it again.
+task_reject_on_worker_lost = False
+# The longest task is a `store` that waits for the database.
+task_time_limit = _settings.store_wait_seconds + _settings.database_statement_timeout_seconds + 30
+
+task_ignore_result = True
+result_expires = _settings.celery_result_expires_seconds
+
+worker_soft_shutdown_timeout = _settings.celery_soft_shutdown_seconds
+worker_hijack_root_logger = False
+worker_redirect_stdouts = False
+timezone = "UTC"

@@ -1,0 +1,234 @@
+"""The bridge: Kafka to Celery. Groups messages into batches, one in flight per lane, and commits the offsets
+of stored batches. It never looks inside a payload, and it keeps nothing: what is not committed comes again.
+"""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from ingest.dispatch import MAX_RETRY_SECONDS, Dispatcher
+from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
+from tasks import logs
+from tasks.batch import Message
+from tasks.settings import Settings, settings
+
+log = structlog.get_logger()
+
+BUSY_POLL_SECONDS = 0.002
+IDLE_POLL_SECONDS = 0.25
+LEASE_CHECK_SECONDS = 0.5
+
+
+class Bridge:
+    """One consumer of the group, with its lanes."""
+
+    def __init__(self, chosen: Settings, dispatcher: Dispatcher) -> None:
+        limits = Limits(
+            messages=chosen.batch_max_messages,
+            size=chosen.batch_max_bytes,
+            linger=chosen.batch_linger_ms / 1000,
+            part_messages=chosen.batch_part_messages,
+            max_parts=chosen.batch_max_parts,
+        )
+        self._settings = chosen
+        self._dispatcher = dispatcher
+        self._lanes = [Lane(limits) for _ in range(chosen.lanes)]
+        self._assigned: set[int] = set()
+        self._paused: set[int] = set()
+        self._leases_checked = 0.0
+        self._stopping = False
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                "group.id": chosen.kafka_group,
+                "client.id": "sluice-bridge",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
+                # so a lane never holds messages of a partition that another bridge owns.
+                "partition.assignment.strategy": "range",
+                # The least that brokers allow by default: so long after a killed bridge its partitions move.
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 1500,
+                "fetch.wait.max.ms": 50,
+                "queued.min.messages": 4 * chosen.batch_max_messages,
+                "queued.max.messages.kbytes": 32_768,
+            },
+            logger=structlog.get_logger("librdkafka"),
+        )
+
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """Asks the loop to end: nothing new is sent, what is in flight is awaited."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Moves messages until `stop`. Raises `KafkaException` when the consumer cannot go on."""
+        self._consumer.subscribe(
+            [self._settings.kafka_topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        log.info("bridge_started", topic=self._settings.kafka_topic, lanes=len(self._lanes))
+        while not self._stopping:
+            self._gather()
+            self._finish()
+            self._send_again()
+            self._send()
+            self._pause()
+        self._await_lanes(self._settings.stop_grace_seconds)
+        self._consumer.close()
+        log.info("bridge_stopped")
+
+    def _gather(self) -> None:
+        now = time.monotonic()
+        for record in self._poll():
+            error = record.error()
+            if error is not None:
+                self._complain(error)
+                continue
+            if record.partition() not in self._assigned:
+                continue  # revoked while this very call returned it
+            gathered = _gathered(record)
+            self._lanes[gathered.message.partition % len(self._lanes)].gather(gathered, now)
+
+    def _poll(self) -> list[Record]:
+        most = self._settings.batch_max_messages
+        if any(lane.batch or lane.waiting for lane in self._lanes):
+            return list(self._consumer.consume(most, BUSY_POLL_SECONDS))
+        # Of an idle lane the first message ends the wait, which `consume` would not.
+        first = self._consumer.poll(IDLE_POLL_SECONDS)
+        return [first, *self._consumer.consume(most, 0)] if first is not None else []
+
+    def _finish(self, *, wait: bool = False) -> None:
+        for batch_id, total in self._dispatcher.finished():
+            for lane in self._lanes:
+                # A report of a batch that was given up finds no lane, and one that counts otherwise no end.
+                if lane.batch and lane.batch.id == batch_id and lane.batch.total == total:
+                    self._commit(lane.finish(), wait=wait)
+
+    def _commit(self, next_offsets: dict[int, int], *, wait: bool) -> None:
+        topic = self._settings.kafka_topic
+        offsets = [
+            TopicPartition(topic, p, offset) for p, offset in next_offsets.items() if p in self._assigned
+        ]
+        if not offsets:
+            return
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets)
+        except KafkaException as error:
+            # Costs a repetition at most: the next commit of the lane is higher.
+            log.warning("offsets_not_committed", error=str(error))
+
+    def _send_again(self) -> None:
+        now = time.monotonic()
+        if now - self._leases_checked < LEASE_CHECK_SECONDS:
+            return
+        self._leases_checked = now
+        sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
+        for batch in self._dispatcher.lost(sent, now):
+            log.warning("batch_lost", batch=batch.id, attempt=batch.attempt, messages=batch.total)
+            self._dispatcher.give_up(batch)
+            batch.id = ""
+            # The first repetition goes at once, further ones wait longer and longer.
+            batch.retry_at = now + min(0.2 * 2**batch.attempt if batch.attempt > 1 else 0, MAX_RETRY_SECONDS)
+
+    def _send(self) -> None:
+        now = time.monotonic()
+        for number, lane in enumerate(self._lanes):
+            batch = lane.batch or (lane.take() if lane.ready(now) else None)
+            if batch and not batch.id and now >= batch.retry_at:
+                self._dispatcher.send(batch, number, now)
+
+    def _pause(self) -> None:
+        wanted = partitions_to_pause(self._lanes, self._assigned, len(self._lanes))
+        if wanted == self._paused:
+            return
+        topic = self._settings.kafka_topic
+        self._consumer.pause([TopicPartition(topic, p) for p in wanted - self._paused])
+        self._consumer.resume([TopicPartition(topic, p) for p in self._paused - wanted])
+        self._paused = wanted
+
+    def _await_lanes(self, seconds: float) -> None:
+        """Waits for what is in flight and commits it; drops the rest, which the next owner sends again."""
+        deadline = time.monotonic() + seconds
+        while any(lane.batch and lane.batch.id for lane in self._lanes) and time.monotonic() < deadline:
+            self._finish(wait=True)
+            time.sleep(BUSY_POLL_SECONDS)
+        for lane in self._lanes:
+            if lane.batch:
+                log.info("batch_dropped", batch=lane.batch.id, messages=lane.batch.total)
+                self._dispatcher.give_up(lane.batch)
+            lane.drop()
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = {partition.partition for partition in partitions}
+        self._paused = set()
+        log.info("partitions_assigned", partitions=sorted(self._assigned))
+
+    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        log.info("partitions_revoked", partitions=sorted(self._assigned))
+        self._await_lanes(self._settings.rebalance_wait_seconds)
+        self._assigned = set()
+
+    def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        log.warning("partitions_lost", partitions=sorted(self._assigned))
+        self._assigned = set()
+        self._await_lanes(0)
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise KafkaException(error)
+        # librdkafka itself tries again, with back-off.
+        log.warning("kafka_error", error=error.str(), code=error.name())
+
+
+def _gathered(record: Record) -> Gathered:
+    headers = dict(record.headers() or ())
+    message = Message(
+        partition=record.partition() or 0,
+        offset=record.offset() or 0,
+        timestamp_ms=record.timestamp()[1],
+        topic=_text(headers.get("mqtt_topic")),
+        traceparent=_text(headers.get("traceparent")),
+        attempts=_number(headers.get("attempts")),
+        payload=record.value() or b"",
+    )
+    return Gathered(record.key() or b"", message)
+
+
+def _text(header: str | bytes | None) -> str:
+    return header.decode(errors="replace") if isinstance(header, bytes) else ""
+
+
+def _number(header: str | bytes | None) -> int:
+    return int(header) if header and header.isdigit() else 0
+
+
+def main() -> None:
+    """Runs the bridge until SIGTERM or SIGINT."""
+    logs.configure()
+    dispatcher = Dispatcher()
+    bridge = Bridge(settings(), dispatcher)
+    signal.signal(signal.SIGTERM, bridge.stop)
+    signal.signal(signal.SIGINT, bridge.stop)
+    try:
+        bridge.run()
+    except KafkaException as error:
+        log.exception("bridge_failed", error=str(error))
+        sys.exit(1)
+    finally:
+        dispatcher.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Between a lane and the workers: send a batch as a chord, hear that it is done, notice that it is gone."""
+
+import queue
+import threading
+import time
+from uuid import uuid4
+
+import redis
+import structlog
+from celery import chord
+from kombu.exceptions import OperationalError
+
+from ingest.lanes import Batch
+from tasks import counters
+from tasks.blobs import KEEP_SECONDS
+from tasks.process import process_part
+from tasks.redis_client import client, done_key, lease_key, part_key, rows_key, text
+from tasks.settings import settings
+from tasks.store import store_batch
+
+log = structlog.get_logger()
+
+MAX_RETRY_SECONDS = 10.0
+# A batch's end deletes the lease and reports in one step, but the report travels by another connection.
+REPORT_SECONDS = 1.0
+
+
+class Dispatcher:
+    """Sends batches and follows them. One thread of its own waits for the workers' reports."""
+
+    def __init__(self) -> None:
+        self.bridge = uuid4().hex[:12]
+        self._reports: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._listener = threading.Thread(target=self._listen, name="reports", daemon=True)
+        self._listener.start()
+
+    def send(self, batch: Batch, lane: int, now: float) -> bool:
+        """Sends the batch, under a new id. When Redis is away: says so and sets `retry_at`."""
+        self._forget(batch)
+        batch.id = f"{lane}-{uuid4().hex[:12]}"
+        batch.attempt += 1
+        batch.lease_missing_since = None
+        try:
+            self._put(batch)
+            self._call(batch)
+        except (redis.RedisError, OperationalError) as error:
+            batch.retry_at = now + min(0.1 * 2**batch.attempt, MAX_RETRY_SECONDS)
+            log.warning("batch_not_sent", lane=lane, attempt=batch.attempt, error=str(error))
+            batch.id = ""
+            return False
+        log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
+        return True
+
+    def finished(self) -> list[tuple[str, int]]:
+        """The batches reported done since the last call, each with the messages that it accounts for."""
+        reports = []
+        while not self._reports.empty():
+            reports.append(self._reports.get_nowait())
+        return reports
+
+    def lost(self, batches: list[Batch], now: float) -> list[Batch]:
+        """Those of the sent batches whose lease has been gone for longer than a report can take."""
+        if not batches:
+            return []
+        try:
+            leases = client().mget([lease_key(batch.id) for batch in batches])
+        except redis.RedisError as error:
+            log.warning("leases_not_read", error=str(error))
+            return []
+        gone = []
+        for batch, held in zip(batches, leases, strict=True):
+            if held is not None:
+                batch.lease_missing_since = None
+            elif batch.lease_missing_since is None:
+                batch.lease_missing_since = now
+            elif now - batch.lease_missing_since >= REPORT_SECONDS:
+                gone.append(batch)
+        return gone
+
+    def give_up(self, batch: Batch) -> None:
+        """Takes the batch back from the workers: its tasks find no lease and stop."""
+        self._forget(batch)
+
+    def close(self) -> None:
+        """Ends the listening thread."""
+        self._closing.set()
+        self._listener.join()
+
+    def _put(self, batch: Batch) -> None:
+        # Each further attempt gives the workers longer before the batch counts as gone.
+        lease_seconds = settings().lease_seconds * min(batch.attempt, 6)
+        pipeline = client().pipeline(transaction=False)
+        for number, blob in enumerate(batch.parts):
+            pipeline.set(part_key(batch.id, number), blob, ex=KEEP_SECONDS)
+        pipeline.set(lease_key(batch.id), batch.total, ex=lease_seconds)
+        if batch.attempt > 1:
+            counters.add(pipeline, {"resent": 1})
+        pipeline.execute()
+
+    def _call(self, batch: Batch) -> None:
+        parts = len(batch.parts)
+        header = [process_part.s(batch=batch.id, part=number) for number in range(parts)]
+        body = store_batch.s(batch=batch.id, parts=parts, total=batch.total, bridge=self.bridge)
+        if parts == 1:
+            # A chord of one is a chain at half the price.
+            (header[0] | body).apply_async()
+        else:
+            chord(header, body).apply_async()
+
+    def _forget(self, batch: Batch) -> None:
+        if not batch.id:
+            return
+        keys = [lease_key(batch.id)]
+        for number in range(len(batch.parts)):
+            keys += [part_key(batch.id, number), rows_key(batch.id, number)]
+        try:
+            client().unlink(*keys)
+        except redis.RedisError as error:
+            log.warning("batch_not_forgotten", batch=batch.id, error=str(error))
+
+    def _listen(self) -> None:
+        pause = 0.1
+        while not self._closing.is_set():
+            try:
+                reported = client().blpop([done_key(self.bridge)], timeout=1)
+            except redis.RedisError as error:
+                log.warning("reports_not_heard", error=str(error), again_in_s=pause)
+                time.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            pause = 0.1
+            if reported:
+                batch, total = text(reported[1]).split()
+                self._reports.put((batch, int(total)))

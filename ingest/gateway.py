@@ -1,0 +1,265 @@
+"""The gateway: MQTT to Kafka. It acknowledges a message to the broker only when Kafka has it.
+
+At every moment a message is in the broker's session for this client or in Kafka: the session is persistent,
+PUBACKs go out in the order of arrival, and each waits for Kafka's acknowledgement of its record. Payloads
+pass untouched.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Message as Record
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from tasks import dlq, logs, telemetry
+from tasks.settings import Settings, settings
+
+log = structlog.get_logger()
+
+TELEMETRY_FILTER = "users/+/devices/+/telemetry"
+POLL_SECONDS = 0.1
+MAX_RECONNECT_SECONDS = 30
+
+
+@dataclass(slots=True)
+class Unacknowledged:
+    """A message that came by MQTT and waits for Kafka."""
+
+    mid: int
+    qos: int
+    connection: int
+    confirmed: bool = False
+
+
+class Gateway:
+    """One MQTT client and one Kafka producer.
+
+    The MQTT client's thread hands messages to the producer; the thread of `run` hears Kafka's confirmations
+    and acknowledges.
+    """
+
+    def __init__(self, chosen: Settings) -> None:
+        self._settings = chosen
+        self._unacknowledged: deque[Unacknowledged] = deque()
+        self._connection = 0
+        self._acknowledging = threading.Lock()
+        self._stopping = threading.Event()
+        self._failure: str | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                "client.id": "sluice-gateway",
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
+                "delivery.timeout.ms": chosen.kafka_delivery_timeout_seconds * 1000,
+                # Never the limit: the broker sends no more than the receive maximum.
+                "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + 1000,
+                "queue.buffering.max.kbytes": 1_048_576,
+            },
+            logger=structlog.get_logger("librdkafka"),
+        )
+        self._client = self._make_client()
+
+    def stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Moves messages until `stop`.
+
+        Raises `GatewayFailed` when Kafka did not take a record in time. Nothing is lost by ending then: the
+        broker's session has every message that was not acknowledged, and sends it to the next gateway.
+        """
+        self._client.connect_async(
+            self._settings.mqtt_host,
+            self._settings.mqtt_port,
+            keepalive=self._settings.mqtt_keepalive_seconds,
+            clean_start=False,
+            properties=_connect_properties(self._settings),
+        )
+        self._client.loop_start()
+        while not self._stopping.is_set() and self._failure is None:
+            self._producer.poll(POLL_SECONDS)
+        self._close()
+        if self._failure is not None:
+            raise GatewayFailed(self._failure)
+
+    def _close(self) -> None:
+        deadline = time.monotonic() + self._settings.stop_grace_seconds
+        # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
+        while self._unacknowledged and self._failure is None and time.monotonic() < deadline:
+            self._producer.poll(POLL_SECONDS)
+        self._client.disconnect()
+        self._client.loop_stop()
+        log.info("gateway_stopped", unacknowledged=len(self._unacknowledged))
+
+    def _make_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._settings.mqtt_client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=True,
+        )
+        if self._settings.mqtt_username is not None:
+            password = self._settings.mqtt_password
+            client.username_pw_set(
+                self._settings.mqtt_username, password.get_secret_value() if password else None
+            )
+        client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(
+        self,
+        client: Client,
+        _data: Any,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
+            return
+        log.info("mqtt_connected", session_present=flags.session_present)
+        # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
+        group = self._settings.mqtt_shared_group
+        topic = f"$share/{group}/{TELEMETRY_FILTER}" if group else TELEMETRY_FILTER
+        client.subscribe(topic, options=SubscribeOptions(qos=1))
+
+    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+        log.warning("mqtt_away", host=self._settings.mqtt_host, port=self._settings.mqtt_port)
+
+    def _on_disconnect(
+        self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _p: Properties | None
+    ) -> None:
+        # Packet ids mean nothing beyond their connection: the broker sends again what was not acknowledged.
+        with self._acknowledging:
+            self._connection += 1
+        note = log.info if self._stopping.is_set() else log.warning
+        note("mqtt_disconnected", reason=str(reason))
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: Any,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._failure = f"the MQTT broker refused the subscription: {reasons[0]}; check the account's ACL"
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        if self._stopping.is_set() or self._failure is not None:
+            return
+        waiting = Unacknowledged(message.mid, message.qos, self._connection)
+        self._unacknowledged.append(waiting)
+        try:
+            self._produce(message, waiting)
+        except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the gateway deaf
+            self._failure = f"a message could not be handed to Kafka: {error!r}"
+
+    def _produce(self, message: MQTTMessage, waiting: Unacknowledged) -> None:
+        def confirm(error: KafkaError | None, _record: Record) -> None:
+            self._confirm(error, waiting)
+
+        topic = message.topic
+        traceparent = _traceparent(message.properties)
+        try:
+            source = telemetry.parse_topic(topic)
+        except telemetry.Refused as refused:
+            self._produce_dead_letter(topic, bytes(message.payload), refused, traceparent, confirm)
+            return
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("mqtt_topic", topic.encode()),
+            ("received_at", datetime.now(UTC).isoformat().encode()),
+        ]
+        if traceparent:
+            headers.append(("traceparent", traceparent.encode()))
+        self._producer.produce(
+            self._settings.kafka_topic,
+            bytes(message.payload),
+            f"{source.user_id}/{source.device_id}".encode(),
+            headers=headers,
+            on_delivery=confirm,
+        )
+
+    def _produce_dead_letter(
+        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Any
+    ) -> None:
+        log.warning("topic_refused", error_type=refused.error_type, error=refused.reason)
+        self._producer.produce(
+            self._settings.kafka_dlq_topic,
+            dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
+            dlq.key_without_coordinates(topic, payload),
+            on_delivery=confirm,
+        )
+
+    def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:
+        if error is not None:
+            self._failure = f"Kafka did not take a record: {error.str()}"
+            return
+        waiting.confirmed = True
+        queue = self._unacknowledged
+        with self._acknowledging:
+            while queue and queue[0].confirmed:
+                first = queue.popleft()
+                if first.connection == self._connection:
+                    self._client.ack(first.mid, first.qos)
+
+
+class GatewayFailed(Exception):
+    """The gateway cannot go on; its supervisor starts it again."""
+
+
+def _connect_properties(chosen: Settings) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = chosen.mqtt_session_expiry_seconds
+    properties.ReceiveMaximum = chosen.mqtt_receive_maximum
+    return properties
+
+
+def _traceparent(properties: Properties | None) -> str:
+    for name, value in getattr(properties, "UserProperty", ()):
+        if name == "traceparent":
+            return str(value)
+    return ""
+
+
+def main() -> None:
+    """Runs the gateway until SIGTERM or SIGINT; ends with 1 when Kafka does not take its records."""
+    logs.configure()
+    gateway = Gateway(settings())
+    signal.signal(signal.SIGTERM, gateway.stop)
+    signal.signal(signal.SIGINT, gateway.stop)
+    try:
+        gateway.run()
+    except GatewayFailed as error:
+        log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all, a traceback nothing
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

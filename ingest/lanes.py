@@ -1,0 +1,134 @@
+"""The lanes of the bridge: which messages go into which batch, and which offsets are done. Pure, without I/O.
+
+A lane is a set of partitions with at most one batch in flight. While its batch runs, its next messages
+gather; when the batch is done, what has gathered goes next. So a device's messages are worked on in their
+order, batches grow with the load, and a commit is one number per partition.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+from zlib import crc32
+
+from tasks.batch import Message, Part, pack_part
+
+
+class Gathered(NamedTuple):
+    """A message that waits in its lane, with the Kafka key by which its batch is split."""
+
+    key: bytes
+    message: Message
+
+
+@dataclass
+class Limits:
+    """When a batch is full, when an idle lane stops gathering, and how a batch is split."""
+
+    messages: int
+    size: int
+    linger: float
+    part_messages: int
+    max_parts: int
+
+
+@dataclass
+class Batch:
+    """Messages of one lane that are worked on together."""
+
+    parts: list[bytes]
+    total: int
+    next_offsets: dict[int, int]
+    id: str = ""
+    attempt: int = 0
+    retry_at: float = 0.0
+    lease_missing_since: float | None = None
+
+
+@dataclass
+class Lane:
+    """The messages that wait and the batch that is in flight."""
+
+    limits: Limits
+    batch: Batch | None = None
+    waiting: list[Gathered] = field(default_factory=list)
+    waiting_size: int = 0
+    waiting_since: float = 0.0
+    was_busy: bool = False
+
+    def gather(self, gathered: Gathered, now: float) -> None:
+        """Takes a message over. A full lane takes it, too: what the client has fetched must go somewhere."""
+        if not self.waiting:
+            self.waiting_since = now
+        self.waiting.append(gathered)
+        self.waiting_size += len(gathered.message.payload)
+
+    @property
+    def full(self) -> bool:
+        """Whether a whole batch waits, so that the lane's partitions should pause."""
+        return len(self.waiting) >= self.limits.messages or self.waiting_size >= self.limits.size
+
+    def ready(self, now: float) -> bool:
+        """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
+
+        A lane that has just finished a batch does not linger: what came meanwhile has waited already.
+        """
+        if self.batch is not None or not self.waiting:
+            return False
+        return self.full or self.was_busy or now - self.waiting_since >= self.limits.linger
+
+    def take(self) -> Batch:
+        """Puts the next batch in flight."""
+        count = self._fitting()
+        taken = self.waiting[:count]
+        del self.waiting[:count]
+        self.waiting_size -= sum(len(gathered.message.payload) for gathered in taken)
+        self.batch = make_batch(taken, self.limits)
+        self.was_busy = False
+        return self.batch
+
+    def finish(self) -> dict[int, int]:
+        """Ends the batch in flight and returns the offset to commit for each of its partitions."""
+        assert self.batch is not None
+        next_offsets = self.batch.next_offsets
+        self.batch = None
+        self.was_busy = bool(self.waiting)
+        return next_offsets
+
+    def drop(self) -> None:
+        """Forgets everything: none of it is committed, so it comes again to whoever owns the partitions."""
+        self.batch = None
+        self.waiting.clear()
+        self.waiting_size = 0
+        self.was_busy = False
+
+    def _fitting(self) -> int:
+        size = 0
+        for count, gathered in enumerate(islice(self.waiting, self.limits.messages)):
+            size += len(gathered.message.payload)
+            if size > self.limits.size:
+                return max(count, 1)
+        return min(len(self.waiting), self.limits.messages)
+
+
+def make_batch(taken: list[Gathered], limits: Limits) -> Batch:
+    """The messages as a batch, split into parts so that each device is in one part, in its order."""
+    count = min(1 + (len(taken) - 1) // limits.part_messages, limits.max_parts)
+    split: list[list[Message]] = [[] for _ in range(count)]
+    first_offsets: dict[int, int] = {}
+    next_offsets: dict[int, int] = {}
+    for key, message in taken:
+        first_offsets.setdefault(message.partition, message.offset)
+        next_offsets[message.partition] = message.offset + 1
+        split[crc32(key) % count].append(message)
+    return Batch(
+        parts=[pack_part(Part(first_offsets, messages)) for messages in split if messages],
+        total=len(taken),
+        next_offsets=next_offsets,
+    )
+
+
+def partitions_to_pause(lanes: Iterable[Lane], partitions: Iterable[int], count: int) -> set[int]:
+    """Which of the partitions belong to a full lane; partition `p` belongs to lane `p % count`."""
+    full = {index for index, lane in enumerate(lanes) if lane.full}
+    return {partition for partition in partitions if partition % count in full}

@@ -1,0 +1,27 @@
+"""The Celery app and what a worker does at its start and at its children's end."""
+
+from typing import Any
+
+from celery import Celery, signals
+
+from tasks import dlq, lease, logs
+
+app = Celery("sluice", include=["tasks.process", "tasks.store"])
+app.config_from_object("celeryconfig")
+
+
+@signals.setup_logging.connect
+def _setup_logging(**_: Any) -> None:
+    logs.configure()
+
+
+@signals.worker_process_shutdown.connect
+def _close_producer(**_: Any) -> None:
+    dlq.close()
+
+
+@signals.task_failure.connect
+def _hand_batch_back(kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+    # Also runs, in the main process, when a child was killed: the lane need not wait for the lease.
+    if kwargs and (batch := kwargs.get("batch")):
+        lease.release(batch)

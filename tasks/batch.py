@@ -1,0 +1,68 @@
+"""What travels between the bridge, `process` and `store`: messages and rows, packed as msgpack.
+
+The blobs stay in Redis under the batch's keys and the Celery tasks carry only the batch's id, so that
+neither the broker's base64 nor the worker's main process touches a payload.
+"""
+
+from typing import NamedTuple, TypedDict
+
+import msgpack
+
+
+class Message(NamedTuple):
+    """One Kafka record of the telemetry topic."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    topic: str
+    traceparent: str
+    attempts: int
+    payload: bytes
+
+
+class Part(NamedTuple):
+    """What one `process` task works on."""
+
+    # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
+    first_offsets: dict[int, int]
+    messages: list[Message]
+
+
+class Row(NamedTuple):
+    """One line of COPY text and the record that it came from."""
+
+    partition: int
+    offset: int
+    line: bytes
+
+
+class PartResult(TypedDict):
+    """What `process` tells `store` about its part: every message is in `rows` or in `dead`."""
+
+    batch: str
+    part: int
+    rows: int
+    dead: int
+    oldest_ms: int
+
+
+def pack_part(part: Part) -> bytes:
+    """The part as one blob."""
+    return bytes(msgpack.packb(part, use_bin_type=True))
+
+
+def unpack_part(blob: bytes) -> Part:
+    """The inverse of `pack_part`."""
+    first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
+    return Part(first_offsets, [Message._make(fields) for fields in messages])
+
+
+def pack_rows(rows: list[Row]) -> bytes:
+    """The rows as one blob."""
+    return bytes(msgpack.packb(rows, use_bin_type=True))
+
+
+def unpack_rows(blob: bytes) -> list[Row]:
+    """The inverse of `pack_rows`."""
+    return [Row._make(fields) for fields in msgpack.unpackb(blob, use_list=False)]

@@ -1,0 +1,39 @@
+"""Running totals of the pipeline, in one Redis hash: what `sluice` shows and the live view reads.
+
+They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again.
+"""
+
+from typing import Literal
+
+import redis
+from redis.client import Pipeline
+
+from tasks.redis_client import COUNTERS, client, text
+
+Name = Literal[
+    "received",  # messages of finished batches
+    "stored",  # rows written
+    "duplicate",  # messages whose row was there already
+    "dead_lettered",  # messages sent to the dead letters
+    "batches",  # batches finished
+    "resent",  # batches sent again because they had vanished: workers or Redis die; see their logs
+    "store_waits",  # times that `store` waited for the database: see its log
+    "latency_ms_last",  # age of the oldest message of the last batch when its rows were committed
+]
+
+
+def add(commands: Pipeline | redis.Redis, amounts: dict[Name, int]) -> None:
+    """Adds to the counters: at once by a client, or as part of a pipeline."""
+    for name, amount in amounts.items():
+        if amount:
+            commands.hincrby(COUNTERS, name, amount)
+
+
+def read() -> dict[str, int]:
+    """All counters that have counted something. Raises `redis.RedisError`."""
+    return {text(name): int(value) for name, value in client().hgetall(COUNTERS).items()}
+
+
+def show_latency(commands: Pipeline | redis.Redis, milliseconds: int) -> None:
+    """Notes the age of the oldest message of a batch when its rows were committed."""
+    commands.hset(COUNTERS, "latency_ms_last", milliseconds)

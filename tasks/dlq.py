@@ -1,0 +1,184 @@
+"""Dead letters: what cannot become a row goes to a Kafka topic, whole, with the reason, and confirmed.
+
+The record's key are the coordinates of the message, so that a dead letter that had to be sent twice (a
+worker killed between Kafka's confirmation and its own note of it) is recognisable as one.
+"""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import structlog
+from confluent_kafka import KafkaException, Producer
+
+from tasks.batch import Message
+from tasks.errors import DeadLettersUnconfirmed
+from tasks.redis_client import client, refused_key
+from tasks.settings import settings
+
+log = structlog.get_logger()
+
+CONFIRM_SECONDS = 30.0
+# Offsets are remembered only until the lane has committed past them; a lane that is gone leaves them to this.
+REMEMBER_SECONDS = 86_400
+
+
+class DeadLetter(NamedTuple):
+    """A message that became no row, and why."""
+
+    message: Message
+    error_type: str
+    error: str
+
+
+def envelope(
+    topic: str,
+    payload: bytes,
+    error_type: str,
+    error: str,
+    *,
+    traceparent: str = "",
+    attempts: int = 1,
+    **coordinates: Any,
+) -> bytes:
+    """The dead letter's value: JSON with `original_topic`, `error`, `timestamp` (of the refusal, UTC),
+    `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates where there are any.
+    """
+    return json.dumps(
+        {
+            "original_topic": topic,
+            "error": error,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "payload_base64": base64.b64encode(payload).decode(),
+            "error_type": error_type,
+            "attempts": attempts,
+            "traceparent": traceparent or None,
+            "kafka_topic": None,
+            "kafka_partition": None,
+            "kafka_offset": None,
+            **coordinates,
+        }
+    ).encode()
+
+
+def key(partition: int, offset: int) -> bytes:
+    """Key of the dead letter of one Kafka record."""
+    return f"{settings().kafka_topic}/{partition}/{offset}".encode()
+
+
+def key_without_coordinates(topic: str, payload: bytes) -> bytes:
+    """Key of the dead letter of a message that never reached the telemetry topic."""
+    return (
+        b"mqtt/"
+        + hashlib.sha256(topic.encode(errors="surrogateescape") + b"\0" + payload).hexdigest().encode()
+    )
+
+
+def send(dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
+    """Sends the dead letters of a part and returns when Kafka has confirmed each.
+
+    Those that an earlier run of the same messages has sent already are left out; `first_offsets` are the
+    batch's lowest offset in each partition, below which nothing can come again. Raises
+    `DeadLettersUnconfirmed` when Kafka does not confirm in time, and `redis.RedisError`.
+    """
+    unsent = _without_sent(dead, first_offsets)
+    if not unsent:
+        return
+    producer = _producer()
+    failures: list[str] = []
+
+    def confirm(error: Any, _: Any) -> None:
+        if error is not None:
+            failures.append(str(error))
+
+    topic = settings().kafka_dlq_topic
+    for letter in unsent:
+        value = _envelope_of(letter)
+        record_key = key(letter.message.partition, letter.message.offset)
+        try:
+            producer.produce(topic, value, record_key, on_delivery=confirm)
+        except BufferError:
+            producer.flush(CONFIRM_SECONDS)
+            _produce_again(producer, topic, value, record_key, confirm)
+    waiting = producer.flush(CONFIRM_SECONDS)
+    if waiting or failures:
+        close()
+        raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
+    _remember(unsent)
+    log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
+
+
+def _produce_again(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:
+    try:
+        producer.produce(topic, value, record_key, on_delivery=confirm)
+    except (BufferError, KafkaException) as error:
+        raise DeadLettersUnconfirmed(str(error)) from error
+
+
+def _envelope_of(letter: DeadLetter) -> bytes:
+    message = letter.message
+    return envelope(
+        message.topic,
+        message.payload,
+        letter.error_type,
+        letter.error,
+        traceparent=message.traceparent,
+        attempts=message.attempts + 1,
+        kafka_topic=settings().kafka_topic,
+        kafka_partition=message.partition,
+        kafka_offset=message.offset,
+    )
+
+
+def _without_sent(dead: list[DeadLetter], first_offsets: dict[int, int]) -> list[DeadLetter]:
+    partitions = sorted({letter.message.partition for letter in dead})
+    pipeline = client().pipeline(transaction=False)
+    for partition in partitions:
+        pipeline.zremrangebyscore(refused_key(partition), "-inf", f"({first_offsets[partition]}")
+        pipeline.zrange(refused_key(partition), 0, -1)
+    sent = {
+        (partition, int(offset))
+        for partition, offsets in zip(partitions, pipeline.execute()[1::2], strict=True)
+        for offset in offsets
+    }
+    return [letter for letter in dead if (letter.message.partition, letter.message.offset) not in sent]
+
+
+def _remember(sent: list[DeadLetter]) -> None:
+    by_partition: dict[int, dict[str, float]] = {}
+    for letter in sent:
+        offset = letter.message.offset
+        by_partition.setdefault(letter.message.partition, {})[str(offset)] = offset
+    pipeline = client().pipeline(transaction=False)
+    for partition, offsets in by_partition.items():
+        pipeline.zadd(refused_key(partition), offsets)
+        pipeline.expire(refused_key(partition), REMEMBER_SECONDS)
+    pipeline.execute()
+
+
+@lru_cache
+def _producer() -> Producer:
+    """Opened at the first dead letter, thus after the fork: librdkafka's threads do not survive one."""
+    chosen = settings()
+    return Producer(
+        {
+            "bootstrap.servers": chosen.kafka_bootstrap_servers,
+            "client.id": "sluice-dead-letters",
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "compression.type": "lz4",
+            "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
+            "delivery.timeout.ms": int(CONFIRM_SECONDS * 1000),
+        }
+    )
+
+
+def close() -> None:
+    """Drops the producer; the next dead letter opens a new one."""
+    if _producer.cache_info().currsize:
+        _producer().flush(5)
+        _producer.cache_clear()

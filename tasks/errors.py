@@ -1,0 +1,13 @@
+"""The two kinds of failure: *not now* (wait and try again) and *never* (`Refused`, in `tasks.telemetry`)."""
+
+
+class NotNow(Exception):
+    """A server does not answer at the moment. The work is handed back and done again later."""
+
+
+class DatabaseAway(NotNow):
+    """The database did not take the rows in time; check DATABASE_URL and the server."""
+
+
+class DeadLettersUnconfirmed(NotNow):
+    """Kafka did not confirm every dead letter in time; check KAFKA_BOOTSTRAP_SERVERS and the brokers."""

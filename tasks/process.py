@@ -1,0 +1,55 @@
+"""First stage, queue `process`: turn the messages of a part into rows, and refuse those that cannot be rows.
+
+The stage runs in this order: validate, evaluate, dead letters, rows. Evaluation of alert rules has its
+place after validation, on the readings in Kafka order.
+"""
+
+import structlog
+
+from tasks import blobs, dlq, lease, telemetry
+from tasks.app import app
+from tasks.batch import Message, PartResult, Row
+from tasks.dlq import DeadLetter
+
+log = structlog.get_logger()
+
+
+@app.task(name="tasks.process.process_part", ignore_result=False)
+def process_part(batch: str, part: int) -> PartResult | None:
+    """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
+
+    Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
+    bridge then sends the batch again.
+    """
+    try:
+        with lease.held(batch):
+            first_offsets, messages = blobs.load_part(batch, part)
+            rows, dead = validate(messages)
+            if dead:
+                dlq.send(dead, first_offsets)
+            blobs.keep_rows(batch, part, rows)
+    except lease.LeaseLost:
+        log.info("batch_given_up", batch=batch, part=part, stage="process")
+        return None
+    return PartResult(
+        batch=batch,
+        part=part,
+        rows=len(rows),
+        dead=len(dead),
+        oldest_ms=min(message.timestamp_ms for message in messages),
+    )
+
+
+def validate(messages: list[Message]) -> tuple[list[Row], list[DeadLetter]]:
+    """Each message as a row or as a dead letter, in order."""
+    rows: list[Row] = []
+    dead: list[DeadLetter] = []
+    limits = telemetry.limits()
+    for message in messages:
+        try:
+            reading = telemetry.validate(message.topic, message.payload, message.timestamp_ms, limits)
+        except telemetry.Refused as refused:
+            dead.append(DeadLetter(message, refused.error_type, refused.reason))
+        else:
+            rows.append(Row(message.partition, message.offset, reading.copy_line))
+    return rows, dead

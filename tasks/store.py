@@ -1,0 +1,153 @@
+"""Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
+
+import time
+from typing import NamedTuple
+
+import psycopg
+import structlog
+
+from tasks import blobs, counters, database, dlq, lease, telemetry
+from tasks.app import app
+from tasks.batch import PartResult, Row
+from tasks.dlq import DeadLetter
+from tasks.errors import DatabaseAway
+from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
+from tasks.settings import settings
+
+log = structlog.get_logger()
+
+DONE_SECONDS = 900
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: its messages, those of them that are new rows, and dead letters."""
+
+    total: int
+    inserted: int
+    dead: int
+    oldest_ms: int
+
+
+@app.task(name="tasks.store.store_batch")
+def store_batch(
+    results: list[PartResult | None] | PartResult | None, batch: str, parts: int, total: int, bridge: str
+) -> None:
+    """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
+
+    Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
+    raises `DatabaseAway`; the bridge then sends the batch again. Safe to run any number of times.
+    """
+    arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
+    if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
+        log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
+        lease.release(batch)
+        return
+    try:
+        with lease.held(batch):
+            rows = blobs.load_rows(batch, parts)
+            inserted, refused = _wait_and_write(rows)
+            if refused:
+                _refuse(refused, batch, parts)
+            dead = sum(result["dead"] for result in arrived.values()) + len(refused)
+            oldest_ms = min(result["oldest_ms"] for result in arrived.values())
+            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
+    except lease.LeaseLost:
+        log.info("batch_given_up", batch=batch, stage="store")
+
+
+def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
+    """Writes the rows; returns how many were new, and the rows that the database refuses with its reasons.
+
+    COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
+    which can; then, where data is refused, in halves down to the single row. Raises `psycopg.Error` that
+    says nothing about the data.
+    """
+    if not rows:
+        return 0, []
+    lines = b"".join([row.line for row in rows])
+    try:
+        try:
+            return _copy(connection, lines), []
+        except psycopg.errors.UniqueViolation:
+            return _copy_staged(connection, lines), []
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise
+        if len(rows) == 1:
+            return 0, [(rows[0], f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")]
+    middle = len(rows) // 2
+    inserted, refused = write(connection, rows[:middle])
+    inserted_after, refused_after = write(connection, rows[middle:])
+    return inserted + inserted_after, refused + refused_after
+
+
+def _copy(connection: database.Connection, lines: bytes) -> int:
+    with connection.transaction(), connection.cursor() as cursor:
+        _limit_statements(cursor)
+        with cursor.copy(telemetry.COPY) as copy:
+            copy.write(lines)
+        return cursor.rowcount
+
+
+def _copy_staged(connection: database.Connection, lines: bytes) -> int:
+    with connection.transaction(), connection.cursor() as cursor:
+        _limit_statements(cursor)
+        cursor.execute(telemetry.STAGE)
+        with cursor.copy(telemetry.COPY_STAGED) as copy:
+            copy.write(lines)
+        cursor.execute(telemetry.INSERT_STAGED)
+        return cursor.rowcount
+
+
+def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
+    cursor.execute(f"SET LOCAL statement_timeout = '{settings().database_statement_timeout_seconds:d}s'")
+
+
+def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
+    deadline = time.monotonic() + settings().store_wait_seconds
+    pause = 0.1
+    while True:
+        try:
+            return write(database.connection(), rows)
+        except psycopg.Error as error:
+            database.close()
+            if time.monotonic() + pause > deadline:
+                raise DatabaseAway(str(error)) from error
+            counters.add(client(), {"store_waits": 1})
+            log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
+        time.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
+    loaded = [blobs.load_part(batch, part) for part in range(parts)]
+    messages = {(message.partition, message.offset): message for part in loaded for message in part.messages}
+    letters = [
+        DeadLetter(messages[row.partition, row.offset], "DatabaseRefused", reason) for row, reason in refused
+    ]
+    dlq.send(letters, loaded[0].first_offsets)
+
+
+def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
+    pipeline = client().pipeline(transaction=True)
+    pipeline.rpush(done_key(bridge), f"{batch} {outcome.total}")
+    pipeline.expire(done_key(bridge), DONE_SECONDS)
+    pipeline.delete(lease_key(batch))
+    for part in range(parts):
+        pipeline.unlink(part_key(batch, part), rows_key(batch, part))
+    counters.add(
+        pipeline,
+        {
+            "received": outcome.total,
+            "stored": outcome.inserted,
+            "duplicate": outcome.total - outcome.inserted - outcome.dead,
+            "dead_lettered": outcome.dead,
+            "batches": 1,
+        },
+    )
+    counters.show_latency(pipeline, int(time.time() * 1000) - outcome.oldest_ms)
+    pipeline.execute()
+
+
+def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:
+    return results if isinstance(results, list) else [results]
