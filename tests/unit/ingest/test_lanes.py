@@ -1,0 +1,116 @@
+"""Lanes: at most one batch in flight, order per device, and commits that never pass an unfinished message."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.lanes import Gathered, Lane, Limits, make_batch, partitions_to_pause
+from tasks.batch import Message, unpack_part
+
+LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
+
+
+def message(offset: int, partition: int = 0, payload: bytes = b"x", key: bytes = b"u/d") -> Gathered:
+    return Gathered(key, Message(partition, offset, 1_700_000_000_000, "t", "", 0, payload))
+
+
+def lane_with(*offsets: int, at: float = 0.0) -> Lane:
+    lane = Lane(LIMITS)
+    for offset in offsets:
+        lane.gather(message(offset), at)
+    return lane
+
+
+def test_an_idle_lane_waits_for_its_linger() -> None:
+    """A lone message waits for company as long as the linger, and no longer."""
+    lane = lane_with(1, at=5.0)
+    assert not lane.ready(5.019)
+    assert lane.ready(5.021)
+
+
+def test_a_full_lane_does_not_linger() -> None:
+    """A whole batch goes at once."""
+    assert lane_with(*range(10)).ready(0.0)
+
+
+def test_one_batch_in_flight() -> None:
+    """While a batch is in flight nothing else of its lane is sent, however much waits."""
+    lane = lane_with(*range(25))
+    lane.take()
+    assert not lane.ready(1e9)
+
+
+def test_what_gathered_behind_a_batch_goes_as_soon_as_it_is_done() -> None:
+    """The linger is for idle lanes only."""
+    lane = lane_with(1)
+    lane.take()
+    lane.gather(message(2), 100.0)
+    lane.finish()
+    assert lane.ready(100.0)
+
+
+def test_a_finished_batch_commits_the_offset_after_its_last_message() -> None:
+    """The commit is one number per partition: the next offset to read."""
+    lane = Lane(LIMITS)
+    for gathered in (message(7, 0), message(3, 4), message(8, 0)):
+        lane.gather(gathered, 0.0)
+    lane.take()
+    assert lane.finish() == {0: 9, 4: 4}
+
+
+def test_a_batch_is_bounded_in_bytes() -> None:
+    """Large payloads make small batches, and one payload above the bound still makes a batch of its own."""
+    lane = Lane(LIMITS)
+    for offset in range(3):
+        lane.gather(message(offset, payload=b"x" * 600), 0.0)
+    assert lane.full
+    assert [lane.take().total, bool(lane.finish()), lane.take().total] == [1, True, 1]
+    huge = Lane(LIMITS)
+    huge.gather(message(0, payload=b"x" * 5000), 0.0)
+    assert huge.take().total == 1
+
+
+def test_full_lanes_pause_their_partitions_only() -> None:
+    """Back-pressure stops the lanes that are behind, not their neighbours."""
+    lanes = [lane_with(*range(10)), lane_with(1)]
+    assert partitions_to_pause(lanes, {0, 1, 2, 3}, 2) == {0, 2}
+
+
+def test_dropping_a_lane_forgets_everything() -> None:
+    """After a rebalance nothing of the old assignment can be sent or committed."""
+    lane = lane_with(*range(25))
+    lane.take()
+    lane.drop()
+    assert (lane.batch, lane.waiting, lane.full, lane.ready(1e9)) == (None, [], False, False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"c", b"d", b"e"])), min_size=1, max_size=60))
+def test_parts_hold_every_message_once_and_each_device_in_order(arrivals: list[tuple[int, bytes]]) -> None:
+    """Splitting a batch loses and doubles nothing, keeps a device in one part, and its messages in order."""
+    taken = [message(offset, partition, key=key) for offset, (partition, key) in enumerate(arrivals)]
+    batch = make_batch(taken, LIMITS)
+    parts = [unpack_part(blob) for blob in batch.parts]
+    key_of = {gathered.message.offset: gathered.key for gathered in taken}
+    offsets = [[message.offset for message in part.messages] for part in parts]
+    assert sorted(sum(offsets, [])) == list(range(len(taken)))
+    assert all(part == sorted(part) for part in offsets)
+    devices = [{key_of[offset] for offset in part} for part in offsets]
+    assert sum(len(keys) for keys in devices) == len(set(key_of.values()))
+    assert batch.total == len(taken)
+
+
+@given(st.lists(st.integers(1, 12), max_size=30))
+def test_commits_follow_the_messages_without_a_gap(bursts: list[int]) -> None:
+    """However messages arrive, batches take them in order, and each commit ends where the next batch starts."""
+    lane = Lane(LIMITS)
+    offset = committed = 0
+    for burst in bursts:
+        for _ in range(burst):
+            lane.gather(message(offset), 0.0)
+            offset += 1
+        if lane.ready(1.0):
+            batch = lane.take()
+            first = min(unpack_part(blob).first_offsets[0] for blob in batch.parts)
+            assert first == committed
+            assert batch.total <= LIMITS.messages
+            committed = lane.finish()[0]
+    assert committed + len(lane.waiting) == offset
