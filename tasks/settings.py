@@ -105,6 +105,13 @@ class Settings(BaseSettings):
         description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
+    compress_after_days: int = Field(
+        7, ge=0, description="Rows older than this are compressed where the server can; 0 never compresses."
+    )
+    retention_days: int = Field(
+        0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them for ever."
+    )
+
     celery_visibility_timeout_seconds: int = Field(
         300, ge=10, description="After this long Redis gives an unacknowledged task to another worker."
     )

@@ -1,0 +1,184 @@
+"""The operator's commands: `sluice --help`. Parses and prints; the work is in the module of each command."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+# Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.errors import OperatorError
+
+if TYPE_CHECKING:
+    from ingest.provision import Account
+
+app = typer.Typer(
+    help="Sluice: MQTT telemetry to TimescaleDB by way of Kafka and Celery. Settings come from the"
+    " environment, else from the file that SLUICE_ENV_FILE names (default .local/env).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+provision_app = typer.Typer(
+    help="Credentials of the MQTT broker. Provisioning an account again gives it a new password and ends the"
+    " old one. A change reaches the broker in well under a second; a client that is quicker tries again.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(provision_app, name="provision")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+PasswordStdin = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Take the password from stdin (one line) instead of making one."),
+]
+
+
+def main() -> None:
+    """Runs a command. Exit code 1: it could not do its work; 2: it was called wrongly."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        app()
+    except OperatorError as error:
+        _fail(str(error))
+    except ValidationError as error:
+        if error.title != "Settings":
+            raise
+        for problem in error.errors(include_input=False):
+            _tell(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}")
+        _fail("The settings are wrong; see above.")
+
+
+@app.command()
+def migrate(
+    *,
+    status: Annotated[bool, typer.Option("--status", help="Show what has run and what is pending.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+) -> None:
+    """Bring the database to the schema of sql/. Safe to run twice, and by several at once."""
+    from ingest import migrate as work  # noqa: PLC0415
+    from ingest.postgres import connect  # noqa: PLC0415
+
+    migrations = work.load()
+    with connect() as connection:
+        if status:
+            for line in work.status(migrations, work.applied(connection)):
+                _print(line)
+            return
+        if dry_run:
+            for migration in work.pending(migrations, work.applied(connection)):
+                _print(f"would run {migration.label}")
+            return
+        ran = work.migrate(connection, migrations, _tell)
+    _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
+
+
+@app.command()
+def topics(*, as_json: AsJson = False) -> None:
+    """Create the Kafka topics by the settings. Existing ones are compared, never altered."""
+    from ingest import topics as work  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    outcomes = work.ensure(settings())
+    if as_json:
+        _print(
+            json.dumps(
+                [
+                    {"topic": o.topic.name, "created": o.created, "differences": o.differences}
+                    for o in outcomes
+                ]
+            )
+        )
+        return
+    for outcome in outcomes:
+        _tell(f"{outcome.topic.name}: {'created' if outcome.created else 'exists'}")
+        for difference in outcome.differences:
+            _tell(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
+
+
+@provision_app.command()
+def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A device: may publish its own telemetry and nothing else."""
+    from ingest import provision as work  # noqa: PLC0415
+
+    _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A user's own programs: receive the user's alerts, send rules and SNOOZE, DISABLE, ENABLE."""
+    from ingest import provision as work  # noqa: PLC0415
+
+    _provision(work.user(user), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A process of Sluice: receives everybody's telemetry, publishes everybody's alerts."""
+    from ingest import provision as work  # noqa: PLC0415
+
+    _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def remove(username: str) -> None:
+    """Remove an account; the broker ends its connection."""
+    from ingest import provision as work  # noqa: PLC0415
+    from ingest.postgres import connect  # noqa: PLC0415
+
+    with connect() as connection:
+        work.remove(connection, username)
+    _tell(f"removed {username}")
+
+
+@provision_app.command("list")
+def list_accounts(*, as_json: AsJson = False) -> None:
+    """List the accounts, without secrets."""
+    from ingest import provision as work  # noqa: PLC0415
+    from ingest.postgres import connect  # noqa: PLC0415
+
+    with connect() as connection:
+        accounts = work.accounts(connection)
+    if as_json:
+        _print(json.dumps([account._asdict() for account in accounts], default=datetime.isoformat))
+        return
+    width = max((len(account.username) for account in accounts), default=0)
+    for account in accounts:
+        rotated = f"{account.rotated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        state = "" if account.enabled else "  disabled"
+        _print(f"{account.username:<{width}}  {account.kind:<7}  password of {rotated}{state}")
+    _tell(f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}")
+
+
+def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
+    from ingest import provision as work  # noqa: PLC0415
+    from ingest.postgres import connect  # noqa: PLC0415
+
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+    with connect() as connection:
+        credential = work.provision(connection, account, password)
+    if as_json:
+        _print(json.dumps(credential._asdict()))
+        return
+    _print(f"username: {credential.username}\npassword: {credential.password}")
+    _tell("The password is shown this once; provisioning again makes a new one and ends this one.")
+
+
+def _print(text: str) -> None:
+    typer.echo(text)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _fail(text: str) -> None:
+    _tell(f"sluice: {text}")
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A database connection for the operator's commands: direct, short-lived, with errors that say what to do."""
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from ingest.errors import ServerAway
+from tasks.settings import settings
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def connect(url: str | None = None) -> Connection:
+    """A connection in autocommit mode, by default to DATABASE_URL.
+
+    Raises `ServerAway`; its message names the server, never the password.
+    """
+    chosen = settings()
+    conninfo = chosen.database_url.get_secret_value() if url is None else url
+    try:
+        return psycopg.connect(
+            conninfo,
+            autocommit=True,
+            connect_timeout=chosen.database_connect_timeout_seconds,
+            # PgBouncer in transaction mode keeps no prepared statements
+            prepare_threshold=None,
+            application_name="sluice",
+        )
+    except psycopg.OperationalError as error:
+        raise ServerAway(
+            f"The database at {_place(conninfo)} does not let us in: {_reason(error)}"
+            " Check DATABASE_URL and that the server runs."
+        ) from error
+    except psycopg.ProgrammingError as error:
+        # its text repeats the URL, and the password with it
+        raise ServerAway(
+            "DATABASE_URL is not a valid PostgreSQL URL, as in postgresql://user:password@host:5432/database."
+        ) from error
+
+
+def _place(conninfo: str) -> str:
+    parts = conninfo_to_dict(conninfo)
+    return (
+        f"{parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+    )
+
+
+def _reason(error: psycopg.OperationalError) -> str:
+    return " ".join(str(error).split()).rstrip(".") + "."

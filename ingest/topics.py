@@ -1,0 +1,116 @@
+"""The Kafka topics of the telemetry and of the dead letters."""
+
+from typing import NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ lacks an __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+    TopicMetadata,
+)
+
+from ingest.errors import OperatorError, ServerAway
+from tasks.settings import Settings
+
+TIMEOUT_SECONDS = 15
+_DAY_MS = 86_400_000
+
+
+class TopicRefused(OperatorError):
+    """Kafka does not create a topic as it was asked to."""
+
+
+class Topic(NamedTuple):
+    """A topic as it should be, or as it is."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+class Outcome(NamedTuple):
+    """What was found or done about one topic; `differences` of an existing one are not put right."""
+
+    topic: Topic
+    created: bool
+    differences: list[str]
+
+
+def wanted(settings: Settings) -> list[Topic]:
+    """Both topics as the settings want them."""
+
+    def topic(name: str, days: int, max_message_bytes: int) -> Topic:
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(days * _DAY_MS),
+            "max.message.bytes": str(max_message_bytes),
+        }
+        return Topic(name, settings.kafka_partitions, settings.kafka_replication, config)
+
+    return [
+        topic(settings.kafka_topic, 7, settings.kafka_max_message_bytes),
+        # a dead letter carries its payload in base64, and waits until somebody looks
+        topic(settings.kafka_dlq_topic, 30, 2 * settings.kafka_max_message_bytes),
+    ]
+
+
+def differences(topic: Topic, found: Topic) -> list[str]:
+    """What an existing topic has otherwise, each as a sentence's part."""
+    told = []
+    if found.partitions != topic.partitions:
+        told.append(f"partitions are {found.partitions}, not {topic.partitions}")
+    if found.replication != topic.replication:
+        told.append(f"replication is {found.replication}, not {topic.replication}")
+    told += [
+        f"{key} is {found.config.get(key)}, not {value}"
+        for key, value in topic.config.items()
+        if found.config.get(key) != value
+    ]
+    return told
+
+
+def ensure(settings: Settings) -> list[Outcome]:
+    """Creates the topics that do not exist and compares those that do; alters none.
+
+    Raises `ServerAway`, `TopicRefused`.
+    """
+    # librdkafka logs its failing connections by itself; the error below says it once and better
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
+    try:
+        existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        return [
+            Outcome(topic, created=False, differences=differences(topic, _found(admin, existing[topic.name])))
+            if topic.name in existing
+            else _create(admin, topic)
+            for topic in wanted(settings)
+        ]
+    except KafkaException as error:
+        raise ServerAway(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {error.args[0].str()}."
+            " Check KAFKA_BOOTSTRAP_SERVERS and that the server runs."
+        ) from error
+
+
+def _create(admin: AdminClient, topic: Topic) -> Outcome:
+    new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
+    try:
+        admin.create_topics([new], operation_timeout=TIMEOUT_SECONDS)[topic.name].result(TIMEOUT_SECONDS)
+    except KafkaException as error:
+        raise TopicRefused(f"Kafka does not create the topic {topic.name}: {error.args[0].str()}.") from error
+    return Outcome(topic, created=True, differences=[])
+
+
+def _found(admin: AdminClient, metadata: TopicMetadata) -> Topic:
+    name = metadata.topic
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    config = admin.describe_configs([resource])[resource].result(TIMEOUT_SECONDS)
+    partitions = metadata.partitions
+    return Topic(
+        name,
+        len(partitions),
+        len(partitions[0].replicas),
+        {key: entry.value for key, entry in config.items()},
+    )
