@@ -82,7 +82,11 @@ def ensure(settings: Settings) -> list[Outcome]:
     try:
         existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
         return [
-            Outcome(topic, created=False, differences=differences(topic, _found(admin, existing[topic.name])))
+            Outcome(
+                topic,
+                created=False,
+                differences=differences(topic, _found(admin, topic.name, existing[topic.name])),
+            )
             if topic.name in existing
             else _create(admin, topic)
             for topic in wanted(settings)
@@ -103,8 +107,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
     return Outcome(topic, created=True, differences=[])
 
 
-def _found(admin: AdminClient, metadata: TopicMetadata) -> Topic:
-    name = metadata.topic
+def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:
     resource = ConfigResource(ResourceType.TOPIC, name)
     config = admin.describe_configs([resource])[resource].result(TIMEOUT_SECONDS)
     partitions = metadata.partitions
