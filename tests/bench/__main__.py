@@ -59,7 +59,7 @@ def drains(stack: Stack, records: int, devices: int, pairs: int) -> dict[str, An
         references.append(rows_per_second(url, records, devices, run=0))
         ratios.append(runs[-1].per_second / statistics.mean(references[-2:]))
         console.print(
-            f"drain {runs[-1].per_second:,.0f}/s, COPY {references[-2]:,.0f} and {references[-1]:,.0f} rows/s, "
+            f"drain {runs[-1].per_second:,.0f}/s, COPY {references[-2]:,.0f} and {references[-1]:,.0f}/s, "
             f"ratio {ratios[-1]:.2f}"
         )
     return {
@@ -108,7 +108,9 @@ def show(result: dict[str, Any], folder: Path) -> None:
     table.add_row("raw COPY, one connection, same rows, median", f"{result['copy_per_second']:,} rows/s")
     table.add_row("ratio, median (least to most)", f"{result['ratio']:.2f} ({low:.2f} to {high:.2f})")
     for name, (first, most) in result["drains"][-1]["memory_mib"].items():
-        table.add_row(f"memory of {name} while it drains", f"{first:.0f} MiB at first, {most:.0f} MiB at most")
+        table.add_row(
+            f"memory of {name} while it drains", f"{first:.0f} MiB at first, {most:.0f} MiB at most"
+        )
     for name, value in result.get("sustained", {}).items():
         table.add_row(f"sustained: {name}", str(value))
     console.print(table)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-
 from confluent_kafka import Producer
 from rich.progress import track
 
@@ -27,7 +26,7 @@ def records(count: int, devices: int, run: int) -> Iterator[Record]:
 
     The run is in the time, so that the rows of two runs are different rows.
     """
-    chance = random.Random(run)  # noqa: S311 - benchmark data is no secret
+    chance = random.Random(run)
     start = START + timedelta(days=run)
     for number in range(count):
         device = number % devices
@@ -45,7 +44,11 @@ def records(count: int, devices: int, run: int) -> Iterator[Record]:
             "note": "Gewächshaus 4, links",
         }
         topic = f"users/user{user}/devices/device{device}/telemetry"
-        yield Record(topic, f"user{user}/device{device}".encode(), json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
+        yield Record(
+            topic,
+            f"user{user}/device{device}".encode(),
+            json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
+        )
 
 
 def produce(bootstrap_servers: str, topic: str, count: int, devices: int, run: int) -> None:

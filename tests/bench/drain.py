@@ -52,7 +52,9 @@ def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
         time.sleep(0.01)
     seconds = time.monotonic() - started
     if done < count:
-        raise RuntimeError(f"after {MOST_SECONDS:.0f} s {done:,} of {count:,} records were done; see the logs")
+        raise RuntimeError(
+            f"after {MOST_SECONDS:.0f} s {done:,} of {count:,} records were done; see the logs"
+        )
     _await_no_lag(stack.env["KAFKA_BOOTSTRAP_SERVERS"])
     with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
         found = connection.execute("SELECT count(*) FROM raw_telemetry").fetchone()
@@ -60,7 +62,10 @@ def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
     if rows != count:
         raise RuntimeError(f"{count:,} records became {rows:,} rows")
     return Drain(
-        (count - first) / seconds, seconds, rows, {name: (seen[0], max(seen)) for name, seen in memory.items() if seen}
+        (count - first) / seconds,
+        seconds,
+        rows,
+        {name: (seen[0], max(seen)) for name, seen in memory.items() if seen},
     )
 
 

@@ -10,10 +10,12 @@ LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=
 
 
 def message(offset: int, partition: int = 0, payload: bytes = b"x", key: bytes = b"u/d") -> Gathered:
+    """A message as the bridge gathers it."""
     return Gathered(key, Message(partition, offset, 1_700_000_000_000, "t", "", 0, payload))
 
 
 def lane_with(*offsets: int, at: float = 0.0) -> Lane:
+    """A lane in which messages with these offsets wait since `at`."""
     lane = Lane(LIMITS)
     for offset in offsets:
         lane.gather(message(offset), at)
@@ -83,7 +85,11 @@ def test_dropping_a_lane_forgets_everything() -> None:
     assert (lane.batch, lane.waiting, lane.full, lane.ready(1e9)) == (None, [], False, False)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"c", b"d", b"e"])), min_size=1, max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"c", b"d", b"e"])), min_size=1, max_size=60
+    )
+)
 def test_parts_hold_every_message_once_and_each_device_in_order(arrivals: list[tuple[int, bytes]]) -> None:
     """Splitting a batch loses and doubles nothing, keeps a device in one part, and its messages in order."""
     taken = [message(offset, partition, key=key) for offset, (partition, key) in enumerate(arrivals)]
@@ -91,7 +97,7 @@ def test_parts_hold_every_message_once_and_each_device_in_order(arrivals: list[t
     parts = [unpack_part(blob) for blob in batch.parts]
     key_of = {gathered.message.offset: gathered.key for gathered in taken}
     offsets = [[message.offset for message in part.messages] for part in parts]
-    assert sorted(sum(offsets, [])) == list(range(len(taken)))
+    assert sorted(offset for part in offsets for offset in part) == list(range(len(taken)))
     assert all(part == sorted(part) for part in offsets)
     devices = [{key_of[offset] for offset in part} for part in offsets]
     assert sum(len(keys) for keys in devices) == len(set(key_of.values()))
@@ -100,7 +106,7 @@ def test_parts_hold_every_message_once_and_each_device_in_order(arrivals: list[t
 
 @given(st.lists(st.integers(1, 12), max_size=30))
 def test_commits_follow_the_messages_without_a_gap(bursts: list[int]) -> None:
-    """However messages arrive, batches take them in order, and each commit ends where the next batch starts."""
+    """Batches take messages in order, and each commit ends where the next batch starts."""
     lane = Lane(LIMITS)
     offset = committed = 0
     for burst in bursts:

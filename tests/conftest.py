@@ -1,0 +1,96 @@
+"""The real servers for every test beyond the unit tests: started once, on free ports, stopped at the end."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from compose.local.stack import Stack
+
+PROJECT = Path(__file__).resolve().parents[1]
+PROCESSES = ("gateway", "bridge", "worker")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Kafka, Redis, Mosquitto and TimescaleDB, migrated, with the topics and the service account.
+
+    A server that cannot be had fails every test that asks for it, with the sentence that says why.
+    """
+    servers = Stack(PROJECT / ".local" / "test", free_ports=True, tied=True)
+    servers.down()
+    shutil.rmtree(servers.layout.base, ignore_errors=True)
+    servers.up(())
+    try:
+        yield servers
+    finally:
+        servers.down()
+
+
+@pytest.fixture
+def pipeline(stack: Stack) -> Stack:
+    """The servers and all of Sluice's processes, running."""
+    stack.up(PROCESSES)
+    return stack
+
+
+@pytest.fixture
+def database(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection that commits each statement."""
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+        yield connection
+
+
+class DeadLetters:
+    """The dead letters from the moment at which this object was made."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "tests",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+            }
+        )
+        numbers = self._consumer.list_topics("iot-stream-dlq", 10).topics["iot-stream-dlq"].partitions
+        ends = [
+            self._consumer.get_watermark_offsets(TopicPartition("iot-stream-dlq", n), 10) for n in numbers
+        ]
+        self._starts = [
+            TopicPartition("iot-stream-dlq", n, end[1]) for n, end in zip(numbers, ends, strict=True)
+        ]
+
+    def read(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """Key and envelope of each, up to the present end of the topic."""
+        self._consumer.assign(self._starts)
+        found: list[tuple[bytes, dict[str, Any]]] = []
+        ended = 0
+        while ended < len(self._starts):
+            record = self._consumer.poll(10)
+            assert record is not None, "Kafka fell silent while the dead letters were read"
+            error = record.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                ended += 1
+                continue
+            assert error is None, error
+            found.append((record.key() or b"", json.loads(record.value() or b"{}")))
+        self._consumer.unassign()
+        return found
+
+    def close(self) -> None:
+        """Ends the consumer."""
+        self._consumer.close()
+
+
+@pytest.fixture
+def dead_letters(stack: Stack) -> Iterator[DeadLetters]:
+    """The dead letters of this test."""
+    letters = DeadLetters(stack.env["KAFKA_BOOTSTRAP_SERVERS"])
+    yield letters
+    letters.close()
