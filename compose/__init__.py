@@ -1,0 +1,1 @@
+"""The full stack for Docker, and the local stack without Docker."""

@@ -1,0 +1,91 @@
+"""Where everything of one local stack lies on disk."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose.local.errors import StackError
+
+PROJECT = Path(__file__).resolve().parents[2]
+# The root file system and the Kafka jars: made once, shared by every stack of this checkout.
+GROUND = PROJECT / ".local" / "ground"
+
+# A Unix socket's path has at most 107 bytes, and supervisord binds to a name 8 bytes longer before it renames it.
+_SOCKET_BYTES = 95
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders and files of the stack in `base`, which must be absolute."""
+
+    base: Path
+
+    @property
+    def env(self) -> Path:
+        """The settings for every process, `KEY=VALUE` lines, mode 600."""
+        return self.base / "env"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a command changes the stack."""
+        return self.base / "lock"
+
+    @property
+    def supervisor_conf(self) -> Path:
+        """The configuration of supervisord."""
+        return self.conf("supervisord") / "supervisord.conf"
+
+    @property
+    def supervisor_pid(self) -> Path:
+        """The process id of supervisord."""
+        return self.run / "supervisord.pid"
+
+    @property
+    def run(self) -> Path:
+        """The pid files."""
+        return self.base / "run"
+
+    def data(self, name: str) -> Path:
+        """What the server keeps; survives `down`."""
+        return self.base / "data" / name
+
+    def conf(self, name: str) -> Path:
+        """The server's configuration, written anew at every `up`."""
+        return self.base / "conf" / name
+
+    def log(self, name: str) -> Path:
+        """The log of a server or process."""
+        return self.base / "log" / f"{name}.log"
+
+    def pid(self, name: str) -> Path:
+        """The pid file of a server or process."""
+        return self.run / f"{name}.pid"
+
+    def secret(self, name: str) -> Path:
+        """A generated password, mode 600."""
+        return self.base / "secrets" / name
+
+    def make(self) -> None:
+        """Creates the folders, none readable by other users."""
+        for folder in (self.base, self.run, self.base / "data", self.base / "log", self.base / "secrets"):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700 if folder != self.base else 0o755)
+
+    def socket(self) -> Path:
+        """supervisord's Unix socket: in the stack's own folder, or in a short one if that path is too long.
+
+        Raises `StackError` if the short folder belongs to somebody else.
+        """
+        here = self.run / "supervisor.sock"
+        if len(os.fsencode(here)) <= _SOCKET_BYTES:
+            return here
+        key = hashlib.sha256(os.fsencode(self.base)).hexdigest()[:16]
+        short = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}-{key}"
+        short.mkdir(mode=0o700, exist_ok=True)
+        found = short.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise StackError(f"{short} is not a private folder of this user; remove it")
+        return short / "supervisor.sock"

@@ -1,0 +1,100 @@
+"""Is it ready? One real round trip to each kind of server, and one to the workers."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import paho.mqtt.client as mqtt
+import psycopg
+import redis
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from paho.mqtt.enums import CallbackAPIVersion
+
+_SECONDS = 3.0
+
+Probe = Callable[[Mapping[str, str]], str]
+"""Takes the values of the env file and returns what is wrong, or nothing when all is well."""
+
+
+def kafka(env: Mapping[str, str]) -> str:
+    """Asks Kafka for its metadata."""
+    # librdkafka reports every refused connection on stderr unless told not to.
+    client = AdminClient({"bootstrap.servers": env["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 0})
+    try:
+        brokers = client.list_topics(timeout=_SECONDS).brokers
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return "" if brokers else "no broker in the metadata"
+
+
+def redis_server(env: Mapping[str, str]) -> str:
+    """Sends a PING to Redis."""
+    client = redis.Redis.from_url(env["REDIS_URL"], socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        return str(error)
+    finally:
+        client.close()
+    return ""
+
+
+def postgres(env: Mapping[str, str]) -> str:
+    """Runs SELECT 1."""
+    try:
+        with psycopg.connect(env["DATABASE_URL"], connect_timeout=int(_SECONDS)) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        return str(error).strip()
+    return ""
+
+
+def mosquitto_answers(env: Mapping[str, str]) -> str:
+    """Has an MQTT CONNECT answered, be it by a refusal: before the accounts exist nobody may come in."""
+    reason = _connect(env)
+    return "" if reason in {"Success", "Not authorized", "Bad user name or password"} else reason
+
+
+def mosquitto_admits(env: Mapping[str, str]) -> str:
+    """Logs in to the MQTT broker with Sluice's own account."""
+    reason = _connect(env)
+    return "" if reason == "Success" else reason
+
+
+def worker(env: Mapping[str, str]) -> str:
+    """Has a worker answer a ping that went through Redis."""
+    argv = [sys.executable, "-m", "celery", "-A", "tasks", "inspect", "ping", "--timeout", str(_SECONDS)]
+    try:
+        done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return "no answer to a ping in 30 s"
+    return "" if done.returncode == 0 else (done.stderr or done.stdout).strip()
+
+
+# By name of server or process; a process without one is healthy when it keeps running.
+PROBES: dict[str, Probe] = {
+    "kafka": kafka,
+    "redis": redis_server,
+    "postgres": postgres,
+    "mosquitto": mosquitto_answers,
+    "worker": worker,
+}
+
+
+def _connect(env: Mapping[str, str]) -> str:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.username_pw_set(env["MQTT_USERNAME"], env["MQTT_PASSWORD"])
+    reasons: list[str] = []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(str(reason))
+    deadline = time.monotonic() + _SECONDS
+    try:
+        client.connect(env["MQTT_HOST"], int(env["MQTT_PORT"]))
+        while not reasons and time.monotonic() < deadline:
+            if client.loop(0.1) != mqtt.MQTT_ERR_SUCCESS and not reasons:
+                return "the connection broke"
+        client.disconnect()
+    except OSError as error:
+        return str(error)
+    return reasons[0] if reasons else f"no answer in {_SECONDS:.0f} s"
