@@ -2,6 +2,7 @@
 of stored batches. It never looks inside a payload, and it keeps nothing: what is not committed comes again.
 """
 
+import logging
 import signal
 import sys
 import time
@@ -60,7 +61,7 @@ class Bridge:
                 "queued.min.messages": 4 * chosen.batch_max_messages,
                 "queued.max.messages.kbytes": 32_768,
             },
-            logger=structlog.get_logger("librdkafka"),
+            logger=logging.getLogger("librdkafka"),
         )
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:

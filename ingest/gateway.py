@@ -5,6 +5,7 @@ PUBACKs go out in the order of arrival, and each waits for Kafka's acknowledgeme
 pass untouched.
 """
 
+import logging
 import signal
 import sys
 import threading
@@ -73,7 +74,7 @@ class Gateway:
                 "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + 1000,
                 "queue.buffering.max.kbytes": 1_048_576,
             },
-            logger=structlog.get_logger("librdkafka"),
+            logger=logging.getLogger("librdkafka"),
         )
         self._client = self._make_client()
 

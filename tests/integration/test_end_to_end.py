@@ -65,7 +65,7 @@ def test_every_reading_becomes_one_row_or_one_dead_letter(
         if number % BAD_EVERY == 0:
             # A member that no other message has, so that equal bytes mean the same message.
             _, spoilt = spoil.next(
-                json.dumps({"sequence_id": number, "time": payload["time"], "rssi": -1}).encode()
+                json.dumps({"sequence_id": number, "time": f"{start:%FT%T}Z", "rssi": -1}).encode()
             )
             bad[device.topic, spoilt] += 1
             device.publish(spoilt)
@@ -152,7 +152,7 @@ def test_a_topic_that_names_no_device_becomes_a_dead_letter(
 
 
 def test_a_payload_passes_the_gateway_untouched_with_its_trace(pipeline: Stack) -> None:
-    """The Kafka record has the very bytes, the key `user/device`, and the topic, time and trace as headers."""
+    """The Kafka record has the very bytes, the key `user/device`, and topic, time and trace as headers."""
     run = uuid4().hex[:8]
     consumer = Consumer({"bootstrap.servers": pipeline.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "tests"})
     partitions = consumer.list_topics("iot-stream", 10).topics["iot-stream"].partitions
