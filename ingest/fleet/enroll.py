@@ -1,0 +1,30 @@
+"""Credentials of simulated devices: made for a run, removed after it."""
+
+import secrets
+
+from ingest import postgres, provision
+from ingest.fleet.fleet import Login
+
+
+def run_name(kind: str) -> str:
+    """A prefix for the user ids of one run, so that runs do not meet each other's devices."""
+    return f"{kind}-{secrets.token_hex(3)}"
+
+
+def enroll(database_url: str, run: str, users: int, devices_per_user: int) -> list[Login]:
+    """Makes the credentials of all devices of a run. Raises `ingest.errors.OperatorError`."""
+    names = [
+        (f"{run}-u{user}", f"d{device}")
+        for user in range(1, users + 1)
+        for device in range(1, devices_per_user + 1)
+    ]
+    with postgres.connect(database_url) as connection:
+        credentials = provision.provision_devices(connection, names)
+    return [Login(*name, *credential) for name, credential in zip(names, credentials, strict=True)]
+
+
+def dismiss(database_url: str, logins: list[Login]) -> None:
+    """Removes the credentials; what the devices published stays. Raises `ingest.errors.OperatorError`."""
+    with postgres.connect(database_url) as connection, connection.transaction():
+        for login in logins:
+            provision.remove(connection, login.username)
