@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 BUSY_POLL_SECONDS = 0.002
 IDLE_POLL_SECONDS = 0.25
+# When every lane has so many batches waiting, no more messages are asked for.
+ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
 
 
@@ -101,11 +103,20 @@ class Bridge:
 
     def _poll(self) -> list[Record]:
         most = self._settings.batch_max_messages
+        if all(lane.holds(ENOUGH_BATCHES) for lane in self._lanes_in_use()):
+            # Also then the client must be asked, or the group would take this bridge for dead.
+            self._dispatcher.wait(BUSY_POLL_SECONDS)
+            return list(self._consumer.consume(1, 0))
         if any(lane.batch or lane.waiting for lane in self._lanes):
             return list(self._consumer.consume(most, BUSY_POLL_SECONDS))
         # Of an idle lane the first message ends the wait, which `consume` would not.
         first = self._consumer.poll(IDLE_POLL_SECONDS)
         return [first, *self._consumer.consume(most, 0)] if first is not None else []
+
+    def _lanes_in_use(self) -> list[Lane]:
+        numbers = {partition % len(self._lanes) for partition in self._assigned}
+        # Without any partition an empty lane stands for the rest: there is everything to wait for.
+        return [self._lanes[number] for number in numbers] or self._lanes[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
         for batch_id, total in self._dispatcher.finished():
@@ -151,7 +162,7 @@ class Bridge:
                 self._dispatcher.send(batch, number, now)
 
     def _pause(self) -> None:
-        wanted = partitions_to_pause(self._lanes, self._assigned, len(self._lanes))
+        wanted = partitions_to_pause(self._lanes, self._assigned, self._paused)
         if wanted == self._paused:
             return
         topic = self._settings.kafka_topic

@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from contextlib import suppress
 from uuid import uuid4
 
 import redis
@@ -31,6 +32,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.bridge = uuid4().hex[:12]
         self._reports: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self._arrived: list[tuple[str, int]] = []
         self._closing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="reports", daemon=True)
         self._listener.start()
@@ -52,9 +54,14 @@ class Dispatcher:
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
         return True
 
+    def wait(self, seconds: float) -> None:
+        """Returns when there is a report, or after so many seconds."""
+        with suppress(queue.Empty):
+            self._arrived.append(self._reports.get(timeout=seconds))
+
     def finished(self) -> list[tuple[str, int]]:
         """The batches reported done since the last call, each with the messages that it accounts for."""
-        reports = []
+        reports, self._arrived = self._arrived, []
         while not self._reports.empty():
             reports.append(self._reports.get_nowait())
         return reports

@@ -5,13 +5,17 @@ gather; when the batch is done, what has gathered goes next. So a device's messa
 order, batches grow with the load, and a commit is one number per partition.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
 from tasks.batch import Message, Part, pack_part
+
+
+# Whole batches that may wait in a lane before its partitions pause.
+PAUSE_BATCHES = 4
 
 
 class Gathered(NamedTuple):
@@ -65,8 +69,13 @@ class Lane:
 
     @property
     def full(self) -> bool:
-        """Whether a whole batch waits, so that the lane's partitions should pause."""
-        return len(self.waiting) >= self.limits.messages or self.waiting_size >= self.limits.size
+        """Whether a whole batch waits."""
+        return self.holds(1)
+
+    def holds(self, batches: int) -> bool:
+        """Whether so many whole batches wait."""
+        limits = self.limits
+        return len(self.waiting) >= batches * limits.messages or self.waiting_size >= batches * limits.size
 
     def ready(self, now: float) -> bool:
         """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
@@ -120,7 +129,8 @@ def make_batch(taken: list[Gathered], limits: Limits) -> Batch:
     for key, message in taken:
         first_offsets.setdefault(message.partition, message.offset)
         next_offsets[message.partition] = message.offset + 1
-        split[crc32(key) % count].append(message)
+        # Not the low bits: the partition, and so the lane, is made of them already.
+        split[(crc32(key) >> 16) % count].append(message)
     return Batch(
         parts=[pack_part(Part(first_offsets, messages)) for messages in split if messages],
         total=len(taken),
@@ -128,7 +138,14 @@ def make_batch(taken: list[Gathered], limits: Limits) -> Batch:
     )
 
 
-def partitions_to_pause(lanes: Iterable[Lane], partitions: Iterable[int], count: int) -> set[int]:
-    """Which of the partitions belong to a full lane; partition `p` belongs to lane `p % count`."""
-    full = {index for index, lane in enumerate(lanes) if lane.full}
-    return {partition for partition in partitions if partition % count in full}
+def partitions_to_pause(lanes: Sequence[Lane], partitions: Iterable[int], paused: set[int]) -> set[int]:
+    """Which of the partitions should pause; partition `p` belongs to lane `p % len(lanes)`.
+
+    A lane that is far ahead of its workers pauses until less than one batch waits: the Kafka client throws
+    away what it had fetched for a partition that pauses, so pausing often would be dear.
+    """
+    return {
+        partition
+        for partition in partitions
+        if lanes[partition % len(lanes)].holds(1 if partition in paused else PAUSE_BATCHES)
+    }

@@ -94,7 +94,7 @@ class Sampler:
         if now < self._next:
             return
         # Not every nth message: that could be the same few devices each time.
-        self._next = now + self._pause * self._rng.uniform(0.5, 1.5)
+        self._next = max(self._next, now - 1.0) + self._pause * self._rng.uniform(0.5, 1.5)
         if len(self._pending) >= MOST_PENDING:
             self._skipped += 1
             return

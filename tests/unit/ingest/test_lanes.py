@@ -72,9 +72,12 @@ def test_a_batch_is_bounded_in_bytes() -> None:
 
 
 def test_full_lanes_pause_their_partitions_only() -> None:
-    """Back-pressure stops the lanes that are behind, not their neighbours."""
-    lanes = [lane_with(*range(10)), lane_with(1)]
-    assert partitions_to_pause(lanes, {0, 1, 2, 3}, 2) == {0, 2}
+    """Back-pressure stops the lanes that are far behind, not their neighbours, until they have caught up."""
+    behind, beside = lane_with(*range(40)), lane_with(1)
+    assert partitions_to_pause([behind, beside], {0, 1, 2, 3}, set()) == {0, 2}
+    behind.take()
+    assert partitions_to_pause([behind, beside], {0, 1, 2, 3}, set()) == set()
+    assert partitions_to_pause([behind, beside], {0, 1, 2, 3}, {0, 2}) == {0, 2}
 
 
 def test_dropping_a_lane_forgets_everything() -> None:
