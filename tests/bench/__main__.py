@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tests.bench.drain import Drain, drain
 from tests.bench.reference import rows_per_second
@@ -79,7 +80,7 @@ def sustained(stack: Stack, rate: int, duration: int) -> dict[str, Any]:
     report = stack.layout.base / "loadtest.json"
     command = [sys.executable, "-m", "ingest.loadtest", "--rate", str(rate), "--duration", str(duration)]
     command += ["--users", "6", "--devices-per-user", "10", "--json", str(report)]
-    started = subprocess.Popen(command, env=stack.process_env(), cwd=PROJECT)
+    started = subprocess.Popen(command, env=process_environment(stack.env), cwd=PROJECT)
     status = started.wait(timeout=duration + 300)
     loaded = json.loads(report.read_text())
     return {"exit_code": status, "rate": rate, "seconds": duration, **loaded}
