@@ -76,7 +76,7 @@ def parse(payload: bytes, limits: Limits) -> dict[str, Any]:
             "TooLarge", f"the payload has {len(payload)} bytes; at most {limits.max_bytes} are allowed"
         )
     try:
-        value = from_json(payload, allow_inf_nan=False)
+        value = from_json(payload, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         value = _parse_slowly(payload)
         refuse_faults(value, limits)

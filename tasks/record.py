@@ -25,11 +25,10 @@ KNOWN_SOURCES = 16_384
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _NOT_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f+#/\ud800-\udfff]")
-# Narrower than `datetime.fromisoformat`, whose leniency differs between Python versions.
-_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:[.,]\d+)?)?(?P<offset>[Zz]|[+-]\d\d(?::?\d\d)?)?",
-    re.ASCII,
-)
+# Every third character of an RFC 3339 time from the fifth on, and the one after its seconds.
+# `datetime.fromisoformat` alone takes more than that, and each Python version something else.
+_TIME_SHAPES = frozenset(["--T::", "--t::", "-- ::"])
+_AFTER_SECONDS = frozenset([".", ",", "Z", "z", "+", "-", ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +44,26 @@ def _escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
+def _time_text(time: datetime) -> str:
+    # The same text as `isoformat`, at less than half its cost.
+    return to_json(time)[1:-1].decode()
+
+
 def parse_time(value: Any) -> datetime:
-    """An ISO 8601 string with an offset as a UTC time; digits beyond the microsecond are cut off.
+    """An RFC 3339 string as a UTC time; digits beyond the microsecond are cut off.
 
     Raises `PydanticCustomError` of type `invalid_time`.
     """
-    shape = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if shape is None:
-        raise _invalid_time("must be an ISO 8601 time such as 2026-05-01T10:00:00Z", value)
-    if shape["offset"] is None:
-        raise _invalid_time("must have a UTC offset or Z at its end, as in 2026-05-01T10:00:00Z", value)
+    if type(value) is not str or value[4:17:3] not in _TIME_SHAPES or value[19:20] not in _AFTER_SECONDS:
+        raise _invalid_time("must be a string with an ISO 8601 time such as 2026-05-01T10:00:00Z", value)
     try:
         time = datetime.fromisoformat(value.upper())
     except ValueError:
-        raise _invalid_time("must be a time that exists", value) from None
+        raise _invalid_time("must be a time that exists, such as 2026-05-01T10:00:00Z", value) from None
     if time.tzinfo is UTC:
         return time
+    if time.tzinfo is None:
+        raise _invalid_time("must end in Z or a UTC offset, as in 2026-05-01T10:00:00Z", value)
     try:
         return time.astimezone(UTC)
     except OverflowError:
@@ -71,12 +74,10 @@ def _invalid_time(must: str, value: Any) -> PydanticCustomError:
     return PydanticCustomError("invalid_time", "{sentence}", {"sentence": f"{must}, got {describe(value)}"})
 
 
-Bigint = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Column("bigint", int.__repr__, "a 64-bit integer")]
-Double = Annotated[
-    float, Field(allow_inf_nan=False), Column("double precision", float.__repr__, "a finite number")
-]
+Bigint = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Column("bigint", repr, "a 64-bit integer")]
+Double = Annotated[float, Field(allow_inf_nan=False), Column("double precision", repr, "a finite number")]
 Text = Annotated[str, Column("text", _escape, "a string")]
-Time = Annotated[datetime, PlainValidator(parse_time), Column("timestamptz", datetime.isoformat, "a time")]
+Time = Annotated[datetime, PlainValidator(parse_time), Column("timestamptz", _time_text, "a time")]
 
 _ERROR_TYPES: dict[str, ErrorType] = {
     "missing": "MissingField",
@@ -170,15 +171,15 @@ class Declaration(Generic[SourceT, FieldsT]):
         extra = values.copy()
         for name in self._expected:
             extra.pop(name, None)
-        claims = [(name, own, claim) for name, own in ids if (claim := extra.pop(name, None)) != own]
-        extra_json = to_json(extra)
-        if b"Infinity" in extra_json:
-            refuse_faults(values, limits)
-        for name, own, claim in claims:
-            if claim is not None:
+        for name, own in ids:
+            claim = extra.pop(name, None)
+            if claim is not None and claim != own:
                 raise Refused(
                     "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
                 )
+        extra_json = to_json(extra)
+        if b"Infinity" in extra_json:
+            refuse_faults(values, limits)
         try:
             fields = self._validate(values)
         except ValidationError as error:
@@ -188,7 +189,7 @@ class Declaration(Generic[SourceT, FieldsT]):
         texts = [
             NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
         ]
-        line = "\t".join((time.isoformat(), id_text, *texts, "")).encode()
+        line = "\t".join((_time_text(time), id_text, *texts, "")).encode()
         return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
 
     def _locate_uncached(self, topic: str) -> tuple[SourceT, list[tuple[str, str]], str]:
