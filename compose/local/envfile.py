@@ -1,4 +1,4 @@
-"""The file `env` of a stack: `KEY=VALUE` lines that a shell, a Procfile runner and pydantic-settings read alike."""
+"""The file `env` of a stack: `KEY=VALUE` lines that a shell, a Procfile runner and pydantic read alike."""
 
 import hashlib
 import os
@@ -38,7 +38,7 @@ def render(values: Mapping[str, str]) -> str:
 
 
 def parse(lines: Iterable[str]) -> dict[str, str]:
-    """The values of an env file that `render` wrote; raises `StackError` for a line it cannot have written."""
+    """The values of an env file that `render` wrote; `StackError` for a line it cannot have written."""
     values = {}
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\n")

@@ -21,7 +21,7 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
     before = envfile.read(layout.env)
     theirs = users_own(environ, before)
     ours = [server for server in SERVERS if server.variable not in theirs]
-    port = ports.free(_ports(before)) if free_ports else ports.from_environment(environ)
+    port = ports.free(port_numbers(before)) if free_ports else ports.from_environment(environ)
     values = {
         MOSQUITTO.variable: "127.0.0.1",
         "MQTT_PORT": str(port["MQTT_PORT"]),
@@ -29,7 +29,9 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
         "MQTT_PASSWORD": password(layout, "mqtt"),
         KAFKA.variable: f"127.0.0.1:{port['KAFKA_PORT']}",
         REDIS.variable: f"redis://:{password(layout, 'redis')}@127.0.0.1:{port['REDIS_PORT']}/0",
-        POSTGRES.variable: f"postgresql://sluice:{password(layout, 'postgres')}@127.0.0.1:{port['POSTGRES_PORT']}/sluice",
+        POSTGRES.variable: (
+            f"postgresql://sluice:{password(layout, 'postgres')}@127.0.0.1:{port['POSTGRES_PORT']}/sluice"
+        ),
         "FLOWER_BASIC_AUTH": f"admin:{password(layout, 'flower')}",
         **{variable: str(number) for variable, number in port.items() if variable != "MQTT_PORT"},
         **theirs,
@@ -70,10 +72,6 @@ def own_servers(values: Mapping[str, str]) -> list[Server]:
 
 def port_numbers(values: Mapping[str, str]) -> dict[str, int]:
     """The ports that an env file tells, by variable."""
-    return _ports(values)
-
-
-def _ports(values: Mapping[str, str]) -> dict[str, int]:
     return {
         variable: int(values[variable]) for variable in ports.DEFAULTS if values.get(variable, "").isdecimal()
     }

@@ -62,7 +62,8 @@ def ensure(report: Report) -> None:
             available = shutil.disk_usage(GROUND).free
             if available < _FIRST_TIME_BYTES:
                 raise StackError(
-                    f"the first start needs 3 GB of disk space for {GROUND}, and {available / 1024**3:.1f} GB are free"
+                    f"the first start needs 3 GB of disk space for {GROUND},"
+                    f" and {available / 1024**3:.1f} GB are free"
                 )
         _host_packages(report)
         if root() in missing:
@@ -90,9 +91,8 @@ def _make_root(report: Report) -> None:
     final = root()
     part = final.with_name(f"{final.name}.part")
     argv = ["mmdebstrap", "--variant=apt", f"--include={','.join(_PACKAGES)}", _SUITE, str(part)]
-    with report.working(
-        "Making a small Debian root file system with PostgreSQL, TimescaleDB, Redis, Mosquitto and Java: usually 30 s to 2 min"
-    ):
+    report.line("The servers live in a small Debian root file system of their own, made once")
+    with report.working("Making it (PostgreSQL, TimescaleDB, Redis, Mosquitto, Java): usually 30 s to 2 min"):
         _run(
             [*_as_root(), "rm", "-rf", "--one-file-system", str(part)], "remove a half-made root file system"
         )
@@ -133,18 +133,14 @@ def _host_packages(report: Report) -> None:
         return
     if not shutil.which("apt-get"):
         raise StackError(
-            f"the local stack needs {', '.join(packages)} on the host, and there is no apt-get to install them with"
+            f"the local stack needs {', '.join(packages)} on the host, and there is no apt-get to install it"
         )
-    report.line(
-        f"Installing {', '.join(packages)} by apt-get: the servers' root file system is made and entered with them"
-    )
+    report.line(f"Installing {', '.join(packages)}, with which the servers are fetched and run")
     with report.working("apt-get: usually 10 s to 1 min"):
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
         _run([*_as_root(), *quiet, "update"], "update apt-get's lists")
-        _run(
-            [*_as_root(), *quiet, "install", "-y", "--no-install-recommends", *packages],
-            "install host packages",
-        )
+        install = ["install", "-y", "--no-install-recommends", *packages]
+        _run([*_as_root(), *quiet, *install], "install host packages")
 
 
 def _as_root() -> list[str]:
@@ -157,20 +153,8 @@ def _as_root() -> list[str]:
 
 def _try_enclosure() -> None:
     user, group = server_user()
-    argv = [
-        "bwrap",
-        "--ro-bind",
-        str(root()),
-        "/",
-        "--dev",
-        "/dev",
-        "--bind",
-        "/proc",
-        "/proc",
-        "--tmpfs",
-        "/srv",
-    ]
-    argv += ["--unshare-user", "--uid", str(user), "--gid", str(group), "/bin/true"]
+    argv = ["bwrap", "--ro-bind", str(root()), "/", "--dev", "/dev", "--bind", "/proc", "/proc"]
+    argv += ["--tmpfs", "/srv", "--unshare-user", "--uid", str(user), "--gid", str(group), "/bin/true"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     if done.returncode:
         raise StackError(

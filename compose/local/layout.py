@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # The root file system and the Kafka jars: made once, shared by every stack of this checkout.
 GROUND = PROJECT / ".local" / "ground"
 
-# A Unix socket's path has at most 107 bytes, and supervisord binds to a name 8 bytes longer before it renames it.
+# A Unix socket's path has at most 107 bytes, and supervisord first binds to a name 8 bytes longer.
 _SOCKET_BYTES = 95
 
 

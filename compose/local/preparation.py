@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -22,22 +24,18 @@ def database(layout: Layout, env: Mapping[str, str]) -> str:
     What exists stays; the role's password becomes the one of the env file. Returns what keeps the
     server from answering, or nothing when all is made.
     """
-    login = {
-        "host": "127.0.0.1",
-        "port": env["POSTGRES_PORT"],
-        "user": "postgres",
-        "password": password(layout, "postgres-superuser"),
-    }
+    secret = password(layout, "postgres")
     role = sql.Identifier("sluice")
     try:
-        with psycopg.connect(**login, dbname="postgres", autocommit=True) as server:
+        with _superuser(layout, env, "postgres") as server:
             if not server.execute("SELECT FROM pg_roles WHERE rolname = 'sluice'").rowcount:
                 server.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(role))
-            secret = sql.Literal(password(layout, "postgres"))
-            server.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, secret))
+            # Hashed here, so that the password is in no statement that the server might log.
+            hashed = server.pgconn.encrypt_password(secret.encode(), b"sluice", b"scram-sha-256").decode()
+            server.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(hashed)))
             if not server.execute("SELECT FROM pg_database WHERE datname = 'sluice'").rowcount:
                 server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
-        with psycopg.connect(**login, dbname="sluice", autocommit=True) as server:
+        with _superuser(layout, env, "sluice") as server:
             server.execute("SET client_min_messages = warning")
             server.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     except psycopg.OperationalError as error:
@@ -63,8 +61,20 @@ def service_account(env: Mapping[str, str], name: str, secret: str) -> str:
 
 def process_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a program of Sluice's runs against this stack."""
-    here = os.path.dirname(sys.executable)
+    here = Path(sys.executable).parent
     return {**os.environ, **env, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def _superuser(layout: Layout, env: Mapping[str, str], database: str) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=env["POSTGRES_PORT"],
+        user="postgres",
+        password=password(layout, "postgres-superuser"),
+        dbname=database,
+        autocommit=True,
+        connect_timeout=3,
+    )
 
 
 def _sluice(env: Mapping[str, str], *arguments: str, stdin: str = "") -> str:

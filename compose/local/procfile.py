@@ -11,7 +11,8 @@ _LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)\Z")
 def parse(text: str) -> dict[str, str]:
     """The shell command of each process, in the file's order.
 
-    Raises `StackError` for a line that is neither empty nor a comment nor `name: command`, and for a name given twice.
+    Raises `StackError` for a line that is neither empty nor a comment nor `name: command`, and for a name
+    given twice.
     """
     processes: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):

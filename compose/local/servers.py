@@ -20,8 +20,8 @@ _SERVE = PROJECT / "compose" / "local" / "serve.sh"
 MARK = "SLUICE_STACK"
 
 _KAFKA_JVM = (
-    "java -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExplicitGCInvokesConcurrent -Djava.awt.headless=true"
-    " -Dlog4j2.configurationFile=/srv/conf/log4j2.properties -cp '/srv/jars/*'"
+    "java -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExplicitGCInvokesConcurrent"
+    " -Djava.awt.headless=true -Dlog4j2.configurationFile=/srv/conf/log4j2.properties -cp '/srv/jars/*'"
 )
 
 
@@ -160,7 +160,7 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
     inside = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": "/tmp",
+        "HOME": "/srv",
         MARK: str(layout.base),
     }
     if server is KAFKA:
@@ -171,14 +171,14 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         *("--dev", "/dev"),
         # No new /proc: pids inside are those outside, and containers often forbid mounting one.
         *("--bind", "/proc", "/proc"),
-        *("--tmpfs", "/tmp"),
+        *("--tmpfs", "/tmp"),  # noqa: S108 - private to the server
         *("--tmpfs", "/run"),
         *("--tmpfs", "/srv"),
         *("--bind", str(data), "/srv/data"),
         *("--ro-bind", str(layout.conf(server.name)), "/srv/conf"),
         *("--bind", str(layout.run), "/srv/run"),
         *(("--ro-bind", str(ground.jars()), "/srv/jars") if server is KAFKA else ()),
-        # Postgres refuses to be root, and a plain user cannot become another: each is the postgres user inside.
+        # Postgres refuses to be root and a plain user cannot become another: inside, each is postgres.
         *("--unshare-user", "--uid", str(user), "--gid", str(group)),
         *("--cap-drop", "ALL"),
         "--die-with-parent",

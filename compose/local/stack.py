@@ -1,18 +1,15 @@
 """One local stack: servers and Sluice's processes, started and stopped in the order that they need."""
 
 import fcntl
-import os
 import re
-import shlex
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from compose.local import (
-    environment,
     envfile,
+    environment,
     ground,
     leftovers,
     ports,
@@ -24,16 +21,19 @@ from compose.local import (
 from compose.local.errors import NotReadyError, StackError
 from compose.local.layout import PROJECT, Layout
 from compose.local.passwords import password
+from compose.local.programs import MOSQUITTO_AUTH, programs
 from compose.local.report import Report
-from compose.local.supervise import Program, Status, Supervisor
+from compose.local.supervise import Status, Supervisor
 
 _READY_SECONDS = 90
 # A program that the supervisor finds dead at every start for this long will not come up by itself.
 _CRASHING_SECONDS = 15
-_PROCESS_STOP_SECONDS = 45
+# Longer than any program's own grace, after which supervisord kills it.
+_STOP_SECONDS = 90
 _LOG_LINES = 15
 
-_AUTH = "mosquitto-auth"
+_STARTED = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
+
 _PROCESS_PORTS = {"flower": "FLOWER_PORT", "worker": "METRICS_PORT"}
 
 
@@ -96,7 +96,7 @@ class Stack:
                     if fresh:
                         self._end()
                     else:
-                        self._supervisor.stop_programs(self._running() - running, _PROCESS_STOP_SECONDS * 2)
+                        self._supervisor.stop_programs(self._running() - running, _STOP_SECONDS)
                 raise
 
     def down(self) -> bool:
@@ -133,7 +133,7 @@ class Stack:
 
     def stop(self, name: str) -> None:
         """Stops one server or process gently; it stays stopped until `start` or `up`."""
-        self._supervisor.stop_programs([name], _PROCESS_STOP_SECONDS * 2)
+        self._supervisor.stop_programs([name], _STOP_SECONDS)
 
     def restart(self, name: str) -> None:
         """Stops and starts one server or process."""
@@ -166,12 +166,6 @@ class Stack:
 
     def _supervise(self, env: Mapping[str, str], listed: Mapping[str, str], *, fresh: bool) -> None:
         own = environment.own_servers(env)
-        programs = [
-            Program(name, self._process_script(name, text), _PROCESS_STOP_SECONDS)
-            for name, text in listed.items()
-        ]
-        if servers.MOSQUITTO in own:
-            programs.append(Program(_AUTH, self._process_script(_AUTH, self._auth_command()), 10))
         if fresh:
             envfile.write(self.layout.env, env)
             for server in own:
@@ -179,12 +173,12 @@ class Stack:
                 if not self.layout.data(server.name).exists():
                     with self._report.working(f"Making the data folder of {server.title}"):
                         servers.initialise(server, self.layout)
-        programs += [Program(s.name, servers.script(s, self.layout), s.stop_seconds) for s in own]
+        chosen = programs(self.layout, own, listed)
         if fresh:
             environ = {**preparation.process_environment({}), servers.MARK: str(self.layout.base)}
-            self._supervisor.start(programs, environ, tied=self._tied)
+            self._supervisor.start(chosen, environ, tied=self._tied)
         else:
-            self._supervisor.write(programs)
+            self._supervisor.write(chosen)
             self._supervisor.reload()
 
     def _start_servers(self, env: Mapping[str, str]) -> None:
@@ -201,7 +195,7 @@ class Stack:
         with self._report.working("Bringing the database schema up to date"):
             preparation.migrate(env)
         if servers.MOSQUITTO in environment.own_servers(env):
-            self._supervisor.start_program(_AUTH)
+            self._supervisor.start_program(MOSQUITTO_AUTH)
             if probes.mosquitto_admits(env):
                 with self._report.working("Making Sluice's MQTT account"):
                     env["MQTT_USERNAME"] = preparation.service_account(
@@ -250,8 +244,10 @@ class Stack:
             known = {status.name for status in self._supervisor.status()}
             for name in [n for n in procfile.read(PROJECT / "Procfile") if n in known]:
                 self._stop_reporting([name])
-            self._stop_reporting([n for n in (_AUTH, *(s.name for s in servers.SERVERS)) if n in known])
-            self._supervisor.shutdown(_PROCESS_STOP_SECONDS * 2)
+            self._stop_reporting(
+                [n for n in (MOSQUITTO_AUTH, *(s.name for s in servers.SERVERS)) if n in known]
+            )
+            self._supervisor.shutdown(_STOP_SECONDS)
         left = leftovers.end(self.layout)
         for pid, name in left.items():
             self._report.line(f"Ended {name} (process {pid}), which no supervisor looked after")
@@ -263,43 +259,11 @@ class Stack:
         running = [name for name in names if name in self._running()]
         if running:
             with self._report.working(f"Stopping {', '.join(running)}"):
-                self._supervisor.stop_programs(names, _PROCESS_STOP_SECONDS * 2)
+                self._supervisor.stop_programs(names, _STOP_SECONDS)
             self._report.line(f"Stopped {', '.join(running)}")
 
     def _running(self) -> set[str]:
-        return {
-            s.name
-            for s in self._supervisor.status()
-            if s.state in {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
-        }
-
-    def _process_script(self, name: str, command: str) -> str:
-        pid = shlex.quote(str(self.layout.pid(name)))
-        env = shlex.quote(str(self.layout.env))
-        return "\n".join(
-            [
-                "#!/bin/sh",
-                f"set -a; . {env}; set +a",
-                f"export SLUICE_ENV_FILE={env}",
-                f"cd {shlex.quote(str(PROJECT))} || exit 1",
-                # The children of a main process that was killed hard would go on working beside the new one.
-                f'if [ -s {pid} ]; then kill -s KILL -- "-$(cat {pid})" 2>/dev/null; fi',
-                f"echo $$ > {pid}",
-                f"exec {command}",
-                "",
-            ]
-        )
-
-    def _auth_command(self) -> str:
-        data = self.layout.data("mosquitto")
-        return shlex.join(
-            [
-                *(sys.executable, "-m", "compose.local.mosquitto_auth"),
-                *("--password-file", str(data / "passwords")),
-                *("--acl-file", str(data / "acl")),
-                *("--pid-file", str(self.layout.pid("mosquitto"))),
-            ]
-        )
+        return {s.name for s in self._supervisor.status() if s.state in _STARTED}
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -310,5 +274,4 @@ class Stack:
             except BlockingIOError:
                 with self._report.working("Another command is changing this stack; waiting for it"):
                     fcntl.flock(file, fcntl.LOCK_EX)
-            os.set_inheritable(file.fileno(), False)
             yield

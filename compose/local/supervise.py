@@ -32,7 +32,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Status:
-    """What the supervisor knows of a program: its state by supervisord's word and since when, in Unix seconds."""
+    """What is known of a program: supervisord's word for its state, and its start in Unix seconds."""
 
     name: str
     state: str
@@ -184,12 +184,12 @@ class Supervisor:
                 _section(
                     f"program:{program.name}",
                     {
-                        # TERM for a program whose supervisord was killed, so that it never goes on unsupervised.
+                        # TERM to a program whose supervisord was killed: none goes on unsupervised.
                         "command": shlex.join(["setpriv", "--pdeathsig", "TERM", "/bin/sh", str(path)]),
                         "autostart": "false",
                         "autorestart": "true",
                         "startsecs": 1,
-                        # Waits 1 s, 2 s, 3 s … between starts that fail at once: 30 of them are eight minutes.
+                        # Between starts that fail at once it waits 1 s, 2 s, 3 s …: eight minutes in all.
                         "startretries": 30,
                         "stopsignal": "TERM",
                         "stopwaitsecs": program.stop_seconds,
