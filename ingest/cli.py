@@ -60,10 +60,10 @@ def migrate(
 ) -> None:
     """Bring the database to the schema of sql/. Safe to run twice, and by several at once."""
     from ingest import migrate as work  # noqa: PLC0415
-    from ingest.postgres import connect  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
 
     migrations = work.load()
-    with connect() as connection:
+    with session() as connection:
         if status:
             for line in work.status(migrations, work.applied(connection)):
                 _print(line)
@@ -127,9 +127,9 @@ def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin
 def remove(username: str) -> None:
     """Remove an account; the broker ends its connection."""
     from ingest import provision as work  # noqa: PLC0415
-    from ingest.postgres import connect  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
 
-    with connect() as connection:
+    with session() as connection:
         work.remove(connection, username)
     _tell(f"removed {username}")
 
@@ -138,9 +138,9 @@ def remove(username: str) -> None:
 def list_accounts(*, as_json: AsJson = False) -> None:
     """List the accounts, without secrets."""
     from ingest import provision as work  # noqa: PLC0415
-    from ingest.postgres import connect  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
 
-    with connect() as connection:
+    with session() as connection:
         accounts = work.accounts(connection)
     if as_json:
         _print(json.dumps([account._asdict() for account in accounts], default=datetime.isoformat))
@@ -155,10 +155,10 @@ def list_accounts(*, as_json: AsJson = False) -> None:
 
 def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
     from ingest import provision as work  # noqa: PLC0415
-    from ingest.postgres import connect  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    with connect() as connection:
+    with session() as connection:
         credential = work.provision(connection, account, password)
     if as_json:
         _print(json.dumps(credential._asdict()))

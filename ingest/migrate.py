@@ -69,7 +69,7 @@ def load(folder: Path = SQL_DIR) -> list[Migration]:
     versions = [migration.version for migration in found]
     for version in versions:
         if versions.count(version) > 1:
-            raise MigrationError(f"Two migrations have the number {version:04d}; number one of them anew.")
+            raise MigrationError(f"Two files in sql/ have the number {version:04d}; number one of them anew.")
     return sorted(found, key=lambda migration: (migration.always, migration.version))
 
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> Migration:
 
 def checksum(sql: str) -> str:
     """The same for the same text, however a checkout ends its lines."""
-    return hashlib.sha256("\n".join(sql.splitlines()).rstrip().encode()).hexdigest()
+    return hashlib.sha256(sql.replace("\r\n", "\n").rstrip().encode()).hexdigest()
 
 
 def pending(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[Migration]:
@@ -157,6 +157,7 @@ def migrate(connection: Connection, migrations: list[Migration], tell: Callable[
 
     `tell` gets a line for each step. Safe to run twice and by several at once: each waits for the
     other, up to `LOCK_TIMEOUT_SECONDS`. Raises `MigrationError`; what ran before the failing one stays.
+    Works through PgBouncer in any mode.
     """
     connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
     ran: set[int] = set()
@@ -184,6 +185,8 @@ def _prepare(connection: Connection, tell: Callable[[str], None]) -> None:
                 " it in pg_stat_activity by its application_name 'sluice'."
             ) from error
     connection.execute("SET LOCAL client_min_messages = warning")
+    # building an index may take longer than the role's queries may
+    connection.execute("SET LOCAL statement_timeout = 0")
     connection.execute(_CREATE_TABLE)
     for name in ("compress_after_days", "retention_days"):
         connection.execute(
@@ -201,7 +204,9 @@ def _run(connection: Connection, migration: Migration, tell: Callable[[str], Non
             )
     except psycopg.Error as error:
         hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
-        raise MigrationError(f"{migration.label}: {error.diag.message_primary or error}.{hint}") from error
+        raise MigrationError(
+            f"{migration.label} failed and left no trace: {error.diag.message_primary or error}.{hint}"
+        ) from error
     tell(f"{'checked' if migration.always else 'applied'} {migration.label}")
 
 

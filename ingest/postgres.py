@@ -1,9 +1,13 @@
 """A database connection for the operator's commands: direct, short-lived, with errors that say what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
-from ingest.errors import ServerAway
+from ingest.errors import OperatorError, ServerAway
 from tasks.settings import settings
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -35,6 +39,34 @@ def connect(url: str | None = None) -> Connection:
         raise ServerAway(
             "DATABASE_URL is not a valid PostgreSQL URL, as in postgresql://user:password@host:5432/database."
         ) from error
+
+
+@contextmanager
+def session() -> Iterator[Connection]:
+    """A connection for one command, closed at its end.
+
+    What the database refuses becomes an `OperatorError` that says what to do; a lost connection,
+    `ServerAway`.
+    """
+    with connect() as connection:
+        try:
+            yield connection
+        except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+            raise OperatorError(
+                f"The database lacks what this command needs ({error.diag.message_primary})."
+                " Run `sluice migrate` first."
+            ) from error
+        except errors.InsufficientPrivilege as error:
+            raise OperatorError(
+                f"The role of DATABASE_URL may not do this: {error.diag.message_primary}."
+                " Make it the owner of the database, or grant it the right."
+            ) from error
+        except psycopg.OperationalError as error:
+            raise ServerAway(
+                f"The connection to the database was lost: {_reason(error)} Try again."
+            ) from error
+        except psycopg.Error as error:
+            raise OperatorError(f"The database refuses: {error.diag.message_primary or error}.") from error
 
 
 def _place(conninfo: str) -> str:

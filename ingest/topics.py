@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ lacks an __all__
     AdminClient,
     ConfigResource,
@@ -103,6 +103,8 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
     try:
         admin.create_topics([new], operation_timeout=TIMEOUT_SECONDS)[topic.name].result(TIMEOUT_SECONDS)
     except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
+            return Outcome(topic, created=False, differences=[])
         raise TopicRefused(f"Kafka does not create the topic {topic.name}: {error.args[0].str()}.") from error
     return Outcome(topic, created=True, differences=[])
 
