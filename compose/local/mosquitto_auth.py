@@ -126,13 +126,13 @@ def synchronise(connection: Connection, files: Files) -> bool:
     return acl_changed or passwords_changed
 
 
-def reload_broker(pid_file: Path) -> bool:
+def reload_broker(pid_file: Path, patience: float = BROKER_START_SECONDS) -> bool:
     """Tells Mosquitto to read its files again. False when it does not run: it reads them when it starts.
 
-    A broker that is just starting is waited for, up to `BROKER_START_SECONDS`: until it listens for the
+    A broker that is just starting is waited for, up to `patience` seconds: until it listens for the
     signal, the signal would end it, and it may have read the old files already.
     """
-    deadline = time.monotonic() + BROKER_START_SECONDS
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
             pid = int(pid_file.read_text())

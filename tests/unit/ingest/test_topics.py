@@ -1,0 +1,33 @@
+"""The Kafka topics as the settings want them, and what is told about existing ones."""
+
+from ingest import topics
+from tasks.settings import Settings
+
+
+def test_dead_letters_are_larger_and_kept_longer() -> None:
+    """A dead letter fits although its payload is in base64, and waits for a month."""
+    stream, letters = topics.wanted(Settings(kafka_max_message_bytes=1_000_000, kafka_partitions=6))
+    assert (stream.name, letters.name) == ("iot-stream", "iot-stream-dlq")
+    assert (stream.partitions, letters.partitions) == (6, 6)
+    assert (stream.config["max.message.bytes"], letters.config["max.message.bytes"]) == ("1000000", "2000000")
+    assert int(stream.config["retention.ms"]) == 7 * 24 * 3600 * 1000
+    assert int(letters.config["retention.ms"]) == 30 * 24 * 3600 * 1000
+    assert letters.config["cleanup.policy"] == "delete"
+
+
+def test_a_topic_as_wanted_has_no_differences() -> None:
+    """Settings of Kafka's that we do not ask for are none of our business."""
+    wanted = topics.wanted(Settings())[0]
+    assert topics.differences(wanted, wanted._replace(config=wanted.config | {"segment.ms": "1"})) == []
+
+
+def test_every_difference_is_told() -> None:
+    """Partitions, replication and each configuration value are compared."""
+    wanted = topics.wanted(Settings())[0]
+    found = topics.Topic(wanted.name, 1, 3, wanted.config | {"cleanup.policy": "compact"})
+    told = topics.differences(wanted, found)
+    assert told == [
+        f"partitions are 1, not {wanted.partitions}",
+        "replication is 3, not 1",
+        "cleanup.policy is compact, not delete",
+    ]
