@@ -10,8 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
@@ -26,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.acknowledge import Acknowledgements, Unacknowledged
 from tasks import dlq, logs, telemetry
 from tasks.settings import Settings, settings
 
@@ -34,16 +33,6 @@ log = structlog.get_logger()
 TELEMETRY_FILTER = "users/+/devices/+/telemetry"
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
-
-
-@dataclass(slots=True)
-class Unacknowledged:
-    """A message that came by MQTT and waits for Kafka."""
-
-    mid: int
-    qos: int
-    connection: int
-    confirmed: bool = False
 
 
 class Gateway:
@@ -55,9 +44,6 @@ class Gateway:
 
     def __init__(self, chosen: Settings) -> None:
         self._settings = chosen
-        self._unacknowledged: deque[Unacknowledged] = deque()
-        self._connection = 0
-        self._acknowledging = threading.Lock()
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._producer = Producer(
@@ -77,6 +63,7 @@ class Gateway:
             logger=logging.getLogger("librdkafka"),
         )
         self._client = self._make_client()
+        self._unacknowledged = Acknowledgements(self._client.ack)
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
@@ -155,9 +142,7 @@ class Gateway:
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _p: Properties | None
     ) -> None:
-        # Packet ids mean nothing beyond their connection: the broker sends again what was not acknowledged.
-        with self._acknowledging:
-            self._connection += 1
+        self._unacknowledged.connection_ended()
         note = log.info if self._stopping.is_set() else log.warning
         note("mqtt_disconnected", reason=str(reason))
 
@@ -175,8 +160,7 @@ class Gateway:
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._stopping.is_set() or self._failure is not None:
             return
-        waiting = Unacknowledged(message.mid, message.qos, self._connection)
-        self._unacknowledged.append(waiting)
+        waiting = self._unacknowledged.add(message.mid, message.qos)
         try:
             self._produce(message, waiting)
         except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the gateway deaf
@@ -222,13 +206,7 @@ class Gateway:
         if error is not None:
             self._failure = f"Kafka did not take a record: {error.str()}"
             return
-        waiting.confirmed = True
-        queue = self._unacknowledged
-        with self._acknowledging:
-            while queue and queue[0].confirmed:
-                first = queue.popleft()
-                if first.connection == self._connection:
-                    self._client.ack(first.mid, first.qos)
+        self._unacknowledged.confirm(waiting)
 
 
 class GatewayFailed(Exception):
