@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -72,12 +73,12 @@ async def _publish(logins: list[Login], rate: float, mix: Mix, *, with_parent: b
             publishing.result()
         fleet.stop()
         await fleet.drain(DRAIN_SECONDS)
+        _print(fleet)
     finally:
         for task in (telling, publishing, stopping):
             task.cancel()
         await asyncio.gather(telling, publishing, stopping, return_exceptions=True)
         await fleet.close()
-        _print(fleet)
 
 
 async def _run(fleet: Fleet, host: str, port: int) -> None:
@@ -92,9 +93,16 @@ async def _tell(fleet: Fleet) -> None:
 
 
 def _print(fleet: Fleet) -> None:
-    line = {**asdict(fleet.totals), "devices": len(fleet.devices), "troubles": fleet.troubles()[:3]}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    line = {
+        **asdict(fleet.totals),
+        "connected": fleet.connected,
+        "devices": len(fleet.devices),
+        "troubles": fleet.troubles()[:3],
+    }
+    # A parent that was killed reads no more, and the credentials are still to be removed.
+    with suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ class Device(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[mqtt.Accepted] | None = None
         self._gone = asyncio.Event()
+        self._ended = False
         self._rest = b""
         self._writable = True
         self._last_sent = self._last_heard = 0.0
@@ -161,6 +162,7 @@ class Device(asyncio.Protocol):
             raise ConnectionError("the broker closed the connection")
 
     def _end(self) -> None:
+        self._ended = True
         if self._transport is not None:
             with suppress(OSError):
                 self._transport.write(mqtt.DISCONNECT_PACKET)
@@ -179,7 +181,7 @@ class Device(asyncio.Protocol):
         self.trouble = self.trouble or str(exc or "the broker closed the connection")
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionError(self.trouble))
-        if was_connected:
+        if was_connected and not self._ended:
             again = len(self._in_flight)
             self._waiting.extendleft(reversed(self._in_flight.values()))
             self._in_flight.clear()

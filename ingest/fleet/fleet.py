@@ -50,7 +50,6 @@ class Totals:
     published_again: int = 0
     """Messages that were on a connection when it broke, counted at each time."""
     reconnects: int = 0
-    connected: int = 0
     not_made: int = 0
     """Messages that were due and not made: the fleet was behind, or too much was unacknowledged."""
 
@@ -199,6 +198,11 @@ class Fleet:
         """Messages made that the broker has not answered."""
         return self.totals.published - self.totals.acknowledged - self.totals.refused
 
+    @property
+    def connected(self) -> int:
+        """Devices that have a connection."""
+        return sum(device.connected.is_set() for device in self.devices)
+
     def troubles(self) -> list[str]:
         """Why devices are not connected, each reason once."""
         return sorted({d.trouble for d in self.devices if not d.connected.is_set() and d.trouble})
@@ -234,7 +238,6 @@ class Fleet:
             await asyncio.sleep(1.0)
             for device in self.devices:
                 device.look_after()
-            self.totals.connected = sum(device.connected.is_set() for device in self.devices)
 
     def acknowledged(self, device: Device, sequence_id: int, *, no_subscriber: bool) -> None:
         """Called by the devices."""

@@ -1,0 +1,1 @@
+"""The live view: what the pipeline does, while a simulated fleet publishes."""
