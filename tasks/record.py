@@ -77,7 +77,9 @@ def _invalid_time(must: str, value: Any) -> PydanticCustomError:
 Bigint = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Column("bigint", repr, "a 64-bit integer")]
 Double = Annotated[float, Field(allow_inf_nan=False), Column("double precision", repr, "a finite number")]
 Text = Annotated[str, Column("text", _escape, "a string")]
-Time = Annotated[datetime, PlainValidator(parse_time), Column("timestamptz", _time_text, "a time")]
+Time = Annotated[
+    datetime, PlainValidator(parse_time), Column("timestamp with time zone", _time_text, "a time")
+]
 
 _ERROR_TYPES: dict[str, ErrorType] = {
     "missing": "MissingField",
@@ -139,6 +141,11 @@ class Declaration(Generic[SourceT, FieldsT]):
         self.topic = topic
         self.table = table
         self.primary_key = primary_key
+        self.sql_types = {
+            **dict.fromkeys(self._ids, "text"),
+            **{name: column.sql_type for name, column in columns.items()},
+            extra: "jsonb",
+        }
         self.columns = ("time", *self._ids, *(name for name, _ in self._encoders), extra)
         if unknown := set(primary_key) - set(self.columns):
             raise TypeError(f"the primary key of {table} names no column of it: {sorted(unknown)}")
@@ -164,7 +171,8 @@ class Declaration(Generic[SourceT, FieldsT]):
 
         `timestamp_ms` is the Kafka record's, milliseconds since 1970; it counts where the payload has no
         `time`. The source's ids in the payload must be the topic's, or null, and are not stored again.
-        Raises `Refused` and nothing else, always the same for the same message.
+        Raises `Refused` and nothing else, always the same for the same message: of several faults the
+        first of the topic's, the payload's as JSON, the claimed ids', the fields', the record's timestamp.
         """
         source, ids, id_text = self._locate(topic)
         values = parse(payload, limits)
@@ -174,6 +182,7 @@ class Declaration(Generic[SourceT, FieldsT]):
         for name, own in ids:
             claim = extra.pop(name, None)
             if claim is not None and claim != own:
+                refuse_faults(values, limits)
                 raise Refused(
                     "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
                 )
@@ -183,6 +192,7 @@ class Declaration(Generic[SourceT, FieldsT]):
         try:
             fields = self._validate(values)
         except ValidationError as error:
+            refuse_faults(values, limits)
             raise self._refusal(error) from None
         time = fields.time or _time_of_record(timestamp_ms)
         own_values = fields.__dict__

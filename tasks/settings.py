@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     )
 
     payload_max_bytes: int = Field(262_144, ge=64, description="A larger payload is refused.")
-    payload_max_depth: int = Field(32, ge=1, description="A payload nested deeper is refused.")
+    payload_max_depth: int = Field(32, ge=1, le=200, description="A payload nested deeper is refused.")
 
     store_wait_seconds: int = Field(
         120,
