@@ -1,9 +1,18 @@
 """Credentials of simulated devices: made for a run, removed after it."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
 
 from ingest import postgres, provision
+from ingest.errors import OperatorError
 from ingest.fleet.fleet import Login
+
+
+class NotEnrolled(OperatorError):
+    """The database does not take the devices' credentials. Has `sluice migrate` run?"""
 
 
 def run_name(kind: str) -> str:
@@ -18,13 +27,21 @@ def enroll(database_url: str, run: str, users: int, devices_per_user: int) -> li
         for user in range(1, users + 1)
         for device in range(1, devices_per_user + 1)
     ]
-    with postgres.connect(database_url) as connection:
+    with postgres.connect(database_url) as connection, _database_errors():
         credentials = provision.provision_devices(connection, names)
     return [Login(*name, *credential) for name, credential in zip(names, credentials, strict=True)]
 
 
 def dismiss(database_url: str, logins: list[Login]) -> None:
     """Removes the credentials; what the devices published stays. Raises `ingest.errors.OperatorError`."""
-    with postgres.connect(database_url) as connection, connection.transaction():
+    with postgres.connect(database_url) as connection, _database_errors(), connection.transaction():
         for login in logins:
             provision.remove(connection, login.username)
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise NotEnrolled(f"{NotEnrolled.__doc__} {' '.join(str(error).split())}") from error

@@ -181,6 +181,8 @@ def _verdict(result: dict[str, Any]) -> Text:
             " to them: has the gateway ever connected?",
             style="not bold",
         )
+    if result["trouble"]:
+        text.append(f"\n  {result['trouble']}", style="not bold")
     if result["lag"]:
         text.append(
             f"\n  {result['lag']:,} records wait in Kafka: the bridge or the workers are behind or away;"

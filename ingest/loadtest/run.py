@@ -133,12 +133,15 @@ async def _test(
             settling = Settling(ledger, rows, evidence, options.settle - (time.monotonic() - began))
             await settling.wait(progress)
             await sampler.finish(1.0)
+            if looking.done():
+                looking.result()
             timing = report.Timing(publish_seconds, time.monotonic() - began, cpu)
             progress.comparing()
             outcome = await asyncio.to_thread(settling.outcome)
-        return report.as_data(
+        result = report.as_data(
             name, options, fleet.totals, timing, ledger, outcome, sampler.result(), settling.lag
         )
+        return {**result, "trouble": settling.trouble}
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
@@ -151,9 +154,12 @@ class Settling:
 
     def __init__(self, ledger: Ledger, rows: Rows, evidence: KafkaEvidence, seconds: float) -> None:
         self.lag: int | None = None
+        self.trouble = ""
         self._ledger, self._rows, self._evidence = ledger, rows, evidence
         self._end = time.monotonic() + seconds
         self._letters: list[Letter] = []
+        self._stored = self._dead_lettered = 0
+        self._ends: dict[int, int] | None = None
 
     async def wait(self, progress: Progress) -> None:
         """Returns when all rows and dead letters are there and the bridge has committed, or time is up.
@@ -163,34 +169,44 @@ class Settling:
         while True:
             trouble = ""
             began = time.monotonic()
-            stored = 0
+            complete = False
             try:
-                stored = await asyncio.to_thread(self._look)
+                complete = await asyncio.to_thread(self._look)
             except (KafkaAway, psycopg.OperationalError) as error:
                 trouble = " ".join(str(error).split())
             progress.settling(
-                stored, self._ledger.good, len(self._letters), self._ledger.bad, self.lag, trouble
+                self._stored, self._ledger.good, self._dead_lettered, self._ledger.bad, self.lag, trouble
             )
-            complete = stored >= self._ledger.good and len(self._letters) >= self._ledger.bad and not self.lag
-            if (complete and not trouble) or time.monotonic() > self._end:
+            if complete or time.monotonic() > self._end:
                 return
             # Counting may not become a load of its own.
             await asyncio.sleep(max(0.3, 4 * (time.monotonic() - began)))
 
-    def _look(self) -> int:
-        stored = self._rows.count()
+    def _look(self) -> bool:
+        self._stored = self._rows.count()
         self._letters += self._evidence.new_letters()
-        self.lag = self._evidence.lag(self._evidence.ends())
-        return stored
+        self._dead_lettered = len({letter.fingerprint for letter in self._letters})
+        arrived = self._stored >= self._ledger.good and self._dead_lettered >= self._ledger.bad
+        if arrived and self._ends is None:
+            # What comes after this is other people's, and need not be waited for.
+            self._ends = self._evidence.ends()
+        self.lag = self._evidence.lag(self._ends or self._evidence.ends())
+        return arrived and not self.lag
 
     def outcome(self) -> Outcome:
-        """What became of every message. Raises `ServerAway` when a server does not answer now."""
+        """What became of every message. Raises `ServerAway` when the database does not answer now.
+
+        Without Kafka the missing stay where they were seen before it; `trouble` tells that.
+        """
         try:
             outcome = reconcile(self._ledger, self._rows.all(), self._letters)
         except psycopg.OperationalError as error:
             raise ServerAway(f"The rows could not be read: {' '.join(str(error).split())}") from error
         if outcome.missing or outcome.doubled_letters:
-            locate(self._ledger, outcome, self._evidence.records())
+            try:
+                locate(self._ledger, outcome, self._evidence.records())
+            except KafkaAway as error:
+                self.trouble = f"The missing could not be looked for in Kafka: {error}"
         return outcome
 
 

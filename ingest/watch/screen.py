@@ -11,7 +11,6 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-
 ROOM_FOR_HINTS = 22
 """Lines of a screen below which the rows matter more than the hints."""
 
