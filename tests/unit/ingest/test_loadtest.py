@@ -55,7 +55,8 @@ GOOD, BAD = Id("u1", "d1", 1), Id("u1", "d1", 2)
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[list[Id], list[Id]]:
     """Good and bad messages of several devices."""
-    good, bad = [], []
+    good: list[Id] = []
+    bad: list[Id] = []
     for device in DEVICES:
         kinds = draw(st.lists(st.booleans(), max_size=12))
         for sequence_id, is_bad in enumerate(kinds, 1):
