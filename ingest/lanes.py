@@ -13,7 +13,6 @@ from zlib import crc32
 
 from tasks.batch import Message, Part, pack_part
 
-
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
 

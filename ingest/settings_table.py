@@ -1,4 +1,4 @@
-"""The settings as a table, from the one declaration in `tasks.settings`: `sluice settings`, `docs/settings.md`."""
+"""The settings as a table, made from their declaration: `sluice settings` and `docs/settings.md`."""
 
 from pydantic import SecretStr
 
