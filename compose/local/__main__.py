@@ -1,4 +1,4 @@
-"""`python -m compose.local`: the local stack's commands."""
+"""The local stack: real servers and Sluice's processes on this machine, without Docker."""
 
 import os
 import sys
@@ -7,37 +7,86 @@ from typing import Annotated
 
 import typer
 
-from compose.local import ground
+from compose.local import foreground, ground, summary
 from compose.local.errors import StackError
 from compose.local.report import ConsoleReport
 from compose.local.stack import Stack
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=f"{__doc__} Usual ports, each changed by its variable: KAFKA_PORT, KAFKA_CONTROLLER_PORT,"
+    " REDIS_PORT, POSTGRES_PORT, MQTT_PORT, FLOWER_PORT, METRICS_PORT. To use a server of your own, set"
+    " KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, DATABASE_URL, or MQTT_HOST with MQTT_USERNAME and MQTT_PASSWORD."
+    " A stack that runs keeps its ports and servers until it is stopped.",
+)
 
-Directory = Annotated[Path, typer.Option("--dir", help="Folder of the stack: its data, logs and env file.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of the stack: its data, logs and settings.")]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take free ports, not the usual ones.")]
+ServersOnly = Annotated[bool, typer.Option("--servers-only", help="Bare servers, nothing of Sluice.")]
 DEFAULT = Path(".local")
 
 
 @app.command()
 def up(
-    directory: Directory = DEFAULT,
-    free_ports: FreePorts = False,
-    servers_only: Annotated[
-        bool, typer.Option("--servers-only", help="Bare servers, nothing of Sluice.")
-    ] = False,
+    directory: Directory = DEFAULT, free_ports: FreePorts = False, servers_only: ServersOnly = False
 ) -> None:
-    """Start what does not run yet, and return when all is healthy."""
-    stack = Stack(directory, free_ports, environ=os.environ, report=ConsoleReport())
+    """Start what does not run yet, return when all is healthy, and say what is where."""
+    report = ConsoleReport()
+    stack = Stack(directory, free_ports, environ=os.environ, report=report)
     stack.up([] if servers_only else None, prepare=not servers_only)
+    for line in summary.where(stack):
+        report.line(line)
 
 
 @app.command()
 def down(directory: Directory = DEFAULT) -> None:
-    """Stop everything gently; data stays."""
+    """Stop the processes, then the servers, gently. Data stays."""
     report = ConsoleReport()
     if not Stack(directory, report=report).down():
         report.line("Nothing was running")
+
+
+@app.command()
+def status(directory: Directory = DEFAULT) -> None:
+    """Say what runs and where. Exit code 3 if anything that belongs to the stack does not."""
+    report = ConsoleReport()
+    stack = Stack(directory, report=report)
+    if not stack.running():
+        report.line("The stack is down")
+        raise typer.Exit(3)
+    for line in (*summary.states(stack), *summary.where(stack)):
+        report.line(line)
+    if any(program.state != "RUNNING" for program in stack.status()):
+        raise typer.Exit(3)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context, directory: Directory = DEFAULT, free_ports: FreePorts = False) -> None:
+    """Start everything and a simulated fleet, show what happens, and stop it all at Ctrl-C.
+
+    A stack that ran before is left running. Further options go to the live view (`python -m ingest.watch`).
+    """
+    report = ConsoleReport()
+    stack = Stack(directory, free_ports, environ=os.environ, report=report)
+    raise typer.Exit(foreground.run(stack, context.args, report))
+
+
+@app.command()
+def clean(
+    directory: Directory = DEFAULT,
+    with_ground: Annotated[
+        bool, typer.Option("--ground", help="Also the root file system and Kafka, shared by all stacks.")
+    ] = False,
+) -> None:
+    """Stop the stack and remove its data, logs, passwords and settings, without asking."""
+    report = ConsoleReport()
+    if Stack(directory, report=report).clean():
+        report.line(f"Removed the stack's files in {directory}")
+    if with_ground:
+        ground.remove(report)
 
 
 @app.command("ground")

@@ -16,6 +16,8 @@ GROUND = PROJECT / ".local" / "ground"
 # A Unix socket's path has at most 107 bytes, and supervisord first binds to a name 8 bytes longer.
 _SOCKET_BYTES = 95
 
+_FOLDERS = ("data", "log", "run", "conf", "secrets")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -68,11 +70,21 @@ class Layout:
         """A generated password, mode 600."""
         return self.base / "secrets" / name
 
+    def contents(self) -> list[Path]:
+        """Everything that a stack puts into its folder."""
+        folders = [self.base / name for name in _FOLDERS]
+        return [*folders, self.env, self.lock]
+
     def make(self) -> None:
-        """Creates the folders, none readable by other users."""
-        for folder in (self.base, self.run, self.base / "data", self.base / "log", self.base / "secrets"):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700 if folder != self.base else 0o755)
+        """Creates the folders, none readable by other users; raises `StackError` for a path with a `%`."""
+        if "%" in str(self.base):
+            # supervisord would take it for a variable, in some values at two levels.
+            raise StackError(f"the stack's folder must not have a % in its path: {self.base}")
+        self.base.mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            folder = self.base / name
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o700)
 
     def socket(self) -> Path:
         """supervisord's Unix socket: in the stack's own folder, or in a short one if that path is too long.
@@ -82,10 +94,21 @@ class Layout:
         here = self.run / "supervisor.sock"
         if len(os.fsencode(here)) <= _SOCKET_BYTES:
             return here
-        key = hashlib.sha256(os.fsencode(self.base)).hexdigest()[:16]
-        short = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}-{key}"
+        short = self._short()
         short.mkdir(mode=0o700, exist_ok=True)
         found = short.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise StackError(f"{short} is not a private folder of this user; remove it")
         return short / "supervisor.sock"
+
+    def remove_socket(self) -> None:
+        """Removes the socket of a supervisord that has ended, and the short folder."""
+        short = self._short()
+        for path in (*self.run.glob("supervisor.sock*"), *short.glob("supervisor.sock*")):
+            path.unlink()
+        if short.exists():
+            short.rmdir()
+
+    def _short(self) -> Path:
+        key = hashlib.sha256(os.fsencode(self.base)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}-{key}"

@@ -1,5 +1,6 @@
 """Is it ready? One real round trip to each kind of server, and one to the workers."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -64,8 +65,10 @@ def mosquitto_admits(env: Mapping[str, str]) -> str:
 
 
 def worker(env: Mapping[str, str]) -> str:
-    """Has a worker answer a ping that went through Redis."""
-    argv = [sys.executable, "-m", "celery", "-A", "tasks", "inspect", "ping", "--timeout", str(_SECONDS)]
+    """Has the worker of this machine answer a ping that went through Redis."""
+    # With a name to wait for the command ends at the answer, else at its timeout.
+    name = f"celery@{socket.gethostname()}"
+    argv = [sys.executable, "-m", "celery", "-A", "tasks", "inspect", "ping", "-t", "1", "-d", name]
     try:
         done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False, timeout=30)
     except subprocess.TimeoutExpired:

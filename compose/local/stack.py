@@ -106,6 +106,17 @@ class Stack:
         with self._locked():
             return self._end()
 
+    def clean(self) -> bool:
+        """Stops the stack and removes all that it put into its folder; returns whether there was anything."""
+        self.down()
+        found = [path for path in self.layout.contents() if path.exists()]
+        for path in found:
+            if path.is_dir():
+                ground.remove_tree(path)
+            else:
+                path.unlink()
+        return bool(found)
+
     def running(self) -> bool:
         """Whether the stack is up, in whole or in part."""
         return self._supervisor.running()
@@ -253,6 +264,7 @@ class Stack:
             self._report.line(f"Ended {name} (process {pid}), which no supervisor looked after")
         for path in self.layout.run.glob("*.pid"):
             path.unlink()
+        self.layout.remove_socket()
         return ran or bool(left)
 
     def _stop_reporting(self, names: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from compose.local.envfile import write_private
 from compose.local.errors import StackError
-from compose.local.layout import PROJECT, Layout
+from compose.local.layout import Layout
 
 _ANSWER_SECONDS = 15
 _ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME = 60, 70, 10
@@ -45,7 +45,6 @@ class Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._socket = layout.socket()
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> bool:
@@ -153,14 +152,14 @@ class Supervisor:
         self._child = None
 
     def _call(self, method: str, *arguments: object) -> object:
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket))
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._layout.socket()))
         with proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
     def _configuration(self, programs: Iterable[Program]) -> str:
         layout = self._layout
         sections = [
-            _section("unix_http_server", {"file": self._socket, "chmod": "0600"}),
+            _section("unix_http_server", {"file": layout.socket(), "chmod": "0600"}),
             _section(
                 "supervisord",
                 {
@@ -169,7 +168,6 @@ class Supervisor:
                     "logfile_backups": 2,
                     "pidfile": layout.supervisor_pid,
                     "childlogdir": layout.log("x").parent,
-                    "directory": PROJECT,
                     **({"user": "root"} if os.getuid() == 0 else {}),
                 },
             ),
@@ -208,8 +206,7 @@ _ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 
 
 def _section(name: str, values: Mapping[str, object]) -> str:
-    # supervisord expands %(…)s in every value.
-    lines = [f"{key}={str(value).replace('%', '%%')}" for key, value in values.items()]
+    lines = [f"{key}={value}" for key, value in values.items()]
     return "\n".join([f"[{name}]", *lines, ""])
 
 
