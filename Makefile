@@ -4,8 +4,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 STACK := $(BIN)/python -m compose.local
-# Of the environment and of what it was made of: a half-made one has none, an outdated one an older.
-READY := .venv/.ready
+# Written last, and named after all that the virtual environment is made of: a half-made one has none, an
+# outdated or a moved one another.
+READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; pwd; } 2>&1 | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down run status test check bench clean
@@ -19,8 +20,8 @@ setup: $(READY)  ## the virtual environment, the servers' root file system, Kafk
 up: $(READY)  ## start servers and processes in the background, and say what is where
 	@$(STACK) up
 
-down: $(READY)  ## stop them all; the data stays
-	@$(STACK) down
+down:  ## stop them all; the data stays
+	@if [ -x $(BIN)/python ]; then $(STACK) down; else echo "Nothing was running"; fi
 
 run: $(READY)  ## start everything and a simulated fleet, and show what happens; Ctrl-C ends it all
 	@$(STACK) run
@@ -39,12 +40,8 @@ check: $(READY)  ## formatting, lint, types
 bench: setup  ## measure against what the database itself can take
 	@$(BIN)/python -m tests.bench
 
-clean: $(READY)  ## stop everything and remove the data
-	@$(STACK) clean
+clean:  ## stop everything and remove data, logs, passwords and settings; asks nothing
+	@if [ -x $(BIN)/python ]; then $(STACK) clean; $(STACK) clean --dir .local/test; fi
 
-$(READY): pyproject.toml constraints.txt
-	@echo "Making the virtual environment .venv from constraints.txt: usually half a minute to two"
-	@rm -rf .venv
-	@sh compose/local/venv.sh $(PYTHON) .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(READY)
+$(READY):
+	@sh compose/local/venv.sh "$(PYTHON)" $(READY)

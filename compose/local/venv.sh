@@ -1,22 +1,41 @@
 #!/bin/sh
-# venv.sh PYTHON FOLDER
+# venv.sh PYTHON STAMP
 #
-# Makes a virtual environment. Debian's Python comes without the part that does so: it is installed if needed.
+# Makes .venv with Sluice and everything it needs, in the versions of constraints.txt, and writes STAMP last:
+# without it a virtual environment counts as half-made. Uses nothing but what a bare Debian has.
 set -eu
 python=$1
-folder=$2
+stamp=$2
 
-command -v "$python" >/dev/null || { echo "There is no $python; install Python 3.11 or newer (apt-get install python3)" >&2; exit 1; }
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "Sluice needs Python 3.11 or newer, and $python is $("$python" --version); call make PYTHON=python3.11" >&2
-    exit 1
-}
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    echo "Installing python3-venv, with which the virtual environment is made"
+say() { printf '%s\n' "$*" >&2; }
+
+install() {
+    if ! command -v apt-get >/dev/null; then
+        say "Error: $1 is missing, and there is no apt-get to install it"
+        exit 1
+    fi
+    say "Installing $1, with which the virtual environment is made"
     sudo=
     [ "$(id -u)" -eq 0 ] || sudo=sudo
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 update >/dev/null
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends \
-        python3-venv >/dev/null
+    $sudo apt-get -qq -o DPkg::Lock::Timeout=120 update
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y \
+        --no-install-recommends "$1" >/dev/null
+}
+
+command -v "$python" >/dev/null || install "$python"
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    say "Error: Sluice needs Python 3.11 or newer, and $python is $("$python" --version); call make PYTHON=python3.11"
+    exit 1
 fi
-exec "$python" -m venv "$folder"
+"$python" -c 'import ensurepip, venv' 2>/dev/null || install "$(basename "$python")-venv"
+
+if [ -e .local/run/supervisord.pid ] && [ -x .venv/bin/python ]; then
+    say "The packages changed: stopping the stack that runs on the old ones"
+    .venv/bin/python -m compose.local down || say "It did not stop; the new packages come all the same"
+fi
+
+say "Making the virtual environment .venv from constraints.txt: usually half a minute to two"
+rm -rf .venv
+"$python" -m venv .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+: >"$stamp"
