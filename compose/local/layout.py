@@ -72,7 +72,7 @@ class Layout:
 
     def contents(self) -> list[Path]:
         """Everything that a stack puts into its folder."""
-        folders = [self.base / name for name in _FOLDERS]
+        folders = [self.base / name for name in (*_FOLDERS, "bin")]
         return [*folders, self.env, self.lock]
 
     def make(self) -> None:

@@ -17,6 +17,7 @@ from compose.local import (
     probes,
     procfile,
     servers,
+    tools,
 )
 from compose.local.errors import NotReadyError, StackError
 from compose.local.layout import PROJECT, Layout
@@ -81,6 +82,7 @@ class Stack:
             raise StackError(f"the Procfile has no {', '.join(sorted(unknown))}")
         ground.ensure(self._report)
         with self._locked():
+            tools.write(self.layout)
             fresh = not self._supervisor.running()
             env = self._begin() if fresh else self.env
             running = set() if fresh else self._running()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compose.local import environment, servers
+from compose.local import environment, servers, tools
 from compose.local.stack import Stack
 
 _NAME_COLUMNS = 15
@@ -21,10 +21,9 @@ def where(stack: Stack) -> list[str]:
     if "flower" in running:
         login = "login: FLOWER_BASIC_AUTH in the settings"
         lines.append(_line("Flower", f"http://127.0.0.1:{env['FLOWER_PORT']} ({login})"))
-    if "worker" in running:
-        lines.append(_line("Metrics", f"http://127.0.0.1:{env['METRICS_PORT']}/metrics"))
     file = shlex.quote(_shown(stack.layout.env))
     lines.append(_line("Settings", f"{file} (a shell takes them by `set -a; . {file}; set +a`)"))
+    lines.append(_line("Clients", f"{_shown(stack.layout.base / 'bin')}: {', '.join(tools.NAMES)}"))
     lines.append(_line("Logs", _shown(stack.layout.log("NAME"))))
     return lines
 

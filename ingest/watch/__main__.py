@@ -188,11 +188,17 @@ def _hints(chosen: Settings) -> list[str]:
     env = _env_file()
     at = "" if chosen.mqtt_port == 1883 else f" -p {chosen.mqtt_port}"
     return [
-        f"""(. {env}; psql "$DATABASE_URL" -c 'TABLE raw_telemetry LIMIT 5')""",
+        f"""(. {env}; {_client(env, "psql")} "$DATABASE_URL" -c 'TABLE raw_telemetry LIMIT 5')""",
         f"echo a-password-of-mine | {_sluice()} provision device me desk --password-stdin",
-        f"mosquitto_pub -h {chosen.mqtt_host}{at} -u me/desk -P a-password-of-mine -q 1 \\",
+        f"{_client(env, 'mosquitto_pub')} -h {chosen.mqtt_host}{at} -u me/desk -P a-password-of-mine -q 1 \\",
         """  -t users/me/devices/desk/telemetry -m '{"sequence_id":1,"temperature":21.5}'""",
     ]
+
+
+def _client(env: Path, name: str) -> str:
+    """The local stack's own client where there is one, else the host's."""
+    own = env.parent / "bin" / name
+    return str(own) if own.exists() else name
 
 
 def _sluice() -> str:
