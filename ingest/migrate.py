@@ -4,6 +4,7 @@
 the others, and may be edited.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from tasks.settings import settings
 SQL_DIR = Path(__file__).resolve().parent.parent / "sql"
 LOCK_TIMEOUT_SECONDS = 60
 # Any number that nothing else in the database takes as an advisory lock: the letters "sluice" in ASCII.
-_LOCK = int.from_bytes(b"sluice", "big")
+LOCK = int.from_bytes(b"sluice", "big")
 _NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+?)(?P<always>\.always)?\.sql")
 
 _CREATE_TABLE = """
@@ -160,10 +161,11 @@ def migrate(connection: Connection, migrations: list[Migration], tell: Callable[
     Works through PgBouncer in any mode.
     """
     connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
+    tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is at work here; waiting for it"))
     ran: set[int] = set()
     while True:
         with connection.transaction():
-            _prepare(connection, tell)
+            _prepare(connection, tell_waiting)
             todo = [one for one in pending(migrations, applied(connection)) if one.version not in ran]
             if not todo:
                 return len([one for one in migrations if one.version in ran and not one.always])
@@ -171,14 +173,14 @@ def migrate(connection: Connection, migrations: list[Migration], tell: Callable[
             ran.add(todo[0].version)
 
 
-def _prepare(connection: Connection, tell: Callable[[str], None]) -> None:
+def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
     # Held until the transaction ends, so it also holds through PgBouncer and needs no clearing up.
     connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-    free = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK]).fetchone()
+    free = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK]).fetchone()
     if free is None or not free[0]:
-        tell("another `sluice migrate` is at work on this database; waiting for it")
+        tell_waiting()
         try:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 f"Another `sluice migrate` has held the lock for {LOCK_TIMEOUT_SECONDS} s. Try again, or find"

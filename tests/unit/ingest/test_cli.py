@@ -1,0 +1,54 @@
+"""The command line itself: help, exit codes, and what wrong settings say."""
+
+import os
+import subprocess
+import sys
+
+HEAVY = ("celery", "confluent_kafka", "psycopg", "pydantic")
+
+
+def sluice(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command without an env file."""
+    return subprocess.run(
+        [sys.executable, "-m", "ingest.cli", *arguments],
+        env={**os.environ, "SLUICE_ENV_FILE": os.devnull, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_names_every_command() -> None:
+    """`sluice --help` lists the commands, and so does a group of commands without one."""
+    shown = sluice("--help")
+    assert shown.returncode == 0
+    for command in ("migrate", "provision", "topics"):
+        assert command in shown.stdout
+    assert "gives it a new password" in " ".join(sluice("provision", "--help").stdout.split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """The help answers at once, because what the commands need is imported when they run."""
+    code = f"import sys, ingest.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_wrong_call_exits_with_2() -> None:
+    """An unknown command or a missing argument is told on stderr, with exit code 2."""
+    for arguments in (("bogus",), ("provision", "device", "alice"), ("migrate", "--bogus")):
+        done = sluice(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Error" in done.stderr
+
+
+def test_a_wrong_setting_is_named_without_its_value() -> None:
+    """A setting that cannot be is named by its variable, with exit code 1 and no traceback."""
+    done = sluice("topics", KAFKA_PARTITIONS="sesame")
+    assert done.returncode == 1
+    assert "KAFKA_PARTITIONS" in done.stderr
+    assert "sesame" not in done.stderr
+    assert "Traceback" not in done.stderr
