@@ -31,7 +31,7 @@ IDS = st.text(
 def times(draw: st.DrawFn) -> tuple[str, datetime]:
     """A time as a device writes it, and the instant in UTC that it means."""
     instant = draw(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001
-    offset = draw(st.integers(-23 * 60 - 59, 23 * 60 + 59))
+    offset = draw(st.just(0) | st.integers(-23 * 60 - 59, 23 * 60 + 59))
     text = instant.astimezone(timezone(timedelta(minutes=offset))).isoformat()
     if offset == 0:
         text = text[: -len("+00:00")] + draw(st.sampled_from(["Z", "z", "+00:00", "-00:00"]))

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.payload import Limits, Refused
@@ -56,6 +56,7 @@ def test_a_declaration_gives_the_sql() -> None:
 
 
 @given(venue=TEXTS, exchange=IDS, symbol=IDS)
+@example(venue="\\t\t\\n\n\\r\r\\\\", exchange="\\t", symbol="\\N")
 def test_text_comes_back_from_copy_text(venue: str, exchange: str, symbol: str) -> None:
     """Text, in fields and in ids, survives COPY's escapes: tabs, line ends, backslashes, `\\N`."""
     payload = written({"trade_id": 1, "price": 2, "venue": venue, "settled": "2026-05-01T12:00:00+02:00"})

@@ -106,6 +106,7 @@ def test_what_is_sent_is_what_is_stored(
 @example(pair=("2026-05-01T10:00:00,5Z", datetime(2026, 5, 1, 10, 0, 0, 500_000, tzinfo=UTC)))
 @example(pair=("2026-05-01T10:00:00+0530", datetime(2026, 5, 1, 4, 30, tzinfo=UTC)))
 @example(pair=("2026-05-01T10:00:00-05", datetime(2026, 5, 1, 15, tzinfo=UTC)))
+@example(pair=("2026-05-01t10:00:00z", datetime(2026, 5, 1, 10, tzinfo=UTC)))
 @example(pair=("2024-02-29T00:00:00Z", datetime(2024, 2, 29, tzinfo=UTC)))
 def test_times(pair: tuple[str, datetime]) -> None:
     """A time with any offset is the same instant in UTC, to the microsecond."""
