@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 
-from tasks.payload import ErrorType, Limits, Refused, describe, dotted, parse, refuse_faults
+from tasks.payload import REASON_LENGTH, ErrorType, Limits, Refused, describe, dotted, parse, refuse_faults
 
 NULL = r"\N"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,7 +116,7 @@ class Declaration(Generic[SourceT, FieldsT]):
     """A domain: what its messages must look like, and where their rows go.
 
     `source` is made of the ids in `topic`, each a level written `{name}`, and the name of its column.
-    Raises `TypeError` for a field of no known kind or a primary key that is no column.
+    Raises `TypeError` for a field of no known kind, a name that comes twice, a primary key that is no column.
     """
 
     def __init__(
@@ -147,6 +147,8 @@ class Declaration(Generic[SourceT, FieldsT]):
             extra: "jsonb",
         }
         self.columns = ("time", *self._ids, *(name for name, _ in self._encoders), extra)
+        if len(set(self.columns)) < len(self.columns):
+            raise TypeError(f"a column of {table} is declared twice: {', '.join(self.columns)}")
         if unknown := set(primary_key) - set(self.columns):
             raise TypeError(f"the primary key of {table} names no column of it: {sorted(unknown)}")
 
@@ -219,8 +221,11 @@ class Declaration(Generic[SourceT, FieldsT]):
     def _refusal(self, error: ValidationError) -> Refused:
         """All fields that are wrong in one reason; the first of them, as declared, gives the type."""
         details = error.errors(include_url=False)
-        sentences = "; ".join(_sentence(detail, self._expected) for detail in details)
-        return Refused(_error_type(details[0]), sentences)
+        reason = "; ".join(_sentence(detail, self._expected) for detail in details)
+        if len(reason) > REASON_LENGTH:
+            # The end will be cut off, and with it the last fields: so their names go first.
+            reason = f"wrong are {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
+        return Refused(_error_type(details[0]), reason)
 
 
 def id_fault(text: str) -> str | None:

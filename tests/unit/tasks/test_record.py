@@ -89,7 +89,7 @@ def test_reasons_come_from_the_declaration() -> None:
 
 
 def test_a_declaration_that_cannot_work_is_refused() -> None:
-    """A field of no known kind, or a key that is no column, fails where it is declared."""
+    """A field of no known kind, a name used twice, or a key that is no column fails where it is declared."""
 
     class Odd(Fields):
         """A field that no column can hold."""
@@ -98,6 +98,8 @@ def test_a_declaration_that_cannot_work_is_refused() -> None:
 
     with pytest.raises(TypeError, match="thing"):
         Declaration(Odd, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("time",))
+    with pytest.raises(TypeError, match="twice"):
+        Declaration(Tick, Market, topic="{exchange}/{price}", table="odd", primary_key=("time",))
     with pytest.raises(TypeError, match="nothing"):
         Declaration(Tick, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("nothing",))
 

@@ -219,6 +219,14 @@ def test_refused_fields(change: dict[str, Any], error_type: str, reason: str) ->
     assert (found.error_type, found.reason) == (error_type, reason)
 
 
+def test_a_long_reason_names_every_field() -> None:
+    """However long the values, all wrong fields are named within the reason's length."""
+    names = ("time", "sequence_id", "temperature", "battery")
+    found = refusal(dict.fromkeys(names, "x" * 1000))
+    assert len(found.reason) == 300
+    assert all(f"`{name}`" in found.reason for name in names)
+
+
 def test_a_missing_field() -> None:
     """Without `sequence_id` there is no row, and the reason says which field is missing."""
     found = refusal({"temperature": 1})
