@@ -1,0 +1,120 @@
+"""The next state of a device while it is being made, and the changes on the way."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from tasks.alerts.change import SNOOZE_ENDED, Change, ChangeStatus, derive_id
+from tasks.alerts.state import DeviceState, Entry, Position, Status, from_us
+from tasks.rules import Facts, Number
+
+
+class Cause(NamedTuple):
+    """What makes the state change: a reading, with its position and sequence_id, a command, or the clock."""
+
+    time: datetime
+    position: Position | None = None
+    sequence_id: int | None = None
+    by: str | None = None
+
+
+class Draft:
+    """Collects entries and changes; the state that it starts from stays as it is."""
+
+    def __init__(self, state: DeviceState, cause: Cause) -> None:
+        self.state = state
+        self.cause = cause
+        self.entries = dict(state.entries)
+        self.changes: list[Change] = []
+
+    @property
+    def number(self) -> int:
+        """How many changes the device has had, those of this draft included."""
+        return self.state.number + len(self.changes)
+
+    def derive_id(self, rule_id: str, kind: str, *trigger: object) -> str:
+        """The id of an alert of this device."""
+        return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
+
+    def trigger(self, rule_id: str, entry: Entry, alert_id: str, reason: str | None = None) -> None:
+        """The rule has an alert from now on, and the user is told."""
+        entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
+        self.entries[rule_id] = entry
+        self.tell("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
+
+    def renew(self, rule_id: str, entry: Entry) -> None:
+        """The snooze of an open alert is over: it is announced again, under an id of its own.
+
+        Under the old id nobody could tell the announcement from a redelivered one. The clock and a reading
+        give the same new id, whoever comes first.
+        """
+        alert_id = self.derive_id(rule_id, "renewed", entry.alert_id, entry.snoozed_until)
+        self.trigger(rule_id, entry, alert_id, SNOOZE_ENDED)
+
+    def resolve(
+        self,
+        rule_id: str,
+        entry: Entry,
+        now_ms: int,
+        value: Number | None,
+        *,
+        facts: Facts | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """The open alert is over, and the user is told, also during a snooze, which goes on."""
+        assert entry.alert_id is not None
+        told = entry._replace(facts=facts or entry.facts)
+        self.tell("RESOLVED", rule_id, told, entry.alert_id, value=value, reason=reason)
+        self.settle(rule_id, entry, now_ms)
+
+    def settle(self, rule_id: str, entry: Entry, now_ms: int) -> None:
+        """The rule is no longer violated: nothing of it is remembered but a snooze and the last command."""
+        calm = entry.in_order()
+        if entry.is_snoozed(now_ms):
+            self.entries[rule_id] = calm._replace(status=Status.SNOOZED, snoozed_until=entry.snoozed_until)
+        elif entry.command_at is not None:
+            self.entries[rule_id] = calm
+        else:
+            self.entries.pop(rule_id, None)
+
+    def tell(
+        self,
+        status: ChangeStatus,
+        rule_id: str,
+        entry: Entry,
+        alert_id: str,
+        *,
+        value: Number | None,
+        reason: str | None = None,
+    ) -> None:
+        """Adds a change."""
+        facts = entry.facts
+        self.changes.append(
+            Change(
+                alert_id=alert_id,
+                status=status,
+                user_id=self.state.user_id,
+                device_id=self.state.device_id,
+                rule_id=rule_id,
+                message=facts.message,
+                severity=facts.severity,
+                key=facts.key,
+                operator=facts.operator,
+                threshold=facts.threshold,
+                value=value,
+                time=self.cause.time,
+                sequence_id=self.cause.sequence_id,
+                first_seen=None if entry.first_seen is None else from_us(entry.first_seen),
+                last_seen=None if entry.last_seen is None else from_us(entry.last_seen),
+                count=entry.violations,
+                reason=reason,
+                by=self.cause.by,
+                number=self.number + 1,
+                position=self.cause.position,
+            )
+        )
+
+    def finish(self) -> DeviceState:
+        """The next state; the one before, itself, where nothing changed."""
+        if self.entries == self.state.entries and not self.changes:
+            return self.state
+        return self.state._replace(entries=self.entries, number=self.number)

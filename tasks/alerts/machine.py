@@ -1,0 +1,242 @@
+"""The state machine of alerts: pure functions from a state and an event to the next state and its changes.
+
+`step` takes one reading, `absent` and `snoozes_ended` the clock, `rules_changed` another rule set; commands
+of users are in `tasks.alerts.manage`. Readings must come in Kafka order. The same readings give the same
+changes however they are cut into batches, and readings that come again change nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tasks.alerts.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
+from tasks.alerts.draft import Cause, Draft
+from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
+from tasks.paths import MISSING
+from tasks.rules import Compiled, Number, RuleSet, find, is_number
+
+Changes = tuple[Change, ...]
+
+
+class Observation(NamedTuple):
+    """A reading as the rules see it, `time` being its own and `timestamp_ms` that of its Kafka record.
+
+    `timestamp_ms` is the present as far as `step` knows: it is the same at every run.
+    """
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    time: datetime
+    sequence_id: int
+    payload: dict[str, Any]
+
+
+class LastSeen(NamedTuple):
+    """When something last came from a device, by the timestamps of the records (ms)."""
+
+    device_ms: int
+    keys: Mapping[str, int] = {}
+
+
+def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[DeviceState, Changes]:
+    """Judges one reading.
+
+    - A value that violates its rule for `for_seconds`, by the readings' times, triggers it. One that is in
+      order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or no number
+      changes nothing.
+    - A reading at or before a position that changed the state changes nothing. A late one (see
+      `DeviceState.is_late`) is judged by no rule.
+    - A rule that is gone, or whose `rule_id` now stands for another key or operator, resolves its alert.
+    - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
+      triggers again, under a new id.
+    - Whatever comes from a device, late or not, ends its absence.
+    """
+    if not state.entries and not rules.any_violated(reading.payload):
+        return state, ()
+    if state.has_judged(reading.partition, reading.offset):
+        return state, ()
+    position = Position(reading.partition, reading.offset)
+    draft = Draft(state, Cause(reading.time, position, reading.sequence_id))
+    time = to_us(reading.time)
+    late = state.is_late(time, reading.timestamp_ms)
+    _drop_foreign(draft, rules, reading.timestamp_ms)
+    for rule in rules.absences:
+        _end_absence(draft, rule, reading)
+    if not late:
+        for rule in rules.comparisons:
+            value = find(reading.payload, rule)
+            if is_number(value):
+                _judge(draft, rule, value, time, reading)
+    after = draft.finish()
+    if after is state and not state.is_open:
+        return state, ()
+    return (
+        after._replace(positions=advanced(state.positions, position), judged=state.judged if late else time),
+        tuple(draft.changes),
+    )
+
+
+def absent(
+    state: DeviceState,
+    rules: RuleSet,
+    last_seen: LastSeen,
+    now_ms: int,
+    listening_since_ms: int | None,
+) -> tuple[DeviceState, Changes]:
+    """Judges the absence rules by the clock.
+
+    `listening_since_ms` is since when everything that was sent could arrive: silence counts from then on,
+    so an outage of ours is nobody's absence. None while that is not so, and then nothing is judged. A key
+    that never came is not missed, for not every device has every value.
+    """
+    if listening_since_ms is None or not rules.absences:
+        return state, ()
+    draft = Draft(state, Cause(from_us(now_ms * 1000)))
+    for rule in rules.absences:
+        seen_ms = last_seen.keys.get(rule.key) if rule.key else last_seen.device_ms
+        if seen_ms is not None:
+            _judge_absence(draft, rule, seen_ms, now_ms, listening_since_ms)
+    return draft.finish(), tuple(draft.changes)
+
+
+def snoozes_ended(state: DeviceState, now_ms: int) -> tuple[DeviceState, Changes]:
+    """Ends the snoozes that are over without waiting for a reading: alerts still open trigger again."""
+    draft = Draft(state, Cause(from_us(now_ms * 1000)))
+    for rule_id, entry in sorted(state.entries.items()):
+        if entry.snoozed_until is None or entry.is_snoozed(now_ms):
+            continue
+        if entry.is_open:
+            draft.renew(rule_id, entry)
+        elif entry.first_seen is None:
+            draft.settle(rule_id, entry, now_ms)
+        else:
+            draft.entries[rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
+    return draft.finish(), tuple(draft.changes)
+
+
+def rules_changed(state: DeviceState, rules: RuleSet, at_ms: int) -> tuple[DeviceState, Changes]:
+    """Resolves the alerts of rules that are gone or now stand for something else, without a reading."""
+    draft = Draft(state, Cause(from_us(at_ms * 1000)))
+    _drop_foreign(draft, rules, at_ms)
+    return draft.finish(), tuple(draft.changes)
+
+
+def step_all(
+    state: DeviceState, rules: RuleSet, readings: Iterable[Observation]
+) -> tuple[DeviceState, list[Change]]:
+    """Judges readings of one device, in their order."""
+    changes: list[Change] = []
+    for reading in readings:
+        state, more = step(state, rules, reading)
+        changes += more
+    return state, changes
+
+
+def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
+    for rule_id, entry in sorted(draft.state.entries.items()):
+        rule = rules.by_id.get(rule_id)
+        if rule is None:
+            if entry.is_open:
+                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_REMOVED)
+            draft.entries.pop(rule_id, None)
+        elif not rule.facts.same_rule(entry.facts):
+            if entry.is_open:
+                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_CHANGED)
+            elif entry.status is not Status.DISABLED:
+                draft.settle(rule_id, entry, now_ms)
+            if kept := draft.entries.get(rule_id):
+                draft.entries[rule_id] = kept._replace(facts=rule.facts)
+
+
+def _judge(draft: Draft, rule: Compiled, value: Number, time: int, reading: Observation) -> None:
+    violated = rule.compare(value, rule.threshold)
+    entry = draft.entries.get(rule.rule_id)
+    if entry is None:
+        if violated:
+            _judge_closed(draft, rule, Entry(Status.OK, rule.facts), value, time, reading)
+    elif entry.is_open:
+        _judge_open(draft, rule, entry, value, time, reading)
+    elif entry.status is Status.DISABLED:
+        return
+    elif violated:
+        _judge_closed(draft, rule, entry, value, time, reading)
+    else:
+        draft.settle(rule.rule_id, entry, reading.timestamp_ms)
+
+
+def _judge_open(
+    draft: Draft, rule: Compiled, entry: Entry, value: Number, time: int, reading: Observation
+) -> None:
+    """A reading of a rule with an open alert."""
+    if rule.compare(value, rule.threshold):
+        entry = _violated(entry, rule, value, time, reading.sequence_id)
+    elif rule.cleared(value):
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, value, facts=rule.facts)
+        return
+    if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
+        draft.renew(rule.rule_id, entry)
+    else:
+        draft.entries[rule.rule_id] = entry
+
+
+def _judge_closed(
+    draft: Draft, rule: Compiled, entry: Entry, value: Number, time: int, reading: Observation
+) -> None:
+    """A reading that violates a rule without an open alert."""
+    begins = entry.first_seen is None or entry.first_seen > time
+    if begins or entry.facts.threshold != rule.facts.threshold:
+        entry = entry._replace(first_seen=time, last_seen=None, violations=0)
+    entry = _violated(entry, rule, value, time, reading.sequence_id)
+    assert entry.first_seen is not None
+    if entry.is_snoozed(reading.timestamp_ms):
+        draft.entries[rule.rule_id] = entry
+    elif time - entry.first_seen >= rule.for_us:
+        alert_id = draft.derive_id(rule.rule_id, "reading", reading.partition, reading.offset)
+        draft.trigger(rule.rule_id, entry, alert_id)
+    else:
+        draft.entries[rule.rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
+
+
+def _violated(entry: Entry, rule: Compiled, value: Number, time: int, sequence_id: int) -> Entry:
+    return entry._replace(
+        facts=rule.facts,
+        last_seen=time if entry.last_seen is None else max(time, entry.last_seen),
+        violations=entry.violations + 1,
+        value=value,
+        sequence_id=sequence_id,
+    )
+
+
+def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
+    entry = draft.entries.get(rule.rule_id)
+    if entry is None or not entry.is_open or entry.first_seen is None:
+        return
+    value = find(reading.payload, rule) if rule.key else None
+    if value is MISSING or (rule.key and value is None):
+        return
+    # An older record may be judged only now, or again: it is no return.
+    if reading.timestamp_ms * 1000 > entry.first_seen:
+        number = value if is_number(value) else None
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, number, facts=rule.facts, reason=RETURNED)
+
+
+def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, listening_since_ms: int) -> None:
+    rule_id = rule.rule_id
+    entry = draft.entries.get(rule_id) or Entry(Status.OK, rule.facts)
+    if entry.status is Status.DISABLED or not rule.facts.same_rule(entry.facts):
+        return
+    if entry.is_open:
+        assert entry.first_seen is not None
+        if seen_ms * 1000 > entry.first_seen:
+            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts, reason=RETURNED)
+        elif (now_ms - seen_ms) * 1000 < rule.for_us:
+            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
+        return
+    silent_ms = now_ms - max(seen_ms, listening_since_ms)
+    if silent_ms * 1000 >= rule.for_us and not entry.is_snoozed(now_ms):
+        entry = entry._replace(
+            facts=rule.facts, first_seen=seen_ms * 1000, last_seen=now_ms * 1000, violations=1
+        )
+        # The number tells an absence from an earlier one since the same reading, ended by a command.
+        draft.trigger(rule_id, entry, draft.derive_id(rule_id, "absent", seen_ms, draft.number))

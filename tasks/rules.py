@@ -1,0 +1,333 @@
+"""A user's alert rules: what they must look like, every fault of a document at once, and their fast form.
+
+A rule compares one value of each reading with a threshold, or misses readings (`operator` "absent"). Its
+`rule_id` is its `id`, or its `key` where it has none. Two rules with the same `rule_id`, `key` and
+`operator` are the same rule, whatever else differs: a changed threshold is judged at the next reading,
+and an alert goes on. A rule with another key or operator is another rule.
+"""
+
+import math
+import operator as compare
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from tasks.paths import MISSING, Path, steps, walk
+from tasks.payload import describe, shorten
+
+Number: TypeAlias = int | float
+Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
+Fault = dict[Literal["path", "message"], str]
+
+MAX_RULES = 100
+MAX_DOCUMENT_BYTES = 262_144
+# As many faults as anybody can act on at once: a document of nonsense must not make an answer of megabytes.
+MAX_FAULTS = 200
+MAX_SECONDS = 30 * 86_400
+DEFAULT_SEVERITY = "warning"
+# The rule_id of a rule that misses the whole device and has no `id`.
+DEVICE_ABSENT = "absent"
+
+_COMPARE: dict[str, Callable[[Number, Number], bool]] = {
+    ">": compare.gt,
+    "<": compare.lt,
+    ">=": compare.ge,
+    "<=": compare.le,
+    "==": compare.eq,
+    "!=": compare.ne,
+}
+_MEANT = {"=": "==", "=>": ">=", "=<": "<=", "<>": "!=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
+_MEANT |= {"ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "missing": "absent", "silent": "absent"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_EXPECTED = {
+    "id": "a string of 1 to 128 characters, not blank and without control characters",
+    "key": 'the path of a value, such as "temperature" or "motor.phases.0", of 1 to 256 characters',
+    "operator": "one of " + ", ".join(get_args(Operator)),
+    "threshold": "a finite number (of at most 64 bits if it is an integer)",
+    "message": "a string of 1 to 500 characters that says what is wrong",
+    "severity": 'a string of 1 to 32 characters, such as "critical"',
+    "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
+    "clear_threshold": "a finite number (of at most 64 bits if it is an integer)",
+}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a payload can be compared: booleans and numeric strings are no numbers."""
+    return type(value) is float or type(value) is int
+
+
+def _number(value: Any) -> Number:
+    if (type(value) is int and -(2**63) <= value < 2**63) or (type(value) is float and math.isfinite(value)):
+        return value
+    raise ValueError
+
+
+def _name(text: str) -> str:
+    if _CONTROL.search(text) or text.isspace():
+        raise ValueError
+    return text
+
+
+def _prose(text: str) -> str:
+    if _UNSTORABLE.search(text) or text.isspace():
+        raise ValueError
+    return text
+
+
+_Number = Annotated[Number, PlainValidator(_number)]
+
+
+class Rule(BaseModel):
+    """One rule, as the user wrote it. Made by `parse_rules`, which also checks its fields together."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = None
+    operator: Operator
+    threshold: _Number | None = None
+    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)]
+    severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = DEFAULT_SEVERITY
+    for_seconds: float = Field(0.0, ge=0, le=MAX_SECONDS, allow_inf_nan=False)
+    clear_threshold: _Number | None = None
+
+    @property
+    def rule_id(self) -> str:
+        """What the rule is called in alerts and commands."""
+        return _rule_id(self.id, self.key)
+
+
+class Facts(NamedTuple):
+    """What an alert says about its rule."""
+
+    message: str
+    severity: str
+    key: str | None
+    operator: Operator
+    threshold: Number | None
+
+    def same_rule(self, other: "Facts") -> bool:
+        """Whether an alert of the one goes on under the other, the `rule_id` being the same."""
+        return self.key == other.key and self.operator == other.operator
+
+
+class Compiled(NamedTuple):
+    """A rule, ready to judge. For an absence `compare`, `threshold` and `clear` mean nothing."""
+
+    rule_id: str
+    key: str  # empty for the absence of the whole device
+    path: Path | None
+    compare: Callable[[Number, Number], bool]
+    threshold: Number
+    clear: Number
+    for_us: int
+    facts: Facts
+
+    def cleared(self, value: Number) -> bool:
+        """Whether the value ends an alert.
+
+        It does once it would not violate the rule with `clear_threshold` in the place of `threshold`.
+        """
+        return not self.compare(value, self.clear)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are."""
+
+    rules: tuple[Rule, ...] = ()
+    by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
+    comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        compiled = tuple(_compile(rule) for rule in self.rules)
+        object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled})
+        absent: dict[bool, list[Compiled]] = {True: [], False: []}
+        for rule in compiled:
+            absent[rule.facts.operator == "absent"].append(rule)
+        object.__setattr__(self, "absences", tuple(absent[True]))
+        object.__setattr__(self, "comparisons", tuple(absent[False]))
+
+    @property
+    def absent_keys(self) -> frozenset[str]:
+        """The keys whose last-seen times the absence rules need, besides the device's own."""
+        return frozenset(rule.key for rule in self.absences if rule.key)
+
+    def any_violated(self, payload: dict[str, Any]) -> bool:
+        """Whether the values of a payload violate any comparison: the quick look that most readings get."""
+        for _, key, path, violated, threshold, _, _, _ in self.comparisons:
+            value = payload.get(key, MISSING)
+            if value is MISSING and path is not None:
+                value = walk(payload, path)
+            kind = type(value)
+            if (kind is float or kind is int) and violated(value, threshold):
+                return True
+        return False
+
+
+NO_RULES = RuleSet()
+
+
+class InvalidDocument(ValueError):
+    """What a user sent is not what it must be: `errors` has every fault, with its path and a sentence."""
+
+    def __init__(self, errors: list[Fault]) -> None:
+        super().__init__("; ".join(f"{error['path']}: {error['message']}" for error in errors[:3]))
+        self.errors = errors
+
+
+class InvalidRules(InvalidDocument):
+    """The document is no rule set; nothing of it may be used."""
+
+
+def parse_rules(document: Any) -> RuleSet:
+    """The rule set of a document: JSON bytes, or parsed JSON: `{"rules": […]}`, or the array alone.
+
+    Null for a field means that it is not given. Raises `InvalidRules` with every fault at once.
+    """
+    rules, faults = _array_of_rules(document)
+    if len(rules) > MAX_RULES:
+        message = f"at most {MAX_RULES} rules are allowed, got {len(rules)}"
+        raise InvalidRules([*faults, _fault("rules", message)])
+    parsed: list[Rule] = []
+    owners: dict[str, int] = {}
+    for index, raw in enumerate(rules):
+        path = f"rules.{index}"
+        if type(raw) is not dict:
+            faults.append(_fault(path, f"must be an object, got {describe(raw)}"))
+            continue
+        given = {name: value for name, value in raw.items() if value is not None or name not in _EXPECTED}
+        wrong: set[str] = set()
+        try:
+            parsed.append(Rule.model_validate(given))
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            wrong = {str(detail["loc"][0]) for detail in details}
+            faults += [_field_fault(path, detail) for detail in details]
+        faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
+        named = given.keys() & {"id", "key"}
+        if not wrong & {"id", "key"} and (named or given.get("operator") == "absent"):
+            rule_id = _rule_id(given.get("id"), given.get("key"))
+            if owners.setdefault(rule_id, index) != index:
+                at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
+                name, owner = shorten(rule_id, 60), owners[rule_id]
+                message = f"`{name}` is already the rule_id of rules.{owner}; give one an `id` of its own"
+                faults.append(_fault(at, message))
+    if faults:
+        more = len(faults) - MAX_FAULTS
+        raise InvalidRules(
+            faults[:MAX_FAULTS] + ([_fault("rules", f"and {more} more errors")] if more > 0 else [])
+        )
+    return RuleSet(tuple(parsed))
+
+
+def find(payload: dict[str, Any], rule: Compiled) -> Any:
+    """The value that a rule is about, or `MISSING`."""
+    value = payload.get(rule.key, MISSING)
+    return value if value is not MISSING or rule.path is None else walk(payload, rule.path)
+
+
+def suggestion(text: str, known: list[str]) -> str:
+    """The end of a sentence about a misspelt name: `; did you mean …?`, or nothing."""
+    near = get_close_matches(text.lower()[:64], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _compile(rule: Rule) -> Compiled:
+    threshold = 0 if rule.threshold is None else rule.threshold
+    return Compiled(
+        rule_id=rule.rule_id,
+        key=rule.key or "",
+        path=None if rule.key is None else steps(rule.key),
+        compare=_COMPARE.get(rule.operator, compare.ne),
+        threshold=threshold,
+        clear=threshold if rule.clear_threshold is None else rule.clear_threshold,
+        for_us=round(rule.for_seconds * 1_000_000),
+        facts=Facts(rule.message, rule.severity, rule.key, rule.operator, rule.threshold),
+    )
+
+
+def _rule_id(own: str | None, key: str | None) -> str:
+    return own or key or DEVICE_ABSENT
+
+
+def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
+    if isinstance(document, bytes | bytearray | memoryview | str):
+        if len(document) > MAX_DOCUMENT_BYTES:
+            message = f"at most {MAX_DOCUMENT_BYTES} bytes are allowed, got {len(document)}"
+            raise InvalidRules([_fault("rules", message)])
+        try:
+            document = from_json(bytes(document) if isinstance(document, memoryview) else document)
+        except ValueError as error:
+            raise InvalidRules([_fault("rules", f"the document must be JSON: {error}")]) from None
+    faults: list[Fault] = []
+    if type(document) is dict:
+        others = [name for name in document if name != "rules"]
+        faults = [
+            _fault(shorten(name, 60), f"is no field of the document{suggestion(name, ['rules'])}")
+            for name in others[:MAX_FAULTS]
+        ]
+        document = document.get("rules", MISSING)
+    if type(document) is not list:
+        got = "nothing" if document is MISSING else describe(document)
+        faults.append(_fault("rules", f'must be an array of rules, as in {{"rules": […]}}, got {got}'))
+        raise InvalidRules(faults)
+    return document, faults
+
+
+def _field_fault(path: str, detail: ErrorDetails) -> Fault:
+    name = str(detail["loc"][0])
+    at = f"{path}.{shorten(name, 60)}"
+    if detail["type"] == "extra_forbidden":
+        return _fault(at, f"is no field of a rule{suggestion(name, list(Rule.model_fields))}")
+    if detail["type"] == "missing":
+        return _fault(at, f"is missing; it must be {_EXPECTED[name]}")
+    message = f"must be {_EXPECTED[name]}, got {describe(detail['input'])}"
+    if name == "operator" and isinstance(detail["input"], str):
+        meant = _MEANT.get(detail["input"].strip().lower())
+        message += f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent"])
+    return _fault(at, message)
+
+
+def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
+    """The faults of fields that are right alone, as (field, sentence).
+
+    Where the operator is missing or wrong, a comparison was most likely meant.
+    """
+    operator = None if "operator" in wrong else given.get("operator")
+    faults: list[tuple[str, str]] = []
+    if operator == "absent":
+        faults = [
+            (name, "means nothing for the operator absent; how long to wait is `for_seconds`")
+            for name in ("threshold", "clear_threshold")
+            if name in given
+        ]
+        if "for_seconds" not in wrong and given.get("for_seconds", 0) < 1:
+            sentence = "must be at least 1 for the operator absent: how long nothing must have come"
+            faults.append(("for_seconds", sentence))
+        return faults
+    for name in ("key", "threshold"):
+        if name not in given:
+            faults.append((name, f"is missing; it must be {_EXPECTED[name]}"))
+    if "clear_threshold" in given and operator is not None and not wrong & {"threshold", "clear_threshold"}:
+        clear, threshold = given["clear_threshold"], given.get("threshold", given["clear_threshold"])
+        if operator in {"==", "!="}:
+            faults.append(("clear_threshold", f"means nothing for the operator {operator}"))
+        elif (clear > threshold) if operator in {">", ">="} else (clear < threshold):
+            side = "above" if operator in {">", ">="} else "below"
+            sentence = (
+                f"must not lie {side} the threshold {threshold} for the operator {operator}, got {clear}"
+            )
+            faults.append(("clear_threshold", sentence))
+    return faults
+
+
+def _fault(path: str, message: str) -> Fault:
+    return {"path": path, "message": message}
