@@ -10,13 +10,14 @@ ANSWER_SECONDS = 5.0
 
 
 class KafkaAway(ServerAway):
-    """Kafka did not answer, or does not know the topic. Check KAFKA_BOOTSTRAP_SERVERS and `sluice topics`."""
+    """Kafka did not answer, or does not know the topic."""
 
 
 class Positions:
     """Reads offsets without joining a consumer group. Every method raises `KafkaAway` within seconds."""
 
     def __init__(self, bootstrap_servers: str, group: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
         # A consumer that never subscribes is no member of its group, and may still ask for its offsets.
         self._consumer = Consumer(
             {
@@ -35,7 +36,7 @@ class Positions:
                 for number in self._partitions(topic)
             }
         except KafkaException as error:
-            raise KafkaAway(_reason(error)) from error
+            raise self._away(error) from error
 
     def committed(self, topic: str) -> dict[int, int]:
         """The group's committed offset of each partition; a partition that it has never committed has 0."""
@@ -44,7 +45,7 @@ class Positions:
                 [TopicPartition(topic, number) for number in self._partitions(topic)], ANSWER_SECONDS
             )
         except KafkaException as error:
-            raise KafkaAway(_reason(error)) from error
+            raise self._away(error) from error
         return {position.partition: max(position.offset, 0) for position in answer}
 
     def lag(self, topic: str, ends: Mapping[int, int] | None = None) -> int:
@@ -64,7 +65,10 @@ class Positions:
             raise KafkaException(known.error)
         return sorted(known.partitions)
 
-
-def _reason(error: KafkaException) -> str:
-    cause = error.args[0]
-    return cause.str() if isinstance(cause, KafkaError) else str(cause)
+    def _away(self, error: KafkaException) -> KafkaAway:
+        cause = error.args[0]
+        reason = cause.str() if isinstance(cause, KafkaError) else str(cause)
+        return KafkaAway(
+            f"Kafka at {self._bootstrap_servers}: {reason}."
+            " Check KAFKA_BOOTSTRAP_SERVERS, and the topics by `sluice topics`."
+        )

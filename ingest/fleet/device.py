@@ -124,7 +124,7 @@ class Device(asyncio.Protocol):
                 except TimeoutError:
                     self.trouble = f"no answer from {host}:{port} within {CONNECT_SECONDS:.0f} s"
                 except (OSError, ValueError) as error:
-                    self.trouble = str(error) or type(error).__name__
+                    self.trouble = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 # A broker that starts again is not greeted by the whole fleet in the same instant.
                 await asyncio.sleep(back_off * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 back_off = min(2 * back_off, LONGEST_BACK_OFF_SECONDS)

@@ -94,7 +94,7 @@ def main(
     try:
         result = asyncio.run(run(options, servers, samples_per_second, console))
     except OperatorError as error:
-        console.print(f"loadtest: {error}", style="red", markup=False)
+        console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
     report.show(result, console)
     if json_file is not None:

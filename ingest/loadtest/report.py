@@ -13,6 +13,7 @@ from ingest.loadtest.latency import Latency
 from ingest.loadtest.ledger import Id, Ledger, Outcome, Seen
 
 EXAMPLES = 10
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,7 @@ def as_data(
         },
         "lost": outcome.lost,
         "missing": {seen.value: _count(outcome, seen) for seen in Seen if _count(outcome, seen)},
-        "missing_examples": [
-            {**_named(message), "seen": seen.value}
-            for message, seen in islice(outcome.missing.items(), EXAMPLES)
-        ],
+        "missing_examples": _examples(outcome),
         "refused_examples": [_named(message) for message in outcome.refused[:EXAMPLES]],
         "doubled": outcome.doubled,
         "doubled_rows": [_named(message) for message in outcome.doubled_rows[:EXAMPLES]],
@@ -102,6 +100,17 @@ def as_data(
 
 def _count(outcome: Outcome, seen: Seen) -> int:
     return sum(1 for where in outcome.missing.values() if where is seen)
+
+
+def _examples(outcome: Outcome) -> list[dict[str, Any]]:
+    by_place: dict[Seen, list[Id]] = {}
+    for message, seen in outcome.missing.items():
+        by_place.setdefault(seen, []).append(message)
+    return [
+        {**_named(message), "seen": seen.value}
+        for seen, messages in by_place.items()
+        for message in messages[:EXAMPLES]
+    ]
 
 
 def _named(message: Id) -> dict[str, Any]:
@@ -141,11 +150,15 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "latency p50",
                 f"{latency['p50']:,.0f} ms",
-                f"{spread} ms; {latency['samples']:,} samples,"
-                f" looked for every {latency['resolution_p50']:.0f} ms",
+                f"{spread} ms; {latency['samples']:,} samples, up to {latency['resolution_p50']:.0f} ms too long",
             )
         )
     return lines
+
+
+def _names(messages: list[dict[str, Any]], count: int = 0) -> str:
+    names = [f"{m['user_id']}/{m['device_id']} #{m['sequence_id']}" for m in messages[:SHOWN]]
+    return ", ".join(names) + (" …" if max(count, len(messages)) > SHOWN else "")
 
 
 def _repeats(letters: dict[str, Any]) -> str:
@@ -161,20 +174,19 @@ def _verdict(result: dict[str, Any]) -> Text:
         )
     text = Text(f"\n{result['lost']:,} lost, {result['doubled']:,} doubled.", style="bold red")
     for seen, count in result["missing"].items():
-        text.append(f"\n  {count:,} {seen}", style="not bold")
-    for message in result["missing_examples"]:
-        name = f"{message['user_id']}/{message['device_id']} sequence_id {message['sequence_id']}"
-        text.append(f"\n    {name}: {message['seen']}", style="not bold")
+        examples = [message for message in result["missing_examples"] if message["seen"] == seen]
+        text.append(f"\n  {count:,} {seen}: {_names(examples, count)}", style="not bold")
     if result["refused_by_broker"]:
-        text.append(f"\n  {result['refused_by_broker']:,} refused by the broker", style="not bold")
-    for title in (
-        "doubled_rows",
-        "doubled_dead_letters",
-        "rows_nobody_published",
-        "dead_letters_of_good_messages",
-    ):
-        for message in result[title]:
-            text.append(f"\n  {title.replace('_', ' ')}: {message}", style="not bold")
+        count = result["refused_by_broker"]
+        text.append(
+            f"\n  {count:,} refused by the broker: {_names(result['refused_examples'], count)}",
+            style="not bold",
+        )
+    for title in ("doubled_rows", "doubled_dead_letters", "rows_nobody_published"):
+        if result[title]:
+            text.append(f"\n  {title.replace('_', ' ')}: {_names(result[title])}", style="not bold")
+    for letter in result["dead_letters_of_good_messages"]:
+        text.append(f"\n  dead letter of a good message: {letter}", style="not bold")
     if result["acknowledged_without_subscriber"]:
         text.append(
             f"\n  {result['acknowledged_without_subscriber']:,} were acknowledged though nobody subscribes"

@@ -38,7 +38,7 @@ class Servers(NamedTuple):
 
 
 class NotPublished(OperatorError):
-    """The devices could not connect. Check MQTT_HOST, MQTT_PORT, and what tells the broker of new logins."""
+    """The devices could not connect."""
 
 
 class Notes:
@@ -121,7 +121,9 @@ async def _test(
             try:
                 await fleet.connect(servers.mqtt_host, servers.mqtt_port, CONNECT_SECONDS)
             except ConnectionError as error:
-                raise NotPublished(f"{error}. {NotPublished.__doc__}") from error
+                raise NotPublished(
+                    f"{error}. Check MQTT_HOST, MQTT_PORT, and what tells the broker of new logins."
+                ) from error
             cpu = _cpu_seconds()
             with _stop_at_first_interrupt(fleet.stop):
                 publish_seconds = await fleet.run(

@@ -231,5 +231,5 @@ def test_a_faulty_run_names_its_messages() -> None:
     ok, text = shown(reconcile(book, [], [letter(BAD)]), book, lag=7)
     assert not ok
     assert "1 lost" in text
-    assert "u1/d1 sequence_id 1: acknowledged by the broker, not in Kafka" in text
+    assert "1 acknowledged by the broker, not in Kafka: u1/d1 #1" in text
     assert "7 records wait in Kafka" in text
