@@ -9,8 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from hypothesis import settings
 
 from compose.local.stack import Stack
+
+# A loaded machine is slow, and no property is about time.
+settings.register_profile("sluice", deadline=None)
+settings.load_profile("sluice")
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROCESSES = ("gateway", "bridge", "worker")

@@ -224,8 +224,10 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        del host
-        return _UnixConnection(self._path)
+        # Kept where the transport looks for it when it is to be closed.
+        connection = _UnixConnection(self._path)
+        self._connection = str(host), connection
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
