@@ -150,7 +150,8 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "latency p50",
                 f"{latency['p50']:,.0f} ms",
-                f"{spread} ms; {latency['samples']:,} samples, up to {latency['resolution_p50']:.0f} ms too long",
+                f"{spread} ms; {latency['samples']:,} samples,"
+                f" up to {latency['resolution_p50']:.0f} ms too long",
             )
         )
     return lines
