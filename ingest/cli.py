@@ -99,6 +99,14 @@ def topics(*, as_json: AsJson = False) -> None:
             _tell(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
 
 
+@app.command()
+def settings() -> None:
+    """Print every setting, its default and its meaning, as a Markdown page."""
+    from ingest.settings_table import markdown  # noqa: PLC0415
+
+    _print(markdown().rstrip())
+
+
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A device: may publish its own telemetry and nothing else."""
