@@ -27,8 +27,11 @@ from compose.local.report import Report
 from compose.local.supervise import Status, Supervisor
 
 _READY_SECONDS = 90
-# A program that the supervisor finds dead at every start for this long will not come up by itself.
-_CRASHING_SECONDS = 15
+# A program that has been started this often and is not ready yet will not come up by itself.
+_STARTS = 5
+# A server of the user's own runs already, or is not where its variable says.
+_THEIRS_SECONDS = 15
+_THEIRS = "not under this supervisor"
 # Longer than any program's own grace, after which supervisord kills it.
 _STOP_SECONDS = 90
 _LOG_LINES = 15
@@ -233,21 +236,27 @@ class Stack:
         """Returns when the supervisor finds the program running and the probe finds nothing wrong."""
         probe = probe or probes.PROBES.get(name, lambda _: "")
         env = preparation.process_environment(self.env)
-        deadline = time.monotonic() + _READY_SECONDS
-        crashing: float | None = None
+        begun = time.monotonic()
+        starts: set[int] = set()
         while True:
             status = next((s for s in self._supervisor.status() if s.name == name), None)
-            state = status.state if status else "RUNNING"  # a server of the user's own
-            problem = probe(env) if state == "RUNNING" else f"the supervisor says {state.lower()}"
+            state = status.state if status else _THEIRS
+            problem = f"the supervisor says {state.lower()}"
+            if state in {"RUNNING", _THEIRS}:
+                problem = probe(env)
             if not problem:
                 return
-            now = time.monotonic()
-            crashing = (crashing or now) if state == "BACKOFF" else crashing if state == "STARTING" else None
-            if state == "FATAL" or now > deadline or (crashing and now > crashing + _CRASHING_SECONDS):
-                raise NotReadyError(self._verdict(name, problem))
+            if status:
+                starts.add(status.since)
+            patience = _READY_SECONDS if status else _THEIRS_SECONDS
+            if state == "FATAL" or len(starts) > _STARTS or time.monotonic() - begun > patience:
+                raise NotReadyError(self._verdict(name, problem, ours=status is not None))
             time.sleep(0.1)
 
-    def _verdict(self, name: str, problem: str) -> str:
+    def _verdict(self, name: str, problem: str, *, ours: bool) -> str:
+        if not ours:
+            variable = next(server.variable for server in servers.SERVERS if server.name == name)
+            return f"the {name} that {variable} names does not answer as it should: {problem}"
         last = self.log(name).splitlines()[-_LOG_LINES:]
         where = f"; last lines of {self.layout.log(name)}:\n" + "\n".join(last) if last else ""
         return f"{name} did not get ready: {problem}{where}"
