@@ -112,8 +112,13 @@ def show(result: dict[str, Any], folder: Path) -> None:
         table.add_row(
             f"memory of {name} while it drains", f"{first:.0f} MiB at first, {most:.0f} MiB at most"
         )
-    for name, value in result.get("sustained", {}).items():
-        table.add_row(f"sustained: {name}", str(value))
+    if load := result.get("sustained"):
+        latency = load["latency_ms"]
+        percentiles = " / ".join(f"{latency[name]:.0f}" for name in ("p50", "p95", "p99"))
+        table.add_row(f"MQTT for {load['seconds']} s", f"{load['achieved_rate']:,.0f} messages/s")
+        table.add_row("lost, doubled", f"{load['lost']}, {load['doubled']}")
+        table.add_row("publish to committed row, p50 / p95 / p99", f"{percentiles} ms")
+        table.add_row("all accounted for after the last message", f"{load['settle_seconds']:.1f} s")
     console.print(table)
     console.print(f"All figures: {folder / 'latest.json'}")
 
