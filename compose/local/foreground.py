@@ -16,6 +16,9 @@ from compose.local.stack import Stack
 _PASS_ON_SECONDS = 2
 _END_SECONDS = 20
 
+# INT too: a shell that starts this in the background has it ignored.
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def run(stack: Stack, arguments: Sequence[str], report: Report) -> int:
     """Starts the stack and the live view with its simulated fleet; returns when either is ended.
@@ -61,12 +64,12 @@ def _watch(stack: Stack, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """TERM, and HUP from a terminal that closes, end the block as Ctrl-C does."""
+    """Each of them ends the block as Ctrl-C does; HUP comes from a terminal that closes."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
@@ -77,8 +80,7 @@ def _stop_signals() -> Iterator[None]:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """No stop signal interrupts the block."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
