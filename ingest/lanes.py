@@ -57,7 +57,6 @@ class Lane:
     waiting: list[Gathered] = field(default_factory=list)
     waiting_size: int = 0
     waiting_since: float = 0.0
-    was_busy: bool = False
 
     def gather(self, gathered: Gathered, now: float) -> None:
         """Takes a message over. A full lane takes it, too: what the client has fetched must go somewhere."""
@@ -79,11 +78,12 @@ class Lane:
     def ready(self, now: float) -> bool:
         """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
 
-        A lane that has just finished a batch does not linger: what came meanwhile has waited already.
+        The time behind a batch in flight counts as waiting: under load nothing lingers, and with little to
+        do a lane sends no more than a batch per linger.
         """
         if self.batch is not None or not self.waiting:
             return False
-        return self.full or self.was_busy or now - self.waiting_since >= self.limits.linger
+        return self.full or now - self.waiting_since >= self.limits.linger
 
     def take(self) -> Batch:
         """Puts the next batch in flight."""
@@ -92,7 +92,6 @@ class Lane:
         del self.waiting[:count]
         self.waiting_size -= sum(len(gathered.message.payload) for gathered in taken)
         self.batch = make_batch(taken, self.limits)
-        self.was_busy = False
         return self.batch
 
     def finish(self) -> dict[int, int]:
@@ -100,7 +99,6 @@ class Lane:
         assert self.batch is not None
         next_offsets = self.batch.next_offsets
         self.batch = None
-        self.was_busy = bool(self.waiting)
         return next_offsets
 
     def drop(self) -> None:
@@ -108,7 +106,6 @@ class Lane:
         self.batch = None
         self.waiting.clear()
         self.waiting_size = 0
-        self.was_busy = False
 
     def _fitting(self) -> int:
         size = 0

@@ -41,13 +41,14 @@ def test_one_batch_in_flight() -> None:
     assert not lane.ready(1e9)
 
 
-def test_what_gathered_behind_a_batch_goes_as_soon_as_it_is_done() -> None:
-    """The linger is for idle lanes only."""
+def test_the_time_behind_a_batch_counts_as_lingering() -> None:
+    """What has waited long enough behind a batch goes as soon as that is done; the rest waits for company."""
     lane = lane_with(1)
     lane.take()
     lane.gather(message(2), 100.0)
     lane.finish()
-    assert lane.ready(100.0)
+    assert not lane.ready(100.019)
+    assert lane.ready(100.021)
 
 
 def test_a_finished_batch_commits_the_offset_after_its_last_message() -> None:
