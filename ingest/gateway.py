@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from tasks import dlq, logs, telemetry
 from tasks.settings import Settings, settings
@@ -230,6 +231,7 @@ def _traceparent(properties: Properties | None) -> str:
 def main() -> None:
     """Runs the gateway until SIGTERM or SIGINT; ends with 1 when Kafka does not take its records."""
     logs.configure()
+    mqtt_text.install()
     gateway = Gateway(settings())
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)

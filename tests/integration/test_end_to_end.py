@@ -180,6 +180,18 @@ def test_a_payload_passes_the_gateway_untouched_with_its_trace(pipeline: Stack) 
     fleet.disconnect([device])
 
 
+def test_no_user_property_stops_the_gateway(
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """Any text that the broker lets through arrives, also U+FEFF, at which paho ends the connection."""
+    run = uuid4().hex[:8]
+    (device,) = fleet.devices(pipeline, [(run, "d")])
+    fleet.publish_traced(device, b'{"sequence_id": 1}', "\ufeff")
+    query = "SELECT sequence_id FROM raw_telemetry WHERE user_id = %s"
+    fleet.wait_until(lambda: database.execute(query, [run]).fetchall() == [(1,)], 30, "the row")
+    fleet.disconnect([device])
+
+
 def test_killing_worker_bridge_and_gateway_loses_and_doubles_nothing(
     pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
