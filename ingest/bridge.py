@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from ingest.dispatch import MAX_RETRY_SECONDS, Dispatcher
+from ingest.dispatch import Dispatcher
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from tasks import logs
 from tasks.batch import Message
@@ -152,7 +152,7 @@ class Bridge:
             self._dispatcher.give_up(batch)
             batch.id = ""
             # The first repetition goes at once, further ones wait longer and longer.
-            batch.retry_at = now + min(0.2 * 2**batch.attempt if batch.attempt > 1 else 0, MAX_RETRY_SECONDS)
+            batch.retry_at = now + (batch.pause(0.2) if batch.attempt > 1 else 0)
 
     def _send(self) -> None:
         now = time.monotonic()

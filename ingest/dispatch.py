@@ -21,7 +21,6 @@ from tasks.store import store_batch
 
 log = structlog.get_logger()
 
-MAX_RETRY_SECONDS = 10.0
 # A batch's end deletes the lease and reports in one step, but the report travels by another connection.
 REPORT_SECONDS = 1.0
 
@@ -47,7 +46,7 @@ class Dispatcher:
             self._put(batch)
             self._call(batch)
         except (redis.RedisError, OperationalError) as error:
-            batch.retry_at = now + min(0.1 * 2**batch.attempt, MAX_RETRY_SECONDS)
+            batch.retry_at = now + batch.pause(0.1)
             log.warning("batch_not_sent", lane=lane, attempt=batch.attempt, error=str(error))
             batch.id = ""
             return False

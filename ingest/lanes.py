@@ -15,6 +15,7 @@ from tasks.batch import Message, Part, pack_part
 
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
+MAX_RETRY_SECONDS = 10.0
 
 
 class Gathered(NamedTuple):
@@ -46,6 +47,11 @@ class Batch:
     attempt: int = 0
     retry_at: float = 0.0
     lease_missing_since: float | None = None
+
+    def pause(self, first: float) -> float:
+        """Seconds before it is sent once more: doubling from `first` with each attempt, up to a maximum."""
+        # Bounded before the power, too: an outage of hours makes attempts whose power is no float any more.
+        return min(first * 2.0 ** min(self.attempt, 10), MAX_RETRY_SECONDS)
 
 
 @dataclass

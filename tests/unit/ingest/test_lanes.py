@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.lanes import Gathered, Lane, Limits, make_batch, partitions_to_pause
+from ingest.lanes import MAX_RETRY_SECONDS, Batch, Gathered, Lane, Limits, make_batch, partitions_to_pause
 from tasks.batch import Message, unpack_part
 
 LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
@@ -79,6 +79,12 @@ def test_full_lanes_pause_their_partitions_only() -> None:
     behind.take()
     assert partitions_to_pause([behind, beside], {0, 1, 2, 3}, set()) == set()
     assert partitions_to_pause([behind, beside], {0, 1, 2, 3}, {0, 2}) == {0, 2}
+
+
+def test_a_batch_waits_longer_at_each_attempt_up_to_a_maximum() -> None:
+    """However long an outage lasts, the pause is a number, and bounded."""
+    pauses = [Batch([], 0, {}, attempt=attempt).pause(0.1) for attempt in (1, 2, 3, 20, 5000)]
+    assert pauses == [0.2, 0.4, 0.8, MAX_RETRY_SECONDS, MAX_RETRY_SECONDS]
 
 
 def test_dropping_a_lane_forgets_everything() -> None:
