@@ -1,6 +1,7 @@
 """`python -m ingest.watch`: the command."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -180,7 +181,7 @@ def _places(chosen: Settings) -> list[tuple[str, str]]:
         ("MQTT", f"{chosen.mqtt_host}:{chosen.mqtt_port}"),
         ("PostgreSQL", f"{database.hostname}:{database.port or 5432}{database.path}"),
         ("Flower", f"http://127.0.0.1:{chosen.flower_port}"),
-        ("env file", f"{_env_file()} has the logins"),
+        ("env file", f"{_shown(_env_file())} has the logins"),
     ]
 
 
@@ -188,7 +189,7 @@ def _hints(chosen: Settings) -> list[str]:
     env = _env_file()
     at = "" if chosen.mqtt_port == 1883 else f" -p {chosen.mqtt_port}"
     return [
-        f"""(. {env}; {_client(env, "psql")} "$DATABASE_URL" -c 'TABLE raw_telemetry LIMIT 5')""",
+        f"""(. {_in_shell(env)}; {_client(env, "psql")} "$DATABASE_URL" -c 'TABLE raw_telemetry LIMIT 5')""",
         f"echo a-password-of-mine | {_sluice()} provision device me desk --password-stdin",
         f"{_client(env, 'mosquitto_pub')} -h {chosen.mqtt_host}{at} -u me/desk -P a-password-of-mine -q 1 \\",
         """  -t users/me/devices/desk/telemetry -m '{"sequence_id":1,"temperature":21.5}'""",
@@ -198,13 +199,22 @@ def _hints(chosen: Settings) -> list[str]:
 def _client(env: Path, name: str) -> str:
     """The local stack's own client where there is one, else the host's."""
     own = env.parent / "bin" / name
-    return str(own) if own.exists() else name
+    return _in_shell(own) if own.exists() else name
 
 
 def _sluice() -> str:
     command = Path(sys.executable).parent / "sluice"
+    return _in_shell(command) if command.exists() else "sluice"
+
+
+def _shown(path: Path) -> str:
+    """The path as it is typed in the folder in which this runs, short where that is possible."""
     here = Path.cwd()
-    return str(command.relative_to(here)) if command.is_relative_to(here) else "sluice"
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _in_shell(path: Path) -> str:
+    return shlex.quote(_shown(path))
 
 
 if __name__ == "__main__":

@@ -167,11 +167,12 @@ def _fleet(fleet: Fleet | None) -> Text:
 
 
 def _away(view: View) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(style="yellow", no_wrap=True)
-    table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
-    for name, reason in view.away.items():
-        table.add_row(f"{name} is away", reason)
+    titles = {f"{name} is away": reason for name, reason in view.away.items()}
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(style="yellow", no_wrap=True, width=max(map(len, titles)))
+    table.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
+    for title, reason in titles.items():
+        table.add_row(title, Text(reason))
     return table
 
 
@@ -186,20 +187,21 @@ def _rows(view: View, most: int) -> RenderableType:
     return Group(Rule("latest rows", align="left", style="dim"), table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
+    # As a Text: rich would take square brackets in a plain string, a device's name say, for its markup.
     if value is None:
-        return ""
+        return Text()
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return Text(value.astimezone().strftime("%H:%M:%S.%f")[:-3])
+    return Text(f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def _places(view: View) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(no_wrap=True)
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(style="dim", width=max((len(name) for name, _ in view.places), default=1))
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for name, address in view.places:
-        table.add_row(name, address)
+        table.add_row(name, Text(address))
     return Group(Rule(style="dim"), table)
 
 

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -72,6 +73,29 @@ def test_a_server_that_is_away_is_told_with_its_reason(width: int, height: int) 
     if width >= 80:
         assert "Kafka is away" in text
         assert "no answer" in text
+
+
+def test_square_brackets_are_shown_as_they_are() -> None:
+    """Names, addresses and reasons are text: nothing in them is taken for markup, nothing is swallowed."""
+    odd = "[/bold]x"
+    view = replace(
+        VIEW,
+        rows=[(datetime(2026, 5, 1, 10, tzinfo=UTC), odd, 21.5)],
+        away={"Kafka": f"reason {odd}"},
+        places=[("env file", f"place {odd}")],
+    )
+    text = "\n".join(drawn(view, 100, 30))
+    assert text.count(odd) == 3
+
+
+def test_a_long_address_keeps_its_name() -> None:
+    """An address or a reason wider than the screen is cut, and what it belongs to is still there."""
+    places = [("MQTT", "127.0.0.1:1883"), ("env file", "deep/" * 100)]
+    view = replace(VIEW, places=places, away={"Kafka": "no answer " * 100})
+    text = "\n".join(drawn(view, 80, 24))
+    assert "MQTT" in text
+    assert "env file" in text
+    assert "Kafka is away" in text
 
 
 def test_a_line_says_the_same() -> None:
