@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -76,10 +77,13 @@ class Layout:
         return [*folders, self.env, self.lock]
 
     def make(self) -> None:
-        """Creates the folders, none readable by other users; raises `StackError` for a path with a `%`."""
-        if "%" in str(self.base):
-            # supervisord would take it for a variable, in some values at two levels.
-            raise StackError(f"the stack's folder must not have a % in its path: {self.base}")
+        """Creates the folders, none readable by other users.
+
+        Raises `StackError` for a path that supervisord's configuration cannot hold: `%` begins a variable
+        there, at two levels in some values, and `#` or `;` after a space a comment.
+        """
+        if found := re.search(r"%|\s[#;]", str(self.base)):
+            raise StackError(f"the stack's folder must not have {found[0]!r} in its path: {self.base}")
         self.base.mkdir(parents=True, exist_ok=True)
         for name in _FOLDERS:
             folder = self.base / name

@@ -89,8 +89,8 @@ class Stack:
             fresh = not self._supervisor.running()
             env = self._begin() if fresh else self.env
             running = set() if fresh else self._running()
+            self._check_ports(env, wanted, running)
             try:
-                self._check_ports(env, wanted, running)
                 self._supervise(env, listed, fresh=fresh)
                 self._start_servers(env)
                 if prepare:

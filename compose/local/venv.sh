@@ -22,6 +22,15 @@ install() {
         --no-install-recommends "$1" >/dev/null
 }
 
+# Each of these breaks one of the tools below or of the local stack (setuptools, venv, apt, supervisord), late
+# and with a riddle for a message.
+case $PWD in
+*[\$%:\"\\]* | *" #"* | *" ;"*)
+    say "Error: the project's folder must have no \$ % : \" or \\ in its path, and no # or ; after a space: $PWD"
+    exit 1
+    ;;
+esac
+
 command -v "$python" >/dev/null || install "$python"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     say "Error: Sluice needs Python 3.11 or newer, and $python is $("$python" --version); call make PYTHON=python3.11"

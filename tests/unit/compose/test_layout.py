@@ -45,7 +45,16 @@ def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:
         folder.rmdir()
 
 
-def test_a_percent_sign_in_the_path_is_refused(tmp_path: Path) -> None:
-    """supervisord would read it as a variable, so a sentence comes first."""
-    with pytest.raises(StackError, match="%"):
-        Layout(tmp_path / "100%").make()
+@pytest.mark.parametrize(("folder", "found"), [("100%", "'%'"), ("a #1", "' #'"), ("a ;1", "' ;'")])
+def test_a_path_that_supervisord_would_misread_is_refused(tmp_path: Path, folder: str, found: str) -> None:
+    """supervisord would see a variable or a comment in it, so a sentence comes first."""
+    with pytest.raises(StackError, match=found):
+        Layout(tmp_path / folder).make()
+
+
+@pytest.mark.parametrize("folder", ["C#", "a;b", "it's [mine] & yours"])
+def test_other_odd_paths_are_taken(tmp_path: Path, folder: str) -> None:
+    """Nothing is refused that works."""
+    layout = Layout(tmp_path / folder)
+    layout.make()
+    assert layout.run.is_dir()
