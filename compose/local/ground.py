@@ -166,18 +166,26 @@ def _try_enclosure() -> None:
 def _run(argv: list[str], purpose: str) -> None:
     log = GROUND / "ground.log"
     with log.open("ab") as file:
-        done = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
+        # close_fds: the lock goes along, see _one_at_a_time.
+        child = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, close_fds=False)
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # The Ctrl-C reached it as well, and it may be root's: it cleans up and ends by itself.
+            child.wait()
+            raise
+    if code:
         last = log.read_text(errors="replace").splitlines()[-15:]
         raise StackError(
-            f"could not {purpose} ({argv[0]} ended with {done.returncode}); last lines of {log}:\n"
-            + "\n".join(last)
+            f"could not {purpose} ({argv[0]} ended with {code}); last lines of {log}:\n" + "\n".join(last)
         )
 
 
 @contextmanager
 def _one_at_a_time(report: Report) -> Iterator[None]:
     with (GROUND / "lock").open("w") as file:
+        # The tools inherit it: one that outlives a killed command keeps the next command waiting.
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
