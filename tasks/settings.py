@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     )
     batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
     batch_linger_ms: int = Field(
-        20, ge=0, description="How long an idle lane gathers messages before it sends them."
+        50,
+        ge=0,
+        description="How long a message may wait in its lane for others; less is quicker and costs more CPU.",
     )
     lease_seconds: int = Field(
         10,
