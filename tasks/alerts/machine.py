@@ -3,6 +3,9 @@
 `step` takes one reading, `absent` and `snoozes_ended` the clock, `rules_changed` another rule set; commands
 of users are in `tasks.alerts.manage`. Readings must come in Kafka order. The same readings give the same
 changes however they are cut into batches, and readings that come again change nothing.
+
+That has one limit, for of a quiet device nothing is remembered: a reading that changed nothing, and comes
+again after the user changed the rules, is judged by the new ones, as any reading of an unfinished batch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -93,6 +96,7 @@ def absent(
     if listening_since_ms is None or not rules.absences:
         return state, ()
     draft = Draft(state, Cause(from_us(now_ms * 1000)))
+    _drop_foreign(draft, rules, now_ms)
     for rule in rules.absences:
         seen_ms = last_seen.keys.get(rule.key) if rule.key else last_seen.device_ms
         if seen_ms is not None:
@@ -224,7 +228,7 @@ def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
 def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, listening_since_ms: int) -> None:
     rule_id = rule.rule_id
     entry = draft.entries.get(rule_id) or Entry(Status.OK, rule.facts)
-    if entry.status is Status.DISABLED or not rule.facts.same_rule(entry.facts):
+    if entry.status is Status.DISABLED:
         return
     if entry.is_open:
         assert entry.first_seen is not None

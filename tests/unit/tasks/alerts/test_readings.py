@@ -1,0 +1,213 @@
+"""What one reading after another does to an alert."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.tasks.alerts.device import Device, rule
+
+
+def test_a_violation_is_told_once_and_its_end_once() -> None:
+    """However long a violation lasts, it gives one TRIGGERED and one RESOLVED of the same alert."""
+    device = Device(rule())
+    told = [device.send(31 if 100 <= second < 700 else 20, second) for second in range(800)]
+    assert [status for statuses in told for status in statuses] == ["TRIGGERED", "RESOLVED"]
+    assert device.changes[0].alert_id == device.changes[1].alert_id
+    assert device.last.count == 600
+
+
+def test_every_flap_is_told_in_order_as_an_alert_of_its_own() -> None:
+    """Twenty violations in a row are twenty alerts."""
+    device = Device(rule())
+    for second in range(40):
+        device.send(31 if second % 2 == 0 else 20, second)
+    assert [change.status for change in device.changes] == ["TRIGGERED", "RESOLVED"] * 20
+    assert len({change.alert_id for change in device.changes}) == 20
+
+
+def test_a_change_says_everything() -> None:
+    """The notification has the fields of the interface, and a reason only where there is one."""
+    device = Device(rule(severity="critical"))
+    device.send(31, 0.5)
+    device.send(32.5, 10)
+    device.send(20, 20)
+    assert json.loads(device.last.to_json()) == {
+        "alert_id": device.changes[0].alert_id,
+        "status": "RESOLVED",
+        "user_id": "u",
+        "device_id": "d",
+        "rule_id": "t",
+        "message": "too hot",
+        "severity": "critical",
+        "key": "t",
+        "operator": ">",
+        "threshold": 30,
+        "value": 20,
+        "time": "2026-05-01T10:00:20Z",
+        "sequence_id": 103,
+        "first_seen": "2026-05-01T10:00:00.500000Z",
+        "last_seen": "2026-05-01T10:00:10Z",
+        "count": 2,
+    }
+
+
+def test_the_record_for_the_history_has_number_and_position_too() -> None:
+    """The history can name a change for ever, and the Kafka record that made it."""
+    device = Device(rule())
+    device.send(20, 0)
+    device.send(31, 1)
+    record = device.last.to_record()
+    assert (record["number"], record["kafka_partition"], record["kafka_offset"]) == (1, 0, 2)
+    assert (record["reason"], record["by"]) == (None, None)
+    json.dumps(record)
+
+
+@pytest.mark.parametrize("payload", [{}, {"t": None}, {"t": True}, {"t": "99"}, {"t": {}}, {"t": [99]}])
+def test_what_is_no_number_neither_violates_nor_resolves(payload: dict[str, Any]) -> None:
+    """A value that is missing or no number says nothing about its rule."""
+    device = Device(rule())
+    assert device.send(payload, 0) == []
+    device.send(31, 1)
+    assert device.send(payload, 2) == []
+    assert (device.status, device.entry.violations) == ("ACTIVE", 1)
+
+
+def test_readings_that_come_again_change_nothing() -> None:
+    """Any slice of what was judged can be judged again, at any time, without a word."""
+    device = Device(rule())
+    for second, value in enumerate([20, 31, 32, 20, 20, 33, 33]):
+        device.send(value, second)
+    state = device.state
+    for first in range(7):
+        for end in range(first, 8):
+            assert device.judge(*device.sent[first:end]) == []
+    assert device.state == state
+
+
+def test_the_same_run_gives_the_same_ids() -> None:
+    """An alert's id comes from what triggered it, so a lost state announces no second alert."""
+    first, second = Device(rule()), Device(rule())
+    for device in (first, second):
+        device.send(31, 0)
+        device.send(20, 1)
+    assert first.changes == second.changes
+
+
+def test_ids_differ_by_rule_and_by_position() -> None:
+    """Two rules of one reading, or one rule at two readings, are different alerts."""
+    device = Device(rule(), rule(id="hotter", threshold=40))
+    device.send(50, 0)
+    device.send(20, 1)
+    device.send(50, 2)
+    assert len({change.alert_id for change in device.changes}) == 4
+
+
+def test_a_rule_with_a_time_waits_for_it_by_the_readings_times() -> None:
+    """It triggers once it is violated for `for_seconds`, and counts every reading of that time."""
+    device = Device(rule(for_seconds=60))
+    assert device.send(31, at=500, time=0) == []
+    assert device.status == "PENDING"
+    assert device.send(32, at=501, time=59.9) == []
+    assert device.send(33, at=502, time=60) == ["TRIGGERED"]
+    assert (device.last.count, device.last.value) == (3, 33)
+    assert device.last.first_seen == device.sent[0].time
+
+
+def test_a_violation_that_ends_in_time_is_never_told() -> None:
+    """A value in order starts the waiting anew."""
+    device = Device(rule(for_seconds=60))
+    assert [device.send(value, at) for value, at in [(31, 0), (20, 59), (31, 60), (31, 119)]] == [[]] * 4
+    assert device.send(31, 120) == ["TRIGGERED"]
+
+
+def test_a_missing_value_does_not_interrupt_the_waiting() -> None:
+    """Neither violating nor resolving holds while a rule waits, too."""
+    device = Device(rule(for_seconds=60))
+    device.send(31, 0)
+    device.send({}, 30)
+    assert device.send(31, 60) == ["TRIGGERED"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "trigger", "between", "beyond"),
+    [(">", 31, 26, 25), (">=", 30, 25, 24.9), ("<", 9, 14, 15), ("<=", 10, 15, 15.1)],
+)
+def test_hysteresis(operator: str, trigger: float, between: float, beyond: float) -> None:
+    """An alert ends once the value would not violate its rule with clear_threshold for a threshold."""
+    threshold, clear = (30, 25) if ">" in operator else (10, 15)
+    device = Device(rule(operator, threshold, clear_threshold=clear))
+    assert device.send(trigger, 0) == ["TRIGGERED"]
+    assert device.send(between, 1) == []
+    assert device.send(beyond, 2) == ["RESOLVED"]
+    assert device.send(between, 3) == []
+
+
+def test_hysteresis_counts_only_violations() -> None:
+    """Between the thresholds an alert goes on, but nothing violates the rule."""
+    device = Device(rule(clear_threshold=25))
+    for second, value in enumerate([31, 28, 32, 28, 24]):
+        device.send(value, second)
+    assert device.last.count == 2
+    assert device.last.last_seen == device.sent[2].time
+
+
+def test_a_late_reading_is_judged_by_no_rule() -> None:
+    """A reading older than the latest judged neither ends an alert, nor counts, nor triggers one."""
+    device = Device(rule())
+    device.send(31, 100)
+    assert device.send(20, at=101, time=90) == []
+    device.send(32, at=102, time=95)
+    assert device.entry.violations == 1
+    assert device.send(20, 103) == ["RESOLVED"]
+    assert device.send(31, at=104, time=102) == []
+    assert device.send(31, at=105, time=103) == ["TRIGGERED"]
+
+
+def test_a_clock_set_back_does_not_silence_a_device() -> None:
+    """Once the last reading with the old clock is ten minutes old, what the new clock says counts."""
+    device = Device(rule())
+    device.send(31, 0)
+    assert device.send(20, at=590, time=-1e9) == []
+    assert device.send(20, at=610, time=-1e9) == ["RESOLVED"]
+    assert device.send(31, at=611, time=-1e9 + 1) == ["TRIGGERED"]
+
+
+def test_one_time_in_the_far_future_does_not_silence_a_device() -> None:
+    """A reading from the year 2099 makes none of the next ones late."""
+    device = Device(rule())
+    device.send(31, at=0, time=2.3e9)
+    assert device.send(20, 1) == ["RESOLVED"]
+
+
+def test_a_clock_set_back_starts_the_waiting_anew() -> None:
+    """A rule never waits since a time that is yet to come."""
+    device = Device(rule(for_seconds=60))
+    device.send(31, 5000)
+    device.send(31, at=6000, time=0)
+    assert device.send(31, at=6060, time=60) == ["TRIGGERED"]
+
+
+def test_a_reading_from_another_partition_has_a_position_of_its_own() -> None:
+    """After the number of partitions changed, offsets start small again, and both sides are remembered."""
+    device = Device(rule())
+    device.offset = 1000
+    device.send(31, 0)
+    device.offset = 0
+    moved = device.reading({"t": 20}, at=1, partition=7)
+    assert device.judge(moved) == ["RESOLVED"]
+    assert device.judge(device.sent[0], moved) == []
+
+
+def test_a_device_that_is_in_order_costs_nothing() -> None:
+    """Nothing is kept of a device whose rules were never violated."""
+    device = Device(rule())
+    device.send(20, 0)
+    assert device.state.pack() == b""
+
+
+def test_a_huge_integer_is_told_as_it_came() -> None:
+    """JSON knows integers of any size."""
+    device = Device(rule())
+    device.send(10**30, 0)
+    assert json.loads(device.last.to_json())["value"] == 10**30
