@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STACK := $(BIN)/python -m compose.local
 # Written last, and named after all that the virtual environment is made of: a half-made one has none, an
-# outdated or a moved one another.
-READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; pwd; } 2>&1 | sha256sum | cut -c1-12)
+# outdated or a moved one another. One whose Python the system has replaced since finds no packages.
+READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha256sum | cut -c1-12)
+_ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down run status test check bench clean
