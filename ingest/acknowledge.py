@@ -23,7 +23,8 @@ class Acknowledgements:
         self._acknowledge = acknowledge
         self._waiting: deque[Unacknowledged] = deque()
         self._connection = 0
-        self._lock = threading.Lock()
+        # Reentrant: acknowledging may find the connection ended, and says so in the same thread.
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -27,6 +27,10 @@ ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
 
 
+class BridgeFailed(Exception):
+    """The bridge cannot go on; its supervisor starts it again."""
+
+
 class Bridge:
     """One consumer of the group, with its lanes."""
 
@@ -43,6 +47,9 @@ class Bridge:
         self._lanes = [Lane(limits) for _ in range(chosen.lanes)]
         self._assigned: set[int] = set()
         self._paused: set[int] = set()
+        # Of each partition the offset after its last finished message, since the partitions were assigned.
+        self._finished: dict[int, int] = {}
+        self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
         self._consumer = Consumer(
@@ -52,6 +59,7 @@ class Bridge:
                 "client.id": "sluice-bridge",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
+                "on_commit": self._on_commit,
                 "auto.offset.reset": "earliest",
                 # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
                 # so a lane never holds messages of a partition that another bridge owns.
@@ -123,7 +131,9 @@ class Bridge:
             for lane in self._lanes:
                 # A report of a batch that was given up finds no lane, and one that counts otherwise no end.
                 if lane.batch and lane.batch.id == batch_id and lane.batch.total == total:
-                    self._commit(lane.finish(), wait=wait)
+                    next_offsets = lane.finish()
+                    self._finished |= next_offsets
+                    self._commit(next_offsets, wait=wait)
 
     def _commit(self, next_offsets: dict[int, int], *, wait: bool) -> None:
         topic = self._settings.kafka_topic
@@ -138,14 +148,17 @@ class Bridge:
             else:
                 self._consumer.commit(offsets=offsets)
         except KafkaException as error:
-            # Costs a repetition at most: the next commit of the lane is higher.
-            log.warning("offsets_not_committed", error=str(error))
+            # Costs a repetition at most.
+            self._on_commit(error.args[0], offsets)
 
     def _send_again(self) -> None:
         now = time.monotonic()
         if now - self._leases_checked < LEASE_CHECK_SECONDS:
             return
         self._leases_checked = now
+        self._commit_again()
+        if not self._dispatcher.listens():
+            raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
         sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
         for batch in self._dispatcher.lost(sent, now):
             log.warning("batch_lost", batch=batch.id, attempt=batch.attempt, messages=batch.total)
@@ -182,9 +195,24 @@ class Bridge:
                 self._dispatcher.give_up(lane.batch)
             lane.drop()
 
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+        if error is not None:
+            log.warning("offsets_not_committed", error=str(error))
+            self._commit_failed = True
+
+    def _commit_again(self) -> None:
+        """After a failed commit: the last one before a silence would otherwise never be made up for."""
+        if self._commit_failed:
+            self._commit_failed = False
+            self._commit(self._finished, wait=False)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = {partition.partition for partition in partitions}
+        # The client remembers a pause through a rebalance.
+        consumer.assign(partitions)
+        consumer.resume(partitions)
         self._paused = set()
+        self._finished = {}
         log.info("partitions_assigned", partitions=sorted(self._assigned))
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
@@ -235,7 +263,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, bridge.stop)
     try:
         bridge.run()
-    except KafkaException as error:
+    except (KafkaException, BridgeFailed) as error:
         log.exception("bridge_failed", error=str(error))
         sys.exit(1)
     finally:

@@ -42,16 +42,24 @@ class Dispatcher:
         batch.id = f"{lane}-{uuid4().hex[:12]}"
         batch.attempt += 1
         batch.lease_missing_since = None
+        put = False
         try:
             self._put(batch)
+            put = True
             self._call(batch)
         except (redis.RedisError, OperationalError) as error:
             batch.retry_at = now + batch.pause(0.1)
             log.warning("batch_not_sent", lane=lane, attempt=batch.attempt, error=str(error))
+            if put:
+                self._forget(batch)
             batch.id = ""
             return False
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
         return True
+
+    def listens(self) -> bool:
+        """Whether reports can still be heard."""
+        return self._listener.is_alive()
 
     def wait(self, seconds: float) -> None:
         """Returns when there is a report, or after so many seconds."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
@@ -34,6 +35,11 @@ log = structlog.get_logger()
 TELEMETRY_FILTER = "users/+/devices/+/telemetry"
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
+TELL_SECONDS = 10.0
+# What a record has besides its payload: the key and the headers.
+HEADERS_BYTES = 4096
+
+Delivered = Callable[[KafkaError | None, Record], None]
 
 
 class Gateway:
@@ -47,6 +53,8 @@ class Gateway:
         self._settings = chosen
         self._stopping = threading.Event()
         self._failure: str | None = None
+        self._dropped = self._dropped_told = 0
+        self._tell_dropped_at = 0.0
         self._producer = Producer(
             {
                 "bootstrap.servers": chosen.kafka_bootstrap_servers,
@@ -57,7 +65,7 @@ class Gateway:
                 "compression.type": "lz4",
                 "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
                 "delivery.timeout.ms": chosen.kafka_delivery_timeout_seconds * 1000,
-                # Never the limit: the broker sends no more than the receive maximum.
+                # No limit for QoS 1, of which the broker sends no more than the receive maximum.
                 "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + 1000,
                 "queue.buffering.max.kbytes": 1_048_576,
             },
@@ -84,8 +92,12 @@ class Gateway:
             properties=_connect_properties(self._settings),
         )
         self._client.loop_start()
+        network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
         while not self._stopping.is_set() and self._failure is None:
             self._producer.poll(POLL_SECONDS)
+            self._tell_dropped()
+            if not network.is_alive():
+                self._failure = "the thread of the MQTT connection has ended; see the log before this line"
         self._close()
         if self._failure is not None:
             raise GatewayFailed(self._failure)
@@ -135,6 +147,9 @@ class Gateway:
         # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
         group = self._settings.mqtt_shared_group
         topic = f"$share/{group}/{TELEMETRY_FILTER}" if group else TELEMETRY_FILTER
+        if group:
+            # The session may still have the subscription of a time when this gateway was alone.
+            client.unsubscribe(TELEMETRY_FILTER)
         client.subscribe(topic, options=SubscribeOptions(qos=1))
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
@@ -161,22 +176,40 @@ class Gateway:
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._stopping.is_set() or self._failure is not None:
             return
-        waiting = self._unacknowledged.add(message.mid, message.qos)
         try:
-            self._produce(message, waiting)
+            if message.qos == 0:
+                self._pass_on(message)
+            else:
+                waiting = self._unacknowledged.add(message.mid, message.qos)
+                self._produce(message, lambda error, _: self._confirm(error, waiting))
         except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the gateway deaf
             self._failure = f"a message could not be handed to Kafka: {error!r}"
 
-    def _produce(self, message: MQTTMessage, waiting: Unacknowledged) -> None:
-        def confirm(error: KafkaError | None, _record: Record) -> None:
-            self._confirm(error, waiting)
+    def _pass_on(self, message: MQTTMessage) -> None:
+        """QoS 0 asks for no more than a try: what Kafka does not take meanwhile is dropped, and counted."""
 
-        topic = message.topic
+        def note(error: KafkaError | None, _record: Record) -> None:
+            self._dropped += error is not None
+
+        try:
+            self._produce(message, note)
+        except BufferError:
+            self._dropped += 1
+
+    def _tell_dropped(self) -> None:
+        if self._dropped > self._dropped_told and time.monotonic() >= self._tell_dropped_at:
+            log.warning("qos0_dropped", messages=self._dropped - self._dropped_told)
+            self._dropped_told = self._dropped
+            self._tell_dropped_at = time.monotonic() + TELL_SECONDS
+
+    def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
+        topic, payload = message.topic, bytes(message.payload)
         traceparent = _traceparent(message.properties)
         try:
             source = telemetry.parse_topic(topic)
+            self._refuse_too_large(payload)
         except telemetry.Refused as refused:
-            self._produce_dead_letter(topic, bytes(message.payload), refused, traceparent, confirm)
+            self._produce_dead_letter(topic, payload, refused, traceparent, confirm)
             return
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", topic.encode()),
@@ -186,16 +219,23 @@ class Gateway:
             headers.append(("traceparent", traceparent.encode()))
         self._producer.produce(
             self._settings.kafka_topic,
-            bytes(message.payload),
+            payload,
             f"{source.user_id}/{source.device_id}".encode(),
             headers=headers,
             on_delivery=confirm,
         )
 
+    def _refuse_too_large(self, payload: bytes) -> None:
+        most = self._settings.kafka_max_message_bytes - HEADERS_BYTES
+        if len(payload) > most:
+            raise telemetry.Refused(
+                "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
+            )
+
     def _produce_dead_letter(
-        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Any
+        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Delivered
     ) -> None:
-        log.warning("topic_refused", error_type=refused.error_type, error=refused.reason)
+        log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
         self._producer.produce(
             self._settings.kafka_dlq_topic,
             dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),

@@ -49,3 +49,8 @@ def refuses_data(error: psycopg.Error) -> bool:
     direction it would send good messages to the dead letters.
     """
     return (error.sqlstate or "")[:2] in {"22", "23"}
+
+
+def is_too_much(error: psycopg.Error) -> bool:
+    """Whether the server had no memory or locks left for the statement: half as many rows may pass."""
+    return error.sqlstate in {"53200", "54000"}

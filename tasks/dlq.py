@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, Producer
 
 from tasks.batch import Message
 from tasks.errors import DeadLettersUnconfirmed
-from tasks.redis_client import client, refused_key
+from tasks.redis_client import client, refused_key, text
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -46,13 +46,18 @@ def envelope(
 ) -> bytes:
     """The dead letter's value: JSON with `original_topic`, `error`, `timestamp` (of the refusal, UTC),
     `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates where there are any.
+
+    A payload that is larger than any record of the telemetry topic may be is cut, and `payload_bytes` says
+    how many bytes it had.
     """
+    largest = settings().kafka_max_message_bytes
     return json.dumps(
         {
             "original_topic": topic,
             "error": error,
             "timestamp": datetime.now(UTC).isoformat(),
-            "payload_base64": base64.b64encode(payload).decode(),
+            "payload_base64": base64.b64encode(payload[:largest]).decode(),
+            **({"payload_bytes": len(payload)} if len(payload) > largest else {}),
             "error_type": error_type,
             "attempts": attempts,
             "traceparent": traceparent or None,
@@ -140,23 +145,27 @@ def _without_sent(dead: list[DeadLetter], first_offsets: dict[int, int]) -> list
         pipeline.zremrangebyscore(refused_key(partition), "-inf", f"({first_offsets[partition]}")
         pipeline.zrange(refused_key(partition), 0, -1)
     sent = {
-        (partition, int(offset))
-        for partition, offsets in zip(partitions, pipeline.execute()[1::2], strict=True)
-        for offset in offsets
+        (partition, text(member))
+        for partition, members in zip(partitions, pipeline.execute()[1::2], strict=True)
+        for member in members
     }
-    return [letter for letter in dead if (letter.message.partition, letter.message.offset) not in sent]
+    return [letter for letter in dead if (letter.message.partition, _member(letter.message)) not in sent]
 
 
 def _remember(sent: list[DeadLetter]) -> None:
     by_partition: dict[int, dict[str, float]] = {}
     for letter in sent:
-        offset = letter.message.offset
-        by_partition.setdefault(letter.message.partition, {})[str(offset)] = offset
+        by_partition.setdefault(letter.message.partition, {})[_member(letter.message)] = letter.message.offset
     pipeline = client().pipeline(transaction=False)
     for partition, offsets in by_partition.items():
         pipeline.zadd(refused_key(partition), offsets)
         pipeline.expire(refused_key(partition), REMEMBER_SECONDS)
     pipeline.execute()
+
+
+def _member(message: Message) -> str:
+    # With the timestamp, because offsets start again when a topic is made anew.
+    return f"{message.offset}:{message.timestamp_ms}"
 
 
 @lru_cache

@@ -17,6 +17,9 @@ from tasks.settings import settings
 log = structlog.get_logger()
 
 DONE_SECONDS = 900
+# Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
+# device with a wild clock must not exhaust the server's table of locks.
+MOST_DAYS = 100
 
 
 class Outcome(NamedTuple):
@@ -59,11 +62,16 @@ def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[t
     """Writes the rows; returns how many were new, and the rows that the database refuses with its reasons.
 
     COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
-    which can; then, where data is refused, in halves down to the single row. Raises `psycopg.Error` that
-    says nothing about the data.
+    which can; then, where data is refused, in halves down to the single row. Rows of very many days go in
+    several transactions. Raises `psycopg.Error` that says nothing about the data.
     """
     if not rows:
         return 0, []
+    days = sorted({_day(row) for row in rows})
+    if len(days) > MOST_DAYS:
+        middle_day = days[len(days) // 2]
+        early = [row for row in rows if _day(row) < middle_day]
+        return _write_both(connection, early, [row for row in rows if _day(row) >= middle_day])
     lines = b"".join([row.line for row in rows])
     try:
         try:
@@ -71,14 +79,25 @@ def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[t
         except psycopg.errors.UniqueViolation:
             return _copy_staged(connection, lines), []
     except psycopg.Error as error:
-        if not database.refuses_data(error):
+        if not (database.refuses_data(error) or (database.is_too_much(error) and len(rows) > 1)):
             raise
         if len(rows) == 1:
             return 0, [(rows[0], f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")]
     middle = len(rows) // 2
-    inserted, refused = write(connection, rows[:middle])
-    inserted_after, refused_after = write(connection, rows[middle:])
+    return _write_both(connection, rows[:middle], rows[middle:])
+
+
+def _write_both(
+    connection: database.Connection, first: list[Row], second: list[Row]
+) -> tuple[int, list[tuple[Row, str]]]:
+    inserted, refused = write(connection, first)
+    inserted_after, refused_after = write(connection, second)
     return inserted + inserted_after, refused + refused_after
+
+
+def _day(row: Row) -> bytes:
+    # The time is the first column, and begins with its date.
+    return row.line[:10]
 
 
 def _copy(connection: database.Connection, lines: bytes) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import psycopg
 import redis
-from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.stack import Stack
+from ingest.positions import Positions
+from tasks.redis_client import COUNTERS
 from tests.bench.backlog import produce
 from tests.bench.reference import empty
 
@@ -69,31 +70,18 @@ def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
     )
 
 
-def lag(bootstrap_servers: str) -> int:
-    """Messages of the telemetry topic that the bridge's group has not committed."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "sluice-bridge"})
-    try:
-        partitions = consumer.list_topics("iot-stream", 10).topics["iot-stream"].partitions
-        committed = consumer.committed([TopicPartition("iot-stream", number) for number in partitions], 10)
-        behind = 0
-        for partition in committed:
-            low, high = consumer.get_watermark_offsets(partition, 10)
-            behind += high - max(partition.offset, low)
-        return behind
-    finally:
-        consumer.close()
-
-
 def _await_no_lag(bootstrap_servers: str) -> None:
+    positions = Positions(bootstrap_servers, "sluice-bridge")
     deadline = time.monotonic() + 10
-    while (behind := lag(bootstrap_servers)) and time.monotonic() < deadline:
+    while (behind := positions.lag("iot-stream")) and time.monotonic() < deadline:
         time.sleep(0.1)
+    positions.close()
     if behind:
         raise RuntimeError(f"every record is done, but {behind:,} are not committed")
 
 
 def _received(counters: redis.Redis) -> int:
-    value = counters.hget("sluice:counters", "received")
+    value = counters.hget(COUNTERS, "received")
     return int(value) if isinstance(value, bytes | str) else 0
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 from paho.mqtt.client import Client, MQTTMessageInfo
@@ -79,6 +80,11 @@ def publish_traced(device: Device, payload: bytes, traceparent: str) -> None:
 def kill(pid: int) -> None:
     """SIGKILL, and nothing that the process could do about it."""
     os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def disconnect(fleet: Sequence[Device]) -> None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.stack import Stack
 from ingest.fleet.payloads import BadMessages
+from ingest.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 
@@ -248,15 +249,6 @@ def fleet_username(database: psycopg.Connection[tuple[Any, ...]], user: str) -> 
 
 def wait_for_no_lag(stack: Stack) -> None:
     """Returns when the bridge has committed every record of the telemetry topic."""
-    consumer = Consumer(
-        {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "sluice-bridge"}
-    )
-    numbers = consumer.list_topics("iot-stream", 10).topics["iot-stream"].partitions
-
-    def lag() -> int:
-        committed = consumer.committed([TopicPartition("iot-stream", number) for number in numbers], 10)
-        ends = [consumer.get_watermark_offsets(partition, 10)[1] for partition in committed]
-        return sum(end - max(partition.offset, 0) for end, partition in zip(ends, committed, strict=True))
-
-    fleet.wait_until(lambda: lag() == 0, 60, "the lag to be 0")
-    consumer.close()
+    positions = Positions(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
+    fleet.wait_until(lambda: positions.lag("iot-stream") == 0, 60, "the lag to be 0")
+    positions.close()

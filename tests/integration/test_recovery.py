@@ -17,25 +17,53 @@ from confluent_kafka import Producer
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
+from ingest.positions import Positions
+from tasks.redis_client import COUNTERS
 from tests.conftest import PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag
 
+BAD_EVERY = 100
+
 
 def produce(stack: Stack, run: str, numbers: range) -> None:
-    """Readings of ten devices straight into Kafka, as the gateway would write them."""
+    """Readings of ten devices straight into Kafka, as the gateway would write them, one in a hundred bad."""
     producer = Producer(
         {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all", "linger.ms": 5}
     )
     for number in numbers:
         device = f"dev-{number % 10}"
-        value = json.dumps({"sequence_id": number, "time": f"2026-03-01T10:{number // 1000:02}:00Z"}).encode()
+        sequence_id = number if number % BAD_EVERY else "bad"
+        value = json.dumps(
+            {"sequence_id": sequence_id, "time": f"2026-03-01T10:{number // 1000:02}:00Z"}
+        ).encode()
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", f"users/{run}/devices/{device}/telemetry".encode())
         ]
         producer.produce("iot-stream", value, f"{run}/{device}".encode(), headers=headers)
         producer.poll(0)
     assert producer.flush(30) == 0
+
+
+def assert_one_outcome_each(
+    database: psycopg.Connection[tuple[Any, ...]], letters: DeadLetters, run: str, count: int
+) -> None:
+    """Every good message is one row, every bad one has one dead letter, by its coordinates."""
+    assert sequence_ids(database, run) == good(count)
+    keys = {key for key, letter in letters.read() if run in letter["original_topic"]}
+    assert len(keys) == count - len(good(count))
+
+
+def good(count: int) -> list[int]:
+    """The sequence ids that become rows."""
+    return [number for number in range(count) if number % BAD_EVERY]
+
+
+def counter(stack: Stack, name: str) -> int:
+    """A running total of the pipeline."""
+    with redis.Redis.from_url(stack.env["REDIS_URL"]) as client:
+        value = client.hget(COUNTERS, name)
+    return int(value) if isinstance(value, bytes) else 0
 
 
 def sequence_ids(database: psycopg.Connection[tuple[Any, ...]], run: str) -> list[int]:
@@ -57,25 +85,26 @@ def second_bridge(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_flushed_redis_loses_nothing(
-    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
     """FLUSHALL takes queues, leases and results; the lanes notice and send their batches again."""
     run = uuid4().hex[:8]
-    client = redis.Redis.from_url(pipeline.env["REDIS_URL"])
+    before = pipeline.log("bridge").count("batch_lost")
     produce(pipeline, run, range(20_000))
-    for _ in range(5):
-        client.flushall()
-        time.sleep(0.1)
-    client.close()
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= 20_000, 90, "the rows")
+    with redis.Redis.from_url(pipeline.env["REDIS_URL"]) as client:
+        for _ in range(50):
+            client.flushall()
+            time.sleep(0.02)
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(20_000)), 90, "the rows")
     wait_for_no_lag(pipeline)
-    assert sequence_ids(database, run) == list(range(20_000))
+    assert_one_outcome_each(database, dead_letters, run, 20_000)
+    assert pipeline.log("bridge").count("batch_lost") > before
 
 
 def test_bridges_that_come_and_go_lose_and_double_nothing(
-    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
-    """A second bridge joins under load and leaves again; every message is stored once."""
+    """A second bridge joins under load and leaves again; every message still has one outcome."""
     run = uuid4().hex[:8]
     produce(pipeline, run, range(10_000))
     with second_bridge(pipeline):
@@ -83,35 +112,58 @@ def test_bridges_that_come_and_go_lose_and_double_nothing(
             produce(pipeline, run, range(start, start + 5000))
             time.sleep(1)
     produce(pipeline, run, range(40_000, 45_000))
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= 45_000, 90, "the rows")
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(45_000)), 90, "the rows")
     wait_for_no_lag(pipeline)
-    assert sequence_ids(database, run) == list(range(45_000))
+    assert_one_outcome_each(database, dead_letters, run, 45_000)
 
 
 def test_an_outage_of_the_database_is_waited_out(pipeline: Stack, dead_letters: DeadLetters) -> None:
-    """While the database is away messages wait; none of them becomes a dead letter."""
+    """While the database is away messages wait; only what is bad in itself becomes a dead letter."""
     run = uuid4().hex[:8]
+    waits = counter(pipeline, "store_waits")
     pipeline.stop("postgres")
     produce(pipeline, run, range(10_000))
     time.sleep(5)
     pipeline.start("postgres")
     with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
-        fleet.wait_until(lambda: len(sequence_ids(database, run)) >= 10_000, 90, "the rows")
+        fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(10_000)), 90, "the rows")
         wait_for_no_lag(pipeline)
-        assert sequence_ids(database, run) == list(range(10_000))
-    assert [letter for _, letter in dead_letters.read() if run in letter["original_topic"]] == []
+        assert_one_outcome_each(database, dead_letters, run, 10_000)
+    assert counter(pipeline, "store_waits") > waits
+
+
+def test_killed_worker_children_and_a_killed_redis_lose_nothing(
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
+) -> None:
+    """SIGKILL of the processes that do the work, and of the Redis that carries it."""
+    run = uuid4().hex[:8]
+    for start in range(0, 30_000, 5000):
+        produce(pipeline, run, range(start, start + 5000))
+        if start == 15_000:
+            fleet.kill(pipeline.pid("redis"))
+        else:
+            for child in fleet.children(pipeline.pid("worker")):
+                fleet.kill(child)
+        time.sleep(0.5)
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(30_000)), 90, "the rows")
+    wait_for_no_lag(pipeline)
+    assert_one_outcome_each(database, dead_letters, run, 30_000)
 
 
 def test_a_stopped_bridge_commits_what_it_has_finished(
-    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
-    """SIGTERM in the middle of a backlog: the rest is there after the next start, and nothing twice."""
+    """SIGTERM in a backlog: what has an outcome is committed, and the rest gets one after the start."""
     run = uuid4().hex[:8]
+    wait_for_no_lag(pipeline)
     produce(pipeline, run, range(30_000))
     pipeline.stop("bridge")
-    stored = sequence_ids(database, run)
+    letters = [letter for _, letter in dead_letters.read() if run in letter["original_topic"]]
+    finished = len(sequence_ids(database, run)) + len(letters)
+    positions = Positions(pipeline.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
+    assert positions.lag("iot-stream") == 30_000 - finished
+    positions.close()
     pipeline.start("bridge")
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= 30_000, 90, "the rows")
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(30_000)), 90, "the rows")
     wait_for_no_lag(pipeline)
-    assert len(stored) == len(set(stored))
-    assert sequence_ids(database, run) == list(range(30_000))
+    assert_one_outcome_each(database, dead_letters, run, 30_000)

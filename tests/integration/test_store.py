@@ -1,6 +1,7 @@
 """Writing rows: all of them, each once, and what the database refuses by itself."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +48,24 @@ def test_rows_that_are_there_already_are_passed_over(database: psycopg.Connectio
     assert store.write(database, rows(run, range(50, 150))) == (50, [])
     assert store.write(database, rows(run, range(150))) == (0, [])
     assert stored(database, run) == list(range(150))
+
+
+def test_rows_of_very_many_days_go_in_several_transactions(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """A device with a wild clock touches many chunks, and no transaction may lock them all."""
+    run = uuid4().hex[:8]
+    start = datetime(2001, 1, 1, tzinfo=UTC)
+    batch = rows(run, range(250))
+    for number in range(250):
+        day = f"{start + timedelta(days=number * 7 % 250):%Y-%m-%d}".encode()
+        batch[number] = batch[number]._replace(line=day + batch[number].line[10:])
+    assert store.write(database, batch) == (250, [])
+    days = database.execute(
+        "SELECT count(*) FROM raw_telemetry WHERE user_id = %s GROUP BY xmin::text", [run]
+    ).fetchall()
+    assert len(days) > 1
+    assert max(int(count) for (count,) in days) <= store.MOST_DAYS
 
 
 def test_two_equal_rows_in_one_batch_are_one_row(database: psycopg.Connection[tuple[Any, ...]]) -> None:
