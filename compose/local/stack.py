@@ -162,7 +162,7 @@ class Stack:
         for line in self.log("supervisord").splitlines():
             if "supervisord started with pid" in line:
                 counts = {}
-            if found := re.search(r"exited: (\S+) \(.*; not expected\)", line):
+            if found := re.search(r" exited: (\S+) \(", line):
                 counts[found[1]] = counts.get(found[1], 0) + 1
         return counts
 
