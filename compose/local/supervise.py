@@ -64,6 +64,8 @@ class Supervisor:
         conf = str(self._layout.supervisor_conf)
         argv = [sys.executable, "-m", "supervisor.supervisord", "-c", conf]
         log = self._layout.log("supervisord")
+        if self._child is not None:
+            self._child.wait(_ANSWER_SECONDS)  # one that was killed meanwhile
         if tied:
             self._child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *argv, "--nodaemon"],
