@@ -47,7 +47,7 @@ class Draft:
         Under the old id nobody could tell the announcement from a redelivered one. The clock and a reading
         give the same new id, whoever comes first.
         """
-        alert_id = self.derive_id(rule_id, "renewed", entry.alert_id, entry.snoozed_until)
+        alert_id = self.derive_id(rule_id, "renewed", entry.alert_id)
         self.trigger(rule_id, entry, alert_id, SNOOZE_ENDED)
 
     def resolve(

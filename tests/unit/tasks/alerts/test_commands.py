@@ -94,6 +94,30 @@ def test_enable_ends_a_snooze() -> None:
     assert device.status == "OK"
 
 
+def test_the_clock_ends_the_snooze_of_an_alert_that_is_over() -> None:
+    """Then the rule is in order, or waits for the next reading if it is violated again."""
+    calm, violated = hot(), hot()
+    for device in (calm, violated):
+        device.command("SNOOZE", 1, minutes=1)
+        device.send(20, 2)
+    violated.send(31, 3)
+    assert calm.tick(61) == violated.tick(61) == []
+    assert (calm.status, violated.status) == ("OK", "PENDING")
+    assert violated.send(31, 62) == ["TRIGGERED"]
+
+
+def test_what_waited_during_a_snooze_has_waited_after_enable() -> None:
+    """The time that a rule wants counts from the first violation, silent or not."""
+    device = hot(rule(for_seconds=60))
+    device.send(31, 60)
+    device.command("SNOOZE", 61, minutes=10)
+    device.send(20, 62)
+    device.send(31, 70)
+    device.command("ENABLE", 80)
+    assert device.status == "PENDING"
+    assert device.send(31, 130) == ["TRIGGERED"]
+
+
 def test_enable_after_a_snoozed_alert_ended_lets_the_next_one_trigger() -> None:
     """Also one that began in silence."""
     device = hot()

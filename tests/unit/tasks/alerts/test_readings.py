@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tasks.alerts.state import DeviceState
 from tests.unit.tasks.alerts.device import Device, rule
 
 
@@ -121,6 +122,16 @@ def test_a_violation_that_ends_in_time_is_never_told() -> None:
     assert device.send(31, 120) == ["TRIGGERED"]
 
 
+def test_a_violation_that_ended_in_time_is_not_waited_for_again() -> None:
+    """Its first reading, coming again, begins nothing, though nobody was told of it."""
+    device = Device(rule(for_seconds=60))
+    device.send(31, 0)
+    device.send(20, 1)
+    device.state = DeviceState.unpack("u", "d", device.state.pack())
+    device.judge(device.sent[0])
+    assert device.status == "OK"
+
+
 def test_a_missing_value_does_not_interrupt_the_waiting() -> None:
     """Neither violating nor resolving holds while a rule waits, too."""
     device = Device(rule(for_seconds=60))
@@ -171,6 +182,22 @@ def test_a_clock_set_back_does_not_silence_a_device() -> None:
     assert device.send(20, at=590, time=-1e9) == []
     assert device.send(20, at=610, time=-1e9) == ["RESOLVED"]
     assert device.send(31, at=611, time=-1e9 + 1) == ["TRIGGERED"]
+
+
+def test_a_clock_that_is_wrong_all_along_is_in_order_by_itself() -> None:
+    """Late is what comes shortly behind a newer reading, in whatever year the device lives."""
+    device = Device(rule())
+    device.send(31, at=0, time=-1e9)
+    assert device.send(20, at=1, time=-1e9 - 1) == []
+    assert device.send(20, at=2, time=-1e9 + 2) == ["RESOLVED"]
+
+
+def test_a_clock_set_back_leaves_last_seen_where_it_was() -> None:
+    """An alert is never seen last before it was seen first."""
+    device = Device(rule())
+    device.send(31, 0)
+    device.send(31, at=700, time=-1e9)
+    assert (device.entry.last_seen, device.entry.violations) == (device.entry.first_seen, 2)
 
 
 def test_one_time_in_the_far_future_does_not_silence_a_device() -> None:

@@ -96,7 +96,7 @@ def test_every_cut_of_the_bytes_is_an_unknown_state() -> None:
 def test_a_position_only_moves_forward() -> None:
     """One for each partition that the device was in."""
     positions: tuple[Position, ...] = ()
-    for position in [(0, 5), (0, 4), (3, 1), (0, 6), (3, 0)]:
+    for position in [(0, 6), (0, 4), (3, 1), (0, 5), (3, 0)]:
         positions = advanced(positions, Position(*position))
     assert positions == (Position(0, 6), Position(3, 1))
 
@@ -154,8 +154,9 @@ def test_the_history_keeps_a_rebuilt_state_from_telling_twice() -> None:
     device.send(20, 1)
     last = device.last
     assert last.position is not None
-    device.state = rebuild("u", "d", [], positions=[last.position], judged=last.time, number=last.number)
-    assert device.judge(*device.sent) == []
+    for judged in (None, last.time):
+        device.state = rebuild("u", "d", [], positions=[last.position], judged=judged, number=last.number)
+        assert device.judge(*device.sent) == []
     assert device.send(31, 2) == ["TRIGGERED"]
     assert device.last.number == 3
 
