@@ -9,6 +9,16 @@ from redis.retry import Retry
 from tasks.settings import settings
 
 COUNTERS = "sluice:counters"
+ALERTS_READY = "sluice:alerts:ready"  # missing: the states of alerts are lost
+ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
+OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
+OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
+RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
+LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
+LAST_SEEN_READY = "sluice:last_seen:ready"  # missing: the last-seen times are lost
+CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
+HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
+GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
 
 
 def lease_key(batch: str) -> str:
@@ -36,9 +46,34 @@ def refused_key(partition: int) -> str:
     return f"sluice:refused:{partition}"
 
 
+def answers_key(control: str) -> str:
+    """List on which a control process is told what became of its requests."""
+    return f"sluice:answers:{control}"
+
+
+def request_key(request: str) -> str:
+    """Exists while a control process waits for the answer to the request."""
+    return f"sluice:request:{request}"
+
+
+def answered_key(request: str) -> str:
+    """The answer to a request that was answered lately."""
+    return f"sluice:answered:{request}"
+
+
+def received_key(message: str) -> str:
+    """The id and time that an MQTT message got when it came first, should it come again."""
+    return f"sluice:received:{message}"
+
+
 def text(value: bytes | str) -> str:
     """A reply of Redis as text."""
     return value.decode() if isinstance(value, bytes) else value
+
+
+def alert_key(user_id: str, device_id: str) -> str:
+    """The state of the device's alerts."""
+    return f"sluice:alert:{user_id}/{device_id}"
 
 
 @lru_cache

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("postgresql://127.0.0.1:5432/sluice"), description="PostgreSQL or TimescaleDB."
     )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="The same database without PgBouncer, whose transaction mode passes no notifications;"
+        " by default `DATABASE_URL`.",
+    )
     database_connect_timeout_seconds: int = Field(
         5, ge=1, description="How long opening a database connection may take."
     )
@@ -61,6 +66,11 @@ class Settings(BaseSettings):
         "sluice-gateway",
         min_length=1,
         description="Client id of the gateway: its session in the broker. Several gateways need one each.",
+    )
+    mqtt_control_client_id: str = Field(
+        "sluice-control",
+        min_length=1,
+        description="Client id of the control process: its session in the broker. Only one may run.",
     )
     mqtt_shared_group: str = Field(
         "",
@@ -107,11 +117,28 @@ class Settings(BaseSettings):
         description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
+    outbox_max_entries: int = Field(
+        50_000,
+        ge=1,
+        description="With so many undelivered alert changes no more readings are judged until some are told.",
+    )
+    absence_grace_seconds: int = Field(
+        30,
+        ge=0,
+        description="After an outage of the gateway devices have so long to return before silence counts.",
+    )
+
     compress_after_days: int = Field(
         7, ge=0, description="Rows older than this are compressed where the server can; 0 never compresses."
     )
     retention_days: int = Field(
         0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them for ever."
+    )
+
+    rules_poll_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How often the table of rules is looked at for changes of which no notification came.",
     )
 
     celery_visibility_timeout_seconds: int = Field(

@@ -1,0 +1,85 @@
+"""Writing `active_alerts` and `alert_history` from entries of the outbox."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+from tasks.alerts.active import ActiveAlert
+from tasks.alerts.change import Change
+from tasks.database import Connection
+
+STATEMENT_SECONDS = 5
+# Held to the end of the transaction, so that two workers write one after the other.
+WRITERS = 0x51_A1E_27
+
+_KEY = ("user_id", "device_id", "rule_id")
+_ROW = tuple(field.name for field in fields(ActiveAlert))
+_CHANGE = (
+    *(field.name for field in fields(Change) if field.name != "position"),
+    "kafka_partition",
+    "kafka_offset",
+)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+_INSERT_HISTORY = f"""
+INSERT INTO alert_history ({_quoted(_CHANGE)})
+SELECT {_quoted(_CHANGE)} FROM jsonb_populate_recordset(NULL::alert_history, %s::jsonb)
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 - the names are those of our own fields
+
+_UPSERT_ROWS = f"""
+INSERT INTO active_alerts ({_quoted(_ROW)})
+SELECT {_quoted(_ROW)} FROM jsonb_populate_recordset(NULL::active_alerts, %s::jsonb)
+ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
+SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
+"""  # noqa: S608 - the names are those of our own fields
+
+_DELETE_ROWS = """
+DELETE FROM active_alerts
+USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (user_id, device_id, rule_id)
+WHERE (active_alerts.user_id, active_alerts.device_id, active_alerts.rule_id)
+    = (gone.user_id, gone.device_id, gone.rule_id)
+"""
+
+
+def write(connection: Connection, documents: Iterable[dict[str, Any]], before: Callable[[], None]) -> None:
+    """Writes the entries, in their order, in one transaction; a change that is there already stays as it is.
+
+    `before` is called when no other worker can write any more until the commit: what it raises leaves the
+    tables as they were. Raises `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
+    """
+    history, present, gone = _collapse(documents)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';"
+            # A worker that was stopped here, or lost its network, must not hold up the others for ever.
+            f"SET LOCAL idle_in_transaction_session_timeout = '{2 * STATEMENT_SECONDS}s'"
+        )
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
+        before()
+        if history:
+            cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
+        if present:
+            cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
+        if gone:
+            cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+
+
+def _collapse(
+    documents: Iterable[dict[str, Any]],
+) -> tuple[list[Any], list[Any], list[tuple[str, str, str]]]:
+    """All changes, and of each row what the last entry that names it says."""
+    history: list[Any] = []
+    rows: dict[tuple[str, str, str], Any] = {}
+    for document in documents:
+        history += [change["record"] for change in document["changes"]]
+        device = (document["user_id"], document["device_id"])
+        rows.update({(*device, row["rule_id"]): row for row in document["written"]})
+        rows.update({(*device, rule_id): None for rule_id in document["gone"]})
+    present = [row for row in rows.values() if row is not None]
+    return history, present, [key for key, row in rows.items() if row is None]

@@ -1,0 +1,127 @@
+"""Telling of alerts: the outbox to the users over MQTT, and to `active_alerts` and `alert_history`.
+
+The two ways know nothing of each other: a broker that is away holds up the first, a database the second.
+Each is gone by one worker at a time, in the order of the outbox; an entry counts as delivered after the
+broker's PUBACK, or the commit. Who dies between the two leaves it to the next, so a user may hear of a change
+again, under the same `alert_id` and status, and the tables have it once.
+"""
+
+from typing import Any
+
+import psycopg
+import redis
+import structlog
+from kombu.exceptions import OperationalError
+
+from tasks import backoff, database, exclusive, mqtt_publisher, outbox
+from tasks.alerts import tables
+from tasks.app import app
+from tasks.errors import DatabaseAway, NotNow
+from tasks.exclusive import Turn
+from tasks.mqtt_publisher import BrokerAway, Message
+from tasks.outbox import Entry, Group, Undelivered, backlog, require_room
+from tasks.redis_client import client
+
+log = structlog.get_logger()
+
+__all__ = ["backlog", "deliver_database", "deliver_mqtt", "require_room", "wake"]
+
+# A mark of a task that was lost in its queue must not keep others from being sent.
+QUEUED_SECONDS = 30
+
+
+def wake() -> None:
+    """Has what was added to the outbox delivered at once; at most one task waits in each queue.
+
+    It never fails: what cannot be sent now is left to the sweep.
+    """
+    tasks: dict[Group, Any] = {"mqtt": deliver_mqtt, "database": deliver_database}
+    try:
+        for group, task in tasks.items():
+            if client().set(_queued(group), 1, nx=True, ex=QUEUED_SECONDS):
+                task.apply_async(expires=QUEUED_SECONDS)
+    except (redis.RedisError, OperationalError) as error:
+        log.warning("delivery_not_woken", error=str(error))
+
+
+@app.task(name="tasks.notify.deliver_mqtt")
+def deliver_mqtt() -> None:
+    """Publishes on `users/{user}/alerts` what was not published yet. Waits for nothing but the broker."""
+    _deliver_all("mqtt", _publish)
+
+
+@app.task(name="tasks.notify.deliver_database", queue="db")
+def deliver_database() -> None:
+    """Writes to the tables what was not written yet. Waits for nothing but the database."""
+    _deliver_all("database", _write)
+
+
+def _deliver_all(group: Group, deliver: outbox.Deliver) -> None:
+    # Before reading: what is added from now on wants another task.
+    client().delete(_queued(group))
+    if backoff.rests(f"notify:{group}"):
+        return
+    try:
+        done = exclusive.run_alone(f"notify:{group}", lambda turn: outbox.drain(group, turn, deliver))
+    except exclusive.TurnLost:
+        log.info("delivery_left_to_another", group=group)
+    except NotNow as error:
+        log.warning("delivery_waits", group=group, error=str(error), again_in_s=_failed(group))
+    else:
+        if done:
+            backoff.succeeded(f"notify:{group}")
+
+
+def _failed(group: Group) -> float:
+    return backoff.failed(f"notify:{group}")
+
+
+def _publish(entries: list[Entry], turn: Turn) -> None:
+    messages: list[Message] = []
+    ends: list[int] = []  # how many messages there are up to the end of each entry
+    published = 0
+    for entry in entries:
+        messages += _messages(entry)
+        ends.append(len(messages))
+    try:
+        for start in range(0, len(messages), outbox.READ_AT_ONCE):
+            # Who was held up and lost the turn must not publish what others have published meanwhile.
+            turn.keep()
+            published = start
+            mqtt_publisher.publish(messages[start : start + outbox.READ_AT_ONCE])
+    except BrokerAway as error:
+        raise Undelivered(sum(end <= published + error.count for end in ends), str(error)) from error
+
+
+def _messages(entry: Entry) -> list[Message]:
+    try:
+        topic = f"users/{entry.document['user_id']}/alerts"
+        return [(topic, change["notice"].encode()) for change in entry.document["changes"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        outbox.refuse("mqtt", entry.id, f"{type(error).__name__}: {error}", str(entry.document))
+        return []
+
+
+def _write(entries: list[Entry], turn: Turn) -> None:
+    """Writes the entries; one that the database refuses is found by halving and put aside."""
+    try:
+        tables.write(database.connection(), [entry.document for entry in entries], turn.keep)
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            database.close()
+            raise DatabaseAway(str(error).strip()) from error
+        reason = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        return
+    if len(entries) == 1:
+        outbox.refuse("database", entries[0].id, reason, str(entries[0].document))
+        return
+    middle = len(entries) // 2
+    _write(entries[:middle], turn)
+    _write(entries[middle:], turn)
+
+
+def _queued(group: Group) -> str:
+    return f"sluice:notify:{group}:queued"
