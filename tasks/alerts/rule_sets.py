@@ -1,0 +1,157 @@
+"""The rule sets that a worker judges by: compiled copies of `user_configs`, at most one second old.
+
+A number in Redis changes with every change of the rules, whoever makes it: each call asks for that number
+alone, and reads from Postgres only the users whose copies it has outdated.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+import structlog
+
+from tasks import database
+from tasks.errors import NotNow
+from tasks.redis_client import RULES_VERSION, client
+from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
+
+log = structlog.get_logger()
+
+# Heals a number that was not changed, for example because nobody listened to the database.
+RELOAD_SECONDS = 60.0
+# While the database is away, not every batch waits for it.
+TRY_AGAIN_SECONDS = 5.0
+STATEMENT_SECONDS = 10
+
+RawRules = Mapping[str, Any]
+"""By user, what is in `user_configs.rules`; users without a row are missing."""
+
+
+class RulesUnknown(NotNow):
+    """The database is away, and the rules of a user were never read; check DATABASE_URL and the server."""
+
+
+class RuleSets:
+    """The copies of one process. `load` reads users from the database, `version` the number in Redis."""
+
+    def __init__(
+        self,
+        load: Callable[[list[str]], RawRules],
+        version: Callable[[], bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._version = version
+        self._clock = clock
+        self._sets: dict[str, RuleSet] = {}
+        self._raw: dict[str, Any] = {}
+        self._current: set[str] = set()
+        self._seen: bytes | None = None
+        self._reload_at = 0.0
+        self._away_until: float | None = None
+
+    def get(self, users: Iterable[str]) -> dict[str, RuleSet]:
+        """The users' sets. Raises like `rule_sets`."""
+        wanted = set(users)
+        # Asked before the rules are read: what is read is then at least as new as the number.
+        version = self._version()
+        now = self._clock()
+        if version != self._seen or now >= self._reload_at:
+            self._current.clear()
+            self._seen, self._reload_at = version, now + RELOAD_SECONDS
+        if outdated := wanted - self._current:
+            self._refresh(outdated, now)
+        return {user: self._sets[user] for user in wanted}
+
+    def _refresh(self, users: set[str], now: float) -> None:
+        if self._away_until is not None and now < self._away_until:
+            self._make_do(users, None)
+            return
+        try:
+            raw = self._load(sorted(users))
+        except psycopg.Error as error:
+            if self._away_until is None:
+                log.warning("rules_not_read", error=str(error).strip(), known=len(self._sets))
+            self._away_until = now + TRY_AGAIN_SECONDS
+            self._make_do(users, error)
+            return
+        if self._away_until is not None:
+            log.info("rules_read_again")
+            self._away_until = None
+        for user in users:
+            self._take(user, raw.get(user))
+        self._current |= users
+
+    def _make_do(self, users: set[str], error: psycopg.Error | None) -> None:
+        if unknown := users - self._sets.keys():
+            raise RulesUnknown(f"the rules of {len(unknown)} users cannot be read") from error
+
+    def _take(self, user: str, raw: Any) -> None:
+        if user in self._sets and raw == self._raw.get(user):
+            return
+        try:
+            self._sets[user] = NO_RULES if raw is None else parse_rules(raw)
+        except InvalidRules as error:
+            # Nobody checked what was written by SQL: the rules of before stay in force.
+            kept = self._sets.setdefault(user, NO_RULES)
+            log.error("rules_invalid", user_id=user, errors=error.errors[:5], kept=len(kept.rules))  # noqa: TRY400 - the errors say all
+        if raw is None:
+            self._raw.pop(user, None)
+        else:
+            self._raw[user] = raw
+
+
+def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
+    """The rule set of each user, `NO_RULES` for those without, at most one second old.
+
+    While the database is away the sets of users known before are as old as its absence. Raises
+    `RulesUnknown` for others, and `redis.RedisError`.
+    """
+    return _shared().get(users)
+
+
+def load_rules(users: list[str] | None) -> dict[str, Any]:
+    """What is in `user_configs.rules` now, of these users or of all. Raises `psycopg.Error`."""
+    try:
+        connection = database.connection()
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+            if users is None:
+                cursor.execute("SELECT user_id, rules FROM user_configs")
+            else:
+                cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [users])
+            return {str(user_id): rules for user_id, rules in cursor.fetchall()}
+    except psycopg.Error:
+        database.close()
+        raise
+
+
+def announce_change() -> None:
+    """Outdates every worker's copies; called after a change is committed. Raises `redis.RedisError`."""
+    pipeline = client().pipeline(transaction=True)
+    _begin_version(pipeline)
+    pipeline.incr(RULES_VERSION)
+    pipeline.execute()
+
+
+def _version() -> bytes:
+    version = client().get(RULES_VERSION)
+    if version is None:
+        pipeline = client().pipeline(transaction=True)
+        _begin_version(pipeline)
+        pipeline.get(RULES_VERSION)
+        version = pipeline.execute()[-1]
+    assert isinstance(version, bytes)
+    return version
+
+
+def _begin_version(commands: Any) -> None:
+    # From the clock, so that after a flushed Redis no number comes that a worker has seen before.
+    commands.set(RULES_VERSION, time.time_ns() // 1000, nx=True)
+
+
+@lru_cache
+def _shared() -> RuleSets:
+    return RuleSets(load_rules, _version)

@@ -1,0 +1,95 @@
+"""The copies of rules that a worker judges by: at most as old as the number in Redis says."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tasks.alerts.rule_sets import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
+from tasks.rules import NO_RULES, parse_rules
+
+
+def rule(threshold: float) -> dict[str, Any]:
+    """A rule about the temperature."""
+    return {"key": "temperature", "operator": ">", "threshold": threshold, "message": "hot"}
+
+
+class World:
+    """A database, a number in Redis and a clock."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Any] = {}
+        self.version = b"1"
+        self.now = 0.0
+        self.away = False
+        self.loads: list[list[str]] = []
+        self.sets = RuleSets(self._load, lambda: self.version, lambda: self.now)
+
+    def _load(self, users: list[str]) -> dict[str, Any]:
+        self.loads.append(users)
+        if self.away:
+            raise psycopg.OperationalError("gone fishing")
+        return {user: self.table[user] for user in users if user in self.table}
+
+    def thresholds(self, user: str) -> list[float]:
+        """The thresholds of the user's rules in force."""
+        return [compiled.threshold for compiled in self.sets.get([user])[user].comparisons]
+
+
+def test_rules_are_read_once_for_each_change() -> None:
+    """One query reads all users that are missing; nothing is read again until the number differs."""
+    world = World()
+    world.table = {"a": [rule(1)], "b": [rule(2)]}
+    assert world.sets.get(["a", "b", "c"]) == {
+        "a": parse_rules([rule(1)]),
+        "b": parse_rules([rule(2)]),
+        "c": NO_RULES,
+    }
+    assert world.thresholds("b") == [2]
+    assert world.thresholds("c") == []
+    assert world.loads == [["a", "b", "c"]]
+    world.table = {"a": [rule(5)]}
+    assert world.thresholds("a") == [1]
+    world.version = b"2"
+    assert (world.thresholds("a"), world.thresholds("b")) == ([5], [])
+    assert world.loads == [["a", "b", "c"], ["a"], ["b"]]
+
+
+def test_a_change_that_nobody_told_of_is_seen_in_time() -> None:
+    """Without another number the rules are read again after a minute."""
+    world = World()
+    world.table = {"a": [rule(1)]}
+    assert world.thresholds("a") == [1]
+    world.table = {"a": [rule(2)]}
+    world.now = RELOAD_SECONDS - 1
+    assert world.thresholds("a") == [1]
+    world.now = RELOAD_SECONDS
+    assert world.thresholds("a") == [2]
+
+
+def test_known_rules_stay_in_force_while_the_database_is_away() -> None:
+    """Known users are judged by what was known; for others it is *not now*; not every call waits."""
+    world = World()
+    world.table = {"a": [rule(1)]}
+    assert world.thresholds("a") == [1]
+    world.away, world.version, world.table = True, b"2", {"a": [rule(2)], "b": [rule(3)]}
+    assert world.thresholds("a") == [1]
+    for _ in range(5):
+        assert world.thresholds("a") == [1]
+        with pytest.raises(RulesUnknown):
+            world.sets.get(["a", "b"])
+    assert len(world.loads) == 2
+    world.away, world.now = False, TRY_AGAIN_SECONDS
+    assert (world.thresholds("a"), world.thresholds("b")) == ([2], [3])
+
+
+def test_nonsense_in_the_table_leaves_the_rules_of_before_in_force() -> None:
+    """An invalid set changes nothing where rules were known, and is none where they were not."""
+    world = World()
+    world.table = {"a": [rule(1)]}
+    assert world.thresholds("a") == [1]
+    nonsense = [{"key": "temperature", "operator": "~", "threshold": "warm", "message": ""}]
+    world.table, world.version = {"a": nonsense, "b": nonsense}, b"2"
+    assert (world.thresholds("a"), world.thresholds("b")) == ([1], [])
+    world.table, world.version = {"a": [rule(4)], "b": [rule(5)]}, b"3"
+    assert (world.thresholds("a"), world.thresholds("b")) == ([4], [5])
