@@ -68,8 +68,8 @@ class Bridge:
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1500,
                 "fetch.wait.max.ms": 50,
-                "queued.min.messages": 4 * chosen.batch_max_messages,
-                "queued.max.messages.kbytes": 32_768,
+                "queued.min.messages": chosen.batch_max_messages,
+                "queued.max.messages.kbytes": 16_384,
             },
             logger=logging.getLogger("librdkafka"),
         )
