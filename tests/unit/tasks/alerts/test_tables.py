@@ -8,7 +8,7 @@ from tasks.alerts.tables import _collapse
 def entry(
     device: str, *changes: str, written: dict[str, int] | None = None, gone: str = ""
 ) -> dict[str, Any]:
-    """An entry with the numbers of its changes, its rows by rule with a count, and the rules that are gone."""
+    """An entry with its changes, the counts of its rows by their rules, and the rules that are gone."""
     return {
         "user_id": "u",
         "device_id": device,
