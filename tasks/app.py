@@ -6,17 +6,7 @@ from celery import Celery, signals
 
 from tasks import dlq, lease, logs
 
-app = Celery(
-    "sluice",
-    include=[
-        "tasks.process",
-        "tasks.store",
-        "tasks.config",
-        "tasks.notify",
-        "tasks.alerts.apply",
-        "tasks.alerts.clock",
-    ],
-)
+app = Celery("sluice", include=["tasks.process", "tasks.store"])
 app.config_from_object("celeryconfig")
 
 
