@@ -80,7 +80,10 @@ class Settings(BaseSettings):
         2000, ge=1, le=65535, description="Messages that the broker may have unacknowledged at the gateway."
     )
     mqtt_session_expiry_seconds: int = Field(
-        604_800, ge=0, description="How long the broker keeps the gateway's session while it is away."
+        4_294_967_295,
+        ge=0,
+        le=4_294_967_295,
+        description="How long the broker keeps the session of a gateway that is away; by default for ever.",
     )
     mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
 
