@@ -156,7 +156,9 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
-    metrics_port: int = Field(9000, ge=1, le=65535, description="Port of the worker's metrics.")
+    metrics_port: int = Field(
+        9000, ge=1, le=65535, description="Kept free for the workers' metrics; nothing listens on it yet."
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log entry."
