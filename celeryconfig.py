@@ -39,6 +39,18 @@ result_accept_content = ["msgpack"]
 task_default_queue = "process"
 task_routes = {"tasks.process.*": {"queue": "process"}, "tasks.store.*": {"queue": "db"}}
 
+# Expired runs are dropped: after an outage one run does the work of all that were missed.
+beat_schedule = {
+    "clock of the alerts": {"task": "tasks.alerts.clock.tick", "schedule": 1.0, "options": {"expires": 5}},
+    "outbox over MQTT": {"task": "tasks.notify.deliver_mqtt", "schedule": 5.0, "options": {"expires": 5}},
+    "outbox into the tables": {
+        "task": "tasks.notify.deliver_database",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "db"},
+    },
+    "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0, "options": {"expires": 60}},
+}
+
 # Acknowledge after the work, and keep no task in reserve that another worker could do.
 task_acks_late = True
 worker_prefetch_multiplier = 1

@@ -28,6 +28,16 @@ provision_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(provision_app, name="provision")
+rules_app = typer.Typer(
+    help="Alert rules in a file, as they are published on users/USER/config; a file named - is stdin.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(rules_app, name="rules")
+alerts_app = typer.Typer(
+    help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(alerts_app, name="alerts")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[
@@ -159,6 +169,57 @@ def list_accounts(*, as_json: AsJson = False) -> None:
         state = "" if account.enabled else "  disabled"
         _print(f"{account.username:<{width}}  {account.kind:<7}  password of {rotated}{state}")
     _tell(f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}")
+
+
+@rules_app.command()
+def check(file: str) -> None:
+    """Check rules and say what they mean. Every error is named; exit code 1 if there is any."""
+    from ingest import rules_cli as work  # noqa: PLC0415
+
+    rules = work.load(file)
+    for line in work.explain(rules):
+        _print(line)
+    _tell(f"{len(rules.rules)} valid rule{'' if len(rules.rules) == 1 else 's'}")
+
+
+@rules_app.command("test")
+def try_rules(
+    file: str,
+    *,
+    user: Annotated[str, typer.Option(help="The user whose readings are judged.")],
+    device: Annotated[str | None, typer.Option(help="One device; without it all of the user's.")] = None,
+    since: Annotated[str, typer.Option(help="How far back, as in 45s, 90m, 12h, 7d; or a time.")] = "7d",
+    as_json: AsJson = False,
+) -> None:
+    """Say when rules would have fired on the readings that are stored. Nobody is told, nothing is changed."""
+    from ingest import rules_cli as work  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    rules, begin = work.load(file), work.parse_since(since, now)
+    history = work.try_out(rules, user, device, begin, now)
+    if as_json:
+        _print(json.dumps(work.as_json(rules, history, now), ensure_ascii=False))
+        return
+    for line in work.as_text(rules, history, now):
+        _print(line)
+
+
+@alerts_app.command("list")
+def list_alerts(
+    *,
+    user: Annotated[str | None, typer.Option(help="One user; without it all users.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the alerts that are open, pending, snoozed or disabled."""
+    from ingest import alerts_cli as work  # noqa: PLC0415
+
+    rows = work.active(user)
+    if as_json:
+        _print(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
+        return
+    for line in work.as_text(rows):
+        _print(line)
+    _tell(f"{len(rows)} alert{'' if len(rows) == 1 else 's'}")
 
 
 def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:

@@ -6,7 +6,17 @@ from celery import Celery, signals
 
 from tasks import dlq, lease, logs
 
-app = Celery("sluice", include=["tasks.process", "tasks.store"])
+app = Celery(
+    "sluice",
+    include=[
+        "tasks.process",
+        "tasks.store",
+        "tasks.config",
+        "tasks.notify",
+        "tasks.alerts.apply",
+        "tasks.alerts.clock",
+    ],
+)
 app.config_from_object("celeryconfig")
 
 

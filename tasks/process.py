@@ -1,12 +1,13 @@
 """First stage, queue `process`: turn the messages of a part into rows, and refuse those that cannot be rows.
 
-The stage runs in this order: validate, evaluate, dead letters, rows. Evaluation of alert rules has its
-place after validation, on the readings in Kafka order.
+The stage runs in this order: validate, evaluate the alert rules on the readings in Kafka order, dead letters,
+rows.
 """
 
 import structlog
 
-from tasks import blobs, dlq, lease, telemetry
+from tasks import blobs, dlq, lease, notify, telemetry
+from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
@@ -24,25 +25,26 @@ def process_part(batch: str, part: int) -> PartResult | None:
     try:
         with lease.held(batch):
             first_offsets, messages = blobs.load_part(batch, part)
-            rows, dead = validate(messages)
+            readings, dead = validate(messages)
+            judge(readings)
             if dead:
                 dlq.send(dead, first_offsets)
-            blobs.keep_rows(batch, part, rows)
+            blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
     except lease.LeaseLost:
         log.info("batch_given_up", batch=batch, part=part, stage="process")
         return None
     return PartResult(
         batch=batch,
         part=part,
-        rows=len(rows),
+        rows=len(readings),
         dead=len(dead),
         oldest_ms=min(message.timestamp_ms for message in messages),
     )
 
 
-def validate(messages: list[Message]) -> tuple[list[Row], list[DeadLetter]]:
-    """Each message as a row or as a dead letter, in order."""
-    rows: list[Row] = []
+def validate(messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
+    """Each message as a valid reading or as a dead letter, in order."""
+    readings: list[Judged] = []
     dead: list[DeadLetter] = []
     limits = telemetry.limits()
     for message in messages:
@@ -51,5 +53,17 @@ def validate(messages: list[Message]) -> tuple[list[Row], list[DeadLetter]]:
         except telemetry.Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
-            rows.append(Row(message.partition, message.offset, reading.copy_line))
-    return rows, dead
+            readings.append(Judged(message, reading))
+    return readings, dead
+
+
+def judge(readings: list[Judged]) -> None:
+    """Evaluates the alert rules, and has what changed told at once."""
+    notify.require_room()
+    if evaluate(readings):
+        notify.wake()
+
+
+def row_of(judged: Judged) -> Row:
+    """The reading as `store` writes it."""
+    return Row(judged.message.partition, judged.message.offset, judged.reading.copy_line)

@@ -1,6 +1,7 @@
 """The real servers for every test beyond the unit tests: started once, on free ports, stopped at the end."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,18 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from hypothesis import settings
 
 from compose.local.stack import Stack
+from tasks import database as database_module
+from tasks import mqtt_publisher, redis_client
+from tasks import settings as tasks_settings
+from tasks.alerts import listening, rule_sets, states
+from tasks.app import app
 
 # A loaded machine is slow, and no property is about time.
 settings.register_profile("sluice", deadline=None)
 settings.load_profile("sluice")
 
 PROJECT = Path(__file__).resolve().parents[1]
-PROCESSES = ("gateway", "bridge", "worker")
+PROCESSES = ("gateway", "bridge", "control", "worker")
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +48,33 @@ def pipeline(stack: Stack) -> Stack:
     """The servers and all of Sluice's processes, running."""
     stack.up(PROCESSES)
     return stack
+
+
+@pytest.fixture
+def in_process(stack: Stack) -> Iterator[None]:
+    """The modules of `tasks` in this process work on the test's servers, as they do in a worker."""
+    before = dict(os.environ)
+    os.environ.update(stack.env)
+    _forget_servers()
+    app.conf.update(broker_url=stack.env["REDIS_URL"], result_backend=stack.env["REDIS_URL"])
+    try:
+        yield
+    finally:
+        _forget_servers()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _forget_servers() -> None:
+    # Celery's own way to forget connections; the tests' process has no other that would do.
+    app._after_fork()  # type: ignore[attr-defined]
+    database_module.close()
+    mqtt_publisher.close()
+    listening.close()
+    if redis_client.client.cache_info().currsize:
+        redis_client.client().close()
+    for cached in (tasks_settings.settings, redis_client.client, states._script, rule_sets._shared):
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
             if entry.is_open:
                 draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_REMOVED)
             draft.entries.pop(rule_id, None)
-        elif not rule.facts.same_rule(entry.facts):
+        elif entry.status is not Status.OK and not rule.facts.same_rule(entry.facts):
             if entry.is_open:
                 draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_CHANGED)
             elif entry.status is not Status.DISABLED:

@@ -115,6 +115,8 @@ def manage(
     ):
         return state, ()
     draft = Draft(state, Cause(from_us(request.at_ms * 1000), by=request.by))
+    if entry.status in {Status.OK, Status.DISABLED}:
+        entry = entry._replace(facts=rule.facts)
     entry = entry._replace(command_at=request.at_ms, command_id=request.command_id)
     match command.action:
         case "SNOOZE":

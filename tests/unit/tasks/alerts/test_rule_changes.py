@@ -85,6 +85,19 @@ def test_a_disabled_rule_stays_disabled_when_it_changes() -> None:
     assert device.last.operator == ">="
 
 
+def test_a_command_tells_of_the_rule_as_it_is() -> None:
+    """Not as it was when an earlier command was obeyed."""
+    device = Device(rule())
+    device.command("DISABLE", 0)
+    device.change_rules(rule(message="hot"))
+    device.command("ENABLE", 1)
+    assert device.last.message == "hot"
+    device.change_rules(rule("<", 5, message="cold"))
+    assert device.send(31, 2) == []
+    device.command("DISABLE", 3)
+    assert (device.last.message, device.last.operator) == ("cold", "<")
+
+
 def test_a_snooze_goes_on_when_its_rule_changes() -> None:
     """The old alert ends; the new rule is silent until the snooze is over."""
     device = Device(rule())

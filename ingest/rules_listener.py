@@ -1,0 +1,98 @@
+"""Hears of rules that were changed in the database, by whomever, and tells the workers.
+
+The database notifies; a slow look at the table heals a notification that was lost.
+"""
+
+import threading
+import time
+
+import psycopg
+import redis
+import structlog
+from kombu.exceptions import OperationalError
+
+from ingest.errors import ServerAway
+from ingest.postgres import Connection, connect
+from tasks.alerts.apply import apply_rules
+from tasks.alerts.rule_sets import announce_change
+from tasks.settings import Settings
+
+log = structlog.get_logger()
+
+CHANNEL = "sluice_rules"
+# Changes that come together are told together.
+GATHER_SECONDS = 0.05
+# Of more users than this, not each is named.
+MAX_NAMED = 500
+STOP_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 30.0
+
+# Differs after every change, be it of an old transaction that commits late.
+FINGERPRINT = "SELECT count(*), sum(extract(epoch FROM updated_at)) FROM user_configs"
+
+
+class RulesListener:
+    """A thread with a database connection of its own."""
+
+    def __init__(self, chosen: Settings) -> None:
+        direct = chosen.database_direct_url or chosen.database_url
+        self._url = direct.get_secret_value()
+        self._poll_seconds = chosen.rules_poll_seconds
+        self._stopping = threading.Event()
+        self._told: tuple[object, ...] | None = None
+        self._pause = 0.1
+        self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
+
+    def start(self) -> None:
+        """Begins to listen. What changed before counts as changed now."""
+        self._thread.start()
+
+    def listens(self) -> bool:
+        """Whether the thread lives; it outlives every absence of a server."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with connect(self._url) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    log.info("rules_listening")
+                    self._follow(connection)
+            except (psycopg.Error, ServerAway, redis.RedisError, OperationalError) as error:
+                log.warning("rules_not_heard", error=str(error).strip(), again_in_s=self._pause)
+                self._stopping.wait(self._pause)
+                self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+
+    def _follow(self, connection: Connection) -> None:
+        look_at = 0.0
+        while not self._stopping.is_set():
+            heard = _hear(connection, min(STOP_SECONDS, max(0.0, look_at - time.monotonic())))
+            if not heard and time.monotonic() < look_at:
+                continue
+            fingerprint = connection.execute(FINGERPRINT).fetchone()
+            if heard or fingerprint != self._told:
+                _tell(heard)
+            # Only now: what could not be told is told after the next connecting.
+            self._told, self._pause = fingerprint, 0.1
+            look_at = time.monotonic() + self._poll_seconds
+
+
+def _hear(connection: Connection, seconds: float) -> set[str]:
+    """The users that the database named within so many seconds, and shortly after the first of them."""
+    heard = {notice.payload for notice in connection.notifies(timeout=seconds, stop_after=1)}
+    if heard:
+        heard |= {notice.payload for notice in connection.notifies(timeout=GATHER_SECONDS)}
+    return heard
+
+
+def _tell(users: set[str]) -> None:
+    """Makes the workers read the rules of the users anew: of all, if none is named or one without a name."""
+    named = None if not users or "" in users or len(users) > MAX_NAMED else sorted(users)
+    announce_change()
+    apply_rules.apply_async(kwargs={"users": named})
+    log.info("rules_changed", users=None if named is None else len(named))

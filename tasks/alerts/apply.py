@@ -1,0 +1,60 @@
+"""What a change of rules means for alerts that are open: those of rules that are gone are resolved."""
+
+import time
+
+import psycopg
+import redis
+import structlog
+
+from tasks import notify
+from tasks.alerts import machine, states
+from tasks.alerts.rule_sets import load_rules
+from tasks.app import app
+from tasks.errors import NotNow
+from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
+
+log = structlog.get_logger()
+
+# Few enough that readings that come meanwhile seldom make a commit start again.
+AT_ONCE = 100
+
+
+@app.task(
+    name="tasks.alerts.apply_rules",
+    autoretry_for=(NotNow, redis.RedisError, psycopg.Error),
+    retry_backoff=1,
+    retry_backoff_max=60,
+    max_retries=12,
+)
+def apply_rules(users: list[str] | None = None) -> None:
+    """Resolves open alerts whose rule is gone or is another one now: of these users, or of all.
+
+    Safe to run twice and beside the judging of readings. Users whose rules in the table are invalid are
+    passed over, as nothing of theirs has changed.
+    """
+    rules: dict[str, RuleSet | None] = {}
+    for user_id, raw in load_rules(users).items():
+        try:
+            rules[user_id] = parse_rules(raw)
+        except InvalidRules:
+            rules[user_id] = None
+    of_interest = None if users is None else set(users)
+    devices = [
+        device
+        for device in states.load_all()
+        if (of_interest is None or device[0] in of_interest) and rules.get(device[0], NO_RULES) is not None
+    ]
+    now_ms = int(time.time() * 1000)
+    changes = 0
+    for start in range(0, len(devices), AT_ONCE):
+        changes += len(
+            states.transact(
+                devices[start : start + AT_ONCE],
+                lambda state: machine.rules_changed(state, rules.get(state.user_id) or NO_RULES, now_ms),
+            )
+        )
+    if changes:
+        notify.wake()
+    log.info(
+        "rules_applied", users=None if users is None else len(users), devices=len(devices), changes=changes
+    )

@@ -1,0 +1,193 @@
+"""What no reading tells: devices that fall silent, and snoozes that end. Beat asks every second.
+
+Most looks see only what the last second changed. A full look, every ten seconds or more, finds the rest: a
+rule that is new or was enabled again, a return that was judged before the absence was.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+from confluent_kafka import KafkaException
+
+from tasks import backoff, database, exclusive, notify
+from tasks.alerts import last_seen, listening, machine, states
+from tasks.alerts.last_seen import Device
+from tasks.alerts.rule_sets import rule_sets
+from tasks.alerts.state import DeviceState
+from tasks.app import app
+from tasks.errors import NotNow
+from tasks.exclusive import Turn
+from tasks.redis_client import CLOCK, RULES_VERSION, client, text
+from tasks.rules import RuleSet
+
+log = structlog.get_logger()
+
+AT_ONCE = 500
+FULL_EVERY_MS = 10_000
+# A full look may cost this part of the time.
+FULL_SHARE = 20
+
+USERS = """
+SELECT user_id FROM user_configs WHERE rules @> '[{"operator": "absent"}]'
+"""
+SNOOZED = """
+SELECT DISTINCT user_id, device_id FROM active_alerts WHERE snoozed_until <= %s
+"""
+
+# What this process knows of the users with absence rules: one entry, by version of the rules and minute.
+_users: dict[tuple[str, int], frozenset[str]] = {}
+
+
+class Looked(NamedTuple):
+    """What the clock has judged."""
+
+    judged_ms: int
+    full_ms: int
+    full_cost_ms: int
+    rules_version: str
+
+
+@app.task(name="tasks.alerts.clock.tick")
+def tick() -> None:
+    """Judges the absences and ends the snoozes that are due. A server that is away is tried again later."""
+    exclusive.run_if_free("clock", _tick)
+
+
+def _tick(turn: Turn) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    looks: dict[str, Callable[[Turn, int], int]] = {"absences": judge_absences, "snoozes": end_snoozes}
+    changes = sum(_look(name, look, turn, now_ms) for name, look in looks.items())
+    if changes:
+        notify.wake()
+
+
+def _look(name: str, look: Callable[[Turn, int], int], turn: Turn, now_ms: int) -> int:
+    if backoff.rests(f"clock:{name}"):
+        return 0
+    try:
+        notify.require_room()
+        return look(turn, now_ms)
+    except (NotNow, psycopg.Error, KafkaException, TimeoutError) as error:
+        if isinstance(error, psycopg.Error):
+            database.close()
+        # Changes of a part that was committed before the failure are told by the sweep.
+        log.warning(
+            "clock_waits", look=name, error=str(error).strip(), again_in_s=backoff.failed(f"clock:{name}")
+        )
+        return 0
+
+
+def end_snoozes(turn: Turn, now_ms: int) -> int:
+    """Ends the snoozes that are over, as `active_alerts` has them; returns how many changes that made.
+
+    While the database is away, the next reading of the device ends them. Raises `psycopg.Error`,
+    `redis.RedisError`, `NotNow`.
+    """
+    rows = database.connection().execute(SNOOZED, [datetime.fromtimestamp(now_ms / 1000, UTC)]).fetchall()
+    changes = 0
+    for devices in _some({(str(user_id), str(device_id)) for user_id, device_id in rows}):
+        turn.keep()
+        changes += len(states.transact(devices, lambda state: machine.snoozes_ended(state, now_ms)))
+    return changes
+
+
+def judge_absences(turn: Turn, now_ms: int) -> int:
+    """Judges the devices that the absence rules may miss; returns how many changes that made.
+
+    Raises `psycopg.Error`, `redis.RedisError`, `KafkaException`, `NotNow`.
+    """
+    version = text(client().get(RULES_VERSION) or b"")
+    users = _users_with_absences(version, now_ms)
+    if not users:
+        return 0
+    heard = listening.heard(now_ms)
+    if heard is None:
+        return 0
+    rules = {user_id: rules for user_id, rules in rule_sets(users).items() if rules.absences}
+    last_seen.bring_back(rules, now_ms)
+    looked = _remembered()
+    if looked is None or _full_is_due(looked, version, now_ms):
+        started = time.monotonic()
+        devices = last_seen.silent(rules, heard.until_ms) | _told(rules)
+        changes = _judge(turn, devices, rules, heard)
+        cost_ms = round((time.monotonic() - started) * 1000)
+        _remember(Looked(heard.until_ms, now_ms, cost_ms, version))
+    else:
+        devices = last_seen.fell_silent(rules, looked.judged_ms, heard.since_ms, heard.until_ms)
+        changes = _judge(turn, devices, rules, heard)
+        _remember(looked._replace(judged_ms=heard.until_ms))
+    return changes
+
+
+def _judge(turn: Turn, devices: set[Device], rules: dict[str, RuleSet], heard: listening.Heard) -> int:
+    changes = 0
+    for some in _some(devices):
+        turn.keep()
+        seen = last_seen.read(some, rules)
+
+        def decide(
+            state: DeviceState, seen: dict[Device, machine.LastSeen] = seen
+        ) -> tuple[DeviceState, machine.Changes]:
+            own = seen[state.user_id, state.device_id]
+            return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms)
+
+        changes += len(states.transact(list(seen), decide))
+    return changes
+
+
+def _told(rules: dict[str, RuleSet]) -> set[Device]:
+    """Devices whose absence was told; without the database none, for then there is another time for them."""
+    try:
+        return set(last_seen.open_absences(rules))
+    except psycopg.Error as error:
+        database.close()
+        log.warning("open_absences_unknown", error=str(error).strip())
+        return set()
+
+
+def _full_is_due(looked: Looked, version: str, now_ms: int) -> bool:
+    pause_ms = max(FULL_EVERY_MS, FULL_SHARE * looked.full_cost_ms)
+    return version != looked.rules_version or now_ms - looked.full_ms >= pause_ms
+
+
+def _users_with_absences(version: str, now_ms: int) -> frozenset[str]:
+    # The minute makes the answer at most so old where nobody counted a change.
+    known = (version, now_ms // 60_000)
+    if known not in _users:
+        try:
+            found = database.connection().execute(USERS)
+            users = frozenset(str(user_id) for (user_id,) in found)
+        except psycopg.Error as error:
+            if not _users:
+                raise
+            database.close()
+            log.warning("users_with_absences_unknown", error=str(error).strip())
+            (users,) = _users.values()
+        _users.clear()
+        _users[known] = users
+    return _users[known]
+
+
+def _remembered() -> Looked | None:
+    kept = {text(name): text(value) for name, value in client().hgetall(CLOCK).items()}
+    if not kept:
+        return None
+    return Looked(
+        int(kept["judged_ms"]), int(kept["full_ms"]), int(kept["full_cost_ms"]), kept["rules_version"]
+    )
+
+
+def _remember(looked: Looked) -> None:
+    fields: dict[Any, Any] = looked._asdict()
+    client().hset(CLOCK, mapping=fields)
+
+
+def _some(devices: Collection[Device]) -> Iterator[list[Device]]:
+    rest = iter(sorted(devices))
+    while some := list(islice(rest, AT_ONCE)):
+        yield some

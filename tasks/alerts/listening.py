@@ -1,0 +1,148 @@
+"""What can be known of silence: since when the gateways listen, and up to when everything heard was judged.
+
+A device is silent only as far as we know. What it sent can wait in the broker while a gateway is away, and in
+Kafka while the workers are behind: an outage of ours must not look like one of theirs.
+"""
+
+import json
+import logging
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import structlog
+from celery import signals
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tasks.redis_client import GATEWAYS, HORIZON, client, text
+from tasks.settings import settings
+
+log = structlog.get_logger()
+
+# Gateways say once a second how they are; one that has said nothing for so long does not listen.
+GATEWAY_FRESH_MS = 5000
+# One that has been gone for so long was taken away.
+GATEWAY_GONE_MS = 600_000
+# What a gateway has stamped may be so long on its way into Kafka.
+ON_THE_WAY_MS = 1000
+KAFKA_SECONDS = 3.0
+# In the place of a time: where the records of a partition end, and where they begin.
+END, BEGINNING = -1, -2
+
+
+class Heard(NamedTuple):
+    """Whatever was sent between these two times (ms) has been judged, if a gateway got it."""
+
+    since_ms: int
+    until_ms: int
+
+
+class Gateway(NamedTuple):
+    """What a gateway said last: since when it has listened without a break, 0 if it does not; and when."""
+
+    since_ms: int
+    said_ms: int
+
+
+def heard(now_ms: int) -> Heard | None:
+    """Of which time silence is silence; none when that cannot be said at the moment.
+
+    Raises `redis.RedisError` and `KafkaException`.
+    """
+    said = {text(name): _gateway(text(value)) for name, value in client().hgetall(GATEWAYS).items()}
+    gone = [name for name, gateway in said.items() if now_ms - gateway.said_ms > GATEWAY_GONE_MS]
+    if gone:
+        client().hdel(GATEWAYS, *gone)
+    since_ms = listening_since([said[name] for name in said.keys() - set(gone)], now_ms)
+    until_ms = _judged_until(now_ms)
+    if since_ms is None or until_ms is None:
+        return None
+    return Heard(since_ms + settings().absence_grace_seconds * 1000, until_ms)
+
+
+def listening_since(gateways: list[Gateway], now_ms: int) -> int | None:
+    """Since when all gateways have listened without a break; none if one does not listen now."""
+    if any(now_ms - gateway.said_ms > GATEWAY_FRESH_MS or not gateway.since_ms for gateway in gateways):
+        return None
+    return max((gateway.since_ms for gateway in gateways), default=None)
+
+
+def _gateway(value: str) -> Gateway:
+    since, _, said = value.partition(" ")
+    return Gateway(int(since), int(said))
+
+
+def _judged_until(now_ms: int) -> int | None:
+    """Up to when everything that Kafka had has been judged.
+
+    The ends of the partitions are noted with the time; once the bridge has committed past them, everything
+    up to that time is done, and the ends are noted anew.
+    """
+    kept = {text(name): text(value) for name, value in client().hgetall(HORIZON).items()}
+    if "ends" in kept:
+        ends = {int(partition): end for partition, end in json.loads(kept["ends"]).items()}
+        if not _committed_past(ends):
+            return int(kept["until_ms"]) if "until_ms" in kept else None
+        until_ms = int(kept["taken_ms"])
+        client().hset(HORIZON, "until_ms", until_ms)
+        _note_ends(now_ms)
+        return until_ms
+    _note_ends(now_ms)
+    return None
+
+
+def _note_ends(now_ms: int) -> None:
+    topic = settings().kafka_topic
+    partitions = list(_consumer().list_topics(topic, KAFKA_SECONDS).topics[topic].partitions)
+    ends = _offsets(partitions, END)
+    client().hset(HORIZON, mapping={"taken_ms": now_ms - ON_THE_WAY_MS, "ends": json.dumps(ends)})
+
+
+def _committed_past(ends: dict[int, int]) -> bool:
+    wanted = [TopicPartition(settings().kafka_topic, partition) for partition in ends]
+    committed = _by_partition(_consumer().committed(wanted, KAFKA_SECONDS))
+    unread = [partition for partition, end in ends.items() if partition not in committed and end > 0]
+    if unread:
+        # Nothing was ever committed there: all that is left of it is to come, and maybe nothing is left.
+        committed |= _offsets(unread, BEGINNING)
+    return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+
+def _offsets(partitions: list[int], which: int) -> dict[int, int]:
+    wanted = [TopicPartition(settings().kafka_topic, partition, which) for partition in partitions]
+    return _by_partition(_consumer().offsets_for_times(wanted, KAFKA_SECONDS))
+
+
+def _by_partition(found: list[TopicPartition]) -> dict[int, int]:
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return {one.partition: one.offset for one in found if one.offset >= 0}
+
+
+@lru_cache
+def _consumer() -> Consumer:
+    """Only asks about the bridge's group, and never joins it.
+
+    Opened at first use, thus after the fork: librdkafka's threads do not survive one.
+    """
+    return Consumer(
+        {
+            "bootstrap.servers": settings().kafka_bootstrap_servers,
+            "client.id": "sluice-clock",
+            "group.id": settings().kafka_group,
+            "enable.auto.commit": False,
+        },
+        logger=logging.getLogger("librdkafka"),
+    )
+
+
+def close() -> None:
+    """Drops the connection to Kafka; the next question opens a new one."""
+    if _consumer.cache_info().currsize:
+        _consumer().close()
+        _consumer.cache_clear()
+
+
+@signals.worker_process_shutdown.connect
+def _close(**_: Any) -> None:
+    close()

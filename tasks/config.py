@@ -1,0 +1,157 @@
+"""What users ask for over MQTT: other rules, and SNOOZE, DISABLE, ENABLE. One task for each, and its answer.
+
+A control process sends a request and waits for the answer, one request of a user at a time. A request that
+it does not hear of it sends again under the same id, so a task may run twice, even at once, and late: the
+request's key in Redis says whether somebody still waits.
+"""
+
+import json
+import time
+from typing import Literal, NotRequired, TypedDict
+
+import psycopg
+import structlog
+from psycopg.types.json import Jsonb
+
+from tasks import database, notify
+from tasks.alerts import states
+from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
+from tasks.alerts.rule_sets import announce_change, rule_sets
+from tasks.app import app
+from tasks.errors import DatabaseAway, NotNow
+from tasks.redis_client import answered_key, answers_key, client, request_key
+from tasks.rules import Fault, InvalidRules, RuleSet, parse_rules
+
+log = structlog.get_logger()
+
+STATEMENT_SECONDS = 10
+# For a control process that was killed before it acknowledged: the next one gets the message again.
+KEEP_ANSWERS_SECONDS = 3600
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('sluice_rules'), hashtext(%s))"
+REPLACE = """
+INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)
+ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
+WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules
+"""
+BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (user_id) DO NOTHING"
+
+Kind = Literal["config", "manage"]
+
+
+class Answer(TypedDict):
+    """What the user is told: what was done, or every fault."""
+
+    ok: bool
+    rules: NotRequired[int]
+    errors: NotRequired[list[Fault]]
+
+
+class Reply(TypedDict):
+    """What a task tells the control process; without an answer there is nothing to tell the user."""
+
+    request: str
+    answer: Answer | None
+
+
+def refusal(errors: list[Fault]) -> Answer:
+    """The answer to a request that changed nothing."""
+    return Answer(ok=False, errors=errors)
+
+
+@app.task(name="tasks.config.set_rules", queue="db", throws=(NotNow,))
+def set_rules(user_id: str, document: bytes, request: str, control: str, retained: bool = False) -> None:
+    """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
+
+    When the answer is there, every reading that is judged from then on is judged by the new rules. A
+    `retained` document is one that the broker had kept, nobody knows for how long: it counts only for a
+    user who has no rules yet. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
+    """
+    try:
+        rules = parse_rules(document)
+    except InvalidRules as error:
+        _reply(request, control, refusal(error.errors))
+        return
+    try:
+        written = _write(user_id, rules, request, retained=retained)
+    except psycopg.Error as error:
+        database.close()
+        if not database.refuses_data(error):
+            raise DatabaseAway(str(error).strip()) from error
+        log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
+        message = "the database does not take these rules; please tell who runs this service"
+        _reply(request, control, refusal([{"path": "rules", "message": message}]))
+        return
+    if written is None:
+        log.info("request_given_up", request=request, task="set_rules")
+        return
+    announce_change()
+    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
+    answer = None if retained and not written else Answer(ok=True, rules=len(rules.rules))
+    _reply(request, control, answer)
+
+
+@app.task(name="tasks.config.manage", throws=(NotNow,))
+def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> None:
+    """Obeys a command about one rule of one device, as of `at_ms`, or answers why not.
+
+    Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
+    """
+    if not _is_awaited(request):
+        log.info("request_given_up", request=request, task="manage")
+        return
+    _reply(request, control, _manage(user_id, document, Request(request, at_ms, user_id)))
+
+
+def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool | None:
+    """Whether the rules in the table are others now; None when nobody waits for that any more."""
+    document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
+    connection = database.connection()
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        # Asked under the lock: a late copy of this request can then not undo a request that came after it.
+        cursor.execute(LOCK, [user_id])
+        if not _is_awaited(request):
+            return None
+        cursor.execute(BEGIN if retained else REPLACE, [user_id, document])
+        return cursor.rowcount > 0
+
+
+def _manage(user_id: str, document: bytes, request: Request) -> Answer:
+    try:
+        command = parse_command(document)
+    except InvalidCommand as error:
+        return refusal(error.errors)
+    rules = rule_sets([user_id])[user_id]
+    try:
+        changes = states.transact(
+            [(user_id, command.device_id)], lambda state: manage(state, rules, command, request)
+        )
+    except CannotManage as error:
+        return refusal([{"path": "command", "message": str(error)}])
+    log.info(
+        "alert_managed",
+        user_id=user_id,
+        device_id=command.device_id,
+        rule_id=command.rule_id,
+        action=command.action,
+        changes=len(changes),
+        waited_ms=int(time.time() * 1000) - request.at_ms,
+    )
+    if changes:
+        notify.wake()
+    return Answer(ok=True)
+
+
+def _is_awaited(request: str) -> bool:
+    return bool(client().exists(request_key(request)))
+
+
+def _reply(request: str, control: str, answer: Answer | None) -> None:
+    reply = json.dumps(Reply(request=request, answer=answer))
+    pipeline = client().pipeline(transaction=True)
+    pipeline.set(answered_key(request), reply, ex=KEEP_ANSWERS_SECONDS)
+    pipeline.rpush(answers_key(control), reply)
+    pipeline.expire(answers_key(control), KEEP_ANSWERS_SECONDS)
+    pipeline.delete(request_key(request))
+    pipeline.execute()

@@ -1,0 +1,54 @@
+"""A user who listens to the alerts over MQTT."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from paho.mqtt.client import Client, MQTTMessage
+
+from compose.local.stack import Stack
+from ingest import provision
+from tests.integration.fleet import connect, wait_until
+from tests.integration.mqtt_session import await_honoured
+
+
+class Subscriber:
+    """A user who listens to the alerts."""
+
+    def __init__(self, stack: Stack, user: str) -> None:
+        with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+            credential = provision.provision(connection, provision.user(user))
+        await_honoured(stack, credential)
+        self.notices: list[dict[str, Any]] = []
+        self._client = connect(stack, credential)
+        self._client.on_message = self._on_message
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.subscribe(f"users/{user}/alerts", qos=1)
+        assert subscribed.wait(10)
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self.notices.append(json.loads(message.payload))
+
+    def told(self, count: int) -> list[tuple[str, str]]:
+        """Device and status of each notice, once so many have come."""
+        wait_until(lambda: len(self.notices) >= count, 20, f"{count} notices")
+        return [(notice["device_id"], notice["status"]) for notice in self.notices]
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def subscriber(stack: Stack, user: str) -> Iterator[Subscriber]:
+    """A user who listens during the block."""
+    listening = Subscriber(stack, user)
+    try:
+        yield listening
+    finally:
+        listening.close()

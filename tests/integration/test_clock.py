@@ -1,0 +1,389 @@
+"""What no reading tells, on real servers: silence, its end, the end of a snooze, and no storm of ours."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it lacks an __all__
+
+from compose.local.stack import Stack
+from tasks import backoff, notify, telemetry
+from tasks.alerts import clock, listening, states
+from tasks.alerts.change import Change
+from tasks.alerts.evaluate import Judged, evaluate
+from tasks.alerts.listening import Heard
+from tasks.alerts.manage import Request, manage, parse_command
+from tasks.alerts.rule_sets import rule_sets
+from tasks.batch import Message
+from tasks.redis_client import CLOCK, GATEWAYS, HORIZON, LAST_SEEN, LAST_SEEN_READY, RULES_VERSION, client
+from tasks.settings import settings
+from tests.integration.fleet import wait_until
+
+pytestmark = pytest.mark.usefixtures("in_process", "fresh_clock")
+
+SILENT = {"operator": "absent", "for_seconds": 60, "message": "silent"}
+NO_BATTERY = {"key": "battery", "operator": "absent", "for_seconds": 60, "message": "no battery"}
+HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+class Ear:
+    """What the clock believes to have heard; all of the last day unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.since_s: float | None = -86_400
+        self.until_s: float = 0
+
+    def heard(self, now_ms: int) -> Heard | None:
+        """In the place of `listening.heard`; times are seconds from now."""
+        if self.since_s is None:
+            return None
+        return Heard(now_ms + round(self.since_s * 1000), now_ms + round(self.until_s * 1000))
+
+
+class User:
+    """A user with rules, and what was told of the devices."""
+
+    def __init__(self, database: Database) -> None:
+        self.id = uuid4().hex[:8]
+        self.database = database
+        self.offset = 0
+
+    def rule(self, *rules: dict[str, Any]) -> None:
+        """Other rules, known at once."""
+        self.database.execute(
+            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)"
+            " ON CONFLICT (user_id) DO UPDATE SET rules = excluded.rules",
+            [self.id, json.dumps(rules)],
+        )
+        client().incr(RULES_VERSION)
+
+    def send(self, device: str, at_s: float, **values: Any) -> list[Change]:
+        """A reading that came so many seconds from now; all that is told of it."""
+        self.offset += 1
+        at_ms = round((time.time() + at_s) * 1000)
+        topic = f"users/{self.id}/devices/{device}/telemetry"
+        payload = json.dumps({"sequence_id": self.offset, **values}).encode()
+        message = Message(0, self.offset, at_ms, topic, "", 0, payload)
+        return evaluate([Judged(message, telemetry.validate(topic, payload, at_ms, telemetry.limits()))])
+
+    def command(self, device: str, action: str, at_s: float, minutes: float | None = None) -> None:
+        """A command about the rule `temperature` or `absent`, sent so many seconds from now."""
+        rules = rule_sets([self.id])[self.id]
+        document = {"device_id": device, "rule_id": rules.rules[0].rule_id, "action": action}
+        command = parse_command(document | {"duration_minutes": minutes})
+        request = Request(uuid4().hex, round((time.time() + at_s) * 1000), "anna")
+        states.transact([(self.id, device)], lambda state: manage(state, rules, command, request))
+
+    def told(self) -> list[tuple[str, str]]:
+        """Device and status of all that was told, as the history has it."""
+        notify.deliver_database()
+        query = 'SELECT device_id, status FROM alert_history WHERE user_id = %s ORDER BY device_id, "number"'
+        return [(str(device), str(status)) for device, status in self.database.execute(query, [self.id])]
+
+
+@pytest.fixture
+def fresh_clock(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001 - first
+    """A clock that has judged nothing yet, and sends no tasks."""
+    monkeypatch.setattr(notify, "wake", lambda: None)
+    clock._users.clear()
+    forget()
+    client().set(LAST_SEEN_READY, 1)
+    yield
+    listening.close()
+    forget()
+
+
+def forget() -> None:
+    """Leaves nothing that the clock remembers."""
+    client().delete(CLOCK, HORIZON, GATEWAYS, LAST_SEEN, LAST_SEEN_READY)
+    for pattern in ("sluice:turn:*", "sluice:rest:*", "sluice:failures:*"):
+        for key in client().scan_iter(match=pattern):
+            client().delete(key)
+
+
+@pytest.fixture
+def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
+    """The clock hears what the test says."""
+    own = Ear()
+    monkeypatch.setattr(listening, "heard", own.heard)
+    return own
+
+
+@pytest.fixture
+def user(database: Database) -> Iterator[User]:
+    """A user, whose rules go with the test."""
+    one = User(database)
+    yield one
+    one.database.execute("DELETE FROM user_configs WHERE user_id = %s", [one.id])
+    one.database.close()
+
+
+@pytest.mark.usefixtures("ear")
+def test_a_silent_device_is_told_once_and_its_return_once(user: User) -> None:
+    """However often the clock looks, and whoever else is silent or not."""
+    user.rule(SILENT)
+    user.send("gone", -61)
+    user.send("here", -50)
+    for _ in range(3):
+        clock.tick()
+    assert user.told() == [("gone", "TRIGGERED")]
+    assert [change.reason for change in user.send("gone", 0)] == ["returned"]
+    for _ in range(3):
+        clock.tick()
+    assert user.told() == [("gone", "TRIGGERED"), ("gone", "RESOLVED")]
+
+
+def test_a_device_is_missed_when_its_time_has_come(user: User, ear: Ear) -> None:
+    """The looks between two full ones see what the time in between has changed."""
+    user.rule(SILENT)
+    user.send("d", -58.5)
+    ear.until_s = -1
+    clock.tick()
+    assert user.told() == []
+    wait_until(lambda: clock.tick() or user.told() == [("d", "TRIGGERED")], 8, "the absence")
+    remembered: Any = client().hgetall(CLOCK)
+    assert int(remembered[b"judged_ms"]) > int(remembered[b"full_ms"])
+
+
+@pytest.mark.usefixtures("ear")
+def test_a_value_is_missed_while_its_device_reports(user: User) -> None:
+    """By its own last time; a device that never had it is not asked for it."""
+    user.rule(NO_BATTERY)
+    user.send("d", -70, battery=90)
+    user.send("d", -1)
+    user.send("bare", -70)
+    clock.tick()
+    assert user.told() == [("d", "TRIGGERED")]
+    user.send("d", 0, battery=80)
+    assert user.told() == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+
+
+def test_after_an_outage_of_ours_there_is_no_storm(user: User, ear: Ear) -> None:
+    """Nobody is missed for what could not arrive, or was not judged yet; who stays silent is, later."""
+    user.rule(SILENT)
+    for number in range(50):
+        user.send(f"d{number}", -300)
+    ear.since_s = None
+    clock.tick()
+    ear.since_s = -30
+    clock.tick()
+    ear.since_s, ear.until_s = -86_400, -250
+    clock.tick()
+    assert user.told() == []
+    ear.since_s, ear.until_s = -86_400, 0
+    for number in range(1, 50):
+        user.send(f"d{number}", -5)
+    clock.tick()
+    assert user.told() == [("d0", "TRIGGERED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_rules_that_come_late_miss_at_once(user: User) -> None:
+    """A device that is silent already is told at the next look after its user's rule."""
+    user.rule(HOT)
+    user.send("d", -100)
+    clock.tick()
+    user.rule(SILENT)
+    clock.tick()
+    assert user.told() == [("d", "TRIGGERED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_a_rule_that_waits_longer_now_ends_its_absence(user: User) -> None:
+    """The rule in force decides."""
+    user.rule(SILENT)
+    user.send("d", -100)
+    clock.tick()
+    assert user.told() == [("d", "TRIGGERED")]
+    user.rule(SILENT | {"for_seconds": 3600})
+    clock.tick()
+    assert user.told() == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_lost_times_make_no_false_absence_and_end_none(user: User) -> None:
+    """Stored devices count from now on; what was told of a device that is silent still stays so."""
+    user.rule(SILENT)
+    user.send("gone", -100)
+    clock.tick()
+    assert user.told() == [("gone", "TRIGGERED")]
+    for device, age in [("d1", 500), ("d1", 400), ("d2", 100), ("gone", 100)]:
+        user.database.execute(
+            "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id)"
+            " VALUES (now() - make_interval(secs => %s), %s, %s, 1)",
+            [age, user.id, device],
+        )
+    client().delete(LAST_SEEN, LAST_SEEN_READY, CLOCK)
+    clock.tick()
+    clock.tick()
+    assert user.told() == [("gone", "TRIGGERED")]
+    seen: Any = client().zmscore(LAST_SEEN, [f"{user.id}/d1", f"{user.id}/d2"])
+    assert min(seen) >= (time.time() - 10) * 1000
+    user.send("gone", 0)
+    assert user.told() == [("gone", "TRIGGERED"), ("gone", "RESOLVED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_an_enabled_absence_is_told_at_the_next_full_look(user: User) -> None:
+    """Nothing but the command has changed, and the clock finds it by itself."""
+    user.rule(SILENT)
+    user.send("d", -100)
+    clock.tick()
+    user.command("d", "DISABLE", -2)
+    clock.tick()
+    user.command("d", "ENABLE", -1)
+    client().hset(CLOCK, "full_ms", 0)
+    clock.tick()
+    assert user.told() == [("d", status) for status in ("TRIGGERED", "DISABLED", "ENABLED", "TRIGGERED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_the_end_of_a_snooze_needs_no_reading(user: User) -> None:
+    """An alert that is not over is told again, under an id of its own; one that is over is not."""
+    user.rule(HOT)
+    for device in ("hot", "cold", "later"):
+        user.send(device, -100, temperature=90)
+        user.command(device, "SNOOZE", -90, minutes=60 if device == "later" else 1)
+    user.send("cold", -80, temperature=20)
+    before = user.told()
+    clock.tick()
+    told = user.told()
+    assert [one for one in told if one[0] == "hot"] == [
+        ("hot", s) for s in ("TRIGGERED", "SNOOZED", "TRIGGERED")
+    ]
+    assert [one for one in told if one[0] != "hot"] == [one for one in before if one[0] != "hot"]
+    clock.tick()
+    assert user.told() == told
+    query = "SELECT DISTINCT alert_id FROM alert_history WHERE user_id = %s AND device_id = 'hot'"
+    assert len(user.database.execute(query, [user.id]).fetchall()) == 2
+    left = "SELECT device_id, status FROM active_alerts WHERE user_id = %s ORDER BY device_id"
+    rows = user.database.execute(left, [user.id]).fetchall()
+    assert rows == [("hot", "TRIGGERED"), ("later", "SNOOZED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_without_the_database_silence_is_still_told(stack: Stack, user: User) -> None:
+    """The rules that the worker knows are enough; snoozes wait."""
+    user.rule(SILENT)
+    user.send("d", -50)
+    clock.tick()
+    stack.stop("postgres")
+    try:
+        client().zadd(LAST_SEEN, {f"{user.id}/d": (time.time() - 100) * 1000})
+        client().hset(CLOCK, "full_ms", 0)
+        clock.tick()
+        assert backoff.rests("clock:snoozes")
+        assert not backoff.rests("clock:absences")
+    finally:
+        stack.start("postgres")
+    user.database = psycopg.connect(stack.env["DATABASE_URL"], autocommit=True)
+    assert user.told() == [("d", "TRIGGERED")]
+
+
+def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is not known what came, and nobody is missed; the snoozes are not held up."""
+
+    def away(_now_ms: int) -> Heard | None:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    monkeypatch.setattr(listening, "heard", away)
+    user.rule(SILENT)
+    user.send("d", -100)
+    clock.tick()
+    assert user.told() == []
+    assert backoff.rests("clock:absences")
+    assert not backoff.rests("clock:snoozes")
+
+
+class Topic:
+    """A Kafka topic of the test's own, with the offsets of a bridge of the test's own."""
+
+    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.name = f"clock-{uuid4().hex[:8]}"
+        servers = {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"]}
+        admin = AdminClient({**servers})
+        admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(20)
+        self._producer = Producer(servers)
+        self._bridge = Consumer(servers | {"group.id": self.name, "enable.auto.commit": False})
+        update = {"kafka_topic": self.name, "kafka_group": self.name, "absence_grace_seconds": 30}
+        chosen = settings().model_copy(update=update)
+        monkeypatch.setattr(listening, "settings", lambda: chosen)
+        listening.close()
+        wait_until(self._answers, 30, "the coordinator of the group")
+
+    def _answers(self) -> bool:
+        # A new server has no coordinator for a while; the clock would wait likewise.
+        try:
+            return listening.heard(0) is None and listening.heard(0) is None
+        except KafkaException:
+            return False
+        finally:
+            client().delete(HORIZON)
+
+    def produce(self, partition: int) -> None:
+        """One more record."""
+        self._producer.produce(self.name, b"{}", partition=partition)
+        assert self._producer.flush(20) == 0
+
+    def commit(self, partition: int, offset: int) -> None:
+        """The bridge is done up to here."""
+        self._bridge.commit(offsets=[TopicPartition(self.name, partition, offset)], asynchronous=False)
+
+    def close(self) -> None:
+        """Ends the consumer."""
+        self._bridge.close()
+
+
+@pytest.fixture
+def topic(stack: Stack, fresh_clock: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Topic]:  # noqa: ARG001
+    """A topic of two partitions."""
+    own = Topic(stack, monkeypatch)
+    yield own
+    own.close()
+
+
+def gateway(now_ms: int, since_ms: int) -> None:
+    """What a gateway says of itself."""
+    client().hset(GATEWAYS, "sluice-gateway", f"{since_ms} {now_ms}")
+
+
+def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> None:
+    """The time stands still while records wait, and goes on when they are done."""
+    now = 1_800_000_000_000
+    gateway(now, since_ms=now - 500_000)
+    since = now - 500_000 + 30_000
+    assert listening.heard(now) is None
+    assert listening.heard(now + 1000) == Heard(since, now - listening.ON_THE_WAY_MS)
+    topic.produce(1)
+    topic.produce(1)
+    assert listening.heard(now + 2000) == Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
+    waits = Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
+    assert listening.heard(now + 3000) == waits
+    topic.commit(1, 1)
+    assert listening.heard(now + 4000) == waits
+    topic.commit(1, 2)
+    assert listening.heard(now + 5000) == Heard(since, now + 2000 - listening.ON_THE_WAY_MS)
+
+
+@pytest.mark.usefixtures("topic")
+def test_silence_means_nothing_without_a_gateway(user: User) -> None:
+    """One that has gone deaf counts from its return; one that was taken away is forgotten."""
+    now = 1_800_000_000_000
+    listening.heard(now)
+    assert listening.heard(now) is None
+    gateway(now, since_ms=0)
+    assert listening.heard(now) is None
+    gateway(now, since_ms=now - 10)
+    assert listening.heard(now) == Heard(now - 10 + 30_000, now - listening.ON_THE_WAY_MS)
+    assert listening.heard(now + 6000) is None
+    client().hset(GATEWAYS, "other", f"{now} {now + 700_000}")
+    assert listening.heard(now + 700_000) is not None
+    assert client().hkeys(GATEWAYS) == [b"other"]
+    assert user.told() == []

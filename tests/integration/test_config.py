@@ -1,0 +1,78 @@
+"""The tasks behind what users ask for: safe to run twice, late, and on what a broker had kept."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tasks.alerts import states
+from tasks.alerts.rule_sets import rule_sets
+from tasks.config import Answer, manage_alert, set_rules
+from tasks.redis_client import answers_key, client, request_key
+from tasks.rules import parse_rules
+from tests.integration.test_rule_sets import judge
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+def rules(threshold: float) -> bytes:
+    """A document."""
+    rule = {"key": "temperature", "operator": ">", "threshold": threshold, "message": "hot"}
+    return json.dumps({"rules": [rule]}).encode()
+
+
+def awaited() -> str:
+    """The id of a request that a control process waits for."""
+    request = uuid4().hex
+    client().set(request_key(request), 1, ex=60)
+    return request
+
+
+def answer(control: str) -> Answer | None:
+    """The oldest answer to a control process; fails when there is none."""
+    reply = client().lpop(answers_key(control))
+    assert isinstance(reply, bytes)
+    told: Answer | None = json.loads(reply)["answer"]
+    return told
+
+
+@pytest.mark.usefixtures("database")
+def test_a_late_copy_of_a_request_undoes_nothing() -> None:
+    """Once a request is answered, its copy that was still in the queue is dropped."""
+    user, control, first = uuid4().hex[:8], uuid4().hex[:8], awaited()
+    set_rules(user, rules(1), first, control)
+    set_rules(user, rules(2), awaited(), control)
+    set_rules(user, rules(1), first, control)
+    assert rule_sets([user])[user] == parse_rules(rules(2))
+    assert [answer(control), answer(control)] == [{"ok": True, "rules": 1}] * 2
+    assert client().llen(answers_key(control)) == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_retained_rules_count_only_where_there_are_none() -> None:
+    """Nobody knows how old they are; what is ignored is not answered, but its request ends."""
+    user, control = uuid4().hex[:8], uuid4().hex[:8]
+    set_rules(user, rules(1), awaited(), control, retained=True)
+    set_rules(user, rules(2), awaited(), control, retained=True)
+    assert rule_sets([user])[user] == parse_rules(rules(1))
+    assert [answer(control), answer(control)] == [{"ok": True, "rules": 1}, None]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_command_that_comes_again_counts_once() -> None:
+    """Under the same id a snooze is obeyed once and answered twice."""
+    user, control, request = uuid4().hex[:8], uuid4().hex[:8], awaited()
+    set_rules(user, rules(80), awaited(), control)
+    states.transact([(user, "d")], judge)
+    command = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 5}
+    numbers = []
+    for _ in range(2):
+        client().set(request_key(request), 1, ex=60)
+        manage_alert(user, json.dumps(command).encode(), request, control, 1_800_000_000_000)
+        states.transact([(user, "d")], lambda state: (numbers.append(state.number) or state, ()))  # type: ignore[func-returns-value]
+    assert numbers == [2, 2]
+    assert [answer(control) for _ in range(3)] == [{"ok": True, "rules": 1}, {"ok": True}, {"ok": True}]

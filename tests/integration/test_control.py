@@ -1,0 +1,169 @@
+"""What users ask for, through MQTT and SQL alone: answered, committed, effective, and never lost."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+
+from compose.local.stack import Stack
+from ingest import provision
+from tasks.redis_client import RULES_VERSION
+from tasks.redis_client import client as redis_client
+from tests.integration import fleet
+from tests.integration.fleet import wait_until
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+Database = psycopg.Connection[tuple[Any, ...]]
+HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+
+
+class User:
+    """A user's program: publishes and hears the answers."""
+
+    def __init__(self, stack: Stack, database: Database) -> None:
+        self.id = uuid4().hex[:8]
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        credential = provision.provision(database, provision.user(self.id))
+        self.client: Client = fleet.connect(stack, credential)
+        self.client.on_message = self._on_message
+        subscribed: list[int] = []
+        self.client.on_subscribe = lambda *_: subscribed.append(1)
+        for topic in ("config/status", "alerts/manage/status"):
+            self.client.subscribe(f"users/{self.id}/{topic}", qos=1)
+        wait_until(lambda: len(subscribed) == 2, 10, "the subscriptions")
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self.heard.append((message.topic.removeprefix(f"users/{self.id}/"), json.loads(message.payload)))
+
+    def publish(self, topic: str, document: object, *, retain: bool = False) -> None:
+        """Sends a document, or bytes as they are."""
+        payload = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.client.publish(f"users/{self.id}/{topic}", payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def ask(self, topic: str, document: object, seconds: float = 20) -> dict[str, Any]:
+        """The answer to a document."""
+        before = len(self.heard)
+        self.publish(topic, document)
+        wait_until(lambda: len(self.heard) > before, seconds, f"the answer on {topic}")
+        answered, answer = self.heard[before]
+        assert answered == f"{topic}/status"
+        return answer
+
+    def rules(self, database: Database) -> Any:
+        """What is in the table."""
+        row = database.execute("SELECT rules FROM user_configs WHERE user_id = %s", [self.id]).fetchone()
+        return None if row is None else row[0]
+
+
+@pytest.fixture
+def user(pipeline: Stack, database: Database) -> Iterator[User]:
+    """A user who is connected."""
+    connected = User(pipeline, database)
+    yield connected
+    connected.client.disconnect()
+    connected.client.loop_stop()
+
+
+def test_rules_are_replaced_and_answered_by_their_number(user: User, database: Database) -> None:
+    """When the answer comes the rules are in the table; the last document of several wins."""
+    assert user.ask("config", {"rules": [HOT]}) == {"ok": True, "rules": 1}
+    assert user.rules(database) == [HOT]
+    documents = [
+        {"rules": [{**HOT, "id": f"r{n}", "threshold": n} for n in range(count)]} for count in range(9)
+    ]
+    for document in documents:
+        user.publish("config", document)
+    wait_until(lambda: len(user.heard) == 10, 30, "all answers")
+    assert [answer["rules"] for _, answer in user.heard[1:]] == list(range(9))
+    assert user.rules(database) == documents[-1]["rules"]
+
+
+def test_invalid_rules_change_nothing_and_name_every_error(user: User, database: Database) -> None:
+    """Each fault comes with its path; so do what is no JSON, what is too large, and an unknown field."""
+    assert user.ask("config", {"rules": [HOT]})["ok"]
+    answer = user.ask("config", {"rules": [HOT, {"key": "battery", "operator": "=<", "treshold": 3}]})
+    assert not answer["ok"]
+    assert {error["path"] for error in answer["errors"]} == {
+        "rules.1.operator",
+        "rules.1.threshold",
+        "rules.1.treshold",
+        "rules.1.message",
+    }
+    assert "did you mean `<=`?" in next(e["message"] for e in answer["errors"] if "operator" in e["path"])
+    for nonsense in (b"{", b"", b"\xff\x00", b"[" * 300_000, b"null"):
+        answer = user.ask("config", nonsense)
+        assert [error["path"] for error in answer["errors"]] == ["rules"], nonsense[:10]
+    assert user.rules(database) == [HOT]
+
+
+def test_rules_by_sql_are_announced_within_a_second(user: User, database: Database, pipeline: Stack) -> None:
+    """A plain UPDATE makes workers read the rules anew, with no restart."""
+    assert user.ask("config", {"rules": [HOT]})["ok"]
+    time.sleep(0.5)
+    before = redis_client().get(RULES_VERSION)
+    database.execute("UPDATE user_configs SET rules = '[]' WHERE user_id = %s", [user.id])
+    wait_until(lambda: redis_client().get(RULES_VERSION) != before, 1, "the change to be announced")
+    assert "Traceback" not in pipeline.log("control")
+
+
+def test_commands_are_answered(user: User) -> None:
+    """DISABLE and ENABLE of a rule work for any device; what cannot be done is said, with every fault."""
+    assert user.ask("config", {"rules": [HOT]})["ok"]
+    command = {"device_id": "d1", "rule_id": "temperature", "action": "DISABLE"}
+    assert user.ask("alerts/manage", command) == {"ok": True}
+    assert user.ask("alerts/manage", {**command, "action": "ENABLE"}) == {"ok": True}
+    snooze = {**command, "action": "SNOOZE", "duration_minutes": 10}
+    answer = user.ask("alerts/manage", snooze)
+    assert "has no alert for this device" in answer["errors"][0]["message"]
+    answer = user.ask("alerts/manage", {**command, "rule_id": "temprature"})
+    assert "did you mean `temperature`?" in answer["errors"][0]["message"]
+    answer = user.ask("alerts/manage", {"device_id": 1, "action": "snooze"})
+    assert {error["path"] for error in answer["errors"]} == {"device_id", "rule_id", "action"}
+    answer = user.ask("alerts/manage", b" " * 100_000)
+    assert answer["errors"][0]["path"] == "command"
+
+
+def test_a_request_survives_a_killed_control_process(user: User, database: Database, pipeline: Stack) -> None:
+    """What was not acknowledged comes again to the next process, and is answered."""
+    pipeline.stop("worker")
+    for threshold in range(5):
+        user.publish("config", {"rules": [{**HOT, "threshold": threshold}]})
+    user.publish("alerts/manage", {"device_id": "d", "rule_id": "temperature", "action": "DISABLE"})
+    fleet.kill(pipeline.pid("control"))
+    pipeline.start("worker")
+    wait_until(lambda: any(topic == "alerts/manage/status" for topic, _ in user.heard), 40, "the last answer")
+    assert user.rules(database) == [{**HOT, "threshold": 4}]
+    assert all(answer["ok"] for _, answer in user.heard)
+
+
+def test_a_request_survives_a_flushed_redis(user: User, database: Database, pipeline: Stack) -> None:
+    """A task that was lost with Redis is sent again."""
+    pipeline.stop("worker")
+    user.publish("config", {"rules": [HOT]})
+    wait_until(lambda: bool(redis_client().keys("sluice:request:*")), 10, "the request to be sent")
+    redis_client().flushall()
+    pipeline.start("worker")
+    wait_until(lambda: bool(user.heard), 40, "the answer")
+    assert user.heard == [("config/status", {"ok": True, "rules": 1})]
+    assert user.rules(database) == [HOT]
+
+
+def test_what_the_broker_retained_undoes_nothing(user: User, database: Database, pipeline: Stack) -> None:
+    """Retained rules count once; when they come again later, what was set since stays in force."""
+    user.publish("config", {"rules": [HOT]}, retain=True)
+    wait_until(lambda: bool(user.heard), 20, "the answer")
+    database.execute("UPDATE user_configs SET rules = '[]' WHERE user_id = %s", [user.id])
+    pipeline.restart("control")
+    other = User(pipeline, database)
+    assert other.ask("config", {"rules": [HOT]})["ok"]
+    other.client.disconnect()
+    other.client.loop_stop()
+    assert user.rules(database) == []
+    assert len(user.heard) == 1
+    user.client.publish(f"users/{user.id}/config", b"", qos=1, retain=True).wait_for_publish(10)

@@ -1,0 +1,371 @@
+"""Telling of alerts: in order, each once, the broker and the database each by itself, whoever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
+from tasks import backoff, exclusive, mqtt_publisher, notify, outbox
+from tasks.alerts import machine, states
+from tasks.alerts.machine import Changes, Observation
+from tasks.alerts.state import DeviceState
+from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
+from tasks.rules import parse_rules
+from tasks.settings import settings
+from tests.integration.fleet import wait_until
+from tests.integration.subscriber import subscriber
+
+pytestmark = pytest.mark.usefixtures("in_process", "empty_outbox")
+
+HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
+START = datetime(2026, 5, 1, 10, tzinfo=UTC)
+PROJECT = Path(notify.__file__).resolve().parents[1]
+
+Database = psycopg.Connection[tuple[Any, ...]]
+Wanted = list[tuple[str, str]]
+
+
+@pytest.fixture
+def empty_outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must come first
+    """No entries of other tests, and no pause after their failures."""
+    forget()
+    yield
+    mqtt_publisher.close()
+    forget()
+
+
+def forget() -> None:
+    """Leaves nothing undelivered."""
+    for pattern in (
+        "sluice:outbox*",
+        "sluice:turn:*",
+        "sluice:rest:*",
+        "sluice:failures:*",
+        "sluice:notify:*",
+    ):
+        for key in client().scan_iter(match=pattern):
+            client().delete(key)
+
+
+def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
+    """Judges readings, given as offset and temperature, and commits what there is to tell."""
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        after, changes = machine.step_all(state, HOT, map(observation, readings))
+        return after, tuple(changes)
+
+    return tuple(states.transact([(user, device)], decide))
+
+
+def observation(reading: tuple[int, float]) -> Observation:
+    """A reading, a second after the one before it."""
+    offset, temperature = reading
+    time = START + timedelta(seconds=offset)
+    return Observation(0, offset, int(time.timestamp() * 1000), time, offset, {"temperature": temperature})
+
+
+def flap(user: str, device: str, times: int, start: int = 0) -> Wanted:
+    """So many alerts that begin and end, each in a commit of its own; what there is to tell of them."""
+    for number in range(start, start + times):
+        judge(user, device, (2 * number, 90.0))
+        judge(user, device, (2 * number + 1, 20.0))
+    return [(device, "TRIGGERED"), (device, "RESOLVED")] * times
+
+
+def history(database: Database, user: str) -> list[tuple[Any, ...]]:
+    """Device and status of the user's changes, by their number."""
+    query = 'SELECT device_id, status FROM alert_history WHERE user_id = %s ORDER BY device_id, "number"'
+    return database.execute(query, [user]).fetchall()
+
+
+def rows(database: Database, user: str) -> list[tuple[Any, ...]]:
+    """The user's rows of `active_alerts`."""
+    query = "SELECT device_id, status, value, count FROM active_alerts WHERE user_id = %s ORDER BY device_id"
+    return database.execute(query, [user]).fetchall()
+
+
+def run_in_worker(stack: Stack, code: str) -> int:
+    """Runs the code in a process of its own; returns how it ended."""
+    environment = {**os.environ, **process_environment(stack.env)}
+    prelude = "import os, signal\nfrom tasks import exclusive, notify, outbox\nexclusive.TURN_SECONDS = 1.0\n"
+    done = subprocess.run([sys.executable, "-c", prelude + code], cwd=PROJECT, env=environment, check=False)
+    return done.returncode
+
+
+def in_threads(*work: Callable[[], None]) -> None:
+    """Does it all at once."""
+    threads = [threading.Thread(target=one) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_users_are_told_in_order_and_the_tables_say_the_same(stack: Stack, database: Database) -> None:
+    """More changes than one reading of the outbox takes, of several devices; then nothing is left."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        wanted = [flap(user, "d1", 130), flap(user, "d2", 30)]
+        judge(user, "d3", (1, 90.0), (2, 95.5))
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        told = listening.told(321)
+    assert [one for one in told if one[0] == "d1"] == wanted[0]
+    assert [one for one in told if one[0] == "d2"] == wanted[1]
+    assert told[320:] == [("d3", "TRIGGERED")]
+    assert history(database, user) == [*wanted[0], *wanted[1], ("d3", "TRIGGERED")]
+    assert rows(database, user) == [("d3", "TRIGGERED", 95.5, 2)]
+    assert notify.backlog() == 0
+
+
+def test_the_notice_and_the_history_have_all_that_there_is_to_say(stack: Stack, database: Database) -> None:
+    """Both name the alert by the same id; where the change came from stands in the history."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        judge(user, "d", (7, 90.25))
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        listening.told(1)
+    columns = 'alert_id, value, threshold, kafka_partition, kafka_offset, "by"'
+    query = f"SELECT {columns} FROM alert_history WHERE user_id = %s"
+    ((alert_id, *rest),) = database.execute(query, [user]).fetchall()
+    assert rest == [90.25, 80, 0, 7, None]
+    (notice,) = listening.notices
+    assert notice["alert_id"] == alert_id
+    assert (notice["value"], notice["threshold"], notice["sequence_id"]) == (90.25, 80, 7)
+    assert (notice["time"], notice["first_seen"], notice["count"]) == (
+        "2026-05-01T10:00:07Z",
+        "2026-05-01T10:00:07Z",
+        1,
+    )
+
+
+def test_a_row_goes_with_its_alert(database: Database) -> None:
+    """Also when both are delivered together, and a new alert writes a new row."""
+    user = uuid4().hex[:8]
+    judge(user, "d", (1, 90.0))
+    notify.deliver_database()
+    judge(user, "d", (2, 91.0))
+    notify.deliver_database()
+    assert rows(database, user) == [("d", "TRIGGERED", 91.0, 2)]
+    judge(user, "d", (3, 20.0))
+    notify.deliver_database()
+    assert rows(database, user) == []
+    flap(user, "d", 3, start=2)
+    judge(user, "d", (20, 99.0))
+    notify.deliver_database()
+    assert rows(database, user) == [("d", "TRIGGERED", 99.0, 1)]
+
+
+def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: Database) -> None:
+    """What it could not acknowledge is told again under the same ids, in the same order; the rest once."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 3)
+    with subscriber(stack, user) as listening:
+        dies = "outbox._acknowledge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
+        assert run_in_worker(stack, dies + "notify.deliver_database()") == -signal.SIGKILL
+        assert listening.told(6) == wanted
+        wanted += flap(user, "d", 1, start=3)
+        wait_until(
+            lambda: not client().exists("sluice:turn:notify:mqtt", "sluice:turn:notify:database"), 5, "turns"
+        )
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        assert listening.told(14) == [*wanted[:6], *wanted]
+    ids = [(notice["alert_id"], notice["status"]) for notice in listening.notices]
+    assert ids[:6] == ids[6:12]
+    assert len(set(ids)) == 8
+    assert history(database, user) == wanted
+    assert notify.backlog() == 0
+
+
+def test_a_worker_killed_before_publishing_loses_nothing(stack: Stack) -> None:
+    """What it had read, and nobody had heard, the next one tells first."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 2)
+    dies = "outbox._deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
+    wanted += flap(user, "d", 1, start=2)
+    wait_until(lambda: not client().exists("sluice:turn:notify:mqtt"), 5, "the turn")
+    with subscriber(stack, user) as listening:
+        notify.deliver_mqtt()
+        assert listening.told(6) == wanted
+
+
+def test_a_worker_that_was_held_up_writes_nothing_old(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notices before its commit that others have gone on without it."""
+    user = uuid4().hex[:8]
+    judge(user, "d", (1, 90.0))
+    stale: list[list[outbox.Entry]] = []
+    write = notify._write
+
+    def held_up(entries: list[outbox.Entry], turn: exclusive.Turn) -> None:
+        stale.append(entries)
+        client().delete("sluice:turn:notify:database")
+        monkeypatch.setattr(notify, "_write", write)
+        judge(user, "d", (2, 20.0))
+        notify.deliver_database()
+        write(entries, turn)
+
+    monkeypatch.setattr(notify, "_write", held_up)
+    notify.deliver_database()
+    assert len(stale) == 1
+    assert rows(database, user) == []
+    assert history(database, user) == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+    assert notify.backlog() in {0, 1, 2}
+
+
+def test_many_workers_at_once_tell_each_change_once(stack: Stack) -> None:
+    """However many tasks run, one delivers, and none of what was added meanwhile is left behind."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 20)
+    with subscriber(stack, user) as listening:
+        in_threads(*[notify.deliver_mqtt] * 4, lambda: wanted.extend(flap(user, "d", 20, start=20)))
+        notify.deliver_mqtt()
+        assert listening.told(80) == wanted
+        listening.told(80)
+    assert len(listening.notices) == 80
+
+
+def test_a_broker_that_is_down_does_not_hold_up_the_tables(stack: Stack, database: Database) -> None:
+    """The changes are in the tables at once, and with the users when the broker is back."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        stack.stop("mosquitto")
+        try:
+            wanted = flap(user, "d", 2)
+            notify.deliver_mqtt()
+            notify.deliver_database()
+            assert history(database, user) == wanted
+            assert notify.backlog() == 4
+            assert backoff.rests("notify:mqtt")
+        finally:
+            stack.start("mosquitto")
+    with subscriber(stack, user) as listening:
+        wait_until(lambda: not backoff.rests("notify:mqtt"), 15, "the next attempt")
+        notify.deliver_mqtt()
+        assert listening.told(4) == wanted
+    assert notify.backlog() == 0
+
+
+def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> None:
+    """They are told at once, and the tables have it when the database is back."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        wanted = flap(user, "d", 2)
+        stack.stop("postgres")
+        try:
+            notify.deliver_database()
+            notify.deliver_mqtt()
+            assert listening.told(4) == wanted
+            assert notify.backlog() == 4
+        finally:
+            stack.start("postgres")
+    wait_until(lambda: not backoff.rests("notify:database"), 15, "the next attempt")
+    notify.deliver_database()
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as database:
+        assert history(database, user) == wanted
+    assert notify.backlog() == 0
+
+
+def test_a_broker_that_goes_away_in_between_is_found_again(stack: Stack) -> None:
+    """The kept connection is of no use after the broker's restart; the next delivery makes a new one."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 1)
+    notify.deliver_mqtt()
+    stack.restart("mosquitto")
+    with subscriber(stack, user) as listening:
+        wanted = flap(user, "d", 1, start=1)
+        for _ in range(2):
+            wait_until(lambda: not backoff.rests("notify:mqtt"), 15, "the next attempt")
+            notify.deliver_mqtt()
+        assert listening.told(2) == wanted
+
+
+def test_what_can_never_be_delivered_is_put_aside(stack: Stack, database: Database) -> None:
+    """With its reason, and without holding up what comes after it."""
+    user = uuid4().hex[:8]
+    client().xadd(OUTBOX, {"entry": "no JSON"})
+    client().xadd(OUTBOX, {"entry": json.dumps({"user_id": user, "device_id": "d"})})
+    judge(user, "d", (1, 90.0))
+    newest: Any = client().xrevrange(OUTBOX, count=1)
+    broken = json.loads(newest[0][1][b"entry"])
+    broken["changes"][0]["record"]["status"] = "NONSENSE"
+    broken["written"] = []
+    client().xadd(OUTBOX, {"entry": json.dumps(broken)})
+    wanted = [("d", "TRIGGERED"), *flap(user, "d2", 1)]
+    with subscriber(stack, user) as listening:
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        assert listening.told(4) == [wanted[0], wanted[0], *wanted[1:]]
+    assert history(database, user) == wanted
+    refused: Any = client().xrange(OUTBOX_REFUSED)
+    assert sorted(fields[b"group"] for _, fields in refused) == [b"database"] * 3 + [b"mqtt"] * 2
+    assert any(b"23514" in fields[b"error"] for _, fields in refused)
+    assert notify.backlog() == 0
+
+
+def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who would add to it is told to wait, until something was delivered."""
+    user = uuid4().hex[:8]
+    flap(user, "d", 2)
+    chosen = settings().model_copy(update={"outbox_max_entries": 4})
+    monkeypatch.setattr(outbox, "settings", lambda: chosen)
+    with pytest.raises(outbox.OutboxFull):
+        notify.require_room()
+    notify.deliver_mqtt()
+    notify.deliver_database()
+    notify.require_room()
+
+
+def test_one_task_at_most_waits_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often there is something new; once it has begun, the next may be sent."""
+    sent: list[str] = []
+    monkeypatch.setattr(notify.deliver_mqtt, "apply_async", lambda **_: sent.append("mqtt"))
+    monkeypatch.setattr(notify.deliver_database, "apply_async", lambda **_: sent.append("database"))
+    notify.wake()
+    notify.wake()
+    assert sent == ["mqtt", "database"]
+    notify.deliver_mqtt()
+    notify.wake()
+    assert sent == ["mqtt", "database", "mqtt"]
+
+
+def test_without_redis_nothing_is_woken_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit is done by then; the sweep delivers it."""
+
+    def away() -> redis.Redis:
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(notify, "client", away)
+    notify.wake()
+
+
+def test_a_flushed_redis_begins_anew(stack: Stack) -> None:
+    """Groups and turns that are gone with it are made again."""
+    user = uuid4().hex[:8]
+    flap(user, "d", 1)
+    notify.deliver_mqtt()
+    client().flushall()
+    with subscriber(stack, user) as listening:
+        wanted = flap(user, "d", 1, start=5)
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        assert listening.told(2) == wanted

@@ -1,0 +1,79 @@
+"""The rule sets of workers against real Redis and Postgres."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tasks.alerts import apply, machine, states
+from tasks.alerts.machine import Changes
+from tasks.alerts.rule_sets import announce_change, load_rules, rule_sets
+from tasks.alerts.state import DeviceState
+from tasks.redis_client import RULES_VERSION, alert_key, client
+from tasks.rules import NO_RULES, parse_rules
+from tests.integration.test_states import HOT, reading
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+Database = psycopg.Connection[tuple[Any, ...]]
+COLD = [{"key": "temperature", "operator": "<", "threshold": 0, "message": "cold"}]
+
+
+def write(database: Database, user: str, rules: list[dict[str, Any]]) -> None:
+    """Rules by plain SQL."""
+    database.execute(
+        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)"
+        " ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules",
+        [user, json.dumps(rules)],
+    )
+
+
+def test_a_change_is_seen_when_it_is_announced(database: Database) -> None:
+    """Copies stay until the number in Redis differs, and a vanished number differs, too."""
+    user = uuid4().hex[:8]
+    assert rule_sets([user]) == {user: NO_RULES}
+    write(database, user, COLD)
+    assert rule_sets([user]) == {user: NO_RULES}
+    announce_change()
+    assert rule_sets([user]) == {user: parse_rules(COLD)}
+    write(database, user, [])
+    client().delete(RULES_VERSION)
+    assert rule_sets([user]) == {user: NO_RULES}
+
+
+def test_a_number_never_comes_back_after_redis_was_flushed(database: Database) -> None:
+    """Counting begins at the clock, so that the first change after a loss is not taken for an old one."""
+    client().delete(RULES_VERSION)
+    announce_change()
+    before = int(client().get(RULES_VERSION) or 0)
+    client().delete(RULES_VERSION)
+    announce_change()
+    assert int(client().get(RULES_VERSION) or 0) > before
+    assert set(load_rules(None)) == {user for (user,) in database.execute("SELECT user_id FROM user_configs")}
+
+
+def judge(state: DeviceState) -> tuple[DeviceState, Changes]:
+    """A violation of the rule HOT."""
+    after, changes = machine.step_all(state, HOT, [reading(1, 90.0)])
+    return after, tuple(changes)
+
+
+def test_alerts_of_rules_that_are_gone_are_resolved_once(database: Database) -> None:
+    """Applying resolves what has no rule any more, of the users asked for, and leaves nonsense alone."""
+    gone, other, broken = (uuid4().hex[:8] for _ in range(3))
+    states.transact([(user, "d") for user in (gone, other, broken)], judge)
+    write(database, gone, COLD)
+    write(database, other, COLD)
+    write(database, broken, [{"key": 1}])
+
+    def is_open(user: str) -> bool:
+        packed = client().get(alert_key(user, "d"))
+        return isinstance(packed, bytes) and DeviceState.unpack(user, "d", packed).is_open
+
+    apply.apply_rules([gone, broken])
+    apply.apply_rules([gone, broken])
+    assert (is_open(gone), is_open(other), is_open(broken)) == (False, True, True)
+    apply.apply_rules(None)
+    assert (is_open(other), is_open(broken)) == (False, True)

@@ -1,0 +1,111 @@
+"""The states of alerts in Redis: written all or not at all, with what to tell, and never believed lost."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tasks.alerts import machine, states
+from tasks.alerts.change import Change
+from tasks.alerts.machine import Changes, Observation
+from tasks.alerts.state import DeviceState
+from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client
+from tasks.rules import parse_rules
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
+START = datetime(2026, 5, 1, 10, tzinfo=UTC)
+
+
+def reading(offset: int, temperature: float) -> Observation:
+    """A reading a second after the one before it."""
+    time = START + timedelta(seconds=offset)
+    return Observation(0, offset, int(time.timestamp() * 1000), time, offset, {"temperature": temperature})
+
+
+def judge(state: DeviceState, *readings: Observation) -> tuple[DeviceState, Changes]:
+    """The state machine over the readings."""
+    after, changes = machine.step_all(state, HOT, readings)
+    return after, tuple(changes)
+
+
+def told(user_id: str) -> list[dict[str, Any]]:
+    """The outbox entries about the user's devices."""
+    read: Any = client().xrange(OUTBOX)
+    entries = [json.loads(fields[b"entry"]) for _, fields in read]
+    return [entry for entry in entries if entry["user_id"] == user_id]
+
+
+def statuses(changes: list[Change]) -> list[str]:
+    """What the changes say."""
+    return [change.status for change in changes]
+
+
+def test_a_state_and_what_there_is_to_tell_are_written_together() -> None:
+    """A violated rule is remembered, and told of once, however often the reading comes."""
+    user = uuid4().hex[:8]
+    for _ in range(3):
+        states.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
+    assert [[c["record"]["status"] for c in entry["changes"]] for entry in told(user)] == [["TRIGGERED"]]
+    assert (
+        states.transact([(user, "d")], lambda state: judge(state, reading(2, 20.0)))[0].status == "RESOLVED"
+    )
+    assert [entry["gone"] for entry in told(user)] == [[], ["temperature"]]
+
+
+def test_another_writer_is_noticed_and_the_reading_judged_again() -> None:
+    """Who comes second decides on what the first has written, so that nothing is told twice."""
+    user = uuid4().hex[:8]
+    seen: list[DeviceState] = []
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        if not seen:
+            states.transact([(user, "d")], lambda other: judge(other, reading(1, 90.0)))
+        seen.append(state)
+        return judge(state, reading(1, 90.0), reading(2, 20.0))
+
+    assert statuses(states.transact([(user, "d")], decide)) == ["RESOLVED"]
+    assert len(seen) == 2
+    assert [c["record"]["status"] for entry in told(user) for c in entry["changes"]] == [
+        "TRIGGERED",
+        "RESOLVED",
+    ]
+
+
+def test_one_conflict_among_many_devices_writes_nothing() -> None:
+    """A commit is all or nothing."""
+    user = uuid4().hex[:8]
+    attempts: list[str] = []
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        if state.device_id == "d2" and "d2" not in attempts:
+            client().set(alert_key(user, "d2"), DeviceState(user, "d2", number=5).pack())
+            assert client().get(alert_key(user, "d1")) is None
+        attempts.append(state.device_id)
+        return judge(state, reading(1, 90.0))
+
+    changes = states.transact([(user, "d1"), (user, "d2")], decide)
+    assert attempts == ["d1", "d2", "d1", "d2"]
+    assert [(change.device_id, change.number) for change in changes] == [("d1", 1), ("d2", 6)]
+
+
+def test_lost_states_are_rebuilt_before_anything_is_judged(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """After a flushed Redis an open alert is still open: the next violation tells nothing new."""
+    user = uuid4().hex[:8]
+    (triggered,) = states.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
+    (entry,) = told(user)
+    (row,) = entry["written"]
+    columns = ", ".join(row)
+    marks = ", ".join("%s::text::jsonb" if name in {"threshold", "value"} else "%s" for name in row)
+    values = [json.dumps(v) if name in {"threshold", "value"} else v for name, v in row.items()]
+    database.execute(f"INSERT INTO active_alerts ({columns}) VALUES ({marks})", values)
+    client().delete(ALERTS_READY, alert_key(user, "d"))
+    assert states.transact([(user, "d")], lambda state: judge(state, reading(2, 91.0))) == []
+    (resolved,) = states.transact([(user, "d")], lambda state: judge(state, reading(3, 20.0)))
+    assert (resolved.status, resolved.alert_id) == ("RESOLVED", triggered.alert_id)
