@@ -1,9 +1,10 @@
 """The order of the gateway's PUBACKs: as the messages came, each only when Kafka has its record."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, eq=False)
@@ -14,6 +15,7 @@ class Unacknowledged:
     qos: int
     connection: int
     confirmed: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 class Acknowledgements:
@@ -28,6 +30,11 @@ class Acknowledgements:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def oldest_seconds(self) -> float:
+        """For how long the longest has been waiting; 0 when none waits."""
+        with self._lock:
+            return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
 
     def add(self, mid: int, qos: int) -> Unacknowledged:
         """Takes note of a message; hand the result to `confirm`."""

@@ -27,7 +27,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
+from ingest.heartbeat import Heartbeat
 from tasks import dlq, logs, telemetry
+from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -73,6 +75,8 @@ class Gateway:
         )
         self._client = self._make_client()
         self._unacknowledged = Acknowledgements(self._client.ack)
+        self._subscribed = False
+        self._heartbeat = Heartbeat(chosen.mqtt_client_id, self._listens)
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
@@ -92,6 +96,7 @@ class Gateway:
             properties=_connect_properties(self._settings),
         )
         self._client.loop_start()
+        self._heartbeat.start()
         network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
         while not self._stopping.is_set() and self._failure is None:
             self._producer.poll(POLL_SECONDS)
@@ -104,12 +109,18 @@ class Gateway:
 
     def _close(self) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
+        self._heartbeat.stop()
         # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
         while self._unacknowledged and self._failure is None and time.monotonic() < deadline:
             self._producer.poll(POLL_SECONDS)
         self._client.disconnect()
         self._client.loop_stop()
         log.info("gateway_stopped", unacknowledged=len(self._unacknowledged))
+
+    def _listens(self) -> bool:
+        """Whether what devices send now gets into Kafka without delay."""
+        on_the_way = self._unacknowledged.oldest_seconds()
+        return self._subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_client(self) -> Client:
         client = Client(
@@ -158,6 +169,7 @@ class Gateway:
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _p: Properties | None
     ) -> None:
+        self._subscribed = False
         self._unacknowledged.connection_ended()
         note = log.info if self._stopping.is_set() else log.warning
         note("mqtt_disconnected", reason=str(reason))
@@ -172,6 +184,7 @@ class Gateway:
     ) -> None:
         if any(reason.is_failure for reason in reasons):
             self._failure = f"the MQTT broker refused the subscription: {reasons[0]}; check the account's ACL"
+        self._subscribed = self._failure is None
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._stopping.is_set() or self._failure is not None:

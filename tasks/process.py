@@ -11,11 +11,12 @@ from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
+from tasks.errors import NotNow
 
 log = structlog.get_logger()
 
 
-@app.task(name="tasks.process.process_part", ignore_result=False)
+@app.task(name="tasks.process.process_part", ignore_result=False, throws=(NotNow,))
 def process_part(batch: str, part: int) -> PartResult | None:
     """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
 

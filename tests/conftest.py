@@ -52,7 +52,10 @@ def pipeline(stack: Stack) -> Stack:
 
 @pytest.fixture
 def in_process(stack: Stack) -> Iterator[None]:
-    """The modules of `tasks` in this process work on the test's servers, as they do in a worker."""
+    """The modules of `tasks` in this process work on the test's servers, as the only worker that there is."""
+    for status in stack.status():
+        if status.name in PROCESSES and status.state == "RUNNING":
+            stack.stop(status.name)
     before = dict(os.environ)
     os.environ.update(stack.env)
     _forget_servers()

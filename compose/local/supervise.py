@@ -18,7 +18,9 @@ from compose.local.errors import StackError
 from compose.local.layout import Layout
 
 _ANSWER_SECONDS = 15
-_ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME = 60, 70, 10
+# Longer than it gives any of its programs.
+_END_SECONDS = 90
+_ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _ENDING = 60, 70, 10, 6
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,19 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> bool:
-        """Whether supervisord answers."""
-        try:
-            self._call("getState")
-        except (OSError, http.client.HTTPException):
-            return False
-        return True
+        """Whether supervisord answers; one that is about to end is awaited."""
+        deadline = time.monotonic() + _END_SECONDS
+        while True:
+            try:
+                self._call("getState")
+            except (OSError, http.client.HTTPException):
+                return False
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != _ENDING or time.monotonic() > deadline:
+                    raise StackError(f"supervisord does not end: {fault.faultString}") from fault
+                time.sleep(0.1)
+            else:
+                return True
 
     def start(self, programs: Iterable[Program], environ: Mapping[str, str], *, tied: bool) -> None:
         """Starts supervisord with all programs stopped.

@@ -22,8 +22,8 @@ log = structlog.get_logger()
 GATEWAY_FRESH_MS = 5000
 # One that has been gone for so long was taken away.
 GATEWAY_GONE_MS = 600_000
-# What a gateway has stamped may be so long on its way into Kafka.
-ON_THE_WAY_MS = 1000
+# What a gateway has received may be so long on its way into Kafka; one that is slower does not listen.
+ON_THE_WAY_MS = 2000
 KAFKA_SECONDS = 3.0
 # In the place of a time: where the records of a partition end, and where they begin.
 END, BEGINNING = -1, -2

@@ -72,6 +72,11 @@ def sequence_ids(database: psycopg.Connection[tuple[Any, ...]], run: str) -> lis
     return sorted(int(sequence_id) for (sequence_id,) in rows)
 
 
+def await_rows(database: psycopg.Connection[tuple[Any, ...]], run: str, count: int) -> None:
+    """Returns when all that can become rows of so many messages has."""
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(count)), 90, "the rows")
+
+
 @contextmanager
 def second_bridge(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
     """Another bridge of the same group, stopped gently at the end."""
@@ -95,7 +100,7 @@ def test_a_flushed_redis_loses_nothing(
         for _ in range(50):
             client.flushall()
             time.sleep(0.02)
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(20_000)), 90, "the rows")
+    await_rows(database, run, 20_000)
     wait_for_no_lag(pipeline)
     assert_one_outcome_each(database, dead_letters, run, 20_000)
     assert pipeline.log("bridge").count("batch_lost") > before
@@ -112,23 +117,33 @@ def test_bridges_that_come_and_go_lose_and_double_nothing(
             produce(pipeline, run, range(start, start + 5000))
             time.sleep(1)
     produce(pipeline, run, range(40_000, 45_000))
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(45_000)), 90, "the rows")
+    await_rows(database, run, 45_000)
     wait_for_no_lag(pipeline)
     assert_one_outcome_each(database, dead_letters, run, 45_000)
 
 
 def test_an_outage_of_the_database_is_waited_out(pipeline: Stack, dead_letters: DeadLetters) -> None:
-    """While the database is away messages wait; only what is bad in itself becomes a dead letter."""
-    run = uuid4().hex[:8]
+    """While the database is away messages wait; only what is bad in itself becomes a dead letter.
+
+    Rows wait to be written, and readings of users whose rules were never read wait to be judged.
+    """
+    known, unknown = uuid4().hex[:8], uuid4().hex[:8]
+    produce(pipeline, known, range(100))
+    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
+        await_rows(database, known, 100)
+    wait_for_no_lag(pipeline)
     waits = counter(pipeline, "store_waits")
     pipeline.stop("postgres")
-    produce(pipeline, run, range(10_000))
+    produce(pipeline, known, range(100, 10_000))
+    produce(pipeline, unknown, range(10_000))
     time.sleep(5)
     pipeline.start("postgres")
     with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
-        fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(10_000)), 90, "the rows")
+        for run in (known, unknown):
+            await_rows(database, run, 10_000)
         wait_for_no_lag(pipeline)
-        assert_one_outcome_each(database, dead_letters, run, 10_000)
+        for run in (known, unknown):
+            assert_one_outcome_each(database, dead_letters, run, 10_000)
     assert counter(pipeline, "store_waits") > waits
 
 
@@ -145,7 +160,7 @@ def test_killed_worker_children_and_a_killed_redis_lose_nothing(
             for child in fleet.children(pipeline.pid("worker")):
                 fleet.kill(child)
         time.sleep(0.5)
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(30_000)), 90, "the rows")
+    await_rows(database, run, 30_000)
     wait_for_no_lag(pipeline)
     assert_one_outcome_each(database, dead_letters, run, 30_000)
 
@@ -164,6 +179,6 @@ def test_a_stopped_bridge_commits_what_it_has_finished(
     assert positions.lag("iot-stream") == 30_000 - finished
     positions.close()
     pipeline.start("bridge")
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(30_000)), 90, "the rows")
+    await_rows(database, run, 30_000)
     wait_for_no_lag(pipeline)
     assert_one_outcome_each(database, dead_letters, run, 30_000)
