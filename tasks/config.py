@@ -25,6 +25,8 @@ from tasks.rules import Fault, InvalidRules, RuleSet, parse_rules
 log = structlog.get_logger()
 
 STATEMENT_SECONDS = 10
+# So long a command may wait for the database; the control process asks again.
+SETTLE_SECONDS = 5.0
 # For a control process that was killed before it acknowledged: the next one gets the message again.
 KEEP_ANSWERS_SECONDS = 3600
 
@@ -140,6 +142,8 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     )
     if changes:
         notify.wake()
+    # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
+    notify.settle(SETTLE_SECONDS)
     return Answer(ok=True)
 
 

@@ -6,6 +6,7 @@ broker's PUBACK, or the commit. Who dies between the two leaves it to the next, 
 again, under the same `alert_id` and status, and the tables have it once.
 """
 
+import time
 from typing import Any
 
 import psycopg
@@ -20,12 +21,14 @@ from tasks.errors import DatabaseAway, NotNow
 from tasks.exclusive import Turn
 from tasks.mqtt_publisher import BrokerAway, Message
 from tasks.outbox import Entry, Group, Undelivered, backlog, require_room
-from tasks.redis_client import client
+from tasks.redis_client import OUTBOX_TOLD, client
 
 log = structlog.get_logger()
 
-__all__ = ["backlog", "deliver_database", "deliver_mqtt", "require_room", "wake"]
+__all__ = ["backlog", "deliver_database", "deliver_mqtt", "require_room", "settle", "wake"]
 
+# Between looks at what another worker delivers.
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.01, 0.5
 # A mark of a task that was lost in its queue must not keep others from being sent.
 QUEUED_SECONDS = 30
 
@@ -44,6 +47,27 @@ def wake() -> None:
         log.warning("delivery_not_woken", error=str(error))
 
 
+def settle(seconds: float) -> None:
+    """Returns when all that is in the outbox now is in the tables, by this worker or by others.
+
+    From then on Redis may lose it: it is told again from there. Raises `DatabaseAway` after so many seconds,
+    and `redis.RedisError`.
+    """
+    last = outbox.last()
+    if last is None:
+        return
+    deadline = time.monotonic() + seconds
+    pause = FIRST_PAUSE_SECONDS
+    while not outbox.has_delivered("database", last):
+        _deliver_all("database", _write)
+        if outbox.backlog() == 0 or outbox.has_delivered("database", last):
+            return
+        if time.monotonic() + pause > deadline:
+            raise DatabaseAway("changes of alerts could not be written in time")
+        time.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+
 @app.task(name="tasks.notify.deliver_mqtt")
 def deliver_mqtt() -> None:
     """Publishes on `users/{user}/alerts` what was not published yet. Waits for nothing but the broker."""
@@ -54,6 +78,21 @@ def deliver_mqtt() -> None:
 def deliver_database() -> None:
     """Writes to the tables what was not written yet. Waits for nothing but the database."""
     _deliver_all("database", _write)
+    _note_told()
+
+
+def _note_told() -> None:
+    position = outbox.delivered_position("mqtt")
+    if position is None or client().get(OUTBOX_TOLD) == str(position).encode():
+        return
+    try:
+        tables.note_told(database.connection(), position)
+    except psycopg.Error as error:
+        # Only after a loss of Redis it would show: the users would be told again what they know.
+        database.close()
+        log.warning("told_not_noted", error=str(error).strip())
+        return
+    client().set(OUTBOX_TOLD, position)
 
 
 def _deliver_all(group: Group, deliver: outbox.Deliver) -> None:
@@ -105,7 +144,7 @@ def _messages(entry: Entry) -> list[Message]:
 def _write(entries: list[Entry], turn: Turn) -> None:
     """Writes the entries; one that the database refuses is found by halving and put aside."""
     try:
-        tables.write(database.connection(), [entry.document for entry in entries], turn.keep)
+        tables.write(database.connection(), entries, turn.keep)
     except psycopg.Error as error:
         if not database.refuses_data(error):
             database.close()

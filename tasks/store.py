@@ -1,17 +1,20 @@
 """Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
 
 import time
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import structlog
+from redis.commands.core import Script
 
-from tasks import blobs, counters, database, dlq, lease, telemetry
+from tasks import blobs, counters, database, dlq, lease, notify, telemetry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.dlq import DeadLetter
 from tasks.errors import DatabaseAway
-from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
+from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -39,6 +42,7 @@ def store_batch(
 
     Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
     raises `DatabaseAway`; the bridge then sends the batch again. Safe to run any number of times.
+    A batch is done when the changes of alerts that it made are in the tables, too: Redis may lose them then.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
@@ -51,9 +55,11 @@ def store_batch(
             inserted, refused = _wait_and_write(rows)
             if refused:
                 _refuse(refused, batch, parts)
+            notify.settle(settings().store_wait_seconds)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
-            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
+            _report(batch, bridge, Outcome(total, inserted, dead, oldest_ms))
+            _clear(batch, parts)
     except lease.LeaseLost:
         log.info("batch_given_up", batch=batch, stage="store")
 
@@ -147,25 +153,31 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
     dlq.send(letters, loaded[0].first_offsets)
 
 
-def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
-    pipeline = client().pipeline(transaction=True)
-    pipeline.rpush(done_key(bridge), f"{batch} {outcome.total}")
-    pipeline.expire(done_key(bridge), DONE_SECONDS)
-    pipeline.delete(lease_key(batch))
-    for part in range(parts):
-        pipeline.unlink(part_key(batch, part), rows_key(batch, part))
-    counters.add(
-        pipeline,
-        {
-            "received": outcome.total,
-            "stored": outcome.inserted,
-            "duplicate": outcome.total - outcome.inserted - outcome.dead,
-            "dead_lettered": outcome.dead,
-            "batches": 1,
-        },
-    )
-    counters.show_latency(pipeline, int(time.time() * 1000) - outcome.oldest_ms)
-    pipeline.execute()
+def _report(batch: str, bridge: str, outcome: Outcome) -> None:
+    """Tells the bridge that the batch is done. Raises `LeaseLost` if it was given up, or lost with Redis."""
+    counted: dict[counters.Name, int] = {
+        "received": outcome.total,
+        "stored": outcome.inserted,
+        "duplicate": outcome.total - outcome.inserted - outcome.dead,
+        "dead_lettered": outcome.dead,
+        "batches": 1,
+    }
+    arguments: list[str | int] = [f"{batch} {outcome.total}", DONE_SECONDS]
+    for name, amount in counted.items():
+        arguments += [name, amount]
+    if not _report_script()(keys=[lease_key(batch), done_key(bridge), COUNTERS], args=arguments):
+        raise lease.LeaseLost(batch)
+    counters.show_latency(client(), int(time.time() * 1000) - outcome.oldest_ms)
+
+
+def _clear(batch: str, parts: int) -> None:
+    keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
+    client().unlink(*keys)
+
+
+@lru_cache
+def _report_script() -> Script:
+    return client().register_script(Path(__file__).with_name("report.lua").read_text())
 
 
 def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:

@@ -9,7 +9,7 @@ import structlog
 from tasks import database
 from tasks.alerts.machine import LastSeen
 from tasks.alerts.state import to_us
-from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, text
+from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
 from tasks.rules import MAX_SECONDS, Compiled, RuleSet
 
 log = structlog.get_logger()
@@ -116,8 +116,12 @@ def bring_back(users: Iterable[str], now_ms: int) -> None:
     An absence that was told goes on. Of values it is not known which a device has: they are missed once they
     have come again. Raises `redis.RedisError` and `psycopg.Error`; then nothing may be judged.
     """
-    if client().exists(LAST_SEEN_READY):
+    marker = client().get(LAST_SEEN_READY)
+    if marker is not None and marker == server_run():
         return
+    if marker is not None:
+        # The server was restarted and has loaded times of long ago: all devices would look silent.
+        client().unlink(LAST_SEEN)
     users = list(users)
     seen: dict[str, float] = {}
     with database.connection().transaction(), database.connection().cursor() as cursor:
@@ -132,7 +136,7 @@ def bring_back(users: Iterable[str], now_ms: int) -> None:
     if seen:
         # What is there already has come since, and is newer.
         pipeline.zadd(LAST_SEEN, seen, nx=True)
-    pipeline.set(LAST_SEEN_READY, 1)
+    pipeline.set(LAST_SEEN_READY, server_run())
     pipeline.execute()
     log.info("last_seen_brought_back", devices=len(seen), users=len(users))
 
