@@ -6,7 +6,7 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
-from tasks import blobs, counters, database, dlq, lease, telemetry
+from tasks import blobs, counters, database, dlq, lease, metrics, telemetry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.dlq import DeadLetter
@@ -48,13 +48,15 @@ def store_batch(
     try:
         with lease.held(batch):
             rows = blobs.load_rows(batch, parts)
-            inserted, refused = _wait_and_write(rows)
+            with metrics.STAGE_SECONDS.time("store"):
+                inserted, refused = _wait_and_write(rows)
             if refused:
                 _refuse(refused, batch, parts)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
     except lease.LeaseLost:
+        metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.info("batch_given_up", batch=batch, stage="store")
 
 
@@ -133,6 +135,7 @@ def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
             counters.add(client(), {"store_waits": 1})
+            metrics.STORE_WAITS.add(1)
             log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
         time.sleep(pause)
         pause = min(pause * 2, 5.0)
@@ -164,8 +167,14 @@ def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
             "batches": 1,
         },
     )
-    counters.show_latency(pipeline, int(time.time() * 1000) - outcome.oldest_ms)
+    latency_ms = int(time.time() * 1000) - outcome.oldest_ms
+    counters.show_latency(pipeline, latency_ms)
     pipeline.execute()
+    metrics.RECEIVED.add(outcome.total)
+    metrics.STORED.add(outcome.inserted)
+    metrics.DUPLICATE.add(outcome.total - outcome.inserted - outcome.dead)
+    metrics.BATCHES_FINISHED.add(1)
+    metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
 
 
 def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:

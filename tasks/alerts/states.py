@@ -6,6 +6,7 @@ Redis may lose them. A marker stands beside them; where it is missing the states
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from redis.commands.core import Script
 
+from tasks import metrics
 from tasks.alerts.active import row_changes
 from tasks.alerts.change import Change
 from tasks.alerts.rebuild import rebuild_states
@@ -57,7 +59,10 @@ def transact(devices: Sequence[tuple[str, str]], decide: Decide) -> list[Change]
             if after is not before
         ]
         if not updates or _commit(updates):
-            return [change for update in updates for change in update.changes]
+            changes = [change for update in updates for change in update.changes]
+            for status, count in Counter(change.status for change in changes).items():
+                metrics.ALERT_CHANGES.add(count, status)
+            return changes
         log.info("states_contended", devices=len(updates), attempt=attempt + 1)
         time.sleep(0.005 * 2**attempt)
     raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
