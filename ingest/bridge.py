@@ -13,9 +13,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from ingest.dispatch import Dispatcher
+from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import logs
+from tasks import logs, metrics
 from tasks.batch import Message
+from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -52,6 +54,8 @@ class Bridge:
         self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
+        self._consumed = 0
+        self._statistics = KafkaStatistics(chosen.kafka_topic)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": chosen.kafka_bootstrap_servers,
@@ -60,6 +64,8 @@ class Bridge:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "on_commit": self._on_commit,
+                "stats_cb": self._statistics.told,
+                "statistics.interval.ms": EVERY_MS,
                 "auto.offset.reset": "earliest",
                 # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
                 # so a lane never holds messages of a partition that another bridge owns.
@@ -73,6 +79,15 @@ class Bridge:
             },
             logger=logging.getLogger("librdkafka"),
         )
+
+    def show(self) -> None:
+        """Has the metrics read from this bridge."""
+        metrics.CONSUMED.read_from(lambda: self._consumed)
+        metrics.LAG.read_from(lambda: self._statistics.lag(self._assigned))
+        metrics.ASSIGNED.read_from(lambda: len(self._assigned))
+        metrics.PAUSED.read_from(lambda: len(self._paused))
+        metrics.WAITING.read_from(lambda: sum(len(lane.waiting) for lane in self._lanes))
+        metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the loop to end: nothing new is sent, what is in flight is awaited."""
@@ -107,6 +122,7 @@ class Bridge:
             if record.partition() not in self._assigned:
                 continue  # revoked while this very call returned it
             gathered = _gathered(record)
+            self._consumed += 1
             self._lanes[gathered.message.partition % len(self._lanes)].gather(gathered, now)
 
     def _poll(self) -> list[Record]:
@@ -131,6 +147,7 @@ class Bridge:
             for lane in self._lanes:
                 # A report of a batch that was given up finds no lane, and one that counts otherwise no end.
                 if lane.batch and lane.batch.id == batch_id and lane.batch.total == total:
+                    metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
                     next_offsets = lane.finish()
                     self._finished |= next_offsets
                     self._commit(next_offsets, wait=wait)
@@ -161,6 +178,7 @@ class Bridge:
             raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
         sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
         for batch in self._dispatcher.lost(sent, now):
+            metrics.BATCHES_LOST.add(1)
             log.warning("batch_lost", batch=batch.id, attempt=batch.attempt, messages=batch.total)
             self._dispatcher.give_up(batch)
             batch.id = ""
@@ -199,6 +217,7 @@ class Bridge:
         if error is not None:
             log.warning("offsets_not_committed", error=str(error))
             self._commit_failed = True
+            metrics.COMMITS_FAILED.add(1)
 
     def _commit_again(self) -> None:
         """After a failed commit: the last one before a silence would otherwise never be made up for."""
@@ -216,11 +235,13 @@ class Bridge:
         log.info("partitions_assigned", partitions=sorted(self._assigned))
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        metrics.REBALANCES.add(1)
         log.info("partitions_revoked", partitions=sorted(self._assigned))
         self._await_lanes(self._settings.rebalance_wait_seconds)
         self._assigned = set()
 
     def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        metrics.REBALANCES.add(1)
         log.warning("partitions_lost", partitions=sorted(self._assigned))
         self._assigned = set()
         self._await_lanes(0)
@@ -259,6 +280,8 @@ def main() -> None:
     logs.configure()
     dispatcher = Dispatcher()
     bridge = Bridge(settings(), dispatcher)
+    bridge.show()
+    Monitoring("bridge", settings().bridge_metrics_port)
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
     try:

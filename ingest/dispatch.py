@@ -12,7 +12,7 @@ from celery import chord
 from kombu.exceptions import OperationalError
 
 from ingest.lanes import Batch
-from tasks import counters
+from tasks import counters, metrics
 from tasks.blobs import KEEP_SECONDS
 from tasks.process import process_part
 from tasks.redis_client import client, done_key, lease_key, part_key, rows_key, text
@@ -54,6 +54,9 @@ class Dispatcher:
                 self._forget(batch)
             batch.id = ""
             return False
+        batch.sent_at = now
+        metrics.SENT.add(1)
+        metrics.BATCH_SIZE.observe(batch.total)
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
         return True
 

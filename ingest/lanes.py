@@ -47,6 +47,7 @@ class Batch:
     attempt: int = 0
     retry_at: float = 0.0
     lease_missing_since: float | None = None
+    sent_at: float = 0.0
 
     def pause(self, first: float) -> float:
         """Seconds before it is sent once more: doubling from `first` with each attempt, up to a maximum."""

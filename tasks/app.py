@@ -4,7 +4,9 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import dlq, lease, logs
+from tasks import celery_monitoring, dlq, lease, logs
+
+__all__ = ["app", "celery_monitoring"]
 
 app = Celery(
     "sluice",

@@ -7,6 +7,7 @@ worker killed between Kafka's confirmation and its own note of it) is recognisab
 import base64
 import hashlib
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaException, Producer
 
+from tasks import metrics
 from tasks.batch import Message
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.redis_client import client, refused_key, text
@@ -113,6 +115,8 @@ def send(dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
         close()
         raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
     _remember(unsent)
+    for error_type, count in Counter(letter.error_type for letter in unsent).items():
+        metrics.DEAD_LETTERED.add(count, error_type)
     log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
 
 

@@ -5,6 +5,7 @@ until both groups have delivered it, so its length is what is not delivered yet.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -101,6 +102,16 @@ def delivered_position(group: Group) -> int | None:
 def backlog() -> int:
     """How many entries are not delivered to both groups yet. Raises `redis.RedisError`."""
     return int(client().xlen(OUTBOX))
+
+
+def oldest_seconds() -> float:
+    """Age of the oldest entry that is not delivered to both groups yet; 0 if there is none.
+
+    Raises `redis.RedisError`.
+    """
+    first: Any = client().xrange(OUTBOX, count=1)
+    # The ids are Redis' own, and begin with its time in milliseconds.
+    return max(0.0, time.time() - _stream_id(text(first[0][0]))[0] / 1000) if first else 0.0
 
 
 def require_room() -> None:

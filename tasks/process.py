@@ -12,6 +12,7 @@ from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
 from tasks.errors import NotNow
+from tasks.metrics import BATCHES_GIVEN_UP, STAGE_SECONDS
 
 log = structlog.get_logger()
 
@@ -25,13 +26,19 @@ def process_part(batch: str, part: int) -> PartResult | None:
     """
     try:
         with lease.held(batch):
-            first_offsets, messages = blobs.load_part(batch, part)
-            readings, dead = validate(messages)
-            judge(readings)
+            with STAGE_SECONDS.time("load"):
+                first_offsets, messages = blobs.load_part(batch, part)
+            with STAGE_SECONDS.time("validate"):
+                readings, dead = validate(messages)
+            with STAGE_SECONDS.time("evaluate"):
+                judge(readings)
             if dead:
-                dlq.send(dead, first_offsets)
-            blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
+                with STAGE_SECONDS.time("dead_letters"):
+                    dlq.send(dead, first_offsets)
+            with STAGE_SECONDS.time("keep"):
+                blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
     except lease.LeaseLost:
+        BATCHES_GIVEN_UP.add(1, "process")
         log.info("batch_given_up", batch=batch, part=part, stage="process")
         return None
     return PartResult(

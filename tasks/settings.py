@@ -156,9 +156,17 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
-    metrics_port: int = Field(
-        9000, ge=1, le=65535, description="Kept free for the workers' metrics; nothing listens on it yet."
+    metrics_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from
+        description="Address on which each process listens with its metrics and health.",
     )
+    metrics_port: int = Field(
+        9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 has none, as below."
+    )
+    gateway_metrics_port: int = Field(9001, ge=0, le=65535, description="The same of the gateway.")
+    bridge_metrics_port: int = Field(9002, ge=0, le=65535, description="The same of the bridge.")
+    control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same of the control process.")
+    beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same of beat.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log entry."

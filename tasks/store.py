@@ -9,7 +9,7 @@ import psycopg
 import structlog
 from redis.commands.core import Script
 
-from tasks import blobs, counters, database, dlq, lease, notify, telemetry
+from tasks import blobs, counters, database, dlq, lease, metrics, notify, telemetry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.dlq import DeadLetter
@@ -52,7 +52,8 @@ def store_batch(
     try:
         with lease.held(batch):
             rows = blobs.load_rows(batch, parts)
-            inserted, refused = _wait_and_write(rows)
+            with metrics.STAGE_SECONDS.time("store"):
+                inserted, refused = _wait_and_write(rows)
             if refused:
                 _refuse(refused, batch, parts)
             notify.settle(settings().store_wait_seconds)
@@ -61,6 +62,7 @@ def store_batch(
             _report(batch, bridge, Outcome(total, inserted, dead, oldest_ms))
             _clear(batch, parts)
     except lease.LeaseLost:
+        metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.info("batch_given_up", batch=batch, stage="store")
 
 
@@ -139,6 +141,7 @@ def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
             counters.add(client(), {"store_waits": 1})
+            metrics.STORE_WAITS.add(1)
             log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
         time.sleep(pause)
         pause = min(pause * 2, 5.0)
@@ -155,10 +158,11 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
 
 def _report(batch: str, bridge: str, outcome: Outcome) -> None:
     """Tells the bridge that the batch is done. Raises `LeaseLost` if it was given up, or lost with Redis."""
+    duplicate = outcome.total - outcome.inserted - outcome.dead
     counted: dict[counters.Name, int] = {
         "received": outcome.total,
         "stored": outcome.inserted,
-        "duplicate": outcome.total - outcome.inserted - outcome.dead,
+        "duplicate": duplicate,
         "dead_lettered": outcome.dead,
         "batches": 1,
     }
@@ -167,7 +171,13 @@ def _report(batch: str, bridge: str, outcome: Outcome) -> None:
         arguments += [name, amount]
     if not _report_script()(keys=[lease_key(batch), done_key(bridge), COUNTERS], args=arguments):
         raise lease.LeaseLost(batch)
-    counters.show_latency(client(), int(time.time() * 1000) - outcome.oldest_ms)
+    latency_ms = int(time.time() * 1000) - outcome.oldest_ms
+    counters.show_latency(client(), latency_ms)
+    metrics.RECEIVED.add(outcome.total)
+    metrics.STORED.add(outcome.inserted)
+    metrics.DUPLICATE.add(duplicate)
+    metrics.BATCHES_FINISHED.add(1)
+    metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
 
 
 def _clear(batch: str, parts: int) -> None:

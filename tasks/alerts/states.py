@@ -5,6 +5,7 @@ another run of the server, they are rebuilt from the tables before anything is j
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import structlog
 from redis.commands.core import Script
 
-from tasks import outbox
+from tasks import metrics, outbox
 from tasks.alerts.active import row_changes
 from tasks.alerts.change import Change
 from tasks.alerts.rebuild import are_there, rebuild_states
@@ -57,7 +58,10 @@ def transact(devices: Sequence[tuple[str, str]], decide: Decide) -> list[Change]
             if after is not before
         ]
         if not updates or _commit(updates):
-            return [change for update in updates for change in update.changes]
+            changes = [change for update in updates for change in update.changes]
+            for status, count in Counter(change.status for change in changes).items():
+                metrics.ALERT_CHANGES.add(count, status)
+            return changes
         log.info("states_contended", devices=len(updates), attempt=attempt + 1)
         time.sleep(0.005 * 2**attempt)
     raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
