@@ -47,33 +47,37 @@ def wake() -> None:
 @app.task(name="tasks.notify.deliver_mqtt")
 def deliver_mqtt() -> None:
     """Publishes on `users/{user}/alerts` what was not published yet. Waits for nothing but the broker."""
-    _deliver_all("mqtt", _publish)
+    if backoff.rests("notify:mqtt"):
+        client().delete(_queued("mqtt"))
+        return
+    try:
+        if _deliver_all("mqtt", _publish):
+            backoff.succeeded("notify:mqtt")
+    except NotNow as error:
+        log.warning(
+            "delivery_waits", group="mqtt", error=str(error), again_in_s=backoff.failed("notify:mqtt")
+        )
 
 
 @app.task(name="tasks.notify.deliver_database", queue="db")
 def deliver_database() -> None:
     """Writes to the tables what was not written yet. Waits for nothing but the database."""
-    _deliver_all("database", _write)
+    try:
+        _deliver_all("database", _write)
+    except NotNow as error:
+        # The breaker sees to the pauses.
+        log.warning("delivery_waits", group="database", error=str(error))
 
 
-def _deliver_all(group: Group, deliver: outbox.Deliver) -> None:
+def _deliver_all(group: Group, deliver: outbox.Deliver) -> bool:
+    """Whether everything is delivered now, and by this call."""
     # Before reading: what is added from now on wants another task.
     client().delete(_queued(group))
-    if backoff.rests(f"notify:{group}"):
-        return
     try:
-        done = exclusive.run_alone(f"notify:{group}", lambda turn: outbox.drain(group, turn, deliver))
+        return exclusive.run_alone(f"notify:{group}", lambda turn: outbox.drain(group, turn, deliver))
     except exclusive.TurnLost:
         log.info("delivery_left_to_another", group=group)
-    except NotNow as error:
-        log.warning("delivery_waits", group=group, error=str(error), again_in_s=_failed(group))
-    else:
-        if done:
-            backoff.succeeded(f"notify:{group}")
-
-
-def _failed(group: Group) -> float:
-    return backoff.failed(f"notify:{group}")
+        return False
 
 
 def _publish(entries: list[Entry], turn: Turn) -> None:
@@ -105,10 +109,10 @@ def _messages(entry: Entry) -> list[Message]:
 def _write(entries: list[Entry], turn: Turn) -> None:
     """Writes the entries; one that the database refuses is found by halving and put aside."""
     try:
-        tables.write(database.connection(), [entry.document for entry in entries], turn.keep)
+        with database.access() as connection:
+            tables.write(connection, [entry.document for entry in entries], turn.keep)
     except psycopg.Error as error:
         if not database.refuses_data(error):
-            database.close()
             raise DatabaseAway(str(error).strip()) from error
         reason = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
     except (KeyError, TypeError, AttributeError) as error:

@@ -9,6 +9,7 @@ import structlog
 from tasks import blobs, counters, database, dlq, lease, telemetry
 from tasks.app import app
 from tasks.batch import PartResult, Row
+from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.errors import DatabaseAway
 from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
@@ -20,6 +21,7 @@ DONE_SECONDS = 900
 # Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
 class Outcome(NamedTuple):
@@ -124,18 +126,21 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
 
 def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
     deadline = time.monotonic() + settings().store_wait_seconds
-    pause = 0.1
+    pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return write(database.connection(), rows)
+            with database.access() as connection:
+                return write(connection, rows)
         except psycopg.Error as error:
-            database.close()
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
-            counters.add(client(), {"store_waits": 1})
-            log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
+            if pause == FIRST_PAUSE_SECONDS:
+                counters.add(client(), {"store_waits": 1})
+            if not isinstance(error, CircuitOpen):
+                log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate)
+        # While the breaker is open, this is how soon it is noticed that another worker has closed it.
         time.sleep(pause)
-        pause = min(pause * 2, 5.0)
+        pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
 
 def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:

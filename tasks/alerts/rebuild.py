@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import psycopg
 import structlog
 from psycopg.rows import class_row, dict_row
 
@@ -47,19 +46,15 @@ def rebuild_states() -> None:
     try:
         if not client().exists(ALERTS_READY):
             _rebuild()
-    except psycopg.Error:
-        database.close()
-        raise
     finally:
         client().delete(ALERTS_REBUILDING)
 
 
 def _rebuild() -> None:
     started = time.monotonic()
-    connection = database.connection()
     columns = ", ".join(ActiveAlert.__dataclass_fields__)
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         for row in connection.cursor(row_factory=class_row(ActiveAlert)).execute(
             ROWS.format(columns=columns)
         ):
