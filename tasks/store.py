@@ -17,7 +17,6 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-DONE_SECONDS = 900
 # Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
@@ -45,10 +44,10 @@ def store_batch(
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
         log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
-        lease.release(batch)
+        lease.hand_back(batch)
         return
     try:
-        with lease.held(batch):
+        with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
             inserted, refused = _wait_and_write(rows)
             if refused:
@@ -155,7 +154,7 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
 def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
     pipeline = client().pipeline(transaction=True)
     pipeline.rpush(done_key(bridge), f"{batch} {outcome.total}")
-    pipeline.expire(done_key(bridge), DONE_SECONDS)
+    pipeline.expire(done_key(bridge), lease.DONE_SECONDS)
     pipeline.delete(lease_key(batch))
     for part in range(parts):
         pipeline.unlink(part_key(batch, part), rows_key(batch, part))
