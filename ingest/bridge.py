@@ -15,7 +15,7 @@ from confluent_kafka import Message as Record
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import logs, metrics
+from tasks import evidence, logs, metrics
 from tasks.batch import Message
 from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
@@ -143,14 +143,25 @@ class Bridge:
         return [self._lanes[number] for number in numbers] or self._lanes[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
-        for batch_id, total in self._dispatcher.finished():
-            for lane in self._lanes:
-                # A report of a batch that was given up finds no lane, and one that counts otherwise no end.
-                if lane.batch and lane.batch.id == batch_id and lane.batch.total == total:
-                    metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
-                    next_offsets = lane.finish()
-                    self._finished |= next_offsets
-                    self._commit(next_offsets, wait=wait)
+        for report in self._dispatcher.reports():
+            for number, lane in enumerate(self._lanes):
+                # A report of a batch that was given up meanwhile finds no lane.
+                if not lane.batch or lane.batch.id != report.batch:
+                    continue
+                if report.total is None:
+                    self._lost(number, lane)
+                # One that counts otherwise is no end.
+                elif report.total == lane.batch.total:
+                    self._finish_batch(number, lane, wait=wait)
+
+    def _finish_batch(self, number: int, lane: Lane, *, wait: bool) -> None:
+        assert lane.batch is not None
+        if lane.batch.suspect:
+            self._dispatcher.end_trial(number)
+        metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
+        next_offsets = lane.finish()
+        self._finished |= next_offsets
+        self._commit(next_offsets, wait=wait)
 
     def _commit(self, next_offsets: dict[int, int], *, wait: bool) -> None:
         topic = self._settings.kafka_topic
@@ -177,13 +188,40 @@ class Bridge:
         if not self._dispatcher.listens():
             raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
         sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
-        for batch in self._dispatcher.lost(sent, now):
-            metrics.BATCHES_LOST.add(1)
-            log.warning("batch_lost", batch=batch.id, attempt=batch.attempt, messages=batch.total)
-            self._dispatcher.give_up(batch)
-            batch.id = ""
-            # The first repetition goes at once, further ones wait longer and longer.
-            batch.retry_at = now + (batch.pause(0.2) if batch.attempt > 1 else 0)
+        gone = self._dispatcher.lost(sent, now)
+        for number, lane in enumerate(self._lanes):
+            if any(lane.batch is batch for batch in gone):
+                self._lost(number, lane)
+
+    def _lost(self, number: int, lane: Lane) -> None:
+        batch = lane.batch
+        assert batch is not None
+        metrics.BATCHES_LOST.add(1)
+        found = evidence.read(batch.id)
+        log.warning(
+            "batch_lost",
+            batch=batch.id,
+            attempt=batch.attempt,
+            messages=batch.total,
+            evidence=found and found.error_type,
+        )
+        if batch.suspect:
+            self._dispatcher.end_trial(number)
+        self._dispatcher.give_up(batch)
+        # The first repetition goes at once, further ones wait longer and longer.
+        batch.retry_at = time.monotonic() + (batch.pause(0.2) if batch.attempt > 1 else 0)
+        condemned = batch.verdict is not None
+        if lane.lost(found) is not batch:
+            log.warning("batch_halved", lane=number, messages=batch.total)
+        elif batch.verdict and not condemned:
+            message = batch.taken[0].message
+            log.error(
+                "message_condemned",
+                partition=message.partition,
+                offset=message.offset,
+                topic=message.topic,
+                **batch.verdict._asdict(),
+            )
 
     def _send(self) -> None:
         now = time.monotonic()
@@ -207,10 +245,12 @@ class Bridge:
         while any(lane.batch and lane.batch.id for lane in self._lanes) and time.monotonic() < deadline:
             self._finish(wait=True)
             time.sleep(BUSY_POLL_SECONDS)
-        for lane in self._lanes:
+        for number, lane in enumerate(self._lanes):
             if lane.batch:
                 log.info("batch_dropped", batch=lane.batch.id, messages=lane.batch.total)
                 self._dispatcher.give_up(lane.batch)
+                if lane.batch.suspect:
+                    self._dispatcher.end_trial(number)
             lane.drop()
 
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException, Producer
 from tasks import metrics
 from tasks.batch import Message
 from tasks.errors import DeadLettersUnconfirmed
-from tasks.redis_client import client, refused_key, text
+from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -164,6 +164,8 @@ def _remember(sent: list[DeadLetter]) -> None:
     for partition, offsets in by_partition.items():
         pipeline.zadd(refused_key(partition), offsets)
         pipeline.expire(refused_key(partition), REMEMBER_SECONDS)
+    for letter in sent:
+        pipeline.hincrby(DEAD_LETTER_TYPES, letter.error_type, 1)
     pipeline.execute()
 
 

@@ -18,18 +18,19 @@ log = structlog.get_logger()
 
 
 @app.task(name="tasks.process.process_part", ignore_result=False, throws=(NotNow,))
-def process_part(batch: str, part: int) -> PartResult | None:
+def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) -> PartResult | None:
     """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
 
+    With a `verdict` (error type and reason) all of them become dead letters, and nothing looks into them.
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
     bridge then sends the batch again.
     """
     try:
-        with lease.held(batch):
+        with lease.held(batch, f"process {part}"):
             with STAGE_SECONDS.time("load"):
                 first_offsets, messages = blobs.load_part(batch, part)
             with STAGE_SECONDS.time("validate"):
-                readings, dead = validate(messages)
+                readings, dead = condemn(messages, *verdict) if verdict else validate(messages)
             with STAGE_SECONDS.time("evaluate"):
                 judge(readings)
             if dead:
@@ -63,6 +64,11 @@ def validate(messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
         else:
             readings.append(Judged(message, reading))
     return readings, dead
+
+
+def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Judged], list[DeadLetter]]:
+    """Each message as a dead letter."""
+    return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
 def judge(readings: list[Judged]) -> None:

@@ -20,12 +20,21 @@ LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their las
 LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
 CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
+DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
+DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
+SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
+WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
 
 
 def lease_key(batch: str) -> str:
-    """Exists while somebody works on the batch."""
+    """Exists while somebody works on the batch; its value is the name of the bridge that has sent it."""
     return f"sluice:lease:{batch}"
+
+
+def evidence_key(batch: str) -> str:
+    """Hash: who works on the batch, and how those ended who did not finish."""
+    return f"sluice:evidence:{batch}"
 
 
 def part_key(batch: str, part: int) -> str:

@@ -120,6 +120,16 @@ class Settings(BaseSettings):
         description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
+    dead_letter_share_limit: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of dead letters among all messages above which an alarm is raised; 1 is never.",
+    )
+    dead_letter_share_window_seconds: float = Field(
+        300.0, ge=10, description="The time over which that share is taken."
+    )
+
     outbox_max_entries: int = Field(
         50_000,
         ge=1,
@@ -150,6 +160,11 @@ class Settings(BaseSettings):
     celery_result_expires_seconds: int = Field(600, ge=60, description="How long task results stay in Redis.")
     celery_soft_shutdown_seconds: float = Field(
         15.0, ge=0, description="How long a stopping worker lets its tasks finish."
+    )
+    worker_deaf_seconds: float = Field(
+        30.0,
+        ge=5,
+        description="A worker that takes no work for so long, though there is some and it is free, ends.",
     )
 
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower page.")

@@ -12,6 +12,7 @@ from redis.commands.core import Script
 from tasks import blobs, counters, database, dlq, lease, metrics, notify, telemetry
 from tasks.app import app
 from tasks.batch import PartResult, Row
+from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.errors import DatabaseAway
 from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
@@ -19,10 +20,10 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-DONE_SECONDS = 900
 # Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
 class Outcome(NamedTuple):
@@ -47,10 +48,10 @@ def store_batch(
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
         log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
-        lease.release(batch)
+        lease.hand_back(batch)
         return
     try:
-        with lease.held(batch):
+        with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
             with metrics.STAGE_SECONDS.time("store"):
                 inserted, refused = _wait_and_write(rows)
@@ -132,19 +133,22 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
 
 def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
     deadline = time.monotonic() + settings().store_wait_seconds
-    pause = 0.1
+    pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return write(database.connection(), rows)
+            with database.access() as connection:
+                return write(connection, rows)
         except psycopg.Error as error:
-            database.close()
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
-            counters.add(client(), {"store_waits": 1})
-            metrics.STORE_WAITS.add(1)
-            log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
+            if pause == FIRST_PAUSE_SECONDS:
+                counters.add(client(), {"store_waits": 1})
+                metrics.STORE_WAITS.add(1)
+            if not isinstance(error, CircuitOpen):
+                log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate)
+        # While the breaker is open, this is how soon it is noticed that another worker has closed it.
         time.sleep(pause)
-        pause = min(pause * 2, 5.0)
+        pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
 
 def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
@@ -166,7 +170,7 @@ def _report(batch: str, bridge: str, outcome: Outcome) -> None:
         "dead_lettered": outcome.dead,
         "batches": 1,
     }
-    arguments: list[str | int] = [f"{batch} {outcome.total}", DONE_SECONDS]
+    arguments: list[str | int] = [f"{batch} {outcome.total}", lease.DONE_SECONDS]
     for name, amount in counted.items():
         arguments += [name, amount]
     if not _report_script()(keys=[lease_key(batch), done_key(bridge), COUNTERS], args=arguments):

@@ -89,7 +89,9 @@ def open_absences(users: Iterable[str]) -> dict[Device, dict[str, int]]:
     theirs, with the time (ms) since which they last. Raises `psycopg.Error`.
     """
     found: dict[Device, dict[str, int]] = {}
-    for user_id, device_id, key, first_seen in database.connection().execute(OPEN_ABSENCES, [list(users)]):
+    with database.access() as connection:
+        rows = connection.execute(OPEN_ABSENCES, [list(users)]).fetchall()
+    for user_id, device_id, key, first_seen in rows:
         assert isinstance(first_seen, datetime)
         absences = found.setdefault((str(user_id), str(device_id)), {})
         absences[str(key or "")] = to_us(first_seen) // 1000
@@ -124,7 +126,7 @@ def bring_back(users: Iterable[str], now_ms: int) -> None:
         client().unlink(LAST_SEEN)
     users = list(users)
     seen: dict[str, float] = {}
-    with database.connection().transaction(), database.connection().cursor() as cursor:
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         for user_id in users:
             for (device_id,) in cursor.execute(DEVICES, {"user": user_id}):

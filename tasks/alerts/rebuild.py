@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-import psycopg
 import structlog
 from psycopg.rows import class_row, dict_row
 
@@ -77,18 +76,14 @@ def rebuild_states() -> None:
     try:
         if not are_there():
             _rebuild()
-    except psycopg.Error:
-        database.close()
-        raise
     finally:
         client().delete(ALERTS_REBUILDING)
 
 
 def _rebuild() -> None:
     started = time.monotonic()
-    connection = database.connection()
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         for row in connection.cursor(row_factory=class_row(ActiveAlert)).execute(ROWS):
             rows.setdefault((row.user_id, row.device_id), []).append(row)
         traces: dict[tuple[str, str], list[dict[str, Any]]] = {}
