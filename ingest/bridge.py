@@ -16,8 +16,8 @@ from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from tasks import evidence, logs, metrics
-from tasks.batch import Message
 from tasks.monitoring import Monitoring
+from tasks.records import message_of
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -121,7 +121,7 @@ class Bridge:
                 continue
             if record.partition() not in self._assigned:
                 continue  # revoked while this very call returned it
-            gathered = _gathered(record)
+            gathered = Gathered(record.key() or b"", message_of(record))
             self._consumed += 1
             self._lanes[gathered.message.partition % len(self._lanes)].gather(gathered, now)
 
@@ -291,28 +291,6 @@ class Bridge:
             raise KafkaException(error)
         # librdkafka itself tries again, with back-off.
         log.warning("kafka_error", error=error.str(), code=error.name())
-
-
-def _gathered(record: Record) -> Gathered:
-    headers = dict(record.headers() or ())
-    message = Message(
-        partition=record.partition() or 0,
-        offset=record.offset() or 0,
-        timestamp_ms=record.timestamp()[1],
-        topic=_text(headers.get("mqtt_topic")),
-        traceparent=_text(headers.get("traceparent")),
-        attempts=_number(headers.get("attempts")),
-        payload=record.value() or b"",
-    )
-    return Gathered(record.key() or b"", message)
-
-
-def _text(header: str | bytes | None) -> str:
-    return header.decode(errors="replace") if isinstance(header, bytes) else ""
-
-
-def _number(header: str | bytes | None) -> int:
-    return int(header) if header and header.isdigit() else 0
 
 
 def main() -> None:

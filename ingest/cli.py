@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.dlq_cli import dlq_app, verify
 from ingest.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ alerts_app = typer.Typer(
     help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(dlq_app, name="dlq")
+app.command()(verify)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[

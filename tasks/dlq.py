@@ -47,7 +47,8 @@ def envelope(
     **coordinates: Any,
 ) -> bytes:
     """The dead letter's value: JSON with `original_topic`, `error`, `timestamp` (of the refusal, UTC),
-    `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates where there are any.
+    `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates, with the record's
+    `kafka_timestamp_ms`, where there are any.
 
     A payload that is larger than any record of the telemetry topic may be is cut, and `payload_bytes` says
     how many bytes it had.
@@ -66,6 +67,7 @@ def envelope(
             "kafka_topic": None,
             "kafka_partition": None,
             "kafka_offset": None,
+            "kafka_timestamp_ms": None,
             **coordinates,
         }
     ).encode()
@@ -139,6 +141,7 @@ def _envelope_of(letter: DeadLetter) -> bytes:
         kafka_topic=settings().kafka_topic,
         kafka_partition=message.partition,
         kafka_offset=message.offset,
+        kafka_timestamp_ms=message.timestamp_ms,
     )
 
 

@@ -8,7 +8,7 @@ from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.rule_sets import rule_sets
 from tasks.alerts.state import DeviceState
-from tasks.batch import Message
+from tasks.batch import SILENT, Message
 from tasks.paths import MISSING
 from tasks.redis_client import LAST_SEEN, client
 from tasks.rules import NO_RULES, Compiled, RuleSet, find
@@ -24,10 +24,13 @@ class Judged(NamedTuple):
 def evaluate(readings: list[Judged]) -> list[Change]:
     """Steps the devices of the part through its readings and commits the changes with what to tell of them.
 
+    Readings that are replayed silently are left out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_device: dict[tuple[str, str], list[Judged]] = {}
     for judged in readings:
+        if judged.message.replay == SILENT:
+            continue
         by_device.setdefault(judged.reading.source, []).append(judged)
     if not by_device:
         return []
