@@ -30,10 +30,11 @@ redis_backend_health_check_interval = 10
 redis_retry_on_timeout = True
 broker_connection_retry_on_startup = True
 
-# msgpack alone: a forged task message must not be able to run code, as it could with pickle.
+# A forged task message must not be able to run code, as it could with pickle. `celery call` sends JSON,
+# whatever the serializer here.
 task_serializer = "msgpack"
 result_serializer = "msgpack"
-accept_content = ["msgpack"]
+accept_content = ["msgpack", "json"]
 result_accept_content = ["msgpack"]
 
 task_default_queue = "process"

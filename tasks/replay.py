@@ -43,7 +43,7 @@ _TASK: dict[str, Any] = {"bind": True, "ignore_result": False, "time_limit": TAS
 
 @app.task(name="tasks.replay.dead_letters", **_TASK)
 def dead_letters(
-    self: Task[..., Any],
+    self: "Task[..., Any]",
     *,
     error_type: str | None = None,
     since: str | None = None,
@@ -76,7 +76,7 @@ def dead_letters(
 
 @app.task(name="tasks.replay.offsets", **_TASK)
 def offsets(
-    self: Task[..., Any],
+    self: "Task[..., Any]",
     *,
     partition: int,
     start: int,
@@ -96,7 +96,7 @@ def offsets(
 
 @app.task(name="tasks.replay.times", **_TASK)
 def times(
-    self: Task[..., Any],
+    self: "Task[..., Any]",
     *,
     start: str,
     end: str | None = None,
@@ -130,7 +130,7 @@ def go_on() -> None:
         log.warning("replay_waits", error=str(error).strip())
 
 
-def _run(task: Task[..., Any], kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _run(task: "Task[..., Any]", kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
     run_id = str(task.request.id)
     try:
         runs.begin(run_id, kind, arguments)

@@ -57,7 +57,8 @@ def replay(held: Held) -> None:
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
         candidates, counts = select(reader, held, rest)
         held.counts.update(counts)
-        held.counts["selected"] = held.counts.get("replayed", 0) + len(candidates)
+        held.counts.setdefault("replayed", 0)
+        held.counts["selected"] = held.counts["replayed"] + len(candidates)
         held.save(database.connection())
         if not held.arguments.get("dry_run"):
             _replay_all(held, reader, candidates)
@@ -192,10 +193,9 @@ def _produce(
             places[letter.id] = (record.partition() or 0, record.offset() or 0)
 
     source = letter.source
-    received_at = datetime.fromtimestamp(letter.timestamp_ms / 1000, UTC).isoformat()
     headers: list[tuple[str, str | bytes | None]] = [
         ("mqtt_topic", letter.topic.encode(errors="surrogateescape")),
-        ("received_at", received_at.encode()),
+        ("received_at", _iso(letter.timestamp_ms).encode()),
         (ATTEMPTS, str(letter.attempts).encode()),
         (REPLAY, (WITH_ALERTS if alerts else SILENT).encode()),
         (REPLAY_OF, f"{letter.id.key}@{letter.id.record_ms}".encode()),
@@ -214,6 +214,14 @@ def _produce(
         on_delivery=confirmed,
     )
     producer.poll(0)
+
+
+def _iso(timestamp_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        # A record's timestamp is whatever its producer wrote.
+        return f"{timestamp_ms} ms"
 
 
 def _settle(held: Held, reader: TopicReader) -> None:

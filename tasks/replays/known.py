@@ -1,5 +1,6 @@
 """Which records of the telemetry topic have a dead letter: one bit for each record."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from tasks.replays.letters import LetterId
@@ -8,6 +9,8 @@ from tasks.topic_reader import Range, TopicReader
 
 # A letter is made after its record, but not by the same clock.
 CLOCKS_MS = 3_600_000
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class Offsets:
@@ -59,9 +62,10 @@ def letters_of(
 def place_of(letter: LetterId) -> tuple[int, int] | None:
     """Partition and offset of the message that was refused; None when it never reached the topic."""
     topic, *place = letter.key.rsplit("/", 2)
-    if topic != settings().kafka_topic or len(place) != 2 or not all(number.isdigit() for number in place):
+    numbers = [int(number) for number in place if _NUMBER.fullmatch(number)]
+    if topic != settings().kafka_topic or len(numbers) != 2:
         return None
-    return int(place[0]), int(place[1])
+    return numbers[0], numbers[1]
 
 
 def _oldest_ms(reader: TopicReader, ranges: Mapping[int, Range]) -> int | None:

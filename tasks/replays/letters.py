@@ -109,7 +109,7 @@ def parse_letter(
         envelope = json.loads(value)
         payload = base64.b64decode(envelope["payload_base64"] or "", validate=True)
         partition, offset = envelope.get("kafka_partition"), envelope.get("kafka_offset")
-        if envelope.get("kafka_topic") != settings().kafka_topic or None in {partition, offset}:
+        if envelope.get("kafka_topic") != settings().kafka_topic or not (partition >= 0 and offset >= 0):
             partition = offset = None
         record_ms = envelope.get("kafka_timestamp_ms")
         refused_at = datetime.fromisoformat(envelope["timestamp"])
@@ -129,5 +129,5 @@ def parse_letter(
             letter_partition,
             letter_offset,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise NoLetter(f"no envelope of a dead letter: {error}") from error
