@@ -99,9 +99,9 @@ def replay(
         bool, typer.Option("--alerts", help="Judge the readings by the alert rules, as if they came now.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Also those that were refused three times.")] = False,
-    wait: Annotated[
-        bool, typer.Option(" /--no-wait", help="Do not wait for what becomes of the messages.")
-    ] = True,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait for what becomes of the messages.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send open dead letters through the pipeline again, and say what became of them.
@@ -117,8 +117,7 @@ def replay(
     with _progress(as_json=as_json) as progress:
         try:
             run = work.follow(run_id, progress)
-            followed = wait and not dry_run
-            outcomes = work.await_outcomes(run, progress) if followed else None
+            outcomes = None if no_wait or dry_run else work.await_outcomes(run, progress)
         except KeyboardInterrupt:
             _tell(f"The replay {run_id} goes on in the workers.")
             raise SystemExit(130) from None

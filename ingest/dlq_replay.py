@@ -51,7 +51,8 @@ def start(filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: b
     run_id = str(uuid4())
     kwargs = {**filters.as_json(), "limit": limit, "alerts": alerts, "force": force, "dry_run": dry_run}
     try:
-        dead_letters.apply_async(kwargs=kwargs, task_id=run_id, retry=False)
+        # Its progress and its end are in the database; Celery would tell only of the end.
+        dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
     except (redis.RedisError, OperationalError) as error:
         raise ServerAway(
             f"Redis does not take the replay: {error}. Check REDIS_URL and that the server runs."

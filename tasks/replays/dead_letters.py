@@ -68,7 +68,8 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
     """The oldest open letters that are meant, at most `limit`, and why others are left out."""
     filters = Filters.from_json(held.arguments.get("filters", {}))
     force = bool(held.arguments.get("force"))
-    counts: Counter[str] = Counter(no_coordinates=0, too_many_attempts=0, replayed_before=0, open=0)
+    counts: Counter[str] = Counter(no_coordinates=0, too_many_attempts=0, replayed_before=0)
+    open_letters = 0
     oldest: dict[LetterId, Candidate] = {}
     for letters in _in_lists(read_letters(reader, _from_json(held.positions["letters"]), filters)):
         held.keep()
@@ -85,7 +86,7 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
             if letter.id in known:
                 counts["replayed_before"] += known[letter.id].run_id != held.run_id
             elif letter.id not in oldest:
-                counts["open"] += 1
+                open_letters += 1
                 oldest[letter.id] = Candidate(
                     letter.refused_at,
                     letter.letter_partition,
@@ -95,7 +96,7 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
                 )
         if len(oldest) > 2 * limit:
             oldest = {one.id: one for one in heapq.nsmallest(limit, oldest.values())}
-    return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, counts["open"] - limit)}
+    return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, open_letters - limit)}
 
 
 def read_letters(reader: TopicReader, ranges: dict[int, Range], filters: Filters) -> Iterator[Letter]:
