@@ -52,14 +52,14 @@ def replay(held: Held) -> None:
         if "letters" not in held.positions:
             # What is refused from now on, also because of this replay, is not this run's.
             held.positions["letters"] = _as_json(reader.ranges(settings().kafka_dlq_topic))
-            held.save(database.connection())
+            held.save_alone()
         _settle(held, reader)
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
         candidates, counts = select(reader, held, rest)
         held.counts.update(counts)
         held.counts.setdefault("replayed", 0)
         held.counts["selected"] = held.counts["replayed"] + len(candidates)
-        held.save(database.connection())
+        held.save_alone()
         if not held.arguments.get("dry_run"):
             _replay_all(held, reader, candidates)
 
@@ -81,7 +81,8 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
                 counts["too_many_attempts"] += 1
             elif letter.id not in oldest:
                 replayable.append(letter)
-        known = done.find(database.connection(), {letter.id for letter in replayable})
+        with database.access() as connection:
+            known = done.find(connection, {letter.id for letter in replayable})
         for letter in replayable:
             if letter.id in known:
                 counts["replayed_before"] += known[letter.id].run_id != held.run_id
@@ -160,9 +161,8 @@ def _in_lists(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
 
 
 def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: list[Letter]) -> None:
-    connection = database.connection()
     held.positions["stream"] = _as_json(reader.ranges(settings().kafka_topic))
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         held.save(connection)
         reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
     partitions = len(held.positions["stream"])
@@ -227,7 +227,8 @@ def _iso(timestamp_ms: int) -> str:
 
 def _settle(held: Held, reader: TopicReader) -> None:
     """Finds out what became of the chunk at which the last worker died."""
-    open_ids = done.unconfirmed(database.connection(), held.run_id)
+    with database.access() as connection:
+        open_ids = done.unconfirmed(connection, held.run_id)
     if not open_ids:
         return
     topic = settings().kafka_topic
@@ -247,9 +248,8 @@ def _settle(held: Held, reader: TopicReader) -> None:
 
 
 def _confirm(held: Held, places: dict[LetterId, Place]) -> None:
-    connection = database.connection()
     counted = held.counts.get("replayed", 0) + len(places)
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         done.confirm(connection, places)
         done.free(connection, held.run_id)
         held.counts["replayed"] = counted

@@ -33,7 +33,7 @@ def replay(held: Held) -> None:
             ranges = _wanted(reader, held.arguments)
             held.positions["ranges"] = {str(number): list(reach) for number, reach in ranges.items()}
             held.counts["messages"] = sum(end - start for start, end in ranges.values())
-            held.save(database.connection())
+            held.save_alone()
         if held.arguments.get("dry_run"):
             return
         ranges = {int(number): (start, end) for number, (start, end) in held.positions["ranges"].items()}
@@ -45,7 +45,7 @@ def replay(held: Held) -> None:
                 _run(held, messages, known[number])
                 log.info("replay_progress", run=held.run_id, partition=number, **held.counts)
             held.positions["ranges"][str(number)] = [reach[1], reach[1]]
-            held.save(database.connection())
+            held.save_alone()
 
 
 def _wanted(reader: TopicReader, arguments: dict[str, Any]) -> dict[int, Range]:
@@ -73,8 +73,8 @@ def _run(held: Held, messages: list[Message], known: Offsets) -> None:
     if held.arguments.get("alerts"):
         process.judge(readings)
     by_offset = {message.offset: message for message in messages}
-    connection = database.connection()
-    inserted, refused = store.write(connection, [process.row_of(judged) for judged in readings])
+    with database.access() as connection:
+        inserted, refused = store.write(connection, [process.row_of(judged) for judged in readings])
     dead += [DeadLetter(by_offset[row.offset], "DatabaseRefused", reason) for row, reason in refused]
     new = [letter for letter in dead if letter.message.offset not in known]
     if new:
@@ -94,7 +94,7 @@ def _run(held: Held, messages: list[Message], known: Offsets) -> None:
     }.items():
         held.counts[name] = held.counts.get(name, 0) + amount
     held.positions["ranges"][str(last.partition)][0] = last.offset + 1
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         # A letter whose message became a row in its own place is no longer open.
         places = {
             LetterId(dlq.key(m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
