@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 from tasks import database
 from tasks.batch import SILENT, WITH_ALERTS
 from tasks.errors import DeadLettersUnconfirmed
+from tasks.metrics import REPLAYED
 from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
 from tasks.replays import done
 from tasks.replays.done import Place
@@ -254,6 +255,7 @@ def _confirm(held: Held, places: dict[LetterId, Place]) -> None:
         done.free(connection, held.run_id)
         held.counts["replayed"] = counted
         held.save(connection)
+    REPLAYED.add(len(places), held.kind)
 
 
 @contextmanager
