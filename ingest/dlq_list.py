@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from ingest.dlq_state import Outlook, Standing, State, envelope, printable
 from ingest.errors import OperatorError, ServerAway
 from tasks.errors import NotNow
-from tasks.replays.dead_letters import letter_of
 from tasks.replays.letters import Filters
+from tasks.replays.reading import letter_of
 from tasks.settings import settings
 from tasks.topic_reader import TopicReader
 

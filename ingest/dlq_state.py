@@ -11,9 +11,9 @@ import psycopg
 from ingest.errors import ServerAway
 from ingest.postgres import Connection, connect
 from tasks.replays import done
-from tasks.replays.dead_letters import read_letters
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.replays.reading import read_letters
 from tasks.settings import settings
 from tasks.topic_reader import TopicReader
 

@@ -23,7 +23,8 @@ from tasks.metrics import REPLAYED
 from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
 from tasks.replays import done
 from tasks.replays.done import Place
-from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId, NoLetter, parse_letter
+from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.replays.reading import letter_of, read_letters
 from tasks.replays.runs import Held
 from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
@@ -99,31 +100,6 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
         if len(oldest) > 2 * limit:
             oldest = {one.id: one for one in heapq.nsmallest(limit, oldest.values())}
     return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, open_letters - limit)}
-
-
-def read_letters(reader: TopicReader, ranges: dict[int, Range], filters: Filters) -> Iterator[Letter]:
-    """The letters in these ranges that the filters mean."""
-    topic = settings().kafka_dlq_topic
-    if filters.since is not None:
-        # A letter's record is never older than its refusal.
-        starts = reader.offsets_at(topic, int(filters.since.timestamp() * 1000))
-        ranges = {number: (max(start, starts[number]), end) for number, (start, end) in ranges.items()}
-    for record in reader.records(topic, ranges):
-        letter = letter_of(record)
-        if letter is not None and filters.match(letter):
-            yield letter
-
-
-def letter_of(record: Record) -> Letter | None:
-    """The letter of a record; a record that is none of ours is logged and left alone."""
-    partition, offset = record.partition() or 0, record.offset() or 0
-    try:
-        return parse_letter(
-            record.key() or b"", record.value() or b"", record.timestamp()[1], partition, offset
-        )
-    except NoLetter as error:
-        log.warning("no_dead_letter", partition=partition, offset=offset, error=str(error))
-        return None
 
 
 def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) -> None:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tasks.replays.dead_letters import letter_of
 from tasks.replays.letters import LetterId
+from tasks.replays.reading import letter_of
 from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
 
