@@ -112,7 +112,7 @@ def _count(
         records = reader.records(settings().kafka_topic, {number: reach})
         for chunk in chunks(records, CHUNK_MESSAGES, CHUNK_BYTES):
             messages = [message_of(record) for record in chunk]
-            _account(connection, messages, letters[number], balance)
+            _account(connection, messages, letters[number].letters, balance)
             progress(passed + messages[-1].offset + 1 - reach[0], total)
         passed += reach[1] - reach[0]
         progress(passed, total)
