@@ -15,7 +15,7 @@ from confluent_kafka import Message as Record
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import evidence, logs, metrics
+from tasks import evidence, logs, metrics, tracing
 from tasks.batch import Message
 from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
@@ -158,7 +158,7 @@ class Bridge:
         assert lane.batch is not None
         if lane.batch.suspect:
             self._dispatcher.end_trial(number)
-        metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
+        self._dispatcher.note_finished(lane.batch)
         next_offsets = lane.finish()
         self._finished |= next_offsets
         self._commit(next_offsets, wait=wait)
@@ -321,6 +321,7 @@ def main() -> None:
     dispatcher = Dispatcher()
     bridge = Bridge(settings(), dispatcher)
     bridge.show()
+    tracing.begin("bridge")
     Monitoring("bridge", settings().bridge_metrics_port)
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
@@ -331,6 +332,7 @@ def main() -> None:
         sys.exit(1)
     finally:
         dispatcher.close()
+        tracing.end()
 
 
 if __name__ == "__main__":

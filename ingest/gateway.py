@@ -28,7 +28,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import dlq, logs, metrics, telemetry
+from ingest.message_trace import follow, traceparent_of
+from tasks import dlq, logs, metrics, telemetry, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
@@ -231,13 +232,14 @@ class Gateway:
 
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        traceparent = _traceparent(message.properties)
+        traceparent = traceparent_of(message.properties, payload)
         try:
             source = telemetry.parse_topic(topic)
             self._refuse_too_large(payload)
         except telemetry.Refused as refused:
             self._produce_dead_letter(topic, payload, refused, traceparent, confirm)
             return
+        traceparent, end_span = follow(traceparent, source, payload)
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", topic.encode()),
             ("received_at", datetime.now(UTC).isoformat().encode()),
@@ -249,7 +251,7 @@ class Gateway:
             payload,
             f"{source.user_id}/{source.device_id}".encode(),
             headers=headers,
-            on_delivery=confirm,
+            on_delivery=_ending(end_span, confirm) if end_span else confirm,
         )
 
     def _refuse_too_large(self, payload: bytes) -> None:
@@ -289,11 +291,12 @@ def _connect_properties(chosen: Settings) -> Properties:
     return properties
 
 
-def _traceparent(properties: Properties | None) -> str:
-    for name, value in getattr(properties, "UserProperty", ()):
-        if name == "traceparent":
-            return str(value)
-    return ""
+def _ending(end_span: Callable[[], None], confirm: Delivered) -> Delivered:
+    def ended(error: KafkaError | None, record: Record) -> None:
+        end_span()
+        confirm(error, record)
+
+    return ended
 
 
 def main() -> None:
@@ -302,6 +305,7 @@ def main() -> None:
     mqtt_text.install()
     gateway = Gateway(settings())
     gateway.show()
+    tracing.begin("gateway")
     Monitoring("gateway", settings().gateway_metrics_port)
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
@@ -310,6 +314,8 @@ def main() -> None:
     except GatewayFailed as error:
         log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all, a traceback nothing
         sys.exit(1)
+    finally:
+        tracing.end()
 
 
 if __name__ == "__main__":

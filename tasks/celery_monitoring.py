@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import instruments, logs, metrics, outbox
+from tasks import instruments, logs, metrics, outbox, tracing
 from tasks.monitoring import Monitoring
 from tasks.redis_client import client
 from tasks.settings import settings
@@ -46,10 +46,12 @@ def _child_begins(**_: Any) -> None:
     for monitoring in _monitoring:
         monitoring.close()
     instruments.child_begins()
+    tracing.begin("worker")
 
 
 @signals.worker_process_shutdown.connect
 def _child_ends(**_: Any) -> None:
+    tracing.end()
     instruments.child_ends()
 
 
