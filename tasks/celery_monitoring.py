@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import instruments, logs, metrics, outbox, tracing
+from tasks import counters, database, instruments, liveness, logs, metrics, outbox, tracing
 from tasks.monitoring import Monitoring, Pulse
 from tasks.redis_client import client
 from tasks.settings import settings
@@ -19,11 +19,13 @@ T = TypeVar("T")
 
 # It has a task for every second; without Redis it tries for so long before it gives up.
 BEAT_SECONDS = 60.0
+# Anything shorter may be two looks that fell badly.
+DEAF_SECONDS = 10.0
 QUEUES = ("process", "db")
 
 _monitoring: list[Monitoring] = []
 _began: dict[str, float] = {}
-_consuming: list[bool] = []
+_consuming: list[str] = []
 # Of the main process, which must not count by the instruments.
 _lost: Counter[str] = Counter()
 _sent: Counter[str] = Counter()
@@ -36,6 +38,9 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     instruments.share()
     metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
     metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
+    metrics.BREAKER_STATE.read_from(lambda: database.breaker().value())
+    metrics.BREAKER_REJECTED.read_from(_if_redis_answers(lambda: counters.read().get("db_rejected", 0)))
+    metrics.DEAF.read_from(_if_redis_answers(lambda: liveness.deaf_seconds().get(sender.hostname)))
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
     _monitoring.append(Monitoring("worker", settings().metrics_port, ready=_why_no_work))
 
@@ -44,15 +49,15 @@ def _why_no_work() -> str:
     if not _consuming:
         return "it does not consume from Redis yet"
     try:
-        client().ping()
+        deaf = liveness.deaf_seconds().get(_consuming[0], 0.0)
     except redis.RedisError as error:
         return f"Redis is away: {error}"
-    return ""
+    return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
 
 
 @signals.worker_ready.connect
-def _worker_consumes(**_: Any) -> None:
-    _consuming.append(True)
+def _worker_consumes(sender: Any, **_: Any) -> None:
+    _consuming.append(sender.hostname)
 
 
 @signals.worker_shutdown.connect
