@@ -25,8 +25,7 @@ class KafkaStatistics:
         brokers = [broker for broker in document["brokers"].values() if broker["nodeid"] >= 0]
         self._reachable = any(broker["state"] == "UP" for broker in brokers)
         partitions = document["topics"].get(self._topic, {}).get("partitions", {}).values()
-        # Records after the committed offset; -1 where the offset or the end is not known.
-        self._lag = {p["partition"]: p["consumer_lag"] for p in partitions if p["partition"] >= 0}
+        self._lag = {p["partition"]: _lag(p) for p in partitions if p["partition"] >= 0}
         self._told_at = time.monotonic()
 
     def lag(self, partitions: set[int]) -> dict[tuple[str, ...], float]:
@@ -36,3 +35,11 @@ class KafkaStatistics:
     def reachable(self) -> bool:
         """Whether a broker answers, as far as the client knows and was polled to tell."""
         return self._reachable and time.monotonic() - self._told_at < _STALE_SECONDS
+
+
+def _lag(partition: dict[str, Any]) -> int:
+    """Records after the committed offset, of a partition never committed all; -1 where the end is unknown."""
+    end = int(partition["hi_offset"])
+    # A negative offset stands for one that is unknown.
+    begin = max(0, partition["committed_offset"], partition["lo_offset"])
+    return -1 if end < 0 else max(0, end - begin)

@@ -10,8 +10,8 @@ from ingest.errors import OperatorError
 from ingest.postgres import session
 from ingest.rules_history import History, judge, read
 from tasks.alerts.change import iso
+from tasks.moments import parse_moment
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
-from tasks.spans import parse_moment
 
 # As many firings of a rule as anybody reads.
 MAX_SHOWN = 20

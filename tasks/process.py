@@ -8,7 +8,8 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, lease, notify, telemetry
+from tasks import blobs, dlq, lease, message_spans, notify, telemetry
+from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
@@ -27,6 +28,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
     bridge then sends the batch again.
     """
+    begun_ns = time.time_ns()
     try:
         with lease.held(batch, f"process {part}"):
             with STAGE_SECONDS.time("load"):
@@ -34,12 +36,13 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
             with STAGE_SECONDS.time("validate"):
                 readings, dead = condemn(messages, *verdict) if verdict else validate(messages)
             with STAGE_SECONDS.time("evaluate"):
-                judge(readings)
+                changes = judge(readings)
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     dlq.send(dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
+            followed = message_spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
         BATCHES_GIVEN_UP.add(1, "process")
         log.info("batch_given_up", batch=batch, part=part, stage="process")
@@ -50,6 +53,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
         rows=len(readings),
         dead=len(dead),
         oldest_ms=_oldest_ms(messages),
+        followed=followed,
     )
 
 
@@ -79,11 +83,12 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(readings: list[Judged]) -> None:
+def judge(readings: list[Judged]) -> list[Change]:
     """Evaluates the alert rules, and has what changed told at once."""
     notify.require_room()
-    if evaluate(readings):
+    if changes := evaluate(readings):
         notify.wake()
+    return changes
 
 
 def row_of(judged: Judged) -> Row:

@@ -15,6 +15,7 @@ from tasks.batch import PartResult, Row
 from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.errors import DatabaseAway
+from tasks.message_spans import flushing
 from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
 
@@ -53,7 +54,7 @@ def store_batch(
     try:
         with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
-            with metrics.STAGE_SECONDS.time("store"):
+            with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
                 inserted, refused = _wait_and_write(rows)
             if refused:
                 _refuse(refused, batch, parts)

@@ -91,8 +91,8 @@ class Flow(NamedTuple):
     lag: int
 
 
-def kafka(chosen: Settings) -> Gauge[Flow]:
-    """The positions of the two topics."""
+def kafka_flow(chosen: Settings) -> Callable[[], Flow]:
+    """Reads the positions of the two topics at each call. Raises `KafkaAway`."""
     positions = Positions(chosen.kafka_bootstrap_servers, chosen.kafka_group)
 
     def read() -> Flow:
@@ -100,7 +100,12 @@ def kafka(chosen: Settings) -> Gauge[Flow]:
         dead = positions.ends(chosen.kafka_dlq_topic)
         return Flow(sum(ends.values()), sum(dead.values()), positions.lag(chosen.kafka_topic, ends))
 
-    return Gauge(read)
+    return read
+
+
+def kafka(chosen: Settings) -> Gauge[Flow]:
+    """The positions of the two topics."""
+    return Gauge(kafka_flow(chosen))
 
 
 def pipeline() -> Gauge[dict[str, int]]:
