@@ -25,10 +25,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_text
+from ingest import mqtt_record, mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import dlq, logs, metrics, telemetry
+from tasks import logs, metrics
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
@@ -39,8 +39,6 @@ TELEMETRY_FILTER = "users/+/devices/+/telemetry"
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
-# What a record has besides its payload: the key and the headers.
-HEADERS_BYTES = 4096
 
 Delivered = Callable[[KafkaError | None, Record], None]
 
@@ -230,45 +228,18 @@ class Gateway:
             self._tell_dropped_at = time.monotonic() + TELL_SECONDS
 
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
-        topic, payload = message.topic, bytes(message.payload)
-        traceparent = _traceparent(message.properties)
-        try:
-            source = telemetry.parse_topic(topic)
-            self._refuse_too_large(payload)
-        except telemetry.Refused as refused:
-            self._produce_dead_letter(topic, payload, refused, traceparent, confirm)
-            return
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("mqtt_topic", topic.encode()),
-            ("received_at", datetime.now(UTC).isoformat().encode()),
-        ]
-        if traceparent:
-            headers.append(("traceparent", traceparent.encode()))
-        self._producer.produce(
-            self._settings.kafka_topic,
-            payload,
-            f"{source.user_id}/{source.device_id}".encode(),
-            headers=headers,
-            on_delivery=confirm,
+        record = mqtt_record.make(
+            message.topic,
+            bytes(message.payload),
+            _traceparent(message.properties),
+            datetime.now(UTC),
+            self._settings,
         )
-
-    def _refuse_too_large(self, payload: bytes) -> None:
-        most = self._settings.kafka_max_message_bytes - HEADERS_BYTES
-        if len(payload) > most:
-            raise telemetry.Refused(
-                "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
-            )
-
-    def _produce_dead_letter(
-        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Delivered
-    ) -> None:
-        metrics.DEAD_LETTERED.add(1, refused.error_type)
-        log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
+        if record.refused is not None:
+            metrics.DEAD_LETTERED.add(1, record.refused.error_type)
+            log.warning("message_refused", error_type=record.refused.error_type, error=record.refused.reason)
         self._producer.produce(
-            self._settings.kafka_dlq_topic,
-            dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
-            dlq.key_without_coordinates(topic, payload),
-            on_delivery=confirm,
+            record.topic, record.value, record.key, headers=record.headers, on_delivery=confirm
         )
 
     def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:
