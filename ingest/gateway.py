@@ -19,7 +19,6 @@ import structlog
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -28,7 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_record, mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import logs, metrics
+from tasks import kafka, logs, metrics, mqtt
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring
 from tasks.settings import Settings, settings
@@ -59,7 +58,7 @@ class Gateway:
         self._tell_dropped_at = 0.0
         self._producer = Producer(
             {
-                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                **kafka.connection(chosen),
                 "client.id": "sluice-gateway",
                 "acks": "all",
                 "enable.idempotence": True,
@@ -132,18 +131,9 @@ class Gateway:
         return self._subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._settings.mqtt_client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            manual_ack=True,
-            reconnect_on_failure=True,
+        client = mqtt.client(
+            self._settings, self._settings.mqtt_client_id, manual_ack=True, reconnect_on_failure=True
         )
-        if self._settings.mqtt_username is not None:
-            password = self._settings.mqtt_password
-            client.username_pw_set(
-                self._settings.mqtt_username, password.get_secret_value() if password else None
-            )
         client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
