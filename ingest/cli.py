@@ -90,6 +90,29 @@ def migrate(
 
 
 @app.command()
+def roles(
+    *,
+    password_stdin: Annotated[
+        str, typer.Option(metavar="ROLE", help="Give this role the password on stdin (one line).")
+    ] = "",
+) -> None:
+    """Make the database's least-privileged roles, of the workers and of EMQX, with their rights."""
+    from ingest import migrate as migrations  # noqa: PLC0415
+    from ingest import roles as work  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
+
+    if password_stdin and password_stdin not in work.ROLES:
+        _fail(f"There is no role {password_stdin}; the roles are {', '.join(work.ROLES)}.")
+    with session() as connection:
+        for name in work.create(connection):
+            _tell(f"made the role {name}, for {work.ROLES[name]}")
+        if password_stdin:
+            work.set_password(connection, password_stdin, sys.stdin.readline().rstrip("\r\n"))
+            _tell(f"{password_stdin} has its password")
+        migrations.migrate(connection, migrations.load(), _tell)
+
+
+@app.command()
 def topics(*, as_json: AsJson = False) -> None:
     """Create the Kafka topics by the settings. Existing ones are compared, never altered."""
     from ingest import topics as work  # noqa: PLC0415

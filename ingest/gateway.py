@@ -19,18 +19,17 @@ import structlog
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_text
+from ingest import mqtt_record, mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.message_trace import follow, traceparent_of
-from tasks import dlq, logs, metrics, telemetry, tracing
+from tasks import kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.settings import Settings, settings
@@ -42,8 +41,6 @@ POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
 STUCK_SECONDS = 30.0
-# What a record has besides its payload: the key and the headers.
-HEADERS_BYTES = 4096
 
 Delivered = Callable[[KafkaError | None, Record], None]
 
@@ -66,7 +63,7 @@ class Gateway:
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
         self._producer = Producer(
             {
-                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                **kafka.connection(chosen),
                 "client.id": "sluice-gateway",
                 "acks": "all",
                 "enable.idempotence": True,
@@ -150,18 +147,9 @@ class Gateway:
         return self._subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._settings.mqtt_client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            manual_ack=True,
-            reconnect_on_failure=True,
+        client = mqtt.client(
+            self._settings, self._settings.mqtt_client_id, manual_ack=True, reconnect_on_failure=True
         )
-        if self._settings.mqtt_username is not None:
-            password = self._settings.mqtt_password
-            client.username_pw_set(
-                self._settings.mqtt_username, password.get_secret_value() if password else None
-            )
         client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -247,45 +235,17 @@ class Gateway:
 
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        traceparent = traceparent_of(message.properties, payload)
-        try:
-            source = telemetry.parse_topic(topic)
-            self._refuse_too_large(payload)
-        except telemetry.Refused as refused:
-            self._produce_dead_letter(topic, payload, refused, traceparent, confirm)
-            return
-        traceparent, end_span = follow(traceparent, source, payload)
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("mqtt_topic", topic.encode()),
-            ("received_at", datetime.now(UTC).isoformat().encode()),
-        ]
-        if traceparent:
-            headers.append(("traceparent", traceparent.encode()))
+        traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
+        record = mqtt_record.make(topic, payload, traceparent, datetime.now(UTC), self._settings)
+        if record.refused is not None:
+            metrics.DEAD_LETTERED.add(1, record.refused.error_type)
+            log.warning("message_refused", error_type=record.refused.error_type, error=record.refused.reason)
         self._producer.produce(
-            self._settings.kafka_topic,
-            payload,
-            f"{source.user_id}/{source.device_id}".encode(),
-            headers=headers,
+            record.topic,
+            record.value,
+            record.key,
+            headers=record.headers,
             on_delivery=_ending(end_span, confirm) if end_span else confirm,
-        )
-
-    def _refuse_too_large(self, payload: bytes) -> None:
-        most = self._settings.kafka_max_message_bytes - HEADERS_BYTES
-        if len(payload) > most:
-            raise telemetry.Refused(
-                "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
-            )
-
-    def _produce_dead_letter(
-        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Delivered
-    ) -> None:
-        metrics.DEAD_LETTERED.add(1, refused.error_type)
-        log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
-        self._producer.produce(
-            self._settings.kafka_dlq_topic,
-            dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
-            dlq.key_without_coordinates(topic, payload),
-            on_delivery=confirm,
         )
 
     def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from tasks import metrics
+from tasks import kafka, metrics
 from tasks.batch import Message
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
@@ -183,7 +183,7 @@ def _producer() -> Producer:
     chosen = settings()
     return Producer(
         {
-            "bootstrap.servers": chosen.kafka_bootstrap_servers,
+            **kafka.connection(chosen),
             "client.id": "sluice-dead-letters",
             "acks": "all",
             "enable.idempotence": True,

@@ -13,6 +13,7 @@ import structlog
 from celery import signals
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tasks import kafka
 from tasks.redis_client import GATEWAYS, HORIZON, client, text
 from tasks.settings import settings
 
@@ -127,7 +128,7 @@ def _consumer() -> Consumer:
     """
     return Consumer(
         {
-            "bootstrap.servers": settings().kafka_bootstrap_servers,
+            **kafka.connection(settings()),
             "client.id": "sluice-clock",
             "group.id": settings().kafka_group,
             "enable.auto.commit": False,
