@@ -28,13 +28,15 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import dlq, logs, telemetry
+from tasks import dlq, logs
 from tasks.alerts.listening import ON_THE_WAY_MS
+from tasks.domain import AnyDomain
+from tasks.payload import Refused
+from tasks.registry import Domains, InvalidDomains, domain_of, domains
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
 
-TELEMETRY_FILTER = "users/+/devices/+/telemetry"
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
@@ -51,8 +53,10 @@ class Gateway:
     and acknowledges.
     """
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, served: Domains) -> None:
         self._settings = chosen
+        self._domains = served
+        self._topics = {domain.name: domain.qualified(chosen.kafka_topic) for domain in served}
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._dropped = self._dropped_told = 0
@@ -157,11 +161,12 @@ class Gateway:
         log.info("mqtt_connected", session_present=flags.session_present)
         # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
         group = self._settings.mqtt_shared_group
-        topic = f"$share/{group}/{TELEMETRY_FILTER}" if group else TELEMETRY_FILTER
+        filters = [domain.filter for domain in self._domains]
         if group:
-            # The session may still have the subscription of a time when this gateway was alone.
-            client.unsubscribe(TELEMETRY_FILTER)
-        client.subscribe(topic, options=SubscribeOptions(qos=1))
+            # The session may still have the subscriptions of a time when this gateway was alone.
+            client.unsubscribe(filters)
+            filters = [f"$share/{group}/{one}" for one in filters]
+        client.subscribe([(one, SubscribeOptions(qos=1)) for one in filters])
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         log.warning("mqtt_away", host=self._settings.mqtt_host, port=self._settings.mqtt_port)
@@ -182,8 +187,12 @@ class Gateway:
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        if any(reason.is_failure for reason in reasons):
-            self._failure = f"the MQTT broker refused the subscription: {reasons[0]}; check the account's ACL"
+        if refused := [
+            domain.filter for domain, why in zip(self._domains, reasons, strict=True) if why.is_failure
+        ]:
+            self._failure = (
+                f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
+            )
         self._subscribed = self._failure is None
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -219,10 +228,13 @@ class Gateway:
         topic, payload = message.topic, bytes(message.payload)
         traceparent = _traceparent(message.properties)
         try:
-            source = telemetry.parse_topic(topic)
+            # What comes by a subscription that an older session had is the default domain's to refuse.
+            domain = self._domains[0]
+            domain = domain_of(topic, self._domains)
+            source = domain.parse_topic(topic)
             self._refuse_too_large(payload)
-        except telemetry.Refused as refused:
-            self._produce_dead_letter(topic, payload, refused, traceparent, confirm)
+        except Refused as refused:
+            self._produce_dead_letter(domain, topic, payload, refused, traceparent, confirm)
             return
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", topic.encode()),
@@ -231,7 +243,7 @@ class Gateway:
         if traceparent:
             headers.append(("traceparent", traceparent.encode()))
         self._producer.produce(
-            self._settings.kafka_topic,
+            self._topics[domain.name],
             payload,
             f"{source.user_id}/{source.device_id}".encode(),
             headers=headers,
@@ -241,16 +253,22 @@ class Gateway:
     def _refuse_too_large(self, payload: bytes) -> None:
         most = self._settings.kafka_max_message_bytes - HEADERS_BYTES
         if len(payload) > most:
-            raise telemetry.Refused(
+            raise Refused(
                 "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
             )
 
     def _produce_dead_letter(
-        self, topic: str, payload: bytes, refused: telemetry.Refused, traceparent: str, confirm: Delivered
+        self,
+        domain: AnyDomain,
+        topic: str,
+        payload: bytes,
+        refused: Refused,
+        traceparent: str,
+        confirm: Delivered,
     ) -> None:
         log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
         self._producer.produce(
-            self._settings.kafka_dlq_topic,
+            domain.qualified(self._settings.kafka_dlq_topic),
             dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
             dlq.key_without_coordinates(topic, payload),
             on_delivery=confirm,
@@ -285,7 +303,11 @@ def main() -> None:
     """Runs the gateway until SIGTERM or SIGINT; ends with 1 when Kafka does not take its records."""
     logs.configure()
     mqtt_text.install()
-    gateway = Gateway(settings())
+    try:
+        gateway = Gateway(settings(), domains())
+    except InvalidDomains as error:
+        log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all
+        sys.exit(1)
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from ingest.errors import OperatorError
 from ingest.postgres import session
 from ingest.rules_history import History, judge, read
+from tasks import registry
 from tasks.alerts.change import iso
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
 
@@ -62,9 +63,10 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 def try_out(rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime) -> History:
-    """What the rules would have said. Raises `OperatorError`."""
+    """What the rules would have said of the default domain's readings. Raises `OperatorError`."""
+    domain = registry.default()
     with session() as connection:
-        return judge(rules, user_id, read(connection, user_id, device_id, since, now), now)
+        return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
 
 
 def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:

@@ -17,6 +17,7 @@ Name = Literal[
     "dead_lettered",  # messages sent to the dead letters
     "batches",  # batches finished
     "resent",  # batches sent again because they had vanished: workers or Redis die; see their logs
+    "checks_failed",  # times that a check of a domain raised an error and said nothing: see the log
     "store_waits",  # times that `store` waited for the database: see its log
     "latency_ms_last",  # age of the oldest message of the last batch when its rows were committed
 ]

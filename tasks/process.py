@@ -6,12 +6,14 @@ rows.
 
 import structlog
 
-from tasks import blobs, dlq, lease, notify, telemetry
+from tasks import blobs, dlq, lease, notify, registry
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.payload import Refused
 
 log = structlog.get_logger()
 
@@ -25,11 +27,12 @@ def process_part(batch: str, part: int) -> PartResult | None:
     """
     try:
         with lease.held(batch):
-            first_offsets, messages = blobs.load_part(batch, part)
-            readings, dead = validate(messages)
-            judge(readings)
+            name, first_offsets, messages = blobs.load_part(batch, part)
+            domain = registry.by_name(name)
+            readings, dead = validate(domain, messages)
+            judge(domain, readings)
             if dead:
-                dlq.send(dead, first_offsets)
+                dlq.send(domain, dead, first_offsets)
             blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
     except lease.LeaseLost:
         log.info("batch_given_up", batch=batch, part=part, stage="process")
@@ -43,25 +46,25 @@ def process_part(batch: str, part: int) -> PartResult | None:
     )
 
 
-def validate(messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
+def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
     """Each message as a valid reading or as a dead letter, in order."""
     readings: list[Judged] = []
     dead: list[DeadLetter] = []
-    limits = telemetry.limits()
+    limits = registry.limits()
     for message in messages:
         try:
-            reading = telemetry.validate(message.topic, message.payload, message.timestamp_ms, limits)
-        except telemetry.Refused as refused:
+            reading = domain.validate(message.topic, message.payload, message.timestamp_ms, limits)
+        except Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
             readings.append(Judged(message, reading))
     return readings, dead
 
 
-def judge(readings: list[Judged]) -> None:
-    """Evaluates the alert rules, and has what changed told at once."""
+def judge(domain: AnyDomain, readings: list[Judged]) -> None:
+    """Evaluates the alert rules and the domain's checks, and has what changed told at once."""
     notify.require_room()
-    if evaluate(readings):
+    if evaluate(domain, readings):
         notify.wake()
 
 

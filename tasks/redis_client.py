@@ -14,10 +14,12 @@ ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings
 OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
+# Of each domain, its namespace behind the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
 LAST_SEEN_READY = "sluice:last_seen:ready"  # missing: the last-seen times are lost
 CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
+# Of all:
 GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
 
 
@@ -41,9 +43,9 @@ def done_key(bridge: str) -> str:
     return f"sluice:done:{bridge}"
 
 
-def refused_key(partition: int) -> str:
-    """Sorted set of the partition's offsets that became dead letters lately."""
-    return f"sluice:refused:{partition}"
+def refused_key(topic: str, partition: int) -> str:
+    """Sorted set of the offsets in a Kafka topic's partition that became dead letters lately."""
+    return f"sluice:refused:{topic}:{partition}"
 
 
 def answers_key(control: str) -> str:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
-from tasks import blobs, counters, database, dlq, lease, telemetry
+from tasks import blobs, counters, database, dlq, lease, registry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.dlq import DeadLetter
+from tasks.domain import AnyDomain
 from tasks.errors import DatabaseAway
 from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
@@ -33,7 +34,12 @@ class Outcome(NamedTuple):
 
 @app.task(name="tasks.store.store_batch")
 def store_batch(
-    results: list[PartResult | None] | PartResult | None, batch: str, parts: int, total: int, bridge: str
+    results: list[PartResult | None] | PartResult | None,
+    batch: str,
+    parts: int,
+    total: int,
+    bridge: str,
+    domain: str,
 ) -> None:
     """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
 
@@ -48,7 +54,7 @@ def store_batch(
     try:
         with lease.held(batch):
             rows = blobs.load_rows(batch, parts)
-            inserted, refused = _wait_and_write(rows)
+            inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
@@ -58,8 +64,12 @@ def store_batch(
         log.info("batch_given_up", batch=batch, stage="store")
 
 
-def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
-    """Writes the rows; returns how many were new, and the rows that the database refuses with its reasons.
+def write(
+    connection: database.Connection, domain: AnyDomain, rows: list[Row]
+) -> tuple[int, list[tuple[Row, str]]]:
+    """Writes the rows into the domain's table.
+
+    Returns how many were new, and the rows that the database refuses, with its reasons.
 
     COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
     which can; then, where data is refused, in halves down to the single row. Rows of very many days go in
@@ -71,27 +81,27 @@ def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[t
     if len(days) > MOST_DAYS:
         middle_day = days[len(days) // 2]
         early = [row for row in rows if _day(row) < middle_day]
-        return _write_both(connection, early, [row for row in rows if _day(row) >= middle_day])
+        return _write_both(connection, domain, early, [row for row in rows if _day(row) >= middle_day])
     lines = b"".join([row.line for row in rows])
     try:
         try:
-            return _copy(connection, lines), []
+            return _copy(connection, domain, lines), []
         except psycopg.errors.UniqueViolation:
-            return _copy_staged(connection, lines), []
+            return _copy_staged(connection, domain, lines), []
     except psycopg.Error as error:
         if not (database.refuses_data(error) or (database.is_too_much(error) and len(rows) > 1)):
             raise
         if len(rows) == 1:
             return 0, [(rows[0], f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")]
     middle = len(rows) // 2
-    return _write_both(connection, rows[:middle], rows[middle:])
+    return _write_both(connection, domain, rows[:middle], rows[middle:])
 
 
 def _write_both(
-    connection: database.Connection, first: list[Row], second: list[Row]
+    connection: database.Connection, domain: AnyDomain, first: list[Row], second: list[Row]
 ) -> tuple[int, list[tuple[Row, str]]]:
-    inserted, refused = write(connection, first)
-    inserted_after, refused_after = write(connection, second)
+    inserted, refused = write(connection, domain, first)
+    inserted_after, refused_after = write(connection, domain, second)
     return inserted + inserted_after, refused + refused_after
 
 
@@ -100,21 +110,21 @@ def _day(row: Row) -> bytes:
     return row.line[:10]
 
 
-def _copy(connection: database.Connection, lines: bytes) -> int:
+def _copy(connection: database.Connection, domain: AnyDomain, lines: bytes) -> int:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor)
-        with cursor.copy(telemetry.COPY) as copy:
+        with cursor.copy(domain.copy) as copy:
             copy.write(lines)
         return cursor.rowcount
 
 
-def _copy_staged(connection: database.Connection, lines: bytes) -> int:
+def _copy_staged(connection: database.Connection, domain: AnyDomain, lines: bytes) -> int:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor)
-        cursor.execute(telemetry.STAGE)
-        with cursor.copy(telemetry.COPY_STAGED) as copy:
+        cursor.execute(domain.stage)
+        with cursor.copy(domain.copy_staged) as copy:
             copy.write(lines)
-        cursor.execute(telemetry.INSERT_STAGED)
+        cursor.execute(domain.insert_staged)
         return cursor.rowcount
 
 
@@ -122,12 +132,12 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
     cursor.execute(f"SET LOCAL statement_timeout = '{settings().database_statement_timeout_seconds:d}s'")
 
 
-def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
+def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
     deadline = time.monotonic() + settings().store_wait_seconds
     pause = 0.1
     while True:
         try:
-            return write(database.connection(), rows)
+            return write(database.connection(), domain, rows)
         except psycopg.Error as error:
             database.close()
             if time.monotonic() + pause > deadline:
@@ -144,7 +154,7 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
     letters = [
         DeadLetter(messages[row.partition, row.offset], "DatabaseRefused", reason) for row, reason in refused
     ]
-    dlq.send(letters, loaded[0].first_offsets)
+    dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
 def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:

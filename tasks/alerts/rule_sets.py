@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 import structlog
 
-from tasks import database
+from tasks import database, registry
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.redis_client import RULES_VERSION, client
 from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
@@ -110,6 +111,11 @@ def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
     `RulesUnknown` for others, and `redis.RedisError`.
     """
     return _shared().get(users)
+
+
+def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
+    """The rules of a user that are about a domain, with the domain's checks."""
+    return rules.of(domain.name, domain.checks, default=domain is registry.default())
 
 
 def load_rules(users: list[str] | None) -> dict[str, Any]:
