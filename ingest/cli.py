@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.domain_cli import domain_app
 from ingest.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ alerts_app = typer.Typer(
     help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(domain_app, name="domain")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[
@@ -50,9 +52,11 @@ def main() -> None:
     """Runs a command. Exit code 1: it could not do its work; 2: it was called wrongly."""
     from pydantic import ValidationError  # noqa: PLC0415
 
+    from tasks.registry import InvalidDomains  # noqa: PLC0415
+
     try:
         app()
-    except OperatorError as error:
+    except (OperatorError, InvalidDomains) as error:
         _fail(str(error))
     except ValidationError as error:
         if error.title != "Settings":
@@ -68,11 +72,13 @@ def migrate(
     status: Annotated[bool, typer.Option("--status", help="Show what has run and what is pending.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
 ) -> None:
-    """Bring the database to the schema of sql/. Safe to run twice, and by several at once."""
+    """Bring the database to the schema of sql/ and of the domains. Safe to run twice, by several at once."""
+    from ingest import domain_sql  # noqa: PLC0415
     from ingest import migrate as work  # noqa: PLC0415
     from ingest.postgres import session  # noqa: PLC0415
+    from tasks import registry  # noqa: PLC0415
 
-    migrations = work.load()
+    migrations = work.together(work.load(), domain_sql.migrations(registry.domains()))
     with session() as connection:
         if status:
             for line in work.status(migrations, work.applied(connection)):
@@ -83,6 +89,15 @@ def migrate(
                 _print(f"would run {migration.label}")
             return
         ran = work.migrate(connection, migrations, _tell)
+        differ = [
+            f"{domain.table}: {difference}"
+            for domain in registry.domains()
+            for difference in domain_sql.differences(connection, domain)
+        ]
+    if differ:
+        raise OperatorError(
+            "\n".join(["a table is not as its domain declares it, and nobody can write to it:", *differ])
+        )
     _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
 
 
