@@ -110,6 +110,7 @@ class Declaration(Generic[SourceT, RecordT]):
         self._validate = record.__pydantic_validator__.validate_python
         self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
         self._encoders = [(name, column.encode) for name, column in others.items()]
+        self._keeps_extra = extra is not None
         self._locate = lru_cache(KNOWN_SOURCES)(self._locate_uncached)
 
         self.record = record
@@ -171,9 +172,10 @@ class Declaration(Generic[SourceT, RecordT]):
                 raise Refused(
                     "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
                 )
-        extra_json = b"" if self.extra is None else to_json(extra)
-        if b"Infinity" in extra_json:
-            refuse_faults(values, limits)
+        if self._keeps_extra:
+            extra_json = to_json(extra)
+            if b"Infinity" in extra_json:
+                refuse_faults(values, limits)
         try:
             fields = self._validate(values)
         except ValidationError as error:
@@ -184,12 +186,11 @@ class Declaration(Generic[SourceT, RecordT]):
         texts = [
             NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
         ]
-        if self.extra is None:
+        if not self._keeps_extra:
             line = "\t".join((time_text(time), level_text, *texts)).encode() + b"\n"
-        else:
-            line = "\t".join((time_text(time), level_text, *texts, "")).encode()
-            line += extra_json.replace(b"\\", b"\\\\") + b"\n"
-        return Reading(source, time, fields, values, line)
+            return Reading(source, time, fields, values, line)
+        line = "\t".join((time_text(time), level_text, *texts, "")).encode()
+        return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
 
     def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
         """The record with all its fields: those of the payload, those from the topic, and the time."""

@@ -66,7 +66,7 @@ class Everything(Record):
     renamed: Bigint | None = Field(None, alias="from")
 
 
-EVERYTHING = Declaration(
+EVERYTHING: Declaration[dict[str, str], Everything] = Declaration(
     Everything, dict, topic="things/{id}", table="everything", primary_key=("time", "id"), extra=None
 )
 
@@ -75,7 +75,7 @@ def stored(field: str, value: Any) -> str | None:
     """The text of the field's column, decoded from COPY's format."""
     reading = EVERYTHING.validate(TOPIC, written({field: value}), 0, Limits())
     name = "renamed" if field == "from" else field
-    return dict(zip(EVERYTHING.columns, decode_line(reading.copy_line), strict=True))[name]
+    return decode_line(reading.copy_line)[EVERYTHING.columns.index(name)]
 
 
 def reason(field: str, value: Any) -> str:
@@ -223,7 +223,9 @@ def test_a_domains_own_validator_speaks_for_itself() -> None:
                 raise ValueError("colder than it gets")
             return celsius
 
-    cold = Declaration(Cold, dict, topic="things/{id}", table="cold", primary_key=("time", "id"))
+    cold: Declaration[dict[str, str], Cold] = Declaration(
+        Cold, dict, topic="things/{id}", table="cold", primary_key=("time", "id")
+    )
     with pytest.raises(Refused, match="InvalidField: `celsius`: colder than it gets"):
         cold.validate(TOPIC, b'{"celsius": -300}', 0, Limits())
 
