@@ -11,7 +11,7 @@ from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
-from tasks.errors import DatabaseAway
+from tasks.errors import DatabaseAway, TableOutdated
 from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
 
@@ -44,7 +44,8 @@ def store_batch(
     """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
 
     Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
-    raises `DatabaseAway`; the bridge then sends the batch again. Safe to run any number of times.
+    raises `DatabaseAway`, and at once `TableOutdated`; the bridge then sends the batch again. Safe to run any
+    number of times.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
@@ -139,6 +140,9 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple
         try:
             return write(database.connection(), domain, rows)
         except psycopg.Error as error:
+            if database.lacks_column(error):
+                # Handed back at once: a worker that waited here could do the work of other domains.
+                raise TableOutdated(f"{domain.table}: {error.diag.message_primary}") from error
             database.close()
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error

@@ -12,12 +12,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from compose.local import envfile
 from compose.local.stack import Stack
 from ingest.positions import Positions
-from tasks.settings import settings
-from tests.conftest import PROCESSES, DeadLetters
+from tests.conftest import DeadLetters
 from tests.integration import fleet
+from tests.integration.deployment import serving
 from tests.integration.samples import (
     FINANCE,
     LOGISTICS,
@@ -42,26 +41,8 @@ every_domain = pytest.mark.parametrize("sample", SAMPLES, ids=[sample.domain.nam
 @pytest.fixture(scope="module")
 def deployment(stack: Stack) -> Iterator[Stack]:
     """All three domains in one deployment."""
-    before = stack.env
-    _stop(stack)
-    envfile.write(stack.layout.env, {**before, "DOMAINS": ",".join(MODULES)})
-    with pytest.MonkeyPatch.context() as patch:
-        # Accounts are made in this process, with rights in every domain.
-        patch.setenv("DOMAINS", ",".join(MODULES))
-        settings.cache_clear()
-        try:
-            stack.up(PROCESSES)
-            yield stack
-        finally:
-            _stop(stack)
-            envfile.write(stack.layout.env, before)
-    settings.cache_clear()
-
-
-def _stop(stack: Stack) -> None:
-    for status in stack.status():
-        if status.name in PROCESSES and status.state == "RUNNING":
-            stack.stop(status.name)
+    with serving(stack, *MODULES) as running:
+        yield running
 
 
 @pytest.fixture
