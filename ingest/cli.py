@@ -203,6 +203,9 @@ def try_rules(
     *,
     user: Annotated[str, typer.Option(help="The user whose readings are judged.")],
     device: Annotated[str | None, typer.Option(help="One device; without it all of the user's.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Whose readings; without it the first of DOMAINS.")
+    ] = None,
     since: Annotated[str, typer.Option(help="How far back, as in 45s, 90m, 12h, 7d; or a time.")] = "7d",
     as_json: AsJson = False,
 ) -> None:
@@ -210,8 +213,9 @@ def try_rules(
     from ingest import rules_cli as work  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    rules, begin = work.load(file), work.parse_since(since, now)
-    history = work.try_out(rules, user, device, begin, now)
+    chosen = work.domain_named(domain)
+    rules, begin = work.about(chosen, work.load(file)), work.parse_since(since, now)
+    history = work.try_out(chosen, rules, user, device, begin, now)
     if as_json:
         _print(json.dumps(work.as_json(rules, history, now), ensure_ascii=False))
         return

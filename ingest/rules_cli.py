@@ -12,6 +12,7 @@ from ingest.postgres import session
 from ingest.rules_history import History, judge, read
 from tasks import registry
 from tasks.alerts.change import iso
+from tasks.domain import AnyDomain
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
 
 # As many firings of a rule as anybody reads.
@@ -42,7 +43,8 @@ def load(path: str) -> RuleSet:
 def explain(rules: RuleSet) -> Iterator[str]:
     """Each rule as a sentence."""
     for rule, compiled in zip(rules.rules, rules.by_id.values(), strict=True):
-        yield f"{compiled.rule_id}: {_condition(rule)}: {rule.severity}, “{rule.message}”"
+        about_domain = f"of {rule.domain}, " if rule.domain else ""
+        yield f"{compiled.rule_id}: {about_domain}{_condition(rule)}: {rule.severity}, “{rule.message}”"
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -62,9 +64,25 @@ def parse_since(text: str, now: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def try_out(rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime) -> History:
-    """What the rules would have said of the default domain's readings. Raises `OperatorError`."""
-    domain = registry.default()
+def domain_named(name: str | None) -> AnyDomain:
+    """The domain of that name, or the default one. Raises `OperatorError`."""
+    if name is None:
+        return registry.default()
+    try:
+        return registry.by_name(name)
+    except registry.UnknownDomain as error:
+        raise OperatorError(f"{error}.") from None
+
+
+def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
+    """The rules that are about a domain, without its checks, which need more than what is stored."""
+    return rules.of(domain.name, (), default=domain is registry.default())
+
+
+def try_out(
+    domain: AnyDomain, rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime
+) -> History:
+    """What the rules would have said of the domain's stored readings. Raises `OperatorError`."""
     with session() as connection:
         return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
 

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from tasks import database, notify, registry
 from tasks.alerts import states
 from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
-from tasks.alerts.rule_sets import about, announce_change, rule_sets
+from tasks.alerts.rule_sets import about, announce_change, misplaced, rule_sets
 from tasks.app import app
 from tasks.errors import DatabaseAway, NotNow
 from tasks.redis_client import answered_key, answers_key, client, request_key
@@ -71,6 +71,9 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
         rules = parse_rules(document)
     except InvalidRules as error:
         _reply(request, control, refusal(error.errors))
+        return
+    if misplaced_rules := misplaced(rules):
+        _reply(request, control, refusal(misplaced_rules))
         return
     try:
         written = _write(user_id, rules, request, retained=retained)

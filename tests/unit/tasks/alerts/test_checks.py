@@ -2,12 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from tasks import registry
 from tasks.alerts import machine
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Observation
 from tasks.alerts.manage import Request, manage, parse_command
+from tasks.alerts.rule_sets import misplaced
 from tasks.alerts.state import DeviceState
 from tasks.rules import NO_RULES, Alert, RuleSet, check, parse_rules
+from tasks.settings import Settings
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 LATE = check("Late")
@@ -134,3 +139,20 @@ def test_rules_are_about_the_domain_that_they_name() -> None:
     assert list(rules.of("boxes", (), default=False).by_id) == []
     alone = parse_rules([rule])
     assert alone.of("telemetry", (), default=True) is alone
+
+
+def test_rules_that_could_never_be_judged_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About a domain that is none here, or by the name of a check of the domain that they are about."""
+    served = Settings(domains="tasks.telemetry,examples.logistics")
+    monkeypatch.setattr(registry, "settings", lambda: served)
+    rule = {"key": "x", "operator": ">", "threshold": 5, "message": "m"}
+    names = ("fine", "packages"), ("astray", "boxes"), ("DeliveryDelay", "packages"), ("DeliveryDelay2", None)
+    rules = [rule | {"id": rule_id, "domain": domain} for rule_id, domain in names]
+    assert misplaced(parse_rules(rules)) == [
+        {"path": "rules.1.domain", "message": "must be one of telemetry, packages, got boxes"},
+        {
+            "path": "rules.2.id",
+            "message": "DeliveryDelay is a check of packages; give the rule an `id` of its own",
+        },
+    ]
+    assert misplaced(parse_rules([rule | {"id": "DeliveryDelay"}])) == []
