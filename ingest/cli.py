@@ -157,6 +157,17 @@ def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin
 
 
 @provision_app.command()
+def rights() -> None:
+    """Give all accounts the rights that they lack, after DOMAINS was changed. Passwords stay."""
+    from ingest import provision as work  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
+
+    with session() as connection:
+        given = work.grant(connection)
+    _tell(f"{given} right{'' if given == 1 else 's'} given")
+
+
+@provision_app.command()
 def remove(username: str) -> None:
     """Remove an account; the broker ends its connection."""
     from ingest import provision as work  # noqa: PLC0415

@@ -234,6 +234,24 @@ RETURNING username
 """
 
 
+def grant(connection: Connection) -> int:
+    """Gives every account the rights that it lacks, as after another domain; returns how many.
+
+    Passwords stay, and so do rights that were given by other means.
+    """
+    with connection.cursor(row_factory=psycopg.rows.class_row(Account)) as cursor:
+        known = cursor.execute("SELECT kind, username, user_id, device_id FROM mqtt_users").fetchall()
+    rights = [(account.username, *right) for account in known for right in acl(account)]
+    columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
+    return connection.execute(
+        "INSERT INTO mqtt_acl (username, permission, action, topic)"
+        " SELECT username, 'allow', action, topic"
+        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)"
+        " ON CONFLICT DO NOTHING",
+        columns,
+    ).rowcount
+
+
 def remove(connection: Connection, username: str) -> None:
     """Removes the account and its rights. Raises `UnknownUsername`."""
     if connection.execute("DELETE FROM mqtt_users WHERE username = %s", [username]).rowcount == 0:
