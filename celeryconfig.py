@@ -48,6 +48,11 @@ beat_schedule = {
         "schedule": 5.0,
         "options": {"expires": 5, "queue": "db"},
     },
+    "share of dead letters": {
+        "task": "tasks.share.watch_share",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0, "options": {"expires": 60}},
 }
 
@@ -56,12 +61,15 @@ task_acks_late = True
 worker_prefetch_multiplier = 1
 # A message that kills its worker would come back at once and kill the next: its lane sends it again.
 task_reject_on_worker_lost = False
+# How long a result of a dead child is still awaited; a lane waits as long, and a repetition costs little.
+worker_lost_wait = 0.5
 # The longest task is a `store` that waits for the database.
 task_time_limit = _settings.store_wait_seconds + _settings.database_statement_timeout_seconds + 30
 
 task_ignore_result = True
 result_expires = _settings.celery_result_expires_seconds
 
+# Only for a cold shutdown (SIGQUIT, or SIGTERM under REMAP_SIGTERM=SIGQUIT); see tasks/worker.py.
 worker_soft_shutdown_timeout = _settings.celery_soft_shutdown_seconds
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

@@ -14,9 +14,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from ingest.dispatch import Dispatcher
+from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import logs
+from tasks import evidence, logs, metrics
 from tasks.batch import Message
+from tasks.monitoring import Monitoring
 from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
 
@@ -62,6 +64,8 @@ class Bridge:
         self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
+        self._consumed = 0
+        self._statistics = KafkaStatistics(self._lanes_of)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": chosen.kafka_bootstrap_servers,
@@ -70,6 +74,8 @@ class Bridge:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "on_commit": self._on_commit,
+                "stats_cb": self._statistics.told,
+                "statistics.interval.ms": EVERY_MS,
                 "auto.offset.reset": "earliest",
                 # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
                 # so a lane never holds messages of a partition that another bridge owns.
@@ -83,6 +89,15 @@ class Bridge:
             },
             logger=logging.getLogger("librdkafka"),
         )
+
+    def show(self) -> None:
+        """Has the metrics read from this bridge."""
+        metrics.CONSUMED.read_from(lambda: self._consumed)
+        metrics.LAG.read_from(lambda: self._statistics.lag(self._assigned))
+        metrics.ASSIGNED.read_from(lambda: len(self._assigned))
+        metrics.PAUSED.read_from(lambda: len(self._paused))
+        metrics.WAITING.read_from(lambda: sum(len(lane.waiting) for lane in self._lanes))
+        metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the loop to end: nothing new is sent, what is in flight is awaited."""
@@ -117,6 +132,7 @@ class Bridge:
             lane = self._assigned.get((record.topic(), record.partition()))  # type: ignore[arg-type]
             if lane is None:
                 continue  # revoked while this very call returned it
+            self._consumed += 1
             lane.gather(_gathered(record), now)
 
     def _poll(self) -> list[Record]:
@@ -136,14 +152,26 @@ class Bridge:
         return list(self._assigned.values()) or self._lanes[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
-        for batch_id, total in self._dispatcher.finished():
-            for lane in self._lanes:
-                # A report of a batch that was given up finds no lane, and one that counts otherwise no end.
-                if lane.batch and lane.batch.id == batch_id and lane.batch.total == total:
-                    topic = self._topic_of[lane.domain]
-                    next_offsets = {(topic, number): offset for number, offset in lane.finish().items()}
-                    self._finished |= next_offsets
-                    self._commit(next_offsets, wait=wait)
+        for report in self._dispatcher.reports():
+            for number, lane in enumerate(self._lanes):
+                # A report of a batch that was given up meanwhile finds no lane.
+                if not lane.batch or lane.batch.id != report.batch:
+                    continue
+                if report.total is None:
+                    self._lost(number, lane)
+                # One that counts otherwise is no end.
+                elif report.total == lane.batch.total:
+                    self._finish_batch(number, lane, wait=wait)
+
+    def _finish_batch(self, number: int, lane: Lane, *, wait: bool) -> None:
+        assert lane.batch is not None
+        if lane.batch.suspect:
+            self._dispatcher.end_trial(number)
+        metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
+        topic = self._topic_of[lane.domain]
+        next_offsets = {(topic, partition): offset for partition, offset in lane.finish().items()}
+        self._finished |= next_offsets
+        self._commit(next_offsets, wait=wait)
 
     def _commit(self, next_offsets: dict[Partition, int], *, wait: bool) -> None:
         offsets = [
@@ -169,12 +197,40 @@ class Bridge:
         if not self._dispatcher.listens():
             raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
         sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
-        for batch in self._dispatcher.lost(sent, now):
-            log.warning("batch_lost", batch=batch.id, attempt=batch.attempt, messages=batch.total)
-            self._dispatcher.give_up(batch)
-            batch.id = ""
-            # The first repetition goes at once, further ones wait longer and longer.
-            batch.retry_at = now + (batch.pause(0.2) if batch.attempt > 1 else 0)
+        gone = self._dispatcher.lost(sent, now)
+        for number, lane in enumerate(self._lanes):
+            if any(lane.batch is batch for batch in gone):
+                self._lost(number, lane)
+
+    def _lost(self, number: int, lane: Lane) -> None:
+        batch = lane.batch
+        assert batch is not None
+        metrics.BATCHES_LOST.add(1)
+        found = evidence.read(batch.id)
+        log.warning(
+            "batch_lost",
+            batch=batch.id,
+            attempt=batch.attempt,
+            messages=batch.total,
+            evidence=found and found.error_type,
+        )
+        if batch.suspect:
+            self._dispatcher.end_trial(number)
+        self._dispatcher.give_up(batch)
+        # The first repetition goes at once, further ones wait longer and longer.
+        batch.retry_at = time.monotonic() + (batch.pause(0.2) if batch.attempt > 1 else 0)
+        condemned = batch.verdict is not None
+        if lane.lost(found) is not batch:
+            log.warning("batch_halved", lane=number, messages=batch.total)
+        elif batch.verdict and not condemned:
+            message = batch.taken[0].message
+            log.error(
+                "message_condemned",
+                partition=message.partition,
+                offset=message.offset,
+                topic=message.topic,
+                **batch.verdict._asdict(),
+            )
 
     def _send(self) -> None:
         now = time.monotonic()
@@ -197,16 +253,19 @@ class Bridge:
         while any(lane.batch and lane.batch.id for lane in self._lanes) and time.monotonic() < deadline:
             self._finish(wait=True)
             time.sleep(BUSY_POLL_SECONDS)
-        for lane in self._lanes:
+        for number, lane in enumerate(self._lanes):
             if lane.batch:
                 log.info("batch_dropped", batch=lane.batch.id, messages=lane.batch.total)
                 self._dispatcher.give_up(lane.batch)
+                if lane.batch.suspect:
+                    self._dispatcher.end_trial(number)
             lane.drop()
 
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
         if error is not None:
             log.warning("offsets_not_committed", error=str(error))
             self._commit_failed = True
+            metrics.COMMITS_FAILED.add(1)
 
     def _commit_again(self) -> None:
         """After a failed commit: the last one before a silence would otherwise never be made up for."""
@@ -227,11 +286,13 @@ class Bridge:
         log.info("partitions_assigned", partitions=self._assigned_by_topic())
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        metrics.REBALANCES.add(1)
         log.info("partitions_revoked", partitions=self._assigned_by_topic())
         self._await_lanes(self._settings.rebalance_wait_seconds)
         self._assigned = {}
 
     def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        metrics.REBALANCES.add(1)
         log.warning("partitions_lost", partitions=self._assigned_by_topic())
         self._assigned = {}
         self._await_lanes(0)
@@ -281,6 +342,8 @@ def main() -> None:
         sys.exit(1)
     dispatcher = Dispatcher()
     bridge = Bridge(settings(), served, dispatcher)
+    bridge.show()
+    Monitoring("bridge", settings().bridge_metrics_port)
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
     try:

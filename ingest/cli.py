@@ -132,6 +132,14 @@ def settings() -> None:
     _print(markdown().rstrip())
 
 
+@app.command()
+def metrics() -> None:
+    """Print every metric, its meaning and what to do about it, as a Markdown page."""
+    from ingest.metrics_table import markdown  # noqa: PLC0415
+
+    _print(markdown().rstrip())
+
+
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A device: may publish its own telemetry and nothing else."""

@@ -24,9 +24,10 @@ from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
-from tasks import logs
+from tasks import logs, metrics
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
 from tasks.config import Answer, Kind, refusal
+from tasks.monitoring import Monitoring
 from tasks.record import id_fault
 from tasks.rules import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.settings import Settings, settings
@@ -53,10 +54,18 @@ class Control:
         self._settings = chosen
         self._stopping = threading.Event()
         self._failure: str | None = None
+        self._connects = 0
+        self._subscribed = False
         self._client = self._make_client()
         self._unacknowledged = Acknowledgements(self._client.ack)
         self._requests = Requests(self._answer)
         self._listener = RulesListener(chosen)
+
+    def show(self) -> None:
+        """Has the metrics read from this process."""
+        metrics.MQTT_CONNECTED.read_from(lambda: self._subscribed)
+        metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
+        metrics.REQUESTS.read_from(lambda: len(self._requests))
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the process to end: nothing new is taken, what is answered in time is acknowledged."""
@@ -127,6 +136,7 @@ class Control:
         if reason.is_failure:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
+        self._connects += 1
         log.info("mqtt_connected", session_present=flags.session_present)
         options = SubscribeOptions(qos=1, retainHandling=RETAINED_ONCE)
         client.subscribe([(topic, options) for topic in FILTERS.values()])
@@ -137,6 +147,7 @@ class Control:
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _p: Properties | None
     ) -> None:
+        self._subscribed = False
         self._unacknowledged.connection_ended()
         note = log.info if self._stopping.is_set() else log.warning
         note("mqtt_disconnected", reason=str(reason))
@@ -151,6 +162,8 @@ class Control:
     ) -> None:
         if refused := [reason for reason in reasons if reason.is_failure]:
             self._failure = f"the MQTT broker refused a subscription: {refused[0]}; check the account's ACL"
+            return
+        self._subscribed = True
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._stopping.is_set() or self._failure is not None:
@@ -190,6 +203,7 @@ class Control:
     def _answer(self, request: Request, answer: Answer | None) -> None:
         if answer is not None:
             payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+            metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
             self._client.publish(status_topic(request.kind, request.user_id), payload.encode(), qos=1)
         # By the same connection the broker has the answer before the acknowledgement.
         for waiting in request.waiting:
@@ -228,6 +242,8 @@ def main() -> None:
     logs.configure()
     mqtt_text.install()
     control = Control(settings())
+    control.show()
+    Monitoring("control", settings().control_metrics_port)
     signal.signal(signal.SIGTERM, control.stop)
     signal.signal(signal.SIGINT, control.stop)
     try:

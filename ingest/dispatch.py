@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
+from typing import NamedTuple
 from uuid import uuid4
 
 import redis
@@ -12,10 +13,10 @@ from celery import chord
 from kombu.exceptions import OperationalError
 
 from ingest.lanes import Batch
-from tasks import counters
+from tasks import counters, metrics
 from tasks.blobs import KEEP_SECONDS
 from tasks.process import process_part
-from tasks.redis_client import client, done_key, lease_key, part_key, rows_key, text
+from tasks.redis_client import client, done_key, evidence_key, lease_key, part_key, rows_key, text
 from tasks.settings import settings
 from tasks.store import store_batch
 
@@ -23,6 +24,18 @@ log = structlog.get_logger()
 
 # A batch's end deletes the lease and reports in one step, but the report travels by another connection.
 REPORT_SECONDS = 1.0
+# One batch at a time is on trial, of all bridges: so a worker that dies with several batches in its hands
+# cannot make an innocent one look guilty again and again. A bridge that dies leaves the turn to others then.
+TRIAL = "sluice:trial"
+TRIAL_SECONDS = 30
+TRIAL_PAUSE_SECONDS = 0.1
+
+
+class Report(NamedTuple):
+    """Of a batch: the messages that it accounts for, or None if it was given up by its workers."""
+
+    batch: str
+    total: int | None
 
 
 class Dispatcher:
@@ -30,15 +43,18 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.bridge = uuid4().hex[:12]
-        self._reports: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-        self._arrived: list[tuple[str, int]] = []
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._arrived: list[Report] = []
         self._closing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="reports", daemon=True)
         self._listener.start()
 
     def send(self, batch: Batch, lane: int, now: float) -> bool:
-        """Sends the batch, under a new id. When Redis is away: says so and sets `retry_at`."""
+        """Sends the batch, under a new id, or sets `retry_at`: Redis is away, or another one is on trial."""
         self._forget(batch)
+        if batch.suspect and not self._begins_trial(lane):
+            batch.retry_at = now + TRIAL_PAUSE_SECONDS
+            return False
         batch.id = f"{lane}-{uuid4().hex[:12]}"
         batch.attempt += 1
         batch.lease_missing_since = None
@@ -52,8 +68,13 @@ class Dispatcher:
             log.warning("batch_not_sent", lane=lane, attempt=batch.attempt, error=str(error))
             if put:
                 self._forget(batch)
+            if batch.suspect:
+                self.end_trial(lane)
             batch.id = ""
             return False
+        batch.sent_at = now
+        metrics.SENT.add(1)
+        metrics.BATCH_SIZE.observe(batch.total)
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
         return True
 
@@ -66,8 +87,8 @@ class Dispatcher:
         with suppress(queue.Empty):
             self._arrived.append(self._reports.get(timeout=seconds))
 
-    def finished(self) -> list[tuple[str, int]]:
-        """The batches reported done since the last call, each with the messages that it accounts for."""
+    def reports(self) -> list[Report]:
+        """What the workers have reported since the last call."""
         reports, self._arrived = self._arrived, []
         while not self._reports.empty():
             reports.append(self._reports.get_nowait())
@@ -79,6 +100,8 @@ class Dispatcher:
             return []
         try:
             leases = client().mget([lease_key(batch.id) for batch in batches])
+            if any(batch.suspect for batch in batches):
+                client().expire(TRIAL, TRIAL_SECONDS)
         except redis.RedisError as error:
             log.warning("leases_not_read", error=str(error))
             return []
@@ -95,6 +118,22 @@ class Dispatcher:
     def give_up(self, batch: Batch) -> None:
         """Takes the batch back from the workers: its tasks find no lease and stop."""
         self._forget(batch)
+        batch.id = ""
+
+    def end_trial(self, lane: int) -> None:
+        """Lets another suspect have its turn."""
+        try:
+            if text(client().get(TRIAL) or b"") == f"{self.bridge}/{lane}":
+                client().delete(TRIAL)
+        except redis.RedisError as error:
+            log.warning("trial_not_ended", error=str(error))
+
+    def _begins_trial(self, lane: int) -> bool:
+        try:
+            return bool(client().set(TRIAL, f"{self.bridge}/{lane}", nx=True, ex=TRIAL_SECONDS))
+        except redis.RedisError as error:
+            log.warning("trial_not_begun", error=str(error))
+            return False
 
     def close(self) -> None:
         """Ends the listening thread."""
@@ -107,14 +146,15 @@ class Dispatcher:
         pipeline = client().pipeline(transaction=False)
         for number, blob in enumerate(batch.parts):
             pipeline.set(part_key(batch.id, number), blob, ex=KEEP_SECONDS)
-        pipeline.set(lease_key(batch.id), batch.total, ex=lease_seconds)
+        pipeline.set(lease_key(batch.id), self.bridge, ex=lease_seconds)
         if batch.attempt > 1:
             counters.add(pipeline, {"resent": 1})
         pipeline.execute()
 
     def _call(self, batch: Batch) -> None:
         parts = len(batch.parts)
-        header = [process_part.s(batch=batch.id, part=number) for number in range(parts)]
+        verdict = {"verdict": batch.verdict} if batch.verdict else {}
+        header = [process_part.s(batch=batch.id, part=number, **verdict) for number in range(parts)]
         body = store_batch.s(
             batch=batch.id, parts=parts, total=batch.total, bridge=self.bridge, domain=batch.domain
         )
@@ -127,7 +167,7 @@ class Dispatcher:
     def _forget(self, batch: Batch) -> None:
         if not batch.id:
             return
-        keys = [lease_key(batch.id)]
+        keys = [lease_key(batch.id), evidence_key(batch.id)]
         for number in range(len(batch.parts)):
             keys += [part_key(batch.id, number), rows_key(batch.id, number)]
         try:
@@ -147,5 +187,5 @@ class Dispatcher:
                 continue
             pause = 0.1
             if reported:
-                batch, total = text(reported[1]).split()
-                self._reports.put((batch, int(total)))
+                batch, said = text(reported[1]).split()
+                self._reports.put(Report(batch, int(said) if said.isdigit() else None))

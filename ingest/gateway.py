@@ -28,9 +28,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import dlq, logs
+from tasks import dlq, logs, metrics
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.domain import AnyDomain
+from tasks.monitoring import Monitoring
 from tasks.payload import Refused
 from tasks.registry import Domains, InvalidDomains, domain_of, domains
 from tasks.settings import Settings, settings
@@ -59,6 +60,7 @@ class Gateway:
         self._topics = {domain.name: domain.qualified(chosen.kafka_topic) for domain in served}
         self._stopping = threading.Event()
         self._failure: str | None = None
+        self._received = self._received_bytes = self._connects = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
         self._producer = Producer(
@@ -81,6 +83,15 @@ class Gateway:
         self._unacknowledged = Acknowledgements(self._client.ack)
         self._subscribed = False
         self._heartbeat = Heartbeat(chosen.mqtt_client_id, self._listens)
+
+    def show(self) -> None:
+        """Has the metrics read from this gateway."""
+        metrics.GATEWAY_RECEIVED.read_from(lambda: self._received)
+        metrics.GATEWAY_RECEIVED_BYTES.read_from(lambda: self._received_bytes)
+        metrics.GATEWAY_UNACKNOWLEDGED.read_from(lambda: len(self._unacknowledged))
+        metrics.GATEWAY_DROPPED.read_from(lambda: self._dropped)
+        metrics.MQTT_CONNECTED.read_from(lambda: self._subscribed)
+        metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
@@ -158,6 +169,7 @@ class Gateway:
         if reason.is_failure:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
+        self._connects += 1
         log.info("mqtt_connected", session_present=flags.session_present)
         # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
         group = self._settings.mqtt_shared_group
@@ -198,6 +210,8 @@ class Gateway:
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._stopping.is_set() or self._failure is not None:
             return
+        self._received += 1
+        self._received_bytes += len(message.payload)
         try:
             if message.qos == 0:
                 self._pass_on(message)
@@ -266,6 +280,7 @@ class Gateway:
         traceparent: str,
         confirm: Delivered,
     ) -> None:
+        metrics.DEAD_LETTERED.add(1, refused.error_type)
         log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
         self._producer.produce(
             domain.qualified(self._settings.kafka_dlq_topic),
@@ -308,6 +323,8 @@ def main() -> None:
     except InvalidDomains as error:
         log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all
         sys.exit(1)
+    gateway.show()
+    Monitoring("gateway", settings().gateway_metrics_port)
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
     try:

@@ -5,17 +5,21 @@ its next messages gather; when the batch is done, what has gathered goes next. S
 worked on in their order, batches grow with the load, and a commit is one number per partition.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
-from tasks.batch import Message, Part, pack_part
+from tasks.batch import Message, Part, Verdict, pack_part
 
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
 MAX_RETRY_SECONDS = 10.0
+# Workers are killed by chance, too: so many times in a row there must be evidence against a batch before it
+# is halved, and against a single message before it is given up.
+STRIKES_TO_HALVE = 2
+STRIKES_TO_CONDEMN = 3
 
 PartitionT = TypeVar("PartitionT")
 
@@ -40,7 +44,11 @@ class Limits:
 
 @dataclass
 class Batch:
-    """Messages of one lane that are worked on together."""
+    """Messages of one lane that are worked on together.
+
+    A suspect may be what kills workers, and is sent while no other suspect is. With a verdict its messages
+    are to become dead letters.
+    """
 
     domain: str
     parts: list[bytes]
@@ -50,6 +58,11 @@ class Batch:
     attempt: int = 0
     retry_at: float = 0.0
     lease_missing_since: float | None = None
+    sent_at: float = 0.0
+    taken: Sequence[Gathered] = ()
+    suspect: bool = False
+    strikes: int = 0
+    verdict: Verdict | None = None
 
     def pause(self, first: float) -> float:
         """Seconds before it is sent once more: doubling from `first` with each attempt, up to a maximum."""
@@ -67,6 +80,7 @@ class Lane:
     waiting: list[Gathered] = field(default_factory=list)
     waiting_size: int = 0
     waiting_since: float = 0.0
+    halves: list[Batch] = field(default_factory=list)
 
     def gather(self, gathered: Gathered, now: float) -> None:
         """Takes a message over. A full lane takes it, too: what the client has fetched must go somewhere."""
@@ -91,12 +105,19 @@ class Lane:
         The time behind a batch in flight counts as waiting: under load nothing lingers, and with little to
         do a lane sends no more than a batch per linger.
         """
-        if self.batch is not None or not self.waiting:
+        if self.batch is not None:
+            return False
+        if self.halves:
+            return True
+        if not self.waiting:
             return False
         return self.full or now - self.waiting_since >= self.limits.linger
 
     def take(self) -> Batch:
         """Puts the next batch in flight."""
+        if self.halves:
+            self.batch = self.halves.pop()
+            return self.batch
         count = self._fitting()
         taken = self.waiting[:count]
         del self.waiting[:count]
@@ -111,9 +132,39 @@ class Lane:
         self.batch = None
         return next_offsets
 
+    def lost(self, evidence: Verdict | None) -> Batch:
+        """Notes that the batch in flight has vanished; returns what to send in its place.
+
+        Where there is evidence against its messages, again and again, that is its first half, behind which
+        the second waits; and in the end the single message with its verdict. Without evidence nothing is held
+        against it.
+        """
+        assert self.batch is not None
+        batch = self.batch
+        if batch.verdict is not None:
+            return batch
+        batch.suspect = evidence is not None
+        batch.strikes = batch.strikes + 1 if evidence is not None else 0
+        if batch.total == 1:
+            if batch.strikes >= STRIKES_TO_CONDEMN:
+                batch.suspect, batch.verdict = False, evidence
+        elif batch.strikes >= STRIKES_TO_HALVE:
+            middle = batch.total // 2
+            self.batch = self._half(batch.taken[:middle])
+            self.halves.append(self._half(batch.taken[middle:]))
+        return self.batch
+
+    def _half(self, taken: Sequence[Gathered]) -> Batch:
+        half = make_batch(self.domain, taken, self.limits)
+        half.suspect = True
+        # The evidence against the whole counts against its halves, but not against a single message.
+        half.strikes = STRIKES_TO_HALVE - 1 if half.total > 1 else 0
+        return half
+
     def drop(self) -> None:
         """Forgets everything: none of it is committed, so it comes again to whoever owns the partitions."""
         self.batch = None
+        self.halves.clear()
         self.waiting.clear()
         self.waiting_size = 0
 
@@ -126,7 +177,7 @@ class Lane:
         return min(len(self.waiting), self.limits.messages)
 
 
-def make_batch(domain: str, taken: list[Gathered], limits: Limits) -> Batch:
+def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
     """The messages as a batch, split into parts so that each device is in one part, in its order."""
     count = min(1 + (len(taken) - 1) // limits.part_messages, limits.max_parts)
     split: list[list[Message]] = [[] for _ in range(count)]
@@ -142,6 +193,7 @@ def make_batch(domain: str, taken: list[Gathered], limits: Limits) -> Batch:
         parts=[pack_part(Part(domain, first_offsets, messages)) for messages in split if messages],
         total=len(taken),
         next_offsets=next_offsets,
+        taken=taken,
     )
 
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import dlq, lease, logs, registry
+from tasks import celery_monitoring, dlq, lease, logs, registry
+
+__all__ = ["app", "celery_monitoring"]
 
 app = Celery(
     "sluice",
@@ -13,6 +15,7 @@ app = Celery(
         "tasks.store",
         "tasks.config",
         "tasks.notify",
+        "tasks.share",
         "tasks.alerts.apply",
         "tasks.alerts.clock",
     ],

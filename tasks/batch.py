@@ -38,6 +38,13 @@ class Row(NamedTuple):
     line: bytes
 
 
+class Verdict(NamedTuple):
+    """What the dead letters of messages say that must not be worked on any more."""
+
+    error_type: str
+    error: str
+
+
 class PartResult(TypedDict):
     """What `process` tells `store` about its part: every message is in `rows` or in `dead`."""
 

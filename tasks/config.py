@@ -25,6 +25,8 @@ from tasks.rules import Fault, InvalidRules, RuleSet, parse_rules
 log = structlog.get_logger()
 
 STATEMENT_SECONDS = 10
+# So long a command may wait for the database; the control process asks again.
+SETTLE_SECONDS = 5.0
 # For a control process that was killed before it acknowledged: the next one gets the message again.
 KEEP_ANSWERS_SECONDS = 3600
 
@@ -78,7 +80,6 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
     try:
         written = _write(user_id, rules, request, retained=retained)
     except psycopg.Error as error:
-        database.close()
         if not database.refuses_data(error):
             raise DatabaseAway(str(error).strip()) from error
         log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
@@ -109,8 +110,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
 def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool | None:
     """Whether the rules in the table are others now; None when nobody waits for that any more."""
     document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
-    connection = database.connection()
-    with connection.transaction(), connection.cursor() as cursor:
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         # Asked under the lock: a late copy of this request can then not undo a request that came after it.
         cursor.execute(LOCK, [user_id])
@@ -147,6 +147,8 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     )
     if changes:
         notify.wake()
+    # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
+    notify.settle(SETTLE_SECONDS)
     return Answer(ok=True)
 
 

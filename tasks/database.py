@@ -1,22 +1,50 @@
-"""This process's database connection, and which of the database's errors mean *not now*."""
+"""This process's database connection, behind the circuit breaker, and what the database's errors mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import TypeVar
 
 import psycopg
 import structlog
+from psycopg.abc import PQGen
 
+from tasks.breaker import Breaker, Verdict
 from tasks.settings import settings
 
 log = structlog.get_logger()
 
+# The server ends a statement when its time is over; one that is silent for so much longer is not there.
+SILENCE_SECONDS = 5.0
+# What was sent must reach the other host's kernel within this time.
+DELIVERY_SECONDS = 15
+
+Result = TypeVar("Result")
+
+
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
+class _Bounded(Connection):
+    """A connection that breaks off when the server, or the network, falls silent."""
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        """As in the base class, but no answer is awaited for ever. Raises `psycopg.OperationalError`."""
+        if timeout is None:
+            timeout = settings().database_statement_timeout_seconds + SILENCE_SECONDS
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.errors._WaitTimeout as error:
+            # Nothing can be asked of it any more, not even a rollback.
+            self.close()
+            raise psycopg.OperationalError(f"no answer within {timeout:.0f} s") from error
+
+
 @lru_cache
-def _opened() -> Connection:
+def _opened() -> _Bounded:
     """No prepared statements and no session settings: PgBouncer in transaction mode keeps neither."""
     chosen = settings()
-    return psycopg.connect(
+    return _Bounded.connect(
         chosen.database_url.get_secret_value(),
         autocommit=True,
         connect_timeout=chosen.database_connect_timeout_seconds,
@@ -25,11 +53,33 @@ def _opened() -> Connection:
         keepalives_idle=10,
         keepalives_interval=5,
         keepalives_count=3,
+        tcp_user_timeout=DELIVERY_SECONDS * 1000,
     )
 
 
-def connection() -> Connection:
-    """The connection, opened when there is none that works. Raises `psycopg.OperationalError`."""
+@lru_cache
+def breaker() -> Breaker:
+    """The circuit breaker of the database: each access of a worker goes through it."""
+    return Breaker("database", _judge)
+
+
+@contextmanager
+def access() -> Iterator[Connection]:
+    """The connection, opened when there is none that works, for as long as the block needs the database.
+
+    Raises `breaker.CircuitOpen` without trying while the database is left alone, and `psycopg.Error`; after
+    an error the next access opens a new connection. Not to be nested, nor to wait for anything else inside.
+    """
+    with breaker():
+        try:
+            yield _connection()
+        except psycopg.Error as error:
+            if not refuses_data(error):
+                close()
+            raise
+
+
+def _connection() -> Connection:
     if _opened.cache_info().currsize and _opened().closed:
         _opened.cache_clear()
     return _opened()
@@ -59,3 +109,20 @@ def lacks_column(error: psycopg.Error) -> bool:
 def is_too_much(error: psycopg.Error) -> bool:
     """Whether the server had no memory or locks left for the statement: half as many rows may pass."""
     return error.sqlstate in {"53200", "54000"}
+
+
+def is_away(error: psycopg.Error) -> bool:
+    """Whether the server itself failed, and not a statement: no connection, no answer in time, no resources,
+    shutting down, broken, or only good for reading. https://www.postgresql.org/docs/17/errcodes-appendix.html
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if is_too_much(error):
+        return False
+    return error.sqlstate[:2] in {"08", "53", "57", "58", "XX"} or error.sqlstate == "25006"
+
+
+def _judge(error: BaseException) -> Verdict:
+    if not isinstance(error, psycopg.Error):
+        return "unknown"
+    return "failed" if is_away(error) else "answered"

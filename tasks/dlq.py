@@ -7,6 +7,7 @@ worker killed between Kafka's confirmation and its own note of it) is recognisab
 import base64
 import hashlib
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,11 +15,11 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from tasks import registry
+from tasks import metrics, registry
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
-from tasks.redis_client import client, refused_key, text
+from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -115,6 +116,8 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
         close()
         raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
     _remember(came_by, unsent)
+    for error_type, count in Counter(letter.error_type for letter in unsent).items():
+        metrics.DEAD_LETTERED.add(count, error_type)
     log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
 
 
@@ -162,6 +165,8 @@ def _remember(topic: str, sent: list[DeadLetter]) -> None:
     for partition, offsets in by_partition.items():
         pipeline.zadd(refused_key(topic, partition), offsets)
         pipeline.expire(refused_key(topic, partition), REMEMBER_SECONDS)
+    for letter in sent:
+        pipeline.hincrby(DEAD_LETTER_TYPES, letter.error_type, 1)
     pipeline.execute()
 
 

@@ -6,6 +6,7 @@ broker's PUBACK, or the commit. Who dies between the two leaves it to the next, 
 again, under the same `alert_id` and status, and the tables have it once.
 """
 
+import time
 from typing import Any
 
 import psycopg
@@ -20,12 +21,14 @@ from tasks.errors import DatabaseAway, NotNow
 from tasks.exclusive import Turn
 from tasks.mqtt_publisher import BrokerAway, Message
 from tasks.outbox import Entry, Group, Undelivered, backlog, require_room
-from tasks.redis_client import client
+from tasks.redis_client import OUTBOX_TOLD, client
 
 log = structlog.get_logger()
 
-__all__ = ["backlog", "deliver_database", "deliver_mqtt", "require_room", "wake"]
+__all__ = ["backlog", "deliver_database", "deliver_mqtt", "require_room", "settle", "wake"]
 
+# Between looks at what another worker delivers.
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.01, 0.5
 # A mark of a task that was lost in its queue must not keep others from being sent.
 QUEUED_SECONDS = 30
 
@@ -44,36 +47,79 @@ def wake() -> None:
         log.warning("delivery_not_woken", error=str(error))
 
 
+def settle(seconds: float) -> None:
+    """Returns when all that is in the outbox now is in the tables, by this worker or by others.
+
+    From then on Redis may lose it: it is told again from there. Raises `DatabaseAway` after so many seconds,
+    and `redis.RedisError`.
+    """
+    last = outbox.last()
+    if last is None:
+        return
+    deadline = time.monotonic() + seconds
+    pause = FIRST_PAUSE_SECONDS
+    while not outbox.has_delivered("database", last):
+        try:
+            _deliver_all("database", _write)
+        except NotNow as error:
+            log.info("settling_waits", error=str(error))
+        if outbox.backlog() == 0 or outbox.has_delivered("database", last):
+            return
+        if time.monotonic() + pause > deadline:
+            raise DatabaseAway("changes of alerts could not be written in time")
+        time.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+
 @app.task(name="tasks.notify.deliver_mqtt")
 def deliver_mqtt() -> None:
     """Publishes on `users/{user}/alerts` what was not published yet. Waits for nothing but the broker."""
-    _deliver_all("mqtt", _publish)
+    if backoff.rests("notify:mqtt"):
+        client().delete(_queued("mqtt"))
+        return
+    try:
+        if _deliver_all("mqtt", _publish):
+            backoff.succeeded("notify:mqtt")
+    except NotNow as error:
+        log.warning(
+            "delivery_waits", group="mqtt", error=str(error), again_in_s=backoff.failed("notify:mqtt")
+        )
 
 
 @app.task(name="tasks.notify.deliver_database", queue="db")
 def deliver_database() -> None:
     """Writes to the tables what was not written yet. Waits for nothing but the database."""
-    _deliver_all("database", _write)
+    try:
+        _deliver_all("database", _write)
+        _note_told()
+    except NotNow as error:
+        # The breaker sees to the pauses.
+        log.warning("delivery_waits", group="database", error=str(error))
 
 
-def _deliver_all(group: Group, deliver: outbox.Deliver) -> None:
-    # Before reading: what is added from now on wants another task.
-    client().delete(_queued(group))
-    if backoff.rests(f"notify:{group}"):
+def _note_told() -> None:
+    position = outbox.delivered_position("mqtt")
+    if position is None or client().get(OUTBOX_TOLD) == str(position).encode():
         return
     try:
-        done = exclusive.run_alone(f"notify:{group}", lambda turn: outbox.drain(group, turn, deliver))
+        with database.access() as connection:
+            tables.note_told(connection, position)
+    except psycopg.Error as error:
+        # Only after a loss of Redis it would show: the users would be told again what they know.
+        log.warning("told_not_noted", error=str(error).strip())
+        return
+    client().set(OUTBOX_TOLD, position)
+
+
+def _deliver_all(group: Group, deliver: outbox.Deliver) -> bool:
+    """Whether everything is delivered now, and by this call."""
+    # Before reading: what is added from now on wants another task.
+    client().delete(_queued(group))
+    try:
+        return exclusive.run_alone(f"notify:{group}", lambda turn: outbox.drain(group, turn, deliver))
     except exclusive.TurnLost:
         log.info("delivery_left_to_another", group=group)
-    except NotNow as error:
-        log.warning("delivery_waits", group=group, error=str(error), again_in_s=_failed(group))
-    else:
-        if done:
-            backoff.succeeded(f"notify:{group}")
-
-
-def _failed(group: Group) -> float:
-    return backoff.failed(f"notify:{group}")
+        return False
 
 
 def _publish(entries: list[Entry], turn: Turn) -> None:
@@ -105,10 +151,10 @@ def _messages(entry: Entry) -> list[Message]:
 def _write(entries: list[Entry], turn: Turn) -> None:
     """Writes the entries; one that the database refuses is found by halving and put aside."""
     try:
-        tables.write(database.connection(), [entry.document for entry in entries], turn.keep)
+        with database.access() as connection:
+            tables.write(connection, entries, turn.keep)
     except psycopg.Error as error:
         if not database.refuses_data(error):
-            database.close()
             raise DatabaseAway(str(error).strip()) from error
         reason = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
     except (KeyError, TypeError, AttributeError) as error:

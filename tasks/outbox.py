@@ -5,12 +5,14 @@ until both groups have delivered it, so its length is what is not delivered yet.
 """
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
 from redis.exceptions import ResponseError
 
+from tasks.alerts.change import Change
 from tasks.errors import NotNow
 from tasks.exclusive import Turn
 from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client, text
@@ -39,6 +41,11 @@ class Entry(NamedTuple):
     id: str
     document: dict[str, Any]
 
+    @property
+    def position(self) -> int:
+        """Its place in the stream as one number: milliseconds * 2^20 + number within the millisecond."""
+        return _as_number(_stream_id(self.id))
+
 
 class Undelivered(NotNow):
     """Only the first `count` entries were delivered."""
@@ -51,9 +58,60 @@ class Undelivered(NotNow):
 Deliver = Callable[[list[Entry], Turn], None]
 
 
+def entry(
+    user_id: str,
+    device_id: str,
+    changes: Iterable[Change],
+    written: list[dict[str, Any]],
+    gone: Iterable[str],
+) -> bytes:
+    """An entry as it stands in the stream."""
+    document = {
+        "user_id": user_id,
+        "device_id": device_id,
+        "changes": [
+            {"record": change.to_record(), "notice": change.to_json().decode()} for change in changes
+        ],
+        "written": written,
+        "gone": list(gone),
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def last() -> StreamId | None:
+    """The last entry, if any is not delivered to both groups yet. Raises `redis.RedisError`."""
+    newest: Any = client().xrevrange(OUTBOX, count=1)
+    return _stream_id(text(newest[0][0])) if newest else None
+
+
+def has_delivered(group: Group, entry_id: StreamId) -> bool:
+    """Whether the group has delivered this entry and all before it. Raises `redis.RedisError`."""
+    first = _first_undelivered(group)
+    return first is not None and first > entry_id
+
+
+def delivered_position(group: Group) -> int | None:
+    """The position up to which the group has delivered everything; none before its first delivery.
+
+    Raises `redis.RedisError`.
+    """
+    first = _first_undelivered(group)
+    return None if first is None else _as_number(first) - 1
+
+
 def backlog() -> int:
     """How many entries are not delivered to both groups yet. Raises `redis.RedisError`."""
     return int(client().xlen(OUTBOX))
+
+
+def oldest_seconds() -> float:
+    """Age of the oldest entry that is not delivered to both groups yet; 0 if there is none.
+
+    Raises `redis.RedisError`.
+    """
+    first: Any = client().xrange(OUTBOX, count=1)
+    # The ids are Redis' own, and begin with its time in milliseconds.
+    return max(0.0, time.time() - _stream_id(text(first[0][0]))[0] / 1000) if first else 0.0
 
 
 def require_room() -> None:
@@ -154,30 +212,38 @@ def _acknowledge(group: Group, ids: list[str]) -> None:
 
 def _trim() -> None:
     """Drops what both groups have delivered."""
-    groups = get_args(Group)
+    firsts = [_first_undelivered(group) for group in get_args(Group)]
+    if None not in firsts:
+        first = min(first for first in firsts if first is not None)
+        client().xtrim(OUTBOX, minid=f"{first[0]}-{first[1]}", approximate=False)
+
+
+def _first_undelivered(group: Group) -> StreamId | None:
+    """The least id that an undelivered entry can have; none before the group begins to read."""
     pipeline = client().pipeline(transaction=True)
     pipeline.xinfo_groups(OUTBOX)
-    for group in groups:
-        pipeline.xpending(OUTBOX, group)
+    pipeline.xpending(OUTBOX, group)
     replies = pipeline.execute(raise_on_error=False)
-    failures = [str(reply) for reply in replies if isinstance(reply, Exception)]
+    failures = [reply for reply in replies if isinstance(reply, Exception)]
+    for failure in failures:
+        if not str(failure).startswith(("NOGROUP", "no such key")):
+            raise failure
     if failures:
-        # A group that has not begun to read yet needs everything.
-        if not all(failure.startswith(("NOGROUP", "no such key")) for failure in failures):
-            raise next(reply for reply in replies if isinstance(reply, Exception))
-        return
-    read = {text(info["name"]): _stream_id(text(info["last-delivered-id"])) for info in replies[0]}
-    undelivered = [
-        _stream_id(text(pending["min"])) if pending["pending"] else _next(read[group])
-        for group, pending in zip(groups, replies[1:], strict=True)
-    ]
-    first = min(undelivered)
-    client().xtrim(OUTBOX, minid=f"{first[0]}-{first[1]}", approximate=False)
+        return None
+    infos, pending = replies
+    if pending["pending"]:
+        return _stream_id(text(pending["min"]))
+    read = next(info["last-delivered-id"] for info in infos if text(info["name"]) == group)
+    return _next(_stream_id(text(read)))
 
 
 def _stream_id(value: str) -> StreamId:
     milliseconds, _, sequence = value.partition("-")
     return int(milliseconds), int(sequence)
+
+
+def _as_number(stream_id: StreamId) -> int:
+    return (stream_id[0] << 20) + stream_id[1]
 
 
 def _next(stream_id: StreamId) -> StreamId:

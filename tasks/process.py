@@ -13,28 +13,36 @@ from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.metrics import BATCHES_GIVEN_UP, STAGE_SECONDS
 from tasks.payload import Refused
 
 log = structlog.get_logger()
 
 
 @app.task(name="tasks.process.process_part", ignore_result=False, throws=(NotNow,))
-def process_part(batch: str, part: int) -> PartResult | None:
+def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) -> PartResult | None:
     """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
 
+    With a `verdict` (error type and reason) all of them become dead letters, and nothing looks into them.
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
     bridge then sends the batch again.
     """
     try:
-        with lease.held(batch):
-            name, first_offsets, messages = blobs.load_part(batch, part)
+        with lease.held(batch, f"process {part}"):
+            with STAGE_SECONDS.time("load"):
+                name, first_offsets, messages = blobs.load_part(batch, part)
             domain = registry.by_name(name)
-            readings, dead = validate(domain, messages)
-            judge(domain, readings)
+            with STAGE_SECONDS.time("validate"):
+                readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
+            with STAGE_SECONDS.time("evaluate"):
+                judge(domain, readings)
             if dead:
-                dlq.send(domain, dead, first_offsets)
-            blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
+                with STAGE_SECONDS.time("dead_letters"):
+                    dlq.send(domain, dead, first_offsets)
+            with STAGE_SECONDS.time("keep"):
+                blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
     except lease.LeaseLost:
+        BATCHES_GIVEN_UP.add(1, "process")
         log.info("batch_given_up", batch=batch, part=part, stage="process")
         return None
     return PartResult(
@@ -59,6 +67,11 @@ def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], 
         else:
             readings.append(Judged(message, reading))
     return readings, dead
+
+
+def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Judged], list[DeadLetter]]:
+    """Each message as a dead letter."""
+    return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
 def judge(domain: AnyDomain, readings: list[Judged]) -> None:

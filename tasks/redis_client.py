@@ -1,5 +1,6 @@
 """This process's Redis client, and the names of Sluice's keys."""
 
+import re
 from functools import lru_cache
 
 import redis
@@ -9,23 +10,33 @@ from redis.retry import Retry
 from tasks.settings import settings
 
 COUNTERS = "sluice:counters"
-ALERTS_READY = "sluice:alerts:ready"  # missing: the states of alerts are lost
+ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; another: they are lost
 ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
 OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
+OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
 # Of each domain, its namespace behind the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
-LAST_SEEN_READY = "sluice:last_seen:ready"  # missing: the last-seen times are lost
+LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
 CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
 # Of all:
+DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
+DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
+SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
+WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
 
 
 def lease_key(batch: str) -> str:
-    """Exists while somebody works on the batch."""
+    """Exists while somebody works on the batch; its value is the name of the bridge that has sent it."""
     return f"sluice:lease:{batch}"
+
+
+def evidence_key(batch: str) -> str:
+    """Hash: who works on the batch, and how those ended who did not finish."""
+    return f"sluice:evidence:{batch}"
 
 
 def part_key(batch: str, part: int) -> str:
@@ -78,6 +89,28 @@ def alert_key(user_id: str, device_id: str) -> str:
     return f"sluice:alert:{user_id}/{device_id}"
 
 
+# The run of the server that this process connected to last.
+_run = b""
+
+
+def server_run() -> bytes:
+    """Names this run of the Redis server; it has another name after every restart.
+
+    A server that was restarted may have loaded an old copy of its memory: what must not be old is marked
+    with the run that it belongs to. Ask after a command, whose connection tells. It costs no command.
+    """
+    return _run
+
+
+def _greet(connection: redis.Connection) -> None:
+    global _run  # noqa: PLW0603 - one server, one run, whatever connection hears of it
+    connection.on_connect()  # type: ignore[no-untyped-call]
+    connection.send_command("INFO", "server")  # type: ignore[no-untyped-call]
+    reply = connection.read_response()
+    found = re.search(rb"run_id:(\w+)", reply if isinstance(reply, bytes) else str(reply).encode())
+    _run = found[1] if found else b"unnamed"
+
+
 @lru_cache
 def client() -> redis.Redis:
     """A pooled client that is safe to use after a fork.
@@ -93,4 +126,5 @@ def client() -> redis.Redis:
         socket_keepalive=True,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2),
+        redis_connect_func=_greet,
     )

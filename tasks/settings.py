@@ -129,6 +129,16 @@ class Settings(BaseSettings):
         description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
+    dead_letter_share_limit: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of dead letters among all messages above which an alarm is raised; 1 is never.",
+    )
+    dead_letter_share_window_seconds: float = Field(
+        300.0, ge=10, description="The time over which that share is taken."
+    )
+
     outbox_max_entries: int = Field(
         50_000,
         ge=1,
@@ -160,14 +170,27 @@ class Settings(BaseSettings):
     celery_soft_shutdown_seconds: float = Field(
         15.0, ge=0, description="How long a stopping worker lets its tasks finish."
     )
+    worker_deaf_seconds: float = Field(
+        30.0,
+        ge=5,
+        description="A worker that takes no work for so long, though there is some and it is free, ends.",
+    )
 
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower page.")
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
-    metrics_port: int = Field(
-        9000, ge=1, le=65535, description="Kept free for the workers' metrics; nothing listens on it yet."
+    metrics_host: str = Field(
+        "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from
+        description="Address on which each process listens with its metrics and health.",
     )
+    metrics_port: int = Field(
+        9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 has none, as below."
+    )
+    gateway_metrics_port: int = Field(9001, ge=0, le=65535, description="The same of the gateway.")
+    bridge_metrics_port: int = Field(9002, ge=0, le=65535, description="The same of the bridge.")
+    control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same of the control process.")
+    beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same of beat.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log entry."

@@ -1,26 +1,30 @@
 """Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
 
 import time
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import structlog
+from redis.commands.core import Script
 
-from tasks import blobs, counters, database, dlq, lease, registry
+from tasks import blobs, counters, database, dlq, lease, metrics, notify, registry
 from tasks.app import app
 from tasks.batch import PartResult, Row
+from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
-from tasks.redis_client import client, done_key, lease_key, part_key, rows_key
+from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
 
 log = structlog.get_logger()
 
-DONE_SECONDS = 900
 # Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
 class Outcome(NamedTuple):
@@ -46,22 +50,27 @@ def store_batch(
     Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
     raises `DatabaseAway`, and at once `TableOutdated`; the bridge then sends the batch again. Safe to run any
     number of times.
+    A batch is done when the changes of alerts that it made are in the tables, too: Redis may lose them then.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
         log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
-        lease.release(batch)
+        lease.hand_back(batch)
         return
     try:
-        with lease.held(batch):
+        with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
-            inserted, refused = _wait_and_write(registry.by_name(domain), rows)
+            with metrics.STAGE_SECONDS.time("store"):
+                inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)
+            notify.settle(settings().store_wait_seconds)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
-            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
+            _report(batch, bridge, Outcome(total, inserted, dead, oldest_ms))
+            _clear(batch, parts)
     except lease.LeaseLost:
+        metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.info("batch_given_up", batch=batch, stage="store")
 
 
@@ -135,21 +144,25 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
 
 def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
     deadline = time.monotonic() + settings().store_wait_seconds
-    pause = 0.1
+    pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return write(database.connection(), domain, rows)
+            with database.access() as connection:
+                return write(connection, domain, rows)
         except psycopg.Error as error:
             if database.lacks_column(error):
                 # Handed back at once: a worker that waited here could do the work of other domains.
                 raise TableOutdated(f"{domain.table}: {error.diag.message_primary}") from error
-            database.close()
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
-            counters.add(client(), {"store_waits": 1})
-            log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate, again_in_s=pause)
+            if pause == FIRST_PAUSE_SECONDS:
+                counters.add(client(), {"store_waits": 1})
+                metrics.STORE_WAITS.add(1)
+            if not isinstance(error, CircuitOpen):
+                log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate)
+        # While the breaker is open, this is how soon it is noticed that another worker has closed it.
         time.sleep(pause)
-        pause = min(pause * 2, 5.0)
+        pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
 
 def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
@@ -161,25 +174,38 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
     dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
-def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
-    pipeline = client().pipeline(transaction=True)
-    pipeline.rpush(done_key(bridge), f"{batch} {outcome.total}")
-    pipeline.expire(done_key(bridge), DONE_SECONDS)
-    pipeline.delete(lease_key(batch))
-    for part in range(parts):
-        pipeline.unlink(part_key(batch, part), rows_key(batch, part))
-    counters.add(
-        pipeline,
-        {
-            "received": outcome.total,
-            "stored": outcome.inserted,
-            "duplicate": outcome.total - outcome.inserted - outcome.dead,
-            "dead_lettered": outcome.dead,
-            "batches": 1,
-        },
-    )
-    counters.show_latency(pipeline, int(time.time() * 1000) - outcome.oldest_ms)
-    pipeline.execute()
+def _report(batch: str, bridge: str, outcome: Outcome) -> None:
+    """Tells the bridge that the batch is done. Raises `LeaseLost` if it was given up, or lost with Redis."""
+    duplicate = outcome.total - outcome.inserted - outcome.dead
+    counted: dict[counters.Name, int] = {
+        "received": outcome.total,
+        "stored": outcome.inserted,
+        "duplicate": duplicate,
+        "dead_lettered": outcome.dead,
+        "batches": 1,
+    }
+    arguments: list[str | int] = [f"{batch} {outcome.total}", lease.DONE_SECONDS]
+    for name, amount in counted.items():
+        arguments += [name, amount]
+    if not _report_script()(keys=[lease_key(batch), done_key(bridge), COUNTERS], args=arguments):
+        raise lease.LeaseLost(batch)
+    latency_ms = int(time.time() * 1000) - outcome.oldest_ms
+    counters.show_latency(client(), latency_ms)
+    metrics.RECEIVED.add(outcome.total)
+    metrics.STORED.add(outcome.inserted)
+    metrics.DUPLICATE.add(duplicate)
+    metrics.BATCHES_FINISHED.add(1)
+    metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
+
+
+def _clear(batch: str, parts: int) -> None:
+    keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
+    client().unlink(*keys)
+
+
+@lru_cache
+def _report_script() -> Script:
+    return client().register_script(Path(__file__).with_name("report.lua").read_text())
 
 
 def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:

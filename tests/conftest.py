@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from compose.local.stack import Stack
 from tasks import database as database_module
-from tasks import mqtt_publisher, redis_client
+from tasks import mqtt_publisher, redis_client, store
 from tasks import settings as tasks_settings
 from tasks.alerts import listening, rule_sets, states
 from tasks.app import app
@@ -51,11 +51,21 @@ def pipeline(stack: Stack) -> Stack:
 
 
 @pytest.fixture
-def in_process(stack: Stack) -> Iterator[None]:
-    """The modules of `tasks` in this process work on the test's servers, as the only worker that there is."""
+def alone(stack: Stack) -> None:
+    """None of Sluice's processes runs: nobody does what the test wants to do itself."""
     for status in stack.status():
         if status.name in PROCESSES and status.state == "RUNNING":
             stack.stop(status.name)
+
+
+@pytest.fixture
+def in_process(alone: None, on_servers: None) -> None:
+    """The modules of `tasks` in this process are the only worker that there is."""
+
+
+@pytest.fixture
+def on_servers(stack: Stack) -> Iterator[None]:
+    """The modules of `tasks` in this process work on the test's servers."""
     before = dict(os.environ)
     os.environ.update(stack.env)
     _forget_servers()
@@ -76,7 +86,13 @@ def _forget_servers() -> None:
     listening.close()
     if redis_client.client.cache_info().currsize:
         redis_client.client().close()
-    for cached in (tasks_settings.settings, redis_client.client, states._script, rule_sets._shared):
+    for cached in (
+        tasks_settings.settings,
+        redis_client.client,
+        states._script,
+        rule_sets._shared,
+        store._report_script,
+    ):
         cached.cache_clear()
 
 

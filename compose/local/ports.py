@@ -15,7 +15,11 @@ DEFAULTS: dict[str, tuple[int, str]] = {
     "POSTGRES_PORT": (5432, "PostgreSQL"),
     "MQTT_PORT": (1883, "Mosquitto"),
     "FLOWER_PORT": (5555, "Flower"),
-    "METRICS_PORT": (9000, "the metrics"),
+    "METRICS_PORT": (9000, "the worker's metrics"),
+    "GATEWAY_METRICS_PORT": (9001, "the gateway's metrics"),
+    "BRIDGE_METRICS_PORT": (9002, "the bridge's metrics"),
+    "CONTROL_METRICS_PORT": (9003, "the control process's metrics"),
+    "BEAT_METRICS_PORT": (9004, "beat's metrics"),
 }
 
 # Below the range from which the kernel takes ports for outgoing connections: there, a client that tries to

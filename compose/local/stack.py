@@ -38,7 +38,14 @@ _LOG_LINES = 15
 
 _STARTED = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
 
-_PROCESS_PORTS = {"flower": "FLOWER_PORT", "worker": "METRICS_PORT"}
+_PROCESS_PORTS = {
+    "flower": "FLOWER_PORT",
+    "worker": "METRICS_PORT",
+    "gateway": "GATEWAY_METRICS_PORT",
+    "bridge": "BRIDGE_METRICS_PORT",
+    "control": "CONTROL_METRICS_PORT",
+    "beat": "BEAT_METRICS_PORT",
+}
 
 
 class Stack:

@@ -21,6 +21,7 @@ from tasks.alerts.last_seen import Device
 from tasks.alerts.rule_sets import about, rule_sets
 from tasks.alerts.state import DeviceState
 from tasks.app import app
+from tasks.breaker import CircuitOpen
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.exclusive import Turn
@@ -78,9 +79,12 @@ def _look(name: str, look: Callable[[Turn, int], int], turn: Turn, now_ms: int) 
     try:
         notify.require_room()
         return look(turn, now_ms)
-    except (NotNow, psycopg.Error, KafkaException, TimeoutError) as error:
-        if isinstance(error, psycopg.Error):
-            database.close()
+    except psycopg.Error as error:
+        # The breaker sees to the pauses, and has logged why it is open.
+        if not isinstance(error, CircuitOpen):
+            log.warning("clock_waits", look=name, error=str(error).strip())
+        return 0
+    except (NotNow, KafkaException, TimeoutError) as error:
         # Changes of a part that was committed before the failure are told by the sweep.
         log.warning(
             "clock_waits", look=name, error=str(error).strip(), again_in_s=backoff.failed(f"clock:{name}")
@@ -94,7 +98,8 @@ def end_snoozes(turn: Turn, now_ms: int) -> int:
     While the database is away, the next reading of the device ends them. Raises `psycopg.Error`,
     `redis.RedisError`, `NotNow`.
     """
-    rows = database.connection().execute(SNOOZED, [datetime.fromtimestamp(now_ms / 1000, UTC)]).fetchall()
+    with database.access() as connection:
+        rows = connection.execute(SNOOZED, [datetime.fromtimestamp(now_ms / 1000, UTC)]).fetchall()
     changes = 0
     for devices in _some({(str(user_id), str(device_id)) for user_id, device_id in rows}):
         turn.keep()
@@ -154,7 +159,6 @@ def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
     try:
         return set(last_seen.open_absences(domain, rules))
     except psycopg.Error as error:
-        database.close()
         log.warning("open_absences_unknown", error=str(error).strip())
         return set()
 
@@ -169,12 +173,11 @@ def _users_with_absences(version: str, now_ms: int) -> frozenset[str]:
     known = (version, now_ms // 60_000)
     if known not in _users:
         try:
-            found = database.connection().execute(USERS)
-            users = frozenset(str(user_id) for (user_id,) in found)
+            with database.access() as connection:
+                users = frozenset(str(user_id) for (user_id,) in connection.execute(USERS))
         except psycopg.Error as error:
             if not _users:
                 raise
-            database.close()
             log.warning("users_with_absences_unknown", error=str(error).strip())
             (users,) = _users.values()
         _users.clear()

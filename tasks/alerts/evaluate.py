@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from tasks import counters
+from tasks import counters, metrics
 from tasks.alerts import machine, states
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
@@ -75,6 +75,7 @@ def _observation(domain: AnyDomain, judged: Judged) -> Observation:
 def _check_failed(rule_id: str, error: Exception) -> None:
     log.error("check_failed", rule_id=rule_id, exc_info=error)
     counters.add(client(), {"checks_failed": 1})
+    metrics.CHECKS_FAILED.add(1, rule_id)
 
 
 def _note_seen(domain: AnyDomain, by_source: BySource, rules: dict[str, RuleSet]) -> None:

@@ -11,7 +11,7 @@ from tasks import database
 from tasks.alerts.machine import LastSeen
 from tasks.alerts.state import to_us
 from tasks.domain import AnyDomain
-from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, text
+from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
 from tasks.rules import MAX_SECONDS, Compiled, RuleSet
 
 log = structlog.get_logger()
@@ -96,7 +96,9 @@ def open_absences(domain: AnyDomain, users: Iterable[str]) -> dict[Device, dict[
     """
     found: dict[Device, dict[str, int]] = {}
     values = [list(users), domain.prefix, domain.prefix]
-    for user_id, device_id, key, first_seen in database.connection().execute(OPEN_ABSENCES, values):
+    with database.access() as connection:
+        rows = connection.execute(OPEN_ABSENCES, values).fetchall()
+    for user_id, device_id, key, first_seen in rows:
         assert isinstance(first_seen, datetime)
         absences = found.setdefault((str(user_id), str(device_id)), {})
         absences[str(key or "")] = to_us(first_seen) // 1000
@@ -124,11 +126,15 @@ def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
     An absence that was told goes on. Of values it is not known which a device has: they are missed once they
     have come again. Raises `redis.RedisError` and `psycopg.Error`; then nothing may be judged.
     """
-    if client().exists(domain.qualified(LAST_SEEN_READY)):
+    marker = client().get(domain.qualified(LAST_SEEN_READY))
+    if marker is not None and marker == server_run():
         return
+    if marker is not None:
+        # The server was restarted and has loaded times of long ago: all devices would look silent.
+        client().unlink(domain.qualified(LAST_SEEN))
     users = list(users)
     seen: dict[str, float] = {}
-    with database.connection().transaction(), database.connection().cursor() as cursor:
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         for user_id in users:
             for (source_id,) in cursor.execute(_devices(domain), {"user": user_id}):
@@ -140,7 +146,7 @@ def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
     if seen:
         # What is there already has come since, and is newer.
         pipeline.zadd(domain.qualified(LAST_SEEN), seen, nx=True)
-    pipeline.set(domain.qualified(LAST_SEEN_READY), 1)
+    pipeline.set(domain.qualified(LAST_SEEN_READY), server_run())
     pipeline.execute()
     log.info("last_seen_brought_back", domain=domain.name, devices=len(seen), users=len(users))
 

@@ -1,18 +1,31 @@
-"""Bringing lost states back from Postgres: the rows of `active_alerts`, and the latest of `alert_history`."""
+"""Bringing lost states back from Postgres: the rows of `active_alerts`, and the latest of `alert_history`.
+
+What users were not told yet goes into the outbox again; some of it they may have heard before, under the same
+`alert_id` and status.
+"""
 
 import time
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
-import psycopg
 import structlog
 from psycopg.rows import class_row, dict_row
 
-from tasks import database
+from tasks import database, outbox
 from tasks.alerts.active import ActiveAlert, rebuild
+from tasks.alerts.change import Change
 from tasks.alerts.state import Position
 from tasks.errors import NotNow
-from tasks.redis_client import ALERTS_READY, ALERTS_REBUILDING, alert_key, client
+from tasks.redis_client import (
+    ALERTS_READY,
+    ALERTS_REBUILDING,
+    OUTBOX,
+    OUTBOX_TOLD,
+    alert_key,
+    client,
+    server_run,
+)
 
 log = structlog.get_logger()
 
@@ -20,7 +33,17 @@ LOCK_SECONDS = 60
 WAIT_SECONDS = 15.0
 WRITE_AT_ONCE = 1000
 
-ROWS = "SELECT {columns} FROM active_alerts ORDER BY user_id, device_id"
+_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(ActiveAlert))
+_CHANGE = [field.name for field in fields(Change) if field.name != "position"]
+_CHANGE_COLUMNS = ", ".join(f'"{name}"' for name in (*_CHANGE, "kafka_partition", "kafka_offset"))
+
+ROWS = f"SELECT {_COLUMNS} FROM active_alerts ORDER BY user_id, device_id"  # noqa: S608 - our own names
+UNTOLD = f"""
+SELECT {_CHANGE_COLUMNS} FROM alert_history
+WHERE outbox_position > coalesce(
+    (SELECT outbox_position FROM alert_delivery WHERE consumer = 'mqtt'), -1)
+ORDER BY outbox_position, "number"
+"""  # noqa: S608 - our own names
 # The furthest record of each partition that changed a device lately, and the number of its latest change:
 # readings that may come again after a loss are at most a day old.
 TRACES = """
@@ -36,6 +59,12 @@ class StatesBeingRebuilt(NotNow):
     """Another worker rebuilds the states and needs longer than expected."""
 
 
+def are_there() -> bool:
+    """Whether Redis has the states, and is the run of the server that they were written to."""
+    marker = client().get(ALERTS_READY)
+    return marker is not None and marker == server_run()
+
+
 def rebuild_states() -> None:
     """Returns when the states are there: rebuilt by this call or by another worker's.
 
@@ -45,39 +74,50 @@ def rebuild_states() -> None:
         _await_other()
         return
     try:
-        if not client().exists(ALERTS_READY):
+        if not are_there():
             _rebuild()
-    except psycopg.Error:
-        database.close()
-        raise
     finally:
         client().delete(ALERTS_REBUILDING)
 
 
 def _rebuild() -> None:
     started = time.monotonic()
-    connection = database.connection()
-    columns = ", ".join(ActiveAlert.__dataclass_fields__)
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
-    with connection.transaction():
-        for row in connection.cursor(row_factory=class_row(ActiveAlert)).execute(
-            ROWS.format(columns=columns)
-        ):
+    with database.access() as connection, connection.transaction():
+        for row in connection.cursor(row_factory=class_row(ActiveAlert)).execute(ROWS):
             rows.setdefault((row.user_id, row.device_id), []).append(row)
         traces: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for trace in connection.cursor(row_factory=dict_row).execute(TRACES):
             traces.setdefault((trace["user_id"], trace["device_id"]), []).append(trace)
+        untold = [_change(row) for row in connection.cursor(row_factory=dict_row).execute(UNTOLD)]
+    _forget()
     devices = rows.keys() | traces.keys()
     pipeline = client().pipeline(transaction=False)
     for count, (user_id, device_id) in enumerate(sorted(devices), 1):
         packed = _state(user_id, device_id, rows, traces)
-        # What is there already is newer than the tables.
-        pipeline.set(alert_key(user_id, device_id), packed, nx=True)
+        pipeline.set(alert_key(user_id, device_id), packed)
         if count % WRITE_AT_ONCE == 0:
             pipeline.execute()
-    pipeline.set(ALERTS_READY, 1)
+    for change in untold:
+        content = outbox.entry(change.user_id, change.device_id, [change], [], [])
+        pipeline.xadd(OUTBOX, {"entry": content})
+    pipeline.set(ALERTS_READY, server_run())
     pipeline.execute()
-    log.warning("states_rebuilt", devices=len(devices), seconds=round(time.monotonic() - started, 2))
+    seconds = round(time.monotonic() - started, 2)
+    log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
+
+
+def _forget() -> None:
+    """A server that was restarted may have loaded states and an outbox of long ago."""
+    client().unlink(OUTBOX, OUTBOX_TOLD)
+    old = list(client().scan_iter(match=alert_key("*", "*"), count=WRITE_AT_ONCE))
+    for start in range(0, len(old), WRITE_AT_ONCE):
+        client().unlink(*old[start : start + WRITE_AT_ONCE])
+
+
+def _change(row: dict[str, Any]) -> Change:
+    partition, offset = row.pop("kafka_partition"), row.pop("kafka_offset")
+    return Change(**row, position=None if partition is None else Position(partition, offset))
 
 
 def _state(
@@ -103,7 +143,7 @@ def _state(
 
 def _await_other() -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while not client().exists(ALERTS_READY):
+    while not are_there():
         if time.monotonic() > deadline:
             raise StatesBeingRebuilt(f"the states were not there within {WAIT_SECONDS:.0f} s")
         time.sleep(0.1)

@@ -136,18 +136,13 @@ def misplaced(rules: RuleSet) -> list[Fault]:
 
 def load_rules(users: list[str] | None) -> dict[str, Any]:
     """What is in `user_configs.rules` now, of these users or of all. Raises `psycopg.Error`."""
-    try:
-        connection = database.connection()
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-            if users is None:
-                cursor.execute("SELECT user_id, rules FROM user_configs")
-            else:
-                cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [users])
-            return {str(user_id): rules for user_id, rules in cursor.fetchall()}
-    except psycopg.Error:
-        database.close()
-        raise
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        if users is None:
+            cursor.execute("SELECT user_id, rules FROM user_configs")
+        else:
+            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [users])
+        return {str(user_id): rules for user_id, rules in cursor.fetchall()}
 
 
 def announce_change() -> None:

@@ -1,25 +1,26 @@
 """The states of devices in Redis: read many in one command, write what changed all at once or not at all.
 
-Redis may lose them. A marker stands beside them; where it is missing the states are rebuilt from
-`active_alerts` and `alert_history` before anything is judged.
+Redis may lose them, or come back with old ones. A marker stands beside them; where it is missing, or of
+another run of the server, they are rebuilt from the tables before anything is judged.
 """
 
-import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from redis.commands.core import Script
 
+from tasks import metrics, outbox
 from tasks.alerts.active import row_changes
 from tasks.alerts.change import Change
-from tasks.alerts.rebuild import rebuild_states
+from tasks.alerts.rebuild import are_there, rebuild_states
 from tasks.alerts.state import DeviceState
 from tasks.errors import NotNow
-from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client, text
+from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client, server_run, text
 
 log = structlog.get_logger()
 
@@ -57,7 +58,10 @@ def transact(devices: Sequence[tuple[str, str]], decide: Decide) -> list[Change]
             if after is not before
         ]
         if not updates or _commit(updates):
-            return [change for update in updates for change in update.changes]
+            changes = [change for update in updates for change in update.changes]
+            for status, count in Counter(change.status for change in changes).items():
+                metrics.ALERT_CHANGES.add(count, status)
+            return changes
         log.info("states_contended", devices=len(updates), attempt=attempt + 1)
         time.sleep(0.005 * 2**attempt)
     raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
@@ -86,13 +90,13 @@ def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]
 
 def _ensure_there() -> None:
     # Lost between this look and the commit, they are missed by the commit.
-    if not client().exists(ALERTS_READY):
+    if not are_there():
         rebuild_states()
 
 
 def _commit(updates: list[Update]) -> bool:
     keys: list[str] = [ALERTS_READY, OUTBOX]
-    arguments: list[bytes] = []
+    arguments: list[bytes] = [server_run()]
     for update in updates:
         keys.append(alert_key(update.after.user_id, update.after.device_id))
         arguments += [update.stored, update.after.pack(), _outbox_entry(update)]
@@ -103,16 +107,10 @@ def _outbox_entry(update: Update) -> bytes:
     written, gone = row_changes(update.before, update.after)
     if not (update.changes or written or gone):
         return b""
-    entry: dict[str, Any] = {
-        "user_id": update.after.user_id,
-        "device_id": update.after.device_id,
-        "changes": [
-            {"record": change.to_record(), "notice": change.to_json().decode()} for change in update.changes
-        ],
-        "written": [row.to_record() for row in written],
-        "gone": list(gone),
-    }
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+    after = update.after
+    return outbox.entry(
+        after.user_id, after.device_id, update.changes, [row.to_record() for row in written], gone
+    )
 
 
 @lru_cache

@@ -8,6 +8,7 @@ from typing import Any
 from tasks.alerts.active import ActiveAlert
 from tasks.alerts.change import Change
 from tasks.database import Connection
+from tasks.outbox import Entry
 
 STATEMENT_SECONDS = 5
 # Held to the end of the transaction, so that two workers write one after the other.
@@ -19,6 +20,7 @@ _CHANGE = (
     *(field.name for field in fields(Change) if field.name != "position"),
     "kafka_partition",
     "kafka_offset",
+    "outbox_position",
 )
 
 
@@ -39,6 +41,12 @@ ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
 SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
 """  # noqa: S608 - the names are those of our own fields
 
+_NOTE_TOLD = """
+INSERT INTO alert_delivery (consumer, outbox_position) VALUES ('mqtt', %s)
+ON CONFLICT (consumer) DO UPDATE SET outbox_position = excluded.outbox_position, updated_at = now()
+WHERE alert_delivery.outbox_position < excluded.outbox_position
+"""
+
 _DELETE_ROWS = """
 DELETE FROM active_alerts
 USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (user_id, device_id, rule_id)
@@ -47,13 +55,13 @@ WHERE (active_alerts.user_id, active_alerts.device_id, active_alerts.rule_id)
 """
 
 
-def write(connection: Connection, documents: Iterable[dict[str, Any]], before: Callable[[], None]) -> None:
+def write(connection: Connection, entries: Iterable[Entry], before: Callable[[], None]) -> None:
     """Writes the entries, in their order, in one transaction; a change that is there already stays as it is.
 
     `before` is called when no other worker can write any more until the commit: what it raises leaves the
     tables as they were. Raises `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
     """
-    history, present, gone = _collapse(documents)
+    history, present, gone = _collapse(entries)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';"
@@ -70,14 +78,22 @@ def write(connection: Connection, documents: Iterable[dict[str, Any]], before: C
             cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
 
 
+def note_told(connection: Connection, position: int) -> None:
+    """Notes up to where users were told over MQTT. Raises `psycopg.Error`."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute(_NOTE_TOLD, [position])
+
+
 def _collapse(
-    documents: Iterable[dict[str, Any]],
+    entries: Iterable[Entry],
 ) -> tuple[list[Any], list[Any], list[tuple[str, str, str]]]:
     """All changes, and of each row what the last entry that names it says."""
     history: list[Any] = []
     rows: dict[tuple[str, str, str], Any] = {}
-    for document in documents:
-        history += [change["record"] for change in document["changes"]]
+    for entry in entries:
+        document = entry.document
+        history += [{**change["record"], "outbox_position": entry.position} for change in document["changes"]]
         device = (document["user_id"], document["device_id"])
         rows.update({(*device, row["rule_id"]): row for row in document["written"]})
         rows.update({(*device, rule_id): None for rule_id in document["gone"]})

@@ -22,7 +22,16 @@ from tasks.alerts.rule_sets import rule_sets
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.payload import Limits
-from tasks.redis_client import CLOCK, GATEWAYS, HORIZON, LAST_SEEN, LAST_SEEN_READY, RULES_VERSION, client
+from tasks.redis_client import (
+    CLOCK,
+    GATEWAYS,
+    HORIZON,
+    LAST_SEEN,
+    LAST_SEEN_READY,
+    RULES_VERSION,
+    client,
+    server_run,
+)
 from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.integration.fleet import wait_until
@@ -97,7 +106,8 @@ def fresh_clock(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr(notify, "wake", lambda: None)
     clock._users.clear()
     forget()
-    client().set(LAST_SEEN_READY, 1)
+    client().ping()
+    client().set(LAST_SEEN_READY, server_run())
     yield
     listening.close()
     forget()

@@ -17,7 +17,7 @@ from tasks.redis_client import client as redis_client
 from tests.integration import fleet
 from tests.integration.fleet import wait_until
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = pytest.mark.usefixtures("on_servers")
 
 Database = psycopg.Connection[tuple[Any, ...]]
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}

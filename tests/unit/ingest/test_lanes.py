@@ -3,10 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.lanes import MAX_RETRY_SECONDS, Batch, Gathered, Lane, Limits, make_batch, partitions_to_pause
-from tasks.batch import Message, unpack_part
+from ingest.lanes import (
+    MAX_RETRY_SECONDS,
+    STRIKES_TO_CONDEMN,
+    Batch,
+    Gathered,
+    Lane,
+    Limits,
+    make_batch,
+    partitions_to_pause,
+)
+from tasks.batch import Message, Verdict, unpack_part
 
 LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
+LOST = Verdict("WorkerLost", "killed")
 
 
 def message(offset: int, partition: int = 0, payload: bytes = b"x", key: bytes = b"u/d") -> Gathered:
@@ -131,3 +141,100 @@ def test_commits_follow_the_messages_without_a_gap(bursts: list[int]) -> None:
             assert batch.total <= LIMITS.messages
             committed = lane.finish()[0]
     assert committed + len(lane.waiting) == offset
+
+
+def offsets(batch: Batch) -> list[int]:
+    """The offsets of the batch's messages, in their order."""
+    return [gathered.message.offset for gathered in batch.taken]
+
+
+def test_one_loss_is_chance() -> None:
+    """A worker that was killed once proves nothing: the same batch goes again, whole, but under suspicion."""
+    lane = lane_with(1, 2, 3, 4)
+    batch = lane.take()
+    assert lane.lost(LOST) is batch
+    assert (batch.suspect, batch.total, batch.verdict) == (True, 4, None)
+    assert lane.lost(None) is batch
+    assert not batch.suspect
+
+
+def test_a_batch_that_keeps_killing_workers_is_halved() -> None:
+    """The halves go one after the other, before anything that waits, and each commits its own offsets."""
+    lane = lane_with(1, 2, 3, 4, 5)
+    lane.take()
+    lane.gather(message(6), 0.0)
+    lane.lost(LOST)
+    first = lane.lost(LOST)
+    assert (offsets(first), first.suspect) == ([1, 2], True)
+    assert lane.finish() == {0: 3}
+    assert lane.ready(0.0)
+    second = lane.take()
+    assert (offsets(second), second.suspect) == ([3, 4, 5], True)
+    assert lane.finish() == {0: 6}
+    assert not lane.ready(0.0)
+    assert offsets(lane.take()) == [6]
+
+
+def test_a_single_message_is_condemned_only_after_several_losses_in_a_row() -> None:
+    """A loss without evidence between them starts the count anew, and a verdict is never taken back."""
+    lane = lane_with(1)
+    batch = lane.take()
+    for evidence in (LOST, LOST, None, LOST, LOST):
+        assert lane.lost(evidence) is batch
+        assert batch.verdict is None
+    assert STRIKES_TO_CONDEMN == 3
+    assert lane.lost(LOST).verdict == LOST
+    assert not batch.suspect
+    assert lane.lost(None).verdict == LOST
+
+
+def test_losses_without_evidence_never_halve_or_condemn() -> None:
+    """However long an outage lasts, its batches stay what they are."""
+    lane = lane_with(1, 2, 3)
+    batch = lane.take()
+    for _ in range(1000):
+        assert lane.lost(None) is batch
+    assert (batch.total, batch.verdict, batch.suspect) == (3, None, False)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=60),
+    st.lists(st.sampled_from(["works", "works", "lost", "lost with evidence"]), max_size=100),
+)
+def test_exactly_the_deadly_messages_are_condemned(
+    arrivals: list[tuple[int, bool]], fates: list[str]
+) -> None:
+    """Whatever else gets lost on the way: every message has one outcome, deadly ones are condemned and no
+    others, each partition goes in its order, and no commit passes a message without outcome.
+    """
+    lane = Lane(LIMITS, "telemetry")
+    for offset, (partition, _) in enumerate(arrivals):
+        lane.gather(message(offset, partition), 0.0)
+    deadly = {offset for offset, (_, deadly) in enumerate(arrivals) if deadly}
+    stored: list[int] = []
+    condemned: list[int] = []
+    for fate in [*fates, *["works"] * 20 * len(arrivals)]:
+        if lane.batch is None:
+            if not lane.ready(1e9):
+                break
+            lane.take()
+        batch = lane.batch
+        assert batch is not None
+        found = offsets(batch)
+        if fate != "works":
+            # Evidence comes from deadly messages alone: the rest is the business of those who gather it.
+            lane.lost(LOST if deadly & set(found) and fate == "lost with evidence" else None)
+            continue
+        if batch.verdict:
+            condemned += found
+        elif deadly & set(found):
+            lane.lost(LOST)
+            continue
+        else:
+            stored += found
+        for partition, next_offset in lane.finish().items():
+            before = {o for o, (p, _) in enumerate(arrivals) if p == partition and o < next_offset}
+            assert before <= {*stored, *condemned}
+    assert sorted(stored + condemned) == list(range(len(arrivals)))
+    assert set(condemned) == deadly
+    assert stored == sorted(stored)

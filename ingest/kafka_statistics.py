@@ -1,0 +1,44 @@
+"""What librdkafka tells of itself every few seconds: the lag of partitions, and whether brokers answer."""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+EVERY_MS = 2000
+# So many silent intervals, and what was told last says nothing any more.
+_STALE_SECONDS = 5 * EVERY_MS / 1000
+
+
+class KafkaStatistics:
+    """Give `told` to the client as its `stats_cb`; it is called by the thread that polls the client."""
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = tuple(topics)
+        self._told_at = 0.0
+        self._reachable = False
+        self._lag: dict[tuple[str, int], int] = {}
+
+    def told(self, statistics: str) -> None:
+        """Takes what librdkafka says."""
+        document: dict[str, Any] = json.loads(statistics)
+        # Without those that stand for groups and bootstrap addresses, whose state says nothing.
+        brokers = [broker for broker in document["brokers"].values() if broker["nodeid"] >= 0]
+        self._reachable = any(broker["state"] == "UP" for broker in brokers)
+        # Records after the committed offset; -1 where the offset or the end is not known.
+        self._lag = {
+            (topic, p["partition"]): p["consumer_lag"]
+            for topic in self._topics
+            for p in document["topics"].get(topic, {}).get("partitions", {}).values()
+            if p["partition"] >= 0
+        }
+        self._told_at = time.monotonic()
+
+    def lag(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], float]:
+        """Of each of these partitions the records without a committed offset, where that is known."""
+        known = (one for one in sorted(partitions) if self._lag.get(one, -1) >= 0)
+        return {(topic, str(number)): self._lag[topic, number] for topic, number in known}
+
+    def reachable(self) -> bool:
+        """Whether a broker answers, as far as the client knows and was polled to tell."""
+        return self._reachable and time.monotonic() - self._told_at < _STALE_SECONDS

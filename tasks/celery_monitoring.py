@@ -1,0 +1,100 @@
+"""What workers and beat show on their monitoring ports, hung on Celery's signals."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import redis
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.worker import state
+
+from tasks import instruments, logs, metrics, outbox
+from tasks.monitoring import Monitoring
+from tasks.redis_client import client
+from tasks.settings import settings
+
+T = TypeVar("T")
+
+QUEUES = ("process", "db")
+
+_monitoring: list[Monitoring] = []
+_began: dict[str, float] = {}
+# Of the main process, which must not count by the instruments.
+_lost: Counter[str] = Counter()
+_sent: Counter[str] = Counter()
+
+
+@signals.worker_init.connect
+def _worker_begins(sender: Any, **_: Any) -> None:
+    logs.configure()
+    instruments.share()
+    metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
+    metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
+    metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
+    _monitoring.append(Monitoring("worker", settings().metrics_port))
+
+
+@signals.worker_shutdown.connect
+def _worker_ends(**_: Any) -> None:
+    instruments.stop_sharing()
+
+
+@signals.worker_process_init.connect
+def _child_begins(**_: Any) -> None:
+    for monitoring in _monitoring:
+        monitoring.close()
+    instruments.child_begins()
+
+
+@signals.worker_process_shutdown.connect
+def _child_ends(**_: Any) -> None:
+    instruments.child_ends()
+
+
+@signals.task_prerun.connect
+def _task_begins(task_id: str, **_: Any) -> None:
+    _began[task_id] = time.perf_counter()
+
+
+@signals.task_postrun.connect
+def _task_ends(task_id: str, task: Any, **_: Any) -> None:
+    if (began := _began.pop(task_id, None)) is not None:
+        metrics.TASK_SECONDS.observe(time.perf_counter() - began, task.name)
+
+
+@signals.task_failure.connect
+def _task_fails(sender: Any, exception: BaseException, **_: Any) -> None:
+    if isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        _lost["children"] += 1  # told by the main process, as there is no child left to tell
+    else:
+        metrics.TASKS_FAILED.add(1, sender.name)
+
+
+@signals.beat_init.connect
+def _beat_begins(**_: Any) -> None:
+    signals.after_task_publish.connect(_beat_sends)
+    metrics.TASKS_SENT.read_from(lambda: _sent["tasks"])
+    metrics.OUTBOX_ENTRIES.read_from(_if_redis_answers(outbox.backlog))
+    metrics.OUTBOX_AGE.read_from(_if_redis_answers(outbox.oldest_seconds))
+    metrics.QUEUED.read_from(_if_redis_answers(_queued))
+    _monitoring.append(Monitoring("beat", settings().beat_metrics_port))
+
+
+def _beat_sends(**_: Any) -> None:
+    _sent["tasks"] += 1
+
+
+def _queued() -> dict[tuple[str, ...], float]:
+    return {(queue,): client().llen(queue) for queue in QUEUES}
+
+
+def _if_redis_answers(read: Callable[[], T]) -> Callable[[], T | None]:
+    def known() -> T | None:
+        try:
+            return read()
+        except redis.RedisError:
+            return None  # no value is shown, rather than an old or a wrong one
+
+    return known

@@ -1,0 +1,317 @@
+"""Every metric of Sluice: its name, which processes show it, what it means, and what to do about a bad value.
+
+`docs/metrics.md` is made from this list. One more metric is one more entry here and one call where the thing
+happens, as in `metrics.STORED.add(rows)`. Seconds and bytes, never their multiples.
+"""
+
+from tasks.instruments import Counter, Gauge, Histogram, Metric
+
+__all__ = ["CATALOGUE", "Metric"]
+
+BATCH_MESSAGES = (1, 5, 10, 50, 100, 250, 500, 1000, 2000, 4000, 8000)
+
+# Gateway
+
+GATEWAY_RECEIVED = Counter(
+    "sluice_gateway_received_messages_total",
+    ("gateway",),
+    "Messages that came by MQTT, redelivered ones again.",
+    "No growth while devices send: see `sluice_mqtt_connected` and the gateway's log.",
+    unit="messages",
+)
+GATEWAY_RECEIVED_BYTES = Counter(
+    "sluice_gateway_received_bytes_total",
+    ("gateway",),
+    "Payload bytes that came by MQTT.",
+    "A jump without more messages: a device sends larger payloads; see PAYLOAD_MAX_BYTES.",
+    unit="bytes",
+)
+GATEWAY_UNACKNOWLEDGED = Gauge(
+    "sluice_gateway_unacknowledged_messages",
+    ("gateway",),
+    "Messages taken from MQTT that Kafka has not confirmed yet; at most MQTT_RECEIVE_MAXIMUM.",
+    "Near the maximum for minutes: Kafka is slow or away, and the MQTT broker's queue grows.",
+    unit="messages",
+)
+GATEWAY_DROPPED = Counter(
+    "sluice_gateway_qos0_dropped_messages_total",
+    ("gateway",),
+    "QoS 0 messages that Kafka did not take in time. QoS 1 messages are never dropped.",
+    "Kafka is slow or away; devices whose readings matter must publish with QoS 1.",
+    unit="messages",
+)
+
+# Every MQTT client
+
+MQTT_CONNECTED = Gauge(
+    "sluice_mqtt_connected",
+    ("gateway", "control"),
+    "1 while connected to the MQTT broker and subscribed, else 0.",
+    "0: the broker is away or refuses the account; the process says which in its log.",
+)
+MQTT_CONNECTS = Counter(
+    "sluice_mqtt_connects_total",
+    ("gateway", "control"),
+    "Connections made to the MQTT broker: the first, and each after a loss.",
+    "Growing: the network or the broker ends connections, or two processes have the same client id.",
+    unit="connections",
+)
+
+# Control
+
+REQUESTS = Gauge(
+    "sluice_control_requests",
+    ("control",),
+    "Rules and commands of users that wait for their task's answer.",
+    "Growing: the workers or the database are away; nothing is lost, the users wait.",
+    unit="requests",
+)
+ANSWERS = Counter(
+    "sluice_control_answers_total",
+    ("control",),
+    "Rules and commands answered, by kind (config, manage) and outcome (ok, refused).",
+    "Many refused ones: a client sends what is no valid rule or command; its answer says what.",
+    labels=("kind", "outcome"),
+    unit="requests",
+)
+
+# Bridge
+
+CONSUMED = Counter(
+    "sluice_bridge_consumed_messages_total",
+    ("bridge",),
+    "Messages read from Kafka, those read again after a rebalance included.",
+    "No growth while the lag grows: every lane is full; see `sluice_bridge_batches_in_flight`.",
+    unit="messages",
+)
+LAG = Gauge(
+    "sluice_consumer_lag_messages",
+    ("bridge",),
+    "Messages in Kafka without a committed outcome, by topic and partition.",
+    "Growing for minutes: the workers do less than devices send; see docs/runbook.md, lag growing.",
+    labels=("topic", "partition"),
+    unit="messages",
+)
+ASSIGNED = Gauge(
+    "sluice_bridge_assigned_partitions",
+    ("bridge",),
+    "Partitions that this bridge reads.",
+    "0 with no more bridges than partitions: the group rebalances, or Kafka is away.",
+    unit="partitions",
+)
+PAUSED = Gauge(
+    "sluice_bridge_paused_partitions",
+    ("bridge",),
+    "Partitions that are not read for now because their lane is full.",
+    "All of them for minutes: the workers are slow or away.",
+    unit="partitions",
+)
+WAITING = Gauge(
+    "sluice_bridge_waiting_messages",
+    ("bridge",),
+    "Messages that wait in the lanes for the batch before them.",
+    "Bounded by the settings of batches; high means that the workers are the narrow place.",
+    unit="messages",
+)
+IN_FLIGHT = Gauge(
+    "sluice_bridge_batches_in_flight",
+    ("bridge",),
+    "Batches that workers have, or are to get again; at most LANES.",
+    "At LANES with `sluice_batches_finished_total` standing still: workers, Redis or the database are away.",
+    unit="batches",
+)
+SENT = Counter(
+    "sluice_bridge_batches_sent_total",
+    ("bridge",),
+    "Batches given to the workers, resent ones again.",
+    "Much faster than batches finish: batches are lost; see `sluice_bridge_batches_lost_total`.",
+    unit="batches",
+)
+BATCHES_LOST = Counter(
+    "sluice_bridge_batches_lost_total",
+    ("bridge",),
+    "Batches without a lease and without a result, which were then sent again.",
+    "Growing: workers die, Redis was flushed, or LEASE_SECONDS is too short; see `batch_lost` in the log.",
+    unit="batches",
+)
+COMMITS_FAILED = Counter(
+    "sluice_bridge_commits_failed_total",
+    ("bridge",),
+    "Offset commits that Kafka did not take; they are made up for.",
+    "Growing: Kafka is unwell, or rebalances come too often.",
+    unit="commits",
+)
+REBALANCES = Counter(
+    "sluice_bridge_rebalances_total",
+    ("bridge",),
+    "Times that partitions were taken from this bridge.",
+    "Growing without bridges that come or go: the bridge stalls for longer than its Kafka session.",
+    unit="rebalances",
+)
+BATCH_SIZE = Histogram(
+    "sluice_batch_messages",
+    ("bridge",),
+    "Messages of each batch sent.",
+    "Mostly BATCH_MAX_MESSAGES: the pipeline is at its limit; mostly 1: a longer BATCH_LINGER_MS saves CPU.",
+    unit="messages",
+    buckets=BATCH_MESSAGES,
+)
+BATCH_SECONDS = Histogram(
+    "sluice_batch_seconds",
+    ("bridge",),
+    "Time from sending a batch until it is reported done.",
+    "Compare with `sluice_stage_seconds`: what is in no stage was spent waiting in Redis for a free child.",
+)
+
+# Workers: process and store
+
+RECEIVED = Counter(
+    "sluice_messages_received_total",
+    ("worker",),
+    "Messages of finished batches: stored, duplicate and dead-lettered ones together.",
+    "No growth while the lag grows: the workers do not finish; see the log of the worker.",
+    unit="messages",
+)
+STORED = Counter(
+    "sluice_messages_stored_total",
+    ("worker",),
+    "New rows written and committed.",
+    "Far below the received ones: see the duplicates and the dead letters.",
+    unit="messages",
+)
+DUPLICATE = Counter(
+    "sluice_messages_duplicate_total",
+    ("worker",),
+    "Messages whose row was there already: redelivered, resent or replayed ones.",
+    "Growing without replays: a device repeats itself, or batches are lost and resent.",
+    unit="messages",
+)
+DEAD_LETTERED = Counter(
+    "sluice_messages_dead_lettered_total",
+    ("gateway", "worker"),
+    "Dead letters sent, by the type of error.",
+    "Growing: one device or firmware sends wrong payloads; see docs/runbook.md, dead-letter share.",
+    labels=("error_type",),
+    unit="messages",
+)
+BATCHES_FINISHED = Counter(
+    "sluice_batches_finished_total",
+    ("worker",),
+    "Batches whose rows are committed.",
+    "No growth while batches are in flight: the workers are stuck or deaf.",
+    unit="batches",
+)
+BATCHES_GIVEN_UP = Counter(
+    "sluice_batches_given_up_total",
+    ("worker",),
+    "Tasks that found their batch's lease gone and did nothing, by stage.",
+    "Growing: tasks wait in Redis for longer than LEASE_SECONDS; add workers or raise it.",
+    labels=("stage",),
+    unit="tasks",
+)
+STAGE_SECONDS = Histogram(
+    "sluice_stage_seconds",
+    ("worker",),
+    "Time that one part or batch spends in each stage: load, validate, evaluate, dead_letters, keep, store.",
+    "The stage that grows names the narrow place: evaluate Redis, dead_letters Kafka, store the database.",
+    labels=("stage",),
+)
+END_TO_END_SECONDS = Histogram(
+    "sluice_end_to_end_seconds",
+    ("worker",),
+    "Age of the oldest message of each batch, from its Kafka record's time to the commit of its row.",
+    "All other messages of the batch are younger. Grows with the lag: see there.",
+)
+STORE_WAITS = Counter(
+    "sluice_store_waits_total",
+    ("worker",),
+    "Times that `store` waited because the database did not take the rows.",
+    "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
+    unit="waits",
+)
+CHECKS_FAILED = Counter(
+    "sluice_checks_failed_total",
+    ("worker",),
+    "Times that a check of a domain raised an error and said nothing of a record, by check.",
+    "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
+    labels=("rule_id",),
+    unit="checks",
+)
+ALERT_CHANGES = Counter(
+    "sluice_alert_changes_total",
+    ("worker",),
+    "Changes of alerts, by their new status.",
+    "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`.",
+    labels=("status",),
+    unit="changes",
+)
+TASK_SECONDS = Histogram(
+    "sluice_task_seconds",
+    ("worker",),
+    "Time that tasks run, by task.",
+    "See `sluice_stage_seconds` for the two of the pipeline.",
+    labels=("task",),
+)
+TASKS_FAILED = Counter(
+    "sluice_tasks_failed_total",
+    ("worker",),
+    "Tasks that ended with an error, by task. Their work is done again.",
+    "Growing: the error is in the worker's log.",
+    labels=("task",),
+    unit="tasks",
+)
+CHILDREN = Gauge(
+    "sluice_worker_children",
+    ("worker",),
+    "Processes of this worker that run tasks.",
+    "At the maximum of --autoscale with a growing lag: more CPU or more workers would help.",
+    unit="processes",
+)
+ACTIVE_TASKS = Gauge(
+    "sluice_worker_active_tasks",
+    ("worker",),
+    "Tasks that this worker's children have at the moment.",
+    "Equal to the children for minutes while nothing finishes: they hang; see the database and Redis.",
+    unit="tasks",
+)
+CHILDREN_LOST = Counter(
+    "sluice_worker_children_lost_total",
+    ("worker",),
+    "Tasks whose process was killed, or ran out of time; their work is done again.",
+    "Growing: out of memory, or a message that kills its worker; see the kernel's log and the worker's.",
+    unit="tasks",
+)
+
+# Beat: what belongs to no single process
+
+OUTBOX_ENTRIES = Gauge(
+    "sluice_outbox_entries",
+    ("beat",),
+    "Alert changes not yet delivered to both MQTT and the tables.",
+    "Growing: the MQTT broker or the database is away. At OUTBOX_MAX_ENTRIES no more readings are judged.",
+    unit="entries",
+)
+OUTBOX_AGE = Gauge(
+    "sluice_outbox_oldest_seconds",
+    ("beat",),
+    "Age of the oldest alert change that is not delivered yet; 0 when there is none.",
+    "Minutes: users are told late; see docs/runbook.md, outbox age.",
+    unit="seconds",
+)
+QUEUED = Gauge(
+    "sluice_queued_tasks",
+    ("beat",),
+    "Tasks that wait in Redis for a worker, by queue.",
+    "Growing: there are too few workers, or they are deaf; see docs/runbook.md, worker deaf.",
+    labels=("queue",),
+    unit="tasks",
+)
+TASKS_SENT = Counter(
+    "sluice_beat_tasks_sent_total",
+    ("beat",),
+    "Tasks that beat has sent.",
+    "No growth: beat hangs, or Redis is away; silent devices are not noticed then.",
+    unit="tasks",
+)
+
+CATALOGUE = Metric.catalogue
