@@ -95,9 +95,7 @@ def migrate(
             for difference in domain_sql.differences(connection, domain)
         ]
     if differ:
-        raise OperatorError(
-            "\n".join(["a table is not as its domain declares it, and nobody can write to it:", *differ])
-        )
+        raise OperatorError("\n".join(["tables are not as their domains declare them:", *differ]))
     _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
 
 

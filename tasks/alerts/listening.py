@@ -13,7 +13,6 @@ import structlog
 from celery import signals
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from tasks import registry
 from tasks.domain import AnyDomain
 from tasks.redis_client import GATEWAYS, HORIZON, client, text
 from tasks.settings import settings
@@ -79,7 +78,7 @@ def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:
     The ends of the partitions are noted with the time; once the bridge has committed past them, everything
     up to that time is done, and the ends are noted anew.
     """
-    horizon, topic = domain.qualified(HORIZON), registry.kafka_topic(domain)
+    horizon, topic = domain.qualified(HORIZON), domain.qualified(settings().kafka_topic)
     kept = {text(name): text(value) for name, value in client().hgetall(horizon).items()}
     if "ends" in kept:
         ends = {int(partition): end for partition, end in json.loads(kept["ends"]).items()}

@@ -303,7 +303,7 @@ def test_without_the_database_silence_is_still_told(stack: Stack, user: User) ->
 def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is not known what came, and nobody is missed; the snoozes are not held up."""
 
-    def away(_now_ms: int) -> Heard | None:
+    def away(_now_ms: int, _domain: AnyDomain) -> Heard | None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     monkeypatch.setattr(listening, "heard", away)
