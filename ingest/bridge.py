@@ -1,5 +1,6 @@
 """The bridge: Kafka to Celery. Groups messages into batches, one in flight per lane, and commits the offsets
 of stored batches. It never looks inside a payload, and it keeps nothing: what is not committed comes again.
+A batch is of one domain, for each domain has a topic and lanes of its own.
 """
 
 import logging
@@ -18,6 +19,7 @@ from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from tasks import evidence, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
+from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -30,6 +32,9 @@ LEASE_CHECK_SECONDS = 0.5
 # More than a rebalance may wait for batches, and than Redis and Kafka together may take to time out.
 STUCK_SECONDS = 90.0
 
+Partition = tuple[str, int]
+"""A topic and the number."""
+
 
 class BridgeFailed(Exception):
     """The bridge cannot go on; its supervisor starts it again."""
@@ -38,7 +43,7 @@ class BridgeFailed(Exception):
 class Bridge:
     """One consumer of the group, with its lanes."""
 
-    def __init__(self, chosen: Settings, dispatcher: Dispatcher) -> None:
+    def __init__(self, chosen: Settings, served: Domains, dispatcher: Dispatcher) -> None:
         limits = Limits(
             messages=chosen.batch_max_messages,
             size=chosen.batch_max_bytes,
@@ -48,16 +53,21 @@ class Bridge:
         )
         self._settings = chosen
         self._dispatcher = dispatcher
-        self._lanes = [Lane(limits) for _ in range(chosen.lanes)]
-        self._assigned: set[int] = set()
-        self._paused: set[int] = set()
+        self._lanes_of = {
+            domain.qualified(chosen.kafka_topic): [Lane(limits, domain.name) for _ in range(chosen.lanes)]
+            for domain in served
+        }
+        self._topic_of = {domain.name: domain.qualified(chosen.kafka_topic) for domain in served}
+        self._lanes = [lane for lanes in self._lanes_of.values() for lane in lanes]
+        self._assigned: dict[Partition, Lane] = {}
+        self._paused: set[Partition] = set()
         # Of each partition the offset after its last finished message, since the partitions were assigned.
-        self._finished: dict[int, int] = {}
+        self._finished: dict[Partition, int] = {}
         self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
         self._consumed = 0
-        self._statistics = KafkaStatistics(chosen.kafka_topic)
+        self._statistics = KafkaStatistics(self._lanes_of)
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._consumer = Consumer(
             {
@@ -107,12 +117,12 @@ class Bridge:
     def run(self) -> None:
         """Moves messages until `stop`. Raises `KafkaException` when the consumer cannot go on."""
         self._consumer.subscribe(
-            [self._settings.kafka_topic],
+            list(self._lanes_of),
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        log.info("bridge_started", topic=self._settings.kafka_topic, lanes=len(self._lanes))
+        log.info("bridge_started", topics=list(self._lanes_of), lanes=len(self._lanes))
         while not self._stopping:
             self._pulse.turn()
             self._gather()
@@ -131,11 +141,11 @@ class Bridge:
             if error is not None:
                 self._complain(error)
                 continue
-            if record.partition() not in self._assigned:
+            lane = self._assigned.get((record.topic(), record.partition()))  # type: ignore[arg-type]
+            if lane is None:
                 continue  # revoked while this very call returned it
-            gathered = Gathered(record.key() or b"", message_of(record))
             self._consumed += 1
-            self._lanes[gathered.message.partition % len(self._lanes)].gather(gathered, now)
+            lane.gather(Gathered(record.key() or b"", message_of(record)), now)
 
     def _poll(self) -> list[Record]:
         most = self._settings.batch_max_messages
@@ -150,9 +160,8 @@ class Bridge:
         return [first, *self._consumer.consume(most, 0)] if first is not None else []
 
     def _lanes_in_use(self) -> list[Lane]:
-        numbers = {partition % len(self._lanes) for partition in self._assigned}
         # Without any partition an empty lane stands for the rest: there is everything to wait for.
-        return [self._lanes[number] for number in numbers] or self._lanes[:1]
+        return list(self._assigned.values()) or self._lanes[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
         for report in self._dispatcher.reports():
@@ -171,14 +180,14 @@ class Bridge:
         if lane.batch.suspect:
             self._dispatcher.end_trial(number)
         self._dispatcher.note_finished(lane.batch)
-        next_offsets = lane.finish()
+        topic = self._topic_of[lane.domain]
+        next_offsets = {(topic, partition): offset for partition, offset in lane.finish().items()}
         self._finished |= next_offsets
         self._commit(next_offsets, wait=wait)
 
-    def _commit(self, next_offsets: dict[int, int], *, wait: bool) -> None:
-        topic = self._settings.kafka_topic
+    def _commit(self, next_offsets: dict[Partition, int], *, wait: bool) -> None:
         offsets = [
-            TopicPartition(topic, p, offset) for p, offset in next_offsets.items() if p in self._assigned
+            TopicPartition(*one, offset) for one, offset in next_offsets.items() if one in self._assigned
         ]
         if not offsets:
             return
@@ -243,12 +252,11 @@ class Bridge:
                 self._dispatcher.send(batch, number, now)
 
     def _pause(self) -> None:
-        wanted = partitions_to_pause(self._lanes, self._assigned, self._paused)
+        wanted = partitions_to_pause(self._assigned, self._paused)
         if wanted == self._paused:
             return
-        topic = self._settings.kafka_topic
-        self._consumer.pause([TopicPartition(topic, p) for p in wanted - self._paused])
-        self._consumer.resume([TopicPartition(topic, p) for p in self._paused - wanted])
+        self._consumer.pause([TopicPartition(*one) for one in wanted - self._paused])
+        self._consumer.resume([TopicPartition(*one) for one in self._paused - wanted])
         self._paused = wanted
 
     def _await_lanes(self, seconds: float) -> None:
@@ -278,25 +286,34 @@ class Bridge:
             self._commit(self._finished, wait=False)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned = {partition.partition for partition in partitions}
+        self._assigned = {
+            (one.topic, one.partition): self._lanes_of[one.topic][one.partition % self._settings.lanes]
+            for one in partitions
+        }
         # The client remembers a pause through a rebalance.
         consumer.assign(partitions)
         consumer.resume(partitions)
         self._paused = set()
         self._finished = {}
-        log.info("partitions_assigned", partitions=sorted(self._assigned))
+        log.info("partitions_assigned", partitions=self._assigned_by_topic())
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.add(1)
-        log.info("partitions_revoked", partitions=sorted(self._assigned))
+        log.info("partitions_revoked", partitions=self._assigned_by_topic())
         self._await_lanes(self._settings.rebalance_wait_seconds)
-        self._assigned = set()
+        self._assigned = {}
 
     def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.add(1)
-        log.warning("partitions_lost", partitions=sorted(self._assigned))
-        self._assigned = set()
+        log.warning("partitions_lost", partitions=self._assigned_by_topic())
+        self._assigned = {}
         self._await_lanes(0)
+
+    def _assigned_by_topic(self) -> dict[str, list[int]]:
+        return {
+            topic: sorted(number for name, number in self._assigned if name == topic)
+            for topic in self._lanes_of
+        }
 
     def _complain(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -308,8 +325,13 @@ class Bridge:
 def main() -> None:
     """Runs the bridge until SIGTERM or SIGINT."""
     logs.configure()
+    try:
+        served = domains()
+    except InvalidDomains as error:
+        log.error("bridge_failed", error=str(error))  # noqa: TRY400 - the sentence says all
+        sys.exit(1)
     dispatcher = Dispatcher()
-    bridge = Bridge(settings(), dispatcher)
+    bridge = Bridge(settings(), served, dispatcher)
     bridge.show()
     tracing.begin("bridge")
     signal.signal(signal.SIGTERM, bridge.stop)

@@ -9,6 +9,7 @@ import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
 from ingest.dlq_cli import dlq_app, verify
+from ingest.domain_cli import domain_app
 from ingest.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ alerts_app = typer.Typer(
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
+app.add_typer(domain_app, name="domain")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[
@@ -53,9 +55,11 @@ def main() -> None:
     """Runs a command. Exit code 1: it could not do its work; 2: it was called wrongly."""
     from pydantic import ValidationError  # noqa: PLC0415
 
+    from tasks.registry import InvalidDomains  # noqa: PLC0415
+
     try:
         app()
-    except OperatorError as error:
+    except (OperatorError, InvalidDomains) as error:
         _fail(str(error))
     except ValidationError as error:
         if error.title != "Settings":
@@ -71,11 +75,13 @@ def migrate(
     status: Annotated[bool, typer.Option("--status", help="Show what has run and what is pending.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
 ) -> None:
-    """Bring the database to the schema of sql/. Safe to run twice, and by several at once."""
+    """Bring the database to the schema of sql/ and of the domains. Safe to run twice, by several at once."""
+    from ingest import domain_sql  # noqa: PLC0415
     from ingest import migrate as work  # noqa: PLC0415
     from ingest.postgres import session  # noqa: PLC0415
+    from tasks import registry  # noqa: PLC0415
 
-    migrations = work.load()
+    migrations = work.together(work.load(), domain_sql.migrations(registry.domains()))
     with session() as connection:
         if status:
             for line in work.status(migrations, work.applied(connection)):
@@ -86,6 +92,13 @@ def migrate(
                 _print(f"would run {migration.label}")
             return
         ran = work.migrate(connection, migrations, _tell)
+        differ = [
+            f"{domain.table}: {difference}"
+            for domain in registry.domains()
+            for difference in domain_sql.differences(connection, domain)
+        ]
+    if differ:
+        raise OperatorError("\n".join(["tables are not as their domains declare them:", *differ]))
     _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
 
 
@@ -206,6 +219,17 @@ def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin
 
 
 @provision_app.command()
+def rights() -> None:
+    """Give all accounts the rights that they lack, after DOMAINS was changed. Passwords stay."""
+    from ingest import provision as work  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
+
+    with session() as connection:
+        given = work.grant(connection)
+    _tell(f"{given} right{'' if given == 1 else 's'} given")
+
+
+@provision_app.command()
 def remove(username: str) -> None:
     """Remove an account; the broker ends its connection."""
     from ingest import provision as work  # noqa: PLC0415
@@ -252,6 +276,9 @@ def try_rules(
     *,
     user: Annotated[str, typer.Option(help="The user whose readings are judged.")],
     device: Annotated[str | None, typer.Option(help="One device; without it all of the user's.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Whose readings; without it the first of DOMAINS.")
+    ] = None,
     since: Annotated[str, typer.Option(help="How far back, as in 45s, 90m, 12h, 7d; or a time.")] = "7d",
     as_json: AsJson = False,
 ) -> None:
@@ -259,8 +286,9 @@ def try_rules(
     from ingest import rules_cli as work  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    rules, begin = work.load(file), work.parse_since(since, now)
-    history = work.try_out(rules, user, device, begin, now)
+    chosen = work.domain_named(domain)
+    rules, begin = work.about(chosen, work.load(file)), work.parse_since(since, now)
+    history = work.try_out(chosen, rules, user, device, begin, now)
     if as_json:
         _print(json.dumps(work.as_json(rules, history, now), ensure_ascii=False))
         return

@@ -171,7 +171,9 @@ class Dispatcher:
         parts = len(batch.parts)
         verdict = {"verdict": batch.verdict} if batch.verdict else {}
         header = [process_part.s(batch=batch.id, part=number, **verdict) for number in range(parts)]
-        body = store_batch.s(batch=batch.id, parts=parts, total=batch.total, bridge=self.bridge)
+        body = store_batch.s(
+            batch=batch.id, parts=parts, total=batch.total, bridge=self.bridge, domain=batch.domain
+        )
         if parts == 1:
             # A chord of one is a chain at half the price.
             (header[0] | body).apply_async()

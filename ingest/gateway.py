@@ -32,11 +32,11 @@ from ingest.message_trace import follow, traceparent_of
 from tasks import kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
+from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
 
-TELEMETRY_FILTER = "users/+/devices/+/telemetry"
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
@@ -52,8 +52,9 @@ class Gateway:
     and acknowledges.
     """
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, served: Domains) -> None:
         self._settings = chosen
+        self._domains = served
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._received = self._received_bytes = self._connects = 0
@@ -173,11 +174,12 @@ class Gateway:
         log.info("mqtt_connected", session_present=flags.session_present)
         # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
         group = self._settings.mqtt_shared_group
-        topic = f"$share/{group}/{TELEMETRY_FILTER}" if group else TELEMETRY_FILTER
+        filters = [domain.filter for domain in self._domains]
         if group:
-            # The session may still have the subscription of a time when this gateway was alone.
-            client.unsubscribe(TELEMETRY_FILTER)
-        client.subscribe(topic, options=SubscribeOptions(qos=1))
+            # The session may still have the subscriptions of a time when this gateway was alone.
+            client.unsubscribe(filters)
+            filters = [f"$share/{group}/{one}" for one in filters]
+        client.subscribe([(one, SubscribeOptions(qos=1)) for one in filters])
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         log.warning("mqtt_away", host=self._settings.mqtt_host, port=self._settings.mqtt_port)
@@ -198,8 +200,12 @@ class Gateway:
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        if any(reason.is_failure for reason in reasons):
-            self._failure = f"the MQTT broker refused the subscription: {reasons[0]}; check the account's ACL"
+        if refused := [
+            domain.filter for domain, why in zip(self._domains, reasons, strict=True) if why.is_failure
+        ]:
+            self._failure = (
+                f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
+            )
         self._subscribed = self._failure is None
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -236,7 +242,9 @@ class Gateway:
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
         topic, payload = message.topic, bytes(message.payload)
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
-        record = mqtt_record.make(topic, payload, traceparent, datetime.now(UTC), self._settings)
+        record = mqtt_record.make(
+            self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings
+        )
         if record.refused is not None:
             metrics.DEAD_LETTERED.add(1, record.refused.error_type)
             log.warning("message_refused", error_type=record.refused.error_type, error=record.refused.reason)
@@ -278,7 +286,11 @@ def main() -> None:
     """Runs the gateway until SIGTERM or SIGINT; ends with 1 when Kafka does not take its records."""
     logs.configure()
     mqtt_text.install()
-    gateway = Gateway(settings())
+    try:
+        gateway = Gateway(settings(), domains())
+    except InvalidDomains as error:
+        log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all
+        sys.exit(1)
     gateway.show()
     tracing.begin("gateway")
     signal.signal(signal.SIGTERM, gateway.stop)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 EVERY_MS = 2000
@@ -12,11 +13,11 @@ _STALE_SECONDS = 5 * EVERY_MS / 1000
 class KafkaStatistics:
     """Give `told` to the client as its `stats_cb`; it is called by the thread that polls the client."""
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = tuple(topics)
         self._told_at = 0.0
         self._reachable = False
-        self._lag: dict[int, int] = {}
+        self._lag: dict[tuple[str, int], int] = {}
 
     def told(self, statistics: str) -> None:
         """Takes what librdkafka says."""
@@ -24,13 +25,18 @@ class KafkaStatistics:
         # Without those that stand for groups and bootstrap addresses, whose state says nothing.
         brokers = [broker for broker in document["brokers"].values() if broker["nodeid"] >= 0]
         self._reachable = any(broker["state"] == "UP" for broker in brokers)
-        partitions = document["topics"].get(self._topic, {}).get("partitions", {}).values()
-        self._lag = {p["partition"]: _lag(p) for p in partitions if p["partition"] >= 0}
+        self._lag = {
+            (topic, p["partition"]): _lag(p)
+            for topic in self._topics
+            for p in document["topics"].get(topic, {}).get("partitions", {}).values()
+            if p["partition"] >= 0
+        }
         self._told_at = time.monotonic()
 
-    def lag(self, partitions: set[int]) -> dict[tuple[str, ...], float]:
+    def lag(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], float]:
         """Of each of these partitions the records without a committed offset, where that is known."""
-        return {(str(p),): self._lag[p] for p in sorted(partitions) if self._lag.get(p, -1) >= 0}
+        known = (one for one in sorted(partitions) if self._lag.get(one, -1) >= 0)
+        return {(topic, str(number)): self._lag[topic, number] for topic, number in known}
 
     def reachable(self) -> bool:
         """Whether a broker answers, as far as the client knows and was polled to tell."""

@@ -1,14 +1,14 @@
 """The lanes of the bridge: which messages go into which batch, and which offsets are done. Pure, without I/O.
 
-A lane is a set of partitions with at most one batch in flight. While its batch runs, its next messages
-gather; when the batch is done, what has gathered goes next. So a device's messages are worked on in their
-order, batches grow with the load, and a commit is one number per partition.
+A lane is a set of partitions of one domain's topic, with at most one batch in flight. While its batch runs,
+its next messages gather; when the batch is done, what has gathered goes next. So a device's messages are
+worked on in their order, batches grow with the load, and a commit is one number per partition.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from tasks.batch import Message, Part, Verdict, pack_part
@@ -21,6 +21,8 @@ MAX_RETRY_SECONDS = 10.0
 # is halved, and against a single message before it is given up.
 STRIKES_TO_HALVE = 2
 STRIKES_TO_CONDEMN = 3
+
+PartitionT = TypeVar("PartitionT")
 
 
 class Gathered(NamedTuple):
@@ -49,6 +51,7 @@ class Batch:
     are to become dead letters.
     """
 
+    domain: str
     parts: list[bytes]
     total: int
     next_offsets: dict[int, int]
@@ -75,6 +78,7 @@ class Lane:
     """The messages that wait and the batch that is in flight."""
 
     limits: Limits
+    domain: str
     batch: Batch | None = None
     waiting: list[Gathered] = field(default_factory=list)
     waiting_size: int = 0
@@ -121,7 +125,7 @@ class Lane:
         taken = self.waiting[:count]
         del self.waiting[:count]
         self.waiting_size -= sum(len(gathered.message.payload) for gathered in taken)
-        self.batch = make_batch(taken, self.limits)
+        self.batch = make_batch(self.domain, taken, self.limits)
         return self.batch
 
     def finish(self) -> dict[int, int]:
@@ -154,7 +158,7 @@ class Lane:
         return self.batch
 
     def _half(self, taken: Sequence[Gathered]) -> Batch:
-        half = make_batch(taken, self.limits)
+        half = make_batch(self.domain, taken, self.limits)
         half.suspect = True
         # The evidence against the whole counts against its halves, but not against a single message.
         half.strikes = STRIKES_TO_HALVE - 1 if half.total > 1 else 0
@@ -176,7 +180,7 @@ class Lane:
         return min(len(self.waiting), self.limits.messages)
 
 
-def make_batch(taken: Sequence[Gathered], limits: Limits) -> Batch:
+def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
     """The messages as a batch, split into parts so that each device is in one part, in its order."""
     count = min(1 + (len(taken) - 1) // limits.part_messages, limits.max_parts)
     split: list[list[Message]] = [[] for _ in range(count)]
@@ -188,7 +192,8 @@ def make_batch(taken: Sequence[Gathered], limits: Limits) -> Batch:
         # Not the low bits: the partition, and so the lane, is made of them already.
         split[(crc32(key) >> 16) % count].append(message)
     return Batch(
-        parts=[pack_part(Part(first_offsets, messages)) for messages in split if messages],
+        domain=domain,
+        parts=[pack_part(Part(domain, first_offsets, messages)) for messages in split if messages],
         total=len(taken),
         traced=any(is_sampled(message.traceparent) for _, message in taken),
         next_offsets=next_offsets,
@@ -196,14 +201,14 @@ def make_batch(taken: Sequence[Gathered], limits: Limits) -> Batch:
     )
 
 
-def partitions_to_pause(lanes: Sequence[Lane], partitions: Iterable[int], paused: set[int]) -> set[int]:
-    """Which of the partitions should pause; partition `p` belongs to lane `p % len(lanes)`.
+def partitions_to_pause(lanes: Mapping[PartitionT, Lane], paused: set[PartitionT]) -> set[PartitionT]:
+    """Which partitions should pause, of those that have a lane.
 
     A lane that is far ahead of its workers pauses until less than one batch waits: the Kafka client throws
     away what it had fetched for a partition that pauses, so pausing often would be dear.
     """
     return {
         partition
-        for partition in partitions
-        if lanes[partition % len(lanes)].holds(1 if partition in paused else PAUSE_BATCHES)
+        for partition, lane in lanes.items()
+        if lane.holds(1 if partition in paused else PAUSE_BATCHES)
     }

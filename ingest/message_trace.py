@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from tasks import tracing
+from tasks.payload import Refused
+from tasks.registry import domain_of, domains
 from tasks.settings import settings
-from tasks.telemetry import Refused, parse_topic
 from tasks.tracing import SpanContext, child, parse
 
 # A member as plain as machines write it; an escaped or exotic spelling is not found, nor one far behind.
@@ -37,7 +38,7 @@ class Span:
         self._begun_ns = time.time_ns()
         self._attributes: dict[str, str | int] = {}
         with suppress(Refused):
-            self._attributes |= parse_topic(topic)._asdict()
+            self._attributes |= domain_of(topic, domains()).parse_topic(topic)._asdict()
         if sequence_id := _top_level(payload, b'"sequence_id"', _SEQUENCE_ID):
             number = int(sequence_id)
             if -(2**63) <= number < 2**63:

@@ -1,11 +1,12 @@
-"""Brings the database to the schema of `sql/`: numbered files of plain SQL, a transaction each.
+"""Brings the database to the schema of `sql/` and of the domains: plain SQL, a transaction each.
 
 `NNNN_name.sql` runs once and is never edited afterwards; `NNNN_name.always.sql` runs at every call, after
-the others, and may be edited.
+the others, and may be edited. What the domains declare runs at every call, between the two.
 """
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ import psycopg
 
 from ingest.errors import OperatorError
 from ingest.postgres import Connection
+from tasks import registry
+from tasks.domain import AnyDomain
+from tasks.record import quoted
 from tasks.settings import settings
 
 SQL_DIR = Path(__file__).resolve().parent.parent / "sql"
@@ -39,7 +43,7 @@ class MigrationError(OperatorError):
 
 
 class Migration(NamedTuple):
-    """One file of `sql/`."""
+    """One file of `sql/`, or, with the version 0, what a domain declares."""
 
     version: int
     name: str
@@ -49,8 +53,8 @@ class Migration(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Number and name, as in the file's name."""
-        return f"{self.version:04d}_{self.name}"
+        """Number and name, as in the file's name; of a domain the name alone."""
+        return f"{self.version:04d}_{self.name}" if self.version else self.name
 
 
 class Applied(NamedTuple):
@@ -71,7 +75,12 @@ def load(folder: Path = SQL_DIR) -> list[Migration]:
     for version in versions:
         if versions.count(version) > 1:
             raise MigrationError(f"Two files in sql/ have the number {version:04d}; number one of them anew.")
-    return sorted(found, key=lambda migration: (migration.always, migration.version))
+    return together(found, ())
+
+
+def together(files: Iterable[Migration], of_domains: Iterable[Migration]) -> list[Migration]:
+    """The files and the domains' migrations, in the order in which they run."""
+    return sorted([*files, *of_domains], key=lambda migration: (migration.always, migration.version))
 
 
 def _read(path: Path) -> Migration:
@@ -162,15 +171,15 @@ def migrate(connection: Connection, migrations: list[Migration], tell: Callable[
     """
     connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
     tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is at work here; waiting for it"))
-    ran: set[int] = set()
+    ran: set[str] = set()
     while True:
         with connection.transaction():
             _prepare(connection, tell_waiting)
-            todo = [one for one in pending(migrations, applied(connection)) if one.version not in ran]
+            todo = [one for one in pending(migrations, applied(connection)) if one.label not in ran]
             if not todo:
-                return len([one for one in migrations if one.version in ran and not one.always])
+                return len([one for one in migrations if one.label in ran and not one.always])
             _run(connection, todo[0], tell)
-            ran.add(todo[0].version)
+            ran.add(todo[0].label)
 
 
 def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
@@ -190,10 +199,20 @@ def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
     # building an index may take longer than the role's queries may
     connection.execute("SET LOCAL statement_timeout = 0")
     connection.execute(_CREATE_TABLE)
-    for name in ("compress_after_days", "retention_days"):
-        connection.execute(
-            "SELECT set_config(%s, %s, true)", [f"sluice.{name}", str(getattr(settings(), name))]
-        )
+    values = {name: str(getattr(settings(), name)) for name in ("compress_after_days", "retention_days")}
+    values["hypertables"] = json.dumps([_compression(domain) for domain in registry.domains()])
+    for name, value in values.items():
+        connection.execute("SELECT set_config(%s, %s, true)", [f"sluice.{name}", value])
+
+
+def _compression(domain: AnyDomain) -> dict[str, str]:
+    """One segment per source, in the order of its rows: what queries ask for, and what lets the check for a
+    duplicate open only the segments of its source.
+    """
+    segment = [name for name in (domain.owner, domain.source) if name]
+    others = [name for name in domain.primary_key if name not in {*segment, domain.time}]
+    order = [f'"{domain.time}" DESC', *(f'"{name}"' for name in others)]
+    return {"relation": domain.table, "segment_by": quoted(tuple(segment)), "order_by": ", ".join(order)}
 
 
 def _run(connection: Connection, migration: Migration, tell: Callable[[str], None]) -> None:

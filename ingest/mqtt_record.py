@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from tasks import dlq, telemetry
+from tasks import dlq
+from tasks.payload import Refused
+from tasks.registry import Domains, domain_of
 from tasks.settings import Settings
 
 # What a record has besides its payload: the key and the headers.
@@ -17,22 +19,25 @@ class KafkaRecord(NamedTuple):
     key: bytes
     value: bytes
     headers: list[tuple[str, str | bytes | None]]
-    refused: telemetry.Refused | None
+    refused: Refused | None
 
 
 def make(
-    topic: str, payload: bytes, traceparent: str, received_at: datetime, chosen: Settings
+    among: Domains, topic: str, payload: bytes, traceparent: str, received_at: datetime, chosen: Settings
 ) -> KafkaRecord:
-    """The record of a message: its payload untouched under its device's key, or a dead letter.
+    """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
     `received_at` must be in UTC; an empty `traceparent` is none.
     """
+    # What comes by a subscription that an older session had is the default domain's to refuse.
+    domain = among[0]
     try:
-        source = telemetry.parse_topic(topic)
+        domain = domain_of(topic, among)
+        source = domain.parse_topic(topic)
         _refuse_too_large(payload, chosen.kafka_max_message_bytes - HEADERS_BYTES)
-    except telemetry.Refused as refused:
+    except Refused as refused:
         return KafkaRecord(
-            chosen.kafka_dlq_topic,
+            domain.qualified(chosen.kafka_dlq_topic),
             dlq.key_without_coordinates(topic, payload),
             dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
             [],
@@ -45,11 +50,9 @@ def make(
     if traceparent:
         headers.append(("traceparent", traceparent.encode()))
     key = f"{source.user_id}/{source.device_id}".encode()
-    return KafkaRecord(chosen.kafka_topic, key, payload, headers, None)
+    return KafkaRecord(domain.qualified(chosen.kafka_topic), key, payload, headers, None)
 
 
 def _refuse_too_large(payload: bytes, most: int) -> None:
     if len(payload) > most:
-        raise telemetry.Refused(
-            "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
-        )
+        raise Refused("TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them")

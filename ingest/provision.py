@@ -13,6 +13,7 @@ import psycopg
 
 from ingest.errors import OperatorError
 from ingest.postgres import Connection
+from tasks import registry
 
 # A slow hash protects passwords that can be guessed. Ours are 256 random bits, beyond guessing at any speed.
 # The broker's one thread pays for the hash at every login, and Mosquitto again for all who are connected when
@@ -109,9 +110,12 @@ def _escape(value: str) -> str:
 
 
 def acl(account: Account) -> list[tuple[Action, str]]:
-    """Every right of an account; what is not listed is denied."""
+    """Every right of an account in the domains of the settings; what is not listed is denied."""
     if account.kind == "device":
-        return [("publish", f"users/{account.user_id}/devices/{account.device_id}/telemetry")]
+        assert account.user_id is not None
+        assert account.device_id is not None
+        own = [domain.topic_of(account.user_id, account.device_id) for domain in registry.domains()]
+        return [("publish", topic) for topic in own if topic is not None]
     owner = account.user_id if account.kind == "user" else "+"
     asks: Action = "publish" if account.kind == "user" else "subscribe"
     tells: Action = "subscribe" if account.kind == "user" else "publish"
@@ -123,7 +127,7 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         (tells, f"users/{owner}/alerts/manage/status"),
     ]
     if account.kind == "service":
-        rights.append(("subscribe", "users/+/devices/+/telemetry"))
+        rights += [("subscribe", domain.filter) for domain in registry.domains()]
     return rights
 
 
@@ -228,6 +232,24 @@ SET password_hash = excluded.password_hash, salt = excluded.salt, iterations = e
 WHERE present.kind = excluded.kind
 RETURNING username
 """
+
+
+def grant(connection: Connection) -> int:
+    """Gives every account the rights that it lacks, as after another domain; returns how many.
+
+    Passwords stay, and so do rights that were given by other means.
+    """
+    with connection.cursor(row_factory=psycopg.rows.class_row(Account)) as cursor:
+        known = cursor.execute("SELECT kind, username, user_id, device_id FROM mqtt_users").fetchall()
+    rights = [(account.username, *right) for account in known for right in acl(account)]
+    columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
+    return connection.execute(
+        "INSERT INTO mqtt_acl (username, permission, action, topic)"
+        " SELECT username, 'allow', action, topic"
+        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)"
+        " ON CONFLICT DO NOTHING",
+        columns,
+    ).rowcount
 
 
 def remove(connection: Connection, username: str) -> None:

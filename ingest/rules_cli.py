@@ -9,7 +9,9 @@ from typing import Any
 from ingest.errors import OperatorError
 from ingest.postgres import session
 from ingest.rules_history import History, judge, read
+from tasks import registry
 from tasks.alerts.change import iso
+from tasks.domain import AnyDomain
 from tasks.moments import parse_moment
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
 
@@ -38,7 +40,8 @@ def load(path: str) -> RuleSet:
 def explain(rules: RuleSet) -> Iterator[str]:
     """Each rule as a sentence."""
     for rule, compiled in zip(rules.rules, rules.by_id.values(), strict=True):
-        yield f"{compiled.rule_id}: {_condition(rule)}: {rule.severity}, “{rule.message}”"
+        about_domain = f"of {rule.domain}, " if rule.domain else ""
+        yield f"{compiled.rule_id}: {about_domain}{_condition(rule)}: {rule.severity}, “{rule.message}”"
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -49,10 +52,27 @@ def parse_since(text: str, now: datetime) -> datetime:
         raise OperatorError(f"--since {error}.") from error
 
 
-def try_out(rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime) -> History:
-    """What the rules would have said. Raises `OperatorError`."""
+def domain_named(name: str | None) -> AnyDomain:
+    """The domain of that name, or the default one. Raises `OperatorError`."""
+    if name is None:
+        return registry.default()
+    try:
+        return registry.by_name(name)
+    except registry.UnknownDomain as error:
+        raise OperatorError(f"{error}.") from None
+
+
+def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
+    """The rules that are about a domain, without its checks, which need more than what is stored."""
+    return rules.of(domain.name, (), default=domain is registry.default())
+
+
+def try_out(
+    domain: AnyDomain, rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime
+) -> History:
+    """What the rules would have said of the domain's stored readings. Raises `OperatorError`."""
     with session() as connection:
-        return judge(rules, user_id, read(connection, user_id, device_id, since, now), now)
+        return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
 
 
 def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from psycopg import sql
 
 from ingest.postgres import Connection
-from tasks import telemetry
 from tasks.alerts import machine
 from tasks.alerts.change import Change
 from tasks.alerts.machine import LastSeen, Observation
 from tasks.alerts.state import DeviceState, to_us
+from tasks.domain import AnyDomain
 from tasks.paths import MISSING
 from tasks.rules import RuleSet, find
 
@@ -66,30 +67,45 @@ def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime)
 
 
 def read(
-    connection: Connection, user_id: str, device_id: str | None, since: datetime, now: datetime
+    connection: Connection,
+    domain: AnyDomain,
+    user_id: str,
+    device_id: str | None,
+    since: datetime,
+    now: datetime,
 ) -> Iterator[Stored]:
-    """The stored readings of a user, or of one device, as `judge` wants them. Raises `psycopg.Error`."""
+    """The stored readings of a user, or of one source, as `judge` wants them. Raises `psycopg.Error`."""
     query = sql.SQL(
-        "SELECT {columns} FROM {table} WHERE user_id = %s AND (%s::text IS NULL OR device_id = %s)"
-        " AND time BETWEEN %s AND %s ORDER BY device_id, time, sequence_id"
+        "SELECT {columns} FROM {table} WHERE {owner} = %s AND (%s::text IS NULL OR {source} = %s)"
+        " AND {time} BETWEEN %s AND %s ORDER BY {source}, {key}"
     ).format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, telemetry.COLUMNS)),
-        table=sql.Identifier(telemetry.TABLE),
+        columns=sql.SQL(", ").join(map(sql.Identifier, domain.columns)),
+        table=sql.Identifier(domain.table),
+        owner=sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id),
+        source=sql.Identifier(domain.source),
+        time=sql.Identifier(domain.time),
+        key=sql.SQL(", ").join(map(sql.Identifier, domain.primary_key)),
     )
     with connection.transaction(), connection.cursor(name="history") as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(query, [user_id, device_id, device_id, since, now])
         for number, row in enumerate(cursor):
-            fields: dict[str, Any] = dict(zip(telemetry.COLUMNS, row, strict=True))
-            yield str(fields["device_id"]), _observation(number, fields)
+            fields: dict[str, Any] = dict(zip(domain.columns, row, strict=True))
+            yield str(fields[domain.source]), _observation(domain, number, fields)
 
 
-def _observation(number: int, fields: dict[str, Any]) -> Observation:
-    time: datetime = fields.pop("time")
-    extra: dict[str, Any] = fields.pop("extra_data")
-    del fields["user_id"], fields["device_id"]
-    payload = {name: value for name, value in fields.items() if value is not None} | extra
-    return Observation(0, number, to_us(time) // 1000, time, fields["sequence_id"], payload)
+def _observation(domain: AnyDomain, number: int, fields: dict[str, Any]) -> Observation:
+    time: datetime = fields.pop(domain.time)
+    extra: dict[str, Any] = fields.pop(domain.extra) if domain.extra else {}
+    for level in domain.levels:
+        del fields[level]
+    payload = {name: _number(value) for name, value in fields.items() if value is not None} | extra
+    return Observation(0, number, to_us(time) // 1000, time, fields.get("sequence_id"), payload)
+
+
+def _number(value: Any) -> Any:
+    # What the payload had as a number comes back from a column of the type numeric as a decimal.
+    return float(value) if isinstance(value, Decimal) else value
 
 
 class _Life:

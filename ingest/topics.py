@@ -1,4 +1,4 @@
-"""The Kafka topics of the telemetry and of the dead letters."""
+"""The Kafka topics of each domain: its messages and its dead letters."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
 )
 
 from ingest.errors import OperatorError, ServerAway
-from tasks import kafka
+from tasks import kafka, registry
 from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 15
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def wanted(settings: Settings) -> list[Topic]:
-    """Both topics as the settings want them."""
+    """Both topics of each domain, as the settings want them."""
 
     def topic(name: str, days: int, max_message_bytes: int) -> Topic:
         config = {
@@ -52,9 +52,13 @@ def wanted(settings: Settings) -> list[Topic]:
         return Topic(name, settings.kafka_partitions, settings.kafka_replication, config)
 
     return [
-        topic(settings.kafka_topic, 7, settings.kafka_max_message_bytes),
-        # a dead letter carries its payload in base64, and waits until somebody looks
-        topic(settings.kafka_dlq_topic, 30, 2 * settings.kafka_max_message_bytes),
+        one
+        for domain in registry.load(settings.domains)
+        for one in (
+            topic(domain.qualified(settings.kafka_topic), 7, settings.kafka_max_message_bytes),
+            # a dead letter carries its payload in base64, and waits until somebody looks
+            topic(domain.qualified(settings.kafka_dlq_topic), 30, 2 * settings.kafka_max_message_bytes),
+        )
     ]
 
 

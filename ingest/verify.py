@@ -7,6 +7,7 @@ up in the table, chunk by chunk.
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,10 +15,12 @@ from psycopg import sql
 
 from ingest.errors import OperatorError, ServerAway
 from ingest.postgres import Connection, session
-from tasks import telemetry
+from tasks import registry
 from tasks.batch import Message
+from tasks.domain import Source
 from tasks.errors import NotNow
-from tasks.record import EPOCH
+from tasks.payload import Refused
+from tasks.record import EPOCH, Reading
 from tasks.records import message_of
 from tasks.replays.known import Offsets, letters_of
 from tasks.settings import settings
@@ -119,13 +122,15 @@ def _count(
 
 
 def _account(connection: Connection, messages: list[Message], letters: Offsets, balance: Balance) -> None:
-    limits = telemetry.limits()
+    limits = registry.limits()
     balance.received += len(messages)
     wanted: list[_Wanted] = []
     for message in messages:
         try:
-            reading = telemetry.validate(message.topic, message.payload, message.timestamp_ms, limits)
-        except telemetry.Refused as refused:
+            reading = registry.default().validate(
+                message.topic, message.payload, message.timestamp_ms, limits
+            )
+        except Refused as refused:
             if message.offset in letters:
                 balance.dead_lettered += 1
             else:
@@ -147,10 +152,10 @@ def _account(connection: Connection, messages: list[Message], letters: Offsets, 
             _miss(balance, one.message, one.key, "no row and no dead letter")
 
 
-def _key(reading: telemetry.Reading) -> tuple[Any, ...]:
+def _key(reading: Reading[Source, Any]) -> tuple[Any, ...]:
     own = {"time": reading.time, **reading.source._asdict(), **dict(reading.fields)}
     own["time"] = reading.time
-    return tuple(own[name] for name in telemetry.PRIMARY_KEY)
+    return tuple(own[name] for name in registry.default().primary_key)
 
 
 def _rows(connection: Connection, wanted: Iterable[_Wanted]) -> set[tuple[Any, ...]]:
@@ -168,31 +173,29 @@ def _rows(connection: Connection, wanted: Iterable[_Wanted]) -> set[tuple[Any, .
             times = [one.time for one in some]
             columns = [list(column) for column in zip(*(one.key for one in some), strict=True)]
             try:
-                cursor.execute(_QUERY, [*columns, min(times), max(times)])
+                cursor.execute(_query(), [*columns, min(times), max(times)])
             except psycopg.DataError as error:
                 raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
             found.update(cursor.fetchall())
     return found
 
 
+@lru_cache
 def _query() -> sql.Composed:
-    names = sql.SQL(", ").join(map(sql.Identifier, telemetry.PRIMARY_KEY))
-    types = telemetry.TELEMETRY.sql_types
+    names = sql.SQL(", ").join(map(sql.Identifier, registry.default().primary_key))
+    types = registry.default().sql_types
     arrays = sql.SQL(", ").join(
-        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in telemetry.PRIMARY_KEY
+        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in registry.default().primary_key
     )
     return sql.SQL(
         "SELECT {wanted} FROM (SELECT DISTINCT * FROM unnest({arrays}) AS keys ({names})) AS wanted"
         " JOIN {table} AS stored USING ({names}) WHERE stored.time BETWEEN %s AND %s"
     ).format(
-        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in telemetry.PRIMARY_KEY),
+        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in registry.default().primary_key),
         arrays=arrays,
         names=names,
-        table=sql.Identifier(telemetry.TABLE),
+        table=sql.Identifier(registry.default().table),
     )
-
-
-_QUERY = _query()
 
 
 def _oldest_kept() -> datetime | None:
@@ -204,7 +207,7 @@ def _oldest_kept() -> datetime | None:
 def _miss(balance: Balance, message: Message, key: tuple[Any, ...] | None, reason: str) -> None:
     balance.missing += 1
     if len(balance.named) < MOST_NAMED:
-        own = dict(zip(telemetry.PRIMARY_KEY, key, strict=True)) if key else {}
+        own = dict(zip(registry.default().primary_key, key, strict=True)) if key else {}
         time = own.get("time")
         balance.named.append(
             Missing(

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import celery_monitoring, dlq, lease, logs
+from tasks import celery_monitoring, dlq, lease, logs, registry
 
 __all__ = ["app", "celery_monitoring"]
 
@@ -27,6 +27,15 @@ app.config_from_object("celeryconfig")
 @signals.setup_logging.connect
 def _setup_logging(**_: Any) -> None:
     logs.configure()
+
+
+@signals.worker_init.connect
+def _load_domains(**_: Any) -> None:
+    # Once for all children, and at once: a worker with a wrong DOMAINS must not take any work.
+    try:
+        registry.domains()
+    except registry.InvalidDomains as error:
+        raise SystemExit(f"sluice: {error}") from error
 
 
 @signals.worker_process_shutdown.connect

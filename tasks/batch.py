@@ -13,7 +13,7 @@ SILENT, WITH_ALERTS = "silent", "alerts"
 
 
 class Message(NamedTuple):
-    """One Kafka record of the telemetry topic."""
+    """One Kafka record of a domain's topic."""
 
     partition: int
     offset: int
@@ -26,8 +26,9 @@ class Message(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one `process` task works on."""
+    """What one `process` task works on: messages of one domain, by its name."""
 
+    domain: str
     # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
     first_offsets: dict[int, int]
     messages: list[Message]
@@ -73,8 +74,8 @@ def pack_part(part: Part) -> bytes:
 
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
-    first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
-    return Part(first_offsets, [Message(*fields) for fields in messages])
+    domain, first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
+    return Part(domain, first_offsets, [Message(*fields) for fields in messages])
 
 
 def pack_rows(rows: list[Row]) -> bytes:

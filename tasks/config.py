@@ -13,10 +13,10 @@ import psycopg
 import structlog
 from psycopg.types.json import Jsonb
 
-from tasks import database, notify
+from tasks import database, notify, registry
 from tasks.alerts import states
 from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
-from tasks.alerts.rule_sets import announce_change, rule_sets
+from tasks.alerts.rule_sets import about, announce_change, misplaced, rule_sets
 from tasks.app import app
 from tasks.errors import DatabaseAway, NotNow
 from tasks.redis_client import answered_key, answers_key, client, request_key
@@ -74,6 +74,9 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
     except InvalidRules as error:
         _reply(request, control, refusal(error.errors))
         return
+    if misplaced_rules := misplaced(rules):
+        _reply(request, control, refusal(misplaced_rules))
+        return
     try:
         written = _write(user_id, rules, request, retained=retained)
     except psycopg.Error as error:
@@ -122,7 +125,11 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
         command = parse_command(document)
     except InvalidCommand as error:
         return refusal(error.errors)
-    rules = rule_sets([user_id])[user_id]
+    domain = registry.of_device(command.device_id)
+    if domain is None:
+        message = "must be the id of a device, or NAME/ID for a source of another domain"
+        return refusal([{"path": "device_id", "message": message}])
+    rules = about(domain, rule_sets([user_id])[user_id])
     try:
         changes = states.transact(
             [(user_id, command.device_id)], lambda state: manage(state, rules, command, request)

@@ -118,6 +118,11 @@ def refuses_data(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in {"22", "23"}
 
 
+def lacks_column(error: psycopg.Error) -> bool:
+    """Whether the table, or a column of it, is not there: it will be after the next migration."""
+    return error.sqlstate in {"42703", "42P01"}
+
+
 def is_too_much(error: psycopg.Error) -> bool:
     """Whether the server had no memory or locks left for the statement: half as many rows may pass."""
     return error.sqlstate in {"53200", "54000"}

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from tasks import kafka, metrics
+from tasks import kafka, metrics, registry
 from tasks.batch import Message
+from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
 from tasks.settings import settings
@@ -50,7 +51,7 @@ def envelope(
     `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates, with the record's
     `kafka_timestamp_ms`, where there are any.
 
-    A payload that is larger than any record of the telemetry topic may be is cut, and `payload_bytes` says
+    A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` says
     how many bytes it had.
     """
     largest = settings().kafka_max_message_bytes
@@ -73,27 +74,28 @@ def envelope(
     ).encode()
 
 
-def key(partition: int, offset: int) -> bytes:
+def key(topic: str, partition: int, offset: int) -> bytes:
     """Key of the dead letter of one Kafka record."""
-    return f"{settings().kafka_topic}/{partition}/{offset}".encode()
+    return f"{topic}/{partition}/{offset}".encode()
 
 
 def key_without_coordinates(topic: str, payload: bytes) -> bytes:
-    """Key of the dead letter of a message that never reached the telemetry topic."""
+    """Key of the dead letter of a message that never reached Kafka otherwise."""
     return (
         b"mqtt/"
         + hashlib.sha256(topic.encode(errors="surrogateescape") + b"\0" + payload).hexdigest().encode()
     )
 
 
-def send(dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
-    """Sends the dead letters of a part and returns when Kafka has confirmed each.
+def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
+    """Sends the dead letters of a part to the domain's topic for them, and returns when each is confirmed.
 
     Those that an earlier run of the same messages has sent already are left out; `first_offsets` are the
     batch's lowest offset in each partition, below which nothing can come again. Raises
     `DeadLettersUnconfirmed` when Kafka does not confirm in time, and `redis.RedisError`.
     """
-    unsent = _without_sent(dead, first_offsets)
+    came_by, goes_to = registry.kafka_topic(domain), registry.kafka_dlq_topic(domain)
+    unsent = _without_sent(came_by, dead, first_offsets)
     if not unsent:
         return
     producer = _producer()
@@ -103,20 +105,19 @@ def send(dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
         if error is not None:
             failures.append(str(error))
 
-    topic = settings().kafka_dlq_topic
     for letter in unsent:
-        value = _envelope_of(letter)
-        record_key = key(letter.message.partition, letter.message.offset)
+        value = _envelope_of(came_by, letter)
+        record_key = key(came_by, letter.message.partition, letter.message.offset)
         try:
-            producer.produce(topic, value, record_key, on_delivery=confirm)
+            producer.produce(goes_to, value, record_key, on_delivery=confirm)
         except BufferError:
             producer.flush(CONFIRM_SECONDS)
-            _produce_again(producer, topic, value, record_key, confirm)
+            _produce_again(producer, goes_to, value, record_key, confirm)
     waiting = producer.flush(CONFIRM_SECONDS)
     if waiting or failures:
         close()
         raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
-    _remember(unsent)
+    _remember(came_by, unsent)
     for error_type, count in Counter(letter.error_type for letter in unsent).items():
         metrics.DEAD_LETTERED.add(count, error_type)
     log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
@@ -129,7 +130,7 @@ def _produce_again(producer: Producer, topic: str, value: bytes, record_key: byt
         raise DeadLettersUnconfirmed(str(error)) from error
 
 
-def _envelope_of(letter: DeadLetter) -> bytes:
+def _envelope_of(kafka_topic: str, letter: DeadLetter) -> bytes:
     message = letter.message
     return envelope(
         message.topic,
@@ -138,19 +139,19 @@ def _envelope_of(letter: DeadLetter) -> bytes:
         letter.error,
         traceparent=message.traceparent,
         attempts=message.attempts + 1,
-        kafka_topic=settings().kafka_topic,
+        kafka_topic=kafka_topic,
         kafka_partition=message.partition,
         kafka_offset=message.offset,
         kafka_timestamp_ms=message.timestamp_ms,
     )
 
 
-def _without_sent(dead: list[DeadLetter], first_offsets: dict[int, int]) -> list[DeadLetter]:
+def _without_sent(topic: str, dead: list[DeadLetter], first_offsets: dict[int, int]) -> list[DeadLetter]:
     partitions = sorted({letter.message.partition for letter in dead})
     pipeline = client().pipeline(transaction=False)
     for partition in partitions:
-        pipeline.zremrangebyscore(refused_key(partition), "-inf", f"({first_offsets[partition]}")
-        pipeline.zrange(refused_key(partition), 0, -1)
+        pipeline.zremrangebyscore(refused_key(topic, partition), "-inf", f"({first_offsets[partition]}")
+        pipeline.zrange(refused_key(topic, partition), 0, -1)
     sent = {
         (partition, text(member))
         for partition, members in zip(partitions, pipeline.execute()[1::2], strict=True)
@@ -159,14 +160,14 @@ def _without_sent(dead: list[DeadLetter], first_offsets: dict[int, int]) -> list
     return [letter for letter in dead if (letter.message.partition, _member(letter.message)) not in sent]
 
 
-def _remember(sent: list[DeadLetter]) -> None:
+def _remember(topic: str, sent: list[DeadLetter]) -> None:
     by_partition: dict[int, dict[str, float]] = {}
     for letter in sent:
         by_partition.setdefault(letter.message.partition, {})[_member(letter.message)] = letter.message.offset
     pipeline = client().pipeline(transaction=False)
     for partition, offsets in by_partition.items():
-        pipeline.zadd(refused_key(partition), offsets)
-        pipeline.expire(refused_key(partition), REMEMBER_SECONDS)
+        pipeline.zadd(refused_key(topic, partition), offsets)
+        pipeline.expire(refused_key(topic, partition), REMEMBER_SECONDS)
     for letter in sent:
         pipeline.hincrby(DEAD_LETTER_TYPES, letter.error_type, 1)
     pipeline.execute()

@@ -15,6 +15,10 @@ class DatabaseAway(NotNow):
     """The database did not take the rows in time; check DATABASE_URL and the server."""
 
 
+class TableOutdated(NotNow):
+    """The table or a column of it is not there yet: the workers are newer than it. Run `sluice migrate`."""
+
+
 class DeadLettersUnconfirmed(NotNow):
     """Kafka did not confirm every dead letter in time; check KAFKA_BOOTSTRAP_SERVERS and the brokers."""
 

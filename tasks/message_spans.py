@@ -9,7 +9,8 @@ from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged
 from tasks.batch import Followed, PartResult
 from tasks.dlq import DeadLetter
-from tasks.telemetry import Refused, parse_topic
+from tasks.payload import Refused
+from tasks.registry import domain_of, domains
 from tasks.tracing import Attributes, Link, child, is_sampled, parse
 
 
@@ -36,7 +37,8 @@ def processed(
     for letter in dead:
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
         with suppress(Refused):  # where the topic is what is wrong with it
-            attributes |= parse_topic(letter.message.topic)._asdict()
+            topic = letter.message.topic
+            attributes |= domain_of(topic, domains()).parse_topic(topic)._asdict()
         _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
     return followed
 

@@ -87,9 +87,9 @@ CONSUMED = Counter(
 LAG = Gauge(
     "sluice_consumer_lag_messages",
     ("bridge",),
-    "Messages in Kafka without a committed outcome, by partition.",
+    "Messages in Kafka without a committed outcome, by topic and partition.",
     "Growing for minutes: the workers do less than devices send; see docs/runbook.md, lag growing.",
-    labels=("partition",),
+    labels=("topic", "partition"),
     unit="messages",
 )
 ASSIGNED = Gauge(
@@ -249,6 +249,14 @@ BREAKER_REJECTED = Counter(
     "Accesses to the database that the open breaker refused, of all workers, since Redis was last empty.",
     "Growing: the breaker is open; see `db_circuit_breaker_state`.",
     unit="accesses",
+)
+CHECKS_FAILED = Counter(
+    "sluice_checks_failed_total",
+    ("worker",),
+    "Times that a check of a domain raised an error and said nothing of a record, by check.",
+    "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
+    labels=("rule_id",),
+    unit="checks",
 )
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",

@@ -8,14 +8,16 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, lease, message_spans, notify, telemetry
+from tasks import blobs, dlq, lease, message_spans, notify, registry
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.metrics import BATCHES_GIVEN_UP, STAGE_SECONDS
+from tasks.payload import Refused
 
 log = structlog.get_logger()
 
@@ -32,14 +34,15 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
     try:
         with lease.held(batch, f"process {part}"):
             with STAGE_SECONDS.time("load"):
-                first_offsets, messages = blobs.load_part(batch, part)
+                name, first_offsets, messages = blobs.load_part(batch, part)
+            domain = registry.by_name(name)
             with STAGE_SECONDS.time("validate"):
-                readings, dead = condemn(messages, *verdict) if verdict else validate(messages)
+                readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
             with STAGE_SECONDS.time("evaluate"):
-                changes = judge(readings)
+                changes = judge(domain, readings)
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
-                    dlq.send(dead, first_offsets)
+                    dlq.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
             followed = message_spans.processed(begun_ns, readings, dead, changes)
@@ -63,15 +66,15 @@ def _oldest_ms(messages: list[Message]) -> int:
     return min((message.timestamp_ms for message in messages if not message.replay), default=now_ms)
 
 
-def validate(messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
+def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
     """Each message as a valid reading or as a dead letter, in order."""
     readings: list[Judged] = []
     dead: list[DeadLetter] = []
-    limits = telemetry.limits()
+    validate_one, limits = domain.validate, registry.limits()
     for message in messages:
         try:
-            reading = telemetry.validate(message.topic, message.payload, message.timestamp_ms, limits)
-        except telemetry.Refused as refused:
+            reading = validate_one(message.topic, message.payload, message.timestamp_ms, limits)
+        except Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
             readings.append(Judged(message, reading))
@@ -83,10 +86,10 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(readings: list[Judged]) -> list[Change]:
-    """Evaluates the alert rules, and has what changed told at once."""
+def judge(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
+    """Evaluates the alert rules and the domain's checks, and has what changed told at once."""
     notify.require_room()
-    if changes := evaluate(readings):
+    if changes := evaluate(domain, readings):
         notify.wake()
     return changes
 

@@ -1,85 +1,28 @@
 """From one pydantic model to rows: validation, table, primary key and COPY, all derived from its fields.
 
-A domain declares its fields with the kinds below (`Bigint`, `Double`, `Text`, `Time`) and makes a
-`Declaration` of them; `tasks.telemetry` is the example. The columns are, in this order: `time`, the ids in
-the topic, the other fields as declared, and one jsonb column for whatever else the payload holds.
+A domain declares its fields with the kinds of `tasks.columns` and makes a `Declaration` of them. The columns
+are, in this order: the time, the levels of the topic, the other fields as declared, and one jsonb column for
+whatever else the payload holds.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError, to_json
+from pydantic_core import CoreSchema, ErrorDetails, to_json
 
+from tasks.columns import NULL, Column, FromTopic, column_of, escape, time_text
 from tasks.payload import REASON_LENGTH, ErrorType, Limits, Refused, describe, dotted, parse, refuse_faults
 
-NULL = r"\N"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Sources whose parsed topic is kept at hand: well above a fleet of 10,000, and a few MB when full.
 KNOWN_SOURCES = 16_384
 
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _NOT_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f+#/\ud800-\udfff]")
-# Every third character of an RFC 3339 time from the fifth on, and the one after its seconds.
-# `datetime.fromisoformat` alone takes more than that, and each Python version something else.
-_TIME_SHAPES = frozenset(["--T::", "--t::", "-- ::"])
-_AFTER_SECONDS = frozenset([".", ",", "Z", "z", "+", "-", ""])
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """How a kind of field is stored: its SQL type, its COPY text, and what a reason says it must be."""
-
-    sql_type: str
-    encode: Callable[[Any], str]
-    expected: str
-
-
-def _escape(text: str) -> str:
-    return text.translate(_ESCAPES)
-
-
-def _time_text(time: datetime) -> str:
-    # The same text as `isoformat`, at less than half its cost.
-    return to_json(time)[1:-1].decode()
-
-
-def parse_time(value: Any) -> datetime:
-    """An RFC 3339 string as a UTC time; digits beyond the microsecond are cut off.
-
-    Raises `PydanticCustomError` of type `invalid_time`.
-    """
-    if type(value) is not str or value[4:17:3] not in _TIME_SHAPES or value[19:20] not in _AFTER_SECONDS:
-        raise _invalid_time("must be a string with an ISO 8601 time such as 2026-05-01T10:00:00Z", value)
-    try:
-        time = datetime.fromisoformat(value.upper())
-    except ValueError:
-        raise _invalid_time("must be a time that exists, such as 2026-05-01T10:00:00Z", value) from None
-    if time.tzinfo is UTC:
-        return time
-    if time.tzinfo is None:
-        raise _invalid_time("must end in Z or a UTC offset, as in 2026-05-01T10:00:00Z", value)
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise _invalid_time("must be in the years 1 to 9999 in UTC", value) from None
-
-
-def _invalid_time(must: str, value: Any) -> PydanticCustomError:
-    return PydanticCustomError("invalid_time", "{sentence}", {"sentence": f"{must}, got {describe(value)}"})
-
-
-Bigint = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Column("bigint", repr, "a 64-bit integer")]
-Double = Annotated[float, Field(allow_inf_nan=False), Column("double precision", repr, "a finite number")]
-Text = Annotated[str, Column("text", _escape, "a string")]
-Time = Annotated[
-    datetime, PlainValidator(parse_time), Column("timestamp with time zone", _time_text, "a time")
-]
 
 _ERROR_TYPES: dict[str, ErrorType] = {
     "missing": "MissingField",
@@ -90,69 +33,109 @@ _ERROR_TYPES: dict[str, ErrorType] = {
 }
 
 
-class Fields(BaseModel):
-    """Base of a declaration's model: nothing is converted, and null for an optional field means absent."""
+class Record(BaseModel):
+    """Base of a domain's model. Null for an optional field means absent.
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    Fields from the topic (`TopicLevel`) are no part of what is validated, nor of the validated fields.
+    """
 
-    time: Time | None = None
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """The payload's fields alone: what is in the topic is known before the payload is looked at."""
+        schema = handler(source)
+        inner: Any = schema
+        while inner["type"] != "model-fields":
+            inner = inner["schema"]
+        for name, info in cls.model_fields.items():
+            if _is_from_topic(info):
+                inner["fields"].pop(name, None)
+        return schema
 
 
 SourceT = TypeVar("SourceT")
-FieldsT = TypeVar("FieldsT", bound=Fields)
+RecordT = TypeVar("RecordT", bound=Record)
 
 
-class Reading(NamedTuple, Generic[SourceT, FieldsT]):
+class Reading(NamedTuple, Generic[SourceT, RecordT]):
     """A message that can become a row."""
 
     source: SourceT
     time: datetime  # UTC: the payload's, or else the Kafka record's
-    fields: FieldsT
+    fields: RecordT  # without those from the topic
     payload: dict[str, Any]  # the whole object as it came, for dotted paths
     copy_line: bytes  # the row in COPY's text format, newline included
 
 
-class Declaration(Generic[SourceT, FieldsT]):
-    """A domain: what its messages must look like, and where their rows go.
+class Located(NamedTuple, Generic[SourceT]):
+    """A topic, read: the source, the levels by the names of their columns, and these as COPY text."""
 
-    `source` is made of the ids in `topic`, each a level written `{name}`, and the name of its column.
-    Raises `TypeError` for a field of no known kind, a name that comes twice, a primary key that is no column.
+    source: SourceT
+    levels: dict[str, str]
+    text: str
+
+
+class Declaration(Generic[SourceT, RecordT]):
+    """What the messages of a topic must look like, and where their rows go.
+
+    `source` is made of the levels that `topic` writes `{name}`, each the name of a field from the topic.
+    `extra` is None where nobody wants what no field declares. Raises `TypeError` for a field of no known
+    kind, a name that comes twice, a topic and fields that do not match, a key or time that is no column.
     """
 
     def __init__(
         self,
-        fields: type[FieldsT],
+        record: type[RecordT],
         source: Callable[..., SourceT],
         *,
         topic: str,
         table: str,
         primary_key: tuple[str, ...],
-        extra: str = "extra_data",
+        time: str = "time",
+        extra: str | None = "extra_data",
     ) -> None:
-        columns = {name: _column(name, info) for name, info in fields.model_fields.items()}
-        self._source = source
-        self._validate = fields.__pydantic_validator__.validate_python
         self._levels = topic.split("/")
-        self._ids = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
-        self._expected = {name: column.expected for name, column in columns.items()}
-        self._encoders = [(name, column.encode) for name, column in columns.items() if name != "time"]
+        self.levels = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
+        if set(self.levels) != {name for name, info in record.model_fields.items() if _is_from_topic(info)}:
+            raise TypeError(f"the fields from the topic are not those that {topic} names in braces")
+        fields = {name: info for name, info in record.model_fields.items() if name not in self.levels}
+        columns = {name: column_of(name, info) for name, info in fields.items()}
+        if time not in columns or columns[time][0].sql_type != "timestamp with time zone":
+            raise TypeError(f"{table} has no field `{time}` of the kind Time")
+        others = {name: column for name, (column, _) in columns.items() if name != time}
+        self._source = source
+        self._validate = record.__pydantic_validator__.validate_python
+        self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
+        self._encoders = [(name, column.encode) for name, column in others.items()]
+        self._keeps_extra = extra is not None
         self._locate = lru_cache(KNOWN_SOURCES)(self._locate_uncached)
 
+        self.record = record
         self.topic = topic
         self.table = table
         self.primary_key = primary_key
+        self.time = time
+        self.extra = extra
         self.sql_types = {
-            **dict.fromkeys(self._ids, "text"),
-            **{name: column.sql_type for name, column in columns.items()},
-            extra: "jsonb",
+            time: columns[time][0].sql_type,
+            **dict.fromkeys(self.levels, "text"),
+            **{name: column.sql_type for name, column in others.items()},
+            **({} if extra is None else {extra: "jsonb"}),
         }
-        self.columns = ("time", *self._ids, *(name for name, _ in self._encoders), extra)
+        self.columns = (time, *self.levels, *others, *(() if extra is None else (extra,)))
+        # A record without a time gets that of Kafka.
+        self.nullable = frozenset(name for name in others if columns[name][1])
         if len(set(self.columns)) < len(self.columns):
             raise TypeError(f"a column of {table} is declared twice: {', '.join(self.columns)}")
         if unknown := set(primary_key) - set(self.columns):
             raise TypeError(f"the primary key of {table} names no column of it: {sorted(unknown)}")
+        if optional := set(primary_key) & self.nullable:
+            raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
-        names, key, staged = _quoted(self.columns), _quoted(primary_key), f"{table}_staged"
+        names, key, staged = quoted(self.columns), quoted(primary_key), f"{table}_staged"
         self.copy = _copy_into(table, names)
         self.stage = f'CREATE TEMPORARY TABLE "{staged}" (LIKE "{table}" INCLUDING DEFAULTS) ON COMMIT DROP'
         self.copy_staged = _copy_into(staged, names)
@@ -164,64 +147,73 @@ class Declaration(Generic[SourceT, FieldsT]):
 
     def parse_topic(self, topic: str) -> SourceT:
         """The source that the topic names. Raises `Refused` (`InvalidTopic`)."""
-        return self._locate(topic)[0]
+        return self._locate(topic).source
 
     def validate(
         self, topic: str, payload: bytes, timestamp_ms: int, limits: Limits
-    ) -> Reading[SourceT, FieldsT]:
+    ) -> Reading[SourceT, RecordT]:
         """The message as a row.
 
         `timestamp_ms` is the Kafka record's, milliseconds since 1970; it counts where the payload has no
-        `time`. The source's ids in the payload must be the topic's, or null, and are not stored again.
-        Raises `Refused` and nothing else, always the same for the same message: of several faults the
-        first of the topic's, the payload's as JSON, the claimed ids', the fields', the record's timestamp.
+        time. The levels of the topic that the payload repeats must be the topic's, or null, and are not
+        stored again. Raises `Refused` and nothing else, always the same for the same message: of several
+        faults the first of the topic's, the payload's as JSON, the claimed levels', the fields', the record's
+        timestamp.
         """
-        source, ids, id_text = self._locate(topic)
+        source, levels, level_text = self._locate(topic)
         values = parse(payload, limits)
         extra = values.copy()
-        for name in self._expected:
+        for name in self._members:
             extra.pop(name, None)
-        for name, own in ids:
+        for name, own in levels.items():
             claim = extra.pop(name, None)
             if claim is not None and claim != own:
                 refuse_faults(values, limits)
                 raise Refused(
                     "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
                 )
-        extra_json = to_json(extra)
-        if b"Infinity" in extra_json:
-            refuse_faults(values, limits)
+        if self._keeps_extra:
+            extra_json = to_json(extra)
+            if b"Infinity" in extra_json:
+                refuse_faults(values, limits)
         try:
             fields = self._validate(values)
         except ValidationError as error:
             refuse_faults(values, limits)
             raise self._refusal(error) from None
-        time = fields.time or _time_of_record(timestamp_ms)
         own_values = fields.__dict__
+        time = own_values[self.time] or _time_of_record(timestamp_ms, self.time)
         texts = [
             NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
         ]
-        line = "\t".join((_time_text(time), id_text, *texts, "")).encode()
+        if not self._keeps_extra:
+            line = "\t".join((time_text(time), level_text, *texts)).encode() + b"\n"
+            return Reading(source, time, fields, values, line)
+        line = "\t".join((time_text(time), level_text, *texts, "")).encode()
         return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
 
-    def _locate_uncached(self, topic: str) -> tuple[SourceT, list[tuple[str, str]], str]:
+    def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
+        """The record with all its fields: those of the payload, those from the topic, and the time."""
+        return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
+
+    def _locate_uncached(self, topic: str) -> Located[SourceT]:
         levels = topic.split("/")
-        ids: list[tuple[str, str]] = []
+        found: dict[str, str] = {}
         if len(levels) != len(self._levels):
             raise Refused("InvalidTopic", f"the topic must be {self.topic}, got {describe(topic)}")
         for expected, level in zip(self._levels, levels, strict=True):
             if expected.startswith("{"):
                 if fault := id_fault(level):
                     raise Refused("InvalidTopic", f"the {expected[1:-1]} in the topic {fault}")
-                ids.append((expected[1:-1], level))
+                found[expected[1:-1]] = level
             elif level != expected:
                 raise Refused("InvalidTopic", f"the topic must be {self.topic}, got {describe(topic)}")
-        return self._source(**dict(ids)), ids, "\t".join(_escape(text) for _, text in ids)
+        return Located(self._source(**found), found, "\t".join(map(escape, found.values())))
 
     def _refusal(self, error: ValidationError) -> Refused:
         """All fields that are wrong in one reason; the first of them, as declared, gives the type."""
         details = error.errors(include_url=False)
-        reason = "; ".join(_sentence(detail, self._expected) for detail in details)
+        reason = "; ".join(_sentence(detail, self._members) for detail in details)
         if len(reason) > REASON_LENGTH:
             # The end will be cut off, and with it the last fields: so their names go first.
             reason = f"wrong are {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
@@ -239,14 +231,19 @@ def id_fault(text: str) -> str | None:
     return None
 
 
-def _time_of_record(timestamp_ms: int) -> datetime:
+def quoted(names: tuple[str, ...]) -> str:
+    """Names as SQL lists them."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _time_of_record(timestamp_ms: int, name: str) -> datetime:
     if timestamp_ms >= 0:
         try:
             return EPOCH + timedelta(milliseconds=timestamp_ms)
         except OverflowError:
             pass
     reason = (
-        f"the payload has no `time`, and the Kafka record's timestamp is no time either ({timestamp_ms} ms)"
+        f"the payload has no `{name}`, and the Kafka record's timestamp is no time either ({timestamp_ms} ms)"
     )
     raise Refused("InvalidTime", reason)
 
@@ -258,27 +255,37 @@ def _error_type(detail: ErrorDetails) -> ErrorType:
     return _ERROR_TYPES.get(detail["type"], "InvalidField")
 
 
-def _sentence(detail: ErrorDetails, expected: dict[str, str]) -> str:
+def _sentence(detail: ErrorDetails, members: dict[str, Column]) -> str:
     path = dotted(detail["loc"])
-    if detail["type"] == "missing":
-        return f"{path} is missing; it must be {expected[str(detail['loc'][0])]}"
     if detail["type"] == "invalid_time":
         return f"{path} {detail['msg']}"
-    return f"{path} must be {expected[str(detail['loc'][0])]}, got {describe(detail['input'])}"
+    if own := str(detail.get("ctx", {}).get("error", "")):
+        return f"{path}: {own}"  # the words of a domain's own validator
+    expected = _expected(detail["loc"], members)
+    if detail["type"] == "missing":
+        return f"{path} is missing; it must be {expected}"
+    return f"{path} must be {expected}, got {describe(detail['input'])}"
 
 
-def _column(name: str, info: FieldInfo) -> Column:
-    """The kind of a field, found in its annotation, also inside `… | None`."""
-    annotated = [getattr(part, "__metadata__", ()) for part in get_args(info.annotation)]
-    for metadata in (info.metadata, *annotated):
-        for marker in metadata:
-            if isinstance(marker, Column):
-                return marker
-    raise TypeError(f"the field {name} is declared with none of the kinds of column")
+def _expected(path: tuple[str | int, ...], members: dict[str, Column]) -> str:
+    column = members.get(str(path[0])) if path else None
+    if column is None:
+        return "as declared"
+    for _ in path[1:]:
+        column = column.element or column
+    return column.expected
 
 
-def _quoted(names: tuple[str, ...]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def _is_from_topic(info: FieldInfo) -> bool:
+    return any(isinstance(marker, FromTopic) for marker in info.metadata)
+
+
+def _member(name: str, info: FieldInfo) -> str:
+    """The name of the field in the payload. Raises `TypeError` for an alias that is none."""
+    alias = name if info.validation_alias is None else info.validation_alias
+    if not isinstance(alias, str):
+        raise TypeError(f"the field {name} has an alias that is no name")
+    return alias
 
 
 def _copy_into(table: str, names: str) -> str:

@@ -18,10 +18,12 @@ OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
 OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
+# Of each domain, its namespace behind the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
 LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
 CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
+# Of all:
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
 SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
@@ -54,9 +56,9 @@ def done_key(bridge: str) -> str:
     return f"sluice:done:{bridge}"
 
 
-def refused_key(partition: int) -> str:
-    """Sorted set of the partition's offsets that became dead letters lately."""
-    return f"sluice:refused:{partition}"
+def refused_key(topic: str, partition: int) -> str:
+    """Sorted set of the offsets in a Kafka topic's partition that became dead letters lately."""
+    return f"sluice:refused:{topic}:{partition}"
 
 
 def answers_key(control: str) -> str:

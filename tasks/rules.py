@@ -4,6 +4,8 @@ A rule compares one value of each reading with a threshold, or misses readings (
 `rule_id` is its `id`, or its `key` where it has none. Two rules with the same `rule_id`, `key` and
 `operator` are the same rule, whatever else differs: a changed threshold is judged at the next reading,
 and an alert goes on. A rule with another key or operator is another rule.
+
+A check of a domain is a rule whose condition is code: it comes with the domain, for every user.
 """
 
 import math
@@ -22,6 +24,7 @@ from tasks.payload import describe, shorten
 
 Number: TypeAlias = int | float
 Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
+Judging = Literal[Operator, "check"]
 Fault = dict[Literal["path", "message"], str]
 
 MAX_RULES = 100
@@ -41,8 +44,11 @@ _COMPARE: dict[str, Callable[[Number, Number], bool]] = {
     "==": compare.eq,
     "!=": compare.ne,
 }
+_ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
+_NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
 _MEANT = {"=": "==", "=>": ">=", "=<": "<=", "<>": "!=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
 _MEANT |= {"ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "missing": "absent", "silent": "absent"}
+_DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _EXPECTED = {
@@ -54,6 +60,7 @@ _EXPECTED = {
     "severity": 'a string of 1 to 32 characters, such as "critical"',
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "clear_threshold": "a finite number (of at most 64 bits if it is an integer)",
+    "domain": 'the name of a domain, such as "telemetry"',
 }
 
 
@@ -80,6 +87,12 @@ def _prose(text: str) -> str:
     return text
 
 
+def _domain(text: str) -> str:
+    if not _DOMAIN.fullmatch(text):
+        raise ValueError
+    return text
+
+
 _Number = Annotated[Number, PlainValidator(_number)]
 
 
@@ -96,6 +109,7 @@ class Rule(BaseModel):
     severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = DEFAULT_SEVERITY
     for_seconds: float = Field(0.0, ge=0, le=MAX_SECONDS, allow_inf_nan=False)
     clear_threshold: _Number | None = None
+    domain: Annotated[str, AfterValidator(_domain)] | None = None  # without it the first of DOMAINS
 
     @property
     def rule_id(self) -> str:
@@ -109,7 +123,7 @@ class Facts(NamedTuple):
     message: str
     severity: str
     key: str | None
-    operator: Operator
+    operator: Judging
     threshold: Number | None
 
     def same_rule(self, other: "Facts") -> bool:
@@ -117,19 +131,27 @@ class Facts(NamedTuple):
         return self.key == other.key and self.operator == other.operator
 
 
+class Alert(NamedTuple):
+    """What a check says of a record that is not in order."""
+
+    message: str
+    severity: str = DEFAULT_SEVERITY
+    value: Number | None = None
+
+
 class Compiled(NamedTuple):
-    """A rule, ready to judge. For an absence `compare`, `threshold` and `clear` mean nothing."""
+    """A rule, ready to judge. For an absence or a check `compare`, `threshold` and `clear` mean nothing."""
 
     rule_id: str
     key: str  # empty for the absence of the whole device
     path: Path | None
-    compare: Callable[[Number, Number], bool]
+    compare: Callable[[Any, Any], bool]
     threshold: Number
     clear: Number
     for_us: int
     facts: Facts
 
-    def cleared(self, value: Number) -> bool:
+    def cleared(self, value: Number | None) -> bool:
         """Whether the value ends an alert.
 
         It does once it would not violate the rule with `clear_threshold` in the place of `threshold`.
@@ -139,21 +161,39 @@ class Compiled(NamedTuple):
 
 @dataclass(frozen=True)
 class RuleSet:
-    """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are."""
+    """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are.
+
+    The checks of a domain come with the rules that are about it (`of`); one with the `rule_id` of a rule
+    takes its place.
+    """
 
     rules: tuple[Rule, ...] = ()
+    checks: tuple[Compiled, ...] = ()
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    _of: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        compiled = tuple(_compile(rule) for rule in self.rules)
-        object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled})
+        checks = {rule.rule_id: rule for rule in self.checks}
+        compiled = [_compile(rule) for rule in self.rules if rule.rule_id not in checks]
+        object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled} | checks)
         absent: dict[bool, list[Compiled]] = {True: [], False: []}
         for rule in compiled:
             absent[rule.facts.operator == "absent"].append(rule)
         object.__setattr__(self, "absences", tuple(absent[True]))
         object.__setattr__(self, "comparisons", tuple(absent[False]))
+        object.__setattr__(self, "_of", {})
+
+    def of(self, domain: str, checks: tuple[Compiled, ...], *, default: bool) -> "RuleSet":
+        """The rules that are about a domain, with its checks; those that name none are the default's."""
+        found = self._of.get(domain)
+        if found is None:
+            names = {domain, None} if default else {domain}
+            rules = tuple(rule for rule in self.rules if rule.domain in names)
+            found = self if rules == self.rules and not checks else RuleSet(rules, checks)
+            self._of[domain] = found
+        return found
 
     @property
     def absent_keys(self) -> frozenset[str]:
@@ -234,10 +274,28 @@ def find(payload: dict[str, Any], rule: Compiled) -> Any:
     return value if value is not MISSING or rule.path is None else walk(payload, rule.path)
 
 
+def check(rule_id: str) -> Compiled:
+    """A check as a rule. Its name stands for its message until it says something."""
+    return _check(rule_id, Facts(rule_id, DEFAULT_SEVERITY, None, "check", None), violated=False)
+
+
+def checked(rule: Compiled, alert: Alert | None, before: Facts | None) -> Compiled:
+    """The check as a rule that is violated by anything, or by nothing and speaks of what was before."""
+    if alert is None:
+        return _check(rule.rule_id, before or rule.facts, violated=False)
+    return _check(
+        rule.rule_id, rule.facts._replace(message=alert.message, severity=alert.severity), violated=True
+    )
+
+
 def suggestion(text: str, known: list[str]) -> str:
     """The end of a sentence about a misspelt name: `; did you mean …?`, or nothing."""
     near = get_close_matches(text.lower()[:64], known, n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _check(rule_id: str, facts: Facts, *, violated: bool) -> Compiled:
+    return Compiled(rule_id, "", None, _ALWAYS if violated else _NEVER, 0, 0, 0, facts)
 
 
 def _compile(rule: Rule) -> Compiled:

@@ -18,9 +18,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
+    domains: str = Field(
+        "tasks.telemetry",
+        description="Modules of the domains, `module,…`; rules that name no domain are about the first.",
+    )
+
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, `host:port,…`.")
-    kafka_topic: str = Field("iot-stream", description="Topic of the telemetry.")
-    kafka_dlq_topic: str = Field("iot-stream-dlq", description="Topic of the dead letters.")
+    kafka_topic: str = Field("iot-stream", description="Topic of the telemetry; other domains add `-NAME`.")
+    kafka_dlq_topic: str = Field(
+        "iot-stream-dlq", description="Topic of its dead letters; other domains add `-NAME`."
+    )
     kafka_group: str = Field("sluice-bridge", description="Consumer group of the bridge.")
     kafka_partitions: int = Field(
         12, ge=1, description="Partitions of the topics when `sluice topics` creates them."
@@ -29,7 +36,7 @@ class Settings(BaseSettings):
     kafka_max_message_bytes: int = Field(
         2_097_152,
         ge=1024,
-        description="Largest record of the telemetry topic; the dead letters' is twice that.",
+        description="Largest record of a domain's topic; the dead letters' is twice that.",
     )
     kafka_delivery_timeout_seconds: int = Field(
         120,
@@ -109,7 +116,9 @@ class Settings(BaseSettings):
     )
     mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
 
-    lanes: int = Field(4, ge=1, description="Lanes of one bridge; each has at most one batch in flight.")
+    lanes: int = Field(
+        4, ge=1, description="Lanes of each domain in one bridge; each has at most one batch in flight."
+    )
     batch_max_messages: int = Field(4000, ge=1, description="Most messages in a batch.")
     batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
     batch_part_messages: int = Field(

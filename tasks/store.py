@@ -9,12 +9,13 @@ import psycopg
 import structlog
 from redis.commands.core import Script
 
-from tasks import blobs, counters, database, dlq, lease, metrics, notify, telemetry
+from tasks import blobs, counters, database, dlq, lease, metrics, notify, registry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
-from tasks.errors import DatabaseAway
+from tasks.domain import AnyDomain
+from tasks.errors import DatabaseAway, TableOutdated
 from tasks.message_spans import flushing
 from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
@@ -38,12 +39,18 @@ class Outcome(NamedTuple):
 
 @app.task(name="tasks.store.store_batch")
 def store_batch(
-    results: list[PartResult | None] | PartResult | None, batch: str, parts: int, total: int, bridge: str
+    results: list[PartResult | None] | PartResult | None,
+    batch: str,
+    parts: int,
+    total: int,
+    bridge: str,
+    domain: str,
 ) -> None:
     """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
 
     Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
-    raises `DatabaseAway`; the bridge then sends the batch again. Safe to run any number of times.
+    raises `DatabaseAway`, and at once `TableOutdated`; the bridge then sends the batch again. Safe to run any
+    number of times.
     A batch is done when the changes of alerts that it made are in the tables, too: Redis may lose them then.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
@@ -55,7 +62,7 @@ def store_batch(
         with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
             with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
-                inserted, refused = _wait_and_write(rows)
+                inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)
             notify.settle(settings().store_wait_seconds)
@@ -68,8 +75,12 @@ def store_batch(
         log.info("batch_given_up", batch=batch, stage="store")
 
 
-def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
-    """Writes the rows; returns how many were new, and the rows that the database refuses with its reasons.
+def write(
+    connection: database.Connection, domain: AnyDomain, rows: list[Row]
+) -> tuple[int, list[tuple[Row, str]]]:
+    """Writes the rows into the domain's table.
+
+    Returns how many were new, and the rows that the database refuses, with its reasons.
 
     COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
     which can; then, where data is refused, in halves down to the single row. Rows of very many days go in
@@ -81,27 +92,27 @@ def write(connection: database.Connection, rows: list[Row]) -> tuple[int, list[t
     if len(days) > MOST_DAYS:
         middle_day = days[len(days) // 2]
         early = [row for row in rows if _day(row) < middle_day]
-        return _write_both(connection, early, [row for row in rows if _day(row) >= middle_day])
+        return _write_both(connection, domain, early, [row for row in rows if _day(row) >= middle_day])
     lines = b"".join([row.line for row in rows])
     try:
         try:
-            return _copy(connection, lines), []
+            return _copy(connection, domain, lines), []
         except psycopg.errors.UniqueViolation:
-            return _copy_staged(connection, lines), []
+            return _copy_staged(connection, domain, lines), []
     except psycopg.Error as error:
         if not (database.refuses_data(error) or (database.is_too_much(error) and len(rows) > 1)):
             raise
         if len(rows) == 1:
             return 0, [(rows[0], f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")]
     middle = len(rows) // 2
-    return _write_both(connection, rows[:middle], rows[middle:])
+    return _write_both(connection, domain, rows[:middle], rows[middle:])
 
 
 def _write_both(
-    connection: database.Connection, first: list[Row], second: list[Row]
+    connection: database.Connection, domain: AnyDomain, first: list[Row], second: list[Row]
 ) -> tuple[int, list[tuple[Row, str]]]:
-    inserted, refused = write(connection, first)
-    inserted_after, refused_after = write(connection, second)
+    inserted, refused = write(connection, domain, first)
+    inserted_after, refused_after = write(connection, domain, second)
     return inserted + inserted_after, refused + refused_after
 
 
@@ -110,21 +121,21 @@ def _day(row: Row) -> bytes:
     return row.line[:10]
 
 
-def _copy(connection: database.Connection, lines: bytes) -> int:
+def _copy(connection: database.Connection, domain: AnyDomain, lines: bytes) -> int:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor)
-        with cursor.copy(telemetry.COPY) as copy:
+        with cursor.copy(domain.copy) as copy:
             copy.write(lines)
         return cursor.rowcount
 
 
-def _copy_staged(connection: database.Connection, lines: bytes) -> int:
+def _copy_staged(connection: database.Connection, domain: AnyDomain, lines: bytes) -> int:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor)
-        cursor.execute(telemetry.STAGE)
-        with cursor.copy(telemetry.COPY_STAGED) as copy:
+        cursor.execute(domain.stage)
+        with cursor.copy(domain.copy_staged) as copy:
             copy.write(lines)
-        cursor.execute(telemetry.INSERT_STAGED)
+        cursor.execute(domain.insert_staged)
         return cursor.rowcount
 
 
@@ -132,14 +143,17 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
     cursor.execute(f"SET LOCAL statement_timeout = '{settings().database_statement_timeout_seconds:d}s'")
 
 
-def _wait_and_write(rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
+def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
     deadline = time.monotonic() + settings().store_wait_seconds
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             with database.access() as connection:
-                return write(connection, rows)
+                return write(connection, domain, rows)
         except psycopg.Error as error:
+            if database.lacks_column(error):
+                # Handed back at once: a worker that waited here could do the work of other domains.
+                raise TableOutdated(f"{domain.table}: {error.diag.message_primary}") from error
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
             if pause == FIRST_PAUSE_SECONDS:
@@ -158,7 +172,7 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
     letters = [
         DeadLetter(messages[row.partition, row.offset], "DatabaseRefused", reason) for row, reason in refused
     ]
-    dlq.send(letters, loaded[0].first_offsets)
+    dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
 def _report(batch: str, bridge: str, outcome: Outcome) -> None:

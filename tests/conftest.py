@@ -106,7 +106,7 @@ def database(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 class DeadLetters:
     """The dead letters from the moment at which this object was made."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str = "iot-stream-dlq") -> None:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -115,13 +115,9 @@ class DeadLetters:
                 "enable.partition.eof": True,
             }
         )
-        numbers = self._consumer.list_topics("iot-stream-dlq", 10).topics["iot-stream-dlq"].partitions
-        ends = [
-            self._consumer.get_watermark_offsets(TopicPartition("iot-stream-dlq", n), 10) for n in numbers
-        ]
-        self._starts = [
-            TopicPartition("iot-stream-dlq", n, end[1]) for n, end in zip(numbers, ends, strict=True)
-        ]
+        numbers = self._consumer.list_topics(topic, 10).topics[topic].partitions
+        ends = [self._consumer.get_watermark_offsets(TopicPartition(topic, n), 10) for n in numbers]
+        self._starts = [TopicPartition(topic, n, end[1]) for n, end in zip(numbers, ends, strict=True)]
 
     def read(self) -> list[tuple[bytes, dict[str, Any]]]:
         """Key and envelope of each, up to the present end of the topic."""

@@ -17,8 +17,8 @@ DIRECT = "DATABASE_DIRECT_URL"
 def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dict[str, str]:
     """The values for a stack that is about to start.
 
-    A server that `environ` names is used as it is; the others get a port and a login. Raises
-    `StackError` if `environ` contradicts itself.
+    A server that `environ` names is used as it is; the others get a port and a login. DOMAINS stay what they
+    were until `environ` has others. Raises `StackError` if `environ` contradicts itself.
     """
     before = envfile.read(layout.env)
     theirs = users_own(environ, before)
@@ -39,6 +39,8 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
         **{variable: str(number) for variable, number in port.items() if variable != "MQTT_PORT"},
         **theirs,
     }
+    if domains := environ.get("DOMAINS") or before.get("DOMAINS"):
+        values["DOMAINS"] = domains
     marks = {envfile.fingerprint(_address(server, values)): None for server in ours}
     if POSTGRES in ours:
         marks[envfile.fingerprint(values[DIRECT])] = None

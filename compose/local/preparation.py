@@ -59,6 +59,11 @@ def service_account(env: Mapping[str, str], name: str, secret: str) -> str:
     return str(json.loads(text)["username"])
 
 
+def rights(env: Mapping[str, str]) -> None:
+    """Gives the accounts the rights that they lack in the domains."""
+    _sluice(env, "provision", "rights")
+
+
 def process_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a program of Sluice's runs against this stack."""
     here = Path(sys.executable).parent

@@ -227,6 +227,8 @@ class Stack:
                         env, environment.SERVICE, password(self.layout, "mqtt")
                     )
                     envfile.write(self.layout.env, env)
+            with self._report.working("Giving accounts their rights"):
+                preparation.rights(env)
         with self._report.working("Logging in to the MQTT broker"):
             self._wait("mosquitto", probes.mosquitto_admits)
         with self._report.working("Making the Kafka topics"):

@@ -15,7 +15,9 @@ from ingest.positions import KafkaAway, Positions
 from tasks import kafka
 from tasks.database import conninfo
 from tasks.settings import settings
+from tasks.telemetry import DOMAIN
 
+TABLE = DOMAIN.table
 SILENCE_SECONDS = 20.0
 """A read of Kafka that brings nothing for so long, though there is more, has failed."""
 
@@ -163,7 +165,7 @@ class Rows:
         """How many rows there are now."""
         with self._connect() as connection:
             row = connection.execute(
-                f"SELECT count(*) FROM raw_telemetry WHERE {self._where}",  # noqa: S608 - fixed text
+                f"SELECT count(*) FROM {TABLE} WHERE {self._where}",  # noqa: S608 - fixed text
                 self._values,
             ).fetchone()
         assert row is not None
@@ -174,7 +176,7 @@ class Rows:
         with self._connect() as connection, connection.cursor(name="loadtest_rows") as cursor:
             cursor.itersize = 20_000
             cursor.execute(
-                f"SELECT user_id, device_id, sequence_id FROM raw_telemetry WHERE {self._where}",  # noqa: S608
+                f"SELECT user_id, device_id, sequence_id FROM {TABLE} WHERE {self._where}",  # noqa: S608
                 self._values,
             )
             yield from cursor

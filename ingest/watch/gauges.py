@@ -14,7 +14,7 @@ from psycopg import sql
 from ingest import postgres
 from ingest.errors import OperatorError
 from ingest.positions import Positions
-from tasks import counters, telemetry
+from tasks import counters, registry
 from tasks.settings import Settings
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Meter:
 
 
 class Flow(NamedTuple):
-    """Kafka: records of telemetry, dead letters, and records not yet committed."""
+    """Kafka, all domains together: records, dead letters, and records not yet committed."""
 
     records: int
     dead_letters: int
@@ -92,13 +92,18 @@ class Flow(NamedTuple):
 
 
 def kafka_flow(chosen: Settings) -> Callable[[], Flow]:
-    """Reads the positions of the two topics at each call. Raises `KafkaAway`."""
+    """Reads the positions of every domain's two topics at each call. Raises `KafkaAway`."""
     positions = Positions(chosen.kafka_bootstrap_servers, chosen.kafka_group)
 
     def read() -> Flow:
-        ends = positions.ends(chosen.kafka_topic)
-        dead = positions.ends(chosen.kafka_dlq_topic)
-        return Flow(sum(ends.values()), sum(dead.values()), positions.lag(chosen.kafka_topic, ends))
+        records = dead_letters = lag = 0
+        for domain in registry.load(chosen.domains):
+            topic = domain.qualified(chosen.kafka_topic)
+            ends = positions.ends(topic)
+            records += sum(ends.values())
+            dead_letters += sum(positions.ends(domain.qualified(chosen.kafka_dlq_topic)).values())
+            lag += positions.lag(topic, ends)
+        return Flow(records, dead_letters, lag)
 
     return read
 
@@ -121,12 +126,17 @@ class Latest(NamedTuple):
 
 
 def latest_rows() -> Gauge[Latest]:
-    """The newest rows by time, without those of clocks that are far ahead."""
-    columns = [column for column in telemetry.COLUMNS if column != "extra_data"]
+    """The default domain's newest rows by time, without those of clocks that are far ahead."""
+    domain = registry.default()
+    columns = [column for column in domain.columns if column != domain.extra]
     query = sql.SQL(
-        "SELECT {} FROM {} WHERE time BETWEEN now() - interval '1 hour' AND now() + interval '1 minute'"
-        " ORDER BY time DESC LIMIT %s"
-    ).format(sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(telemetry.TABLE))
+        "SELECT {columns} FROM {table} WHERE {time} BETWEEN now() - interval '1 hour'"
+        " AND now() + interval '1 minute' ORDER BY {time} DESC LIMIT %s"
+    ).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        table=sql.Identifier(domain.table),
+        time=sql.Identifier(domain.time),
+    )
     connections: list[postgres.Connection] = []
 
     def read() -> Latest:

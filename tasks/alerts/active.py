@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.alerts.change import iso
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
-from tasks.rules import Facts, Number, Operator
+from tasks.rules import Facts, Judging, Number
 
 # An alert that is ACTIVE has the status of its last change.
 _ROW_STATUS = {
@@ -36,7 +36,7 @@ class ActiveAlert:
     message: str
     severity: str
     key: str | None
-    operator: Operator
+    operator: Judging
     threshold: Number | None
     value: Number | None
     sequence_id: int | None

@@ -6,9 +6,10 @@ import psycopg
 import redis
 import structlog
 
-from tasks import notify
+from tasks import notify, registry
 from tasks.alerts import machine, states
-from tasks.alerts.rule_sets import load_rules
+from tasks.alerts.rule_sets import about, load_rules
+from tasks.alerts.state import DeviceState
 from tasks.app import app
 from tasks.errors import NotNow
 from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
@@ -30,7 +31,7 @@ def apply_rules(users: list[str] | None = None) -> None:
     """Resolves open alerts whose rule is gone or is another one now: of these users, or of all.
 
     Safe to run twice and beside the judging of readings. Users whose rules in the table are invalid are
-    passed over, as nothing of theirs has changed.
+    passed over, as nothing of theirs has changed, and so are domains that this worker does not have.
     """
     rules: dict[str, RuleSet | None] = {}
     for user_id, raw in load_rules(users).items():
@@ -42,7 +43,9 @@ def apply_rules(users: list[str] | None = None) -> None:
     devices = [
         device
         for device in states.load_all()
-        if (of_interest is None or device[0] in of_interest) and rules.get(device[0], NO_RULES) is not None
+        if (of_interest is None or device[0] in of_interest)
+        and rules.get(device[0], NO_RULES) is not None
+        and registry.of_device(device[1]) is not None
     ]
     now_ms = int(time.time() * 1000)
     changes = 0
@@ -50,7 +53,7 @@ def apply_rules(users: list[str] | None = None) -> None:
         changes += len(
             states.transact(
                 devices[start : start + AT_ONCE],
-                lambda state: machine.rules_changed(state, rules.get(state.user_id) or NO_RULES, now_ms),
+                lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms),
             )
         )
     if changes:
@@ -58,3 +61,9 @@ def apply_rules(users: list[str] | None = None) -> None:
     log.info(
         "rules_applied", users=None if users is None else len(users), devices=len(devices), changes=changes
     )
+
+
+def _rules_of(state: DeviceState, rules: dict[str, RuleSet | None]) -> RuleSet:
+    domain = registry.of_device(state.device_id)
+    assert domain is not None
+    return about(domain, rules.get(state.user_id) or NO_RULES)

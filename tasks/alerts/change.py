@@ -7,7 +7,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from tasks.alerts.state import Position
-from tasks.rules import Number, Operator
+from tasks.rules import Judging, Number
 
 ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED"]
 
@@ -40,7 +40,7 @@ class Change:
     message: str
     severity: str
     key: str | None
-    operator: Operator
+    operator: Judging
     threshold: Number | None
     value: Number | None
     time: datetime

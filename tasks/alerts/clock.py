@@ -7,6 +7,7 @@ rule that is new or was enabled again, a return that was judged before the absen
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,13 +15,14 @@ import psycopg
 import structlog
 from confluent_kafka import KafkaException
 
-from tasks import backoff, database, exclusive, notify
+from tasks import backoff, database, exclusive, notify, registry
 from tasks.alerts import last_seen, listening, machine, states
 from tasks.alerts.last_seen import Device
-from tasks.alerts.rule_sets import rule_sets
+from tasks.alerts.rule_sets import about, rule_sets
 from tasks.alerts.state import DeviceState
 from tasks.app import app
 from tasks.breaker import CircuitOpen
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.exclusive import Turn
 from tasks.redis_client import CLOCK, RULES_VERSION, client, text
@@ -61,7 +63,11 @@ def tick() -> None:
 
 def _tick(turn: Turn) -> None:
     now_ms = time.time_ns() // 1_000_000
-    looks: dict[str, Callable[[Turn, int], int]] = {"absences": judge_absences, "snoozes": end_snoozes}
+    # Each domain by itself: one whose table or topic is in trouble must not hold up the others.
+    looks: dict[str, Callable[[Turn, int], int]] = {
+        domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
+    }
+    looks["snoozes"] = end_snoozes
     changes = sum(_look(name, look, turn, now_ms) for name, look in looks.items())
     if changes:
         notify.wake()
@@ -101,8 +107,8 @@ def end_snoozes(turn: Turn, now_ms: int) -> int:
     return changes
 
 
-def judge_absences(turn: Turn, now_ms: int) -> int:
-    """Judges the devices that the absence rules may miss; returns how many changes that made.
+def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
+    """Judges the devices of a domain that the absence rules may miss; returns how many changes that made.
 
     Raises `psycopg.Error`, `redis.RedisError`, `KafkaException`, `NotNow`.
     """
@@ -110,30 +116,33 @@ def judge_absences(turn: Turn, now_ms: int) -> int:
     users = _users_with_absences(version, now_ms)
     if not users:
         return 0
-    heard = listening.heard(now_ms)
+    heard = listening.heard(now_ms, domain)
     if heard is None:
         return 0
-    rules = {user_id: rules for user_id, rules in rule_sets(users).items() if rules.absences}
-    last_seen.bring_back(rules, now_ms)
-    looked = _remembered()
+    of_domain = {user_id: about(domain, own) for user_id, own in rule_sets(users).items()}
+    rules = {user_id: own for user_id, own in of_domain.items() if own.absences}
+    last_seen.bring_back(domain, rules, now_ms)
+    looked = _remembered(domain)
     if looked is None or _full_is_due(looked, version, now_ms):
         started = time.monotonic()
-        devices = last_seen.silent(rules, heard.until_ms) | _told(rules)
-        changes = _judge(turn, devices, rules, heard)
+        devices = last_seen.silent(domain, rules, heard.until_ms) | _told(domain, rules)
+        changes = _judge(domain, turn, devices, rules, heard)
         cost_ms = round((time.monotonic() - started) * 1000)
-        _remember(Looked(heard.until_ms, now_ms, cost_ms, version))
+        _remember(domain, Looked(heard.until_ms, now_ms, cost_ms, version))
     else:
-        devices = last_seen.fell_silent(rules, looked.judged_ms, heard.since_ms, heard.until_ms)
-        changes = _judge(turn, devices, rules, heard)
-        _remember(looked._replace(judged_ms=heard.until_ms))
+        devices = last_seen.fell_silent(domain, rules, looked.judged_ms, *heard)
+        changes = _judge(domain, turn, devices, rules, heard)
+        _remember(domain, looked._replace(judged_ms=heard.until_ms))
     return changes
 
 
-def _judge(turn: Turn, devices: set[Device], rules: dict[str, RuleSet], heard: listening.Heard) -> int:
+def _judge(
+    domain: AnyDomain, turn: Turn, devices: set[Device], rules: dict[str, RuleSet], heard: listening.Heard
+) -> int:
     changes = 0
     for some in _some(devices):
         turn.keep()
-        seen = last_seen.read(some, rules)
+        seen = last_seen.read(domain, some, rules)
 
         def decide(
             state: DeviceState, seen: dict[Device, machine.LastSeen] = seen
@@ -145,10 +154,10 @@ def _judge(turn: Turn, devices: set[Device], rules: dict[str, RuleSet], heard: l
     return changes
 
 
-def _told(rules: dict[str, RuleSet]) -> set[Device]:
+def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
     """Devices whose absence was told; without the database none, for then there is another time for them."""
     try:
-        return set(last_seen.open_absences(rules))
+        return set(last_seen.open_absences(domain, rules))
     except psycopg.Error as error:
         log.warning("open_absences_unknown", error=str(error).strip())
         return set()
@@ -176,8 +185,8 @@ def _users_with_absences(version: str, now_ms: int) -> frozenset[str]:
     return _users[known]
 
 
-def _remembered() -> Looked | None:
-    kept = {text(name): text(value) for name, value in client().hgetall(CLOCK).items()}
+def _remembered(domain: AnyDomain) -> Looked | None:
+    kept = {text(name): text(value) for name, value in client().hgetall(domain.qualified(CLOCK)).items()}
     if not kept:
         return None
     return Looked(
@@ -185,9 +194,9 @@ def _remembered() -> Looked | None:
     )
 
 
-def _remember(looked: Looked) -> None:
+def _remember(domain: AnyDomain, looked: Looked) -> None:
     fields: dict[Any, Any] = looked._asdict()
-    client().hset(CLOCK, mapping=fields)
+    client().hset(domain.qualified(CLOCK), mapping=fields)
 
 
 def _some(devices: Collection[Device]) -> Iterator[list[Device]]:

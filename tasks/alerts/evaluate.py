@@ -1,75 +1,95 @@
-"""Judging a part of a batch: its readings in Kafka order, against their users' rules, once each."""
+"""Judging a part of a batch: its readings in Kafka order, by their users' rules and the domain's checks."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tasks import telemetry
+import structlog
+
+from tasks import counters, metrics
 from tasks.alerts import machine, states
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
-from tasks.alerts.rule_sets import rule_sets
+from tasks.alerts.rule_sets import about, rule_sets
 from tasks.alerts.state import DeviceState
 from tasks.batch import SILENT, Message
+from tasks.domain import AnyDomain, Source
 from tasks.paths import MISSING
+from tasks.record import Reading
 from tasks.redis_client import LAST_SEEN, client
 from tasks.rules import NO_RULES, Compiled, RuleSet, find
+
+log = structlog.get_logger()
+
+BySource = dict[Source, list["Judged"]]
 
 
 class Judged(NamedTuple):
     """A valid reading and the record that it came in."""
 
     message: Message
-    reading: telemetry.Reading
+    reading: Reading[Source, Any]
 
 
-def evaluate(readings: list[Judged]) -> list[Change]:
-    """Steps the devices of the part through its readings and commits the changes with what to tell of them.
+def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
+    """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
     Readings that are replayed silently are left out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
-    by_device: dict[tuple[str, str], list[Judged]] = {}
+    by_source: BySource = {}
     for judged in readings:
         if judged.message.replay == SILENT:
             continue
-        by_device.setdefault(judged.reading.source, []).append(judged)
-    if not by_device:
+        by_source.setdefault(judged.reading.source, []).append(judged)
+    if not by_source:
         return []
-    rules = rule_sets({user_id for user_id, _ in by_device})
-    ruled = [device for device in by_device if rules[device[0]] != NO_RULES]
-    changes = states.transact(ruled, lambda state: _step(state, by_device, rules)) if ruled else []
-    _note_seen(by_device, rules)
+    own = rule_sets({user_id for user_id, _ in by_source})
+    rules = {user_id: about(domain, of_user) for user_id, of_user in own.items()}
+    ruled = [source for source in by_source if rules[source.user_id] != NO_RULES]
+    changes: list[Change] = []
+    if ruled:
+        # Not in the step, which runs again when another writer was there first.
+        seen = {source: [_observation(domain, judged) for judged in by_source[source]] for source in ruled}
+        changes = states.transact(ruled, lambda state: _step(state, seen, rules))
+    _note_seen(domain, by_source, rules)
     return changes
 
 
 def _step(
-    state: DeviceState, by_device: dict[tuple[str, str], list[Judged]], rules: dict[str, RuleSet]
+    state: DeviceState, seen: dict[Source, list[Observation]], rules: dict[str, RuleSet]
 ) -> tuple[DeviceState, Changes]:
-    readings = by_device[state.user_id, state.device_id]
-    after, changes = machine.step_all(state, rules[state.user_id], map(_observation, readings))
+    readings = seen[Source(state.user_id, state.device_id)]
+    after, changes = machine.step_all(state, rules[state.user_id], readings)
     return after, tuple(changes)
 
 
-def _observation(judged: Judged) -> Observation:
+def _observation(domain: AnyDomain, judged: Judged) -> Observation:
     message, reading = judged
     return Observation(
         message.partition,
         message.offset,
         message.timestamp_ms,
         reading.time,
-        reading.fields.sequence_id,
+        reading.fields.__dict__.get("sequence_id"),
         reading.payload,
+        domain.verdicts(message.topic, reading, _check_failed) if domain.checks else {},
     )
 
 
-def _note_seen(by_device: dict[tuple[str, str], list[Judged]], rules: dict[str, RuleSet]) -> None:
+def _check_failed(rule_id: str, error: Exception) -> None:
+    log.error("check_failed", rule_id=rule_id, exc_info=error)
+    counters.add(client(), {"checks_failed": 1})
+    metrics.CHECKS_FAILED.add(1, rule_id)
+
+
+def _note_seen(domain: AnyDomain, by_source: BySource, rules: dict[str, RuleSet]) -> None:
     seen: dict[str, float] = {}
-    for (user_id, device_id), readings in by_device.items():
+    for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
         seen[member] = max(judged.message.timestamp_ms for judged in readings)
         for rule in rules[user_id].absences:
             if rule.key and (times := [j.message.timestamp_ms for j in readings if _has_value(j, rule)]):
                 seen[f"{member}\0{rule.key}"] = max(times)
-    client().zadd(LAST_SEEN, seen, gt=True)
+    client().zadd(domain.qualified(LAST_SEEN), seen, gt=True)
 
 
 def _has_value(judged: Judged, rule: Compiled) -> bool:

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from psycopg import sql
 
 from tasks import database
 from tasks.alerts.machine import LastSeen
 from tasks.alerts.state import to_us
+from tasks.domain import AnyDomain
 from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
 from tasks.rules import MAX_SECONDS, Compiled, RuleSet
 
@@ -24,16 +26,18 @@ OPEN_ABSENCES = """
 SELECT user_id, device_id, key, first_seen FROM active_alerts
 WHERE user_id = ANY(%s) AND operator = 'absent' AND alert_id IS NOT NULL AND first_seen IS NOT NULL
   AND status IN ('TRIGGERED', 'SNOOZED')
+  -- one domain's: those of the others have other prefixes
+  AND starts_with(device_id, %s) AND strpos(substr(device_id, length(%s) + 1), '/') = 0
 """
 # From device to device along the index, without reading the rows of each.
 DEVICES = """
 WITH RECURSIVE device (id) AS (
-    (SELECT device_id FROM raw_telemetry
-     WHERE user_id = %(user)s AND time > now() - interval '31 days' ORDER BY device_id LIMIT 1)
+    (SELECT {source} FROM {table}
+     WHERE {owned} AND {time} > now() - interval '31 days' ORDER BY {source} LIMIT 1)
     UNION ALL
-    SELECT (SELECT device_id FROM raw_telemetry
-            WHERE user_id = %(user)s AND device_id > device.id AND time > now() - interval '31 days'
-            ORDER BY device_id LIMIT 1)
+    SELECT (SELECT {source} FROM {table}
+            WHERE {owned} AND {source} > device.id AND {time} > now() - interval '31 days'
+            ORDER BY {source} LIMIT 1)
     FROM device WHERE device.id IS NOT NULL
 )
 SELECT id FROM device WHERE id IS NOT NULL
@@ -45,7 +49,9 @@ def wait_ms(rule: Compiled) -> int:
     return -(-rule.for_us // 1000)
 
 
-def fell_silent(rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, until_ms: int) -> set[Device]:
+def fell_silent(
+    domain: AnyDomain, rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, until_ms: int
+) -> set[Device]:
     """Devices that a rule began to miss after `judged_ms`, up to `until_ms`.
 
     Silence counts from `since_ms` on. Raises `redis.RedisError`.
@@ -56,7 +62,7 @@ def fell_silent(rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, unt
             continue
         # When the wait since the outage ends, all that was not heard since counts, however old.
         earliest = f"({judged_ms - wait}" if judged_ms - wait >= since_ms else "-inf"
-        members: Any = client().zrangebyscore(LAST_SEEN, earliest, until_ms - wait)
+        members: Any = client().zrangebyscore(domain.qualified(LAST_SEEN), earliest, until_ms - wait)
         for member in members:
             device, _ = _parse(text(member))
             if device[0] in rules:
@@ -64,19 +70,19 @@ def fell_silent(rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, unt
     return found
 
 
-def silent(rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
+def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
     """Every device that a rule misses, since when ever. Forgets those that are gone for good.
 
     Raises `redis.RedisError`.
     """
-    client().zremrangebyscore(LAST_SEEN, "-inf", until_ms - FORGET_MS)
+    client().zremrangebyscore(domain.qualified(LAST_SEEN), "-inf", until_ms - FORGET_MS)
     waits: dict[tuple[str, str], int] = {}
     for user_id, one in rules.items():
         for rule in one.absences:
             key = (user_id, rule.key)
             waits[key] = min(wait_ms(rule), waits.get(key, FORGET_MS))
     found: set[Device] = set()
-    for member, seen_ms in client().zscan_iter(LAST_SEEN, count=1000):
+    for member, seen_ms in client().zscan_iter(domain.qualified(LAST_SEEN), count=1000):
         device, key_name = _parse(text(member))
         wait = waits.get((device[0], key_name))
         if wait is not None and seen_ms <= until_ms - wait:
@@ -84,13 +90,14 @@ def silent(rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
     return found
 
 
-def open_absences(users: Iterable[str]) -> dict[Device, dict[str, int]]:
+def open_absences(domain: AnyDomain, users: Iterable[str]) -> dict[Device, dict[str, int]]:
     """The absences that were told, as `active_alerts` has them: of the device by the key "", of values by
     theirs, with the time (ms) since which they last. Raises `psycopg.Error`.
     """
     found: dict[Device, dict[str, int]] = {}
+    values = [list(users), domain.prefix, domain.prefix]
     with database.access() as connection:
-        rows = connection.execute(OPEN_ABSENCES, [list(users)]).fetchall()
+        rows = connection.execute(OPEN_ABSENCES, values).fetchall()
     for user_id, device_id, key, first_seen in rows:
         assert isinstance(first_seen, datetime)
         absences = found.setdefault((str(user_id), str(device_id)), {})
@@ -98,13 +105,14 @@ def open_absences(users: Iterable[str]) -> dict[Device, dict[str, int]]:
     return found
 
 
-def read(devices: list[Device], rules: Mapping[str, RuleSet]) -> dict[Device, LastSeen]:
+def read(domain: AnyDomain, devices: list[Device], rules: Mapping[str, RuleSet]) -> dict[Device, LastSeen]:
     """The last-seen times of the devices and of the values that their rules miss; only of known devices.
 
     Raises `redis.RedisError`.
     """
     members = [(device, key) for device in devices for key in ("", *sorted(rules[device[0]].absent_keys))]
-    scores = client().zmscore(LAST_SEEN, [_member(device, key) for device, key in members]) if members else []
+    names = [_member(device, key) for device, key in members]
+    scores = client().zmscore(domain.qualified(LAST_SEEN), names) if names else []
     times: dict[Device, dict[str, int]] = {}
     for (device, key), score in zip(members, scores, strict=True):
         if score is not None:
@@ -112,35 +120,46 @@ def read(devices: list[Device], rules: Mapping[str, RuleSet]) -> dict[Device, La
     return {device: LastSeen(seen.pop(""), seen) for device, seen in times.items() if "" in seen}
 
 
-def bring_back(users: Iterable[str], now_ms: int) -> None:
+def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
     """When the times are lost, or have never been there, the known devices of these users count from now on.
 
     An absence that was told goes on. Of values it is not known which a device has: they are missed once they
     have come again. Raises `redis.RedisError` and `psycopg.Error`; then nothing may be judged.
     """
-    marker = client().get(LAST_SEEN_READY)
+    marker = client().get(domain.qualified(LAST_SEEN_READY))
     if marker is not None and marker == server_run():
         return
     if marker is not None:
         # The server was restarted and has loaded times of long ago: all devices would look silent.
-        client().unlink(LAST_SEEN)
+        client().unlink(domain.qualified(LAST_SEEN))
     users = list(users)
     seen: dict[str, float] = {}
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         for user_id in users:
-            for (device_id,) in cursor.execute(DEVICES, {"user": user_id}):
-                seen[_member((user_id, str(device_id)), "")] = now_ms
-    for device, absences in open_absences(users).items():
+            for (source_id,) in cursor.execute(_devices(domain), {"user": user_id}):
+                seen[_member((user_id, f"{domain.prefix}{source_id}"), "")] = now_ms
+    for device, absences in open_absences(domain, users).items():
         seen.setdefault(_member(device, ""), now_ms)
         seen |= {_member(device, key): since_ms for key, since_ms in absences.items()}
     pipeline = client().pipeline(transaction=True)
     if seen:
         # What is there already has come since, and is newer.
-        pipeline.zadd(LAST_SEEN, seen, nx=True)
-    pipeline.set(LAST_SEEN_READY, server_run())
+        pipeline.zadd(domain.qualified(LAST_SEEN), seen, nx=True)
+    pipeline.set(domain.qualified(LAST_SEEN_READY), server_run())
     pipeline.execute()
-    log.info("last_seen_brought_back", devices=len(seen), users=len(users))
+    log.info("last_seen_brought_back", domain=domain.name, devices=len(seen), users=len(users))
+
+
+def _devices(domain: AnyDomain) -> sql.Composed:
+    # A domain of one owner alone has no column for it.
+    owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
+    return sql.SQL(DEVICES).format(
+        source=sql.Identifier(domain.source),
+        table=sql.Identifier(domain.table),
+        time=sql.Identifier(domain.time),
+        owned=sql.SQL("{} = %(user)s").format(owner),
+    )
 
 
 def _member(device: Device, key: str) -> str:

@@ -14,6 +14,7 @@ from celery import signals
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tasks import kafka
+from tasks.domain import AnyDomain
 from tasks.redis_client import GATEWAYS, HORIZON, client, text
 from tasks.settings import settings
 
@@ -44,8 +45,8 @@ class Gateway(NamedTuple):
     said_ms: int
 
 
-def heard(now_ms: int) -> Heard | None:
-    """Of which time silence is silence; none when that cannot be said at the moment.
+def heard(now_ms: int, domain: AnyDomain) -> Heard | None:
+    """Of which time silence of a domain's sources is silence; none when that cannot be said at the moment.
 
     Raises `redis.RedisError` and `KafkaException`.
     """
@@ -54,7 +55,7 @@ def heard(now_ms: int) -> Heard | None:
     if gone:
         client().hdel(GATEWAYS, *gone)
     since_ms = listening_since([said[name] for name in said.keys() - set(gone)], now_ms)
-    until_ms = _judged_until(now_ms)
+    until_ms = _judged_until(domain, now_ms)
     if since_ms is None or until_ms is None:
         return None
     return Heard(since_ms + settings().absence_grace_seconds * 1000, until_ms)
@@ -72,44 +73,44 @@ def _gateway(value: str) -> Gateway:
     return Gateway(int(since), int(said))
 
 
-def _judged_until(now_ms: int) -> int | None:
-    """Up to when everything that Kafka had has been judged.
+def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:
+    """Up to when everything that Kafka had of the domain has been judged.
 
     The ends of the partitions are noted with the time; once the bridge has committed past them, everything
     up to that time is done, and the ends are noted anew.
     """
-    kept = {text(name): text(value) for name, value in client().hgetall(HORIZON).items()}
+    horizon, topic = domain.qualified(HORIZON), domain.qualified(settings().kafka_topic)
+    kept = {text(name): text(value) for name, value in client().hgetall(horizon).items()}
     if "ends" in kept:
         ends = {int(partition): end for partition, end in json.loads(kept["ends"]).items()}
-        if not _committed_past(ends):
+        if not _committed_past(topic, ends):
             return int(kept["until_ms"]) if "until_ms" in kept else None
         until_ms = int(kept["taken_ms"])
-        client().hset(HORIZON, "until_ms", until_ms)
-        _note_ends(now_ms)
+        client().hset(horizon, "until_ms", until_ms)
+        _note_ends(horizon, topic, now_ms)
         return until_ms
-    _note_ends(now_ms)
+    _note_ends(horizon, topic, now_ms)
     return None
 
 
-def _note_ends(now_ms: int) -> None:
-    topic = settings().kafka_topic
+def _note_ends(horizon: str, topic: str, now_ms: int) -> None:
     partitions = list(_consumer().list_topics(topic, KAFKA_SECONDS).topics[topic].partitions)
-    ends = _offsets(partitions, END)
-    client().hset(HORIZON, mapping={"taken_ms": now_ms - ON_THE_WAY_MS, "ends": json.dumps(ends)})
+    ends = _offsets(topic, partitions, END)
+    client().hset(horizon, mapping={"taken_ms": now_ms - ON_THE_WAY_MS, "ends": json.dumps(ends)})
 
 
-def _committed_past(ends: dict[int, int]) -> bool:
-    wanted = [TopicPartition(settings().kafka_topic, partition) for partition in ends]
+def _committed_past(topic: str, ends: dict[int, int]) -> bool:
+    wanted = [TopicPartition(topic, partition) for partition in ends]
     committed = _by_partition(_consumer().committed(wanted, KAFKA_SECONDS))
     unread = [partition for partition, end in ends.items() if partition not in committed and end > 0]
     if unread:
         # Nothing was ever committed there: all that is left of it is to come, and maybe nothing is left.
-        committed |= _offsets(unread, BEGINNING)
+        committed |= _offsets(topic, unread, BEGINNING)
     return all(committed.get(partition, 0) >= end for partition, end in ends.items())
 
 
-def _offsets(partitions: list[int], which: int) -> dict[int, int]:
-    wanted = [TopicPartition(settings().kafka_topic, partition, which) for partition in partitions]
+def _offsets(topic: str, partitions: list[int], which: int) -> dict[int, int]:
+    wanted = [TopicPartition(topic, partition, which) for partition in partitions]
     return _by_partition(_consumer().offsets_for_times(wanted, KAFKA_SECONDS))
 
 

@@ -16,7 +16,7 @@ from tasks.alerts.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
 from tasks.alerts.draft import Cause, Draft
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
 from tasks.paths import MISSING
-from tasks.rules import Compiled, Number, RuleSet, find, is_number
+from tasks.rules import Alert, Compiled, Number, RuleSet, checked, find, is_number
 
 Changes = tuple[Change, ...]
 
@@ -24,15 +24,17 @@ Changes = tuple[Change, ...]
 class Observation(NamedTuple):
     """A reading as the rules see it, `time` being its own and `timestamp_ms` that of its Kafka record.
 
-    `timestamp_ms` is the present as far as `step` knows: it is the same at every run.
+    `timestamp_ms` is the present as far as `step` knows: it is the same at every run. `verdicts` is what the
+    domain's checks say of the reading, by their `rule_id`; a check that is missing says nothing.
     """
 
     partition: int
     offset: int
     timestamp_ms: int
     time: datetime
-    sequence_id: int
+    sequence_id: int | None
     payload: dict[str, Any]
+    verdicts: Mapping[str, Alert | None] = {}
 
 
 class LastSeen(NamedTuple):
@@ -54,8 +56,9 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
     - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
       triggers again, under a new id.
     - Whatever comes from a device, late or not, ends its absence.
+    - A check is violated while it says something, and in order when it says that nothing is wrong.
     """
-    if not state.entries and not rules.any_violated(reading.payload):
+    if not (state.entries or rules.any_violated(reading.payload) or any(reading.verdicts.values())):
         return state, ()
     if state.has_judged(reading.partition, reading.offset):
         return state, ()
@@ -71,6 +74,9 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
             value = find(reading.payload, rule)
             if is_number(value):
                 _judge(draft, rule, value, time, reading)
+        for rule in rules.checks:
+            if rule.rule_id in reading.verdicts:
+                _judge_check(draft, rule, reading.verdicts[rule.rule_id], time, reading)
     after = draft.finish()
     if after is state and not state.is_open:
         return state, ()
@@ -153,7 +159,13 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
                 draft.entries[rule_id] = kept._replace(facts=rule.facts)
 
 
-def _judge(draft: Draft, rule: Compiled, value: Number, time: int, reading: Observation) -> None:
+def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:
+    entry = draft.entries.get(rule.rule_id)
+    said = checked(rule, alert, None if entry is None else entry.facts)
+    _judge(draft, said, None if alert is None else alert.value, time, reading)
+
+
+def _judge(draft: Draft, rule: Compiled, value: Number | None, time: int, reading: Observation) -> None:
     violated = rule.compare(value, rule.threshold)
     entry = draft.entries.get(rule.rule_id)
     if entry is None:
@@ -170,7 +182,7 @@ def _judge(draft: Draft, rule: Compiled, value: Number, time: int, reading: Obse
 
 
 def _judge_open(
-    draft: Draft, rule: Compiled, entry: Entry, value: Number, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
 ) -> None:
     """A reading of a rule with an open alert."""
     if rule.compare(value, rule.threshold):
@@ -185,7 +197,7 @@ def _judge_open(
 
 
 def _judge_closed(
-    draft: Draft, rule: Compiled, entry: Entry, value: Number, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
 ) -> None:
     """A reading that violates a rule without an open alert."""
     begins = entry.first_seen is None or entry.first_seen > time
@@ -202,7 +214,9 @@ def _judge_closed(
         draft.entries[rule.rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
 
 
-def _violated(entry: Entry, rule: Compiled, value: Number, time: int, sequence_id: int) -> Entry:
+def _violated(
+    entry: Entry, rule: Compiled, value: Number | None, time: int, sequence_id: int | None
+) -> Entry:
     return entry._replace(
         facts=rule.facts,
         last_seen=time if entry.last_seen is None else max(time, entry.last_seen),

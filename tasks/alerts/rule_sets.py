@@ -12,10 +12,12 @@ from typing import Any
 import psycopg
 import structlog
 
-from tasks import database
+from tasks import database, registry
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.payload import shorten
 from tasks.redis_client import RULES_VERSION, client
-from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
+from tasks.rules import NO_RULES, Fault, InvalidRules, RuleSet, parse_rules
 
 log = structlog.get_logger()
 
@@ -110,6 +112,26 @@ def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
     `RulesUnknown` for others, and `redis.RedisError`.
     """
     return _shared().get(users)
+
+
+def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
+    """The rules of a user that are about a domain, with the domain's checks."""
+    return rules.of(domain.name, domain.checks, default=domain is registry.default())
+
+
+def misplaced(rules: RuleSet) -> list[Fault]:
+    """The rules that could never be judged here: about a domain that is none, or by the name of a check."""
+    by_name = {domain.name: domain for domain in registry.domains()}
+    faults: list[Fault] = []
+    for index, rule in enumerate(rules.rules):
+        domain = by_name.get(rule.domain or registry.default().name)
+        if domain is None:
+            message = f"must be one of {', '.join(by_name)}, got {shorten(str(rule.domain), 40)}"
+            faults.append({"path": f"rules.{index}.domain", "message": message})
+        elif any(check.rule_id == rule.rule_id for check in domain.checks):
+            message = f"{rule.rule_id} is a check of {domain.name}; give the rule an `id` of its own"
+            faults.append({"path": f"rules.{index}.{'id' if rule.id else 'key'}", "message": message})
+    return faults
 
 
 def load_rules(users: list[str] | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def load_all() -> Iterator[tuple[str, str]]:
     _ensure_there()
     prefix = len(alert_key("", "")) - 1
     for key in client().scan_iter(match=alert_key("*", "*"), count=READ_AT_ONCE):
-        user_id, device_id = text(key)[prefix:].split("/")
+        user_id, device_id = text(key)[prefix:].split("/", 1)
         yield user_id, device_id
 
 

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tasks import telemetry
+from tasks.domain import Source
+from tasks.payload import Refused
+from tasks.registry import domain_of, domains
 from tasks.settings import settings
 
 # Refused so often, a message is not replayed any more unless forced.
@@ -43,11 +45,11 @@ class Letter(NamedTuple):
     letter_offset: int
 
     @property
-    def source(self) -> telemetry.Source | None:
+    def source(self) -> Source | None:
         """User and device by the topic, if it names them."""
         try:
-            return telemetry.parse_topic(self.topic)
-        except telemetry.Refused:
+            return domain_of(self.topic, domains()).parse_topic(self.topic)
+        except Refused:
             return None
 
     @property

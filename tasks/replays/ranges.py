@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from tasks import database, dlq, process, store
+from tasks import database, dlq, process, registry, store
 from tasks.batch import Message
 from tasks.dlq import DeadLetter
 from tasks.errors import NotNow
@@ -71,17 +71,18 @@ def _wanted(reader: TopicReader, arguments: dict[str, Any]) -> dict[int, Range]:
 def _run(held: Held, messages: list[Message], known: Known) -> None:
     """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
     # What kills workers goes the main way, where it is isolated, or not at all.
+    domain = registry.default()
     sound = [message for message in messages if message.offset not in known.condemned]
-    readings, dead = process.validate(sound)
+    readings, dead = process.validate(domain, sound)
     if held.arguments.get("alerts"):
-        process.judge(readings)
+        process.judge(domain, readings)
     by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
-        inserted, refused = store.write(connection, [process.row_of(judged) for judged in readings])
+        inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
     dead += [DeadLetter(by_offset[row.offset], "DatabaseRefused", reason) for row, reason in refused]
     new = [letter for letter in dead if letter.message.offset not in known.letters]
     if new:
-        dlq.send(new, {messages[0].partition: messages[0].offset})
+        dlq.send(domain, new, {messages[0].partition: messages[0].offset})
     dead_offsets = {letter.message.offset for letter in dead}
     for letter in new:
         known.letters.add(letter.message.offset)
@@ -100,7 +101,10 @@ def _run(held: Held, messages: list[Message], known: Known) -> None:
     with database.access() as connection, connection.transaction():
         # A letter whose message became a row in its own place is no longer open.
         places = {
-            LetterId(dlq.key(m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
+            LetterId(dlq.key(registry.kafka_topic(domain), m.partition, m.offset).decode(), m.timestamp_ms): (
+                m.partition,
+                m.offset,
+            )
             for m in saved
         }
         done.reserve(connection, held.run_id, places)

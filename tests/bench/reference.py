@@ -4,7 +4,8 @@ import time
 
 import psycopg
 
-from tasks import telemetry
+from tasks.registry import limits
+from tasks.telemetry import DOMAIN
 from tests.bench.backlog import records
 
 BATCH = 4000
@@ -15,14 +16,14 @@ def rows_per_second(database_url: str, count: int, devices: int, run: int) -> fl
 
     The lines are made beforehand, so only the database is measured. The rows are removed afterwards.
     """
-    limits = telemetry.limits()
-    lines = [telemetry.validate(r.topic, r.value, 0, limits).copy_line for r in records(count, devices, run)]
+    bounds = limits()
+    lines = [DOMAIN.validate(r.topic, r.value, 0, bounds).copy_line for r in records(count, devices, run)]
     batches = [b"".join(lines[start : start + BATCH]) for start in range(0, count, BATCH)]
     with psycopg.connect(database_url, autocommit=True) as connection:
         empty(connection)
         started = time.perf_counter()
         for batch in batches:
-            with connection.cursor().copy(telemetry.COPY) as copy:
+            with connection.cursor().copy(DOMAIN.copy) as copy:
                 copy.write(batch)
         elapsed = time.perf_counter() - started
         empty(connection)

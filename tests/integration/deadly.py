@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks import process, store
 from tasks.batch import Message, Row
+from tasks.domain import AnyDomain
 
 
 def _kill() -> None:
@@ -51,17 +52,17 @@ DEADLY: dict[str, Callable[[], None]] = {
 }
 
 
-def _validate(messages: list[Message]) -> Any:
+def _validate(domain: AnyDomain, messages: list[Message]) -> Any:
     for message in messages:
         if b'"deadly"' in message.payload and (deed := DEADLY.get(json.loads(message.payload)["deadly"])):
             deed()
-    return VALIDATE(messages)
+    return VALIDATE(domain, messages)
 
 
-def _write(connection: Any, rows: list[Row]) -> Any:
+def _write(connection: Any, domain: AnyDomain, rows: list[Row]) -> Any:
     if any(b"kill in store" in row.line for row in rows):
         _kill()
-    return WRITE(connection, rows)
+    return WRITE(connection, domain, rows)
 
 
 VALIDATE, WRITE = process.validate, store.write

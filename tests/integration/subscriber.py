@@ -22,6 +22,7 @@ class Subscriber:
         with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
             credential = provision.provision(connection, provision.user(user))
         await_honoured(stack, credential)
+        self.user = user
         self.notices: list[dict[str, Any]] = []
         self._client = connect(stack, credential)
         self._client.on_message = self._on_message
@@ -37,6 +38,10 @@ class Subscriber:
         """Device and status of each notice, once so many have come."""
         wait_until(lambda: len(self.notices) >= count, 20, f"{count} notices")
         return [(notice["device_id"], notice["status"]) for notice in self.notices]
+
+    def publish(self, topic: str, document: dict[str, Any]) -> None:
+        """Says something on a topic of the user's own, and returns when the broker has it."""
+        self._client.publish(f"users/{self.user}/{topic}", json.dumps(document), qos=1).wait_for_publish(10)
 
     def close(self) -> None:
         """Ends the connection."""

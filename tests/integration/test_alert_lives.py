@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
-from tasks import notify, telemetry
+from tasks import notify
 from tasks.alerts import machine, states
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
@@ -21,8 +21,10 @@ from tasks.alerts.rebuild import UNTOLD, _change
 from tasks.alerts.rule_sets import announce_change
 from tasks.alerts.state import DeviceState
 from tasks.batch import Message
+from tasks.payload import Limits
 from tasks.redis_client import alert_key, client
 from tasks.rules import parse_rules
+from tasks.telemetry import DOMAIN
 from tests.unit.tasks.alerts.device import START, Device
 from tests.unit.tasks.alerts.plain_model import PlainModel
 from tests.unit.tasks.alerts.test_properties import (
@@ -85,7 +87,7 @@ class RealDevice(Device):
 
     def evaluate(self, *readings: Observation) -> None:
         """As `process` does, before `store` has run."""
-        evaluate([self._judged(reading) for reading in readings])
+        evaluate(DOMAIN, [self._judged(reading) for reading in readings])
 
     def command(self, action: str, at: float, minutes: float | None = None, **named: Any) -> list[str]:
         """Raises what `manage` raises."""
@@ -124,7 +126,7 @@ class RealDevice(Device):
         time = reading.time.astimezone(UTC).isoformat()
         payload = json.dumps({"sequence_id": reading.sequence_id, "time": time, **reading.payload}).encode()
         message = Message(reading.partition, reading.offset, reading.timestamp_ms, topic, "", 0, payload)
-        return Judged(message, telemetry.validate(topic, payload, reading.timestamp_ms, telemetry.limits()))
+        return Judged(message, DOMAIN.validate(topic, payload, reading.timestamp_ms, Limits()))
 
     def _transact(self, decide: states.Decide) -> None:
         states.transact([(self.user, "d")], decide)

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it lacks an __all__
 
 from compose.local.stack import Stack
-from tasks import backoff, notify, telemetry
+from tasks import backoff, notify
 from tasks.alerts import clock, listening, states
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
@@ -21,6 +21,8 @@ from tasks.alerts.manage import Request, manage, parse_command
 from tasks.alerts.rule_sets import rule_sets
 from tasks.batch import Message
 from tasks.database import breaker
+from tasks.domain import AnyDomain
+from tasks.payload import Limits
 from tasks.redis_client import (
     CLOCK,
     GATEWAYS,
@@ -32,6 +34,7 @@ from tasks.redis_client import (
     server_run,
 )
 from tasks.settings import settings
+from tasks.telemetry import DOMAIN
 from tests.integration.fleet import wait_until
 
 pytestmark = pytest.mark.usefixtures("in_process", "fresh_clock")
@@ -50,7 +53,7 @@ class Ear:
         self.since_s: float | None = -86_400
         self.until_s: float = 0
 
-    def heard(self, now_ms: int) -> Heard | None:
+    def heard(self, now_ms: int, _domain: AnyDomain) -> Heard | None:
         """In the place of `listening.heard`; times are seconds from now."""
         if self.since_s is None:
             return None
@@ -81,7 +84,7 @@ class User:
         topic = f"users/{self.id}/devices/{device}/telemetry"
         payload = json.dumps({"sequence_id": self.offset, **values}).encode()
         message = Message(0, self.offset, at_ms, topic, "", 0, payload)
-        return evaluate([Judged(message, telemetry.validate(topic, payload, at_ms, telemetry.limits()))])
+        return evaluate(DOMAIN, [Judged(message, DOMAIN.validate(topic, payload, at_ms, Limits()))])
 
     def command(self, device: str, action: str, at_s: float, minutes: float | None = None) -> None:
         """A command about the rule `temperature` or `absent`, sent so many seconds from now."""
@@ -301,7 +304,7 @@ def test_without_the_database_silence_is_still_told(stack: Stack, user: User) ->
 def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is not known what came, and nobody is missed; the snoozes are not held up."""
 
-    def away(_now_ms: int) -> Heard | None:
+    def away(_now_ms: int, _domain: AnyDomain) -> Heard | None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     monkeypatch.setattr(listening, "heard", away)
@@ -332,7 +335,7 @@ class Topic:
     def _answers(self) -> bool:
         # A new server has no coordinator for a while; the clock would wait likewise.
         try:
-            return listening.heard(0) is None and listening.heard(0) is None
+            return listening.heard(0, DOMAIN) is None and listening.heard(0, DOMAIN) is None
         except KafkaException:
             return False
         finally:
@@ -370,31 +373,31 @@ def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> 
     now = 1_800_000_000_000
     gateway(now, since_ms=now - 500_000)
     since = now - 500_000 + 30_000
-    assert listening.heard(now) is None
-    assert listening.heard(now + 1000) == Heard(since, now - listening.ON_THE_WAY_MS)
+    assert listening.heard(now, DOMAIN) is None
+    assert listening.heard(now + 1000, DOMAIN) == Heard(since, now - listening.ON_THE_WAY_MS)
     topic.produce(1)
     topic.produce(1)
-    assert listening.heard(now + 2000) == Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
+    assert listening.heard(now + 2000, DOMAIN) == Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
     waits = Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 3000) == waits
+    assert listening.heard(now + 3000, DOMAIN) == waits
     topic.commit(1, 1)
-    assert listening.heard(now + 4000) == waits
+    assert listening.heard(now + 4000, DOMAIN) == waits
     topic.commit(1, 2)
-    assert listening.heard(now + 5000) == Heard(since, now + 2000 - listening.ON_THE_WAY_MS)
+    assert listening.heard(now + 5000, DOMAIN) == Heard(since, now + 2000 - listening.ON_THE_WAY_MS)
 
 
 @pytest.mark.usefixtures("topic")
 def test_silence_means_nothing_without_a_gateway(user: User) -> None:
     """One that has gone deaf counts from its return; one that was taken away is forgotten."""
     now = 1_800_000_000_000
-    listening.heard(now)
-    assert listening.heard(now) is None
+    listening.heard(now, DOMAIN)
+    assert listening.heard(now, DOMAIN) is None
     gateway(now, since_ms=0)
-    assert listening.heard(now) is None
+    assert listening.heard(now, DOMAIN) is None
     gateway(now, since_ms=now - 10)
-    assert listening.heard(now) == Heard(now - 10 + 30_000, now - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 6000) is None
+    assert listening.heard(now, DOMAIN) == Heard(now - 10 + 30_000, now - listening.ON_THE_WAY_MS)
+    assert listening.heard(now + 6000, DOMAIN) is None
     client().hset(GATEWAYS, "other", f"{now} {now + 700_000}")
-    assert listening.heard(now + 700_000) is not None
+    assert listening.heard(now + 700_000, DOMAIN) is not None
     assert client().hkeys(GATEWAYS) == [b"other"]
     assert user.told() == []

@@ -18,11 +18,13 @@ from tests.integration.mqtt_session import await_honoured
 Database = psycopg.Connection[tuple[Any, ...]]
 
 
-def sluice(stack: Stack, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def sluice(
+    stack: Stack, *arguments: str, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Runs `sluice provision` as an operator does."""
     return subprocess.run(
         [sys.executable, "-m", "ingest.cli", "provision", *arguments],
-        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env)},
+        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env), **settings},
         input=stdin,
         capture_output=True,
         text=True,
@@ -81,3 +83,28 @@ def test_an_id_that_breaks_a_topic_is_refused_with_a_sentence(stack: Stack, run:
     assert (done.returncode, done.stdout) == (1, "")
     assert "The device id must not contain '/'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_accounts_that_are_there_get_the_rights_of_a_new_domain(
+    stack: Stack, database: Database, run: str
+) -> None:
+    """`rights` adds what the domains ask for, keeps passwords and what was given by hand, and ends there."""
+    credential = Credential(**json.loads(sluice(stack, "device", run, "d1", "--json").stdout))
+    by_hand = (
+        "INSERT INTO mqtt_acl (username, permission, action, topic) VALUES (%s, 'allow', 'subscribe', 'x')"
+    )
+    database.execute(by_hand, [credential.username])
+    more = {"DOMAINS": "tasks.telemetry,examples.logistics,examples.finance"}
+    for expected in ("rights given", "0 rights given"):
+        done = sluice(stack, "rights", **more)
+        assert (done.returncode, expected in done.stderr) == (0, True), done.stderr
+    query = "SELECT action, topic FROM mqtt_acl WHERE username = %s ORDER BY topic"
+    assert database.execute(query, [credential.username]).fetchall() == [
+        ("publish", f"users/{run}/devices/d1/telemetry"),
+        ("publish", f"users/{run}/packages/d1/status"),
+        ("subscribe", "x"),
+    ]
+    await_honoured(stack, credential)
+    database.execute(
+        "DELETE FROM mqtt_acl WHERE topic LIKE '%/packages/%' OR topic LIKE 'markets/%' OR topic = 'x'"
+    )

@@ -8,16 +8,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasks import store, telemetry
+from tasks import store
 from tasks.batch import Row
+from tasks.payload import Limits
+from tasks.telemetry import DOMAIN
 
 
 def rows(run: str, numbers: range, temperature: float = 20.5) -> list[Row]:
     """Rows of one device, with their number as offset."""
     topic = f"users/{run}/devices/d/telemetry"
     return [
-        Row(0, n, telemetry.validate(topic, _payload(n, temperature), 0, telemetry.Limits()).copy_line)
-        for n in numbers
+        Row(0, n, DOMAIN.validate(topic, _payload(n, temperature), 0, Limits()).copy_line) for n in numbers
     ]
 
 
@@ -44,9 +45,9 @@ def cold_only(database: psycopg.Connection[tuple[Any, ...]]) -> Iterator[None]:
 def test_rows_that_are_there_already_are_passed_over(database: psycopg.Connection[tuple[Any, ...]]) -> None:
     """A batch that runs again adds only what is missing, and says how many rows were new."""
     run = uuid4().hex[:8]
-    assert store.write(database, rows(run, range(100))) == (100, [])
-    assert store.write(database, rows(run, range(50, 150))) == (50, [])
-    assert store.write(database, rows(run, range(150))) == (0, [])
+    assert store.write(database, DOMAIN, rows(run, range(100))) == (100, [])
+    assert store.write(database, DOMAIN, rows(run, range(50, 150))) == (50, [])
+    assert store.write(database, DOMAIN, rows(run, range(150))) == (0, [])
     assert stored(database, run) == list(range(150))
 
 
@@ -60,7 +61,7 @@ def test_rows_of_very_many_days_go_in_several_transactions(
     for number in range(250):
         day = f"{start + timedelta(days=number * 7 % 250):%Y-%m-%d}".encode()
         batch[number] = batch[number]._replace(line=day + batch[number].line[10:])
-    assert store.write(database, batch) == (250, [])
+    assert store.write(database, DOMAIN, batch) == (250, [])
     days = database.execute(
         "SELECT count(*) FROM raw_telemetry WHERE user_id = %s GROUP BY xmin::text", [run]
     ).fetchall()
@@ -71,7 +72,7 @@ def test_rows_of_very_many_days_go_in_several_transactions(
 def test_two_equal_rows_in_one_batch_are_one_row(database: psycopg.Connection[tuple[Any, ...]]) -> None:
     """A gateway that sent a message twice does not make two rows of it."""
     run = uuid4().hex[:8]
-    assert store.write(database, rows(run, range(10)) * 2) == (10, [])
+    assert store.write(database, DOMAIN, rows(run, range(10)) * 2) == (10, [])
     assert stored(database, run) == list(range(10))
 
 
@@ -84,7 +85,7 @@ def test_a_row_that_the_database_refuses_is_found_alone(
     batch = rows(run, range(200))
     batch[77:78] = rows(run, range(77, 78), temperature=5000.0)
     batch[199:200] = rows(run, range(199, 200), temperature=5000.0)
-    inserted, refused = store.write(database, batch)
+    inserted, refused = store.write(database, DOMAIN, batch)
     assert inserted == 198
     assert [row.offset for row, _ in refused] == [77, 199]
     assert all("cold" in reason and "23514" in reason for _, reason in refused)

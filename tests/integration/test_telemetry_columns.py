@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from compose.local.stack import Stack
-from tasks import telemetry
+from tasks.payload import Limits
+from tasks.telemetry import DOMAIN
 from tests.payloads import DECLARED, IDS, documents, written
 
 TABLE_COLUMNS = """
@@ -29,7 +30,7 @@ READ_BACK = """
     SELECT time, user_id, device_id, sequence_id, temperature, battery, extra_data::text
     FROM raw_telemetry_staged ORDER BY ctid
 """
-LIMITS = telemetry.Limits()
+LIMITS = Limits()
 EDGES: list[dict[str, Any]] = [
     {"sequence_id": 2**63 - 1, "time": "0001-01-01T00:00:00Z", "temperature": 5e-324, "battery": -0.0},
     {"sequence_id": -(2**63), "time": "9999-12-31T23:59:59.999999Z", "temperature": 1.7976931348623157e308},
@@ -48,10 +49,10 @@ def connection(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 
 def test_the_table_is_the_declared_one(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     """Columns, their order and types, and the primary key are those that the model declares."""
-    columns = connection.execute(TABLE_COLUMNS, (telemetry.TABLE,)).fetchall()
-    assert columns == [(name, telemetry.TELEMETRY.sql_types[name]) for name in telemetry.COLUMNS]
-    key = connection.execute(KEY_COLUMNS, (telemetry.TABLE,)).fetchall()
-    assert tuple(name for (name,) in key) == telemetry.PRIMARY_KEY
+    columns = connection.execute(TABLE_COLUMNS, (DOMAIN.table,)).fetchall()
+    assert columns == [(name, DOMAIN.sql_types[name]) for name in DOMAIN.columns]
+    key = connection.execute(KEY_COLUMNS, (DOMAIN.table,)).fetchall()
+    assert tuple(name for (name,) in key) == DOMAIN.primary_key
 
 
 @settings(
@@ -64,14 +65,14 @@ def test_every_accepted_reading_comes_back_equal(
 ) -> None:
     """COPY takes every line of an accepted reading, and each column reads back as what was sent."""
     readings = [
-        telemetry.validate(
+        DOMAIN.validate(
             f"users/{user}/devices/{device}/telemetry", written(document), 1_700_000_000_123, LIMITS
         )
         for (user, device), document in messages
     ]
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
-        cursor.execute(telemetry.STAGE)
-        with cursor.copy(telemetry.COPY_STAGED) as copy:
+        cursor.execute(DOMAIN.stage)
+        with cursor.copy(DOMAIN.copy_staged) as copy:
             copy.write(b"".join(reading.copy_line for reading in readings))
         rows = cursor.execute(READ_BACK).fetchall()
     assert len(rows) == len(messages)
@@ -89,17 +90,16 @@ def test_every_accepted_reading_comes_back_equal(
 def test_the_real_table_takes_the_edges(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     """The first and the last instant, and the largest values, fit the table; a second run adds nothing."""
     lines = [
-        telemetry.validate("users/u/devices/d/telemetry", written(edge), 0, LIMITS).copy_line
-        for edge in EDGES
+        DOMAIN.validate("users/u/devices/d/telemetry", written(edge), 0, LIMITS).copy_line for edge in EDGES
     ]
     added = []
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
         for _ in range(2):
             with connection.transaction():
-                cursor.execute(telemetry.STAGE)
-                with cursor.copy(telemetry.COPY_STAGED) as copy:
+                cursor.execute(DOMAIN.stage)
+                with cursor.copy(DOMAIN.copy_staged) as copy:
                     copy.write(b"".join(lines))
-                cursor.execute(telemetry.INSERT_STAGED)
+                cursor.execute(DOMAIN.insert_staged)
                 added.append(cursor.rowcount)
                 cursor.execute("DROP TABLE raw_telemetry_staged")
     assert added == [len(EDGES), 0]

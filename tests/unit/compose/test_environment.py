@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.local import environment
+from compose.local import envfile, environment
 from compose.local.errors import StackError
 from compose.local.layout import Layout
 
@@ -115,3 +115,13 @@ def test_free_ports_stay_while_they_are_free(layout: Layout) -> None:
 
     assert second["REDIS_PORT"] != first["REDIS_PORT"]
     assert second["KAFKA_PORT"] == first["KAFKA_PORT"]
+
+
+def test_domains_last_until_others_are_named(layout: Layout) -> None:
+    """A start that names none keeps those of the start before, and every process reads them."""
+    values = environment.make(layout, {"DOMAINS": "tasks.telemetry,examples.logistics"}, free_ports=False)
+    assert values["DOMAINS"] == "tasks.telemetry,examples.logistics"
+    envfile.write(layout.env, values)
+    assert environment.make(layout, {}, free_ports=False)["DOMAINS"] == values["DOMAINS"]
+    other = environment.make(layout, {"DOMAINS": "tasks.telemetry"}, free_ports=False)
+    assert other["DOMAINS"] == "tasks.telemetry"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from compose.local.layout import PROJECT
 from ingest import mqtt_record
+from tasks.registry import domains
 from tasks.settings import Settings
 
 VECTOR = tomllib.loads((PROJECT / "vector.toml").read_text())
@@ -59,7 +60,7 @@ def by_vector(topic: str, payload: bytes) -> Sent:
 
 def by_gateway(topic: str, payload: bytes, traceparent: str = "") -> Sent:
     """The record that the gateway makes."""
-    record = mqtt_record.make(topic, payload, traceparent, NOW, Settings())
+    record = mqtt_record.make(domains(), topic, payload, traceparent, NOW, Settings())
     headers = {name: value for name, value in record.headers if isinstance(value, bytes)}
     return Sent(record.topic, record.key, record.value, headers)
 

@@ -13,7 +13,8 @@ from ingest.fleet import mqtt
 from ingest.fleet.device import Device, Message
 from ingest.fleet.fleet import Fleet, Login, Mix, Schedule
 from ingest.fleet.payloads import NORMAL, VIOLATING, BadMessages, Clock, Readings, TimeText
-from tasks.telemetry import Limits, Refused, validate
+from tasks.payload import Limits, Refused
+from tasks.telemetry import DOMAIN
 
 TOPIC = "users/u/devices/d/telemetry"
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -31,7 +32,9 @@ def test_a_good_reading_becomes_a_row(
 ) -> None:
     """The pipeline accepts every good reading, with the sequence id and the time that it was given."""
     readings = Readings("d", random.Random(seed), TimeText())
-    reading = validate(TOPIC, readings.good(sequence_id, microseconds, violating=violating), 0, Limits())
+    reading = DOMAIN.validate(
+        TOPIC, readings.good(sequence_id, microseconds, violating=violating), 0, Limits()
+    )
     assert reading.fields.sequence_id == sequence_id
     assert reading.fields.time is not None
     assert round(reading.fields.time.timestamp() * 1e6) == microseconds
@@ -55,7 +58,7 @@ def test_every_bad_message_is_refused() -> None:
         name, payload = bad.next(good())
         seen.add(name)
         with pytest.raises(Refused):
-            validate(TOPIC, payload, 0, limits)
+            DOMAIN.validate(TOPIC, payload, 0, limits)
     assert seen == set(bad.names())
 
 
@@ -66,7 +69,7 @@ def test_bad_messages_cover_every_reason() -> None:
     reasons = set()
     for _ in bad.names():
         with pytest.raises(Refused) as refused:
-            validate(TOPIC, bad.next(good())[1], 0, limits)
+            DOMAIN.validate(TOPIC, bad.next(good())[1], 0, limits)
         reasons.add(refused.value.error_type)
     assert reasons >= {
         "InvalidJson",

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tasks.columns import Bigint, Double, Text, Time, TopicLevel
 from tasks.payload import Limits, Refused
-from tasks.record import Bigint, Declaration, Double, Fields, Text, Time, id_fault
+from tasks.record import Declaration, Record, id_fault
 from tests.copy_text import decode_line
 from tests.payloads import IDS, TEXTS, written
 
@@ -19,9 +20,12 @@ class Market(NamedTuple):
     symbol: str
 
 
-class Tick(Fields):
+class Tick(Record):
     """Another domain, declared as a team would."""
 
+    exchange: TopicLevel
+    symbol: TopicLevel
+    time: Time | None = None
     trade_id: Bigint
     price: Double
     venue: Text | None = None
@@ -91,17 +95,29 @@ def test_reasons_come_from_the_declaration() -> None:
 def test_a_declaration_that_cannot_work_is_refused() -> None:
     """A field of no known kind, a name used twice, or a key that is no column fails where it is declared."""
 
-    class Odd(Fields):
+    class Odd(Record):
         """A field that no column can hold."""
 
+        exchange: TopicLevel
+        symbol: TopicLevel
+        time: Time | None = None
         thing: dict[str, int]
 
     with pytest.raises(TypeError, match="thing"):
         Declaration(Odd, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("time",))
+    for topic, key, time, fault in (
+        ("{exchange}/{price}", ("time",), "time", "not those that"),
+        ("{exchange}/{symbol}", ("nothing",), "time", "nothing"),
+        ("{exchange}/{symbol}", ("time", "venue"), "time", "venue"),
+        ("{exchange}/{symbol}", ("time",), "price", "price"),
+        ("{exchange}/{symbol}", ("time",), "when", "when"),
+    ):
+        with pytest.raises(TypeError, match=fault):
+            Declaration(Tick, Market, topic=topic, table="odd", primary_key=key, time=time)
     with pytest.raises(TypeError, match="twice"):
-        Declaration(Tick, Market, topic="{exchange}/{price}", table="odd", primary_key=("time",))
-    with pytest.raises(TypeError, match="nothing"):
-        Declaration(Tick, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("nothing",))
+        Declaration(
+            Tick, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("time",), extra="price"
+        )
 
 
 @pytest.mark.parametrize(

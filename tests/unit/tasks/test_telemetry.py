@@ -9,11 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks import telemetry
-from tasks.payload import ErrorType
-from tasks.record import Declaration
+from tasks import registry
+from tasks.domain import Source
+from tasks.payload import ErrorType, Limits, Refused
+from tasks.record import Declaration, Reading
 from tasks.settings import Settings
-from tasks.telemetry import COLUMNS, Limits, Refused, Source, Telemetry, parse_topic, validate
+from tasks.telemetry import DOMAIN, Telemetry
 from tests.copy_text import decode_line
 from tests.payloads import DECLARED, IDS, VALUES, documents, times, written
 
@@ -22,16 +23,16 @@ TOPIC = "users/ann/devices/d1/telemetry"
 GOOD: dict[str, Any] = {"sequence_id": 17, "time": "2026-05-01T10:00:00Z", "temperature": 21.5, "battery": 93}
 
 
-def reading(document: dict[str, Any], timestamp_ms: int = 0) -> telemetry.Reading:
+def reading(document: dict[str, Any], timestamp_ms: int = 0) -> Reading[Source, Telemetry]:
     """The document as a reading."""
-    return validate(TOPIC, written(document), timestamp_ms, LIMITS)
+    return DOMAIN.validate(TOPIC, written(document), timestamp_ms, LIMITS)
 
 
 def refusal(document: dict[str, Any] | bytes, topic: str = TOPIC, timestamp_ms: int = 0) -> Refused:
     """Why the document is refused."""
     payload = document if isinstance(document, bytes) else written(document)
     with pytest.raises(Refused) as caught:
-        validate(topic, payload, timestamp_ms, LIMITS)
+        DOMAIN.validate(topic, payload, timestamp_ms, LIMITS)
     assert caught.value.error_type in get_args(ErrorType)
     assert 0 < len(caught.value.reason) <= 300
     assert caught.value.reason.isprintable()
@@ -41,14 +42,14 @@ def refusal(document: dict[str, Any] | bytes, topic: str = TOPIC, timestamp_ms: 
 def outcome(topic: str, payload: bytes) -> bytes | str:
     """The row's line, or the type of error."""
     try:
-        return validate(topic, payload, 0, LIMITS).copy_line
+        return DOMAIN.validate(topic, payload, 0, LIMITS).copy_line
     except Refused as refused:
         return refused.error_type
 
 
 def row(line: bytes) -> dict[str, str | None]:
     """The columns of a line."""
-    return dict(zip(COLUMNS, decode_line(line), strict=True))
+    return dict(zip(DOMAIN.columns, decode_line(line), strict=True))
 
 
 def test_a_reading() -> None:
@@ -65,10 +66,18 @@ def test_a_reading() -> None:
 
 def test_the_sql_names() -> None:
     """Table, columns and key are those that dashboards and migrations rely on."""
-    assert telemetry.TABLE == "raw_telemetry"
-    assert COLUMNS == ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
-    assert telemetry.PRIMARY_KEY == ("time", "user_id", "device_id", "sequence_id")
-    assert '"raw_telemetry" ("time", "user_id", ' in telemetry.COPY
+    assert DOMAIN.table == "raw_telemetry"
+    assert DOMAIN.columns == (
+        "time",
+        "user_id",
+        "device_id",
+        "sequence_id",
+        "temperature",
+        "battery",
+        "extra_data",
+    )
+    assert DOMAIN.primary_key == ("time", "user_id", "device_id", "sequence_id")
+    assert '"raw_telemetry" ("time", "user_id", ' in DOMAIN.copy
 
 
 @given(
@@ -82,7 +91,9 @@ def test_what_is_sent_is_what_is_stored(
 ) -> None:
     """Each column of the row, decoded by other means, holds what the device sent, and nothing is left out."""
     topic = f"users/{source[0]}/devices/{source[1]}/telemetry"
-    found = row(validate(topic, written(document, ascii_only=ascii_only), timestamp_ms, LIMITS).copy_line)
+    found = row(
+        DOMAIN.validate(topic, written(document, ascii_only=ascii_only), timestamp_ms, LIMITS).copy_line
+    )
     assert (found["user_id"], found["device_id"]) == source
     assert found["sequence_id"] == str(document["sequence_id"])
     for name in ("temperature", "battery"):
@@ -160,7 +171,7 @@ def test_a_record_without_a_usable_timestamp(timestamp_ms: int) -> None:
     found = refusal({"sequence_id": 1, "time": None}, timestamp_ms=timestamp_ms)
     assert found.error_type == "InvalidTime"
     assert "no `time`" in found.reason
-    assert validate(TOPIC, written(GOOD), timestamp_ms, LIMITS).time.year == 2026
+    assert DOMAIN.validate(TOPIC, written(GOOD), timestamp_ms, LIMITS).time.year == 2026
 
 
 @pytest.mark.parametrize(
@@ -310,7 +321,7 @@ def test_topics_that_name_no_device(topic: str) -> None:
     """A topic of another shape, or with an id that none can have, is refused."""
     assert refusal(GOOD, topic=topic).error_type == "InvalidTopic"
     with pytest.raises(Refused, match="InvalidTopic"):
-        parse_topic(topic)
+        DOMAIN.parse_topic(topic)
 
 
 @given(
@@ -320,7 +331,7 @@ def test_topics_that_name_no_device(topic: str) -> None:
 def test_any_topic_is_a_source_or_refused(topic: str) -> None:
     """A topic gives the two ids that build it again, or is refused."""
     try:
-        source = parse_topic(topic)
+        source = DOMAIN.parse_topic(topic)
         found = f"users/{source.user_id}/devices/{source.device_id}/telemetry"
     except Refused as refused:
         found = refused.error_type
@@ -345,9 +356,9 @@ def test_neighbours_change_nothing(payloads: list[bytes]) -> None:
         fresh = Declaration(
             Telemetry,
             Source,
-            topic=telemetry.TELEMETRY.topic,
-            table=telemetry.TABLE,
-            primary_key=telemetry.PRIMARY_KEY,
+            topic=DOMAIN.topic,
+            table=DOMAIN.table,
+            primary_key=DOMAIN.primary_key,
         )
         try:
             alone: bytes | str = fresh.validate(TOPIC, payload, 0, LIMITS).copy_line
@@ -362,14 +373,14 @@ def test_the_limits_are_those_given(document: dict[str, Any], limit: int) -> Non
     payload = written(document)
     if len(payload) > limit:
         with pytest.raises(Refused, match="TooLarge"):
-            validate(TOPIC, payload, 0, Limits(max_bytes=limit))
+            DOMAIN.validate(TOPIC, payload, 0, Limits(max_bytes=limit))
     else:
-        validate(TOPIC, payload, 0, Limits(max_bytes=limit))
+        DOMAIN.validate(TOPIC, payload, 0, Limits(max_bytes=limit))
 
 
 def test_the_configured_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits come from the settings, and a depth that the parser cannot keep is refused there."""
-    monkeypatch.setattr(telemetry, "settings", lambda: Settings(payload_max_bytes=1000, payload_max_depth=5))
-    assert telemetry.limits() == Limits(max_bytes=1000, max_depth=5)
+    monkeypatch.setattr(registry, "settings", lambda: Settings(payload_max_bytes=1000, payload_max_depth=5))
+    assert registry.limits() == Limits(max_bytes=1000, max_depth=5)
     with pytest.raises(ValidationError, match="payload_max_depth"):
         Settings(payload_max_depth=201)

@@ -18,8 +18,8 @@ TOPIC = "users/u/devices/d/telemetry"
 def letter(topic: str = TOPIC, payload: bytes = b"{}", attempts: int = 0) -> Letter:
     """A letter as the workers send it, read back."""
     message = Message(3, 17, 1_700_000_000_123, topic, "00-1", attempts, payload)
-    value = dlq._envelope_of(DeadLetter(message, "MissingField", "`sequence_id` is missing"))
-    return parse_letter(dlq.key(3, 17), value, 5, 1, 2)
+    value = dlq._envelope_of("iot-stream", DeadLetter(message, "MissingField", "`sequence_id` is missing"))
+    return parse_letter(dlq.key("iot-stream", 3, 17), value, 5, 1, 2)
 
 
 @given(st.binary(), st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 9))
@@ -42,7 +42,9 @@ def test_a_letter_of_the_gateway_has_no_coordinates() -> None:
 
 def test_a_letter_whose_payload_was_cut_cannot_be_replayed() -> None:
     """Half a payload is another payload."""
-    value = json.loads(dlq._envelope_of(DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e")))
+    value = json.loads(
+        dlq._envelope_of("iot-stream", DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e"))
+    )
     cut = json.dumps({**value, "payload_bytes": 3_000_000}).encode()
     assert not parse_letter(b"k", cut, 5).can_be_replayed
 

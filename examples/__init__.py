@@ -1,0 +1,1 @@
+"""Domains to copy from; docs/domains.md walks through one of them."""

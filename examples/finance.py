@@ -1,0 +1,43 @@
+"""Ticks of a market: the latest price of each symbol, and an alert while it is below its floor."""
+
+from tasks.columns import Bigint, Numeric, Time, TopicLevel
+from tasks.domain import Alert, Domain
+from tasks.record import Record
+
+FLOORS = {"ACME": 100, "GLOBEX": 12}
+
+
+class Tick(Record):
+    """What the market sends: `{"time": "2026-05-01T10:00:00.000001Z", "price": "101.25", "volume": 300}`.
+
+    A price in a string keeps every digit. A symbol has one tick at a time: the same one again, or
+    another of the same microsecond, makes no second row.
+    """
+
+    symbol: TopicLevel
+    time: Time
+    price: Numeric
+    volume: Bigint
+
+
+def price_crash(tick: Tick) -> Alert | None:
+    """Crashed while below the floor of its symbol; a symbol without one never does."""
+    floor = FLOORS.get(tick.symbol, 0)
+    if tick.price < floor:
+        return Alert(f"{tick.symbol} is at {tick.price}, below {floor}", value=float(tick.price))
+    return None
+
+
+DOMAIN = Domain(
+    Tick,
+    name="ticks",
+    topic="markets/{symbol}/ticks",
+    # The market belongs to no user: its alerts go to the desk, on users/desk/alerts.
+    owner="desk",
+    source="{symbol}",
+    table="raw_ticks",
+    primary_key=("time", "symbol"),
+    # Whatever else a tick holds is left out.
+    extra=None,
+    checks={"PriceCrash": price_crash},
+)

@@ -1,0 +1,119 @@
+"""The domains of this deployment: the modules that `DOMAINS` names, imported and checked together."""
+
+import sys
+from functools import lru_cache
+from importlib import import_module
+from itertools import combinations
+from pathlib import Path
+
+from tasks.domain import AnyDomain, Domain
+from tasks.errors import NotNow
+from tasks.payload import Limits, Refused, describe
+from tasks.record import KNOWN_SOURCES
+from tasks.settings import settings
+
+Domains = tuple[AnyDomain, ...]
+
+
+class InvalidDomains(Exception):
+    """DOMAINS names what is no domain, or domains that cannot be together. Its text is a sentence."""
+
+
+class UnknownDomain(NotNow):
+    """This process does not have a domain that another one has: start it with the same DOMAINS."""
+
+
+def domains() -> Domains:
+    """The domains, the default one first. Raises `InvalidDomains`."""
+    return load(settings().domains)
+
+
+def default() -> AnyDomain:
+    """The domain of rules and commands that name none."""
+    return domains()[0]
+
+
+def by_name(name: str) -> AnyDomain:
+    """The domain of this name. Raises `UnknownDomain`."""
+    for domain in domains():
+        if domain.name == name:
+            return domain
+    raise UnknownDomain(f"the domain {name} is not among DOMAINS={settings().domains}")
+
+
+def of_device(device_id: str) -> AnyDomain | None:
+    """The domain that an alert's `device_id` belongs to; None when it is not of this deployment."""
+    return next((domain for domain in domains() if domain.owns(device_id)), None)
+
+
+def kafka_topic(domain: AnyDomain) -> str:
+    """The Kafka topic of a domain's messages."""
+    return domain.qualified(settings().kafka_topic)
+
+
+def kafka_dlq_topic(domain: AnyDomain) -> str:
+    """The Kafka topic of a domain's dead letters."""
+    return domain.qualified(settings().kafka_dlq_topic)
+
+
+def limits() -> Limits:
+    """The limits of a payload that this process is configured with."""
+    chosen = settings()
+    return Limits(chosen.payload_max_bytes, chosen.payload_max_depth)
+
+
+@lru_cache(KNOWN_SOURCES)
+def domain_of(topic: str, among: Domains) -> AnyDomain:
+    """The domain whose MQTT topics have the form of this one. Raises `Refused` (`InvalidTopic`)."""
+    levels = topic.split("/")
+    for domain in among:
+        if _match(domain.filter.split("/"), levels):
+            return domain
+    raise Refused("InvalidTopic", f"no domain has topics such as {describe(topic)}")
+
+
+@lru_cache
+def load(names: str) -> Domains:
+    """The domains of these modules, comma-separated, each importable from the working directory too.
+
+    Raises `InvalidDomains`.
+    """
+    found = tuple(_import(name.strip()) for name in names.split(",") if name.strip())
+    if not found:
+        raise InvalidDomains("DOMAINS names no domain; tasks.telemetry is the one that comes with Sluice.")
+    for one, other in combinations(found, 2):
+        for what in ("name", "namespace", "table"):
+            if getattr(one, what) == getattr(other, what):
+                raise InvalidDomains(
+                    f"The domains {one.name} and {other.name} have the same {what},"
+                    f" {getattr(one, what)!r}; give one of them another."
+                )
+        if _match(one.filter.split("/"), other.filter.split("/")):
+            raise InvalidDomains(
+                f"A topic could belong to {one.name} ({one.topic}) and to {other.name} ({other.topic});"
+                " a level must tell them apart."
+            )
+    return found
+
+
+def _import(name: str) -> AnyDomain:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # As `python -m` does; a command that is installed does not look there.
+        sys.path.insert(0, here)
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        raise InvalidDomains(f"DOMAINS names {name}, which cannot be imported: {error}.") from error
+    except TypeError as error:
+        raise InvalidDomains(f"The domain {name} cannot work as it is declared: {error}.") from error
+    domain = getattr(module, "DOMAIN", None)
+    if not isinstance(domain, Domain):
+        raise InvalidDomains(f"The module {name} has no Domain by the name DOMAIN.")
+    return domain
+
+
+def _match(levels: list[str], others: list[str]) -> bool:
+    return len(levels) == len(others) and all(
+        one == other or "+" in {one, other} for one, other in zip(levels, others, strict=True)
+    )

@@ -1,0 +1,28 @@
+"""A domain as it was before a field was added to it."""
+
+from typing import Literal
+
+from tasks.columns import Bigint, Time, TopicLevel
+from tasks.domain import Domain
+from tasks.record import Record
+
+
+class Crate(Record):
+    """A crate that was seen."""
+
+    user_id: TopicLevel
+    crate_id: TopicLevel
+    time: Time | None = None
+    number: Bigint
+    state: Literal["FULL", "EMPTY"]
+
+
+DOMAIN = Domain(
+    Crate,
+    name="crates",
+    topic="users/{user_id}/crates/{crate_id}",
+    owner="{user_id}",
+    source="{crate_id}",
+    table="raw_crates",
+    primary_key=("time", "user_id", "crate_id", "number"),
+)

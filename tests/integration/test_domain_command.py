@@ -1,0 +1,288 @@
+"""`sluice domain` and `sluice migrate` for domains, as an operator runs them, on real tables."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from compose.local.stack import Stack
+from ingest import domain_sql
+from tasks import store
+from tasks.batch import Row
+from tasks.payload import Limits
+from tasks.registry import load
+from tests.conftest import PROJECT
+from tests.integration.samples import MODULES
+from tests.payloads import written
+from tests.unit.tasks.test_columns import UUID
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+EVERYTHING = """
+from typing import Annotated, Literal
+from enum import StrEnum
+
+from pydantic import Field
+
+from tasks.columns import (
+    Bigint, Boolean, Double, Integer, Json, Numeric, Point, Text, Time, TopicLevel, Uuid, sql
+)
+from tasks.domain import Domain
+from tasks.record import Record
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Thing(Record):
+    thing_id: TopicLevel
+    at: Time
+    bigint: Bigint | None = None
+    integer: Integer | None = None
+    double: Double | None = None
+    numeric: Numeric | None = None
+    text: Text | None = None
+    boolean: Boolean | None = None
+    uuid: Uuid | None = None
+    json_value: Json | None = None
+    colour: Colour | None = None
+    size: Literal["S", "M"] | None = None
+    words: list[Text] | None = None
+    matrix: list[list[Double | None]] | None = None
+    place: Point | None = None
+    address: Annotated[str, Field(strict=True), sql("inet", "an IP address")] | None = None
+
+
+DOMAIN = Domain(
+    Thing, name="things", topic="things/{thing_id}", owner="lab", source="{thing_id}", table="raw_things",
+    time="at", primary_key=("thing_id", "at"),
+)
+"""
+SMALL = """
+from tasks.columns import Bigint, Double, Text, Time, TopicLevel
+from tasks.domain import Domain
+from tasks.record import Record
+
+
+class Box(Record):
+    box_id: TopicLevel
+    time: Time | None = None
+    weight: FIELDS
+
+
+DOMAIN = Domain(
+    Box, name="boxes", topic="boxes/{box_id}", owner="lab", source="{box_id}", table="raw_boxes",
+    primary_key=("time", "box_id"),
+)
+"""
+
+
+@pytest.fixture
+def empty(database: Database, stack: Stack) -> Iterator[str]:
+    """A database of its own without any table."""
+    name = f"domains_{os.urandom(4).hex()}"
+    database.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield psycopg.conninfo.make_conninfo(stack.env["DATABASE_URL"], dbname=name)
+    database.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def written_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
+    """Writes a module where commands and this process find it, and returns its name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def write(name: str, text: str) -> str:
+        (tmp_path / f"{name}.py").write_text(text)
+        names.append(name)
+        return name
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def sluice(url: str, tmp_path: Path, *arguments: str, domains: str = "tasks.telemetry") -> tuple[int, str]:
+    """Runs the command; its exit code, and all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest.cli", *arguments],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PROJECT),
+            "SLUICE_ENV_FILE": os.devnull,
+            "DATABASE_URL": url,
+            "DOMAINS": domains,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_migrate_makes_every_domains_table_once(empty: str, tmp_path: Path) -> None:
+    """Hypertables with the declared columns and keys; a second run changes nothing; check finds it right."""
+    domains = ",".join(MODULES)
+    for _ in range(2):
+        code, told = sluice(empty, tmp_path, "migrate", domains=domains)
+        assert code == 0, told
+        assert "checked domain packages" in told
+    code, told = sluice(empty, tmp_path, "domain", "check", domains=domains)
+    assert (code, told.splitlines()) == (
+        0,
+        [
+            "telemetry: raw_telemetry is as declared",
+            "packages: raw_packages is as declared",
+            "ticks: raw_ticks is as declared",
+        ],
+    )
+    with psycopg.connect(empty) as connection:
+        found = connection.execute(
+            "SELECT hypertable_name FROM timescaledb_information.hypertables"
+        ).fetchall()
+    assert {name for (name,) in found} == {"raw_telemetry", "raw_packages", "raw_ticks"}
+
+
+def test_the_telemetrys_own_migrations_make_what_it_declares(empty: str, tmp_path: Path) -> None:
+    """The table that `sql/` makes and the one that `domain ddl` would make are the same."""
+    code, told = sluice(empty, tmp_path, "migrate")
+    assert code == 0, told
+    with psycopg.connect(empty, autocommit=True) as connection:
+        before = table(connection)
+        connection.execute("DROP TABLE raw_telemetry")
+        code, ddl = sluice(empty, tmp_path, "domain", "ddl", "telemetry")
+        assert code == 0
+        connection.execute(ddl.encode())
+        assert table(connection) == before
+
+
+def table(connection: Database) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Columns and indexes of the telemetry's table."""
+    columns = connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation::text,"
+        " pg_get_expr(adbin, adrelid) FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid"
+        " AND adnum = attnum WHERE attrelid = 'raw_telemetry'::regclass AND attnum > 0 ORDER BY attnum"
+    ).fetchall()
+    indexes = connection.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'raw_telemetry' ORDER BY 1"
+    ).fetchall()
+    return columns, indexes
+
+
+def test_a_server_without_timescaledb_gets_plain_tables(
+    empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
+) -> None:
+    """The printed migration runs on an empty plain database by itself, twice."""
+    written_domain("boxes", SMALL.replace("FIELDS", "Bigint | None = None"))
+    code, ddl = sluice(empty, tmp_path, "domain", "ddl", "boxes")
+    assert code == 0
+    with psycopg.connect(empty, autocommit=True) as connection:
+        for _ in range(2):
+            connection.execute(ddl.encode())
+    assert sluice(empty, tmp_path, "domain", "check", "boxes") == (0, "boxes: raw_boxes is as declared\n")
+
+
+def test_check_says_in_words_what_differs(
+    empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
+) -> None:
+    """Every kind of difference, and exit code 1."""
+    written_domain(
+        "boxes", SMALL.replace("FIELDS", "Bigint\n    label: Text | None = None\n    height: Double")
+    )
+    code, told = sluice(empty, tmp_path, "domain", "check", "boxes")
+    assert code == 1
+    assert "the table raw_boxes does not exist; `sluice migrate` makes it" in told
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE raw_boxes (time timestamptz, box_id text NOT NULL, weight integer NOT NULL,"
+            " extra_data jsonb NOT NULL, colour text NOT NULL, note text,"
+            " added timestamptz NOT NULL DEFAULT now(), UNIQUE (box_id, weight))"
+        )
+    code, told = sluice(empty, tmp_path, "domain", "check", "boxes")
+    assert code == 1
+    assert told.splitlines() == [
+        "boxes: the column time allows null, but the field is required",
+        "boxes: the column weight is of the type integer, but declared as bigint",
+        "boxes: the column label (text) is missing; `sluice migrate` adds it",
+        "boxes: the column height (double precision) is missing, and the field is required:"
+        " add it with a value for the rows that are there, or declare it optional",
+        "boxes: the column colour is not declared, allows no null and has no default: no row can be written",
+        "boxes: the key is declared as (time, box_id), but unique is (box_id, weight):"
+        " a message that comes again could not be told from a new one",
+        "sluice: not as declared: raw_boxes",
+    ]
+    code, told = sluice(empty, tmp_path, "migrate", domains="boxes")
+    assert code == 1
+    assert "raw_boxes: the column weight is of the type integer" in told
+    assert "label" not in told.split("as their domains declare them")[1]
+
+
+def test_a_type_that_the_server_lacks_is_named(
+    empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
+) -> None:
+    """With what to do."""
+    text = SMALL.replace("FIELDS", "Bigint\n    place: GeoPoint | None = None")
+    written_domain("boxes", text.replace("Text, Time", "GeoPoint, Text, Time"))
+    code, told = sluice(empty, tmp_path, "migrate", domains="boxes")
+    assert code == 1
+    assert 'domain boxes failed and left no trace: type "geometry" does not exist' in told
+
+
+def test_every_kind_of_column_comes_back_equal(
+    empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
+) -> None:
+    """What the database has is what was sent; what its own type refuses is found alone, with its words."""
+    (domain,) = load(written_domain("things", EVERYTHING))
+    code, told = sluice(empty, tmp_path, "migrate", domains="things")
+    assert code == 0, told
+    words = ['say "hi"', "a,b\t", "{}", "\\", "", "NULL", "ü\n"]
+    sent = {
+        "at": "2026-05-01T10:00:00.000001+02:00",
+        "bigint": 2**63 - 1,
+        "integer": -(2**31),
+        "double": 5e-324,
+        "text": "\\N\t",
+        "boolean": True,
+        "numeric": "12345678901234567890.0123456789",
+        "uuid": UUID,
+        "json_value": {"a": ["\\", 1.5]},
+        "colour": "red",
+        "size": "M",
+        "words": words,
+        "matrix": [[1, None], [2.5, 3]],
+        "place": "POINT(8.54 47.38)",
+        "address": "10.0.0.0/8",
+        "more": 1,
+    }
+    payloads = [sent, {"at": "2026-05-01T09:00:00Z"}, {"at": "2026-05-01T09:00:01Z", "address": "nowhere"}]
+    rows = [
+        Row(0, n, domain.validate("things/a", written(payload), 0, Limits()).copy_line)
+        for n, payload in enumerate(payloads)
+    ]
+    query = f"SELECT to_jsonb(t) - 'at', at = '2026-05-01T08:00:00.000001Z' FROM {domain.table} t ORDER BY at"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        inserted, refused = store.write(connection, domain, rows)
+        assert inserted == 2
+        assert [(row.offset, reason) for row, reason in refused] == [
+            (2, 'invalid input syntax for type inet: "nowhere" (SQLSTATE 22P02)')
+        ]
+        assert store.write(connection, domain, rows[:2]) == (0, [])
+        (full, at), (bare, _) = connection.execute(query).fetchall()
+        numeric = connection.execute(f"SELECT numeric::text FROM {domain.table} WHERE numeric IS NOT NULL")
+        assert numeric.fetchone() == (sent["numeric"],)
+        assert domain_sql.differences(connection, domain) == []
+    assert at
+    expected = {name: value for name, value in sent.items() if name not in {"at", "more", "numeric"}}
+    assert {name: full[name] for name in expected} == expected | {"place": "(8.54,47.38)"}
+    assert full["extra_data"] == {"more": 1}
+    assert {value for name, value in bare.items() if name not in {"thing_id", "extra_data"}} == {None}
