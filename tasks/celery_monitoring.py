@@ -12,7 +12,7 @@ from celery.worker import state
 
 from tasks import counters, database, instruments, liveness, logs, metrics, outbox, tracing
 from tasks.monitoring import Monitoring, Pulse
-from tasks.redis_client import client
+from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ def _beat_begins(**_: Any) -> None:
     metrics.TASKS_SENT.read_from(lambda: _sent["tasks"])
     metrics.OUTBOX_ENTRIES.read_from(_if_redis_answers(outbox.backlog))
     metrics.OUTBOX_AGE.read_from(_if_redis_answers(outbox.oldest_seconds))
+    metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_redis_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
     metrics.QUEUED.read_from(_if_redis_answers(_queued))
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
 

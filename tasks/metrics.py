@@ -148,6 +148,14 @@ REBALANCES = Counter(
     "Growing without bridges that come or go: the bridge stalls for longer than its Kafka session.",
     unit="rebalances",
 )
+CONDEMNED = Counter(
+    "sluice_bridge_condemned_messages_total",
+    ("bridge",),
+    "Messages that kill their workers or meet a bug and were isolated as dead letters, by their error type.",
+    "Any: read the dead letters of that type; see docs/failures.md. Replay them once the cause is mended.",
+    labels=("error_type",),
+    unit="messages",
+)
 BATCH_SIZE = Histogram(
     "sluice_batch_messages",
     ("bridge",),
@@ -312,6 +320,12 @@ CHILDREN_LOST = Counter(
 
 # Beat: what belongs to no single process
 
+DEAD_LETTER_SHARE_HIGH = Gauge(
+    "sluice_dead_letter_share_high",
+    ("beat",),
+    "1 while more than DEAD_LETTER_SHARE_LIMIT of the messages become dead letters, else 0.",
+    "1: the log says as `dead_letter_share_high` which errors, and what to look at.",
+)
 OUTBOX_ENTRIES = Gauge(
     "sluice_outbox_entries",
     ("beat",),
