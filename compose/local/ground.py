@@ -23,6 +23,10 @@ _PACKAGES = (
     "mosquitto-clients",
     "pgbouncer",
     "openjdk-21-jre-headless",
+    # The tests' own: what scrapes and checks the alert rules, and the browser that looks at Flower.
+    "prometheus",
+    "chromium",
+    "chromium-driver",
 )
 _POM = PROJECT / "compose" / "local" / "conf" / "pom.xml"
 _FIRST_TIME_BYTES = 3 * 1024**3
