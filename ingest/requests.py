@@ -171,9 +171,9 @@ class Requests:
             shown = f"user_id={request.user_id!r}, request={request.id!r}, bytes={len(request.document)}"
             if request.kind == "config":
                 kwargs = {**arguments, "retained": request.retained}
-                set_rules.apply_async(kwargs=kwargs, kwargsrepr=shown)
+                set_rules.apply_async(kwargs=kwargs, kwargsrepr=shown)  # type: ignore[call-arg]
             else:
-                manage_alert.apply_async(kwargs={**arguments, "at_ms": request.at_ms}, kwargsrepr=shown)
+                manage_alert.apply_async(kwargs={**arguments, "at_ms": request.at_ms}, kwargsrepr=shown)  # type: ignore[call-arg]
         except (redis.RedisError, OperationalError) as error:
             log.warning("request_not_sent", request=request.id, error=str(error), again_in_s=wait)
 

@@ -49,7 +49,7 @@ def browser() -> Iterator[Remote]:
 
 
 def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, browser: Remote) -> None:
-    """Who has no login sees nothing; who has it sees the worker online and tasks succeed, without payloads."""
+    """Who has no login sees nothing; who has it sees workers and tasks that succeed, without payloads."""
     pipeline.up(["gateway", "bridge", "control", "worker", "flower"])
     home = f"127.0.0.1:{pipeline.env['FLOWER_PORT']}"
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -77,7 +77,7 @@ def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, browser:
 
 def _rows(browser: Remote, page: str) -> list[str]:
     browser.get(page)
-    table: list[str] = browser.execute_script(  # type: ignore[no-untyped-call]
+    table: list[str] = browser.execute_script(
         "return [...document.querySelectorAll('#tasks-table tbody tr')].map(row => row.innerText)"
     )
     return table
