@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ChromeOptions, Remote
 from selenium.webdriver.common.by import By
 
@@ -31,21 +30,21 @@ def browser() -> Iterator[Remote]:
     options.binary_location = "/usr/bin/chromium"
     for argument in ARGUMENTS:
         options.add_argument(argument)
-    started: list[Remote] = []
 
-    def starts() -> bool:
+    def answers() -> bool:
         try:
-            started.append(Remote(f"http://127.0.0.1:{port}", options=options))
-        except (WebDriverException, OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
             return False
-        return True
 
     with enclosure.running(["chromedriver", f"--port={port}"]):
-        fleet.wait_until(starts, 120, "the browser")
+        fleet.wait_until(answers, 60, "the browser's driver")
+        remote = Remote(f"http://127.0.0.1:{port}", options=options)
         try:
-            yield started[0]
+            yield remote
         finally:
-            started[0].quit()
+            remote.quit()
 
 
 def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, browser: Remote) -> None:
