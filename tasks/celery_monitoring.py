@@ -10,9 +10,9 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import instruments, logs, metrics, outbox
+from tasks import database, instruments, logs, metrics, outbox, worker
 from tasks.monitoring import Monitoring
-from tasks.redis_client import client
+from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
 
 T = TypeVar("T")
@@ -33,7 +33,8 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
     metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
-    _monitoring.append(Monitoring("worker", settings().metrics_port))
+    metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
+    _monitoring.append(Monitoring("worker", settings().metrics_port, live=worker.deafness))
 
 
 @signals.worker_shutdown.connect
@@ -78,6 +79,7 @@ def _beat_begins(**_: Any) -> None:
     metrics.TASKS_SENT.read_from(lambda: _sent["tasks"])
     metrics.OUTBOX_ENTRIES.read_from(_if_redis_answers(outbox.backlog))
     metrics.OUTBOX_AGE.read_from(_if_redis_answers(outbox.oldest_seconds))
+    metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_redis_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
     metrics.QUEUED.read_from(_if_redis_answers(_queued))
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port))
 
