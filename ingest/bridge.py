@@ -235,6 +235,7 @@ class Bridge:
         if lane.lost(found) is not batch:
             log.warning("batch_halved", lane=number, messages=batch.total)
         elif batch.verdict and not condemned:
+            metrics.CONDEMNED.add(1, batch.verdict.error_type)
             message = batch.taken[0].message
             log.error(
                 "message_condemned",

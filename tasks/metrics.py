@@ -148,6 +148,14 @@ REBALANCES = Counter(
     "Growing without bridges that come or go: the bridge stalls for longer than its Kafka session.",
     unit="rebalances",
 )
+CONDEMNED = Counter(
+    "sluice_bridge_condemned_messages_total",
+    ("bridge",),
+    "Messages that kill their workers or meet a bug and were isolated as dead letters, by their error type.",
+    "Any: read the dead letters of that type; see docs/failures.md. Replay them once the cause is mended.",
+    labels=("error_type",),
+    unit="messages",
+)
 BATCH_SIZE = Histogram(
     "sluice_batch_messages",
     ("bridge",),
@@ -237,17 +245,17 @@ STORE_WAITS = Counter(
     "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
     unit="waits",
 )
-BREAKER_STATE = Gauge(
+DB_BREAKER_STATE = Gauge(
     "db_circuit_breaker_state",
     ("worker",),
-    "The circuit breaker around the database, one for all workers: 1 open, 0.5 half open, 0 closed.",
-    "1: the database is away and left alone; nothing is lost. See docs/runbook.md, breaker open.",
+    "Circuit breaker of the database, one for all workers: 1 open, 0.5 half-open, 0 closed.",
+    "1: the database is away and left alone; the reason is in a worker's log as `breaker_open`.",
 )
-BREAKER_REJECTED = Counter(
+DB_BREAKER_REJECTED = Counter(
     "db_circuit_breaker_rejected_total",
     ("worker",),
-    "Accesses to the database that the open breaker refused, of all workers, since Redis was last empty.",
-    "Growing: the breaker is open; see `db_circuit_breaker_state`.",
+    "Accesses to the database that were refused without a try, because its circuit breaker was open.",
+    "Growing: the database is away, or slow to answer; see `db_circuit_breaker_state`.",
     unit="accesses",
 )
 CHECKS_FAILED = Counter(
@@ -312,6 +320,12 @@ CHILDREN_LOST = Counter(
 
 # Beat: what belongs to no single process
 
+DEAD_LETTER_SHARE_HIGH = Gauge(
+    "sluice_dead_letter_share_high",
+    ("beat",),
+    "1 while more than DEAD_LETTER_SHARE_LIMIT of the messages become dead letters, else 0.",
+    "1: the log says as `dead_letter_share_high` which errors, and what to look at.",
+)
 OUTBOX_ENTRIES = Gauge(
     "sluice_outbox_entries",
     ("beat",),

@@ -117,7 +117,8 @@ def _oldest(now: Sample, window_seconds: float) -> Sample:
     pipeline.ltrim(SHARE_SAMPLES, -SAMPLES_KEPT, -1)
     pipeline.lrange(SHARE_SAMPLES, 0, -1)
     kept: list[Any] = [json.loads(text(sample)) for sample in pipeline.execute()[2]]
-    while kept[0][0] < now.at - window_seconds:
+    # Larger totals than now are those of before a flush.
+    while kept[0][0] < now.at - window_seconds or kept[0][1] > now.received:
         kept.pop(0)
         client().lpop(SHARE_SAMPLES)
     return Sample._make(kept[0])
