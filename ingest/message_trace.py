@@ -26,6 +26,8 @@ def traceparent_of(properties: Any, payload: bytes) -> str:
         if name == "traceparent" and parse(str(value)):
             return str(value)
     # A search for bytes; only a payload that has them is looked at more closely.
+    if b'"traceparent"' not in payload:
+        return ""
     found = _top_level(payload, b'"traceparent"', _TRACEPARENT)
     return found.decode() if parse(found.decode()) else ""
 
@@ -61,7 +63,7 @@ def follow(traceparent: str, topic: str, payload: bytes) -> tuple[str, Callable[
     if (parent and parent.sampled) or random.random() < settings().trace_sample_ratio:  # noqa: S311 - a sample
         context = child(parent, sampled=True)
         return context.traceparent(), Span(context, parent, topic, payload).end
-    return traceparent or child(None, sampled=False).traceparent(), None
+    return traceparent or tracing.unrecorded(), None
 
 
 def _top_level(payload: bytes, name: bytes, value: re.Pattern[bytes]) -> bytes:

@@ -167,10 +167,13 @@ class Requests:
         }
         try:
             client().set(request_key(request.id), 1, ex=int(2 * MAX_WAIT_SECONDS))
+            # For Flower: without the document, which is the user's.
+            shown = f"user_id={request.user_id!r}, request={request.id!r}, bytes={len(request.document)}"
             if request.kind == "config":
-                set_rules.apply_async(kwargs={**arguments, "retained": request.retained})
+                kwargs = {**arguments, "retained": request.retained}
+                set_rules.apply_async(kwargs=kwargs, kwargsrepr=shown)  # type: ignore[call-arg]
             else:
-                manage_alert.apply_async(kwargs={**arguments, "at_ms": request.at_ms})
+                manage_alert.apply_async(kwargs={**arguments, "at_ms": request.at_ms}, kwargsrepr=shown)  # type: ignore[call-arg]
         except (redis.RedisError, OperationalError) as error:
             log.warning("request_not_sent", request=request.id, error=str(error), again_in_s=wait)
 

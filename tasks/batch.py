@@ -49,22 +49,18 @@ class Verdict(NamedTuple):
     error: str
 
 
-class Followed(NamedTuple):
-    """A message of a recorded trace: the context of its last span, and its ids."""
-
-    traceparent: str
-    named: dict[str, str | int]
-
-
 class PartResult(TypedDict):
-    """What `process` tells `store` about its part: every message is in `rows` or in `dead`."""
+    """What `process` tells `store` about its part: every message is in `rows` or in `dead`.
+
+    `followed` has the `traceparent` of those whose traces are recorded.
+    """
 
     batch: str
     part: int
     rows: int
     dead: int
     oldest_ms: int
-    followed: NotRequired[list[Followed]]
+    followed: NotRequired[list[str]]
 
 
 def pack_part(part: Part) -> bytes:

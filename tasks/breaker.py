@@ -16,7 +16,7 @@ import redis
 import structlog
 from circuitbreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
 
-from tasks import counters
+from tasks import counters, metrics
 from tasks.redis_client import client
 
 log = structlog.get_logger()
@@ -54,6 +54,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
         if self.closed:
             return
         if self.opened or not self._takes_probe():
+            metrics.DB_BREAKER_REJECTED.add(1)
             with suppress(redis.RedisError):
                 counters.add(client(), {"db_rejected": 1})
             raise CircuitOpen(f"left alone after {self.failure_count} failures in a row")

@@ -10,8 +10,8 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import counters, database, instruments, liveness, logs, metrics, outbox, tracing
-from tasks.monitoring import Monitoring, Pulse
+from tasks import database, instruments, logs, metrics, outbox, tracing, worker
+from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
 
@@ -25,7 +25,7 @@ QUEUES = ("process", "db")
 
 _monitoring: list[Monitoring] = []
 _began: dict[str, float] = {}
-_consuming: list[str] = []
+_consuming: list[bool] = []
 # Of the main process, which must not count by the instruments.
 _lost: Counter[str] = Counter()
 _sent: Counter[str] = Counter()
@@ -38,26 +38,27 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     instruments.share()
     metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
     metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
-    metrics.BREAKER_STATE.read_from(lambda: database.breaker().value())
-    metrics.BREAKER_REJECTED.read_from(_if_redis_answers(lambda: counters.read().get("db_rejected", 0)))
-    metrics.DEAF.read_from(_if_redis_answers(lambda: liveness.deaf_seconds().get(sender.hostname)))
+    metrics.DEAF.read_from(worker.deaf_seconds)
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
-    _monitoring.append(Monitoring("worker", settings().metrics_port, ready=_why_no_work))
+    metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
+    port, deafness = settings().metrics_port, worker.deafness
+    _monitoring.append(Monitoring("worker", port, live=deafness, ready=first_problem(deafness, _why_no_work)))
 
 
 def _why_no_work() -> str:
     if not _consuming:
         return "it does not consume from Redis yet"
     try:
-        deaf = liveness.deaf_seconds().get(_consuming[0], 0.0)
+        client().ping()
     except redis.RedisError as error:
         return f"Redis is away: {error}"
+    deaf = worker.deaf_seconds()
     return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
 
 
 @signals.worker_ready.connect
-def _worker_consumes(sender: Any, **_: Any) -> None:
-    _consuming.append(sender.hostname)
+def _worker_consumes(**_: Any) -> None:
+    _consuming.append(True)
 
 
 @signals.worker_shutdown.connect

@@ -7,16 +7,16 @@ from contextlib import contextmanager, suppress
 from tasks import tracing
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged
-from tasks.batch import Followed, PartResult
+from tasks.batch import PartResult
 from tasks.dlq import DeadLetter
 from tasks.payload import Refused
 from tasks.registry import domain_of, domains
-from tasks.tracing import Attributes, Link, child, is_sampled, parse
+from tasks.tracing import Attributes, child, is_sampled, parse
 
 
 def processed(
     begun_ns: int, readings: list[Judged], dead: list[DeadLetter], changes: Iterable[Change]
-) -> list[Followed]:
+) -> list[str]:
     """Records `worker_process` for the messages of a part that are sampled, refused, or changed an alert.
 
     Returns those that became rows, for the flush to refer to.
@@ -32,8 +32,7 @@ def processed(
             if (sequence_id := getattr(reading.fields, "sequence_id", None)) is not None:
                 named["sequence_id"] = sequence_id
             outcome = "alert" if alerts else "row"
-            traceparent = _record(message.traceparent, begun_ns, {**named, "outcome": outcome})
-            followed.append(Followed(traceparent, named))
+            followed.append(_record(message.traceparent, begun_ns, {**named, "outcome": outcome}))
     for letter in dead:
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
         with suppress(Refused):  # where the topic is what is wrong with it
@@ -50,7 +49,7 @@ def flushing(batch: str, rows: int, parts: Iterable[PartResult]) -> Iterator[Non
     Nothing, when the batch is not traced and none of its messages is followed.
     """
     parent = tracing.current()
-    followed = [Followed(*fields) for part in parts for fields in part.get("followed", ())]
+    followed = [traceparent for part in parts for traceparent in part.get("followed", ())]
     if not tracing.on() or not (parent or followed):
         yield
         return
@@ -66,7 +65,8 @@ def flushing(batch: str, rows: int, parts: Iterable[PartResult]) -> Iterator[Non
         raise
     finally:
         tracing.record("store_telemetry_batch", store, flush, begun_ns, attributes, error=error)
-        tracing.record("batch_flush", flush, parent, begun_ns, attributes, _links(followed), error=error)
+        links = [context for traceparent in followed if (context := parse(traceparent))]
+        tracing.record("batch_flush", flush, parent, begun_ns, attributes, links, error=error)
 
 
 def _record(traceparent: str, begun_ns: int, attributes: Attributes, *, error: str = "") -> str:
@@ -74,7 +74,3 @@ def _record(traceparent: str, begun_ns: int, attributes: Attributes, *, error: s
     context = child(parent, sampled=True)
     tracing.record("worker_process", context, parent, begun_ns, attributes, error=error)
     return context.traceparent()
-
-
-def _links(followed: list[Followed]) -> list[Link]:
-    return [Link(context, one.named) for one in followed if (context := parse(one.traceparent))]

@@ -245,17 +245,17 @@ STORE_WAITS = Counter(
     "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
     unit="waits",
 )
-BREAKER_STATE = Gauge(
+DB_BREAKER_STATE = Gauge(
     "db_circuit_breaker_state",
     ("worker",),
-    "The circuit breaker around the database, one for all workers: 1 open, 0.5 half open, 0 closed.",
-    "1: the database is away and left alone; nothing is lost. See docs/runbook.md, breaker open.",
+    "Circuit breaker of the database, one for all workers: 1 open, 0.5 half-open, 0 closed.",
+    "1: the database is away and left alone; the reason is in a worker's log as `breaker_open`.",
 )
-BREAKER_REJECTED = Counter(
+DB_BREAKER_REJECTED = Counter(
     "db_circuit_breaker_rejected_total",
     ("worker",),
-    "Accesses to the database that the open breaker refused, of all workers, since Redis was last empty.",
-    "Growing: the breaker is open; see `db_circuit_breaker_state`.",
+    "Accesses to the database that were refused without a try, because its circuit breaker was open.",
+    "Growing: the database is away, or slow to answer; see `db_circuit_breaker_state`.",
     unit="accesses",
 )
 CHECKS_FAILED = Counter(

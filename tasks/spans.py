@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
-from tasks.tracing import Attributes, Link, SpanContext
+from tasks.tracing import Attributes, SpanContext
 
 # More spans than that wait for the collector at no time; what is too much is dropped, as the SDK's log says.
 QUEUE = 8192
@@ -49,7 +49,7 @@ class Exporter:
         parent: SpanContext | None,
         times_ns: tuple[int, int],
         attributes: Attributes,
-        links: Sequence[Link],
+        links: Sequence[SpanContext],
         error: str,
     ) -> None:
         """Exports one span that is over; with an `error` it failed."""
@@ -60,7 +60,7 @@ class Exporter:
                 parent=_otel(parent, remote=True) if parent else None,
                 resource=self._resource,
                 attributes=attributes,
-                links=[trace.Link(_otel(link.context, remote=True), link.attributes) for link in links],
+                links=[trace.Link(_otel(link, remote=True)) for link in links],
                 status=Status(StatusCode.ERROR, error) if error else Status(),
                 start_time=times_ns[0],
                 end_time=times_ns[1],

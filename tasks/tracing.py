@@ -40,13 +40,6 @@ class SpanContext(NamedTuple):
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.sampled:02x}"
 
 
-class Link(NamedTuple):
-    """Another span that one has to do with, and what to know of it."""
-
-    context: SpanContext
-    attributes: Attributes
-
-
 class _Export:
     """Where this process's spans go; None while tracing is off."""
 
@@ -93,6 +86,11 @@ def child(parent: SpanContext | None, *, sampled: bool) -> SpanContext:
     return SpanContext(trace_id, random.getrandbits(64) or 1, sampled)
 
 
+def unrecorded() -> str:
+    """The `traceparent` of a new trace that is not sampled."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+
+
 def current() -> SpanContext | None:
     """The span around the code that runs now, if it is recorded."""
     found = trace.get_current_span().get_span_context()
@@ -117,7 +115,7 @@ def record(
     parent: SpanContext | None,
     begun_ns: int,
     attributes: Attributes,
-    links: Sequence[Link] = (),
+    links: Sequence[SpanContext] = (),
     *,
     error: str = "",
 ) -> None:

@@ -32,6 +32,19 @@ EX_UNAVAILABLE = 69
 
 _taken = [0]
 _stopping = threading.Event()
+_deaf_for = [0.0]
+
+
+def deaf_seconds() -> float:
+    """For how long there has been work, and hands free, and nothing was taken."""
+    return _deaf_for[0]
+
+
+def deafness() -> str:
+    """What is wrong with this worker's hearing, in a sentence; nothing when all is well."""
+    if _deaf_for[0] < settings().worker_deaf_seconds:
+        return ""
+    return f"there is work, and none was taken for {_deaf_for[0]:.0f} s"
 
 
 @signals.task_received.connect
@@ -91,7 +104,7 @@ def _look(consumer: Any, queues: list[str]) -> None:
                 pipeline.llen(queue)
             queued = sum(pipeline.execute())
             look = Look(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
-            deaf = attention.deaf_for(look, time.monotonic())
+            deaf = _deaf_for[0] = attention.deaf_for(look, time.monotonic())
             liveness.tell(consumer.hostname, look, deaf)
         except redis.RedisError as error:
             attention.forget()

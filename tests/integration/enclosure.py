@@ -1,0 +1,46 @@
+"""Programs of the ground's root file system that only the tests run: promtool, Prometheus, the browser."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from compose.local import ground
+from compose.local.report import Report
+
+
+def enclosed(argv: Sequence[str], *, read: Path | None = None, write: Path | None = None) -> list[str]:
+    """The argument list that runs it as a plain user; `read` is at /srv/read, `write` at /srv/write."""
+    ground.ensure(Report())
+    user, group = ground.server_user()
+    return [
+        *("bwrap", "--ro-bind", str(ground.root()), "/", "--dev", "/dev", "--bind", "/proc", "/proc"),
+        *("--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/srv"),  # noqa: S108 - private to the program
+        *(("--ro-bind", str(read), "/srv/read") if read else ()),
+        *(("--bind", str(write), "/srv/write") if write else ()),
+        *("--unshare-user", "--uid", str(user), "--gid", str(group), "--die-with-parent", "--clearenv"),
+        *("--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"),  # noqa: S108
+        *argv,
+    ]
+
+
+def run(argv: Sequence[str], *, read: Path) -> str:
+    """What the program says; fails with its own words when it does not succeed."""
+    done = subprocess.run(enclosed(argv, read=read), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def running(argv: Sequence[str], *, read: Path | None = None, write: Path | None = None) -> Iterator[None]:
+    """The program, for as long as the block runs."""
+    with Path(os.devnull).open("wb") as nothing:
+        process = subprocess.Popen(
+            enclosed(argv, read=read, write=write), stdout=nothing, stderr=subprocess.STDOUT
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)

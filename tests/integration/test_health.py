@@ -1,0 +1,64 @@
+"""Readiness and liveness mean what they say, and `sluice status` shows it all on one screen."""
+
+import json
+import subprocess
+import sys
+
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
+from tests.conftest import PROCESSES, PROJECT
+from tests.integration import fleet
+
+
+def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command against the stack."""
+    return subprocess.run(
+        [sys.executable, "-m", "ingest.cli", *arguments],
+        cwd=PROJECT,
+        env=process_environment(stack.env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def ready(stack: Stack, process: str) -> bool:
+    """Whether the process says that it does its work."""
+    return sluice(stack, "health", process, "--ready").returncode == 0
+
+
+def test_a_process_is_ready_while_its_servers_are_there(pipeline: Stack) -> None:
+    """Without the MQTT broker the gateway is live and not ready, and says why; with it, it is ready again."""
+    for process in PROCESSES:
+        fleet.wait_until(lambda process=process: ready(pipeline, process), 60, f"{process} to be ready")  # type: ignore[misc]
+    pipeline.stop("mosquitto")
+    try:
+        fleet.wait_until(lambda: not ready(pipeline, "gateway"), 60, "the gateway to notice")
+        asked = sluice(pipeline, "health", "gateway", "--ready")
+        assert "the MQTT broker is away" in asked.stderr
+        assert sluice(pipeline, "health", "gateway").stdout == "ok\n"
+        assert ready(pipeline, "bridge")
+    finally:
+        pipeline.start("mosquitto")
+    fleet.wait_until(lambda: ready(pipeline, "gateway"), 60, "the gateway to be ready again")
+
+
+def test_status_tells_what_is_and_what_is_not(pipeline: Stack) -> None:
+    """Every part has its figures, or the reason why there are none; exit code 0 either way."""
+    told = json.loads(sluice(pipeline, "status", "--json").stdout)
+    assert told["kafka"]["lag"] >= 0
+    assert told["pipeline"]["stored_per_second"] >= 0
+    assert told["outbox"].keys() == {"entries", "oldest_seconds"}
+    assert told["breaker"] == "closed"
+    assert told["processes"]["bridge"] == ""
+    assert "does not answer" in told["processes"]["flower"]
+    pipeline.stop("postgres")
+    try:
+        told = json.loads(sluice(pipeline, "status", "--json").stdout)
+        assert "database" in told["alerts"]["away"]
+        text = sluice(pipeline, "status").stdout
+    finally:
+        pipeline.start("postgres")
+    assert "alerts     does not answer" in text
+    assert len(text.splitlines()) < 24

@@ -1,0 +1,25 @@
+"""What `sluice status` prints fits on a screen and says of each part how it is."""
+
+from ingest.status import as_text
+
+STATUS = {
+    "kafka": {"lag": 12345, "records_per_second": 7.5},
+    "pipeline": {"away": "Connection refused"},
+    "outbox": {"entries": 0, "oldest_seconds": 0.0},
+    "alerts": {},
+    "breaker": "closed",
+    "processes": {"gateway": "", "bridge": "bridge says: Kafka is away"},
+}
+
+
+def test_each_part_has_its_line() -> None:
+    """Figures where there are any, the reason where a server is away, and each process by itself."""
+    assert list(as_text(STATUS)) == [
+        "kafka      lag 12,345   records per second 7.5",
+        "pipeline   does not answer: Connection refused",
+        "outbox     entries 0   oldest seconds 0.0",
+        "alerts     none",
+        "breaker    closed",
+        "gateway    ready",
+        "bridge     bridge says: Kafka is away",
+    ]
