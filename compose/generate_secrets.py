@@ -20,6 +20,7 @@ PASSWORDS = (
     "database_writer_password",
     "database_emqx_password",
     "redis_password",
+    "redis_default_password",
     "mqtt_password",
     "mqtt_vector_password",
     "emqx_dashboard_password",
