@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest import migrate, provision, roles
-from tasks import telemetry
+from tasks.registry import default, limits
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -44,15 +44,16 @@ def denied(connection: Database, statement: str) -> None:
 
 def test_the_writer_stores_and_does_nothing_else_to_readings(logins: dict[str, str]) -> None:
     """Both ways of COPY work; readings can be neither removed nor changed, accounts not even seen."""
-    reading = telemetry.validate(
-        "users/role/devices/d/telemetry", b'{"sequence_id": 1}', 1_700_000_000_000, telemetry.limits()
+    domain = default()
+    reading = domain.validate(
+        "users/role/devices/d/telemetry", b'{"sequence_id": 1}', 1_700_000_000_000, limits()
     )
     with psycopg.connect(logins["sluice_writer"], autocommit=True) as writer:
         with writer.transaction(), writer.cursor() as cursor:
-            cursor.execute(telemetry.STAGE)
-            with cursor.copy(telemetry.COPY_STAGED) as copy:
+            cursor.execute(domain.stage)
+            with cursor.copy(domain.copy_staged) as copy:
                 copy.write(reading.copy_line)
-            cursor.execute(telemetry.INSERT_STAGED)
+            cursor.execute(domain.insert_staged)
         writer.execute("INSERT INTO user_configs (user_id) VALUES ('role') ON CONFLICT DO NOTHING")
         writer.execute("DELETE FROM user_configs WHERE user_id = 'role'")
         for statement in (

@@ -22,8 +22,8 @@ from compose import generate_secrets
 from compose.local import procfile
 from compose.local.layout import PROJECT
 from ingest import provision
-from ingest.gateway import TELEMETRY_FILTER
 from ingest.roles import ROLES
+from tasks.registry import default
 from tasks.settings import Settings
 
 Document = dict[str, Any]
@@ -250,7 +250,7 @@ def test_servers_are_where_the_settings_look_for_them() -> None:
 def test_vector_uses_the_topics_and_the_servers_of_the_rest(emqx: Document) -> None:
     """Its topics, its MQTT filter and its servers are those of the code and of Compose."""
     source = VECTOR["sources"]["emqx"]
-    assert source["topic"] == TELEMETRY_FILTER
+    assert source["topic"] == default().filter
     assert source["host"] in SERVICES
     assert source["port"] == int(SERVICES["worker"]["environment"]["MQTT_PORT"])
     assert f"sluice provision service {source['user']} " in SERVICES["setup"]["command"][0]
