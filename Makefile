@@ -33,10 +33,11 @@ status: $(READY)  ## say what runs
 test: setup  ## every test, on servers of its own
 	@$(BIN)/pytest
 
-check: $(READY)  ## formatting, lint, types
+check: $(READY)  ## formatting, lint, types, dependencies
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.audit
 
 bench: setup  ## measure against what the database itself can take
 	@$(BIN)/python -m tests.bench

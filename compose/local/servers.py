@@ -178,7 +178,7 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         "HOME": "/srv",
         MARK: str(layout.base),
     }
-    if server is KAFKA:
+    if server.name == KAFKA.name:
         inside["KAFKA_HEAP_OPTS"] = os.environ.get("KAFKA_HEAP_OPTS", "-Xms512m -Xmx1g")
     return [
         "bwrap",
@@ -192,7 +192,7 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         *("--bind", str(data), "/srv/data"),
         *("--ro-bind", str(layout.conf(server.name)), "/srv/conf"),
         *("--bind", str(layout.run), "/srv/run"),
-        *(("--ro-bind", str(ground.jars()), "/srv/jars") if server is KAFKA else ()),
+        *(("--ro-bind", str(ground.jars()), "/srv/jars") if server.name == KAFKA.name else ()),
         # Postgres refuses to be root and a plain user cannot become another: inside, each is postgres.
         *("--unshare-user", "--uid", str(user), "--gid", str(group)),
         *("--cap-drop", "ALL"),

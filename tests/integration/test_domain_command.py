@@ -119,6 +119,7 @@ def sluice(url: str, tmp_path: Path, *arguments: str, domains: str = "tasks.tele
             "PYTHONPATH": str(PROJECT),
             "SLUICE_ENV_FILE": os.devnull,
             "DATABASE_URL": url,
+            "DATABASE_DIRECT_URL": "",
             "DOMAINS": domains,
         },
         capture_output=True,

@@ -69,7 +69,6 @@ NOTHING = msgpack.packb([[], {}, {}])
 @pytest.mark.parametrize(
     ("body", "content_type", "headers"),
     [
-        (b"{}", "application/json", HEADERS),
         (b"- 1", "application/x-yaml", HEADERS),
         (b"\xc1\xff", "application/x-msgpack", HEADERS),
         (NOTHING, "application/x-msgpack", HEADERS | {"task": "os.system"}),

@@ -85,7 +85,13 @@ def sluice(conninfo: str, *arguments: str, **settings: str) -> subprocess.Comple
     """Runs the command as an operator does."""
     return subprocess.run(
         [sys.executable, "-m", "ingest.cli", *arguments],
-        env={**os.environ, "SLUICE_ENV_FILE": os.devnull, "DATABASE_URL": conninfo, **settings},
+        env={
+            **os.environ,
+            "SLUICE_ENV_FILE": os.devnull,
+            "DATABASE_URL": conninfo,
+            "DATABASE_DIRECT_URL": "",
+            **settings,
+        },
         capture_output=True,
         text=True,
         check=False,

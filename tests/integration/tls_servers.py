@@ -59,6 +59,7 @@ class TlsServers:
             "KAFKA_SASL_USERNAME": "sluice",
             "KAFKA_SASL_PASSWORD": password(self.layout, "kafka"),
             "REDIS_URL": f"rediss://sluice:{secret}@localhost:{self.ports['REDIS_PORT']}/0",
+            "DATABASE_DIRECT_URL": "",
             "DATABASE_URL": make_conninfo(
                 host="localhost",
                 port=self.ports["POSTGRES_PORT"],

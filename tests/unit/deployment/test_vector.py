@@ -123,6 +123,8 @@ def test_a_payload_passes_both_ways_untouched(payload: bytes) -> None:
         "users/ada/devices/a\x1bb/telemetry",
         "users/ada/devices/a\x85b/telemetry",
         "users/ada/devices/a\nb/telemetry",
+        "users/ada/devices/\x1f/telemetry",
+        "users/\u3000/devices/d/telemetry",
         "users/" + "é" * 129 + "/devices/fridge/telemetry",
         "/users/ada/devices/fridge/telemetry",
         "users/ada/devices/fridge/telemetry/",

@@ -1,0 +1,128 @@
+"""Makes every password and certificate of the Compose stack, as files in `compose/secrets`.
+
+`python3 -m compose.generate_secrets` needs nothing but Python and openssl. What exists is kept, so it may be
+run again; remove the folder for new ones.
+"""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE / "secrets"
+DAYS = 825
+
+PASSWORDS = (
+    "postgres_password",
+    "database_owner_password",
+    "database_writer_password",
+    "database_emqx_password",
+    "redis_password",
+    "redis_default_password",
+    "mqtt_password",
+    "mqtt_vector_password",
+    "emqx_dashboard_password",
+    "emqx_cookie",
+    "flower_password",
+    "grafana_admin_password",
+)
+
+Word = Callable[[str], str]
+
+# Files that are made of passwords. The names of those without a dot are settings.
+DERIVED: dict[str, Callable[[Word], str]] = {
+    "database_url": lambda word: (
+        f"postgresql://sluice_writer:{word('database_writer_password')}@pgbouncer:6432/sluice"
+    ),
+    "database_direct_url": lambda word: (
+        f"postgresql://sluice_writer:{word('database_writer_password')}@timescaledb:5432/sluice"
+    ),
+    "redis_url": lambda word: f"redis://sluice:{word('redis_password')}@redis:6379/0",
+    "flower_basic_auth": lambda word: f"admin:{word('flower_password')}",
+    # The same settings as the owner of the tables has them, for what migrates and provisions.
+    "owner_database_url": lambda word: (
+        f"postgresql://sluice:{word('database_owner_password')}@timescaledb:5432/sluice"
+    ),
+    "pgbouncer.userlist.txt": lambda word: f'"sluice_writer" "{word("database_writer_password")}"\n',
+    "redis.users.acl": lambda word: (
+        f"user default off\nuser sluice on >{word('redis_password')} ~* &* +@all -@admin -@dangerous +info\n"
+    ),
+    "emqx.conf": lambda word: _fill((HERE / "emqx" / "emqx.conf").read_text(), word),
+}
+
+
+def generate(folder: Path) -> list[str]:
+    """Makes what is missing, and returns its names. Raises `OSError`, `subprocess.CalledProcessError`."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    made = [name for name in PASSWORDS if _write(folder / name, lambda: secrets.token_urlsafe(32))]
+
+    def word(name: str) -> str:
+        return (folder / name).read_text()
+
+    # These follow from the others and from files of the project, so they are written anew.
+    for name, content in DERIVED.items():
+        path = folder / name
+        path.unlink(missing_ok=True)
+        _write(path, lambda content=content: content(word))  # type: ignore[misc]
+    if not (folder / "mqtt_ca.pem").exists():
+        _certificates(folder)
+        made.append("mqtt_ca.pem")
+    return made
+
+
+def _write(path: Path, content: Callable[[], str]) -> bool:
+    if path.exists():
+        return False
+    path.write_text(content())
+    # Each container reads its files as a user of its own; on the host nobody else may enter the folder.
+    path.chmod(0o444)
+    return True
+
+
+def _fill(template: str, word: Word) -> str:
+    for name in PASSWORDS:
+        template = template.replace(f"@{name}@", word(name))
+    return template
+
+
+def _certificates(folder: Path) -> None:
+    """An authority and the broker's certificate, by openssl; the authority's key is thrown away."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
+    try:
+        openssl(
+            "req", "-x509", *curve, "-keyout", "mqtt_ca.key", "-out", "mqtt_ca.part",
+            "-days", str(DAYS), "-subj", "/CN=Sluice local authority",
+        )  # fmt: skip
+        openssl(
+            "req", "-x509", *curve, "-keyout", "mqtt_server.key", "-out", "mqtt_server.pem",
+            "-days", str(DAYS), "-subj", "/CN=emqx", "-CA", "mqtt_ca.part", "-CAkey", "mqtt_ca.key",
+            "-addext", "subjectAltName=DNS:emqx,DNS:localhost,IP:127.0.0.1",
+            "-addext", "basicConstraints=critical,CA:FALSE",
+        )  # fmt: skip
+    finally:
+        (folder / "mqtt_ca.key").unlink(missing_ok=True)
+    for name in ("mqtt_server.key", "mqtt_server.pem", "mqtt_ca.part"):
+        (folder / name).chmod(0o444)
+    (folder / "mqtt_ca.part").rename(folder / "mqtt_ca.pem")
+
+
+def main() -> None:
+    """Makes the files and says which are new."""
+    try:
+        made = generate(FOLDER)
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename or error} is missing; install openssl")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"openssl failed: {error.stderr.decode(errors='replace')}")
+    sys.stdout.write(f"{FOLDER}: {len(made)} new{': ' + ', '.join(made) if made else ''}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Flower's configuration: the login, which may be in a file of secrets and not in the environment."""
+
+from tasks.settings import settings
+
+_login = settings().flower_basic_auth
+if _login is not None:
+    basic_auth = [_login.get_secret_value()]

@@ -1,0 +1,95 @@
+#!/bin/sh
+# Puts Sluice with all its servers into the cluster that kubectl points to (kind, minikube, Docker Desktop), in the
+# namespace of NAMESPACE (sluice). May be run again: passwords and data that exist are kept.
+#
+# Needs kubectl, helm, openssl, Python, and the image `sluice:local` in the cluster:
+#   docker build --tag sluice:local . && kind load docker-image sluice:local     (minikube: minikube image load …)
+set -eu
+cd "$(dirname "$0")/.."
+namespace=${NAMESPACE:-sluice}
+secrets=compose/secrets
+
+say() { printf '%s\n' "$*" >&2; }
+apply() { kubectl --namespace "$namespace" apply --filename - >/dev/null; }
+# secret NAME KEY=FILE...: made from files, or replaced.
+secret() {
+    name=$1
+    shift
+    for pair in "$@"; do set -- "$@" "--from-file=$pair"; shift; done
+    kubectl --namespace "$namespace" create secret generic "$name" "$@" --dry-run=client --output yaml | apply
+}
+chart() { # chart RELEASE CHART VERSION VALUES
+    helm upgrade --install "$1" "$2" --version "$3" --namespace "$namespace" --values "helm-values/charts/$4.yaml" --wait --timeout 10m
+}
+
+case $(kubectl config current-context) in
+kind-* | minikube | docker-desktop) ;;
+*)
+    [ "${ANY_CLUSTER:-}" = yes ] || {
+        say "kubectl points to $(kubectl config current-context), which is no local cluster; ANY_CLUSTER=yes goes on"
+        exit 1
+    }
+    ;;
+esac
+
+python3 -m compose.generate_secrets
+kubectl create namespace "$namespace" --dry-run=client --output yaml | kubectl apply --filename - >/dev/null
+
+say "Secrets"
+# In the cluster Redis is called valkey; everything else is called as in Compose.
+sed 's/@redis:/@valkey:/' "$secrets/redis_url" >"$secrets/redis_url.kubernetes"
+secret timescaledb "postgres_password=$secrets/postgres_password" \
+    "database_owner_password=$secrets/database_owner_password" \
+    "database_writer_password=$secrets/database_writer_password" \
+    "database_emqx_password=$secrets/database_emqx_password"
+secret pgbouncer "pgbouncer.userlist.txt=$secrets/pgbouncer.userlist.txt"
+secret emqx "emqx.conf=$secrets/emqx.conf" "mqtt_ca.pem=$secrets/mqtt_ca.pem" \
+    "mqtt_server.pem=$secrets/mqtt_server.pem" "mqtt_server.key=$secrets/mqtt_server.key"
+secret valkey-users "sluice=$secrets/redis_password" "default=$secrets/redis_default_password"
+secret sluice "redis_url=$secrets/redis_url.kubernetes" "redis_password=$secrets/redis_password" \
+    "database_url=$secrets/database_url" "database_direct_url=$secrets/database_direct_url" \
+    "mqtt_password=$secrets/mqtt_password" "flower_basic_auth=$secrets/flower_basic_auth"
+secret sluice-owner "database_url=$secrets/owner_database_url" "database_direct_url=$secrets/owner_database_url"
+for pair in timescaledb-init=compose/timescaledb/010_roles.sh pgbouncer=compose/pgbouncer/pgbouncer.ini; do
+    kubectl --namespace "$namespace" create configmap "${pair%%=*}" "--from-file=${pair#*=}" --dry-run=client --output yaml | apply
+done
+
+say "Servers"
+helm repo add redpanda https://charts.redpanda.com >/dev/null
+helm repo add valkey https://valkey.io/valkey-helm/ >/dev/null
+helm repo update >/dev/null
+for server in timescaledb pgbouncer emqx; do
+    kubectl --namespace "$namespace" apply --filename "helm-values/servers/$server.yaml"
+done
+chart redpanda redpanda/redpanda "~26.2" redpanda
+chart valkey valkey/valkey 0.11.0 valkey
+for server in statefulset/timescaledb deployment/pgbouncer statefulset/emqx; do
+    kubectl --namespace "$namespace" rollout status "$server" --timeout 5m
+done
+
+if [ "${OBSERVABILITY:-}" = yes ]; then
+    say "Observability"
+    helm repo add prometheus-community https://prometheus-community.github.io/helm-charts >/dev/null
+    helm repo add grafana https://grafana.github.io/helm-charts >/dev/null
+    helm repo add grafana-community https://grafana-community.github.io/helm-charts >/dev/null
+    helm repo add open-telemetry https://open-telemetry.github.io/opentelemetry-helm-charts >/dev/null
+    helm upgrade --install prometheus prometheus-community/kube-prometheus-stack --version 88.5.3 \
+        --namespace monitoring --create-namespace --values helm-values/charts/kube-prometheus-stack.yaml
+    chart tempo grafana-community/tempo 2.2.4 tempo
+    chart loki grafana-community/loki 18.11.0 loki
+    helm upgrade --install alloy grafana/alloy --namespace "$namespace" --values helm-values/charts/alloy.yaml
+    chart otel-collector open-telemetry/opentelemetry-collector 0.170.0 otel-collector
+    set -- --set podMonitor.enabled=true
+else
+    # Traces go nowhere, and nobody waits for a collector.
+    set -- --set settings.OTEL_EXPORTER_OTLP_ENDPOINT=
+fi
+if [ "${KEDA:-}" = yes ]; then
+    helm repo add kedacore https://kedacore.github.io/charts >/dev/null
+    helm upgrade --install keda kedacore/keda --version "~2.20" --namespace keda --create-namespace --wait
+    set -- "$@" --set autoscaling.enabled=true
+fi
+
+say "Sluice"
+helm upgrade --install sluice helm-values/sluice --namespace "$namespace" --wait --timeout 10m "$@"
+kubectl --namespace "$namespace" get pods

@@ -1,0 +1,96 @@
+"""The least-privileged roles can do their work, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from compose.local.passwords import password
+from compose.local.stack import Stack
+from ingest import migrate, provision, roles
+from tasks.registry import default, limits
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def logins(stack: Stack) -> Iterator[dict[str, str]]:
+    """The roles, made and given their rights; a conninfo for each."""
+    direct = stack.env["DATABASE_DIRECT_URL"]
+    superuser = make_conninfo(direct, user="postgres", password=password(stack.layout, "postgres-superuser"))
+    secret = uuid4().hex
+    with psycopg.connect(superuser, autocommit=True) as server:
+        made = roles.create(server)
+        for name in roles.ROLES:
+            roles.set_password(server, name, secret)
+        assert roles.create(server) == []
+    with psycopg.connect(direct, autocommit=True) as owner:
+        migrate.migrate(owner, migrate.load(), lambda _: None)
+    yield {name: make_conninfo(direct, user=name, password=secret) for name in roles.ROLES}
+    with psycopg.connect(superuser, autocommit=True) as server:
+        for name in made:
+            server.execute(f"DROP OWNED BY {name}")
+            server.execute(f"DROP ROLE {name}")
+
+
+def denied(connection: Database, statement: str) -> None:
+    """Fails unless the database denies the statement."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_the_writer_stores_and_does_nothing_else_to_readings(logins: dict[str, str]) -> None:
+    """Both ways of COPY work; readings can be neither removed nor changed, accounts not even seen."""
+    domain = default()
+    reading = domain.validate(
+        "users/role/devices/d/telemetry", b'{"sequence_id": 1}', 1_700_000_000_000, limits()
+    )
+    with psycopg.connect(logins["sluice_writer"], autocommit=True) as writer:
+        with writer.transaction(), writer.cursor() as cursor:
+            cursor.execute(domain.stage)
+            with cursor.copy(domain.copy_staged) as copy:
+                copy.write(reading.copy_line)
+            cursor.execute(domain.insert_staged)
+        writer.execute("INSERT INTO user_configs (user_id) VALUES ('role') ON CONFLICT DO NOTHING")
+        writer.execute("DELETE FROM user_configs WHERE user_id = 'role'")
+        for statement in (
+            "DELETE FROM raw_telemetry",
+            "UPDATE raw_telemetry SET temperature = 1",
+            "DELETE FROM alert_history",
+            "SELECT * FROM mqtt_users",
+            "INSERT INTO mqtt_acl VALUES ('x', 'allow', 'all', '#')",
+            "CREATE TABLE mine (id int)",
+            "DROP TABLE user_configs",
+            "TRUNCATE raw_telemetry",
+        ):
+            denied(writer, statement)
+
+
+def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str], database: Database) -> None:
+    """The queries of `emqx.conf` work for its role; telemetry, rules and changes are denied."""
+    credential = provision.provision(database, provision.device(f"emqx-{uuid4().hex[:8]}", "d"))
+    with psycopg.connect(logins["sluice_emqx"], autocommit=True) as reader:
+        login = (
+            "SELECT password_hash, salt, is_superuser FROM mqtt_users WHERE username = %s AND enabled LIMIT 1"
+        )
+        hashed, salt, superuser = reader.execute(login, [credential.username]).fetchall()[0]
+        assert (provision.hash_password(credential.password, salt), False) == (hashed, superuser)
+        rights = "SELECT permission, action, topic FROM mqtt_acl WHERE username = %s"
+        assert len(reader.execute(rights, [credential.username]).fetchall()) == 1
+        for statement in (
+            "SELECT * FROM raw_telemetry",
+            "SELECT * FROM user_configs",
+            "UPDATE mqtt_users SET is_superuser = true",
+            "DELETE FROM mqtt_acl",
+        ):
+            denied(reader, statement)
+    provision.remove(database, credential.username)
+
+
+def test_who_may_not_make_roles_is_told_what_to_do(database: Database) -> None:
+    """The owner of the tables alone gives nobody a password, and is told so."""
+    with pytest.raises(roles.RolesRefused, match="may not"):
+        roles.set_password(database, "postgres", "x")

@@ -1,0 +1,124 @@
+"""What the Kubernetes scripts call, seen by stand-ins for kubectl and helm that note how they are called."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from compose.local.layout import PROJECT
+from tasks.settings import Settings
+
+STAND_IN = """#!/bin/sh
+printf '%s' "$(basename "$0")" >> "$CALLS"
+for word in "$@"; do printf ' %s' "$word" >> "$CALLS"; done
+printf '\\n' >> "$CALLS"
+case "$*" in
+"config current-context") echo "${CONTEXT:-kind-kind}" ;;
+*"--filename -"*) cat > /dev/null ;;
+esac
+for word in "$@"; do
+    case $word in
+    --from-file=*=*) file=${word#--from-file=*=}; [ -s "$file" ] || { echo "no $file" >&2; exit 1; } ;;
+    --from-file=*) file=${word#--from-file=}; [ -s "$file" ] || { echo "no $file" >&2; exit 1; } ;;
+    esac
+done
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what the scripts need, and the stand-ins."""
+    for name in ("compose", "helm-values"):
+        shutil.copytree(
+            PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("local", "secrets", "__pycache__")
+        )
+    (tmp_path / "bin").mkdir()
+    for name in ("kubectl", "helm"):
+        script = tmp_path / "bin" / name
+        script.write_text(STAND_IN)
+        script.chmod(0o755)
+    return tmp_path
+
+
+def run(project: Path, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script of `helm-values` with the stand-ins."""
+    path = f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", str(project / "helm-values" / script), *arguments],
+        env={"PATH": path, "CALLS": str(project / "calls"), "HOME": str(project), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def calls(project: Path) -> list[str]:
+    """What was called, in order."""
+    return (project / "calls").read_text().splitlines()
+
+
+def test_setup_makes_the_secrets_the_servers_and_sluice_in_this_order(project: Path) -> None:
+    """Every file of a Secret exists, every key of Sluice's is a setting, and Sluice comes last."""
+    done = run(project, "setup_local.sh", KEDA="yes", OBSERVABILITY="yes")
+    assert done.returncode == 0, done.stderr
+    made = {line.split(" generic ")[1].split()[0]: line for line in calls(project) if " generic " in line}
+    assert set(made) == {"timescaledb", "pgbouncer", "emqx", "valkey-users", "sluice", "sluice-owner"}
+    for name in ("sluice", "sluice-owner"):
+        keys = {word.split("=")[1] for word in made[name].split() if word.startswith("--from-file=")}
+        assert keys <= set(Settings.model_fields) | {"redis_password"}, keys
+    assert {"redis_url", "database_url", "mqtt_password"} <= {
+        word.split("=")[1] for word in made["sluice"].split() if word.startswith("--from-file=")
+    }
+    installed = [line.split()[3] for line in calls(project) if line.startswith("helm upgrade --install")]
+    assert installed[-1] == "sluice"
+    assert {"redpanda", "valkey", "keda", "prometheus", "tempo", "loki"} <= set(installed)
+    for line in calls(project):
+        for word in line.split():
+            if word.startswith("helm-values/"):
+                assert (project / word).exists(), word
+
+
+def test_setup_keeps_to_local_clusters(project: Path) -> None:
+    """A cluster that is no local one is left alone unless it is named."""
+    done = run(project, "setup_local.sh", CONTEXT="production")
+    assert done.returncode == 1
+    assert "production" in done.stderr
+    assert len(calls(project)) == len([c for c in calls(project) if c == "kubectl config current-context"])
+
+
+def test_teardown_keeps_the_data_unless_asked(project: Path) -> None:
+    """Without `--data` nothing that holds data or passwords is removed; with it the namespace goes."""
+    assert run(project, "teardown.sh").returncode == 0
+    removed = [line for line in calls(project) if "delete" in line or "uninstall" in line]
+    assert not [
+        line for line in removed if "namespace sluice --ignore" in line and "delete namespace" in line
+    ]
+    assert not [line for line in removed if "persistentvolumeclaim" in line or "secret" in line]
+    assert run(project, "teardown.sh", "--data").returncode == 0
+    assert "kubectl delete namespace sluice --ignore-not-found" in calls(project)
+    assert run(project, "teardown.sh", "--everything").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["timescaledb", "pgbouncer", "emqx"])
+def test_the_servers_are_valid_and_those_of_compose(name: str) -> None:
+    """Kubernetes' schemas take them, and image and ports are those of the Compose service."""
+    compose = yaml.safe_load((PROJECT / "compose" / "compose.yaml").read_text())["services"][name]
+    objects = list(yaml.safe_load_all((PROJECT / "helm-values" / "servers" / f"{name}.yaml").read_text()))
+    for one in objects:
+        kubernetes_validate.validate(one, "1.33.0", strict=True)
+    workload = next(one for one in objects if one["kind"] in {"StatefulSet", "Deployment"})
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == compose["image"]
+    served = {port["port"] for one in objects if one["kind"] == "Service" for port in one["spec"]["ports"]}
+    assert served == {port["containerPort"] for port in container["ports"]}
+
+
+def test_values_of_other_charts_are_yaml_and_name_no_password() -> None:
+    """Each file parses; passwords come from Secrets."""
+    for path in (PROJECT / "helm-values" / "charts").glob("*.yaml"):
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path.name
+        assert "assword:" not in path.read_text(), path.name

@@ -1,0 +1,117 @@
+"""What the settings make of each connection: verified where encrypted, and no secret where none belongs."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from psycopg.conninfo import conninfo_to_dict
+
+from tasks import database, kafka, mqtt, redis_client
+from tasks import settings as tasks_settings
+from tasks.settings import Settings
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> Path:
+    """The certificate of an authority."""
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+def in_force(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Changes of the environment are the settings of this process, and no file is read."""
+    monkeypatch.setenv("SLUICE_ENV_FILE", "/dev/null")
+    tasks_settings.settings.cache_clear()
+    yield monkeypatch
+    tasks_settings.settings.cache_clear()
+
+
+def chosen(**values: Any) -> Settings:
+    """Settings with these values, whatever the environment says."""
+    return Settings(_env_file=None, **values)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("PLAINTEXT", set()),
+        ("SSL", {"ssl.ca.location"}),
+        ("SASL_PLAINTEXT", {"sasl.mechanism", "sasl.username", "sasl.password"}),
+        ("SASL_SSL", {"sasl.mechanism", "sasl.username", "sasl.password", "ssl.ca.location"}),
+    ],
+)
+def test_a_kafka_client_has_what_its_protocol_needs_and_no_more(
+    ca_file: Path, protocol: str, expected: set[str]
+) -> None:
+    """A password is given to a client only where it logs in, certificates only where it encrypts."""
+    made = kafka.connection(
+        chosen(
+            kafka_security_protocol=protocol,
+            kafka_sasl_username="sluice",
+            kafka_sasl_password="a secret",  # noqa: S106
+            tls_ca_file=ca_file,
+        )
+    )
+    assert set(made) - {"bootstrap.servers", "security.protocol"} == expected
+    assert not [name for name in made if "verif" in name or "identification" in name]
+
+
+def test_redis_is_verified_where_it_is_encrypted(ca_file: Path) -> None:
+    """`rediss://` demands a certificate for the host; `redis://` knows nothing of TLS."""
+    options = redis_client.tls_options(chosen(redis_url="rediss://r.example/0", tls_ca_file=ca_file))
+    assert options == {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": str(ca_file),
+    }
+    assert redis_client.tls_options(chosen(redis_url="redis://r.example/0", tls_ca_file=ca_file)) == {}
+
+
+def test_the_mqtt_broker_is_verified_where_it_is_encrypted(ca_file: Path, tmp_path: Path) -> None:
+    """The certificate and the host of the broker are checked, and ours is shown if there is one."""
+    assert mqtt.tls_context(chosen(tls_ca_file=ca_file)) is None
+    context = mqtt.tls_context(chosen(mqtt_tls=True, tls_ca_file=ca_file))
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert len(context.get_ca_certs()) == 1
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    with pytest.raises(OSError, match="PEM"):
+        mqtt.tls_context(
+            chosen(mqtt_tls=True, tls_ca_file=ca_file, mqtt_tls_cert_file=empty, mqtt_tls_key_file=empty)
+        )
+
+
+def test_the_database_is_verified_in_full_unless_its_url_says_otherwise(
+    in_force: pytest.MonkeyPatch, ca_file: Path
+) -> None:
+    """TLS_CA_FILE makes `verify-full` the default; what a URL says itself is left alone."""
+    url = "postgresql://me:secret@db.example:5432/x"
+    assert database.conninfo(url) == url
+    in_force.setenv("TLS_CA_FILE", str(ca_file))
+    tasks_settings.settings.cache_clear()
+    made = conninfo_to_dict(database.conninfo(url))
+    assert (made["sslmode"], made["sslrootcert"]) == ("verify-full", str(ca_file))
+    assert (made["host"], made["password"], made["dbname"]) == ("db.example", "secret", "x")
+    assert conninfo_to_dict(database.conninfo(f"{url}?sslmode=disable"))["sslmode"] == "disable"
+
+
+def test_secrets_come_from_files_below_the_environment(in_force: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file named like a setting is its value; the environment wins, and other files are left alone."""
+    (tmp_path / "redis_url").write_text("redis://from-file/0\n")
+    (tmp_path / "mqtt_password").write_text("from-file")
+    (tmp_path / "server.key").write_text("not ours")
+    in_force.setenv("SLUICE_SECRETS_DIR", str(tmp_path))
+    in_force.setenv("MQTT_PASSWORD", "from-environment")
+    tasks_settings.settings.cache_clear()
+    read = tasks_settings.settings()
+    assert read.redis_url.get_secret_value() == "redis://from-file/0"
+    assert read.mqtt_password is not None
+    assert read.mqtt_password.get_secret_value() == "from-environment"
+    assert "from-file" not in repr(read)
