@@ -30,14 +30,19 @@ redis_backend_health_check_interval = 10
 redis_retry_on_timeout = True
 broker_connection_retry_on_startup = True
 
-# msgpack alone: a forged task message must not be able to run code, as it could with pickle.
+# A forged task message must not be able to run code, as it could with pickle. `celery call` sends JSON,
+# whatever the serializer here.
 task_serializer = "msgpack"
 result_serializer = "msgpack"
-accept_content = ["msgpack"]
+accept_content = ["msgpack", "json"]
 result_accept_content = ["msgpack"]
 
 task_default_queue = "process"
-task_routes = {"tasks.process.*": {"queue": "process"}, "tasks.store.*": {"queue": "db"}}
+task_routes = {
+    "tasks.process.*": {"queue": "process"},
+    "tasks.store.*": {"queue": "db"},
+    "tasks.replay.*": {"queue": "db"},
+}
 
 # Expired runs are dropped: after an outage one run does the work of all that were missed.
 beat_schedule = {
@@ -52,6 +57,11 @@ beat_schedule = {
         "task": "tasks.share.watch_share",
         "schedule": 10.0,
         "options": {"expires": 10},
+    },
+    "replays whose worker is gone": {
+        "task": "tasks.replay.go_on",
+        "schedule": 30.0,
+        "options": {"expires": 20, "queue": "db"},
     },
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0, "options": {"expires": 60}},
 }

@@ -17,8 +17,8 @@ from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from tasks import evidence, logs, metrics
-from tasks.batch import Message
 from tasks.monitoring import Monitoring
+from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
 
@@ -133,7 +133,7 @@ class Bridge:
             if lane is None:
                 continue  # revoked while this very call returned it
             self._consumed += 1
-            lane.gather(_gathered(record), now)
+            lane.gather(Gathered(record.key() or b"", message_of(record)), now)
 
     def _poll(self) -> list[Record]:
         most = self._settings.batch_max_messages
@@ -308,28 +308,6 @@ class Bridge:
             raise KafkaException(error)
         # librdkafka itself tries again, with back-off.
         log.warning("kafka_error", error=error.str(), code=error.name())
-
-
-def _gathered(record: Record) -> Gathered:
-    headers = dict(record.headers() or ())
-    message = Message(
-        partition=record.partition() or 0,
-        offset=record.offset() or 0,
-        timestamp_ms=record.timestamp()[1],
-        topic=_text(headers.get("mqtt_topic")),
-        traceparent=_text(headers.get("traceparent")),
-        attempts=_number(headers.get("attempts")),
-        payload=record.value() or b"",
-    )
-    return Gathered(record.key() or b"", message)
-
-
-def _text(header: str | bytes | None) -> str:
-    return header.decode(errors="replace") if isinstance(header, bytes) else ""
-
-
-def _number(header: str | bytes | None) -> int:
-    return int(header) if header and header.isdigit() else 0
 
 
 def main() -> None:

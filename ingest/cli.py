@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.dlq_cli import dlq_app, verify
 from ingest.domain_cli import domain_app
 from ingest.errors import OperatorError
 
@@ -40,6 +41,8 @@ alerts_app = typer.Typer(
 )
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(domain_app, name="domain")
+app.add_typer(dlq_app, name="dlq")
+app.command()(verify)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[

@@ -1,6 +1,5 @@
 """The work of `sluice rules`: rules read from a file, explained, and tried on what is stored."""
 
-import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,10 @@ from tasks import registry
 from tasks.alerts.change import iso
 from tasks.domain import AnyDomain
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
+from tasks.spans import parse_moment
 
 # As many firings of a rule as anybody reads.
 MAX_SHOWN = 20
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
 
 class RulesRefused(OperatorError):
@@ -49,19 +46,10 @@ def explain(rules: RuleSet) -> Iterator[str]:
 
 def parse_since(text: str, now: datetime) -> datetime:
     """The begin of a span such as `7d` or `90m`, or a time. Raises `OperatorError`."""
-    if found := _SPAN.fullmatch(text):
-        try:
-            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
-        except OverflowError:
-            raise OperatorError(f"{text} is longer than there is time.") from None
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise OperatorError(
-            f"--since is a span such as 45s, 90m, 12h, 7d, 2w, or a time such as 2026-05-01T10:00Z;"
-            f" got {text}."
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return parse_moment(text, now)
+    except ValueError as error:
+        raise OperatorError(f"--since {error}.") from error
 
 
 def domain_named(name: str | None) -> AnyDomain:

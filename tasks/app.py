@@ -15,6 +15,7 @@ app = Celery(
         "tasks.store",
         "tasks.config",
         "tasks.notify",
+        "tasks.replay",
         "tasks.share",
         "tasks.alerts.apply",
         "tasks.alerts.clock",

@@ -8,6 +8,9 @@ from typing import NamedTuple, TypedDict
 
 import msgpack
 
+# How a replayed message is judged: by no rule, or as any other.
+SILENT, WITH_ALERTS = "silent", "alerts"
+
 
 class Message(NamedTuple):
     """One Kafka record of a domain's topic."""
@@ -19,6 +22,7 @@ class Message(NamedTuple):
     traceparent: str
     attempts: int
     payload: bytes
+    replay: str = ""  # of a message that is replayed, `SILENT` or `WITH_ALERTS`
 
 
 class Part(NamedTuple):
@@ -63,7 +67,7 @@ def pack_part(part: Part) -> bytes:
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
     domain, first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
-    return Part(domain, first_offsets, [Message._make(fields) for fields in messages])
+    return Part(domain, first_offsets, [Message(*fields) for fields in messages])
 
 
 def pack_rows(rows: list[Row]) -> bytes:

@@ -1,6 +1,8 @@
 """Running totals of the pipeline, in one Redis hash: what `sluice` shows and the live view reads.
 
-They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again.
+They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. Of what
+they count, received = stored + duplicate + dead_lettered, for a batch is counted at its end and whole. What
+is in flight is known to Kafka alone: the lag of the bridge's group. `sluice verify` is the proof.
 """
 
 from typing import Literal

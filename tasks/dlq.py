@@ -48,7 +48,8 @@ def envelope(
     **coordinates: Any,
 ) -> bytes:
     """The dead letter's value: JSON with `original_topic`, `error`, `timestamp` (of the refusal, UTC),
-    `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates where there are any.
+    `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates, with the record's
+    `kafka_timestamp_ms`, where there are any.
 
     A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` says
     how many bytes it had.
@@ -67,6 +68,7 @@ def envelope(
             "kafka_topic": None,
             "kafka_partition": None,
             "kafka_offset": None,
+            "kafka_timestamp_ms": None,
             **coordinates,
         }
     ).encode()
@@ -140,6 +142,7 @@ def _envelope_of(kafka_topic: str, letter: DeadLetter) -> bytes:
         kafka_topic=kafka_topic,
         kafka_partition=message.partition,
         kafka_offset=message.offset,
+        kafka_timestamp_ms=message.timestamp_ms,
     )
 
 

@@ -51,6 +51,11 @@ def kafka_topic(domain: AnyDomain) -> str:
     return domain.qualified(settings().kafka_topic)
 
 
+def of_kafka_topic(topic: object) -> AnyDomain | None:
+    """The domain whose messages come by this Kafka topic, if it is one."""
+    return next((domain for domain in domains() if kafka_topic(domain) == topic), None)
+
+
 def kafka_dlq_topic(domain: AnyDomain) -> str:
     """The Kafka topic of a domain's dead letters."""
     return domain.qualified(settings().kafka_dlq_topic)

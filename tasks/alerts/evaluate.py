@@ -10,7 +10,7 @@ from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.rule_sets import about, rule_sets
 from tasks.alerts.state import DeviceState
-from tasks.batch import Message
+from tasks.batch import SILENT, Message
 from tasks.domain import AnyDomain, Source
 from tasks.paths import MISSING
 from tasks.record import Reading
@@ -32,10 +32,13 @@ class Judged(NamedTuple):
 def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
     """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
+    Readings that are replayed silently are left out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
     for judged in readings:
+        if judged.message.replay == SILENT:
+            continue
         by_source.setdefault(judged.reading.source, []).append(judged)
     if not by_source:
         return []

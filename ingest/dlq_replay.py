@@ -1,0 +1,124 @@
+"""The work of `sluice dlq replay`: hands the replay to the workers, and follows it up to the outcomes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+import psycopg
+import redis
+from kombu.exceptions import OperationalError
+
+from ingest.dlq_list import reading
+from ingest.dlq_state import Outlook, State
+from ingest.errors import OperatorError, ServerAway
+from tasks import database
+from tasks.domain import AnyDomain
+from tasks.replay import dead_letters
+from tasks.replays import done, runs
+from tasks.replays.dead_letters import MOST_LETTERS
+from tasks.replays.letters import Filters
+from tasks.replays.runs import Run
+
+POLL_SECONDS = 0.25
+# So long a worker may take to begin, and the pipeline to work on what was replayed.
+BEGIN_SECONDS = 30.0
+OUTCOME_SECONDS = 120.0
+# A run that gets no further for so long has lost its worker, and no other takes it.
+STALL_SECONDS = 300.0
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+
+
+class Replay(NamedTuple):
+    """A run that has ended, and what became of its messages so far."""
+
+    run: Run
+    outcomes: Counter[State]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        outcomes = {str(state).replace(" ", "_"): count for state, count in self.outcomes.items()}
+        return {**self.run.report, "outcomes": outcomes}
+
+
+def start(
+    domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
+) -> str:
+    """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
+    if not 1 <= limit <= MOST_LETTERS:
+        raise OperatorError(f"--limit must be from 1 to {MOST_LETTERS}; call it again for more.")
+    run_id = str(uuid4())
+    kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
+    kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
+    try:
+        # Its progress and its end are in the database; Celery would tell only of the end.
+        dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
+    except (redis.RedisError, OperationalError) as error:
+        raise ServerAway(
+            f"Redis does not take the replay: {error}. Check REDIS_URL and that the server runs."
+        ) from error
+    return run_id
+
+
+def follow(run_id: str, progress: Progress) -> Run:
+    """The run, when it has ended. Raises `OperatorError` when it does not begin, get on, or was given up."""
+    deadline = time.monotonic() + BEGIN_SECONDS
+    last: object = None
+    while True:
+        run = _read(run_id)
+        if run is not None:
+            if run.error is not None:
+                raise OperatorError(f"The replay {run_id} was given up: {run.error}.")
+            progress("replayed", run.counts.get("replayed", 0), run.counts.get("selected", 0))
+            if run.ended_at is not None:
+                return run
+            if run.counts != last:
+                last, deadline = run.counts, time.monotonic() + STALL_SECONDS
+        if time.monotonic() > deadline:
+            raise OperatorError(
+                f"No worker has taken the replay {run_id}; it begins when one does. Check that a worker takes"
+                " the queue db."
+                if run is None
+                else f"The replay {run_id} does not get on; a worker goes on with it when it can. See the"
+                " workers' logs."
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def await_outcomes(run: Run, progress: Progress) -> Counter[State]:
+    """What became of the run's messages; returns when each has an outcome, or two minutes have passed."""
+    places = _database(lambda: done.places(database.connection(), run.run_id))
+    deadline = time.monotonic() + OUTCOME_SECONDS
+    with reading() as reader:
+        outlook = Outlook(reader, runs.domain_of(run))
+        while True:
+            # A dead letter is sent before the bridge commits, so whoever looks after the commit finds it.
+            outcomes = Counter(outlook.outcomes(places, run.started_at - timedelta(minutes=1)))
+            progress("worked on", len(places) - outcomes[State.IN_FLIGHT], len(places))
+            if not outcomes[State.IN_FLIGHT] or time.monotonic() > deadline:
+                return outcomes
+            time.sleep(2 * POLL_SECONDS)
+
+
+def _read(run_id: str) -> Run | None:
+    return _database(lambda: runs.read(run_id))
+
+
+def _database(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise OperatorError(
+            f"The database lacks what a replay needs ({error.diag.message_primary})."
+            " Run `sluice migrate` first."
+        ) from error
+    except psycopg.Error as error:
+        database.close()
+        raise ServerAway(
+            f"The database does not answer: {' '.join(str(error).split())} Check DATABASE_URL;"
+            " a replay that has begun goes on by itself."
+        ) from error

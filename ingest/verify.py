@@ -1,0 +1,225 @@
+"""Conservation: every committed record of a domain's topic is a row or a dead letter, or it is missing.
+
+Rows carry no offsets. So each record is validated once more to know its primary key, and the keys are looked
+up in the table, chunk by chunk.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from ingest.errors import OperatorError, ServerAway
+from ingest.postgres import Connection, session
+from tasks import registry
+from tasks.batch import Message
+from tasks.domain import AnyDomain
+from tasks.errors import NotNow
+from tasks.payload import Refused
+from tasks.record import EPOCH, Reading
+from tasks.records import message_of
+from tasks.replays.known import Offsets, letters_of
+from tasks.settings import settings
+from tasks.topic_reader import Range, TopicReader, chunks
+
+CHUNK_MESSAGES = 5000
+CHUNK_BYTES = 16_777_216
+# As many missing messages are named; all are counted.
+MOST_NAMED = 1000
+
+Progress = Callable[[int, int], None]
+
+
+class Missing(NamedTuple):
+    """A committed record of which nothing is found."""
+
+    partition: int
+    offset: int
+    topic: str
+    sequence_id: int | None
+    time: str | None
+    reason: str
+
+
+@dataclass
+class Balance:
+    """What became of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
+
+    received: int = 0
+    rows: int = 0  # whose row is there, also where several records are one row
+    dead_lettered: int = 0  # that have a dead letter and no row
+    recovered: int = 0  # of those in `rows`, that had a dead letter before
+    expired: int = 0  # without a row, and older than rows are kept
+    missing: int = 0
+    in_flight: int = 0  # in Kafka and not yet committed by the bridge
+    named: list[Missing] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; of what is missing the first thousand are named."""
+        counts = asdict(self)
+        del counts["named"]
+        return {**counts, "missing_messages": [missing._asdict() for missing in self.named]}
+
+
+class _Wanted(NamedTuple):
+    message: Message
+    key: tuple[Any, ...]  # of its row
+    time: datetime
+
+
+def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Balance:
+    """Compares Kafka, up to what the bridge has committed, with the rows and the dead letters.
+
+    `progress` is told how many records are done, of how many. Memory is bounded: a bit for each record, and
+    one chunk. Raises `OperatorError`.
+    """
+    topic = registry.kafka_topic(domain)
+    try:
+        with TopicReader() as reader, session() as connection:
+            there, committed = reader.ranges(topic), reader.committed(topic)
+            starts = (
+                {number: low for number, (low, _) in there.items()}
+                if since is None
+                else reader.offsets_at(topic, int(since.timestamp() * 1000))
+            )
+            ranges = {
+                number: (max(low, starts[number]), min(end, max(committed[number], low)))
+                for number, (low, end) in there.items()
+            }
+            balance = Balance(in_flight=sum(end - max(committed[n], low) for n, (low, end) in there.items()))
+            ranges = {n: reach for n, reach in ranges.items() if reach[0] < reach[1]}
+            _count(reader, connection, domain, ranges, balance, progress)
+    except NotNow as error:
+        raise ServerAway(
+            f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
+            " Check KAFKA_BOOTSTRAP_SERVERS and that the server runs."
+        ) from error
+    return balance
+
+
+def _count(
+    reader: TopicReader,
+    connection: Connection,
+    domain: AnyDomain,
+    ranges: dict[int, Range],
+    balance: Balance,
+    progress: Progress,
+) -> None:
+    total = sum(end - start for start, end in ranges.values())
+    passed = 0
+    progress(passed, total)
+    letters = letters_of(reader, domain, ranges)
+    for number, reach in sorted(ranges.items()):
+        records = reader.records(registry.kafka_topic(domain), {number: reach})
+        for chunk in chunks(records, CHUNK_MESSAGES, CHUNK_BYTES):
+            messages = [message_of(record) for record in chunk]
+            _account(connection, domain, messages, letters[number], balance)
+            progress(passed + messages[-1].offset + 1 - reach[0], total)
+        passed += reach[1] - reach[0]
+        progress(passed, total)
+
+
+def _account(
+    connection: Connection, domain: AnyDomain, messages: list[Message], letters: Offsets, balance: Balance
+) -> None:
+    limits = registry.limits()
+    balance.received += len(messages)
+    wanted: list[_Wanted] = []
+    for message in messages:
+        try:
+            reading = domain.validate(message.topic, message.payload, message.timestamp_ms, limits)
+        except Refused as refused:
+            if message.offset in letters:
+                balance.dead_lettered += 1
+            else:
+                _miss(balance, domain, message, None, f"no dead letter, though it is refused: {refused}")
+        else:
+            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time))
+    there = _rows(connection, domain, wanted)
+    oldest = _oldest_kept()
+    for one in wanted:
+        has_letter = one.message.offset in letters
+        if one.key in there:
+            balance.rows += 1
+            balance.recovered += has_letter
+        elif has_letter:
+            balance.dead_lettered += 1
+        elif oldest is not None and one.time < oldest:
+            balance.expired += 1
+        else:
+            _miss(balance, domain, one.message, one.key, "no row and no dead letter")
+
+
+def _key(domain: AnyDomain, message: Message, reading: Reading[Any, Any]) -> tuple[Any, ...]:
+    whole = domain.whole(message.topic, reading)
+    return tuple(getattr(whole, name) for name in domain.primary_key)
+
+
+def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) -> set[tuple[Any, ...]]:
+    """The keys that the table has. Day by day, so that no statement touches more than a chunk or two."""
+    by_day: dict[int, list[_Wanted]] = {}
+    for one in wanted:
+        by_day.setdefault((one.time - EPOCH).days, []).append(one)
+    found: set[tuple[Any, ...]] = set()
+    with connection.transaction(), connection.cursor() as cursor:
+        # The planner knows nothing of the keys that it is given, and must not read a whole chunk for them.
+        cursor.execute("SET LOCAL enable_hashjoin = off")
+        cursor.execute("SET LOCAL enable_mergejoin = off")
+        cursor.execute("SET LOCAL TimeZone = 'UTC'")
+        for some in by_day.values():
+            times = [one.time for one in some]
+            columns = [list(column) for column in zip(*(one.key for one in some), strict=True)]
+            try:
+                cursor.execute(_query(domain), [*columns, min(times), max(times)])
+            except psycopg.DataError as error:
+                raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
+            found.update(cursor.fetchall())
+    return found
+
+
+@lru_cache
+def _query(domain: AnyDomain) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, domain.primary_key))
+    types = domain.sql_types
+    arrays = sql.SQL(", ").join(
+        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in domain.primary_key
+    )
+    return sql.SQL(
+        "SELECT {wanted} FROM (SELECT DISTINCT * FROM unnest({arrays}) AS keys ({names})) AS wanted"
+        " JOIN {table} AS stored USING ({names}) WHERE stored.{time} BETWEEN %s AND %s"
+    ).format(
+        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in domain.primary_key),
+        arrays=arrays,
+        names=names,
+        time=sql.Identifier(domain.time),
+        table=sql.Identifier(domain.table),
+    )
+
+
+def _oldest_kept() -> datetime | None:
+    days = settings().retention_days
+    # Whole chunks are dropped, thus up to a day later; what is gone earlier is missing.
+    return datetime.now(UTC) - timedelta(days=days) if days else None
+
+
+def _miss(
+    balance: Balance, domain: AnyDomain, message: Message, key: tuple[Any, ...] | None, reason: str
+) -> None:
+    balance.missing += 1
+    if len(balance.named) < MOST_NAMED:
+        own = dict(zip(domain.primary_key, key, strict=True)) if key else {}
+        time = own.get(domain.time)
+        balance.named.append(
+            Missing(
+                message.partition,
+                message.offset,
+                message.topic,
+                own.get("sequence_id"),
+                time.isoformat() if isinstance(time, datetime) else None,
+                reason,
+            )
+        )

@@ -1,0 +1,40 @@
+"""A Kafka record of a domain's topic as the message that the pipeline works on."""
+
+from confluent_kafka import Message as Record
+
+from tasks.batch import Message
+
+# Headers that a replay adds to those of the gateway. The record's own timestamp is that of the replay, so
+# that Kafka's retention does not take an old message away before it was read.
+ATTEMPTS = "attempts"  # how often the message has been refused
+REPLAY = "replay"  # `silent` or `alerts`
+REPLAY_OF = "replay_of"  # the dead letter
+TIMESTAMP = "timestamp_ms"  # of the record that was refused first
+
+
+def message_of(record: Record) -> Message:
+    """The message; the same whoever reads the record, and however often."""
+    headers = dict(record.headers() or ())
+    timestamp_ms = record.timestamp()[1]
+    if TIMESTAMP in headers:
+        timestamp_ms = _number(headers[TIMESTAMP]) or timestamp_ms
+    return Message(
+        partition=record.partition() or 0,
+        offset=record.offset() or 0,
+        timestamp_ms=timestamp_ms,
+        topic=header_text(headers.get("mqtt_topic")),
+        traceparent=header_text(headers.get("traceparent")),
+        attempts=_number(headers.get(ATTEMPTS)),
+        payload=record.value() or b"",
+        replay=header_text(headers.get(REPLAY)),
+    )
+
+
+def header_text(header: str | bytes | None) -> str:
+    """A header as text; nothing where there is none."""
+    return header.decode(errors="replace") if isinstance(header, bytes) else ""
+
+
+def _number(header: str | bytes | None) -> int:
+    # Nobody refuses a message so often, and no time has so many digits: then the header is not ours.
+    return int(header) if header and header.isdigit() and len(header) < 16 else 0

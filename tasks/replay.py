@@ -1,0 +1,194 @@
+"""Replay: dead letters back through the pipeline, or a stretch of its topic once more, domain by domain.
+
+Started by `celery -A tasks call`, each task returns its report. A run is kept in the database under the id of
+its task; when its worker dies, beat has another go on. A replay raises no alerts unless asked to.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import structlog
+from celery import Task
+from celery.exceptions import Ignore
+from confluent_kafka import KafkaException
+from redis import RedisError
+
+from tasks import database, registry
+from tasks.app import app
+from tasks.errors import NotNow
+from tasks.replays import dead_letters as letters_work
+from tasks.replays import ranges as ranges_work
+from tasks.replays import runs
+from tasks.replays.dead_letters import MOST_LETTERS
+from tasks.replays.letters import Filters
+from tasks.replays.runs import Held
+from tasks.spans import parse_moment
+
+log = structlog.get_logger()
+
+TASK_SECONDS = 86_400
+RETRIES = 8
+MOST_PAUSE_SECONDS = 60
+
+_AWAY = (NotNow, psycopg.Error, KafkaException, RedisError)
+_WORK: dict[str, Callable[[Held], None]] = {
+    "dead_letters": letters_work.replay,
+    "ranges": ranges_work.replay,
+}
+_TASK: dict[str, Any] = {"bind": True, "ignore_result": False, "time_limit": TASK_SECONDS}
+
+
+@app.task(name="tasks.replay.dead_letters", **_TASK)
+def dead_letters(
+    self: "Task[..., Any]",
+    *,
+    domain: str | None = None,
+    error_type: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    user: str | None = None,
+    device: str | None = None,
+    limit: int = 10_000,
+    alerts: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Produces the oldest open dead letters that are meant into their domain's topic again, each once.
+
+    `since` and `until` are of the refusal: a time, or a span back from now such as `7d`. Letters that were
+    refused three times are left out unless `force`; those that never reached the topic always are. `dry_run`
+    only counts. Raises `ValueError` for arguments that make no sense.
+    """
+    if not 1 <= limit <= MOST_LETTERS:
+        raise ValueError(f"limit must be from 1 to {MOST_LETTERS}, got {limit}; run it again for more")
+    filters = Filters(error_type, _moment("since", since), _moment("until", until), user, device)
+    arguments = {
+        "domain": _domain(domain),
+        "filters": filters.as_json(),
+        "limit": limit,
+        "alerts": alerts,
+        "force": force,
+        "dry_run": dry_run,
+    }
+    return _run(self, "dead_letters", arguments)
+
+
+@app.task(name="tasks.replay.offsets", **_TASK)
+def offsets(
+    self: "Task[..., Any]",
+    *,
+    partition: int,
+    start: int,
+    end: int,
+    domain: str | None = None,
+    alerts: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Validates and stores the records of one partition again, from `start` up to and without `end`.
+
+    What is not in Kafka any more, or not yet committed by the bridge, is left out. Raises `ValueError`.
+    """
+    if partition < 0 or not 0 <= start <= end:
+        raise ValueError(f"partition {partition}, offsets {start} to {end} are no range of a topic")
+    arguments = {
+        "domain": _domain(domain),
+        "partition": partition,
+        "start": start,
+        "end": end,
+        "alerts": alerts,
+        "dry_run": dry_run,
+    }
+    return _run(self, "ranges", arguments)
+
+
+@app.task(name="tasks.replay.times", **_TASK)
+def times(
+    self: "Task[..., Any]",
+    *,
+    start: str,
+    end: str | None = None,
+    domain: str | None = None,
+    alerts: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Like `offsets`, of every partition, for the records that came from `start` up to `end` (default: now).
+
+    Each is a time, or a span back from now such as `2h`. Raises `ValueError`.
+    """
+    begin, until = _moment("start", start), _moment("end", end) or datetime.now(UTC)
+    if begin is None or begin > until:
+        raise ValueError(f"start must be before end, got {start} and {until.isoformat()}")
+    arguments = {
+        "domain": _domain(domain),
+        "start_ms": int(begin.timestamp() * 1000),
+        "end_ms": int(until.timestamp() * 1000),
+        "alerts": alerts,
+        "dry_run": dry_run,
+    }
+    return _run(self, "ranges", arguments)
+
+
+@app.task(name="tasks.replay.go_on", time_limit=TASK_SECONDS)
+def go_on() -> None:
+    """Goes on with runs whose worker is gone. Beat asks now and then."""
+    try:
+        for run_id in runs.abandoned():
+            _work(run_id)
+    except _AWAY as error:
+        database.close()
+        log.warning("replay_waits", error=str(error).strip())
+
+
+def _run(task: "Task[..., Any]", kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    run_id = str(task.request.id)
+    try:
+        runs.begin(run_id, kind, arguments)
+        worked = _work(run_id)
+        run = runs.read(run_id)
+    except _AWAY as error:
+        database.close()
+        pause = min(2**task.request.retries, MOST_PAUSE_SECONDS)
+        log.warning("replay_waits", run=run_id, error=str(error).strip(), again_in_s=pause)
+        raise task.retry(exc=error, countdown=pause, max_retries=RETRIES) from error
+    if run is None or not (worked or run.ended_at):
+        # Redis gave the task to a second worker, because the first takes its time.
+        raise Ignore
+    return run.report
+
+
+def _work(run_id: str) -> bool:
+    """Works on the run until it has ended; returns whether this worker did it."""
+    held = runs.take(run_id, uuid4().hex)
+    if held is None:
+        return False
+    log.info("replay_taken", run=run_id, kind=held.kind, **held.counts)
+    try:
+        _WORK[held.kind](held)
+        held.end()
+    except BaseException:
+        held.release()
+        raise
+    log.info("replay_ended", run=run_id, kind=held.kind, **held.counts)
+    return True
+
+
+def _domain(name: str | None) -> str:
+    """The domain that is meant, by default the first. Raises `ValueError` for one that is none."""
+    if name is None:
+        return registry.default().name
+    try:
+        return registry.by_name(name).name
+    except registry.UnknownDomain as error:
+        raise ValueError(str(error)) from None
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return parse_moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None

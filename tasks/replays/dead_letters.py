@@ -1,0 +1,295 @@
+"""Dead letters back into their domain's topic, each once in a run, oldest refusal first.
+
+Each chunk is reserved in the database, produced, and then confirmed there. Who goes on after a death between
+the two looks into that topic for what had been produced.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import Message as Record
+from confluent_kafka import Producer
+
+from tasks import database, registry
+from tasks.batch import SILENT, WITH_ALERTS
+from tasks.domain import AnyDomain
+from tasks.errors import DeadLettersUnconfirmed
+from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
+from tasks.replays import done
+from tasks.replays.done import Place
+from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId, NoLetter, parse_letter
+from tasks.replays.runs import Held, domain_of
+from tasks.settings import settings
+from tasks.topic_reader import Range, TopicReader
+
+log = structlog.get_logger()
+
+MOST_LETTERS = 100_000
+"""A run holds about 200 bytes for each of its letters, and no more than this many."""
+CHUNK_LETTERS = 500
+CHUNK_BYTES = 4_194_304
+CONFIRM_SECONDS = 30.0
+
+
+class Candidate(NamedTuple):
+    """A letter that is to be replayed: when it was refused, and where to find it."""
+
+    refused_at: datetime
+    letter_partition: int
+    letter_offset: int
+    id: LetterId
+    size: int  # bytes of payload
+
+
+def replay(held: Held) -> None:
+    """Replays what the run has not replayed yet. Raises `NotNow`, `psycopg.Error` and `KafkaException`."""
+    with TopicReader() as reader:
+        if "letters" not in held.positions:
+            # What is refused from now on, also because of this replay, is not this run's.
+            held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
+            held.save(database.connection())
+        _settle(held, reader)
+        rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
+        candidates, counts = select(reader, held, rest)
+        held.counts.update(counts)
+        held.counts.setdefault("replayed", 0)
+        held.counts["selected"] = held.counts["replayed"] + len(candidates)
+        held.save(database.connection())
+        if not held.arguments.get("dry_run"):
+            _replay_all(held, reader, candidates)
+
+
+def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate], dict[str, int]]:
+    """The oldest open letters that are meant, at most `limit`, and why others are left out."""
+    domain = domain_of(held)
+    filters = Filters.from_json(held.arguments.get("filters", {}))
+    force = bool(held.arguments.get("force"))
+    counts: Counter[str] = Counter(no_coordinates=0, too_many_attempts=0, replayed_before=0)
+    open_letters = 0
+    oldest: dict[LetterId, Candidate] = {}
+    for letters in _in_lists(read_letters(reader, domain, _from_json(held.positions["letters"]), filters)):
+        held.keep()
+        replayable = []
+        for letter in letters:
+            if not letter.can_be_replayed:
+                counts["no_coordinates"] += 1
+            elif letter.attempts >= MAX_ATTEMPTS and not force:
+                counts["too_many_attempts"] += 1
+            elif letter.id not in oldest:
+                replayable.append(letter)
+        known = done.find(database.connection(), {letter.id for letter in replayable})
+        for letter in replayable:
+            if letter.id in known:
+                counts["replayed_before"] += known[letter.id].run_id != held.run_id
+            elif letter.id not in oldest:
+                open_letters += 1
+                oldest[letter.id] = Candidate(
+                    letter.refused_at,
+                    letter.letter_partition,
+                    letter.letter_offset,
+                    letter.id,
+                    len(letter.payload),
+                )
+        if len(oldest) > 2 * limit:
+            oldest = {one.id: one for one in heapq.nsmallest(limit, oldest.values())}
+    return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, open_letters - limit)}
+
+
+def read_letters(
+    reader: TopicReader, domain: AnyDomain, ranges: dict[int, Range], filters: Filters
+) -> Iterator[Letter]:
+    """The domain's letters in these ranges that the filters mean."""
+    topic = registry.kafka_dlq_topic(domain)
+    if filters.since is not None:
+        # A letter's record is never older than its refusal.
+        starts = reader.offsets_at(topic, int(filters.since.timestamp() * 1000))
+        ranges = {number: (max(start, starts[number]), end) for number, (start, end) in ranges.items()}
+    for record in reader.records(topic, ranges):
+        letter = letter_of(record)
+        if letter is not None and filters.match(letter):
+            yield letter
+
+
+def letter_of(record: Record) -> Letter | None:
+    """The letter of a record; a record that is none of ours is logged and left alone."""
+    partition, offset = record.partition() or 0, record.offset() or 0
+    try:
+        return parse_letter(
+            record.key() or b"", record.value() or b"", record.timestamp()[1], partition, offset
+        )
+    except NoLetter as error:
+        log.warning("no_dead_letter", partition=partition, offset=offset, error=str(error))
+        return None
+
+
+def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) -> None:
+    with _producing() as producer:
+        for chunk in _cut(candidates):
+            wanted: dict[int, set[int]] = {}
+            for one in chunk:
+                wanted.setdefault(one.letter_partition, set()).add(one.letter_offset)
+            # Sorted by age, the letters of a chunk are close to each other in each partition.
+            ranges = {number: (min(offsets), max(offsets) + 1) for number, offsets in wanted.items()}
+            letters = [
+                letter
+                for record in reader.records(registry.kafka_dlq_topic(domain_of(held)), ranges)
+                if record.offset() in wanted[record.partition() or 0] and (letter := letter_of(record))
+            ]
+            _replay_chunk(held, reader, producer, letters)
+            log.info("replay_progress", run=held.run_id, **held.counts)
+
+
+def _cut(candidates: list[Candidate]) -> Iterator[list[Candidate]]:
+    chunk: list[Candidate] = []
+    size = 0
+    for one in candidates:
+        if chunk and (len(chunk) >= CHUNK_LETTERS or size + one.size > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(one)
+        size += one.size
+    if chunk:
+        yield chunk
+
+
+def _in_lists(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
+    while some := list(islice(letters, CHUNK_LETTERS)):
+        yield some
+
+
+def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: list[Letter]) -> None:
+    connection = database.connection()
+    topic = registry.kafka_topic(domain_of(held))
+    held.positions["stream"] = _as_json(reader.ranges(topic))
+    with connection.transaction():
+        held.save(connection)
+        reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
+    partitions = len(held.positions["stream"])
+    places: dict[LetterId, Place] = {}
+    failures: list[str] = []
+    # Of one device the messages keep the order in which they came first.
+    for letter in sorted(letters, key=lambda letter: (letter.partition, letter.offset)):
+        if letter.id in reserved:
+            reserved.remove(letter.id)
+            _produce(
+                producer, topic, letter, bool(held.arguments.get("alerts")), partitions, places, failures
+            )
+    waiting = producer.flush(CONFIRM_SECONDS)
+    if waiting or failures:
+        raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
+    _confirm(held, places)
+
+
+def _produce(
+    producer: Producer,
+    topic: str,
+    letter: Letter,
+    alerts: bool,
+    partitions: int,
+    places: dict[LetterId, Place],
+    failures: list[str],
+) -> None:
+    def confirmed(error: object, record: Record) -> None:
+        if error is not None:
+            failures.append(str(error))
+        else:
+            places[letter.id] = (record.partition() or 0, record.offset() or 0)
+
+    source = letter.source
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("mqtt_topic", letter.topic.encode(errors="surrogateescape")),
+        ("received_at", _iso(letter.timestamp_ms).encode()),
+        (ATTEMPTS, str(letter.attempts).encode()),
+        (REPLAY, (WITH_ALERTS if alerts else SILENT).encode()),
+        (REPLAY_OF, f"{letter.id.key}@{letter.id.record_ms}".encode()),
+        (TIMESTAMP, str(letter.timestamp_ms).encode()),
+    ]
+    if letter.traceparent:
+        headers.append(("traceparent", letter.traceparent.encode()))
+    # Back into its own partition, whoever had chosen it, or else by the key.
+    home = letter.partition if letter.partition is not None and letter.partition < partitions else -1
+    producer.produce(
+        topic,
+        letter.payload,
+        (f"{source.user_id}/{source.device_id}" if source else letter.topic).encode(errors="surrogateescape"),
+        home,
+        headers=headers,
+        on_delivery=confirmed,
+    )
+    producer.poll(0)
+
+
+def _iso(timestamp_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        # A record's timestamp is whatever its producer wrote.
+        return f"{timestamp_ms} ms"
+
+
+def _settle(held: Held, reader: TopicReader) -> None:
+    """Finds out what became of the chunk at which the last worker died."""
+    open_ids = done.unconfirmed(database.connection(), held.run_id)
+    if not open_ids:
+        return
+    topic = registry.kafka_topic(domain_of(held))
+    before, now = _from_json(held.positions["stream"]), reader.ranges(topic)
+    ranges = {number: (before[number][1] if number in before else 0, end) for number, (_, end) in now.items()}
+    by_name = {f"{letter.key}@{letter.record_ms}": letter for letter in open_ids}
+    places: dict[LetterId, Place] = {}
+    for record in reader.records(topic, ranges):
+        held.keep()
+        letter = by_name.get(header_text(dict(record.headers() or ()).get(REPLAY_OF)))
+        if letter is not None:
+            places[letter] = (record.partition() or 0, record.offset() or 0)
+    _confirm(held, places)
+    log.info(
+        "replay_settled", run=held.run_id, produced=len(places), not_produced=len(open_ids) - len(places)
+    )
+
+
+def _confirm(held: Held, places: dict[LetterId, Place]) -> None:
+    connection = database.connection()
+    counted = held.counts.get("replayed", 0) + len(places)
+    with connection.transaction():
+        done.confirm(connection, places)
+        done.free(connection, held.run_id)
+        held.counts["replayed"] = counted
+        held.save(connection)
+
+
+@contextmanager
+def _producing() -> Iterator[Producer]:
+    chosen = settings()
+    producer = Producer(
+        {
+            "bootstrap.servers": chosen.kafka_bootstrap_servers,
+            "client.id": "sluice-replay",
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
+            "delivery.timeout.ms": int(CONFIRM_SECONDS * 1000),
+        }
+    )
+    try:
+        yield producer
+    finally:
+        # After a failure nothing may go out any more: the next worker looks only once for what went.
+        producer.purge()
+        producer.flush(1)
+
+
+def _as_json(ranges: dict[int, Range]) -> dict[str, list[int]]:
+    return {str(number): list(offsets) for number, offsets in ranges.items()}
+
+
+def _from_json(ranges: dict[str, list[int]]) -> dict[int, Range]:
+    return {int(number): (start, end) for number, (start, end) in ranges.items()}

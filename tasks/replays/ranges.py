@@ -1,0 +1,105 @@
+"""Stretches of a domain's topic once more: validated and stored by this worker itself, chunk by chunk.
+
+Nothing is produced, so Kafka does not grow. Never goes beyond what the bridge has committed: what comes after
+that is on its way, or will be.
+"""
+
+from typing import Any
+
+import structlog
+
+from tasks import database, dlq, process, registry, store
+from tasks.batch import Message
+from tasks.dlq import DeadLetter
+from tasks.domain import AnyDomain
+from tasks.errors import NotNow
+from tasks.records import message_of
+from tasks.replays import done
+from tasks.replays.known import Offsets, letters_of
+from tasks.replays.letters import LetterId
+from tasks.replays.runs import Held, domain_of
+from tasks.topic_reader import Range, TopicReader, chunks
+
+log = structlog.get_logger()
+
+CHUNK_MESSAGES = 2000
+CHUNK_BYTES = 8_388_608
+
+
+def replay(held: Held) -> None:
+    """Runs what is left of the ranges. Raises `NotNow`, `psycopg.Error` and `redis.RedisError`."""
+    domain = domain_of(held)
+    topic = registry.kafka_topic(domain)
+    with TopicReader() as reader:
+        if "ranges" not in held.positions:
+            ranges = _wanted(reader, topic, held.arguments)
+            held.positions["ranges"] = {str(number): list(reach) for number, reach in ranges.items()}
+            held.counts["messages"] = sum(end - start for start, end in ranges.values())
+            held.save(database.connection())
+        if held.arguments.get("dry_run"):
+            return
+        ranges = {int(number): (start, end) for number, (start, end) in held.positions["ranges"].items()}
+        known = letters_of(reader, domain, ranges, held.keep)
+        for number, reach in sorted(ranges.items()):
+            for chunk in chunks(reader.records(topic, {number: reach}), CHUNK_MESSAGES, CHUNK_BYTES):
+                messages = [message_of(record) for record in chunk]
+                _run(held, domain, messages, known[number])
+                log.info("replay_progress", run=held.run_id, partition=number, **held.counts)
+            held.positions["ranges"][str(number)] = [reach[1], reach[1]]
+            held.save(database.connection())
+
+
+def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[int, Range]:
+    """The ranges that were asked for, cut to what Kafka still has and the bridge has committed."""
+    there, committed = reader.ranges(topic), reader.committed(topic)
+    asked: dict[int, Range]
+    if "partition" in arguments:
+        asked = {int(arguments["partition"]): (int(arguments["start"]), int(arguments["end"]))}
+    else:
+        starts, ends = (reader.offsets_at(topic, int(arguments[name])) for name in ("start_ms", "end_ms"))
+        asked = {number: (starts[number], ends[number]) for number in there}
+    if unknown := asked.keys() - there.keys():
+        raise NotNow(f"{topic} has no partition {min(unknown)}")
+    cut = {
+        number: (max(start, there[number][0]), min(end, there[number][1], committed[number]))
+        for number, (start, end) in asked.items()
+    }
+    return {number: (start, end) for number, (start, end) in cut.items() if start < end}
+
+
+def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Offsets) -> None:
+    """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
+    readings, dead = process.validate(domain, messages)
+    if held.arguments.get("alerts"):
+        process.judge(domain, readings)
+    by_offset = {message.offset: message for message in messages}
+    connection = database.connection()
+    inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
+    dead += [DeadLetter(by_offset[row.offset], "DatabaseRefused", reason) for row, reason in refused]
+    new = [letter for letter in dead if letter.message.offset not in known]
+    if new:
+        dlq.send(domain, new, {messages[0].partition: messages[0].offset})
+    dead_offsets = {letter.message.offset for letter in dead}
+    for letter in new:
+        known.add(letter.message.offset)
+    saved = [m for m in messages if m.offset in known and m.offset not in dead_offsets]
+    last, topic = messages[-1], registry.kafka_topic(domain)
+    for name, amount in {
+        "done": len(messages),
+        "inserted": inserted,
+        "there_already": len(messages) - inserted - len(dead),
+        "dead_lettered": len(new),
+        "dead_before": len(dead) - len(new),
+        "no_longer_dead": len(saved),
+    }.items():
+        held.counts[name] = held.counts.get(name, 0) + amount
+    held.positions["ranges"][str(last.partition)][0] = last.offset + 1
+    with connection.transaction():
+        # A letter whose message became a row in its own place is no longer open.
+        places = {
+            LetterId(dlq.key(topic, m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
+            for m in saved
+        }
+        done.reserve(connection, held.run_id, places)
+        done.confirm(connection, places)
+        held.save(connection)

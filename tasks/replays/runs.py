@@ -1,0 +1,160 @@
+"""Runs of replays in the database: what was asked for, how far it got, and who is at it.
+
+A run outlives its worker: whoever takes it next goes on where the last one saved. Only its owner may save,
+so of two workers that believe to be at it one is told `RunLost`.
+"""
+
+import json
+import time
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+
+from tasks import database, registry
+from tasks.domain import AnyDomain
+from tasks.errors import NotNow
+
+log = structlog.get_logger()
+
+# Without a sign of life for so long a run is taken over: longer than any step between two of them.
+OWNED_SECONDS = 90
+KEEP_EVERY_SECONDS = 10.0
+# So often in a row a run may be taken without getting on; a server that is away does not count.
+MAX_ATTEMPTS = 20
+
+COLUMNS = "run_id, kind, arguments, positions, counts, started_at, ended_at, error"
+BEGIN = "INSERT INTO replays (run_id, kind, arguments) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+TAKE = f"""
+UPDATE replays SET owner = %(owner)s, owned_until = now() + {OWNED_SECONDS} * interval '1 s',
+    updated_at = now(), attempts = attempts + 1
+WHERE run_id = %(run)s AND ended_at IS NULL AND (owned_until IS NULL OR owned_until < now())
+RETURNING {COLUMNS}, attempts
+"""  # noqa: S608 - our own names
+SAVE = f"""
+UPDATE replays SET positions = %(positions)s, counts = %(counts)s, updated_at = now(), attempts = 0,
+    owned_until = now() + {OWNED_SECONDS} * interval '1 s'
+WHERE run_id = %(run)s AND owner = %(owner)s AND owned_until >= now() AND ended_at IS NULL
+"""  # noqa: S608 - our own names
+END_RUN = """
+UPDATE replays SET ended_at = now(), updated_at = now(), error = %(error)s, owned_until = NULL
+WHERE run_id = %(run)s AND owner = %(owner)s AND ended_at IS NULL
+"""
+RELEASE = "UPDATE replays SET owned_until = NULL WHERE run_id = %(run)s AND owner = %(owner)s"
+ABANDONED = """
+SELECT run_id FROM replays
+WHERE ended_at IS NULL
+    AND (owned_until < now() OR owned_until IS NULL AND updated_at < now() - interval '20 s')
+ORDER BY started_at LIMIT 10
+"""
+READ = f"SELECT {COLUMNS} FROM replays WHERE run_id = %s"  # noqa: S608 - our own names
+
+
+class RunLost(NotNow):
+    """Another worker has taken the run over, or somebody has ended it."""
+
+
+class Run(NamedTuple):
+    """A run as it stands."""
+
+    run_id: str
+    kind: str
+    arguments: dict[str, Any]
+    positions: dict[str, Any]
+    counts: dict[str, int]
+    started_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the run tells of itself."""
+        return {"run": self.run_id, "kind": self.kind, "ended": self.ended_at is not None, **self.counts}
+
+
+def domain_of(run: "Run | Held") -> AnyDomain:
+    """The domain whose messages are replayed. Raises `UnknownDomain`."""
+    name = run.arguments.get("domain")
+    return registry.default() if name is None else registry.by_name(str(name))
+
+
+class Held:
+    """A run in the hands of this worker. `positions` and `counts` are kept by `save`."""
+
+    def __init__(self, run: Run, owner: str) -> None:
+        self.run_id = run.run_id
+        self.kind = run.kind
+        self.arguments = run.arguments
+        self.positions = run.positions
+        self.counts = run.counts
+        self._owner = owner
+        self._saved = time.monotonic()
+
+    def keep(self) -> None:
+        """Stays the owner; to be called often where nothing is saved. Raises `RunLost`."""
+        if time.monotonic() - self._saved > KEEP_EVERY_SECONDS:
+            self.save(database.connection())
+
+    def save(self, connection: database.Connection) -> None:
+        """Keeps positions and counts, together with what else the caller's transaction writes.
+
+        Raises `RunLost` when the run is no longer this worker's; then the transaction must not commit.
+        """
+        saved = connection.execute(
+            SAVE,
+            {
+                "run": self.run_id,
+                "owner": self._owner,
+                "positions": json.dumps(self.positions),
+                "counts": json.dumps(self.counts),
+            },
+        )
+        if saved.rowcount != 1:
+            raise RunLost(self.run_id)
+        self._saved = time.monotonic()
+
+    def end(self, error: str | None = None) -> None:
+        """Ends the run; with an error, it was given up."""
+        database.connection().execute(END_RUN, {"run": self.run_id, "owner": self._owner, "error": error})
+
+    def release(self) -> None:
+        """Lets another worker go on at once. Without a database nothing happens: then it has to wait."""
+        try:
+            database.connection().execute(RELEASE, {"run": self.run_id, "owner": self._owner})
+        except psycopg.Error as error:
+            log.warning("replay_not_released", run=self.run_id, error=str(error).strip())
+
+
+def begin(run_id: str, kind: str, arguments: dict[str, Any]) -> None:
+    """Notes what is asked for; of a run that is known, the first arguments count."""
+    database.connection().execute(BEGIN, [run_id, kind, json.dumps(arguments)])
+
+
+def take(run_id: str, owner: str) -> Held | None:
+    """The run, unless it has ended or somebody else is at it. One that does not get on is given up."""
+    row = database.connection().execute(TAKE, {"run": run_id, "owner": owner}).fetchone()
+    if row is None:
+        return None
+    *columns, attempts = row
+    held = Held(_run(columns), owner)
+    if isinstance(attempts, int) and attempts > MAX_ATTEMPTS:
+        held.end(f"did not get on in {MAX_ATTEMPTS} attempts; see the workers' logs")
+        log.error("replay_given_up", run=run_id, attempts=attempts)
+        return None
+    return held
+
+
+def read(run_id: str) -> Run | None:
+    """The run as it stands; None when there is none of this id."""
+    row = database.connection().execute(READ, [run_id]).fetchone()
+    return None if row is None else _run(list(row))
+
+
+def abandoned() -> list[str]:
+    """Runs that have not ended, and at which nobody is."""
+    return [str(run_id) for (run_id,) in database.connection().execute(ABANDONED)]
+
+
+def _run(columns: list[Any]) -> Run:
+    return Run(*columns)

@@ -1,0 +1,50 @@
+"""The operator's commands and Celery's, started as a person starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from compose.local.stack import Stack
+from tasks.app import app
+from tests.conftest import PROJECT
+from tests.integration import fleet
+
+
+def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `sluice`."""
+    return _run(stack, "ingest.cli", *arguments)
+
+
+def celery(stack: Stack, *arguments: str) -> str:
+    """Runs `celery -A tasks` and returns what it prints; fails when it fails."""
+    done = _run(stack, "celery", "-A", "tasks", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def call(stack: Stack, task: str, **kwargs: Any) -> str:
+    """Calls a task by `celery call`; returns its id."""
+    return celery(stack, "call", task, "--kwargs", json.dumps(kwargs)).strip()
+
+
+def report(stack: Stack, task_id: str, seconds: float = 90) -> dict[str, Any]:
+    """The result of a task; fails when it fails, or takes longer. Needs the fixture `in_process`."""
+    result = app.AsyncResult(task_id)
+    fleet.wait_until(result.ready, seconds, f"the task {task_id}")
+    found = result.get()
+    assert isinstance(found, dict), stack.layout
+    return found
+
+
+def _run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env)},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
