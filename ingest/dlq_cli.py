@@ -115,13 +115,15 @@ def replay(
     """
     from ingest import dlq_replay as work  # noqa: PLC0415
     from ingest.dlq_state import State  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    run_id = work.start(_domain(domain), filters, limit, alerts=alerts, force=force, dry_run=dry_run)
-    with _progress(as_json=as_json) as progress:
+    chosen = _domain(domain)
+    with session() as connection, _progress(as_json=as_json) as progress:
+        run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         try:
-            run = work.follow(run_id, progress)
-            outcomes = None if no_wait or dry_run else work.await_outcomes(run, progress)
+            run = work.follow(connection, run_id, progress)
+            outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
         except KeyboardInterrupt:
             _tell(f"The replay {run_id} goes on in the workers.")
             raise SystemExit(130) from None

@@ -9,16 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC
 from typing import Any, NamedTuple
 
-import psycopg
-
 from ingest.dlq_state import Outlook, Standing, State, envelope, printable
 from ingest.errors import OperatorError, ServerAway
-from tasks import database, registry
+from tasks import registry
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
-from tasks.replays import done
-from tasks.replays.dead_letters import letter_of
 from tasks.replays.letters import Filters
+from tasks.replays.reading import letter_of
 from tasks.settings import settings
 from tasks.topic_reader import TopicReader
 
@@ -57,8 +54,7 @@ def select(domain: AnyDomain, filters: Filters, limit: int, *, settled: bool) ->
     """The letters that are meant; with `settled` also those that are no longer open."""
     newest: deque[Standing] = deque(maxlen=2 * limit)
     counts: Counter[tuple[str, State]] = Counter()
-    with reading() as reader:
-        outlook = Outlook(reader, domain)
+    with reading() as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
             if settled or standing.state.is_open:
                 counts[standing.letter.error_type, standing.state] += 1
@@ -121,16 +117,13 @@ def find(domain: AnyDomain, wanted: str) -> tuple[bytes, Standing]:
                 f" Kafka may have dropped an old one."
             )
         value, letter = found
-        outlook = Outlook(reader, domain)
-        try:
-            known = done.find(database.connection(), [letter.id]).get(letter.id)
-        except psycopg.Error as error:
-            raise ServerAway(
-                f"The database does not say what became of it: {' '.join(str(error).split())}"
-            ) from error
-        if known and known.place:
-            outlook.outcomes([known.place], letter.refused_at)
-        return value, Standing(letter, outlook.state(letter, known))
+        with Outlook(reader, domain) as outlook:
+            known = outlook.replayed([letter.id]).get(letter.id)
+            if outlook.database_away:
+                raise ServerAway(f"The database does not say what became of it: {outlook.database_away}")
+            if known and known.place:
+                outlook.outcomes([known.place], letter.refused_at)
+            return value, Standing(letter, outlook.state(letter, known))
 
 
 def whole(value: bytes, standing: Standing) -> dict[str, Any]:

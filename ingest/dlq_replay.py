@@ -4,17 +4,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-import psycopg
 import redis
 from kombu.exceptions import OperationalError
 
 from ingest.dlq_list import reading
 from ingest.dlq_state import Outlook, State
 from ingest.errors import OperatorError, ServerAway
-from tasks import database
+from ingest.postgres import Connection
 from tasks.domain import AnyDomain
 from tasks.replay import dead_letters
 from tasks.replays import done, runs
@@ -29,7 +28,6 @@ OUTCOME_SECONDS = 120.0
 # A run that gets no further for so long has lost its worker, and no other takes it.
 STALL_SECONDS = 300.0
 
-T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 
@@ -64,12 +62,12 @@ def start(
     return run_id
 
 
-def follow(run_id: str, progress: Progress) -> Run:
+def follow(connection: Connection, run_id: str, progress: Progress) -> Run:
     """The run, when it has ended. Raises `OperatorError` when it does not begin, get on, or was given up."""
     deadline = time.monotonic() + BEGIN_SECONDS
     last: object = None
     while True:
-        run = _read(run_id)
+        run = runs.read(connection, run_id)
         if run is not None:
             if run.error is not None:
                 raise OperatorError(f"The replay {run_id} was given up: {run.error}.")
@@ -89,12 +87,11 @@ def follow(run_id: str, progress: Progress) -> Run:
         time.sleep(POLL_SECONDS)
 
 
-def await_outcomes(run: Run, progress: Progress) -> Counter[State]:
+def await_outcomes(connection: Connection, run: Run, progress: Progress) -> Counter[State]:
     """What became of the run's messages; returns when each has an outcome, or two minutes have passed."""
-    places = _database(lambda: done.places(database.connection(), run.run_id))
+    places = done.places(connection, run.run_id)
     deadline = time.monotonic() + OUTCOME_SECONDS
-    with reading() as reader:
-        outlook = Outlook(reader, runs.domain_of(run))
+    with reading() as reader, Outlook(reader, runs.domain_of(run)) as outlook:
         while True:
             # A dead letter is sent before the bridge commits, so whoever looks after the commit finds it.
             outcomes = Counter(outlook.outcomes(places, run.started_at - timedelta(minutes=1)))
@@ -102,23 +99,3 @@ def await_outcomes(run: Run, progress: Progress) -> Counter[State]:
             if not outcomes[State.IN_FLIGHT] or time.monotonic() > deadline:
                 return outcomes
             time.sleep(2 * POLL_SECONDS)
-
-
-def _read(run_id: str) -> Run | None:
-    return _database(lambda: runs.read(run_id))
-
-
-def _database(ask: Callable[[], T]) -> T:
-    try:
-        return ask()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
-        raise OperatorError(
-            f"The database lacks what a replay needs ({error.diag.message_primary})."
-            " Run `sluice migrate` first."
-        ) from error
-    except psycopg.Error as error:
-        database.close()
-        raise ServerAway(
-            f"The database does not answer: {' '.join(str(error).split())} Check DATABASE_URL;"
-            " a replay that has begun goes on by itself."
-        ) from error

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tasks import database, registry
+from ingest.errors import ServerAway
+from ingest.postgres import Connection, connect
+from tasks import registry
 from tasks.domain import AnyDomain
 from tasks.replays import done
-from tasks.replays.dead_letters import read_letters
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.replays.reading import read_letters
 from tasks.topic_reader import TopicReader
 
 AT_ONCE = 500
@@ -49,11 +51,19 @@ class Outlook:
     memory for each letter that was sent. Raises `NotNow` when Kafka is away.
     """
 
+    def __enter__(self) -> "Outlook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
     def __init__(self, reader: TopicReader, domain: AnyDomain) -> None:
         self._reader = reader
         self._domain = domain
         self._committed = reader.committed(registry.kafka_topic(self._domain))
         self._refused_again: set[Place] = set()
+        self._connection: Connection | None = None
         self.database_away = ""
 
     def standings(self, filters: Filters) -> Iterator[Standing]:
@@ -65,7 +75,7 @@ class Outlook:
         while some := list(islice(letters, AT_ONCE)):
             unique = {letter.id: letter for letter in some}
             seen.update(unique)
-            known = self._replayed(unique)
+            known = self.replayed(unique)
             for letter in unique.values():
                 yield Standing(letter, self.state(letter, known.get(letter.id)))
 
@@ -94,12 +104,15 @@ class Outlook:
         self._note_refused_again(since)
         return [self.outcome(place) for place in places]
 
-    def _replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, done.Replayed]:
+    def replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, done.Replayed]:
+        """Those of the letters that were replayed, as far as the database says so."""
         if self.database_away:
             return {}
         try:
-            return done.find(database.connection(), letters)
-        except psycopg.Error as error:
+            if self._connection is None:
+                self._connection = connect()
+            return done.find(self._connection, letters)
+        except (ServerAway, psycopg.Error) as error:
             self.database_away = " ".join(str(error).split())
             return {}
 

@@ -117,7 +117,7 @@ def _count(
         records = reader.records(registry.kafka_topic(domain), {number: reach})
         for chunk in chunks(records, CHUNK_MESSAGES, CHUNK_BYTES):
             messages = [message_of(record) for record in chunk]
-            _account(connection, domain, messages, letters[number], balance)
+            _account(connection, domain, messages, letters[number].letters, balance)
             progress(passed + messages[-1].offset + 1 - reach[0], total)
         passed += reach[1] - reach[0]
         progress(passed, total)

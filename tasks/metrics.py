@@ -194,6 +194,14 @@ DEAD_LETTERED = Counter(
     labels=("error_type",),
     unit="messages",
 )
+REPLAYED = Counter(
+    "sluice_messages_replayed_total",
+    ("worker",),
+    "Messages replayed: dead letters produced again (`dead_letters`), records run again (`ranges`).",
+    "Stands still while a replay has not ended: see its line in the table `replays`, and docs/replay.md.",
+    labels=("kind",),
+    unit="messages",
+)
 BATCHES_FINISHED = Counter(
     "sluice_batches_finished_total",
     ("worker",),

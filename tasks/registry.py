@@ -34,7 +34,9 @@ def default() -> AnyDomain:
 
 
 def by_name(name: str) -> AnyDomain:
-    """The domain of this name. Raises `UnknownDomain`."""
+    """The domain of this name; without a name the default one. Raises `UnknownDomain`."""
+    if not name:
+        return default()
     for domain in domains():
         if domain.name == name:
             return domain

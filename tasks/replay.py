@@ -135,21 +135,23 @@ def times(
 def go_on() -> None:
     """Goes on with runs whose worker is gone. Beat asks now and then."""
     try:
-        for run_id in runs.abandoned():
+        with database.access() as connection:
+            abandoned = runs.abandoned(connection)
+        for run_id in abandoned:
             _work(run_id)
     except _AWAY as error:
-        database.close()
         log.warning("replay_waits", error=str(error).strip())
 
 
 def _run(task: "Task[..., Any]", kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
     run_id = str(task.request.id)
     try:
-        runs.begin(run_id, kind, arguments)
+        with database.access() as connection:
+            runs.begin(connection, run_id, kind, arguments)
         worked = _work(run_id)
-        run = runs.read(run_id)
+        with database.access() as connection:
+            run = runs.read(connection, run_id)
     except _AWAY as error:
-        database.close()
         pause = min(2**task.request.retries, MOST_PAUSE_SECONDS)
         log.warning("replay_waits", run=run_id, error=str(error).strip(), again_in_s=pause)
         raise task.retry(exc=error, countdown=pause, max_retries=RETRIES) from error

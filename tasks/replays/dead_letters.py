@@ -18,12 +18,13 @@ from confluent_kafka import Producer
 
 from tasks import database, registry
 from tasks.batch import SILENT, WITH_ALERTS
-from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
+from tasks.metrics import REPLAYED
 from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
 from tasks.replays import done
 from tasks.replays.done import Place
-from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId, NoLetter, parse_letter
+from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.replays.reading import letter_of, read_letters
 from tasks.replays.runs import Held, domain_of
 from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
@@ -53,14 +54,14 @@ def replay(held: Held) -> None:
         if "letters" not in held.positions:
             # What is refused from now on, also because of this replay, is not this run's.
             held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
-            held.save(database.connection())
+            held.save_alone()
         _settle(held, reader)
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
         candidates, counts = select(reader, held, rest)
         held.counts.update(counts)
         held.counts.setdefault("replayed", 0)
         held.counts["selected"] = held.counts["replayed"] + len(candidates)
-        held.save(database.connection())
+        held.save_alone()
         if not held.arguments.get("dry_run"):
             _replay_all(held, reader, candidates)
 
@@ -83,7 +84,8 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
                 counts["too_many_attempts"] += 1
             elif letter.id not in oldest:
                 replayable.append(letter)
-        known = done.find(database.connection(), {letter.id for letter in replayable})
+        with database.access() as connection:
+            known = done.find(connection, {letter.id for letter in replayable})
         for letter in replayable:
             if letter.id in known:
                 counts["replayed_before"] += known[letter.id].run_id != held.run_id
@@ -99,33 +101,6 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
         if len(oldest) > 2 * limit:
             oldest = {one.id: one for one in heapq.nsmallest(limit, oldest.values())}
     return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, open_letters - limit)}
-
-
-def read_letters(
-    reader: TopicReader, domain: AnyDomain, ranges: dict[int, Range], filters: Filters
-) -> Iterator[Letter]:
-    """The domain's letters in these ranges that the filters mean."""
-    topic = registry.kafka_dlq_topic(domain)
-    if filters.since is not None:
-        # A letter's record is never older than its refusal.
-        starts = reader.offsets_at(topic, int(filters.since.timestamp() * 1000))
-        ranges = {number: (max(start, starts[number]), end) for number, (start, end) in ranges.items()}
-    for record in reader.records(topic, ranges):
-        letter = letter_of(record)
-        if letter is not None and filters.match(letter):
-            yield letter
-
-
-def letter_of(record: Record) -> Letter | None:
-    """The letter of a record; a record that is none of ours is logged and left alone."""
-    partition, offset = record.partition() or 0, record.offset() or 0
-    try:
-        return parse_letter(
-            record.key() or b"", record.value() or b"", record.timestamp()[1], partition, offset
-        )
-    except NoLetter as error:
-        log.warning("no_dead_letter", partition=partition, offset=offset, error=str(error))
-        return None
 
 
 def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) -> None:
@@ -164,10 +139,9 @@ def _in_lists(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
 
 
 def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: list[Letter]) -> None:
-    connection = database.connection()
     topic = registry.kafka_topic(domain_of(held))
     held.positions["stream"] = _as_json(reader.ranges(topic))
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         held.save(connection)
         reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
     partitions = len(held.positions["stream"])
@@ -235,7 +209,8 @@ def _iso(timestamp_ms: int) -> str:
 
 def _settle(held: Held, reader: TopicReader) -> None:
     """Finds out what became of the chunk at which the last worker died."""
-    open_ids = done.unconfirmed(database.connection(), held.run_id)
+    with database.access() as connection:
+        open_ids = done.unconfirmed(connection, held.run_id)
     if not open_ids:
         return
     topic = registry.kafka_topic(domain_of(held))
@@ -255,13 +230,13 @@ def _settle(held: Held, reader: TopicReader) -> None:
 
 
 def _confirm(held: Held, places: dict[LetterId, Place]) -> None:
-    connection = database.connection()
     counted = held.counts.get("replayed", 0) + len(places)
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         done.confirm(connection, places)
         done.free(connection, held.run_id)
         held.counts["replayed"] = counted
         held.save(connection)
+    REPLAYED.add(len(places), held.kind)
 
 
 @contextmanager

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from tasks import registry
 from tasks.domain import AnyDomain
 from tasks.replays.letters import LetterId
+from tasks.replays.reading import letter_of
 from tasks.topic_reader import Range, TopicReader
 
 # A letter is made after its record, but not by the same clock.
 CLOCKS_MS = 3_600_000
+
+# What the bridge says of messages that killed their workers or met a bug.
+CONDEMNED = frozenset(["WorkerLost", "Unexpected"])
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -38,14 +43,21 @@ class Offsets:
         return bool(self._bits[byte] & (1 << bit))
 
 
+class Known(NamedTuple):
+    """The records of one range that have a dead letter."""
+
+    letters: Offsets
+    condemned: Offsets  # those of them that a worker could not work on, for whatever reason
+
+
 def letters_of(
     reader: TopicReader,
     domain: AnyDomain,
     ranges: Mapping[int, Range],
     alive: Callable[[], None] = lambda: None,
-) -> dict[int, Offsets]:
+) -> dict[int, Known]:
     """The records in these ranges that have a dead letter. `alive` is called now and then."""
-    known = {number: Offsets(reach) for number, reach in ranges.items()}
+    known = {number: Known(Offsets(reach), Offsets(reach)) for number, reach in ranges.items()}
     topic = registry.kafka_dlq_topic(domain)
     oldest_ms = _oldest_ms(reader, registry.kafka_topic(domain), ranges)
     if oldest_ms is None:
@@ -56,7 +68,10 @@ def letters_of(
         alive()
         place = place_of(LetterId((record.key() or b"").decode(errors="replace"), 0))
         if place is not None and place[0] in known:
-            known[place[0]].add(place[1])
+            known[place[0]].letters.add(place[1])
+            letter = letter_of(record)
+            if letter is not None and letter.error_type in CONDEMNED:
+                known[place[0]].condemned.add(place[1])
     return known
 
 

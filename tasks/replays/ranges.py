@@ -13,9 +13,10 @@ from tasks.batch import Message
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.metrics import REPLAYED
 from tasks.records import message_of
 from tasks.replays import done
-from tasks.replays.known import Offsets, letters_of
+from tasks.replays.known import Known, letters_of
 from tasks.replays.letters import LetterId
 from tasks.replays.runs import Held, domain_of
 from tasks.topic_reader import Range, TopicReader, chunks
@@ -35,7 +36,7 @@ def replay(held: Held) -> None:
             ranges = _wanted(reader, topic, held.arguments)
             held.positions["ranges"] = {str(number): list(reach) for number, reach in ranges.items()}
             held.counts["messages"] = sum(end - start for start, end in ranges.values())
-            held.save(database.connection())
+            held.save_alone()
         if held.arguments.get("dry_run"):
             return
         ranges = {int(number): (start, end) for number, (start, end) in held.positions["ranges"].items()}
@@ -46,7 +47,7 @@ def replay(held: Held) -> None:
                 _run(held, domain, messages, known[number])
                 log.info("replay_progress", run=held.run_id, partition=number, **held.counts)
             held.positions["ranges"][str(number)] = [reach[1], reach[1]]
-            held.save(database.connection())
+            held.save_alone()
 
 
 def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[int, Range]:
@@ -67,34 +68,36 @@ def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[
     return {number: (start, end) for number, (start, end) in cut.items() if start < end}
 
 
-def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Offsets) -> None:
+def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -> None:
     """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
-    readings, dead = process.validate(domain, messages)
+    # What kills workers goes the main way, where it is isolated, or not at all.
+    sound = [message for message in messages if message.offset not in known.condemned]
+    readings, dead = process.validate(domain, sound)
     if held.arguments.get("alerts"):
         process.judge(domain, readings)
     by_offset = {message.offset: message for message in messages}
-    connection = database.connection()
-    inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
+    with database.access() as connection:
+        inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
     dead += [DeadLetter(by_offset[row.offset], "DatabaseRefused", reason) for row, reason in refused]
-    new = [letter for letter in dead if letter.message.offset not in known]
+    new = [letter for letter in dead if letter.message.offset not in known.letters]
     if new:
         dlq.send(domain, new, {messages[0].partition: messages[0].offset})
     dead_offsets = {letter.message.offset for letter in dead}
     for letter in new:
-        known.add(letter.message.offset)
-    saved = [m for m in messages if m.offset in known and m.offset not in dead_offsets]
+        known.letters.add(letter.message.offset)
+    saved = [m for m in sound if m.offset in known.letters and m.offset not in dead_offsets]
     last, topic = messages[-1], registry.kafka_topic(domain)
     for name, amount in {
         "done": len(messages),
         "inserted": inserted,
-        "there_already": len(messages) - inserted - len(dead),
+        "there_already": len(sound) - inserted - len(dead),
         "dead_lettered": len(new),
-        "dead_before": len(dead) - len(new),
+        "dead_before": len(dead) - len(new) + len(messages) - len(sound),
         "no_longer_dead": len(saved),
     }.items():
         held.counts[name] = held.counts.get(name, 0) + amount
     held.positions["ranges"][str(last.partition)][0] = last.offset + 1
-    with connection.transaction():
+    with database.access() as connection, connection.transaction():
         # A letter whose message became a row in its own place is no longer open.
         places = {
             LetterId(dlq.key(topic, m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
@@ -103,3 +106,4 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Offsets)
         done.reserve(connection, held.run_id, places)
         done.confirm(connection, places)
         held.save(connection)
+    REPLAYED.add(len(messages), held.kind)

@@ -94,7 +94,12 @@ class Held:
     def keep(self) -> None:
         """Stays the owner; to be called often where nothing is saved. Raises `RunLost`."""
         if time.monotonic() - self._saved > KEEP_EVERY_SECONDS:
-            self.save(database.connection())
+            self.save_alone()
+
+    def save_alone(self) -> None:
+        """Keeps positions and counts, in a transaction of their own. Raises `RunLost`."""
+        with database.access() as connection:
+            self.save(connection)
 
     def save(self, connection: database.Connection) -> None:
         """Keeps positions and counts, together with what else the caller's transaction writes.
@@ -116,24 +121,27 @@ class Held:
 
     def end(self, error: str | None = None) -> None:
         """Ends the run; with an error, it was given up."""
-        database.connection().execute(END_RUN, {"run": self.run_id, "owner": self._owner, "error": error})
+        with database.access() as connection:
+            connection.execute(END_RUN, {"run": self.run_id, "owner": self._owner, "error": error})
 
     def release(self) -> None:
         """Lets another worker go on at once. Without a database nothing happens: then it has to wait."""
         try:
-            database.connection().execute(RELEASE, {"run": self.run_id, "owner": self._owner})
+            with database.access() as connection:
+                connection.execute(RELEASE, {"run": self.run_id, "owner": self._owner})
         except psycopg.Error as error:
             log.warning("replay_not_released", run=self.run_id, error=str(error).strip())
 
 
-def begin(run_id: str, kind: str, arguments: dict[str, Any]) -> None:
+def begin(connection: database.Connection, run_id: str, kind: str, arguments: dict[str, Any]) -> None:
     """Notes what is asked for; of a run that is known, the first arguments count."""
-    database.connection().execute(BEGIN, [run_id, kind, json.dumps(arguments)])
+    connection.execute(BEGIN, [run_id, kind, json.dumps(arguments)])
 
 
 def take(run_id: str, owner: str) -> Held | None:
     """The run, unless it has ended or somebody else is at it. One that does not get on is given up."""
-    row = database.connection().execute(TAKE, {"run": run_id, "owner": owner}).fetchone()
+    with database.access() as connection:
+        row = connection.execute(TAKE, {"run": run_id, "owner": owner}).fetchone()
     if row is None:
         return None
     *columns, attempts = row
@@ -145,15 +153,15 @@ def take(run_id: str, owner: str) -> Held | None:
     return held
 
 
-def read(run_id: str) -> Run | None:
+def read(connection: database.Connection, run_id: str) -> Run | None:
     """The run as it stands; None when there is none of this id."""
-    row = database.connection().execute(READ, [run_id]).fetchone()
+    row = connection.execute(READ, [run_id]).fetchone()
     return None if row is None else _run(list(row))
 
 
-def abandoned() -> list[str]:
+def abandoned(connection: database.Connection) -> list[str]:
     """Runs that have not ended, and at which nobody is."""
-    return [str(run_id) for (run_id,) in database.connection().execute(ABANDONED)]
+    return [str(run_id) for (run_id,) in connection.execute(ABANDONED)]
 
 
 def _run(columns: list[Any]) -> Run:

@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from compose.local.stack import Stack
-from tasks import database as database_module
 from tasks.redis_client import LAST_SEEN
 from tasks.replays import dead_letters as work
 from tasks.replays import runs
@@ -133,7 +132,7 @@ def test_who_goes_on_after_a_death_replays_nothing_twice(
     with cold_only(database, user):
         Written(pipeline, user).write([reading(n, temperature=200) for n in range(count)])
     run_id = str(uuid4())
-    runs.begin(run_id, "dead_letters", {"filters": {"user": user}, "limit": count})
+    runs.begin(database, run_id, "dead_letters", {"filters": {"user": user}, "limit": count})
     confirm, calls = work._confirm, []
 
     def die(held: runs.Held, places: dict[Any, Any]) -> None:
@@ -158,12 +157,12 @@ def test_who_goes_on_after_a_death_replays_nothing_twice(
     call(pipeline, "tasks.replay.go_on")
 
     def ended() -> bool:
-        run = runs.read(run_id)
+        run = runs.read(database, run_id)
         return run is not None and run.ended_at is not None
 
     fleet.wait_until(ended, 60, "the run to end")
     with pytest.raises(runs.RunLost):
-        first.save(database_module.connection())
+        first.save(database)
     wait_for_no_lag(pipeline)
     assert set(replayed(user).values()) == {1}
     assert len(replayed(user)) == count
@@ -180,7 +179,7 @@ def test_a_killed_worker_loses_and_doubles_no_replay(pipeline: Stack, database: 
     run_id = call(pipeline, "tasks.replay.dead_letters", user=user)
 
     def begun() -> bool:
-        run = runs.read(run_id)
+        run = runs.read(database, run_id)
         return run is not None and run.counts.get("replayed", 0) > 0
 
     fleet.wait_until(begun, 60, "the first letters to be replayed")
@@ -191,7 +190,7 @@ def test_a_killed_worker_loses_and_doubles_no_replay(pipeline: Stack, database: 
     database.execute("UPDATE replays SET owned_until = now() - interval '1 s' WHERE run_id = %s", [run_id])
     call(pipeline, "tasks.replay.go_on")
     fleet.wait_until(
-        lambda: (run := runs.read(run_id)) is not None and run.ended_at is not None, 90, "the end"
+        lambda: (run := runs.read(database, run_id)) is not None and run.ended_at is not None, 90, "the end"
     )
     wait_for_no_lag(pipeline)
     counted = replayed(user)

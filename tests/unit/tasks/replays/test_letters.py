@@ -42,7 +42,9 @@ def test_a_letter_of_the_gateway_has_no_coordinates() -> None:
 
 def test_a_letter_whose_payload_was_cut_cannot_be_replayed() -> None:
     """Half a payload is another payload."""
-    value = json.loads(dlq._envelope_of("iot-stream", DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e")))
+    value = json.loads(
+        dlq._envelope_of("iot-stream", DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e"))
+    )
     cut = json.dumps({**value, "payload_bytes": 3_000_000}).encode()
     assert not parse_letter(b"k", cut, 5).can_be_replayed
 
