@@ -16,8 +16,8 @@ from confluent_kafka import Message as Record
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import evidence, logs, metrics
-from tasks.monitoring import Monitoring
+from tasks import evidence, logs, metrics, tracing
+from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
@@ -29,6 +29,8 @@ IDLE_POLL_SECONDS = 0.25
 # When every lane has so many batches waiting, no more messages are asked for.
 ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
+# More than a rebalance may wait for batches, and than Redis and Kafka together may take to time out.
+STUCK_SECONDS = 90.0
 
 Partition = tuple[str, int]
 """A topic and the number."""
@@ -66,6 +68,7 @@ class Bridge:
         self._stopping = False
         self._consumed = 0
         self._statistics = KafkaStatistics(self._lanes_of)
+        self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": chosen.kafka_bootstrap_servers,
@@ -91,13 +94,21 @@ class Bridge:
         )
 
     def show(self) -> None:
-        """Has the metrics read from this bridge."""
+        """Serves this bridge's metrics and health. It is ready while it has partitions and Kafka answers."""
         metrics.CONSUMED.read_from(lambda: self._consumed)
         metrics.LAG.read_from(lambda: self._statistics.lag(self._assigned))
         metrics.ASSIGNED.read_from(lambda: len(self._assigned))
         metrics.PAUSED.read_from(lambda: len(self._paused))
         metrics.WAITING.read_from(lambda: sum(len(lane.waiting) for lane in self._lanes))
         metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
+        port = self._settings.bridge_metrics_port
+        live = self._pulse.check
+        Monitoring("bridge", port, live=live, ready=first_problem(live, self._why_not_ready))
+
+    def _why_not_ready(self) -> str:
+        if not self._statistics.reachable():
+            return "Kafka is away"
+        return "" if self._assigned else "no partitions are assigned to it"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the loop to end: nothing new is sent, what is in flight is awaited."""
@@ -113,6 +124,7 @@ class Bridge:
         )
         log.info("bridge_started", topics=list(self._lanes_of), lanes=len(self._lanes))
         while not self._stopping:
+            self._pulse.turn()
             self._gather()
             self._finish()
             self._send_again()
@@ -167,7 +179,7 @@ class Bridge:
         assert lane.batch is not None
         if lane.batch.suspect:
             self._dispatcher.end_trial(number)
-        metrics.BATCH_SECONDS.observe(time.monotonic() - lane.batch.sent_at)
+        self._dispatcher.note_finished(lane.batch)
         topic = self._topic_of[lane.domain]
         next_offsets = {(topic, partition): offset for partition, offset in lane.finish().items()}
         self._finished |= next_offsets
@@ -321,7 +333,7 @@ def main() -> None:
     dispatcher = Dispatcher()
     bridge = Bridge(settings(), served, dispatcher)
     bridge.show()
-    Monitoring("bridge", settings().bridge_metrics_port)
+    tracing.begin("bridge")
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
     try:
@@ -331,6 +343,7 @@ def main() -> None:
         sys.exit(1)
     finally:
         dispatcher.close()
+        tracing.end()
 
 
 if __name__ == "__main__":

@@ -141,6 +141,36 @@ def metrics() -> None:
     _print(markdown().rstrip())
 
 
+@app.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show on one screen what comes and goes, what waits, who works, and what is wrong."""
+    from ingest import status as work  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    found = work.look(settings())
+    if as_json:
+        _print(json.dumps(found))
+        return
+    for line in work.as_text(found):
+        _print(line)
+
+
+@app.command()
+def health(
+    process: Annotated[str, typer.Argument(help="gateway, bridge, control, worker, beat or flower.")],
+    *,
+    ready: Annotated[bool, typer.Option("--ready", help="Also ask whether it does its work now.")] = False,
+) -> None:
+    """Ask a process on this machine whether it is well; exit code 1 if it is not, with the reason."""
+    from ingest import health as work  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    chosen = next((name for name in work.PROCESSES if name == process), None)
+    if chosen is None:
+        raise typer.BadParameter(f"the processes are {', '.join(work.PROCESSES)}")
+    _print(work.ask(settings(), chosen, ready=ready))
+
+
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A device: may publish its own telemetry and nothing else."""

@@ -27,7 +27,7 @@ from ingest.rules_listener import RulesListener
 from tasks import logs, metrics
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
 from tasks.config import Answer, Kind, refusal
-from tasks.monitoring import Monitoring
+from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.record import id_fault
 from tasks.rules import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.settings import Settings, settings
@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 FILTERS: dict[Kind, str] = {"config": "users/+/config", "manage": "users/+/alerts/manage"}
 POLL_SECONDS = 0.2
+# Without Redis each request costs its timeouts.
+STUCK_SECONDS = 90.0
 MAX_RECONNECT_SECONDS = 30
 # Requests that are unfinished at any time; the broker keeps the others.
 RECEIVE_MAXIMUM = 200
@@ -55,6 +57,7 @@ class Control:
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._connects = 0
+        self._pulse = Pulse("the control process", STUCK_SECONDS)
         self._subscribed = False
         self._client = self._make_client()
         self._unacknowledged = Acknowledgements(self._client.ack)
@@ -62,10 +65,16 @@ class Control:
         self._listener = RulesListener(chosen)
 
     def show(self) -> None:
-        """Has the metrics read from this process."""
+        """Serves this process's metrics and health. It is ready while the broker is there."""
         metrics.MQTT_CONNECTED.read_from(lambda: self._subscribed)
         metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
         metrics.REQUESTS.read_from(lambda: len(self._requests))
+        port = self._settings.control_metrics_port
+        live = self._pulse.check
+        Monitoring("control", port, live=live, ready=first_problem(live, self._why_not_ready))
+
+    def _why_not_ready(self) -> str:
+        return "" if self._subscribed else "the MQTT broker is away, or has not confirmed the subscriptions"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the process to end: nothing new is taken, what is answered in time is acknowledged."""
@@ -88,6 +97,7 @@ class Control:
         network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
         while not self._stopping.is_set() and self._failure is None:
             self._requests.run_once(POLL_SECONDS)
+            self._pulse.turn()
             if not (network.is_alive() and self._requests.listens() and self._listener.listens()):
                 self._failure = "one of the threads has ended; see the log before this line"
         self._close()
@@ -243,7 +253,6 @@ def main() -> None:
     mqtt_text.install()
     control = Control(settings())
     control.show()
-    Monitoring("control", settings().control_metrics_port)
     signal.signal(signal.SIGTERM, control.stop)
     signal.signal(signal.SIGINT, control.stop)
     try:

@@ -13,12 +13,13 @@ from celery import chord
 from kombu.exceptions import OperationalError
 
 from ingest.lanes import Batch
-from tasks import counters, metrics
+from tasks import counters, metrics, tracing
 from tasks.blobs import KEEP_SECONDS
 from tasks.process import process_part
 from tasks.redis_client import client, done_key, evidence_key, lease_key, part_key, rows_key, text
 from tasks.settings import settings
 from tasks.store import store_batch
+from tasks.tracing import child
 
 log = structlog.get_logger()
 
@@ -62,7 +63,10 @@ class Dispatcher:
         try:
             self._put(batch)
             put = True
-            self._call(batch)
+            # What is followed in it is linked with; the batch itself is a trace of its own.
+            batch.span = child(None, sampled=True) if batch.traced and tracing.on() else None
+            with tracing.within(batch.span):
+                self._call(batch)
         except (redis.RedisError, OperationalError) as error:
             batch.retry_at = now + batch.pause(0.1)
             log.warning("batch_not_sent", lane=lane, attempt=batch.attempt, error=str(error))
@@ -77,6 +81,18 @@ class Dispatcher:
         metrics.BATCH_SIZE.observe(batch.total)
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
         return True
+
+    def note_finished(self, batch: Batch) -> None:
+        """Counts and records a batch that is done."""
+        seconds = time.monotonic() - batch.sent_at
+        metrics.BATCH_SECONDS.observe(seconds)
+        if batch.span is not None:
+            attributes: tracing.Attributes = {
+                "batch": batch.id,
+                "messages": batch.total,
+                "attempt": batch.attempt,
+            }
+            tracing.record("batch", batch.span, None, time.time_ns() - int(seconds * 1e9), attributes)
 
     def listens(self) -> bool:
         """Whether reports can still be heard."""

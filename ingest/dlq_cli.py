@@ -198,7 +198,7 @@ def _filters(
 
 
 def _moment(option: str, text: str) -> datetime:
-    from tasks.spans import parse_moment  # noqa: PLC0415
+    from tasks.moments import parse_moment  # noqa: PLC0415
 
     try:
         return parse_moment(text, datetime.now(UTC))

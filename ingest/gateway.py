@@ -28,10 +28,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
-from tasks import dlq, logs, metrics
+from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
+from ingest.message_trace import follow, traceparent_of
+from tasks import dlq, logs, metrics, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.domain import AnyDomain
-from tasks.monitoring import Monitoring
+from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.payload import Refused
 from tasks.registry import Domains, InvalidDomains, domain_of, domains
 from tasks.settings import Settings, settings
@@ -41,6 +43,7 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
+STUCK_SECONDS = 30.0
 # What a record has besides its payload: the key and the headers.
 HEADERS_BYTES = 4096
 
@@ -63,6 +66,8 @@ class Gateway:
         self._received = self._received_bytes = self._connects = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
+        self._statistics = KafkaStatistics(self._topics.values())
+        self._pulse = Pulse("the gateway", STUCK_SECONDS)
         self._producer = Producer(
             {
                 "bootstrap.servers": chosen.kafka_bootstrap_servers,
@@ -76,6 +81,8 @@ class Gateway:
                 # No limit for QoS 1, of which the broker sends no more than the receive maximum.
                 "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + 1000,
                 "queue.buffering.max.kbytes": 1_048_576,
+                "stats_cb": self._statistics.told,
+                "statistics.interval.ms": EVERY_MS,
             },
             logger=logging.getLogger("librdkafka"),
         )
@@ -85,13 +92,21 @@ class Gateway:
         self._heartbeat = Heartbeat(chosen.mqtt_client_id, self._listens)
 
     def show(self) -> None:
-        """Has the metrics read from this gateway."""
+        """Serves this gateway's metrics and health. It is ready while the broker and Kafka are there."""
         metrics.GATEWAY_RECEIVED.read_from(lambda: self._received)
         metrics.GATEWAY_RECEIVED_BYTES.read_from(lambda: self._received_bytes)
         metrics.GATEWAY_UNACKNOWLEDGED.read_from(lambda: len(self._unacknowledged))
         metrics.GATEWAY_DROPPED.read_from(lambda: self._dropped)
         metrics.MQTT_CONNECTED.read_from(lambda: self._subscribed)
         metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
+        port = self._settings.gateway_metrics_port
+        live = self._pulse.check
+        Monitoring("gateway", port, live=live, ready=first_problem(live, self._why_not_ready))
+
+    def _why_not_ready(self) -> str:
+        if not self._subscribed:
+            return "the MQTT broker is away, or has not confirmed the subscription"
+        return "" if self._statistics.reachable() else "Kafka is away"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
@@ -115,6 +130,7 @@ class Gateway:
         network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
         while not self._stopping.is_set() and self._failure is None:
             self._producer.poll(POLL_SECONDS)
+            self._pulse.turn()
             self._tell_dropped()
             if not network.is_alive():
                 self._failure = "the thread of the MQTT connection has ended; see the log before this line"
@@ -240,7 +256,7 @@ class Gateway:
 
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        traceparent = _traceparent(message.properties)
+        traceparent = traceparent_of(message.properties, payload)
         try:
             # What comes by a subscription that an older session had is the default domain's to refuse.
             domain = self._domains[0]
@@ -250,6 +266,7 @@ class Gateway:
         except Refused as refused:
             self._produce_dead_letter(domain, topic, payload, refused, traceparent, confirm)
             return
+        traceparent, end_span = follow(traceparent, source, payload)
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", topic.encode()),
             ("received_at", datetime.now(UTC).isoformat().encode()),
@@ -261,7 +278,7 @@ class Gateway:
             payload,
             f"{source.user_id}/{source.device_id}".encode(),
             headers=headers,
-            on_delivery=confirm,
+            on_delivery=_ending(end_span, confirm) if end_span else confirm,
         )
 
     def _refuse_too_large(self, payload: bytes) -> None:
@@ -307,11 +324,12 @@ def _connect_properties(chosen: Settings) -> Properties:
     return properties
 
 
-def _traceparent(properties: Properties | None) -> str:
-    for name, value in getattr(properties, "UserProperty", ()):
-        if name == "traceparent":
-            return str(value)
-    return ""
+def _ending(end_span: Callable[[], None], confirm: Delivered) -> Delivered:
+    def ended(error: KafkaError | None, record: Record) -> None:
+        end_span()
+        confirm(error, record)
+
+    return ended
 
 
 def main() -> None:
@@ -324,7 +342,7 @@ def main() -> None:
         log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all
         sys.exit(1)
     gateway.show()
-    Monitoring("gateway", settings().gateway_metrics_port)
+    tracing.begin("gateway")
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
     try:
@@ -332,6 +350,8 @@ def main() -> None:
     except GatewayFailed as error:
         log.error("gateway_failed", error=str(error))  # noqa: TRY400 - the sentence says all, a traceback nothing
         sys.exit(1)
+    finally:
+        tracing.end()
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ class KafkaStatistics:
         # Without those that stand for groups and bootstrap addresses, whose state says nothing.
         brokers = [broker for broker in document["brokers"].values() if broker["nodeid"] >= 0]
         self._reachable = any(broker["state"] == "UP" for broker in brokers)
-        # Records after the committed offset; -1 where the offset or the end is not known.
         self._lag = {
-            (topic, p["partition"]): p["consumer_lag"]
+            (topic, p["partition"]): _lag(p)
             for topic in self._topics
             for p in document["topics"].get(topic, {}).get("partitions", {}).values()
             if p["partition"] >= 0
@@ -42,3 +41,11 @@ class KafkaStatistics:
     def reachable(self) -> bool:
         """Whether a broker answers, as far as the client knows and was polled to tell."""
         return self._reachable and time.monotonic() - self._told_at < _STALE_SECONDS
+
+
+def _lag(partition: dict[str, Any]) -> int:
+    """Records after the committed offset, of a partition never committed all; -1 where the end is unknown."""
+    end = int(partition["hi_offset"])
+    # A negative offset stands for one that is unknown.
+    begin = max(0, partition["committed_offset"], partition["lo_offset"])
+    return -1 if end < 0 else max(0, end - begin)

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from tasks.batch import Message, Part, Verdict, pack_part
+from tasks.tracing import SpanContext, is_sampled
 
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
@@ -63,6 +64,8 @@ class Batch:
     suspect: bool = False
     strikes: int = 0
     verdict: Verdict | None = None
+    traced: bool = False
+    span: SpanContext | None = None
 
     def pause(self, first: float) -> float:
         """Seconds before it is sent once more: doubling from `first` with each attempt, up to a maximum."""
@@ -192,6 +195,7 @@ def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
         domain=domain,
         parts=[pack_part(Part(domain, first_offsets, messages)) for messages in split if messages],
         total=len(taken),
+        traced=any(is_sampled(message.traceparent) for _, message in taken),
         next_offsets=next_offsets,
         taken=taken,
     )

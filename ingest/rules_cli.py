@@ -12,8 +12,8 @@ from ingest.rules_history import History, judge, read
 from tasks import registry
 from tasks.alerts.change import iso
 from tasks.domain import AnyDomain
+from tasks.moments import parse_moment
 from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
-from tasks.spans import parse_moment
 
 # As many firings of a rule as anybody reads.
 MAX_SHOWN = 20

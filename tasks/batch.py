@@ -4,7 +4,7 @@ The blobs stay in Redis under the batch's keys and the Celery tasks carry only t
 neither the broker's base64 nor the worker's main process touches a payload.
 """
 
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgpack
 
@@ -49,6 +49,13 @@ class Verdict(NamedTuple):
     error: str
 
 
+class Followed(NamedTuple):
+    """A message of a recorded trace: the context of its last span, and its ids."""
+
+    traceparent: str
+    named: dict[str, str | int]
+
+
 class PartResult(TypedDict):
     """What `process` tells `store` about its part: every message is in `rows` or in `dead`."""
 
@@ -57,6 +64,7 @@ class PartResult(TypedDict):
     rows: int
     dead: int
     oldest_ms: int
+    followed: NotRequired[list[Followed]]
 
 
 def pack_part(part: Part) -> bytes:

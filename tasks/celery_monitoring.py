@@ -10,20 +10,26 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import instruments, logs, metrics, outbox
-from tasks.monitoring import Monitoring
+from tasks import counters, database, instruments, liveness, logs, metrics, outbox, tracing
+from tasks.monitoring import Monitoring, Pulse
 from tasks.redis_client import client
 from tasks.settings import settings
 
 T = TypeVar("T")
 
+# It has a task for every second; without Redis it tries for so long before it gives up.
+BEAT_SECONDS = 60.0
+# Anything shorter may be two looks that fell badly.
+DEAF_SECONDS = 10.0
 QUEUES = ("process", "db")
 
 _monitoring: list[Monitoring] = []
 _began: dict[str, float] = {}
+_consuming: list[str] = []
 # Of the main process, which must not count by the instruments.
 _lost: Counter[str] = Counter()
 _sent: Counter[str] = Counter()
+_beat = Pulse("beat", BEAT_SECONDS)
 
 
 @signals.worker_init.connect
@@ -32,8 +38,26 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     instruments.share()
     metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
     metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
+    metrics.BREAKER_STATE.read_from(lambda: database.breaker().value())
+    metrics.BREAKER_REJECTED.read_from(_if_redis_answers(lambda: counters.read().get("db_rejected", 0)))
+    metrics.DEAF.read_from(_if_redis_answers(lambda: liveness.deaf_seconds().get(sender.hostname)))
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
-    _monitoring.append(Monitoring("worker", settings().metrics_port))
+    _monitoring.append(Monitoring("worker", settings().metrics_port, ready=_why_no_work))
+
+
+def _why_no_work() -> str:
+    if not _consuming:
+        return "it does not consume from Redis yet"
+    try:
+        deaf = liveness.deaf_seconds().get(_consuming[0], 0.0)
+    except redis.RedisError as error:
+        return f"Redis is away: {error}"
+    return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
+
+
+@signals.worker_ready.connect
+def _worker_consumes(sender: Any, **_: Any) -> None:
+    _consuming.append(sender.hostname)
 
 
 @signals.worker_shutdown.connect
@@ -46,10 +70,12 @@ def _child_begins(**_: Any) -> None:
     for monitoring in _monitoring:
         monitoring.close()
     instruments.child_begins()
+    tracing.begin("worker")
 
 
 @signals.worker_process_shutdown.connect
 def _child_ends(**_: Any) -> None:
+    tracing.end()
     instruments.child_ends()
 
 
@@ -79,11 +105,12 @@ def _beat_begins(**_: Any) -> None:
     metrics.OUTBOX_ENTRIES.read_from(_if_redis_answers(outbox.backlog))
     metrics.OUTBOX_AGE.read_from(_if_redis_answers(outbox.oldest_seconds))
     metrics.QUEUED.read_from(_if_redis_answers(_queued))
-    _monitoring.append(Monitoring("beat", settings().beat_metrics_port))
+    _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
 
 
 def _beat_sends(**_: Any) -> None:
     _sent["tasks"] += 1
+    _beat.turn()
 
 
 def _queued() -> dict[tuple[str, ...], float]:

@@ -245,6 +245,19 @@ CHECKS_FAILED = Counter(
     labels=("rule_id",),
     unit="checks",
 )
+BREAKER_STATE = Gauge(
+    "db_circuit_breaker_state",
+    ("worker",),
+    "The circuit breaker around the database, one for all workers: 1 open, 0.5 half open, 0 closed.",
+    "1: the database is away and left alone; nothing is lost. See docs/runbook.md, breaker open.",
+)
+BREAKER_REJECTED = Counter(
+    "db_circuit_breaker_rejected_total",
+    ("worker",),
+    "Accesses to the database that the open breaker refused, of all workers, since Redis was last empty.",
+    "Growing: the breaker is open; see `db_circuit_breaker_state`.",
+    unit="accesses",
+)
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",
     ("worker",),
@@ -281,6 +294,13 @@ ACTIVE_TASKS = Gauge(
     "Tasks that this worker's children have at the moment.",
     "Equal to the children for minutes while nothing finishes: they hang; see the database and Redis.",
     unit="tasks",
+)
+DEAF = Gauge(
+    "sluice_worker_deaf_seconds",
+    ("worker",),
+    "For how long this worker has had work and free processes, and has taken nothing.",
+    "Growing: it ends itself after WORKER_DEAF_SECONDS; see docs/runbook.md, worker deaf.",
+    unit="seconds",
 )
 CHILDREN_LOST = Counter(
     "sluice_worker_children_lost_total",

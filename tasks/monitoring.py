@@ -1,6 +1,7 @@
 """The monitoring port of a process: `/metrics` for Prometheus, `/healthz` and `/readyz` for supervisors."""
 
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,6 +17,28 @@ REQUEST_SECONDS = 10.0
 
 Check = Callable[[], str]
 """Returns what is wrong, in a sentence, or nothing when all is well."""
+
+
+class Pulse:
+    """Whether a loop still turns: `turn` at each of its turns, `check` from any thread."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self._name, self._seconds = name, seconds
+        self._turned_at = time.monotonic()
+
+    def turn(self) -> None:
+        """The loop has come by."""
+        self._turned_at = time.monotonic()
+
+    def check(self) -> str:
+        """Says so when the loop has not come by for longer than it ever should take."""
+        stuck = time.monotonic() - self._turned_at
+        return f"{self._name} has been stuck for {stuck:.0f} s" if stuck > self._seconds else ""
+
+
+def first_problem(*checks: Check) -> Check:
+    """One check of several: what the first says that finds something."""
+    return lambda: next((problem for check in checks if (problem := check())), "")
 
 
 def well() -> str:

@@ -8,7 +8,8 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, lease, notify, registry
+from tasks import blobs, dlq, lease, message_spans, notify, registry
+from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
@@ -29,6 +30,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
     bridge then sends the batch again.
     """
+    begun_ns = time.time_ns()
     try:
         with lease.held(batch, f"process {part}"):
             with STAGE_SECONDS.time("load"):
@@ -37,12 +39,13 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
             with STAGE_SECONDS.time("validate"):
                 readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
             with STAGE_SECONDS.time("evaluate"):
-                judge(domain, readings)
+                changes = judge(domain, readings)
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     dlq.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
+            followed = message_spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
         BATCHES_GIVEN_UP.add(1, "process")
         log.info("batch_given_up", batch=batch, part=part, stage="process")
@@ -53,6 +56,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
         rows=len(readings),
         dead=len(dead),
         oldest_ms=_oldest_ms(messages),
+        followed=followed,
     )
 
 
@@ -82,11 +86,12 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(domain: AnyDomain, readings: list[Judged]) -> None:
+def judge(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
     """Evaluates the alert rules and the domain's checks, and has what changed told at once."""
     notify.require_room()
-    if evaluate(domain, readings):
+    if changes := evaluate(domain, readings):
         notify.wake()
+    return changes
 
 
 def row_of(judged: Judged) -> Row:

@@ -19,13 +19,13 @@ from redis import RedisError
 from tasks import database, registry
 from tasks.app import app
 from tasks.errors import NotNow
+from tasks.moments import parse_moment
 from tasks.replays import dead_letters as letters_work
 from tasks.replays import ranges as ranges_work
 from tasks.replays import runs
 from tasks.replays.dead_letters import MOST_LETTERS
 from tasks.replays.letters import Filters
 from tasks.replays.runs import Held
-from tasks.spans import parse_moment
 
 log = structlog.get_logger()
 

@@ -192,6 +192,18 @@ class Settings(BaseSettings):
     control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same of the control process.")
     beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same of beat.")
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="Collector of traces (OTLP by HTTP), `http://collector:4318`; without it there are none.",
+    )
+    trace_sample_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of messages that are traced; dead letters, changes of alerts and what a sender has"
+        " sampled always are.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log entry."
     )

@@ -16,6 +16,7 @@ from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
+from tasks.message_spans import flushing
 from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
 from tasks.settings import settings
 
@@ -60,7 +61,7 @@ def store_batch(
     try:
         with lease.held(batch, "store"):
             rows = blobs.load_rows(batch, parts)
-            with metrics.STAGE_SECONDS.time("store"):
+            with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
                 inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)

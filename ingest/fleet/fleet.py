@@ -99,7 +99,14 @@ class Fleet:
     """
 
     def __init__(
-        self, logins: Sequence[Login], *, rate: float, qos: int, mix: Mix, recorder: Recorder | None = None
+        self,
+        logins: Sequence[Login],
+        *,
+        rate: float,
+        qos: int,
+        mix: Mix,
+        recorder: Recorder | None = None,
+        trace_ratio: float = 0.0,
     ) -> None:
         self.totals = Totals()
         self._rate = rate
@@ -115,6 +122,7 @@ class Fleet:
         self._sequence_ids = [0] * len(self.devices)
         self._bad = BadMessages(mix.payload_max_bytes, mix.payload_max_depth)
         self._clock = Clock()
+        self._trace_below = trace_ratio * (1 << 32)
         self._trace_run = b"%016x" % self._rng.getrandbits(64)
         self._trace_count = itertools.count(self._rng.getrandbits(62) + 1)
         self._tasks: list[asyncio.Task[None]] = []
@@ -217,7 +225,9 @@ class Fleet:
         if chance < mix.bad_ratio:
             bad, payload = self._bad.next(payload)
         number = next(self._trace_count)
-        traceparent = b"00-%s%016x-%016x-01" % (self._trace_run, number, number)
+        # Spreads the numbers evenly, so that the same share of any stretch of messages is sampled.
+        sampled = number * 2_654_435_761 % (1 << 32) < self._trace_below
+        traceparent = b"00-%s%016x-%016x-%02x" % (self._trace_run, number, number, sampled)
         message = Message(sequence_id, traceparent, payload)
         self.totals.published += 1
         if self._recorder is not None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from ingest.errors import OperatorError
 from ingest.loadtest import report
 from ingest.loadtest.run import Servers, run
-from tasks import logs
+from tasks import logs, tracing
 from tasks.settings import settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -72,6 +72,7 @@ def main(
     could not be run.
     """
     logs.configure()
+    tracing.begin("loadtest")
     chosen = settings()
     options = report.Options(
         users=users,
@@ -96,6 +97,8 @@ def main(
     except OperatorError as error:
         console.print(f"loadtest: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
+    finally:
+        tracing.end()
     report.show(result, console)
     if json_file is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"

@@ -22,7 +22,9 @@ from ingest.loadtest.evidence import KafkaEvidence, Rows
 from ingest.loadtest.latency import Sampler
 from ingest.loadtest.ledger import Ledger, Letter, Outcome, locate, reconcile
 from ingest.loadtest.progress import Progress
+from ingest.loadtest.publish_spans import PublishSpans
 from ingest.positions import KafkaAway
+from tasks import tracing
 from tasks.settings import settings
 
 CONNECT_SECONDS = 20.0
@@ -46,9 +48,11 @@ class Notes:
 
     def __init__(self, ledger: Ledger, sampler: Sampler) -> None:
         self._ledger, self._sampler = ledger, sampler
+        self._spans = PublishSpans()
 
     def published(self, device: Device, message: Message, microseconds: int, bad: str | None) -> None:
         """Called by the fleet."""
+        self._spans.published(device, message)
         if bad is None:
             self._ledger.published(device.user, device.name, message.sequence_id)
             self._sampler.offer(device.user, device.name, message.sequence_id, microseconds)
@@ -58,6 +62,7 @@ class Notes:
 
     def acknowledged(self, device: Device, sequence_id: int) -> None:
         """Called by the fleet."""
+        self._spans.acknowledged(device, sequence_id)
         self._ledger.acknowledged(device.user, device.name, sequence_id)
 
     def refused(self, device: Device, sequence_id: int, reason: str) -> None:  # noqa: ARG002
@@ -114,7 +119,14 @@ async def _test(
         chosen.payload_max_depth,
         options.seed,
     )
-    fleet = Fleet(logins, rate=options.rate, qos=options.qos, mix=mix, recorder=Notes(ledger, sampler))
+    fleet = Fleet(
+        logins,
+        rate=options.rate,
+        qos=options.qos,
+        mix=mix,
+        recorder=Notes(ledger, sampler),
+        trace_ratio=chosen.trace_sample_ratio if tracing.on() else 0,
+    )
     looking = asyncio.create_task(sampler.look(url))
     try:
         with Progress(console, options.duration) as progress:

@@ -91,8 +91,8 @@ class Flow(NamedTuple):
     lag: int
 
 
-def kafka(chosen: Settings) -> Gauge[Flow]:
-    """The positions of every domain's two topics."""
+def kafka_flow(chosen: Settings) -> Callable[[], Flow]:
+    """Reads the positions of every domain's two topics at each call. Raises `KafkaAway`."""
     positions = Positions(chosen.kafka_bootstrap_servers, chosen.kafka_group)
 
     def read() -> Flow:
@@ -105,7 +105,12 @@ def kafka(chosen: Settings) -> Gauge[Flow]:
             lag += positions.lag(topic, ends)
         return Flow(records, dead_letters, lag)
 
-    return Gauge(read)
+    return read
+
+
+def kafka(chosen: Settings) -> Gauge[Flow]:
+    """The positions of the two topics."""
+    return Gauge(kafka_flow(chosen))
 
 
 def pipeline() -> Gauge[dict[str, int]]:

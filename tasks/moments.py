@@ -1,0 +1,26 @@
+"""Points in time as people write them: a span back from now, such as `7d`, or a time."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """The begin of a span that ends at `now`, or the time; without an offset it is UTC.
+
+    Raises `ValueError` with a sentence's end that says what was expected.
+    """
+    if found := _SPAN.fullmatch(text):
+        try:
+            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        except OverflowError:
+            raise ValueError(f"goes back further than there is time: {text}") from None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"is a span such as 45s, 90m, 12h, 7d, 2w, or a time such as 2026-05-01T10:00Z; got {text}"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,59 @@
+"""Where the gateway finds a message's trace without reading its payload."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.message_trace import follow, traceparent_of
+from tasks.domain import Source
+
+GOOD, OTHER = f"00-{1:032x}-{2:016x}-01", f"00-{3:032x}-{4:016x}-00"
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text() | st.just(f'"traceparent": "{OTHER}"'),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("traceparent"), inner),
+    max_leaves=10,
+)
+
+
+def properties(*pairs: tuple[str, str]) -> Any:
+    """MQTT properties with these user properties."""
+    return SimpleNamespace(UserProperty=list(pairs))
+
+
+def test_the_user_property_comes_first() -> None:
+    """The property counts, then the payload, then nothing; one that is no traceparent counts as missing."""
+    payload = json.dumps({"traceparent": OTHER}).encode()
+    assert traceparent_of(properties(("other", "x"), ("traceparent", GOOD)), payload) == GOOD
+    assert traceparent_of(properties(("traceparent", "nonsense")), payload) == OTHER
+    assert traceparent_of(None, payload) == OTHER
+    assert traceparent_of(None, b"{}") == ""
+
+
+@given(st.dictionaries(st.text(), VALUES), st.none() | st.just(OTHER))
+def test_only_the_payloads_own_member_counts(members: dict[str, Any], own: str | None) -> None:
+    """Neither a member of an object inside, nor a text that looks like one."""
+    members.pop("traceparent", None)
+    members.update({"inside": {"traceparent": GOOD, "list": [{"traceparent": GOOD}]}})
+    members.update({"text": f'"traceparent": "{GOOD}"'})
+    if own:
+        members["traceparent"] = own
+    payload = json.dumps(members, ensure_ascii=False).encode(errors="surrogatepass")
+    if len(payload) < 8000:
+        assert traceparent_of(None, payload) == (own or "")
+
+
+@given(st.binary())
+def test_no_payload_is_too_strange(payload: bytes) -> None:
+    """Whatever the bytes are, they are no trace and no error."""
+    assert traceparent_of(None, payload) == ""
+    assert traceparent_of(None, b'{"traceparent":' + payload) == ""
+
+
+def test_with_tracing_off_the_trace_is_passed_on_as_it_came() -> None:
+    """Nothing is begun; what a sender began is not lost."""
+    assert follow(GOOD, Source("u", "d"), b"{}") == (GOOD, None)
+    assert follow("", Source("u", "d"), b"{}") == ("", None)
