@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from tasks.redis_client import tls_options
 from tasks.settings import settings
 
 _settings = settings()
 
 broker_url = _settings.redis_url.get_secret_value()
 result_backend = broker_url
+# None where the URL is not rediss://
+broker_use_ssl = redis_backend_use_ssl = tls_options(_settings) or None
 
 # Only these notice a stalled connection; without them a worker can wait for ever on a Redis that came back.
 _sockets: dict[str, Any] = {
@@ -36,6 +39,9 @@ task_serializer = "msgpack"
 result_serializer = "msgpack"
 accept_content = ["msgpack", "json"]
 result_accept_content = ["msgpack"]
+
+# Counts what it refuses.
+worker_consumer = "tasks.consumer:Consumer"
 
 task_default_queue = "process"
 task_routes = {

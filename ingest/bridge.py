@@ -16,7 +16,7 @@ from confluent_kafka import Message as Record
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
-from tasks import evidence, logs, metrics, tracing
+from tasks import evidence, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
@@ -71,7 +71,7 @@ class Bridge:
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._consumer = Consumer(
             {
-                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                **kafka.connection(chosen),
                 "group.id": chosen.kafka_group,
                 "client.id": "sluice-bridge",
                 "enable.auto.commit": False,

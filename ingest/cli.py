@@ -40,9 +40,9 @@ alerts_app = typer.Typer(
     help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(alerts_app, name="alerts")
-app.add_typer(domain_app, name="domain")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
+app.add_typer(domain_app, name="domain")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[
@@ -100,6 +100,29 @@ def migrate(
     if differ:
         raise OperatorError("\n".join(["tables are not as their domains declare them:", *differ]))
     _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
+
+
+@app.command()
+def roles(
+    *,
+    password_stdin: Annotated[
+        str, typer.Option(metavar="ROLE", help="Give this role the password on stdin (one line).")
+    ] = "",
+) -> None:
+    """Make the database's least-privileged roles, of the workers and of EMQX, with their rights."""
+    from ingest import migrate as migrations  # noqa: PLC0415
+    from ingest import roles as work  # noqa: PLC0415
+    from ingest.postgres import session  # noqa: PLC0415
+
+    if password_stdin and password_stdin not in work.ROLES:
+        _fail(f"There is no role {password_stdin}; the roles are {', '.join(work.ROLES)}.")
+    with session() as connection:
+        for name in work.create(connection):
+            _tell(f"made the role {name}, for {work.ROLES[name]}")
+        if password_stdin:
+            work.set_password(connection, password_stdin, sys.stdin.readline().rstrip("\r\n"))
+            _tell(f"{password_stdin} has its password")
+        migrations.migrate(connection, migrations.load(), _tell)
 
 
 @app.command()

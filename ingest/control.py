@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -24,7 +23,7 @@ from ingest import mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
-from tasks import logs, metrics
+from tasks import logs, metrics, mqtt
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
 from tasks.config import Answer, Kind, refusal
 from tasks.monitoring import Monitoring, Pulse, first_problem
@@ -115,18 +114,9 @@ class Control:
         log.info("control_stopped", unanswered=len(self._requests))
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._settings.mqtt_control_client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            manual_ack=True,
-            reconnect_on_failure=True,
+        client = mqtt.client(
+            self._settings, self._settings.mqtt_control_client_id, manual_ack=True, reconnect_on_failure=True
         )
-        if self._settings.mqtt_username is not None:
-            password = self._settings.mqtt_password
-            client.username_pw_set(
-                self._settings.mqtt_username, password.get_secret_value() if password else None
-            )
         client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail

@@ -19,23 +19,20 @@ import structlog
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_text
+from ingest import mqtt_record, mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.message_trace import follow, traceparent_of
-from tasks import dlq, logs, metrics, tracing
+from tasks import kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
-from tasks.domain import AnyDomain
 from tasks.monitoring import Monitoring, Pulse, first_problem
-from tasks.payload import Refused
-from tasks.registry import Domains, InvalidDomains, domain_of, domains
+from tasks.registry import Domains, InvalidDomains, domains
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -44,8 +41,6 @@ POLL_SECONDS = 0.1
 MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
 STUCK_SECONDS = 30.0
-# What a record has besides its payload: the key and the headers.
-HEADERS_BYTES = 4096
 
 Delivered = Callable[[KafkaError | None, Record], None]
 
@@ -60,17 +55,16 @@ class Gateway:
     def __init__(self, chosen: Settings, served: Domains) -> None:
         self._settings = chosen
         self._domains = served
-        self._topics = {domain.name: domain.qualified(chosen.kafka_topic) for domain in served}
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._received = self._received_bytes = self._connects = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
-        self._statistics = KafkaStatistics(self._topics.values())
+        self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
         self._producer = Producer(
             {
-                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                **kafka.connection(chosen),
                 "client.id": "sluice-gateway",
                 "acks": "all",
                 "enable.idempotence": True,
@@ -154,18 +148,9 @@ class Gateway:
         return self._subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._settings.mqtt_client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            manual_ack=True,
-            reconnect_on_failure=True,
+        client = mqtt.client(
+            self._settings, self._settings.mqtt_client_id, manual_ack=True, reconnect_on_failure=True
         )
-        if self._settings.mqtt_username is not None:
-            password = self._settings.mqtt_password
-            client.username_pw_set(
-                self._settings.mqtt_username, password.get_secret_value() if password else None
-            )
         client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -256,54 +241,19 @@ class Gateway:
 
     def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        traceparent = traceparent_of(message.properties, payload)
-        try:
-            # What comes by a subscription that an older session had is the default domain's to refuse.
-            domain = self._domains[0]
-            domain = domain_of(topic, self._domains)
-            source = domain.parse_topic(topic)
-            self._refuse_too_large(payload)
-        except Refused as refused:
-            self._produce_dead_letter(domain, topic, payload, refused, traceparent, confirm)
-            return
-        traceparent, end_span = follow(traceparent, source, payload)
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("mqtt_topic", topic.encode()),
-            ("received_at", datetime.now(UTC).isoformat().encode()),
-        ]
-        if traceparent:
-            headers.append(("traceparent", traceparent.encode()))
-        self._producer.produce(
-            self._topics[domain.name],
-            payload,
-            f"{source.user_id}/{source.device_id}".encode(),
-            headers=headers,
-            on_delivery=_ending(end_span, confirm) if end_span else confirm,
+        traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
+        record = mqtt_record.make(
+            self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings
         )
-
-    def _refuse_too_large(self, payload: bytes) -> None:
-        most = self._settings.kafka_max_message_bytes - HEADERS_BYTES
-        if len(payload) > most:
-            raise Refused(
-                "TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them"
-            )
-
-    def _produce_dead_letter(
-        self,
-        domain: AnyDomain,
-        topic: str,
-        payload: bytes,
-        refused: Refused,
-        traceparent: str,
-        confirm: Delivered,
-    ) -> None:
-        metrics.DEAD_LETTERED.add(1, refused.error_type)
-        log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
+        if record.refused is not None:
+            metrics.DEAD_LETTERED.add(1, record.refused.error_type)
+            log.warning("message_refused", error_type=record.refused.error_type, error=record.refused.reason)
         self._producer.produce(
-            domain.qualified(self._settings.kafka_dlq_topic),
-            dlq.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
-            dlq.key_without_coordinates(topic, payload),
-            on_delivery=confirm,
+            record.topic,
+            record.value,
+            record.key,
+            headers=record.headers,
+            on_delivery=_ending(end_span, confirm) if end_span else confirm,
         )
 
     def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:

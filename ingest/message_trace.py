@@ -4,10 +4,12 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tasks import tracing
-from tasks.domain import Source
+from tasks.payload import Refused
+from tasks.registry import domain_of, domains
 from tasks.settings import settings
 from tasks.tracing import SpanContext, child, parse
 
@@ -31,12 +33,12 @@ def traceparent_of(properties: Any, payload: bytes) -> str:
 class Span:
     """The gateway's span of one message, from its arrival to Kafka's confirmation."""
 
-    def __init__(
-        self, context: SpanContext, parent: SpanContext | None, source: Source, payload: bytes
-    ) -> None:
+    def __init__(self, context: SpanContext, parent: SpanContext | None, topic: str, payload: bytes) -> None:
         self._context, self._parent = context, parent
         self._begun_ns = time.time_ns()
-        self._attributes: dict[str, str | int] = source._asdict()
+        self._attributes: dict[str, str | int] = {}
+        with suppress(Refused):
+            self._attributes |= domain_of(topic, domains()).parse_topic(topic)._asdict()
         if sequence_id := _top_level(payload, b'"sequence_id"', _SEQUENCE_ID):
             number = int(sequence_id)
             if -(2**63) <= number < 2**63:
@@ -47,7 +49,7 @@ class Span:
         tracing.record("gateway", self._context, self._parent, self._begun_ns, self._attributes)
 
 
-def follow(traceparent: str, source: Source, payload: bytes) -> tuple[str, Callable[[], None] | None]:
+def follow(traceparent: str, topic: str, payload: bytes) -> tuple[str, Callable[[], None] | None]:
     """The `traceparent` to send on, and what to call when Kafka has the message.
 
     With tracing off nothing is begun. With tracing on, every message gets a trace, so that a dead letter can
@@ -58,7 +60,7 @@ def follow(traceparent: str, source: Source, payload: bytes) -> tuple[str, Calla
     parent = parse(traceparent)
     if (parent and parent.sampled) or random.random() < settings().trace_sample_ratio:  # noqa: S311 - a sample
         context = child(parent, sampled=True)
-        return context.traceparent(), Span(context, parent, source, payload).end
+        return context.traceparent(), Span(context, parent, topic, payload).end
     return traceparent or child(None, sampled=False).traceparent(), None
 
 

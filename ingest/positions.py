@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ingest.errors import ServerAway
+from tasks import kafka
+from tasks.settings import settings
 
 ANSWER_SECONDS = 5.0
 
@@ -21,6 +23,7 @@ class Positions:
         # A consumer that never subscribes is no member of its group, and may still ask for its offsets.
         self._consumer = Consumer(
             {
+                **kafka.connection(settings()),
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": group,
                 "enable.auto.commit": False,

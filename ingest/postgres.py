@@ -8,21 +8,22 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from ingest.errors import OperatorError, ServerAway
+from tasks import database
 from tasks.settings import settings
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
 def connect(url: str | None = None) -> Connection:
-    """A connection in autocommit mode, by default to DATABASE_URL.
+    """A connection in autocommit mode, by default to DATABASE_DIRECT_URL, and without that to DATABASE_URL.
 
     Raises `ServerAway`; its message names the server, never the password.
     """
     chosen = settings()
-    conninfo = chosen.database_url.get_secret_value() if url is None else url
+    conninfo = chosen.owners_database_url().get_secret_value() if url is None else url
     try:
         return psycopg.connect(
-            conninfo,
+            database.conninfo(conninfo),
             autocommit=True,
             connect_timeout=chosen.database_connect_timeout_seconds,
             # PgBouncer in transaction mode keeps no prepared statements

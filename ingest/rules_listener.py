@@ -35,8 +35,6 @@ class RulesListener:
     """A thread with a database connection of its own."""
 
     def __init__(self, chosen: Settings) -> None:
-        direct = chosen.database_direct_url or chosen.database_url
-        self._url = direct.get_secret_value()
         self._poll_seconds = chosen.rules_poll_seconds
         self._stopping = threading.Event()
         self._told: tuple[object, ...] | None = None
@@ -59,7 +57,7 @@ class RulesListener:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with connect(self._url) as connection:
+                with connect() as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     log.info("rules_listening")
                     self._follow(connection)

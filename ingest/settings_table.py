@@ -7,7 +7,9 @@ from tasks.settings import Settings
 HEADER = """# Settings
 
 Every process reads its settings from the environment; what is not there comes from the file that
-`SLUICE_ENV_FILE` names (`.local/env` by default, which `make up` writes), and else from the defaults.
+`SLUICE_ENV_FILE` names (`.local/env` by default, which `make up` writes), then from the folder that
+`SLUICE_SECRETS_DIR` names, where a file `redis_url` holds the value of `REDIS_URL`, and else from the
+defaults.
 `sluice settings` prints this page.
 
 | variable | default | meaning |

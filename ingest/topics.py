@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
 )
 
 from ingest.errors import OperatorError, ServerAway
-from tasks import registry
+from tasks import kafka, registry
 from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 15
@@ -83,7 +83,7 @@ def ensure(settings: Settings) -> list[Outcome]:
     Raises `ServerAway`, `TopicRefused`.
     """
     # librdkafka logs its failing connections by itself; the error below says it once and better
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
+    admin = AdminClient({**kafka.connection(settings), "log_level": 0})
     try:
         existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
         return [

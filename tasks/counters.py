@@ -20,6 +20,7 @@ Name = Literal[
     "batches",  # batches finished
     "resent",  # batches sent again because they had vanished: workers or Redis die; see their logs
     "checks_failed",  # times that a check of a domain raised an error and said nothing: see the log
+    "task_messages_refused",  # task messages that are none of ours; see the worker's log
     "store_waits",  # batches for which `store` waited for the database: see its log
     "db_rejected",  # accesses that the open circuit breaker refused: the database is away, see breaker_open
     "latency_ms_last",  # age of the oldest message of the last batch when its rows were committed

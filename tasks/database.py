@@ -8,6 +8,7 @@ from typing import TypeVar
 import psycopg
 import structlog
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tasks.breaker import Breaker, Verdict
 from tasks.settings import settings
@@ -40,12 +41,28 @@ class _Bounded(Connection):
             raise psycopg.OperationalError(f"no answer within {timeout:.0f} s") from error
 
 
+def conninfo(url: str) -> str:
+    """The URL, with the certificates of the settings, by which the server is verified.
+
+    Raises `psycopg.ProgrammingError` for what is no URL of PostgreSQL.
+    """
+    ca_file = settings().tls_ca_file
+    if ca_file is None:
+        return url
+    given = conninfo_to_dict(url)
+    return make_conninfo(
+        url,
+        sslmode=given.get("sslmode") or "verify-full",
+        sslrootcert=given.get("sslrootcert") or str(ca_file),
+    )
+
+
 @lru_cache
 def _opened() -> _Bounded:
     """No prepared statements and no session settings: PgBouncer in transaction mode keeps neither."""
     chosen = settings()
     return _Bounded.connect(
-        chosen.database_url.get_secret_value(),
+        conninfo(chosen.database_url.get_secret_value()),
         autocommit=True,
         connect_timeout=chosen.database_connect_timeout_seconds,
         prepare_threshold=None,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from tasks import metrics, registry
+from tasks import kafka, metrics, registry
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
@@ -184,7 +184,7 @@ def _producer() -> Producer:
     chosen = settings()
     return Producer(
         {
-            "bootstrap.servers": chosen.kafka_bootstrap_servers,
+            **kafka.connection(chosen),
             "client.id": "sluice-dead-letters",
             "acks": "all",
             "enable.idempotence": True,

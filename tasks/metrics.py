@@ -237,14 +237,6 @@ STORE_WAITS = Counter(
     "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
     unit="waits",
 )
-CHECKS_FAILED = Counter(
-    "sluice_checks_failed_total",
-    ("worker",),
-    "Times that a check of a domain raised an error and said nothing of a record, by check.",
-    "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
-    labels=("rule_id",),
-    unit="checks",
-)
 BREAKER_STATE = Gauge(
     "db_circuit_breaker_state",
     ("worker",),
@@ -257,6 +249,14 @@ BREAKER_REJECTED = Counter(
     "Accesses to the database that the open breaker refused, of all workers, since Redis was last empty.",
     "Growing: the breaker is open; see `db_circuit_breaker_state`.",
     unit="accesses",
+)
+CHECKS_FAILED = Counter(
+    "sluice_checks_failed_total",
+    ("worker",),
+    "Times that a check of a domain raised an error and said nothing of a record, by check.",
+    "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
+    labels=("rule_id",),
+    unit="checks",
 )
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",

@@ -10,10 +10,11 @@ from typing import Any
 import structlog
 from celery import signals
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from tasks import mqtt
 from tasks.errors import NotNow
 from tasks.settings import settings
 
@@ -41,19 +42,10 @@ class _Publisher:
         self._connected: str | None = None
         self._ended: str | None = None
         self._answers: dict[int, ReasonCode] = {}
-        chosen = settings()
-        self._client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"sluice-notifier-{uuid.uuid4().hex[:12]}",
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
+        self._client = mqtt.client(
+            settings(), f"sluice-notifier-{uuid.uuid4().hex[:12]}", reconnect_on_failure=False
         )
         self._client.connect_timeout = CONNECT_SECONDS
-        if chosen.mqtt_username is not None:
-            password = chosen.mqtt_password
-            self._client.username_pw_set(
-                chosen.mqtt_username, password.get_secret_value() if password else None
-            )
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish

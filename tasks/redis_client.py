@@ -1,13 +1,15 @@
 """This process's Redis client, and the names of Sluice's keys."""
 
 import re
+import ssl
 from functools import lru_cache
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from tasks.settings import settings
+from tasks.settings import Settings, settings
 
 COUNTERS = "sluice:counters"
 ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; another: they are lost
@@ -89,6 +91,17 @@ def alert_key(user_id: str, device_id: str) -> str:
     return f"sluice:alert:{user_id}/{device_id}"
 
 
+def tls_options(chosen: Settings) -> dict[str, Any]:
+    """What a connection needs besides the URL: nothing, or how the server is verified."""
+    if not chosen.redis_url.get_secret_value().startswith("rediss://"):
+        return {}
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        **({"ssl_ca_certs": str(chosen.tls_ca_file)} if chosen.tls_ca_file else {}),
+    }
+
+
 # The run of the server that this process connected to last.
 _run = b""
 
@@ -127,4 +140,5 @@ def client() -> redis.Redis:
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2),
         redis_connect_func=_greet,
+        **tls_options(chosen),
     )

@@ -4,7 +4,7 @@ import os
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -12,7 +12,8 @@ class Settings(BaseSettings):
     """What can be configured, each field by the environment variable of its name in capitals.
 
     The environment wins over the file named by `SLUICE_ENV_FILE` (default `.local/env`, which
-    `make up` writes), and that wins over the defaults here.
+    `make up` writes), that over the files in the folder named by `SLUICE_SECRETS_DIR`, each called like
+    its field, and that over the defaults here.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
@@ -43,8 +44,24 @@ class Settings(BaseSettings):
         description="How long a record may wait for Kafka's acknowledgement before the sender gives up.",
     )
 
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to Kafka: `SASL_SSL` encrypts, verifies the broker and logs in."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How to log in to Kafka, with a `SASL_` protocol."
+    )
+    kafka_sasl_username: str | None = Field(None, description="Kafka user.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
+
+    tls_ca_file: FilePath | None = Field(
+        None,
+        description="Certificates (PEM) by which every server that is reached by TLS is verified; by default"
+        " the system's. With it PostgreSQL is reached by `verify-full`, unless its URL says otherwise.",
+    )
+
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis: Celery's broker, results, leases, states."
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis: Celery's broker, results, leases, states. A URL of `rediss://` is TLS.",
     )
     redis_timeout_seconds: float = Field(
         5.0, gt=0, description="After this long without an answer a Redis connection counts as broken."
@@ -55,8 +72,8 @@ class Settings(BaseSettings):
     )
     database_direct_url: SecretStr | None = Field(
         None,
-        description="The same database without PgBouncer, whose transaction mode passes no notifications;"
-        " by default `DATABASE_URL`.",
+        description="The same database without PgBouncer, whose transaction mode passes no notifications, as"
+        " the owner of the tables: for migrations and the operator's commands; by default `DATABASE_URL`.",
     )
     database_connect_timeout_seconds: int = Field(
         5, ge=1, description="How long opening a database connection may take."
@@ -69,6 +86,11 @@ class Settings(BaseSettings):
     mqtt_port: int = Field(1883, ge=1, le=65535, description="Its port.")
     mqtt_username: str | None = Field(None, description="Service account of the gateway and the notifier.")
     mqtt_password: SecretStr | None = Field(None, description="Its password.")
+    mqtt_tls: bool = Field(False, description="Reach the MQTT broker by TLS, and verify it.")
+    mqtt_tls_cert_file: FilePath | None = Field(
+        None, description="Certificate (PEM) that is shown to the MQTT broker, if it asks for one."
+    )
+    mqtt_tls_key_file: FilePath | None = Field(None, description="The private key (PEM) of that certificate.")
     mqtt_client_id: str = Field(
         "sluice-gateway",
         min_length=1,
@@ -211,6 +233,10 @@ class Settings(BaseSettings):
         "json", description="`json` for machines, `console` for people."
     )
 
+    def owners_database_url(self) -> SecretStr:
+        """Where migrations, the operator's commands and whoever listens connect to."""
+        return self.database_direct_url or self.database_url
+
 
 @lru_cache
 def settings() -> Settings:
@@ -218,4 +244,7 @@ def settings() -> Settings:
 
     Raises `pydantic.ValidationError` naming each variable that is wrong.
     """
-    return Settings(_env_file=os.environ.get("SLUICE_ENV_FILE", ".local/env"))
+    return Settings(
+        _env_file=os.environ.get("SLUICE_ENV_FILE", ".local/env"),
+        _secrets_dir=os.environ.get("SLUICE_SECRETS_DIR"),
+    )

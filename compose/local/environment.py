@@ -10,6 +10,8 @@ from compose.local.servers import KAFKA, MOSQUITTO, POSTGRES, REDIS, SERVERS, Se
 
 # The name of Sluice's own MQTT account.
 SERVICE = "sluice"
+# The database without PgBouncer.
+DIRECT = "DATABASE_DIRECT_URL"
 
 
 def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dict[str, str]:
@@ -22,6 +24,7 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
     theirs = users_own(environ, before)
     ours = [server for server in SERVERS if server.variable not in theirs]
     port = ports.free(port_numbers(before)) if free_ports else ports.from_environment(environ)
+    database = f"postgresql://sluice:{password(layout, 'postgres')}@127.0.0.1"
     values = {
         MOSQUITTO.variable: "127.0.0.1",
         "MQTT_PORT": str(port["MQTT_PORT"]),
@@ -29,9 +32,8 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
         "MQTT_PASSWORD": password(layout, "mqtt"),
         KAFKA.variable: f"127.0.0.1:{port['KAFKA_PORT']}",
         REDIS.variable: f"redis://:{password(layout, 'redis')}@127.0.0.1:{port['REDIS_PORT']}/0",
-        POSTGRES.variable: (
-            f"postgresql://sluice:{password(layout, 'postgres')}@127.0.0.1:{port['POSTGRES_PORT']}/sluice"
-        ),
+        POSTGRES.variable: f"{database}:{port['PGBOUNCER_PORT']}/sluice",
+        DIRECT: f"{database}:{port['POSTGRES_PORT']}/sluice",
         "FLOWER_BASIC_AUTH": f"admin:{password(layout, 'flower')}",
         "METRICS_HOST": "127.0.0.1",
         **{variable: str(number) for variable, number in port.items() if variable != "MQTT_PORT"},
@@ -39,7 +41,12 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
     }
     if domains := environ.get("DOMAINS") or before.get("DOMAINS"):
         values["DOMAINS"] = domains
-    values[envfile.OWN] = ",".join(envfile.fingerprint(_address(server, values)) for server in ours)
+    marks = {envfile.fingerprint(_address(server, values)): None for server in ours}
+    if POSTGRES in ours:
+        marks[envfile.fingerprint(values[DIRECT])] = None
+    else:
+        values[DIRECT] = theirs.get(DIRECT, values[POSTGRES.variable])
+    values[envfile.OWN] = ",".join(marks)
     return values
 
 
@@ -55,6 +62,9 @@ def users_own(environ: Mapping[str, str], before: Mapping[str, str]) -> dict[str
         for server in SERVERS
         if environ.get(server.variable) and envfile.fingerprint(_address(server, environ)) not in marks
     }
+    direct = environ.get(DIRECT)
+    if POSTGRES.variable in theirs and direct and envfile.fingerprint(direct) not in marks:
+        theirs[DIRECT] = direct
     if MOSQUITTO.variable in theirs:
         theirs["MQTT_PORT"] = environ.get("MQTT_PORT") or "1883"
         for variable in ("MQTT_USERNAME", "MQTT_PASSWORD"):

@@ -13,6 +13,7 @@ DEFAULTS: dict[str, tuple[int, str]] = {
     "KAFKA_CONTROLLER_PORT": (9093, "Kafka's controller"),
     "REDIS_PORT": (6379, "Redis"),
     "POSTGRES_PORT": (5432, "PostgreSQL"),
+    "PGBOUNCER_PORT": (6432, "PgBouncer"),
     "MQTT_PORT": (1883, "Mosquitto"),
     "FLOWER_PORT": (5555, "Flower"),
     "METRICS_PORT": (9000, "the worker's metrics"),

@@ -43,13 +43,13 @@ def redis_server(env: Mapping[str, str]) -> str:
 
 
 def postgres(env: Mapping[str, str]) -> str:
-    """Runs SELECT 1."""
-    try:
-        with psycopg.connect(env["DATABASE_URL"], connect_timeout=int(_SECONDS)) as connection:
-            connection.execute("SELECT 1")
-    except psycopg.Error as error:
-        return str(error).strip()
-    return ""
+    """Runs SELECT 1 in the database itself."""
+    return _select(env.get("DATABASE_DIRECT_URL") or env["DATABASE_URL"])
+
+
+def pgbouncer(env: Mapping[str, str]) -> str:
+    """Runs SELECT 1 through PgBouncer."""
+    return _select(env["DATABASE_URL"])
 
 
 def mosquitto_answers(env: Mapping[str, str]) -> str:
@@ -81,9 +81,19 @@ PROBES: dict[str, Probe] = {
     "kafka": kafka,
     "redis": redis_server,
     "postgres": postgres,
+    "pgbouncer": pgbouncer,
     "mosquitto": mosquitto_answers,
     "worker": worker,
 }
+
+
+def _select(url: str) -> str:
+    try:
+        with psycopg.connect(url, connect_timeout=int(_SECONDS), prepare_threshold=None) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        return str(error).strip()
+    return ""
 
 
 def _connect(env: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The four servers: how each is configured, made ready for its first start, and run."""
+"""The servers: how each is configured, made ready for its first start, and run."""
 
 import os
 import shlex
@@ -91,8 +91,20 @@ MOSQUITTO = Server(
     first="umask 077 && : > /srv/data/passwords && : > /srv/data/acl",
 )
 
+# Between Sluice and PostgreSQL, so it is the stack's own wherever that is.
+PGBOUNCER = Server(
+    name="pgbouncer",
+    title="PgBouncer",
+    variable="DATABASE_URL",
+    ports=("PGBOUNCER_PORT",),
+    templates=("pgbouncer.ini",),
+    command="pgbouncer /srv/conf/pgbouncer.ini",
+    stop_signal="QUIT",  # at once: what is in a transaction is done again
+    stop_seconds=10,
+)
+
 # In the order of starting; stopped in the reverse order.
-SERVERS = (POSTGRES, REDIS, KAFKA, MOSQUITTO)
+SERVERS = (POSTGRES, PGBOUNCER, REDIS, KAFKA, MOSQUITTO)
 
 
 def configure(server: Server, layout: Layout, ports: Mapping[str, int]) -> None:
@@ -104,6 +116,9 @@ def configure(server: Server, layout: Layout, ports: Mapping[str, int]) -> None:
         values["controller_port"] = str(ports["KAFKA_CONTROLLER_PORT"])
     if server is REDIS:
         values["password"] = passwords.password(layout, "redis")
+    if server is PGBOUNCER:
+        values["postgres_port"] = str(ports["POSTGRES_PORT"])
+        write_private(folder / "userlist.txt", f'"sluice" "{passwords.password(layout, "postgres")}"\n')
     for name in server.templates:
         write_private(folder / name, fill((_TEMPLATES / name).read_text(), values))
     if server is POSTGRES:

@@ -52,7 +52,7 @@ class Stack:
     """The stack in one folder.
 
     `environ` is where ports, servers of the user's own and further settings come from; without it the
-    stack starts all four servers itself. `settings` are more lines for the env file. A `tied` stack
+    stack starts all servers itself. `settings` are more lines for the env file. A `tied` stack
     ends when the thread that called `up` ends, however it ends. All methods raise `StackError`.
     """
 
@@ -209,6 +209,8 @@ class Stack:
         for server in own:
             self._supervisor.start_program(server.name)
         for server in servers.SERVERS:
+            if server is servers.PGBOUNCER and server not in own:
+                continue  # the user's database is waited for by its own name
             with self._report.working(f"Waiting for {server.title}"):
                 if server is servers.POSTGRES and server in own:
                     self._wait(server.name, lambda values: preparation.database(self.layout, values))

@@ -16,7 +16,8 @@ def where(stack: Stack) -> list[str]:
     """The addresses of a stack that is up, without any password."""
     env = stack.env
     own = environment.own_servers(env)
-    lines = [_line(s.title, _address(s, env) + ("" if s in own else " (your own)")) for s in servers.SERVERS]
+    shown = [s for s in servers.SERVERS if s in own or s is not servers.PGBOUNCER]
+    lines = [_line(s.title, _address(s, env) + ("" if s in own else " (your own)")) for s in shown]
     running = {status.name for status in stack.status() if status.state == "RUNNING"}
     if "flower" in running:
         login = "login: FLOWER_BASIC_AUTH in the settings"
@@ -48,7 +49,7 @@ def _line(name: str, text: str) -> str:
 
 
 def _address(server: servers.Server, env: Mapping[str, str]) -> str:
-    value = env[server.variable]
+    value = env[environment.DIRECT if server is servers.POSTGRES else server.variable]
     if server is servers.MOSQUITTO:
         return f"{value}:{env['MQTT_PORT']}"
     if "://" not in value:

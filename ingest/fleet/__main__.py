@@ -43,7 +43,7 @@ def main(
     The devices get credentials of their own, which are removed at the end.
     """
     logs.configure()
-    url = settings().database_url.get_secret_value()
+    url = settings().owners_database_url().get_secret_value()
     try:
         logins = enroll(url, run_name("demo"), users, devices_per_user)
         try:

@@ -2,12 +2,16 @@
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from typing import NamedTuple, Protocol
 
 from ingest.fleet import mqtt
+from tasks.mqtt import tls_context
+from tasks.settings import settings
 
 KEEPALIVE_SECONDS = 15
 CONNECT_SECONDS = 10.0
@@ -137,7 +141,7 @@ class Device(asyncio.Protocol):
         self._gone.clear()
         self._answer = loop.create_future()
         async with asyncio.timeout(CONNECT_SECONDS):
-            transport, _ = await loop.create_connection(lambda: self, host, port)
+            transport, _ = await loop.create_connection(lambda: self, host, port, ssl=_tls())
             try:
                 transport.write(
                     mqtt.connect(self._username, self._username, self._password, KEEPALIVE_SECONDS)
@@ -229,3 +233,9 @@ class Device(asyncio.Protocol):
                 self._answer.set_result(answer)
         elif packet_type == mqtt.DISCONNECT:
             self.trouble = f"the broker says: {mqtt.reason(mqtt.DISCONNECT, body[0] if body else 0)}"
+
+
+@cache
+def _tls() -> ssl.SSLContext | None:
+    """One for all devices: reading the certificates takes longer than connecting."""
+    return tls_context(settings())

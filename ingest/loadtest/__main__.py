@@ -47,7 +47,9 @@ def main(
     port: Annotated[int | None, typer.Option(help="Its port. [default: MQTT_PORT]")] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(help="PostgreSQL. [default: DATABASE_URL, which keeps the password off this line]"),
+        typer.Option(
+            help="PostgreSQL, not through PgBouncer. [default: DATABASE_DIRECT_URL, else DATABASE_URL]"
+        ),
     ] = None,
     bootstrap_servers: Annotated[
         str | None, typer.Option(help="Kafka. [default: KAFKA_BOOTSTRAP_SERVERS]")
@@ -88,7 +90,7 @@ def main(
     servers = Servers(
         mqtt_host=host or chosen.mqtt_host,
         mqtt_port=port or chosen.mqtt_port,
-        database_url=SecretStr(database_url) if database_url else chosen.database_url,
+        database_url=SecretStr(database_url) if database_url else chosen.owners_database_url(),
         bootstrap_servers=bootstrap_servers or chosen.kafka_bootstrap_servers,
     )
     console = Console(stderr=True, highlight=False)

@@ -12,6 +12,9 @@ from confluent_kafka import Message as KafkaMessage
 
 from ingest.loadtest.ledger import Letter, Record, fingerprint
 from ingest.positions import KafkaAway, Positions
+from tasks import kafka
+from tasks.database import conninfo
+from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 
 TABLE = DOMAIN.table
@@ -79,6 +82,7 @@ class KafkaEvidence:
             return
         consumer = Consumer(
             {
+                **kafka.connection(settings()),
                 "bootstrap.servers": self._bootstrap_servers,
                 "group.id": "sluice-loadtest",
                 "enable.auto.commit": False,
@@ -178,4 +182,6 @@ class Rows:
             yield from cursor
 
     def _connect(self) -> psycopg.Connection[tuple[str, str, int]]:
-        return psycopg.connect(self._database_url, connect_timeout=5, application_name="sluice-loadtest")
+        return psycopg.connect(
+            conninfo(self._database_url), connect_timeout=5, application_name="sluice-loadtest"
+        )

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from tasks.database import conninfo
+
 MOST_PENDING = 20_000
 MOST_IN_A_QUERY = 2_000
 SHORTEST_PAUSE_SECONDS = 0.01
@@ -106,7 +108,10 @@ class Sampler:
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(
-                    database_url, autocommit=True, connect_timeout=5, application_name="sluice-loadtest"
+                    conninfo(database_url),
+                    autocommit=True,
+                    connect_timeout=5,
+                    application_name="sluice-loadtest",
                 )
                 async with connection:
                     for setting in _SETTINGS:

@@ -13,6 +13,7 @@ import structlog
 from celery import signals
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tasks import kafka
 from tasks.domain import AnyDomain
 from tasks.redis_client import GATEWAYS, HORIZON, client, text
 from tasks.settings import settings
@@ -128,7 +129,7 @@ def _consumer() -> Consumer:
     """
     return Consumer(
         {
-            "bootstrap.servers": settings().kafka_bootstrap_servers,
+            **kafka.connection(settings()),
             "client.id": "sluice-clock",
             "group.id": settings().kafka_group,
             "enable.auto.commit": False,

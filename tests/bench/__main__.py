@@ -51,7 +51,7 @@ def main(
 
 def drains(stack: Stack, records: int, devices: int, pairs: int) -> dict[str, Any]:
     """Reference and drain in turn; each drain is compared with the reference runs before and after it."""
-    url = stack.env["DATABASE_URL"]
+    url = stack.env["DATABASE_DIRECT_URL"]
     references = [rows_per_second(url, records, devices, run=0)]
     runs: list[Drain] = []
     ratios: list[float] = []

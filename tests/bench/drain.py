@@ -34,7 +34,7 @@ def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
     draining. Raises `RuntimeError` when the lag is not 0 after five minutes or rows are missing.
     """
     stack.stop("bridge")
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         empty(connection)
     produce(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "iot-stream", count, devices, run)
     counters = redis.Redis.from_url(stack.env["REDIS_URL"])
@@ -57,7 +57,7 @@ def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
             f"after {MOST_SECONDS:.0f} s {done:,} of {count:,} records were done; see the logs"
         )
     _await_no_lag(stack.env["KAFKA_BOOTSTRAP_SERVERS"])
-    with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
         found = connection.execute("SELECT count(*) FROM raw_telemetry").fetchone()
     rows = int(found[0]) if found else 0
     if rows != count:

@@ -1,8 +1,10 @@
 """Single MQTT connections for the tests of credentials: what the broker says to them, one call at a time."""
 
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -17,10 +19,20 @@ from tests.integration.fleet import wait_until
 EFFECTIVE_SECONDS = 5
 
 
+class Broker(Protocol):
+    """Whatever says where an MQTT broker is."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """`MQTT_HOST` and `MQTT_PORT`, among others."""
+
+
 class Session:
     """One MQTT connection, with what the broker said to it."""
 
-    def __init__(self, stack: Stack, credential: Credential | None) -> None:
+    def __init__(
+        self, stack: Broker, credential: Credential | None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.connected: str | None = None
         self.ended = False
         self.answers = 0
@@ -29,6 +41,8 @@ class Session:
         self.client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         if credential is not None:
             self.client.username_pw_set(credential.username, credential.password)
+        if tls is not None:
+            self.client.tls_set_context(tls)
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
@@ -97,9 +111,11 @@ class Session:
 
 
 @contextmanager
-def session(stack: Stack, credential: Credential | None) -> Iterator[Session]:
+def session(
+    stack: Broker, credential: Credential | None, tls: ssl.SSLContext | None = None
+) -> Iterator[Session]:
     """A connection that the broker has let in or turned away."""
-    opened = Session(stack, credential)
+    opened = Session(stack, credential, tls)
     try:
         opened.pump(lambda: opened.connected is not None)
         yield opened

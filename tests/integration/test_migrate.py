@@ -34,9 +34,9 @@ INSERT = (
 def empty(stack: Stack) -> Iterator[str]:
     """The conninfo of a new database without anything in it."""
     name = f"migrate_{uuid4().hex[:8]}"
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield make_conninfo(stack.env["DATABASE_URL"], dbname=name)
+        yield make_conninfo(stack.env["DATABASE_DIRECT_URL"], dbname=name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -188,7 +188,7 @@ def test_a_server_without_timescaledb_gets_plain_tables(stack: Stack, empty: str
         assert [connection.execute(INSERT, ROW).rowcount for _ in range(2)] == [1, 0]
     ours = {"raw_telemetry", "user_configs", "active_alerts", "alert_history", "mqtt_users", "mqtt_acl"}
     plain = [column for column in columns(empty) if column[0] in ours]
-    assert plain == [column for column in columns(stack.env["DATABASE_URL"]) if column[0] in ours]
+    assert plain == [column for column in columns(stack.env["DATABASE_DIRECT_URL"]) if column[0] in ours]
 
 
 def test_a_role_that_may_not_create_the_extension_is_told_what_to_do(stack: Stack, empty: str) -> None:
@@ -219,7 +219,7 @@ def test_retention_that_the_server_cannot_do_is_told(empty: str) -> None:
 def test_a_change_of_rules_notifies_with_the_user(database: Database, stack: Stack) -> None:
     """A plain UPDATE tells every listener whose rules changed, and moves `updated_at`."""
     user = f"user-{uuid4().hex[:8]}"
-    with connected(stack.env["DATABASE_URL"]) as listener:
+    with connected(stack.env["DATABASE_DIRECT_URL"]) as listener:
         listener.execute("LISTEN sluice_rules")
         database.execute("INSERT INTO user_configs (user_id, updated_at) VALUES (%s, '2020-01-01')", [user])
         database.execute("UPDATE user_configs SET rules = '[{}]' WHERE user_id = %s", [user])

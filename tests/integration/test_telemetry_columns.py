@@ -43,7 +43,7 @@ EDGES: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def connection(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection in UTC, so that the first and the last year come back as they are."""
-    with psycopg.connect(stack.env["DATABASE_URL"], options="-c timezone=UTC") as opened:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], options="-c timezone=UTC") as opened:
         yield opened
 
 

@@ -23,13 +23,14 @@ def _own(values: dict[str, str]) -> list[str]:
 
 
 def test_without_wishes_all_servers_are_ours_on_the_usual_ports(layout: Layout) -> None:
-    """An empty environment means four servers of our own, at the ports that everybody expects."""
+    """An empty environment means servers of our own, at the ports that everybody expects."""
     values = environment.make(layout, {}, free_ports=False)
 
-    assert _own(values) == ["postgres", "redis", "kafka", "mosquitto"]
+    assert _own(values) == ["postgres", "pgbouncer", "redis", "kafka", "mosquitto"]
     assert values["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:9092"
     assert (values["MQTT_HOST"], values["MQTT_PORT"]) == ("127.0.0.1", "1883")
-    assert values["DATABASE_URL"].endswith("@127.0.0.1:5432/sluice")
+    assert values["DATABASE_URL"].endswith("@127.0.0.1:6432/sluice")
+    assert values["DATABASE_DIRECT_URL"].endswith("@127.0.0.1:5432/sluice")
     assert values["REDIS_URL"].endswith("@127.0.0.1:6379/0")
 
 
@@ -47,7 +48,7 @@ def test_a_server_of_the_users_is_taken_as_it_is(layout: Layout) -> None:
     values = environment.make(layout, {"REDIS_URL": url}, free_ports=False)
 
     assert values["REDIS_URL"] == url
-    assert _own(values) == ["postgres", "kafka", "mosquitto"]
+    assert _own(values) == ["postgres", "pgbouncer", "kafka", "mosquitto"]
 
 
 def test_a_broker_of_the_users_needs_a_login(layout: Layout) -> None:
@@ -81,6 +82,16 @@ def test_one_address_changed_after_the_export_is_a_wish(layout: Layout) -> None:
     )
 
     assert _own(values) == ["redis", "kafka", "mosquitto"]
+    assert values["DATABASE_DIRECT_URL"] == values["DATABASE_URL"]
+
+
+def test_a_database_of_the_users_may_be_reached_in_two_ways(layout: Layout) -> None:
+    """Behind a PgBouncer of the user's own, the direct address is the user's too."""
+    theirs = {
+        "DATABASE_URL": "postgresql://pool.example/x",
+        "DATABASE_DIRECT_URL": "postgresql://db.example/x",
+    }
+    assert environment.make(layout, theirs, free_ports=False).items() >= theirs.items()
 
 
 def test_ports_follow_their_variables(layout: Layout) -> None:

@@ -61,7 +61,7 @@ def test_a_template_without_a_value_is_an_error() -> None:
 @pytest.mark.parametrize("server", servers.SERVERS, ids=lambda server: server.name)
 def test_configurations_are_filled_and_private(server: servers.Server, layout: Layout) -> None:
     """Every `${name}` of every server's configuration has a value, and others cannot read the result."""
-    ports = {"KAFKA_CONTROLLER_PORT": 2, **dict.fromkeys(server.ports, 1)}
+    ports = {"KAFKA_CONTROLLER_PORT": 2, "POSTGRES_PORT": 3, **dict.fromkeys(server.ports, 1)}
     servers.configure(server, layout, ports)
 
     for path in layout.conf(server.name).iterdir():

@@ -33,8 +33,12 @@ def test_the_lag_counts_from_the_committed_offset() -> None:
             4: {"hi_offset": 10, "committed_offset": 10, "lo_offset": 0},
         }
     )
-    own = [("iot-stream", number) for number in range(4)]
-    assert statistics.lag(own) == {("iot-stream", "0"): 3, ("iot-stream", "1"): 6, ("iot-stream", "2"): 10}
+    asked = [("iot-stream", number) for number in range(4)]
+    assert statistics.lag(asked) == {
+        ("iot-stream", "0"): 3,
+        ("iot-stream", "1"): 6,
+        ("iot-stream", "2"): 10,
+    }
 
 
 def test_kafka_is_reachable_while_a_broker_is_up() -> None:

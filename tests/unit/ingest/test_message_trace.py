@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.message_trace import follow, traceparent_of
-from tasks.domain import Source
 
 GOOD, OTHER = f"00-{1:032x}-{2:016x}-01", f"00-{3:032x}-{4:016x}-00"
 
@@ -55,5 +54,5 @@ def test_no_payload_is_too_strange(payload: bytes) -> None:
 
 def test_with_tracing_off_the_trace_is_passed_on_as_it_came() -> None:
     """Nothing is begun; what a sender began is not lost."""
-    assert follow(GOOD, Source("u", "d"), b"{}") == (GOOD, None)
-    assert follow("", Source("u", "d"), b"{}") == ("", None)
+    assert follow(GOOD, "users/u/devices/d/telemetry", b"{}") == (GOOD, None)
+    assert follow("", "users/u/devices/d/telemetry", b"{}") == ("", None)

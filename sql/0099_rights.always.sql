@@ -1,0 +1,26 @@
+-- The rights of the two roles that see least, where there are such roles: `sluice roles` makes them. Runs at every
+-- `sluice migrate`, so new tables are covered.
+DO $$
+DECLARE
+    one record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_writer') THEN
+        -- What workers and the control process do: no accounts, no schema, nothing of a reading but to add it.
+        GRANT USAGE ON SCHEMA public TO sluice_writer;
+        FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
+                   ('mqtt_users', 'mqtt_acl', 'sluice_migrations', 'raw_telemetry', 'alert_history') LOOP
+            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO sluice_writer', one.tablename);
+        END LOOP;
+        GRANT SELECT, INSERT ON raw_telemetry, alert_history TO sluice_writer;
+        GRANT SELECT ON sluice_migrations TO sluice_writer;
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_writer;
+    END IF;
+
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_emqx') THEN
+        -- What EMQX asks at a login and at a client's first message to a topic.
+        GRANT USAGE ON SCHEMA public TO sluice_emqx;
+        GRANT SELECT (username, password_hash, salt, is_superuser, enabled) ON mqtt_users TO sluice_emqx;
+        GRANT SELECT ON mqtt_acl TO sluice_emqx;
+    END IF;
+END
+$$;

@@ -1,0 +1,61 @@
+"""The worker's consumer: refuses every task message that is none of ours, and counts it.
+
+Such a message is dropped without being run or decoded further. Only who can write to the broker can send
+one; nothing of Sluice's is lost by it, for a batch that is not done is sent again by its lane.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from tasks import counters
+from tasks.redis_client import client
+
+log = structlog.get_logger()
+
+
+class Consumer(CeleryConsumer):
+    """Celery's own, which tells of what it refuses in one line, without the message."""
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+        """Celery's handler trusts the shape of a message, and its error would end the worker."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def take(message: Any) -> Any:
+            try:
+                return handle(message)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                return self.on_invalid_task(None, message, error)
+
+        return take
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Of another content type than msgpack, or no msgpack."""
+        _refused("not msgpack", exc)
+        message.ack()
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """No task message."""
+        _refused("no task", None)
+        message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """A task that we do not have."""
+        _refused("unknown task", exc)
+        message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """A task message whose parts are not where they belong."""
+        _refused("malformed task", exc)
+        message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
+
+
+def _refused(what: str, error: Exception | None) -> None:
+    log.error("task_message_refused", what=what, error=type(error).__name__ if error else None)
+    try:
+        counters.add(client(), {"task_messages_refused": 1})
+    except redis.RedisError as trouble:
+        log.warning("refusal_not_counted", error=str(trouble))

@@ -1,0 +1,26 @@
+"""How every Kafka client of Sluice reaches the brokers and logs in."""
+
+from typing import Any
+
+from tasks.settings import Settings
+
+
+def connection(chosen: Settings) -> dict[str, Any]:
+    """The part of a client's configuration that says where the brokers are and how they are reached."""
+    password = chosen.kafka_sasl_password
+    optional = {
+        "sasl.username": chosen.kafka_sasl_username,
+        "sasl.password": password.get_secret_value() if password else None,
+        "ssl.ca.location": str(chosen.tls_ca_file) if chosen.tls_ca_file else None,
+    }
+    if not chosen.kafka_security_protocol.startswith("SASL_"):
+        del optional["sasl.username"], optional["sasl.password"]
+    else:
+        optional["sasl.mechanism"] = chosen.kafka_sasl_mechanism
+    if not chosen.kafka_security_protocol.endswith("SSL"):
+        del optional["ssl.ca.location"]
+    return {
+        "bootstrap.servers": chosen.kafka_bootstrap_servers,
+        "security.protocol": chosen.kafka_security_protocol,
+        **{name: value for name, value in optional.items() if value is not None},
+    }

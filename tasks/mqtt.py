@@ -1,0 +1,36 @@
+"""How every MQTT client of Sluice logs in and verifies the broker."""
+
+import ssl
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from tasks.settings import Settings
+
+
+def client(chosen: Settings, client_id: str, **options: Any) -> Client:
+    """An MQTT 5 client with the account and the TLS of the settings, not connected yet.
+
+    Raises `ssl.SSLError` or `OSError` when the certificates of the settings cannot be used.
+    """
+    made = Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, **options
+    )
+    if chosen.mqtt_username is not None:
+        password = chosen.mqtt_password
+        made.username_pw_set(chosen.mqtt_username, password.get_secret_value() if password else None)
+    if (context := tls_context(chosen)) is not None:
+        made.tls_set_context(context)
+    return made
+
+
+def tls_context(chosen: Settings) -> ssl.SSLContext | None:
+    """How to verify the broker, and what to show it; None without TLS."""
+    if not chosen.mqtt_tls:
+        return None
+    context = ssl.create_default_context(cafile=chosen.tls_ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if chosen.mqtt_tls_cert_file is not None:
+        context.load_cert_chain(chosen.mqtt_tls_cert_file, chosen.mqtt_tls_key_file)
+    return context

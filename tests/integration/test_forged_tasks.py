@@ -1,0 +1,101 @@
+"""Whoever can write to the broker can make a worker drop a message, and nothing more."""
+
+import json
+import os
+import pickle
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgpack
+import pytest
+import redis
+
+from compose.local.stack import Stack
+from tests.integration.fleet import wait_until
+
+TASK = "tasks.store.store_batch"
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.fixture
+def broker(pipeline: Stack) -> Iterator[redis.Redis]:
+    """The broker of a running worker."""
+    with redis.Redis.from_url(pipeline.env["REDIS_URL"]) as client:
+        yield client
+
+
+def message(body: bytes, content_type: str, headers: dict[str, Any]) -> str:
+    """A message as kombu puts it into a list of Redis."""
+    properties = {
+        "correlation_id": uuid4().hex,
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": "process"},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": uuid4().hex,
+    }
+    return json.dumps(
+        {
+            "body": b64encode(body).decode(),
+            "content-encoding": "binary",
+            "content-type": content_type,
+            "headers": headers,
+            "properties": properties,
+        }
+    )
+
+
+def refused(broker: redis.Redis) -> int:
+    """How many messages workers have refused."""
+    return int(broker.hget("sluice:counters", "task_messages_refused") or 0)
+
+
+HEADERS = {"lang": "py", "task": TASK, "id": uuid4().hex, "root_id": None, "parent_id": None}
+NOTHING = msgpack.packb([[], {}, {}])
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "headers"),
+    [
+        (b"{}", "application/json", HEADERS),
+        (b"- 1", "application/x-yaml", HEADERS),
+        (b"\xc1\xff", "application/x-msgpack", HEADERS),
+        (NOTHING, "application/x-msgpack", HEADERS | {"task": "os.system"}),
+        (NOTHING, "application/x-msgpack", {"task": TASK}),
+        (NOTHING, "application/x-msgpack", {}),
+        (msgpack.packb(17), "application/x-msgpack", HEADERS),
+        (msgpack.packb("x"), "application/x-msgpack", {}),
+    ],
+)
+def test_a_malformed_task_message_is_refused_and_counted(
+    pipeline: Stack, broker: redis.Redis, body: bytes, content_type: str, headers: dict[str, Any]
+) -> None:
+    """Another format, broken msgpack, an unknown task, missing parts: counted, and the worker goes on."""
+    before, worker = refused(broker), pipeline.pid("worker")
+    broker.lpush("process", message(body, content_type, headers))
+    wait_until(lambda: refused(broker) > before, 20, "the message to be refused")
+    assert pipeline.pid("worker") == worker
+
+
+def test_a_forged_task_runs_no_code(pipeline: Stack, broker: redis.Redis, tmp_path: Path) -> None:
+    """A pickle that would run a function when it is read is never read."""
+    before, worker = refused(broker), pipeline.pid("worker")
+    trap = tmp_path / "sprung"
+    assert isinstance(pickle.dumps(Trap(trap)), bytes)
+    for content_type in ("application/x-python-serialize", "application/x-msgpack"):
+        broker.lpush("process", message(pickle.dumps(Trap(trap)), content_type, HEADERS))
+    wait_until(lambda: refused(broker) >= before + 2, 20, "both messages to be refused")
+    assert not trap.exists()
+    assert pipeline.pid("worker") == worker

@@ -1,0 +1,362 @@
+"""Encrypted and verified, on real servers: who they are is checked, and who we are is checked by them."""
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from paho.mqtt.enums import MQTTErrorCode
+
+from compose.local.layout import PROJECT
+from tasks import database, kafka, mqtt, redis_client
+from tasks import settings as tasks_settings
+from tasks.settings import Settings
+from tests.integration import tls_servers
+from tests.integration.fleet import wait_until
+from tests.integration.mqtt_session import session
+from tests.integration.tls_servers import Authority, TlsServers
+
+SECONDS = 20
+SERVERS = ("mqtt", "kafka", "redis", "postgres")
+
+Configure = Callable[..., Settings]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
+    """The servers, ready."""
+    with tls_servers.running(tmp_path_factory.mktemp("tls")) as servers:
+        chosen = Settings(_env_file=None, **_fields(servers.settings()))
+        for name in SERVERS:
+            wait_until(lambda name=name: _fault(name, chosen) == "", 60, f"{name} to let us in")  # type: ignore[misc]
+        yield servers
+
+
+@pytest.fixture
+def configure(tls: TlsServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Makes this process use the servers with some settings changed."""
+
+    def apply(**changed: str) -> Settings:
+        for name, value in {**tls.settings(), **changed}.items():
+            monkeypatch.setenv(name, value)
+        _forget()
+        return tasks_settings.settings()
+
+    monkeypatch.setenv("SLUICE_ENV_FILE", os.devnull)
+    yield apply
+    _forget()
+
+
+def _forget() -> None:
+    for cached in (tasks_settings.settings, redis_client.client):
+        cached.cache_clear()
+
+
+def _fields(environ: dict[str, str]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in environ.items()}
+
+
+def _fault(server: str, chosen: Settings) -> str:
+    """Why a client with these settings cannot use the server; nothing when it can."""
+    return {"mqtt": _mqtt_fault, "kafka": _kafka_fault, "redis": _redis_fault, "postgres": _postgres_fault}[
+        server
+    ](chosen)
+
+
+def _mqtt_fault(chosen: Settings) -> str:
+    client = mqtt.client(chosen, "")
+    answers: list[str] = []
+    client.on_connect = lambda _c, _d, _f, reason, _p: answers.append(str(reason))
+    try:
+        client.connect(chosen.mqtt_host, chosen.mqtt_port)
+        deadline = time.monotonic() + SECONDS
+        while not answers and time.monotonic() < deadline:
+            if client.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS and not answers:
+                return "the connection broke"
+        client.disconnect()
+    except OSError as error:
+        return str(error)
+    return answers[0].replace("Success", "")
+
+
+def _kafka_fault(chosen: Settings) -> str:
+    """Asks for the metadata until an answer or a final error comes."""
+    told: list[KafkaError] = []
+    config: dict[str, Any] = {**kafka.connection(chosen), "log_level": 0, "error_cb": told.append}
+    client = AdminClient(config)
+    final = {KafkaError._SSL, KafkaError._AUTHENTICATION}
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client.list_topics(timeout=1)
+        except KafkaException:
+            client.poll(0.1)
+            if errors := [error.str() for error in told if error.code() in final]:
+                return errors[0]
+        else:
+            return ""
+    return f"no answer: {told}"
+
+
+def _redis_fault(chosen: Settings) -> str:
+    url = chosen.redis_url.get_secret_value()
+    with redis.Redis.from_url(url, retry=None, **redis_client.tls_options(chosen)) as client:
+        try:
+            client.get("anything")
+        except redis.RedisError as error:
+            return str(error)
+    return ""
+
+
+def _postgres_fault(chosen: Settings) -> str:
+    conninfo = psycopg.conninfo.make_conninfo(
+        chosen.database_url.get_secret_value(), sslmode="verify-full", sslrootcert=str(chosen.tls_ca_file)
+    )
+    try:
+        psycopg.connect(conninfo, connect_timeout=SECONDS).close()
+    except psycopg.OperationalError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_right_settings_are_let_in(configure: Configure, server: str) -> None:
+    """With our authority and the right login every server lets us in."""
+    assert _fault(server, configure()) == ""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_of_another_authority_is_not_trusted(
+    configure: Configure, tmp_path: Path, server: str
+) -> None:
+    """A certificate that our authority did not sign ends the connection before any password is sent."""
+    other = tls_servers.authority(tmp_path, "other")
+    assert "certificate" in _fault(server, configure(TLS_CA_FILE=str(other.file))).lower()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_expired_certificate_is_not_trusted(
+    configure: Configure, tls: TlsServers, tmp_path: Path, server: str
+) -> None:
+    """A server whose certificate ran out yesterday gets no password."""
+    with _imposter(tls.authority, tmp_path, server, "localhost", expired=True) as port:
+        assert "certificate" in _fault(server, configure(**_at(tls, server, port))).lower()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_certificate_for_another_host_is_not_trusted(
+    configure: Configure, tls: TlsServers, tmp_path: Path, server: str
+) -> None:
+    """A certificate of our authority is good for the host in it and no other."""
+    with _imposter(tls.authority, tmp_path, server, "elsewhere.example", expired=False) as port:
+        fault = _fault(server, configure(**_at(tls, server, port))).lower()
+        assert "certificate" in fault or "does not match" in fault
+
+
+WRONG = {
+    "mqtt": {"MQTT_PASSWORD": "x" * 43},
+    "kafka": {"KAFKA_SASL_PASSWORD": "x" * 43},
+    "redis": {"REDIS_URL": "rediss://sluice:wrong@localhost:{REDIS_PORT}/0"},
+    "postgres": {"DATABASE_URL": "postgresql://postgres:wrong@localhost:{POSTGRES_PORT}/postgres"},
+}
+NOBODY = {
+    "mqtt": {"MQTT_USERNAME": ""},
+    "kafka": {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+    "redis": {"REDIS_URL": "rediss://localhost:{REDIS_PORT}/0"},
+    "postgres": {"DATABASE_URL": "postgresql://localhost:{POSTGRES_PORT}/postgres"},
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("login", [WRONG, NOBODY], ids=["wrong password", "anonymous"])
+def test_nobody_gets_in_without_the_right_login(
+    configure: Configure, tls: TlsServers, server: str, login: dict[str, dict[str, str]]
+) -> None:
+    """A wrong password and no login at all are turned away by every server."""
+    changed = {name: value.format(**tls.ports) for name, value in login[server].items()}
+    assert _fault(server, configure(**changed)) != ""
+
+
+def test_plain_connections_are_turned_away(tls: TlsServers) -> None:
+    """Who does not encrypt is no client: no server answers in the clear."""
+    plain = {
+        "MQTT_TLS": "false",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "REDIS_URL": tls.settings()["REDIS_URL"].replace("rediss:", "redis:"),
+    }
+    chosen = Settings(_env_file=None, **_fields({**tls.settings(), **plain}))
+    assert [server for server in SERVERS[:3] if _fault(server, chosen) == ""] == []
+    with pytest.raises(psycopg.OperationalError, match="no encryption"):
+        psycopg.connect(chosen.database_url.get_secret_value(), sslmode="disable")
+
+
+def test_the_redis_user_may_not_administer(configure: Configure) -> None:
+    """Sluice's user of Redis reads and writes, and cannot flush, configure, debug or stop the server."""
+    configure()
+    client = redis_client.client()
+    for command in ("FLUSHALL", "CONFIG GET *", "SHUTDOWN NOSAVE", "ACL LIST", "DEBUG SLEEP 0", "KEYS *"):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+
+def test_the_database_is_verified_without_a_word_in_its_url(configure: Configure, tmp_path: Path) -> None:
+    """With TLS_CA_FILE a plain URL means `verify-full`; a URL that says otherwise is left alone."""
+    chosen = configure()
+    with psycopg.connect(database.conninfo(chosen.database_url.get_secret_value())) as connection:
+        assert connection.info.get_parameters()["sslmode"] == "verify-full"
+    assert "sslmode=disable" in database.conninfo("postgresql://localhost/x?sslmode=disable")
+    other = tls_servers.authority(tmp_path, "other")
+    chosen = configure(TLS_CA_FILE=str(other.file))
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        psycopg.connect(database.conninfo(chosen.database_url.get_secret_value()))
+
+
+def _trusting(tls: TlsServers) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=tls.authority.file)
+
+
+def test_a_device_keeps_to_its_own_topic(tls: TlsServers) -> None:
+    """Over TLS as in the clear: its own telemetry is granted, another's is refused."""
+    with session(tls, tls.devices["ada"], _trusting(tls)) as device:
+        assert device.publish("users/ada/devices/fridge/telemetry")
+    for foreign in (
+        "users/bob/devices/oven/telemetry",
+        "users/ada/devices/oven/telemetry",
+        "users/ada/config",
+    ):
+        with session(tls, tls.devices["ada"], _trusting(tls)) as device:
+            assert not device.publish(foreign), foreign
+
+
+def test_a_user_keeps_to_their_own_rules_and_alerts(tls: TlsServers) -> None:
+    """Another's config cannot be written, and another's alerts cannot be heard or made up."""
+    with (
+        session(tls, tls.users["ada"], _trusting(tls)) as ada,
+        session(tls, tls.service, _trusting(tls)) as service,
+    ):
+        ada.subscribe("users/bob/alerts", "users/+/alerts", "users/ada/alerts")
+        assert ada.publish("users/ada/config")
+        assert service.publish("users/bob/alerts", b"bob's")
+        assert service.publish("users/ada/alerts", b"ada's")
+        ada.pump(lambda: ("users/ada/alerts", b"ada's") in ada.received)
+        ada.listen()
+        assert ada.received == [("users/ada/alerts", b"ada's")]
+    for foreign in ("users/bob/config", "users/bob/alerts/manage", "users/bob/alerts"):
+        with session(tls, tls.users["ada"], _trusting(tls)) as ada:
+            assert not ada.publish(foreign), foreign
+
+
+def test_a_device_may_be_known_by_its_certificate(
+    configure: Configure, tls: TlsServers, tmp_path: Path
+) -> None:
+    """Mutual TLS: the name in the certificate is the account; without one, or with a foreign one, nobody."""
+    port = {"MQTT_PORT": str(tls.mutual_port), "MQTT_USERNAME": ""}
+    assert _mqtt_fault(configure(**port)) != ""
+
+    stranger = tls_servers.authority(tmp_path, "stranger")
+    for made, granted in ((tls.authority, True), (stranger, False)):
+        certificate, key = tls_servers.write_certificate(made, tmp_path, "device", common_name="ada/fridge")
+        shown = {"MQTT_TLS_CERT_FILE": str(certificate), "MQTT_TLS_KEY_FILE": str(key)}
+        chosen = configure(**port, **shown)
+        assert (_mqtt_fault(chosen) == "") is granted
+    certificate, key = tls_servers.write_certificate(tls.authority, tmp_path, "own", common_name="ada/fridge")
+    context = _trusting(tls)
+    context.load_cert_chain(certificate, key)
+    mutual = _At({**tls.env, "MQTT_PORT": str(tls.mutual_port)})
+    with session(mutual, None, context) as device:
+        assert device.publish("users/ada/devices/fridge/telemetry")
+    with session(mutual, None, context) as device:
+        assert not device.publish("users/bob/devices/oven/telemetry")
+
+
+class _At:
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+
+
+def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers, tmp_path: Path) -> None:
+    """Gateway, bridge, control and worker use nothing but TLS: the reading is stored, the answer comes."""
+    env = {**os.environ, **tls.settings(), "SLUICE_ENV_FILE": os.devnull, "KAFKA_PARTITIONS": "2"}
+    for command in ("migrate", "topics"):
+        subprocess.run([sys.executable, "-m", "ingest.cli", command], env=env, cwd=PROJECT, check=True)
+    worker = "celery -A tasks worker --pool=threads --concurrency=4 -Q process,db --without-mingle"
+    with ExitStack() as running:
+        for name, arguments in {
+            "gateway": ["-m", "ingest.gateway"],
+            "bridge": ["-m", "ingest.bridge"],
+            "control": ["-m", "ingest.control"],
+            "worker": ["-m", *worker.split()],
+        }.items():
+            log = running.enter_context((tmp_path / f"{name}.log").open("wb"))
+            process = subprocess.Popen(
+                [sys.executable, *arguments], env=env, cwd=PROJECT, stdout=log, stderr=log
+            )
+            running.callback(process.wait, 30)
+            running.callback(process.terminate)
+        wait_until(lambda: "mqtt_connected" in (tmp_path / "gateway.log").read_text(), 30, "the gateway")
+        wait_until(lambda: "mqtt_connected" in (tmp_path / "control.log").read_text(), 30, "control")
+        with session(tls, tls.devices["ada"], _trusting(tls)) as device:
+            assert device.publish("users/ada/devices/fridge/telemetry", b'{"sequence_id": 17}')
+        with psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows:
+            query = "SELECT FROM raw_telemetry WHERE user_id = 'ada' AND sequence_id = 17"
+            wait_until(lambda: rows.execute(query).rowcount == 1, 60, "the row")
+        with session(tls, tls.users["ada"], _trusting(tls)) as ada:
+            ada.subscribe("users/ada/config/status")
+            assert ada.publish("users/ada/config", b'{"rules": []}')
+            ada.pump(lambda: ada.received, 30)
+
+
+def _at(tls: TlsServers, server: str, port: int) -> dict[str, str]:
+    """The settings by which the server is looked for at another port."""
+    before = tls.settings()
+    return {
+        "mqtt": {"MQTT_PORT": str(port)},
+        "kafka": {"KAFKA_BOOTSTRAP_SERVERS": f"localhost:{port}"},
+        "redis": {"REDIS_URL": before["REDIS_URL"].replace(str(tls.ports["REDIS_PORT"]), str(port))},
+        "postgres": {
+            "DATABASE_URL": before["DATABASE_URL"].replace(str(tls.ports["POSTGRES_PORT"]), str(port))
+        },
+    }[server]
+
+
+@contextmanager
+def _imposter(made: Authority, folder: Path, server: str, host: str, *, expired: bool) -> Iterator[int]:
+    """Something that shows a certificate where the server should be, and says no more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls_servers.write_certificate(made, folder, "imposter", host, expired=expired))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_show, args=(listener, context, server), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def _show(listener: socket.socket, context: ssl.SSLContext, server: str) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.settimeout(5)
+            try:
+                if server == "postgres":
+                    connection.recv(8)  # SSLRequest
+                    connection.sendall(b"S")
+                with context.wrap_socket(connection, server_side=True) as shown:
+                    shown.recv(1)
+            except OSError:
+                continue

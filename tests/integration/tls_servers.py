@@ -1,0 +1,236 @@
+"""The four servers once more, reached by TLS alone, with certificates of an authority that the test makes."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trustme
+from psycopg.conninfo import make_conninfo
+
+from compose.local import ports, servers
+from compose.local.layout import Layout
+from compose.local.mosquitto_auth import Right, User, acl_file, password_file
+from compose.local.passwords import password
+from ingest import provision
+from ingest.provision import Account, Credential
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority, and the file by which it is trusted."""
+
+    ca: trustme.CA
+    file: Path
+
+
+@dataclass(frozen=True)
+class TlsServers:
+    """Where the servers are, whom they let in, and the authority that vouches for them."""
+
+    layout: Layout
+    ports: dict[str, int]
+    authority: Authority
+    service: Credential
+    devices: dict[str, Credential]
+    users: dict[str, Credential]
+    mutual_port: int
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Where the broker is, for a session."""
+        return self.settings()
+
+    def settings(self) -> dict[str, str]:
+        """The environment with which all of Sluice reaches these servers."""
+        secret = password(self.layout, "redis")
+        return {
+            "TLS_CA_FILE": str(self.authority.file),
+            "MQTT_HOST": "localhost",
+            "MQTT_PORT": str(self.ports["MQTT_PORT"]),
+            "MQTT_TLS": "true",
+            "MQTT_USERNAME": self.service.username,
+            "MQTT_PASSWORD": self.service.password,
+            "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{self.ports['KAFKA_PORT']}",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_USERNAME": "sluice",
+            "KAFKA_SASL_PASSWORD": password(self.layout, "kafka"),
+            "REDIS_URL": f"rediss://sluice:{secret}@localhost:{self.ports['REDIS_PORT']}/0",
+            "DATABASE_URL": make_conninfo(
+                host="localhost",
+                port=self.ports["POSTGRES_PORT"],
+                user="postgres",
+                password=password(self.layout, "postgres-superuser"),
+                dbname="postgres",
+            ),
+        }
+
+
+def authority(folder: Path, name: str) -> Authority:
+    """A new authority."""
+    made = trustme.CA(organization_name=name)
+    made.cert_pem.write_to_path(folder / f"{name}.pem")
+    return Authority(made, folder / f"{name}.pem")
+
+
+def write_certificate(
+    made: Authority, folder: Path, name: str, *identities: str, expired: bool = False, common_name: str = ""
+) -> tuple[Path, Path]:
+    """A certificate of the authority and its key, in files of their owner's."""
+    until = datetime.now(UTC) - timedelta(days=1) if expired else None
+    issued = made.ca.issue_cert(*identities, common_name=common_name or None, not_after=until)
+    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+    certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    key.chmod(0o600)
+    return certificate, key
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[TlsServers]:
+    """The servers, started and stopped again."""
+    layout = Layout(folder)
+    layout.make()
+    numbers = ports.free({})
+    made = authority(folder, "authority")
+    extra = ports.free({})
+    accounts: dict[Account, str] = {
+        account: provision.generate_password()
+        for account in (
+            provision.service("sluice"),
+            provision.device("ada", "fridge"),
+            provision.device("bob", "oven"),
+            provision.user("ada"),
+            provision.user("bob"),
+        )
+    }
+    credentials = {account: Credential(account.username, secret) for account, secret in accounts.items()}
+    described = TlsServers(
+        layout,
+        numbers,
+        made,
+        service=next(c for a, c in credentials.items() if a.kind == "service"),
+        devices={a.user_id or "": c for a, c in credentials.items() if a.kind == "device"},
+        users={a.user_id or "": c for a, c in credentials.items() if a.kind == "user"},
+        mutual_port=extra["MQTT_PORT"],
+    )
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for server in (_postgres(described), _redis(described), _kafka(described), _mosquitto(described)):
+            servers.initialise(server, layout)
+            if server.name == "mosquitto":
+                _write_accounts(layout, accounts)
+            script = layout.conf(server.name) / "start.sh"
+            script.write_text(servers.script(server, layout))
+            with layout.log(server.name).open("wb") as log:
+                started.append(
+                    subprocess.Popen(
+                        ["/bin/sh", str(script)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                    )
+                )
+        yield described
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
+
+
+def _configure(servers_: TlsServers, server: servers.Server) -> Path:
+    servers.configure(server, servers_.layout, servers_.ports)
+    folder = servers_.layout.conf(server.name)
+    write_certificate(servers_.authority, folder, "server", "localhost")
+    (folder / "ca.pem").write_bytes(servers_.authority.file.read_bytes())
+    return folder
+
+
+def _edit(path: Path, replaced: dict[str, str], added: str) -> None:
+    text = path.read_text()
+    for old, new in replaced.items():
+        assert old in text, f"{path.name} has no {old!r}"
+        text = text.replace(old, new)
+    path.write_text(text + added)
+
+
+def _postgres(described: TlsServers) -> servers.Server:
+    folder = _configure(described, servers.POSTGRES)
+    _edit(folder / "pg_hba.conf", {"host all": "hostssl all"}, "")
+    tls = "ssl = on\nssl_cert_file = '/srv/conf/server.crt'\nssl_key_file = '/srv/conf/server.key'\n"
+    _edit(folder / "postgresql.conf", {"shared_buffers = 512MB": "shared_buffers = 32MB"}, tls)
+    return servers.POSTGRES
+
+
+def _redis(described: TlsServers) -> servers.Server:
+    folder = _configure(described, servers.REDIS)
+    secret = password(described.layout, "redis")
+    _edit(
+        folder / "redis.conf",
+        {
+            f"port {described.ports['REDIS_PORT']}": f"port 0\ntls-port {described.ports['REDIS_PORT']}",
+            f"requirepass {secret}": "",
+        },
+        "tls-cert-file /srv/conf/server.crt\ntls-key-file /srv/conf/server.key\n"
+        "tls-ca-cert-file /srv/conf/ca.pem\ntls-auth-clients no\n"
+        f"user default off\nuser sluice on >{secret} ~* &* +@all -@admin -@dangerous +info\n",
+    )
+    return servers.REDIS
+
+
+def _kafka(described: TlsServers) -> servers.Server:
+    folder = _configure(described, servers.KAFKA)
+    (folder / "server.pem").write_bytes(
+        (folder / "server.key").read_bytes() + (folder / "server.crt").read_bytes()
+    )
+    secret = password(described.layout, "kafka")
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    login = f'{module} required username="sluice" password="{secret}";'
+    _edit(
+        folder / "server.properties",
+        {
+            "BROKER:PLAINTEXT": "BROKER:SASL_SSL",
+            "advertised.listeners=BROKER://127.0.0.1": "advertised.listeners=BROKER://localhost",
+        },
+        "ssl.keystore.type=PEM\nssl.keystore.location=/srv/conf/server.pem\n"
+        "ssl.truststore.type=PEM\nssl.truststore.location=/srv/conf/ca.pem\n"
+        "sasl.enabled.mechanisms=SCRAM-SHA-512\nsasl.mechanism.inter.broker.protocol=SCRAM-SHA-512\n"
+        f"listener.name.broker.scram-sha-512.sasl.jaas.config={login}\n",
+    )
+    account = f"SCRAM-SHA-512=[name=sluice,password={secret}]"
+    return replace(servers.KAFKA, first=f"{servers.KAFKA.first} --add-scram '{account}'")
+
+
+def _mosquitto(described: TlsServers) -> servers.Server:
+    folder = _configure(described, servers.MOSQUITTO)
+    certificate = "cafile /srv/conf/ca.pem\ncertfile /srv/conf/server.crt\nkeyfile /srv/conf/server.key\n"
+    listener = f"listener {described.ports['MQTT_PORT']} 127.0.0.1\n"
+    _edit(
+        folder / "mosquitto.conf",
+        {listener: listener + certificate},
+        # Who shows a certificate is who it says, and needs no password.
+        f"listener {described.mutual_port} 127.0.0.1\n{certificate}"
+        "require_certificate true\nuse_identity_as_username true\n",
+    )
+    return servers.MOSQUITTO
+
+
+def _write_accounts(layout: Layout, accounts: dict[Account, str]) -> None:
+    users, rights = [], []
+    for account, secret in accounts.items():
+        salt = provision.generate_salt()
+        users.append(
+            User(account.username, provision.hash_password(secret, salt), salt, provision.ITERATIONS, False)
+        )
+        rights += [
+            Right(account.username, "allow", action, topic) for action, topic in provision.acl(account)
+        ]
+    data = layout.data("mosquitto")
+    for name, text in (("passwords", password_file(users)), ("acl", acl_file(users, rights))):
+        (data / name).write_text(text)
+        (data / name).chmod(0o600)
