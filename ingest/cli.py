@@ -196,7 +196,7 @@ def health(
 
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A device: may publish its own telemetry and nothing else."""
+    """A device: may publish its own messages, in every domain, and nothing else."""
     from ingest import provision as work  # noqa: PLC0415
 
     _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)
@@ -212,7 +212,7 @@ def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = 
 
 @provision_app.command()
 def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A process of Sluice: receives everybody's telemetry, publishes everybody's alerts."""
+    """A process of Sluice: receives everybody's messages, publishes everybody's alerts."""
     from ingest import provision as work  # noqa: PLC0415
 
     _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)

@@ -12,6 +12,7 @@ import typer
 from ingest.errors import OperatorError
 
 if TYPE_CHECKING:
+    from tasks.domain import AnyDomain
     from tasks.replays.letters import Filters
 
 MOST_SHOWN = 20
@@ -22,6 +23,7 @@ dlq_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Domain = Annotated[str | None, typer.Option(help="Of this domain; without it the first of DOMAINS.")]
 ErrorType = Annotated[str | None, typer.Option(help="Only this error type, as in `MissingField`.")]
 Since = Annotated[str | None, typer.Option(help="Refused since: as in 45s, 90m, 12h, 7d; or a time.")]
 Until = Annotated[str | None, typer.Option(help="Refused before: likewise.")]
@@ -33,6 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 @dlq_app.command("list")
 def list_letters(
     *,
+    domain: Domain = None,
     error_type: ErrorType = None,
     since: Since = None,
     until: Until = None,
@@ -53,7 +56,7 @@ def list_letters(
     from ingest import dlq_list as work  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    listing = work.select(filters, limit, settled=settled)
+    listing = work.select(_domain(domain), filters, limit, settled=settled)
     if listing.database_away:
         _tell(f"The database does not say which were replayed, so all count as open: {listing.database_away}")
     if as_json:
@@ -74,20 +77,21 @@ def list_letters(
 
 @dlq_app.command()
 def show(
-    letter: Annotated[
-        str, typer.Argument(help="Its key, or PARTITION/OFFSET of the message in the telemetry topic.")
-    ],
+    letter: Annotated[str, typer.Argument(help="Its key, or PARTITION/OFFSET of the message in the topic.")],
+    *,
+    domain: Domain = None,
 ) -> None:
     """Show one dead letter whole, as JSON; the payload also as text, where it is printable."""
     from ingest import dlq_list as work  # noqa: PLC0415
 
-    value, standing = work.find(letter)
+    value, standing = work.find(_domain(domain), letter)
     _print(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
 
 
 @dlq_app.command()
 def replay(
     *,
+    domain: Domain = None,
     error_type: ErrorType = None,
     since: Since = None,
     until: Until = None,
@@ -114,8 +118,9 @@ def replay(
     from ingest.postgres import session  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
+    chosen = _domain(domain)
     with session() as connection, _progress(as_json=as_json) as progress:
-        run_id = work.start(filters, limit, alerts=alerts, force=force, dry_run=dry_run)
+        run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         try:
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
@@ -138,6 +143,7 @@ def replay(
 
 def verify(
     *,
+    domain: Domain = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -154,7 +160,7 @@ def verify(
 
     begin = None if since is None else _moment("--since", since)
     with _progress(as_json=as_json) as progress:
-        balance = work.verify(begin, lambda done, total: progress("verified", done, total))
+        balance = work.verify(_domain(domain), begin, lambda done, total: progress("verified", done, total))
     if as_json:
         _print(json.dumps(balance.as_json(), ensure_ascii=False))
     else:
@@ -173,6 +179,12 @@ def verify(
             _tell(f"and {balance.missing - MOST_SHOWN} more; --json names the first {work.MOST_NAMED}")
     if balance.missing:
         raise SystemExit(1)
+
+
+def _domain(name: str | None) -> "AnyDomain":
+    from ingest.rules_cli import domain_named  # noqa: PLC0415
+
+    return domain_named(name)
 
 
 def _filters(
@@ -198,7 +210,7 @@ def _left_out(counts: dict[str, int]) -> Iterator[str]:
     reasons = {
         "left": "more than --limit; run it again",
         "too_many_attempts": "refused three times already; --force takes them, too",
-        "no_coordinates": "never reached the telemetry topic, or cut: cannot be replayed",
+        "no_coordinates": "never reached the topic, or cut: cannot be replayed",
     }
     for name, reason in reasons.items():
         if counts.get(name):

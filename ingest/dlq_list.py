@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from ingest.dlq_state import Outlook, Standing, State, envelope, printable
 from ingest.errors import OperatorError, ServerAway
+from tasks import registry
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.replays.letters import Filters
 from tasks.replays.reading import letter_of
@@ -48,11 +50,11 @@ def reading() -> Iterator[TopicReader]:
         ) from error
 
 
-def select(filters: Filters, limit: int, *, settled: bool) -> Listing:
+def select(domain: AnyDomain, filters: Filters, limit: int, *, settled: bool) -> Listing:
     """The letters that are meant; with `settled` also those that are no longer open."""
     newest: deque[Standing] = deque(maxlen=2 * limit)
     counts: Counter[tuple[str, State]] = Counter()
-    with reading() as reader, Outlook(reader) as outlook:
+    with reading() as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
             if settled or standing.state.is_open:
                 counts[standing.letter.error_type, standing.state] += 1
@@ -97,15 +99,15 @@ def as_summary(listing: Listing) -> Iterator[str]:
         yield f"{count:>9}  {error_type:<{width}}  {state}"
 
 
-def find(wanted: str) -> tuple[bytes, Standing]:
-    """The letter of this key, or of the message at `partition/offset` of the telemetry topic, as it was sent
+def find(domain: AnyDomain, wanted: str) -> tuple[bytes, Standing]:
+    """The letter of this key, or of the message at `partition/offset` of the domain's topic, as it was sent
     and how it stands; of several with one key the newest. Raises `OperatorError`.
     """
     place = _PLACE.fullmatch(wanted)
-    key = f"{settings().kafka_topic}/{wanted}" if place else wanted
+    key = f"{registry.kafka_topic(domain)}/{wanted}" if place else wanted
     found: tuple[bytes, Any] | None = None
     with reading() as reader:
-        topic = settings().kafka_dlq_topic
+        topic = registry.kafka_dlq_topic(domain)
         for record in reader.records(topic, reader.ranges(topic)):
             if record.key() == key.encode() and (letter := letter_of(record)):
                 found = (record.value() or b"", letter)
@@ -115,7 +117,7 @@ def find(wanted: str) -> tuple[bytes, Standing]:
                 f" Kafka may have dropped an old one."
             )
         value, letter = found
-        with Outlook(reader) as outlook:
+        with Outlook(reader, domain) as outlook:
             known = outlook.replayed([letter.id]).get(letter.id)
             if outlook.database_away:
                 raise ServerAway(f"The database does not say what became of it: {outlook.database_away}")

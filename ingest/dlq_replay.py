@@ -14,6 +14,7 @@ from ingest.dlq_list import reading
 from ingest.dlq_state import Outlook, State
 from ingest.errors import OperatorError, ServerAway
 from ingest.postgres import Connection
+from tasks.domain import AnyDomain
 from tasks.replay import dead_letters
 from tasks.replays import done, runs
 from tasks.replays.dead_letters import MOST_LETTERS
@@ -42,12 +43,15 @@ class Replay(NamedTuple):
         return {**self.run.report, "outcomes": outcomes}
 
 
-def start(filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool) -> str:
+def start(
+    domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
+) -> str:
     """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
     if not 1 <= limit <= MOST_LETTERS:
         raise OperatorError(f"--limit must be from 1 to {MOST_LETTERS}; call it again for more.")
     run_id = str(uuid4())
-    kwargs = {**filters.as_json(), "limit": limit, "alerts": alerts, "force": force, "dry_run": dry_run}
+    kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
+    kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
     try:
         # Its progress and its end are in the database; Celery would tell only of the end.
         dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
@@ -87,7 +91,7 @@ def await_outcomes(connection: Connection, run: Run, progress: Progress) -> Coun
     """What became of the run's messages; returns when each has an outcome, or two minutes have passed."""
     places = done.places(connection, run.run_id)
     deadline = time.monotonic() + OUTCOME_SECONDS
-    with reading() as reader, Outlook(reader) as outlook:
+    with reading() as reader, Outlook(reader, runs.domain_of(run)) as outlook:
         while True:
             # A dead letter is sent before the bridge commits, so whoever looks after the commit finds it.
             outcomes = Counter(outlook.outcomes(places, run.started_at - timedelta(minutes=1)))

@@ -10,11 +10,12 @@ import psycopg
 
 from ingest.errors import ServerAway
 from ingest.postgres import Connection, connect
+from tasks import registry
+from tasks.domain import AnyDomain
 from tasks.replays import done
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
 from tasks.replays.reading import read_letters
-from tasks.settings import settings
 from tasks.topic_reader import TopicReader
 
 AT_ONCE = 500
@@ -25,7 +26,7 @@ class State(StrEnum):
 
     OPEN = "open"  # not replayed yet
     EXHAUSTED = "exhausted"  # refused so often that only a forced replay takes it
-    NO_REPLAY = "cannot be replayed"  # never was in the telemetry topic, or is cut
+    NO_REPLAY = "cannot be replayed"  # never was in its domain's topic, or is cut
     STORED = "stored"  # replayed, and a row
     REFUSED_AGAIN = "refused again"  # replayed, and a newer dead letter stands in its place
     IN_FLIGHT = "in flight"  # replayed, and not yet worked on
@@ -57,9 +58,10 @@ class Outlook:
         if self._connection is not None:
             self._connection.close()
 
-    def __init__(self, reader: TopicReader) -> None:
+    def __init__(self, reader: TopicReader, domain: AnyDomain) -> None:
         self._reader = reader
-        self._committed = reader.committed(settings().kafka_topic)
+        self._domain = domain
+        self._committed = reader.committed(registry.kafka_topic(self._domain))
         self._refused_again: set[Place] = set()
         self._connection: Connection | None = None
         self.database_away = ""
@@ -98,7 +100,7 @@ class Outlook:
 
     def outcomes(self, places: Iterable[Place], since: datetime) -> list[State]:
         """What became of the messages that were produced to these places, since that time at the earliest."""
-        self._committed = self._reader.committed(settings().kafka_topic)
+        self._committed = self._reader.committed(registry.kafka_topic(self._domain))
         self._note_refused_again(since)
         return [self.outcome(place) for place in places]
 
@@ -120,7 +122,8 @@ class Outlook:
                 self._refused_again.add((letter.partition, letter.offset))
 
     def _letters(self, filters: Filters) -> Iterator[Letter]:
-        return read_letters(self._reader, self._reader.ranges(settings().kafka_dlq_topic), filters)
+        ranges = self._reader.ranges(registry.kafka_dlq_topic(self._domain))
+        return read_letters(self._reader, self._domain, ranges, filters)
 
 
 def envelope(standing: Standing) -> dict[str, Any]:

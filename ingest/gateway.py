@@ -60,7 +60,7 @@ class Gateway:
         self._received = self._received_bytes = self._connects = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
-        self._statistics = KafkaStatistics(chosen.kafka_topic)
+        self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
         self._producer = Producer(
             {

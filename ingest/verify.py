@@ -1,4 +1,4 @@
-"""Conservation: every committed record of the telemetry topic is a row or a dead letter, or it is missing.
+"""Conservation: every committed record of a domain's topic is a row or a dead letter, or it is missing.
 
 Rows carry no offsets. So each record is validated once more to know its primary key, and the keys are looked
 up in the table, chunk by chunk.
@@ -17,7 +17,7 @@ from ingest.errors import OperatorError, ServerAway
 from ingest.postgres import Connection, session
 from tasks import registry
 from tasks.batch import Message
-from tasks.domain import Source
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.payload import Refused
 from tasks.record import EPOCH, Reading
@@ -71,13 +71,13 @@ class _Wanted(NamedTuple):
     time: datetime
 
 
-def verify(since: datetime | None, progress: Progress) -> Balance:
+def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Balance:
     """Compares Kafka, up to what the bridge has committed, with the rows and the dead letters.
 
     `progress` is told how many records are done, of how many. Memory is bounded: a bit for each record, and
     one chunk. Raises `OperatorError`.
     """
-    topic = settings().kafka_topic
+    topic = registry.kafka_topic(domain)
     try:
         with TopicReader() as reader, session() as connection:
             there, committed = reader.ranges(topic), reader.committed(topic)
@@ -91,7 +91,8 @@ def verify(since: datetime | None, progress: Progress) -> Balance:
                 for number, (low, end) in there.items()
             }
             balance = Balance(in_flight=sum(end - max(committed[n], low) for n, (low, end) in there.items()))
-            _count(reader, connection, {n: r for n, r in ranges.items() if r[0] < r[1]}, balance, progress)
+            ranges = {n: reach for n, reach in ranges.items() if reach[0] < reach[1]}
+            _count(reader, connection, domain, ranges, balance, progress)
     except NotNow as error:
         raise ServerAway(
             f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
@@ -103,6 +104,7 @@ def verify(since: datetime | None, progress: Progress) -> Balance:
 def _count(
     reader: TopicReader,
     connection: Connection,
+    domain: AnyDomain,
     ranges: dict[int, Range],
     balance: Balance,
     progress: Progress,
@@ -110,19 +112,21 @@ def _count(
     total = sum(end - start for start, end in ranges.values())
     passed = 0
     progress(passed, total)
-    letters = letters_of(reader, ranges)
+    letters = letters_of(reader, domain, ranges)
     for number, reach in sorted(ranges.items()):
-        records = reader.records(settings().kafka_topic, {number: reach})
+        records = reader.records(registry.kafka_topic(domain), {number: reach})
         for chunk in chunks(records, CHUNK_MESSAGES, CHUNK_BYTES):
             messages = [message_of(record) for record in chunk]
-            _account(connection, messages, letters[number].letters, balance)
+            _account(connection, domain, messages, letters[number].letters, balance)
             progress(passed + messages[-1].offset + 1 - reach[0], total)
         passed += reach[1] - reach[0]
         progress(passed, total)
 
 
-def _account(connection: Connection, messages: list[Message], letters: Offsets, balance: Balance) -> None:
-    domain, limits = registry.default(), registry.limits()
+def _account(
+    connection: Connection, domain: AnyDomain, messages: list[Message], letters: Offsets, balance: Balance
+) -> None:
+    limits = registry.limits()
     balance.received += len(messages)
     wanted: list[_Wanted] = []
     for message in messages:
@@ -132,10 +136,10 @@ def _account(connection: Connection, messages: list[Message], letters: Offsets, 
             if message.offset in letters:
                 balance.dead_lettered += 1
             else:
-                _miss(balance, message, None, f"no dead letter, though it is refused: {refused}")
+                _miss(balance, domain, message, None, f"no dead letter, though it is refused: {refused}")
         else:
-            wanted.append(_Wanted(message, _key(reading), reading.time))
-    there = _rows(connection, wanted)
+            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time))
+    there = _rows(connection, domain, wanted)
     oldest = _oldest_kept()
     for one in wanted:
         has_letter = one.message.offset in letters
@@ -147,16 +151,15 @@ def _account(connection: Connection, messages: list[Message], letters: Offsets, 
         elif oldest is not None and one.time < oldest:
             balance.expired += 1
         else:
-            _miss(balance, one.message, one.key, "no row and no dead letter")
+            _miss(balance, domain, one.message, one.key, "no row and no dead letter")
 
 
-def _key(reading: Reading[Source, Any]) -> tuple[Any, ...]:
-    own = {"time": reading.time, **reading.source._asdict(), **dict(reading.fields)}
-    own["time"] = reading.time
-    return tuple(own[name] for name in registry.default().primary_key)
+def _key(domain: AnyDomain, message: Message, reading: Reading[Any, Any]) -> tuple[Any, ...]:
+    whole = domain.whole(message.topic, reading)
+    return tuple(getattr(whole, name) for name in domain.primary_key)
 
 
-def _rows(connection: Connection, wanted: Iterable[_Wanted]) -> set[tuple[Any, ...]]:
+def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) -> set[tuple[Any, ...]]:
     """The keys that the table has. Day by day, so that no statement touches more than a chunk or two."""
     by_day: dict[int, list[_Wanted]] = {}
     for one in wanted:
@@ -171,7 +174,7 @@ def _rows(connection: Connection, wanted: Iterable[_Wanted]) -> set[tuple[Any, .
             times = [one.time for one in some]
             columns = [list(column) for column in zip(*(one.key for one in some), strict=True)]
             try:
-                cursor.execute(_query(), [*columns, min(times), max(times)])
+                cursor.execute(_query(domain), [*columns, min(times), max(times)])
             except psycopg.DataError as error:
                 raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
             found.update(cursor.fetchall())
@@ -179,20 +182,21 @@ def _rows(connection: Connection, wanted: Iterable[_Wanted]) -> set[tuple[Any, .
 
 
 @lru_cache
-def _query() -> sql.Composed:
-    names = sql.SQL(", ").join(map(sql.Identifier, registry.default().primary_key))
-    types = registry.default().sql_types
+def _query(domain: AnyDomain) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, domain.primary_key))
+    types = domain.sql_types
     arrays = sql.SQL(", ").join(
-        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in registry.default().primary_key
+        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in domain.primary_key
     )
     return sql.SQL(
         "SELECT {wanted} FROM (SELECT DISTINCT * FROM unnest({arrays}) AS keys ({names})) AS wanted"
-        " JOIN {table} AS stored USING ({names}) WHERE stored.time BETWEEN %s AND %s"
+        " JOIN {table} AS stored USING ({names}) WHERE stored.{time} BETWEEN %s AND %s"
     ).format(
-        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in registry.default().primary_key),
+        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in domain.primary_key),
         arrays=arrays,
         names=names,
-        table=sql.Identifier(registry.default().table),
+        time=sql.Identifier(domain.time),
+        table=sql.Identifier(domain.table),
     )
 
 
@@ -202,11 +206,13 @@ def _oldest_kept() -> datetime | None:
     return datetime.now(UTC) - timedelta(days=days) if days else None
 
 
-def _miss(balance: Balance, message: Message, key: tuple[Any, ...] | None, reason: str) -> None:
+def _miss(
+    balance: Balance, domain: AnyDomain, message: Message, key: tuple[Any, ...] | None, reason: str
+) -> None:
     balance.missing += 1
     if len(balance.named) < MOST_NAMED:
-        own = dict(zip(registry.default().primary_key, key, strict=True)) if key else {}
-        time = own.get("time")
+        own = dict(zip(domain.primary_key, key, strict=True)) if key else {}
+        time = own.get(domain.time)
         balance.named.append(
             Missing(
                 message.partition,

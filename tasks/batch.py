@@ -26,7 +26,7 @@ class Message(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one `process` task works on: messages of one domain, by its name."""
+    """What one `process` task works on: messages of one domain, by its name; without one, the first."""
 
     domain: str
     # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
@@ -70,8 +70,9 @@ def pack_part(part: Part) -> bytes:
 
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
-    domain, first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
-    return Part(domain, first_offsets, [Message(*fields) for fields in messages])
+    # A bridge that knows no domains has only the first one's messages.
+    *domain, first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
+    return Part(domain[0] if domain else "", first_offsets, [Message(*fields) for fields in messages])
 
 
 def pack_rows(rows: list[Row]) -> bytes:

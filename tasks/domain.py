@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple
 
-from tasks.payload import Refused
 from tasks.record import Declaration, Reading, RecordT, id_fault
 from tasks.rules import Alert, Compiled, check
 
@@ -136,4 +135,4 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
 
 AnyDomain = Domain[Any]
 
-__all__ = ["Alert", "AnyDomain", "Domain", "Refused", "Source"]
+__all__ = ["Alert", "AnyDomain", "Domain", "Source"]

@@ -1,4 +1,4 @@
-"""The two kinds of failure: *not now* (wait and try again) and *never* (`Refused`, in `tasks.telemetry`)."""
+"""The two kinds of failure: *not now* (wait and try again) and *never* (`Refused`, in `tasks.payload`)."""
 
 import psycopg
 import redis

@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from tasks import tracing
+from tasks import registry, tracing
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged
 from tasks.batch import PartResult
 from tasks.dlq import DeadLetter
 from tasks.payload import Refused
-from tasks.registry import domain_of, domains
 from tasks.tracing import Attributes, child, is_sampled, parse
 
 
@@ -37,7 +36,7 @@ def processed(
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
         with suppress(Refused):  # where the topic is what is wrong with it
             topic = letter.message.topic
-            attributes |= domain_of(topic, domains()).parse_topic(topic)._asdict()
+            attributes |= registry.domain_of(topic, registry.domains()).parse_topic(topic)._asdict()
         _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
     return followed
 

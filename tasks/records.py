@@ -1,4 +1,4 @@
-"""A Kafka record of the telemetry topic as the message that the pipeline works on."""
+"""A Kafka record of a domain's topic as the message that the pipeline works on."""
 
 from confluent_kafka import Message as Record
 

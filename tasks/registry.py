@@ -34,7 +34,9 @@ def default() -> AnyDomain:
 
 
 def by_name(name: str) -> AnyDomain:
-    """The domain of this name. Raises `UnknownDomain`."""
+    """The domain of this name; without a name the default one. Raises `UnknownDomain`."""
+    if not name:
+        return default()
     for domain in domains():
         if domain.name == name:
             return domain
@@ -49,6 +51,11 @@ def of_device(device_id: str) -> AnyDomain | None:
 def kafka_topic(domain: AnyDomain) -> str:
     """The Kafka topic of a domain's messages."""
     return domain.qualified(settings().kafka_topic)
+
+
+def of_kafka_topic(topic: object) -> AnyDomain | None:
+    """The domain whose messages come by this Kafka topic, if it is one."""
+    return next((domain for domain in domains() if kafka_topic(domain) == topic), None)
 
 
 def kafka_dlq_topic(domain: AnyDomain) -> str:

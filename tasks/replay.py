@@ -1,4 +1,4 @@
-"""Replay: dead letters back through the pipeline, or a stretch of the telemetry topic once more.
+"""Replay: dead letters back through the pipeline, or a stretch of its topic once more, domain by domain.
 
 Started by `celery -A tasks call`, each task returns its report. A run is kept in the database under the id of
 its task; when its worker dies, beat has another go on. A replay raises no alerts unless asked to.
@@ -16,7 +16,7 @@ from celery.exceptions import Ignore
 from confluent_kafka import KafkaException
 from redis import RedisError
 
-from tasks import database
+from tasks import database, registry
 from tasks.app import app
 from tasks.errors import NotNow
 from tasks.moments import parse_moment
@@ -45,6 +45,7 @@ _TASK: dict[str, Any] = {"bind": True, "ignore_result": False, "time_limit": TAS
 def dead_letters(
     self: "Task[..., Any]",
     *,
+    domain: str | None = None,
     error_type: str | None = None,
     since: str | None = None,
     until: str | None = None,
@@ -55,7 +56,7 @@ def dead_letters(
     force: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Produces the oldest open dead letters that are meant into the telemetry topic again, each once.
+    """Produces the oldest open dead letters that are meant into their domain's topic again, each once.
 
     `since` and `until` are of the refusal: a time, or a span back from now such as `7d`. Letters that were
     refused three times are left out unless `force`; those that never reached the topic always are. `dry_run`
@@ -65,6 +66,7 @@ def dead_letters(
         raise ValueError(f"limit must be from 1 to {MOST_LETTERS}, got {limit}; run it again for more")
     filters = Filters(error_type, _moment("since", since), _moment("until", until), user, device)
     arguments = {
+        "domain": _domain(domain),
         "filters": filters.as_json(),
         "limit": limit,
         "alerts": alerts,
@@ -81,6 +83,7 @@ def offsets(
     partition: int,
     start: int,
     end: int,
+    domain: str | None = None,
     alerts: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -90,7 +93,14 @@ def offsets(
     """
     if partition < 0 or not 0 <= start <= end:
         raise ValueError(f"partition {partition}, offsets {start} to {end} are no range of a topic")
-    arguments = {"partition": partition, "start": start, "end": end, "alerts": alerts, "dry_run": dry_run}
+    arguments = {
+        "domain": _domain(domain),
+        "partition": partition,
+        "start": start,
+        "end": end,
+        "alerts": alerts,
+        "dry_run": dry_run,
+    }
     return _run(self, "ranges", arguments)
 
 
@@ -100,6 +110,7 @@ def times(
     *,
     start: str,
     end: str | None = None,
+    domain: str | None = None,
     alerts: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -111,6 +122,7 @@ def times(
     if begin is None or begin > until:
         raise ValueError(f"start must be before end, got {start} and {until.isoformat()}")
     arguments = {
+        "domain": _domain(domain),
         "start_ms": int(begin.timestamp() * 1000),
         "end_ms": int(until.timestamp() * 1000),
         "alerts": alerts,
@@ -163,6 +175,16 @@ def _work(run_id: str) -> bool:
         raise
     log.info("replay_ended", run=run_id, kind=held.kind, **held.counts)
     return True
+
+
+def _domain(name: str | None) -> str:
+    """The domain that is meant, by default the first. Raises `ValueError` for one that is none."""
+    if name is None:
+        return registry.default().name
+    try:
+        return registry.by_name(name).name
+    except registry.UnknownDomain as error:
+        raise ValueError(str(error)) from None
 
 
 def _moment(name: str, text: str | None) -> datetime | None:

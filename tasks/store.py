@@ -44,7 +44,7 @@ def store_batch(
     parts: int,
     total: int,
     bridge: str,
-    domain: str,
+    domain: str = "",
 ) -> None:
     """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
 

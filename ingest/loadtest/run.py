@@ -26,6 +26,7 @@ from ingest.loadtest.publish_spans import PublishSpans
 from ingest.positions import KafkaAway
 from tasks import tracing
 from tasks.settings import settings
+from tasks.telemetry import DOMAIN
 
 CONNECT_SECONDS = 20.0
 
@@ -102,8 +103,8 @@ async def _test(
     fleet_topics = {f"users/{login.user}/devices/{login.device}/telemetry" for login in logins}
     evidence = KafkaEvidence(
         servers.bootstrap_servers,
-        chosen.kafka_topic,
-        chosen.kafka_dlq_topic,
+        DOMAIN.qualified(chosen.kafka_topic),
+        DOMAIN.qualified(chosen.kafka_dlq_topic),
         chosen.kafka_group,
         fleet_topics,
     )

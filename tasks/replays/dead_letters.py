@@ -1,7 +1,7 @@
-"""Dead letters back into the telemetry topic, each once in a run, oldest refusal first.
+"""Dead letters back into their domain's topic, each once in a run, oldest refusal first.
 
 Each chunk is reserved in the database, produced, and then confirmed there. Who goes on after a death between
-the two looks into the telemetry topic for what had been produced.
+the two looks into that topic for what had been produced.
 """
 
 import heapq
@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
-from tasks import database, kafka
+from tasks import database, kafka, registry
 from tasks.batch import SILENT, WITH_ALERTS
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.metrics import REPLAYED
@@ -25,7 +25,7 @@ from tasks.replays import done
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
 from tasks.replays.reading import letter_of, read_letters
-from tasks.replays.runs import Held
+from tasks.replays.runs import Held, domain_of
 from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
 
@@ -53,7 +53,7 @@ def replay(held: Held) -> None:
     with TopicReader() as reader:
         if "letters" not in held.positions:
             # What is refused from now on, also because of this replay, is not this run's.
-            held.positions["letters"] = _as_json(reader.ranges(settings().kafka_dlq_topic))
+            held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
             held.save_alone()
         _settle(held, reader)
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
@@ -68,12 +68,13 @@ def replay(held: Held) -> None:
 
 def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate], dict[str, int]]:
     """The oldest open letters that are meant, at most `limit`, and why others are left out."""
+    domain = domain_of(held)
     filters = Filters.from_json(held.arguments.get("filters", {}))
     force = bool(held.arguments.get("force"))
     counts: Counter[str] = Counter(no_coordinates=0, too_many_attempts=0, replayed_before=0)
     open_letters = 0
     oldest: dict[LetterId, Candidate] = {}
-    for letters in _in_lists(read_letters(reader, _from_json(held.positions["letters"]), filters)):
+    for letters in _in_lists(read_letters(reader, domain, _from_json(held.positions["letters"]), filters)):
         held.keep()
         replayable = []
         for letter in letters:
@@ -112,7 +113,7 @@ def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) ->
             ranges = {number: (min(offsets), max(offsets) + 1) for number, offsets in wanted.items()}
             letters = [
                 letter
-                for record in reader.records(settings().kafka_dlq_topic, ranges)
+                for record in reader.records(registry.kafka_dlq_topic(domain_of(held)), ranges)
                 if record.offset() in wanted[record.partition() or 0] and (letter := letter_of(record))
             ]
             _replay_chunk(held, reader, producer, letters)
@@ -138,7 +139,8 @@ def _in_lists(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
 
 
 def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: list[Letter]) -> None:
-    held.positions["stream"] = _as_json(reader.ranges(settings().kafka_topic))
+    topic = registry.kafka_topic(domain_of(held))
+    held.positions["stream"] = _as_json(reader.ranges(topic))
     with database.access() as connection, connection.transaction():
         held.save(connection)
         reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
@@ -149,7 +151,9 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
     for letter in sorted(letters, key=lambda letter: (letter.partition, letter.offset)):
         if letter.id in reserved:
             reserved.remove(letter.id)
-            _produce(producer, letter, bool(held.arguments.get("alerts")), partitions, places, failures)
+            _produce(
+                producer, topic, letter, bool(held.arguments.get("alerts")), partitions, places, failures
+            )
     waiting = producer.flush(CONFIRM_SECONDS)
     if waiting or failures:
         raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
@@ -158,6 +162,7 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
 
 def _produce(
     producer: Producer,
+    topic: str,
     letter: Letter,
     alerts: bool,
     partitions: int,
@@ -184,7 +189,7 @@ def _produce(
     # Back into its own partition, whoever had chosen it, or else by the key.
     home = letter.partition if letter.partition is not None and letter.partition < partitions else -1
     producer.produce(
-        settings().kafka_topic,
+        topic,
         letter.payload,
         (f"{source.user_id}/{source.device_id}" if source else letter.topic).encode(errors="surrogateescape"),
         home,
@@ -208,7 +213,7 @@ def _settle(held: Held, reader: TopicReader) -> None:
         open_ids = done.unconfirmed(connection, held.run_id)
     if not open_ids:
         return
-    topic = settings().kafka_topic
+    topic = registry.kafka_topic(domain_of(held))
     before, now = _from_json(held.positions["stream"]), reader.ranges(topic)
     ranges = {number: (before[number][1] if number in before else 0, end) for number, (_, end) in now.items()}
     by_name = {f"{letter.key}@{letter.record_ms}": letter for letter in open_ids}

@@ -26,7 +26,7 @@ UNCONFIRMED = "SELECT letter_key, record_ms FROM replayed_letters WHERE run_id =
 FREE = "DELETE FROM replayed_letters WHERE run_id = %s AND to_offset IS NULL"
 OF_RUN = "SELECT to_partition, to_offset FROM replayed_letters WHERE run_id = %s AND to_offset IS NOT NULL"
 
-Place = tuple[int, int]  # partition and offset in the telemetry topic
+Place = tuple[int, int]  # partition and offset in the domain's topic
 
 
 class Replayed(NamedTuple):

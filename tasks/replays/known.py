@@ -1,12 +1,13 @@
-"""Which records of the telemetry topic have a dead letter: one bit for each record."""
+"""Which records of a domain's topic have a dead letter: one bit for each record."""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from tasks import registry
+from tasks.domain import AnyDomain
 from tasks.replays.letters import LetterId
 from tasks.replays.reading import letter_of
-from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
 
 # A letter is made after its record, but not by the same clock.
@@ -50,20 +51,20 @@ class Known(NamedTuple):
 
 
 def letters_of(
-    reader: TopicReader, ranges: Mapping[int, Range], alive: Callable[[], None] = lambda: None
+    reader: TopicReader,
+    domain: AnyDomain,
+    ranges: Mapping[int, Range],
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[int, Known]:
     """The records in these ranges that have a dead letter. `alive` is called now and then."""
     known = {number: Known(Offsets(reach), Offsets(reach)) for number, reach in ranges.items()}
-    chosen = settings()
-    oldest_ms = _oldest_ms(reader, ranges)
+    topic = registry.kafka_dlq_topic(domain)
+    oldest_ms = _oldest_ms(reader, registry.kafka_topic(domain), ranges)
     if oldest_ms is None:
         return known
-    starts = reader.offsets_at(chosen.kafka_dlq_topic, oldest_ms - CLOCKS_MS)
-    letters = {
-        number: (max(low, starts[number]), end)
-        for number, (low, end) in reader.ranges(chosen.kafka_dlq_topic).items()
-    }
-    for record in reader.records(chosen.kafka_dlq_topic, letters):
+    starts = reader.offsets_at(topic, oldest_ms - CLOCKS_MS)
+    letters = {number: (max(low, starts[number]), end) for number, (low, end) in reader.ranges(topic).items()}
+    for record in reader.records(topic, letters):
         alive()
         place = place_of(LetterId((record.key() or b"").decode(errors="replace"), 0))
         if place is not None and place[0] in known:
@@ -78,15 +79,15 @@ def place_of(letter: LetterId) -> tuple[int, int] | None:
     """Partition and offset of the message that was refused; None when it never reached the topic."""
     topic, *place = letter.key.rsplit("/", 2)
     numbers = [int(number) for number in place if _NUMBER.fullmatch(number)]
-    if topic != settings().kafka_topic or len(numbers) != 2:
+    if registry.of_kafka_topic(topic) is None or len(numbers) != 2:
         return None
     return numbers[0], numbers[1]
 
 
-def _oldest_ms(reader: TopicReader, ranges: Mapping[int, Range]) -> int | None:
+def _oldest_ms(reader: TopicReader, topic: str, ranges: Mapping[int, Range]) -> int | None:
     firsts = []
     for number, (start, end) in ranges.items():
-        for record in reader.records(settings().kafka_topic, {number: (start, end)}):
+        for record in reader.records(topic, {number: (start, end)}):
             firsts.append(record.timestamp()[1])
             break
     return min(firsts, default=None)

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from tasks import registry
 from tasks.domain import Source
 from tasks.payload import Refused
-from tasks.registry import domain_of, domains
-from tasks.settings import settings
 
 # Refused so often, a message is not replayed any more unless forced.
 MAX_ATTEMPTS = 3
@@ -38,7 +37,7 @@ class Letter(NamedTuple):
     cut: bool
     attempts: int
     traceparent: str
-    partition: int | None  # of the refused message; None where it never reached the telemetry topic
+    partition: int | None  # of the refused message; None where it never reached the domain's topic
     offset: int | None
     timestamp_ms: int
     letter_partition: int
@@ -48,13 +47,13 @@ class Letter(NamedTuple):
     def source(self) -> Source | None:
         """User and device by the topic, if it names them."""
         try:
-            return domain_of(self.topic, domains()).parse_topic(self.topic)
+            return registry.domain_of(self.topic, registry.domains()).parse_topic(self.topic)
         except Refused:
             return None
 
     @property
     def can_be_replayed(self) -> bool:
-        """Whether the message was in the telemetry topic, and is whole."""
+        """Whether the message was in its domain's topic, and is whole."""
         return self.partition is not None and self.offset is not None and not self.cut
 
 
@@ -81,7 +80,8 @@ class Filters:
         source = letter.source
         if source is None:
             return False
-        return self.user in {None, source.user_id} and self.device in {None, source.device_id}
+        own = source.device_id.rpartition("/")[2]
+        return self.user in {None, source.user_id} and self.device in {None, source.device_id, own}
 
     def as_json(self) -> dict[str, Any]:
         """The filters that are set, for `from_json`."""
@@ -103,7 +103,7 @@ class Filters:
 def parse_letter(
     key: bytes, value: bytes, timestamp_ms: int, letter_partition: int = 0, letter_offset: int = 0
 ) -> Letter:
-    """The letter of a record of the dead letters' topic; `timestamp_ms` is that record's.
+    """The letter of a record of a topic of dead letters; `timestamp_ms` is that record's.
 
     Raises `NoLetter`.
     """
@@ -111,7 +111,8 @@ def parse_letter(
         envelope = json.loads(value)
         payload = base64.b64decode(envelope["payload_base64"] or "", validate=True)
         partition, offset = envelope.get("kafka_partition"), envelope.get("kafka_offset")
-        if envelope.get("kafka_topic") != settings().kafka_topic or not (partition >= 0 and offset >= 0):
+        came_by = registry.of_kafka_topic(envelope.get("kafka_topic"))
+        if came_by is None or not (partition >= 0 and offset >= 0):
             partition = offset = None
         record_ms = envelope.get("kafka_timestamp_ms")
         refused_at = datetime.fromisoformat(envelope["timestamp"])

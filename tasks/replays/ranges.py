@@ -1,4 +1,4 @@
-"""Stretches of the telemetry topic once more: validated and stored by this worker itself, chunk by chunk.
+"""Stretches of a domain's topic once more: validated and stored by this worker itself, chunk by chunk.
 
 Nothing is produced, so Kafka does not grow. Never goes beyond what the bridge has committed: what comes after
 that is on its way, or will be.
@@ -11,14 +11,14 @@ import structlog
 from tasks import database, dlq, process, registry, store
 from tasks.batch import Message
 from tasks.dlq import DeadLetter
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.metrics import REPLAYED
 from tasks.records import message_of
 from tasks.replays import done
 from tasks.replays.known import Known, letters_of
 from tasks.replays.letters import LetterId
-from tasks.replays.runs import Held
-from tasks.settings import settings
+from tasks.replays.runs import Held, domain_of
 from tasks.topic_reader import Range, TopicReader, chunks
 
 log = structlog.get_logger()
@@ -29,29 +29,29 @@ CHUNK_BYTES = 8_388_608
 
 def replay(held: Held) -> None:
     """Runs what is left of the ranges. Raises `NotNow`, `psycopg.Error` and `redis.RedisError`."""
+    domain = domain_of(held)
+    topic = registry.kafka_topic(domain)
     with TopicReader() as reader:
         if "ranges" not in held.positions:
-            ranges = _wanted(reader, held.arguments)
+            ranges = _wanted(reader, topic, held.arguments)
             held.positions["ranges"] = {str(number): list(reach) for number, reach in ranges.items()}
             held.counts["messages"] = sum(end - start for start, end in ranges.values())
             held.save_alone()
         if held.arguments.get("dry_run"):
             return
         ranges = {int(number): (start, end) for number, (start, end) in held.positions["ranges"].items()}
-        known = letters_of(reader, ranges, held.keep)
+        known = letters_of(reader, domain, ranges, held.keep)
         for number, reach in sorted(ranges.items()):
-            topic = settings().kafka_topic
             for chunk in chunks(reader.records(topic, {number: reach}), CHUNK_MESSAGES, CHUNK_BYTES):
                 messages = [message_of(record) for record in chunk]
-                _run(held, messages, known[number])
+                _run(held, domain, messages, known[number])
                 log.info("replay_progress", run=held.run_id, partition=number, **held.counts)
             held.positions["ranges"][str(number)] = [reach[1], reach[1]]
             held.save_alone()
 
 
-def _wanted(reader: TopicReader, arguments: dict[str, Any]) -> dict[int, Range]:
+def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[int, Range]:
     """The ranges that were asked for, cut to what Kafka still has and the bridge has committed."""
-    topic = settings().kafka_topic
     there, committed = reader.ranges(topic), reader.committed(topic)
     asked: dict[int, Range]
     if "partition" in arguments:
@@ -68,10 +68,9 @@ def _wanted(reader: TopicReader, arguments: dict[str, Any]) -> dict[int, Range]:
     return {number: (start, end) for number, (start, end) in cut.items() if start < end}
 
 
-def _run(held: Held, messages: list[Message], known: Known) -> None:
+def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -> None:
     """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
     # What kills workers goes the main way, where it is isolated, or not at all.
-    domain = registry.default()
     sound = [message for message in messages if message.offset not in known.condemned]
     readings, dead = process.validate(domain, sound)
     if held.arguments.get("alerts"):
@@ -87,7 +86,7 @@ def _run(held: Held, messages: list[Message], known: Known) -> None:
     for letter in new:
         known.letters.add(letter.message.offset)
     saved = [m for m in sound if m.offset in known.letters and m.offset not in dead_offsets]
-    last = messages[-1]
+    last, topic = messages[-1], registry.kafka_topic(domain)
     for name, amount in {
         "done": len(messages),
         "inserted": inserted,

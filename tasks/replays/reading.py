@@ -5,16 +5,19 @@ from collections.abc import Iterator
 import structlog
 from confluent_kafka import Message as Record
 
+from tasks import registry
+from tasks.domain import AnyDomain
 from tasks.replays.letters import Filters, Letter, NoLetter, parse_letter
-from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader
 
 log = structlog.get_logger()
 
 
-def read_letters(reader: TopicReader, ranges: dict[int, Range], filters: Filters) -> Iterator[Letter]:
-    """The letters in these ranges that the filters mean."""
-    topic = settings().kafka_dlq_topic
+def read_letters(
+    reader: TopicReader, domain: AnyDomain, ranges: dict[int, Range], filters: Filters
+) -> Iterator[Letter]:
+    """The domain's letters in these ranges that the filters mean."""
+    topic = registry.kafka_dlq_topic(domain)
     if filters.since is not None:
         # A letter's record is never older than its refusal.
         starts = reader.offsets_at(topic, int(filters.since.timestamp() * 1000))

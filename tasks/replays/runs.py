@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import psycopg
 import structlog
 
-from tasks import database
+from tasks import database, registry
+from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 
 log = structlog.get_logger()
@@ -70,6 +71,12 @@ class Run(NamedTuple):
     def report(self) -> dict[str, Any]:
         """What the run tells of itself."""
         return {"run": self.run_id, "kind": self.kind, "ended": self.ended_at is not None, **self.counts}
+
+
+def domain_of(run: "Run | Held") -> AnyDomain:
+    """The domain whose messages are replayed. Raises `UnknownDomain`."""
+    name = run.arguments.get("domain")
+    return registry.default() if name is None else registry.by_name(str(name))
 
 
 class Held:

@@ -1,5 +1,8 @@
 """A deployment with other domains than the default one, on the servers of the tests."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,7 +11,7 @@ import pytest
 from compose.local import envfile
 from compose.local.stack import Stack
 from tasks.settings import settings
-from tests.conftest import PROCESSES
+from tests.conftest import PROCESSES, PROJECT
 
 
 @contextmanager
@@ -35,6 +38,19 @@ def change(stack: Stack, *modules: str) -> None:
     stop(stack)
     envfile.write(stack.layout.env, {**stack.env, "DOMAINS": ",".join(modules)})
     stack.up(PROCESSES, prepare=False)
+
+
+def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the deployment, as an operator does."""
+    return subprocess.run(
+        [sys.executable, "-m", "ingest.cli", *arguments],
+        env={**os.environ, **stack.env},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
 
 
 def stop(stack: Stack) -> None:

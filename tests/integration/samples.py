@@ -58,7 +58,8 @@ def _reading(number: int, time: datetime) -> Payload:
 
 
 def _package(number: int, time: datetime) -> Payload:
-    lon, lat = 8 + number / 1000, 47.0
+    # As short in Python as PostgreSQL writes it.
+    lon, lat = round(8 + number / 1000, 3), 47.0
     return {
         "time": time.isoformat(),
         "status": "IN_TRANSIT",

@@ -16,7 +16,7 @@ from compose.local.stack import Stack
 from ingest.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
-from tests.integration.deployment import serving
+from tests.integration.deployment import serving, sluice
 from tests.integration.samples import (
     FINANCE,
     LOGISTICS,
@@ -62,10 +62,18 @@ def letters(deployment: Stack) -> Iterator[dict[str, DeadLetters]]:
 class Sources:
     """Connected sources of one domain, with accounts that `sluice provision device` would make."""
 
-    def __init__(self, stack: Stack, sample: Sample, run: str, count: int = 3) -> None:
+    def __init__(
+        self, stack: Stack, sample: Sample, run: str, count: int = 3, *, beside: "Sources | None" = None
+    ) -> None:
         self.sample, self.user = sample, sample.owner(run)
         names = [sample.source(run, number) for number in range(count)]
-        self._devices = fleet.devices(stack, [(self.user, name) for name in names])
+        # One account serves all domains; made anew, it would have another password.
+        self._shared = beside is not None and beside.user == self.user
+        self._devices: list[fleet.Device] = (
+            beside._devices
+            if beside is not None and self._shared
+            else fleet.devices(stack, [(self.user, name) for name in names])
+        )
         self.topics = [sample.topic(self.user, name) for name in names]
         self.good: Sent = {name: [] for name in names}
         self.bad: Counter[tuple[str, bytes]] = Counter()
@@ -90,7 +98,8 @@ class Sources:
 
     def close(self) -> None:
         """Ends the connections."""
-        fleet.disconnect(self._devices)
+        if not self._shared:
+            fleet.disconnect(self._devices)
 
 
 def rows(database: Database, sample: Sample, source: str) -> list[tuple[Any, ...]]:
@@ -227,7 +236,8 @@ def test_all_domains_at_once_keep_to_themselves(
 ) -> None:
     """Sources of the same name in every domain, sending at the same time: each domain has its own."""
     run = uuid4().hex[:8]
-    everything = [Sources(deployment, sample, run) for sample in SAMPLES]
+    first = Sources(deployment, SAMPLES[0], run)
+    everything = [*(Sources(deployment, sample, run, beside=first) for sample in SAMPLES[1:]), first]
     for number in range(900):
         for sources in everything:
             payload = sources.sample.make(number, START + timedelta(seconds=number))
@@ -274,7 +284,8 @@ def test_a_rule_of_a_user_is_about_the_domain_that_it_names(deployment: Stack, d
         "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [run, json.dumps(rules)]
     )
     time.sleep(1)
-    packages, readings = (Sources(deployment, sample, run, count=1) for sample in (LOGISTICS, TELEMETRY))
+    readings = Sources(deployment, TELEMETRY, run, count=1)
+    packages = Sources(deployment, LOGISTICS, run, count=1, beside=readings)
     with subscriber(deployment, run) as listening:
         packages.send(LOGISTICS.make(7, START))
         listening.told(1)
@@ -308,3 +319,16 @@ def test_a_domain_in_trouble_holds_up_no_other(
     assert_all_there(deployment, database, ticks, letters, run)
     ticks.close()
     packages.close()
+
+
+@pytest.mark.parametrize("sample", [LOGISTICS, FINANCE], ids=["packages", "ticks"])
+def test_nothing_is_missing_of_another_domain(deployment: Stack, sample: Sample) -> None:
+    """`sluice verify` accounts for every record of the domain's topic, and `sluice dlq` for its letters."""
+    wait_for_no_lag(deployment, sample)
+    verified = sluice(deployment, "verify", "--domain", sample.domain.name, "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    balance = json.loads(verified.stdout)
+    assert balance["missing"] == 0
+    assert balance["rows"] > 0
+    listed = sluice(deployment, "dlq", "list", "--domain", sample.domain.name, "--summary", "--json")
+    assert json.loads(listed.stdout)["total"] == balance["dead_lettered"]

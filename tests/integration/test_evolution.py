@@ -14,7 +14,7 @@ from compose.local.stack import Stack
 from ingest.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
-from tests.integration.deployment import change, serving
+from tests.integration.deployment import change, serving, sluice
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -89,5 +89,13 @@ def test_an_optional_field_is_added_without_downtime(old: Stack, database: Datab
     migrate(old.env)
     crate.await_stored(1, 2, 4)
     assert crate.stored("weight") == [(None,), (None,), (4.5,)]
+
+    # What was dead of the time between is known now.
+    replayed = sluice(old, "dlq", "replay", "--domain", "crates", "--json")
+    assert replayed.returncode == 0, replayed.stderr
+    assert json.loads(replayed.stdout)["outcomes"]["stored"] == 1
+    crate.await_stored(1, 2, 3, 4)
+    verified = sluice(old, "verify", "--domain", "crates", "--json")
+    assert (verified.returncode, json.loads(verified.stdout)["missing"]) == (0, 0), verified.stderr
     letters.close()
     crate.close()
