@@ -1,4 +1,4 @@
-"""Hostile messages: MQTT topics and payloads made up, and mutated from valid ones; the same for the same seed."""
+"""Hostile messages: topics and payloads made up and mutated from valid ones, the same for the same seed."""
 
 import json
 import random
@@ -10,56 +10,40 @@ from ingest.fleet.payloads import BadMessages
 
 # What parsers, JSON columns, COPY and log lines have stumbled over.
 BYTES = (
-    b"\x00", b"\\u0000", b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\\ud800", b"\\udc00\\ud800", b"\\N", b"\\.",
-    b"\\", b'"', b"'", b"\t", b"\r\n", b"{", b"}", b"[", b"]", b":", b",", b"null", b"true", b"NaN", b"-Infinity",
-    b"1e999", b"-1e-999", b"-0", b"-0.0", b"00", b"1E5", b"9223372036854775807", b"9223372036854775808",
-    b"18446744073709551616", b"1" * 4301, b"0." + b"3" * 5000, b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xf0\x9f\x9a\x9a",
-    b"//", b"/*", b"\x1b[31m", b"${jndi:x}", b"'; DROP TABLE raw_telemetry; --", b"%s%n", b"__proto__",
+    b"\x00", b"\\u0000", b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\\ud800", b"\\udc00\\ud800",
+    b"\\N", b"\\.", b"\\", b'"', b"'", b"\t", b"\r\n", b"{", b"}", b"[", b"]", b":", b",", b"null",
+    b"true", b"NaN", b"-Infinity", b"1e999", b"-1e-999", b"-0", b"-0.0", b"00", b"1E5",
+    b"9223372036854775807", b"9223372036854775808", b"18446744073709551616", b"1" * 4301,
+    b"0." + b"3" * 5000, b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xf0\x9f\x9a\x9a", b"//", b"/*",
+    b"\x1b[31m", b"${jndi:x}", b"'; DROP TABLE raw_telemetry; --", b"%s%n", b"__proto__",
 )  # fmt: skip
 TIMES = (
-    "0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "10000-01-01T00:00:00Z",
-    "294276-12-31T23:59:59Z", "2026-02-29T00:00:00Z", "2026-06-30T23:59:60Z", "2026-01-01T24:00:00Z",
-    "2026-01-01T00:00:00+23:59", "2026-01-01T00:00:00-24:00", "2026-01-01", "now", "infinity", "epoch", "",
-    "2026-01-01T00:00:00.1234567890123Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z",
+    "10000-01-01T00:00:00Z", "294276-12-31T23:59:59Z", "2026-02-29T00:00:00Z", "2026-06-30T23:59:60Z",
+    "2026-01-01T24:00:00Z", "2026-01-01T00:00:00+23:59", "2026-01-01T00:00:00-24:00", "2026-01-01",
+    "now", "infinity", "epoch", "", "2026-01-01T00:00:00.1234567890123Z", "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**400, 1e308, 5e-324, -0.0, "",
-    "x" * 70_000, "\0", "\ud800", "\U0010ffff", [], {}, [[]], {"": {"": ""}}, [None] * 2000,
+    None, True, False, 0, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**400, 1e308, 5e-324,
+    -0.0, "", "x" * 5000, "\0", "\ud800", "\U0010ffff", [], {}, [[]], {"": {"": ""}}, [None] * 2000,
     {"a\0": 1}, {"constructor": {"prototype": 1}},
 )  # fmt: skip
 NAMES = (
-    "sequence_id",
-    "time",
-    "temperature",
-    "battery",
-    "user_id",
-    "device_id",
-    "extra_data",
-    "",
-    "é" * 300,
-    "\0",
-)
+    "sequence_id", "time", "temperature", "battery", "user_id", "device_id", "extra_data", "",
+    "é" * 300, "\0",
+)  # fmt: skip
 LEVELS = (
-    "",
-    " ",
-    "\t",
-    "é",
-    "冷蔵庫",
-    "\ufeff",
-    "\u202e",
-    "x" * 128,
-    "x" * 129,
-    "x" * 5000,
-    "..",
-    "%2f",
-    "'",
+    "", " ", "\t", "é", "冷蔵庫", "\ufeff", "\u202e", "x" * 128, "x" * 129, "x" * 5000, "..", "%2f", "'",
     "\\",
-)
+)  # fmt: skip
 TOPICS = (
-    "", "/", "users", "users/", "users/{user}", "users/{user}/devices/{device}", "/users/{user}/devices/{device}/telemetry",
-    "users/{user}/devices/{device}/telemetry/", "users/{user}/devices/{device}/telemetry/x", "users/{user}/devices//telemetry",
-    "users//devices/{device}/telemetry", "USERS/{user}/devices/{device}/telemetry", "users/+/devices/#/telemetry",
-    "users/{user}/config", "users/{user}/alerts/manage", "$SYS/broker", "users/{user}\0/devices/{device}/telemetry",
+    "", "/", "users", "users/", "users/{user}", "users/{user}/devices/{device}",
+    "/users/{user}/devices/{device}/telemetry", "users/{user}/devices/{device}/telemetry/",
+    "users/{user}/devices/{device}/telemetry/x", "users/{user}/devices//telemetry",
+    "users//devices/{device}/telemetry", "USERS/{user}/devices/{device}/telemetry",
+    "users/+/devices/#/telemetry", "users/{user}/config", "users/{user}/alerts/manage", "$SYS/broker",
+    "users/{user}\0/devices/{device}/telemetry",
 )  # fmt: skip
 
 
@@ -139,6 +123,6 @@ def _mutated(chance: random.Random, text: bytes) -> bytes:
 
 
 def _nested(chance: random.Random, payload: bytes) -> bytes:
-    depth = chance.choice((5, 31, 32, 33, 500, 20_000))
+    depth = chance.choice((5, 31, 32, 33, 500, 5000))
     opening, closing = chance.choice(((b"[", b"]"), (b'{"a":', b"}")))
     return payload[:-1] + b',"deep":' + opening * depth + b"1" + closing * depth + b"}"
