@@ -62,11 +62,20 @@ def judge(place: Place) -> Iterator[Judge]:
             listener.close()
 
 
+@pytest.fixture
+def verdict(request: pytest.FixtureRequest) -> Iterator[Verdict]:
+    """A line of the table; written at once, so that a run that is broken off keeps what it has found."""
+    line = Verdict(request.node.callspec.id if hasattr(request.node, "callspec") else "all of them")
+    VERDICTS.append(line)
+    yield line
+    table.write(VERDICTS, options.SEED, time.monotonic() - BEGAN)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table, below what pytest says."""
     if not VERDICTS:
         return
-    path = table.write(VERDICTS, options.SEED, BEGAN)
+    path = table.write(VERDICTS, options.SEED, time.monotonic() - BEGAN)
     terminalreporter.section("chaos")
     console = Console(width=None if options.ALL else 160)
     console.print(table.table(VERDICTS, options.SEED))

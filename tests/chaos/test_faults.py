@@ -5,7 +5,6 @@ import time
 import pytest
 
 from tests.chaos import options
-from tests.chaos.conftest import VERDICTS
 from tests.chaos.faults import Fault, Place
 from tests.chaos.judge import Judge, Verdict
 
@@ -13,10 +12,10 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize("fault", options.faults(), ids=lambda fault: fault.name)
-def test_nothing_is_lost_doubled_or_swapped(place: Place, judge: Judge, fault: Fault) -> None:
+def test_nothing_is_lost_doubled_or_swapped(
+    place: Place, judge: Judge, verdict: Verdict, fault: Fault
+) -> None:
     """One fault, from its beginning until readings are stored as quickly as before."""
-    verdict = Verdict(fault.name)
-    VERDICTS.append(verdict)
     judge.begin()
     began = time.monotonic()
     try:
@@ -30,9 +29,7 @@ def test_nothing_is_lost_doubled_or_swapped(place: Place, judge: Judge, fault: F
     assert verdict.passed, verdict.problems
 
 
-def test_all_faults_together_have_lost_and_doubled_nothing(judge: Judge) -> None:
+def test_all_faults_together_have_lost_and_doubled_nothing(judge: Judge, verdict: Verdict) -> None:
     """The whole load once more: nothing came late, twice, or between two faults."""
-    verdict = Verdict("all of them")
-    VERDICTS.append(verdict)
     judge.judge_all(verdict)
     assert verdict.passed, verdict.problems
