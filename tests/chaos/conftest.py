@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     path = table.write(VERDICTS, options.SEED, time.monotonic() - BEGAN)
     terminalreporter.section("chaos")
-    console = Console(width=None if options.ALL else 160)
+    console = Console(width=170)
     console.print(table.table(VERDICTS, options.SEED))
     console.print(f"Again in the same order: make chaos SEED={options.SEED}; figures: {path}")
 

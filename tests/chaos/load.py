@@ -50,7 +50,7 @@ class Written:
         """The changes of alerts that the ticks from `first` to `last` must make, in order."""
         told: list[Told] = []
         hot_before = False
-        for tick, hot in self.good.items():
+        for tick, hot in list(self.good.items()):
             if hot != hot_before and first <= tick <= last:
                 told.append(("TRIGGERED" if hot else "RESOLVED", tick))
             hot_before = hot
