@@ -54,6 +54,7 @@ def judge(place: Place) -> Iterator[Judge]:
     load.start()
     try:
         load.await_tick(10)
+        judge.await_normal()
         yield judge
     finally:
         load.stop()

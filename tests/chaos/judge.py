@@ -79,6 +79,15 @@ class Judge:
         self._records.close()
         self._positions.close()
 
+    def await_normal(self) -> None:
+        """Returns when fresh readings are stored as quickly as they should be."""
+        fresh = self._load.last + 1
+        fleet.wait_until(
+            lambda: self.watch.stored >= fresh and self.watch.behind() < NORMAL_SECONDS,
+            PATIENCE_SECONDS,
+            "the pipeline to keep pace",
+        )
+
     def begin(self) -> None:
         """What comes from now on is the next slice's."""
         self.watch.worst()
