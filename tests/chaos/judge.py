@@ -50,11 +50,12 @@ class Verdict:
     notices_repeated: int = 0
     memory_growth_mb: int = 0
     problems: list[str] = field(default_factory=list)
+    judged: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether every promise was kept."""
-        return not self.problems
+        return self.judged and not self.problems
 
 
 class Judge:
@@ -121,6 +122,7 @@ class Judge:
             self._judge_letters(verdict, ticks)
             self._judge_alerts(verdict, database, ticks)
         self._judge_memory(verdict)
+        verdict.judged = True
 
     def judge_all(self, verdict: Verdict) -> None:
         """Everything since the beginning again: nothing may have come late, or twice."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -44,7 +44,9 @@ class Written:
 
     good: dict[int, bool] = field(default_factory=dict)
     bad: dict[int, bytes] = field(default_factory=dict)
-    waiting: deque[tuple[int, MQTTMessageInfo]] = field(default_factory=deque)
+    waiting: deque[tuple[int, int]] = field(default_factory=deque)
+    """Ticks with the packet ids of their messages, of which some may be in `acknowledged`."""
+    acknowledged: set[int] = field(default_factory=set)
 
     def changes(self, first: int, last: int) -> list[Told]:
         """The changes of alerts that the ticks from `first` to `last` must make, in order."""
@@ -76,6 +78,12 @@ class Load:
                     [user, json.dumps(RULES)],
                 )
         self._devices = fleet.devices(stack, self.names)
+        for device in self._devices:
+            # A packet id comes again only after 65,535 messages.
+            acknowledged = self.written[device.user, device.device].acknowledged
+            device.client.on_publish = lambda _client, _data, packet, *_, known=acknowledged: known.add(
+                packet
+            )
         self._offsets = random.Random(seed).sample(range(DEVICES), DEVICES)
         self._spoil = BadMessages(max_bytes=None, max_depth=32)
         self._stopping = threading.Event()
@@ -108,8 +116,8 @@ class Load:
         return sum(
             1
             for written in self.written.values()
-            for number, info in list(written.waiting)
-            if number <= tick and not info.is_published()
+            for number, packet in list(written.waiting)
+            if number <= tick and packet not in written.acknowledged
         )
 
     def messages(self, first: int, last: int) -> int:
@@ -149,9 +157,10 @@ class Load:
             written.bad[tick] = payload
         else:
             written.good[tick] = hot
-        while written.waiting and written.waiting[0][1].is_published():
+        while written.waiting and written.waiting[0][1] in written.acknowledged:
             written.waiting.popleft()
-        written.waiting.append((tick, device.client.publish(device.topic, payload, qos=1)))
+        # Without a connection it is sent as soon as there is one.
+        written.waiting.append((tick, device.client.publish(device.topic, payload, qos=1).mid))
 
 
 class Listener:

@@ -41,7 +41,7 @@ def cells(verdict: Verdict) -> list[str]:
         f"{verdict.alert_changes:,}",
         str(verdict.lost),
         str(verdict.doubled),
-        "kept" if verdict.passed else "; ".join(problem[:80] for problem in verdict.problems),
+        "kept" if verdict.passed else "; ".join(problem[:80] for problem in verdict.problems) or "not judged",
     ]
 
 
