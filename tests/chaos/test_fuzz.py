@@ -105,7 +105,8 @@ def _coordinates(key: bytes, letter: dict[str, Any]) -> Coordinates:
 
 def _row(topic: bytes, payload: bytes) -> tuple[str, str, int]:
     """What tells the row of a good message, by the standard library alone."""
-    found = TOPIC.fullmatch(topic.decode())
+    # No MQTT topic has such bytes, but a record of somebody else's may: each becomes U+FFFD.
+    found = TOPIC.fullmatch(topic.decode(errors="replace"))
     assert found is not None, topic
     return found[1], found[2], int(json.loads(payload)["sequence_id"])
 
