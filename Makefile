@@ -10,7 +10,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down run status test check bench clean
+.PHONY: help setup up down run status test check bench chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -41,6 +41,9 @@ check: $(READY)  ## formatting, lint, types, dependencies
 
 bench: setup  ## measure against what the database itself can take
 	@$(BIN)/python -m tests.bench
+
+chaos: setup  ## break everything under load, and print what became of it; SEED=N for an order, LONG=1 for 60 s
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
 clean:  ## stop everything and remove data, logs, passwords and settings; asks nothing
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; $(STACK) clean --dir .local/test; fi

@@ -7,6 +7,7 @@ it knows itself.
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Literal
@@ -28,6 +29,8 @@ MOST_SECONDS = 60
 FORGET_SECONDS = 300
 # A probe whose process was killed holds up the next one no longer than this.
 PROBE_SECONDS = 90
+
+_FAILED = Path(__file__).with_suffix(".lua").read_text()
 
 Verdict = Literal["answered", "failed", "unknown"]
 """What an exception says about the server; `unknown` is one that did not come from it."""
@@ -124,28 +127,23 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             client().delete(self._key, f"{self._key}:open", f"{self._key}:probe")
 
     def _count(self, *, probed: bool) -> None:
-        """Makes ready for the failure that the base class adds to the count."""
+        """Counts a failure for all workers, and makes ready for what the base class adds to the count."""
         if probed:
             self._recovery_timeout = min(2 * self._recovery_timeout, MOST_SECONDS)
         with suppress(redis.RedisError):
-            self._failure_count = int(client().hincrby(self._key, "failures", 1)) - 1
+            failures = client().register_script(_FAILED)(
+                keys=[self._key, f"{self._key}:open", f"{self._key}:probe"],
+                args=[self._recovery_timeout, FAILURES, FORGET_SECONDS],
+            )
+            self._failure_count = int(failures) - 1
 
     def _tell(self, error: BaseException | None) -> None:
-        """Tells the other workers, and the log when the breaker has opened."""
-        seconds = self._recovery_timeout
-        with suppress(redis.RedisError):
-            pipeline = client().pipeline(transaction=True)
-            pipeline.hset(self._key, "seconds", seconds)
-            pipeline.expire(self._key, FORGET_SECONDS)
-            if self.opened:
-                pipeline.set(f"{self._key}:open", 1, ex=seconds)
-            pipeline.delete(f"{self._key}:probe")
-            pipeline.execute()
+        """Tells the log when the breaker has opened."""
         if self.opened:
             log.warning(
                 "breaker_open",
                 name=self.name,
                 failures=self.failure_count,
-                seconds=seconds,
+                seconds=self._recovery_timeout,
                 error=str(error).strip(),
             )

@@ -1,5 +1,6 @@
 """This process's database connection, behind the circuit breaker, and what the database's errors mean."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +20,8 @@ log = structlog.get_logger()
 SILENCE_SECONDS = 5.0
 # What was sent must reach the other host's kernel within this time.
 DELIVERY_SECONDS = 15
+# PgBouncer needs so long to try the server again, which it begins with the first client that comes.
+POOLER_PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
 
@@ -59,9 +62,21 @@ def conninfo(url: str) -> str:
 
 @lru_cache
 def _opened() -> _Bounded:
+    """A connection on which the server itself has answered."""
+    try:
+        return _connect()
+    except psycopg.OperationalError as error:
+        # The first client after an outage gets PgBouncer's memory of it, as if the server were still away.
+        if "server_login_retry" not in str(error):
+            raise
+    time.sleep(POOLER_PAUSE_SECONDS)
+    return _connect()
+
+
+def _connect() -> _Bounded:
     """No prepared statements and no session settings: PgBouncer in transaction mode keeps neither."""
     chosen = settings()
-    return _Bounded.connect(
+    connection = _Bounded.connect(
         conninfo(chosen.database_url.get_secret_value()),
         autocommit=True,
         connect_timeout=chosen.database_connect_timeout_seconds,
@@ -72,6 +87,12 @@ def _opened() -> _Bounded:
         keepalives_count=3,
         tcp_user_timeout=DELIVERY_SECONDS * 1000,
     )
+    try:
+        connection.execute("SELECT")
+    except psycopg.Error:
+        connection.close()
+        raise
+    return connection
 
 
 @lru_cache

@@ -124,6 +124,42 @@ def test_a_failed_probe_doubles_the_rest_for_all() -> None:
     assert rests == [10, 20, 40, 60, 60]
 
 
+class Hurried(Breaker):
+    """A breaker beside which another process tries at the very moment of a failure."""
+
+    def _tell(self, error: BaseException | None) -> None:
+        if self.failure_count == FAILURES:
+            with pytest.raises(CircuitOpen), Breaker(self.name, judge):
+                pytest.fail("let through before the rest had begun")
+        super()._tell(error)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_nobody_probes_before_the_rest_has_begun() -> None:
+    """The failure that opens the breaker and the rest are one step for all others."""
+    hurried = Hurried(uuid4().hex[:8], judge)
+    for _ in range(FAILURES):
+        fail(hurried)
+    assert client().ttl(f"sluice:breaker:{hurried.name}:open") <= FIRST_SECONDS
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_first_access_after_an_outage_finds_the_database_back(stack: Stack) -> None:
+    """PgBouncer tells the first who comes of the outage that was, and that must not cost another rest."""
+    with module.access() as connection:
+        connection.execute("SELECT")
+    stack.stop("postgres")
+    with pytest.raises(psycopg.OperationalError), module.access() as connection:
+        connection.execute("SELECT")
+    with pytest.raises(psycopg.OperationalError), module.access() as connection:
+        connection.execute("SELECT")
+    stack.start("postgres")
+    time.sleep(2)  # longer than `server_login_retry`, before which PgBouncer would not try
+    with module.access() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert breaker_value() == 0.0
+
+
 @pytest.mark.usefixtures("in_process")
 def test_nothing_reaches_a_database_that_is_left_alone(silent: Silent) -> None:
     """A server that accepts and never answers costs five waits of bounded length, and then nothing."""

@@ -1,0 +1,334 @@
+"""The faults, one class a kind: how it begins, and how it ends, which is when the recovery begins."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import redis
+from psycopg import conninfo, sql
+
+from compose.local.errors import StackError
+from compose.local.passwords import password
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
+from tests.chaos.proxy import Proxy
+from tests.integration import fleet
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROCESSES = ("worker", "bridge", "gateway", "control", "beat")
+SERVERS = ("redis", "postgres", "kafka")
+
+
+@dataclass
+class Place:
+    """What can be broken: the stack, the networks before its servers, and the servers' own addresses."""
+
+    stack: Stack
+    networks: dict[str, Proxy]
+    redis_url: str
+    database_url: str
+
+    def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection that no lock on Sluice's database keeps out."""
+        return psycopg.connect(
+            self.database_url,
+            user="postgres",
+            password=password(self.stack.layout, "postgres-superuser"),
+            dbname="postgres",
+            autocommit=True,
+        )
+
+
+class Fault(Protocol):
+    """Something that breaks. `end` returns when the server is there again; a process comes back by itself."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts; 0 is a moment."""
+
+    def begin(self, place: Place) -> None:
+        """Breaks it."""
+
+    def end(self, place: Place) -> None:
+        """Mends it."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL; the supervisor starts it again."""
+
+    victim: str
+    seconds: float = 0
+    killed: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"kill {self.victim}"
+
+    def begin(self, place: Place) -> None:
+        """A worker's main process leaves its children behind, which its next start ends."""
+        self.killed.append(place.stack.pid(self.victim))
+        fleet.kill(self.killed[-1])
+
+    def end(self, place: Place) -> None:
+        """A server's start is the server's own affair and is awaited."""
+        if self.victim in (*SERVERS, "pgbouncer"):
+            _await_return(place.stack, self.victim, self.killed[-1])
+
+
+@dataclass(frozen=True)
+class KillChildren:
+    """SIGKILL of each process of the worker's pool; its main process forks others."""
+
+    name: str = "kill worker's children"
+    seconds: float = 0
+
+    def begin(self, place: Place) -> None:
+        """All at once."""
+        for child in fleet.children(place.stack.pid("worker")):
+            with suppress(ProcessLookupError):  # the pool may just have shrunk
+                fleet.kill(child)
+
+    def end(self, place: Place) -> None:
+        """Nothing is to be mended."""
+
+
+@dataclass(frozen=True)
+class Hang:
+    """SIGSTOP of all its processes: no connection breaks, and nobody answers."""
+
+    victim: str
+    seconds: float
+    stopped: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"hang {self.victim}"
+
+    def begin(self, place: Place) -> None:
+        """The parent first, so that it cannot replace its children."""
+        self._stop(place.stack.pid(self.victim))
+
+    def end(self, place: Place) -> None:  # noqa: ARG002
+        """The children first, so that the parent finds them as they were."""
+        while self.stopped:
+            with suppress(ProcessLookupError):
+                os.kill(self.stopped.pop(), signal.SIGCONT)
+
+    def _stop(self, pid: int) -> None:
+        with suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(pid, signal.SIGSTOP)
+            self.stopped.append(pid)
+            for child in fleet.children(pid):
+                self._stop(child)
+
+
+@dataclass(frozen=True)
+class Away:
+    """The server is stopped and nobody listens on its port."""
+
+    victim: str
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"{self.victim} away"
+
+    def begin(self, place: Place) -> None:
+        """Gently, as an operator would."""
+        place.stack.stop(self.victim)
+
+    def end(self, place: Place) -> None:
+        """Returns when it answers."""
+        place.stack.start(self.victim)
+
+
+@dataclass(frozen=True)
+class RestartBroker:
+    """Mosquitto is restarted gently: a killed one loses what it acknowledged in its last seconds."""
+
+    name: str = "restart mosquitto"
+    seconds: float = 0
+
+    def begin(self, place: Place) -> None:
+        """Its sessions are saved, and loaded again."""
+        place.stack.restart("mosquitto")
+
+    def end(self, place: Place) -> None:
+        """Nothing is to be mended."""
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """PostgreSQL runs, throws everybody out of Sluice's database and lets nobody in."""
+
+    seconds: float
+    name: str = "postgres refuses"
+
+    def begin(self, place: Place) -> None:
+        """As during an administrator's work on the database."""
+        with place.superuser() as connection:
+            self._allow(connection, place, allowed=False)
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [_base(place)]
+            )
+
+    def end(self, place: Place) -> None:
+        """The database is open again."""
+        with place.superuser() as connection:
+            self._allow(connection, place, allowed=True)
+
+    def _allow(self, connection: psycopg.Connection[tuple[Any, ...]], place: Place, *, allowed: bool) -> None:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
+                sql.Identifier(_base(place)), sql.Literal(allowed)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Flush:
+    """FLUSHALL: queues, leases, results, states of alerts, the outbox."""
+
+    name: str = "flush redis"
+    seconds: float = 0
+
+    def begin(self, place: Place) -> None:
+        """Several times, so that also what comes back at once is lost."""
+        with redis.Redis.from_url(place.redis_url) as client:
+            for _ in range(10):
+                client.flushall()
+                time.sleep(0.1)
+
+    def end(self, place: Place) -> None:
+        """Nothing is to be mended."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """Redis has no memory left and refuses to write."""
+
+    seconds: float
+    name: str = "redis full"
+    before: list[str] = field(default_factory=list)
+
+    def begin(self, place: Place) -> None:
+        """Less than it has already."""
+        with redis.Redis.from_url(place.redis_url, decode_responses=True) as client:
+            self.before.append(client.config_get("maxmemory")["maxmemory"])
+            client.config_set("maxmemory", "1mb")
+
+    def end(self, place: Place) -> None:
+        """As it was."""
+        with redis.Redis.from_url(place.redis_url) as client:
+            client.config_set("maxmemory", self.before.pop())
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Between Sluice and the server nothing arrives any more, in either direction."""
+
+    victim: str
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"stalled network to {self.victim}"
+
+    def begin(self, place: Place) -> None:
+        """Connections stay open, and new ones are accepted."""
+        place.networks[self.victim].stall()
+
+    def end(self, place: Place) -> None:
+        """What was sent arrives."""
+        place.networks[self.victim].flow()
+
+
+@dataclass(frozen=True)
+class SecondBridge:
+    """Another bridge joins the group, works, and leaves."""
+
+    seconds: float
+    name: str = "a bridge joins and leaves"
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def begin(self, place: Place) -> None:
+        """Partitions move to it."""
+        environment = {**os.environ, **process_environment(place.stack.env)}
+        self.processes.append(
+            subprocess.Popen([sys.executable, "-m", "ingest.bridge"], cwd=PROJECT, env=environment)
+        )
+
+    def end(self, place: Place) -> None:  # noqa: ARG002
+        """Gently; a bridge that does not stop is an error."""
+        process = self.processes.pop()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def every(seconds: float) -> list[Fault]:
+    """All faults; those that last, last so long."""
+    return [
+        *(Kill(victim) for victim in (*PROCESSES, *SERVERS, "pgbouncer")),
+        KillChildren(),
+        *(Hang(victim, seconds) for victim in (*PROCESSES, *SERVERS)),
+        Away("postgres", seconds),
+        Away("kafka", seconds),
+        Refuse(seconds),
+        Stall("redis", seconds),
+        Stall("postgres", seconds),
+        Flush(),
+        Full(seconds / 2),
+        RestartBroker(),
+        SecondBridge(seconds),
+    ]
+
+
+def some() -> list[Fault]:
+    """A short selection: each promise is at stake in one of them."""
+    return [
+        Kill("worker"),
+        Kill("gateway"),
+        Kill("redis"),
+        Flush(),
+        Away("postgres", 3),
+        Stall("redis", 3),
+    ]
+
+
+def shuffled(chosen: Sequence[Fault], seed: int) -> list[Fault]:
+    """In an order of chance, the same for the same seed."""
+    return random.Random(seed).sample(chosen, len(chosen))
+
+
+def _await_return(stack: Stack, name: str, killed: int) -> None:
+    fleet.wait_until(lambda: _pid(stack, name) not in {None, killed}, 60, f"{name} to be started again")
+    stack.start(name)
+
+
+def _pid(stack: Stack, name: str) -> int | None:
+    # While it is started again its pid file may be missing, or empty.
+    with suppress(StackError):
+        return stack.pid(name)
+    return None
+
+
+def _base(place: Place) -> str:
+    return str(conninfo.conninfo_to_dict(place.database_url)["dbname"])

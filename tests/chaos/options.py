@@ -1,0 +1,19 @@
+"""What a run of the chaos tests is asked for, by environment variables that `python -m tests.chaos` sets."""
+
+import os
+import random
+
+from tests.chaos.faults import Fault, every, shuffled, some
+
+ALL = os.environ.get("CHAOS", "") == "all"
+# The order is another one at every run, and told, so that it can be had again.
+SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+SECONDS = float(os.environ.get("CHAOS_SECONDS") or 15)
+ONLY = [name for name in os.environ.get("CHAOS_ONLY", "").split(",") if name]
+MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
+
+
+def faults() -> list[Fault]:
+    """The faults of this run, in its order."""
+    chosen = every(SECONDS) if ALL else some()
+    return shuffled([fault for fault in chosen if not ONLY or fault.name in ONLY], SEED)

@@ -1,0 +1,61 @@
+"""The tools of the chaos tests do what they say: the network stalls, and what must be told is known."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.faults import every, shuffled
+from tests.chaos.load import Written
+from tests.chaos.proxy import Proxy
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """The port of a server that says again whatever it hears."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(1024):
+                connection.sendall(data)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield int(listener.getsockname()[1])
+    thread.join()
+    listener.close()
+
+
+def test_a_stalled_network_delivers_later_what_was_sent(echo: int) -> None:
+    """Nothing arrives while it stalls, and nothing is lost."""
+    proxy = Proxy(echo)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+        client.sendall(b"one")
+        assert client.recv(10) == b"one"
+        proxy.stall()
+        client.settimeout(0.3)
+        client.sendall(b"two")
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        proxy.flow()
+        client.settimeout(5)
+        assert client.recv(10) == b"two"
+    proxy.close()
+
+
+def test_the_changes_of_a_device_follow_from_its_good_readings() -> None:
+    """A bad message in between changes nothing; a slice has the changes of its own ticks."""
+    written = Written(good={0: False, 1: True, 3: True, 4: False, 5: True}, bad={2: b"{"})
+    assert written.changes(0, 5) == [("TRIGGERED", 1), ("RESOLVED", 4), ("TRIGGERED", 5)]
+    assert written.changes(2, 4) == [("RESOLVED", 4)]
+
+
+def test_a_seed_stands_for_an_order_of_all_faults() -> None:
+    """The same seed gives the same order, and each fault has a name of its own."""
+    names = [fault.name for fault in shuffled(every(1), 7)]
+    assert names == [fault.name for fault in shuffled(every(1), 7)]
+    assert names != [fault.name for fault in every(1)]
+    assert len(set(names)) == len(names) == len(every(1))

@@ -1,0 +1,69 @@
+"""Looks several times a second how far the readings have got, and so how old each was when it was stored."""
+
+import threading
+import time
+from typing import Any
+
+import psycopg
+
+from tests.chaos.load import DEVICES, Load
+
+LOOK_SECONDS = 0.2
+# The readings after the last tick that all devices have stored; a few milliseconds even on a large table.
+STORED = """
+SELECT count(*), min(newest) FROM (
+    SELECT max(sequence_id) AS newest FROM raw_telemetry
+    WHERE user_id = ANY(%s) AND time >= now() - make_interval(secs => %s) GROUP BY user_id, device_id
+) AS devices
+"""
+
+
+class Watch:
+    """The progress of a load, seen from the database. A database that does not answer is asked again."""
+
+    def __init__(self, database_url: str, load: Load) -> None:
+        self._url = database_url
+        self._load = load
+        self._worst = 0.0
+        self.stored = -1
+        """Every device's readings up to this tick are rows."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def behind(self) -> float:
+        """For how many seconds the oldest tick that is not stored has been waiting."""
+        published = self._load.published
+        following = self.stored + 1
+        return time.monotonic() - published[following] if following < len(published) else 0.0
+
+    def worst(self) -> float:
+        """The greatest age, in seconds, that a tick had when it was stored, since the last call."""
+        worst, self._worst = self._worst, 0.0
+        return worst
+
+    def stop(self) -> None:
+        """Ends looking."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(
+                    self._url, autocommit=True, connect_timeout=3, prepare_threshold=None
+                ) as connection:
+                    while not self._stopping.wait(LOOK_SECONDS):
+                        self._look(connection)
+            except psycopg.Error:
+                # It is what is broken on purpose; the age of what waits is seen when it is back.
+                time.sleep(LOOK_SECONDS)
+
+    def _look(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        since = self.behind() + 10
+        found = connection.execute(STORED, [self._load.users, since]).fetchone()
+        assert found is not None
+        devices, newest = found
+        if devices == DEVICES and newest > self.stored:
+            self._worst = max(self._worst, self.behind())
+            self.stored = newest
