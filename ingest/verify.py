@@ -122,14 +122,12 @@ def _count(
 
 
 def _account(connection: Connection, messages: list[Message], letters: Offsets, balance: Balance) -> None:
-    limits = registry.limits()
+    domain, limits = registry.default(), registry.limits()
     balance.received += len(messages)
     wanted: list[_Wanted] = []
     for message in messages:
         try:
-            reading = registry.default().validate(
-                message.topic, message.payload, message.timestamp_ms, limits
-            )
+            reading = domain.validate(message.topic, message.payload, message.timestamp_ms, limits)
         except Refused as refused:
             if message.offset in letters:
                 balance.dead_lettered += 1

@@ -4,9 +4,9 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import celery_monitoring, dlq, lease, logs, registry
+from tasks import celery_monitoring, dlq, lease, logs, registry, worker
 
-__all__ = ["app", "celery_monitoring"]
+__all__ = ["app", "celery_monitoring", "worker"]
 
 app = Celery(
     "sluice",

@@ -69,7 +69,8 @@ def domain_of(topic: str, among: Domains) -> AnyDomain:
     for domain in among:
         if _match(domain.filter.split("/"), levels):
             return domain
-    raise Refused("InvalidTopic", f"no domain has topics such as {describe(topic)}")
+    forms = " or ".join(domain.topic for domain in among)
+    raise Refused("InvalidTopic", f"the topic must be {forms}, got {describe(topic)}")
 
 
 @lru_cache

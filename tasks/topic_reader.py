@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from tasks import kafka
 from tasks.errors import NotNow
 from tasks.settings import settings
 
@@ -30,7 +31,7 @@ class TopicReader:
         self._group = chosen.kafka_group
         self._consumer = Consumer(
             {
-                "bootstrap.servers": chosen.kafka_bootstrap_servers,
+                **kafka.connection(chosen),
                 # A consumer that never subscribes is no member of its group, and may ask for its offsets.
                 "group.id": self._group,
                 "client.id": "sluice-reader",

@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
-from tasks import database
+from tasks import database, kafka
 from tasks.batch import SILENT, WITH_ALERTS
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.metrics import REPLAYED
@@ -239,7 +239,7 @@ def _producing() -> Iterator[Producer]:
     chosen = settings()
     producer = Producer(
         {
-            "bootstrap.servers": chosen.kafka_bootstrap_servers,
+            **kafka.connection(chosen),
             "client.id": "sluice-replay",
             "acks": "all",
             "enable.idempotence": True,

@@ -100,11 +100,9 @@ def _run(held: Held, messages: list[Message], known: Known) -> None:
     held.positions["ranges"][str(last.partition)][0] = last.offset + 1
     with database.access() as connection, connection.transaction():
         # A letter whose message became a row in its own place is no longer open.
+        topic = registry.kafka_topic(domain)
         places = {
-            LetterId(dlq.key(registry.kafka_topic(domain), m.partition, m.offset).decode(), m.timestamp_ms): (
-                m.partition,
-                m.offset,
-            )
+            LetterId(dlq.key(topic, m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
             for m in saved
         }
         done.reserve(connection, held.run_id, places)

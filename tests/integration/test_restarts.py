@@ -106,10 +106,12 @@ def test_a_worker_that_stops_while_it_waits_hands_its_batches_back(
 ) -> None:
     """SIGTERM during an outage: it ends within its grace, and the bridge knows at once and sends again."""
     run = uuid4().hex[:8]
+    # Readings of a user whose rules were never read would wait before `store`.
+    produce(pipeline, run, range(50))
     wait_for_no_lag(pipeline)
     waits, before = counter(pipeline, "store_waits"), losses(pipeline)
     pipeline.stop("postgres")
-    produce(pipeline, run, range(100))
+    produce(pipeline, run, range(50, 100))
     fleet.wait_until(lambda: counter(pipeline, "store_waits") > waits, 30, "a store that waits")
     begun = time.monotonic()
     pipeline.stop("worker")

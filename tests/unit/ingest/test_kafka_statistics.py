@@ -13,9 +13,11 @@ def told(partitions: dict[int, dict[str, int]], state: str = "UP") -> KafkaStati
             "b:1/1": {"nodeid": 1, "state": state},
             "GroupCoordinator": {"nodeid": -1, "state": "UP"},
         },
-        "topics": {"t": {"partitions": {str(n): {"partition": n, **p} for n, p in partitions.items()}}},
+        "topics": {
+            "iot-stream": {"partitions": {str(n): {"partition": n, **p} for n, p in partitions.items()}}
+        },
     }
-    statistics = KafkaStatistics(["t"])
+    statistics = KafkaStatistics(["iot-stream"])
     statistics.told(json.dumps(document))
     return statistics
 
@@ -31,11 +33,11 @@ def test_the_lag_counts_from_the_committed_offset() -> None:
             4: {"hi_offset": 10, "committed_offset": 10, "lo_offset": 0},
         }
     )
-    asked = [("t", number) for number in range(4)]
+    asked = [("iot-stream", number) for number in range(4)]
     assert statistics.lag(asked) == {
-        ("t", "0"): 3,
-        ("t", "1"): 6,
-        ("t", "2"): 10,
+        ("iot-stream", "0"): 3,
+        ("iot-stream", "1"): 6,
+        ("iot-stream", "2"): 10,
     }
 
 
@@ -43,4 +45,4 @@ def test_kafka_is_reachable_while_a_broker_is_up() -> None:
     """A coordinator's entry is none; and before anything was told nothing is known."""
     assert told({}).reachable()
     assert not told({}, state="INIT").reachable()
-    assert not KafkaStatistics(["t"]).reachable()
+    assert not KafkaStatistics(["iot-stream"]).reachable()
