@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives import serialization
 from psycopg.conninfo import make_conninfo
 
 from compose.local import ports, servers
@@ -85,7 +86,15 @@ def write_certificate(
     issued = made.ca.issue_cert(*identities, common_name=common_name or None, not_after=until)
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
+    # Kafka reads keys in no other format than PKCS #8.
+    private = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
     key.chmod(0o600)
     return certificate, key
 
