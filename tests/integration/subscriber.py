@@ -24,15 +24,21 @@ class Subscriber:
         await_honoured(stack, credential)
         self.user = user
         self.notices: list[dict[str, Any]] = []
+        self.answers: list[tuple[str, dict[str, Any]]] = []
         self._client = connect(stack, credential)
         self._client.on_message = self._on_message
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.subscribe(f"users/{user}/alerts", qos=1)
+        topics = ("alerts", "config/status", "alerts/manage/status")
+        self._client.subscribe([(f"users/{user}/{topic}", 1) for topic in topics])
         assert subscribed.wait(10)
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        self.notices.append(json.loads(message.payload))
+        topic = message.topic.removeprefix(f"users/{self.user}/")
+        if topic == "alerts":
+            self.notices.append(json.loads(message.payload))
+        else:
+            self.answers.append((topic, json.loads(message.payload)))
 
     def told(self, count: int) -> list[tuple[str, str]]:
         """Device and status of each notice, once so many have come."""
@@ -42,6 +48,15 @@ class Subscriber:
     def publish(self, topic: str, document: dict[str, Any]) -> None:
         """Says something on a topic of the user's own, and returns when the broker has it."""
         self._client.publish(f"users/{self.user}/{topic}", json.dumps(document), qos=1).wait_for_publish(10)
+
+    def ask(self, topic: str, document: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a document that is published on a topic of the user's own."""
+        before = len(self.answers)
+        self.publish(topic, document)
+        wait_until(lambda: len(self.answers) > before, 30, f"the answer on {topic}/status")
+        answered, answer = self.answers[before]
+        assert answered == f"{topic}/status"
+        return answer
 
     def close(self) -> None:
         """Ends the connection."""
