@@ -47,6 +47,16 @@ class Written:
     waiting: deque[tuple[int, int]] = field(default_factory=deque)
     """Ticks with the packet ids of their messages, of which some may be in `acknowledged`."""
     acknowledged: set[int] = field(default_factory=set)
+    held: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """Ticks with what the device keeps to itself until it can send again."""
+    broken: bool = False
+    """Whether the connection broke, and not all that was sent before is acknowledged yet."""
+
+    def unacknowledged(self, tick: int) -> int:
+        """Messages up to this tick that the broker has not acknowledged."""
+        held = sum(number <= tick for number, _ in list(self.held))
+        waiting = list(self.waiting)
+        return held + sum(number <= tick and packet not in self.acknowledged for number, packet in waiting)
 
     def changes(self, first: int, last: int) -> list[Told]:
         """The changes of alerts that the ticks from `first` to `last` must make, in order."""
@@ -80,10 +90,9 @@ class Load:
         self._devices = fleet.devices(stack, self.names)
         for device in self._devices:
             # A packet id comes again only after 65,535 messages.
-            acknowledged = self.written[device.user, device.device].acknowledged
-            device.client.on_publish = lambda _client, _data, packet, *_, known=acknowledged: known.add(
-                packet
-            )
+            written = self.written[device.user, device.device]
+            device.client.on_publish = lambda _c, _d, packet, *_, of=written: of.acknowledged.add(packet)
+            device.client.on_disconnect = lambda *_, of=written: setattr(of, "broken", True)
         self._offsets = random.Random(seed).sample(range(DEVICES), DEVICES)
         self._spoil = BadMessages(max_bytes=None, max_depth=32)
         self._stopping = threading.Event()
@@ -113,12 +122,7 @@ class Load:
 
     def unacknowledged(self, tick: int) -> int:
         """Messages up to this tick that the MQTT broker has not acknowledged yet."""
-        return sum(
-            1
-            for written in self.written.values()
-            for number, packet in list(written.waiting)
-            if number <= tick and packet not in written.acknowledged
-        )
+        return sum(written.unacknowledged(tick) for written in self.written.values())
 
     def messages(self, first: int, last: int) -> int:
         """How many messages these ticks have."""
@@ -157,10 +161,20 @@ class Load:
             written.bad[tick] = payload
         else:
             written.good[tick] = hot
+        written.held.append((tick, payload))
+        self._send(written, device)
+
+    def _send(self, written: Written, device: fleet.Device) -> None:
         while written.waiting and written.waiting[0][1] in written.acknowledged:
             written.waiting.popleft()
-        # Without a connection it is sent as soon as there is one.
-        written.waiting.append((tick, device.client.publish(device.topic, payload, qos=1).mid))
+        written.broken = written.broken and bool(written.waiting)
+        # After a break paho sends again what was on its way, and what is new may get ahead of that.
+        if not device.client.is_connected() or written.broken:
+            return
+        while written.held:
+            tick, payload = written.held[0]
+            written.waiting.append((tick, device.client.publish(device.topic, payload, qos=1).mid))
+            written.held.popleft()
 
 
 class Listener:
