@@ -16,11 +16,12 @@ from rich.table import Table
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
+from tests.bench import rules
 from tests.bench.drain import Drain, drain
 from tests.bench.reference import rows_per_second
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROCESSES = ("bridge", "worker", "gateway")
+PROCESSES = ("bridge", "worker", "control", "gateway")
 
 console = Console()
 
@@ -50,19 +51,30 @@ def main(
 
 
 def drains(stack: Stack, records: int, devices: int, pairs: int) -> dict[str, Any]:
-    """Reference and drain in turn; each drain is compared with the reference runs before and after it."""
+    """Reference, drain, and drain with rules in turn.
+
+    Each drain is compared with the reference runs before and after it, and the one with rules with the one
+    without before it.
+    """
     url = stack.env["DATABASE_DIRECT_URL"]
     references = [rows_per_second(url, records, devices, run=0)]
     runs: list[Drain] = []
+    ruled: list[Drain] = []
     ratios: list[float] = []
+    told: list[int] = []
     for pair in range(pairs):
-        runs.append(drain(stack, records, devices, run=pair + 1))
+        runs.append(drain(stack, records, devices, run=2 * pair + 1))
+        rules.set_rules(stack, devices)
+        ruled.append(drain(stack, records, devices, run=2 * pair + 2))
+        told.append(rules.changes(stack))
+        rules.clear(stack)
         references.append(rows_per_second(url, records, devices, run=0))
         ratios.append(runs[-1].per_second / statistics.mean(references[-2:]))
         console.print(
-            f"drain {runs[-1].per_second:,.0f}/s, COPY {references[-2]:,.0f} and {references[-1]:,.0f}/s, "
-            f"ratio {ratios[-1]:.2f}"
+            f"drain {runs[-1].per_second:,.0f}/s, with rules {ruled[-1].per_second:,.0f}/s and {told[-1]:,} "
+            f"changes, COPY {references[-2]:,.0f} and {references[-1]:,.0f}/s, ratio {ratios[-1]:.2f}"
         )
+    shares = [one.per_second / other.per_second for one, other in zip(ruled, runs, strict=True)]
     return {
         "drain_per_second": round(statistics.median(run.per_second for run in runs)),
         "copy_per_second": round(statistics.median(references)),
@@ -71,6 +83,13 @@ def drains(stack: Stack, records: int, devices: int, pairs: int) -> dict[str, An
         "records": records,
         "devices": devices,
         "drains": [asdict(run) for run in runs],
+        "with_rules": {
+            "drain_per_second": round(statistics.median(run.per_second for run in ruled)),
+            "of_without": round(statistics.median(shares), 3),
+            "of_without_spread": [round(min(shares), 3), round(max(shares), 3)],
+            "changes": told,
+            "drains": [asdict(run) for run in ruled],
+        },
         "references": references,
     }
 
@@ -108,6 +127,15 @@ def show(result: dict[str, Any], folder: Path) -> None:
     table.add_row("drain, median", f"{result['drain_per_second']:,} records/s")
     table.add_row("raw COPY, one connection, same rows, median", f"{result['copy_per_second']:,} rows/s")
     table.add_row("ratio, median (least to most)", f"{result['ratio']:.2f} ({low:.2f} to {high:.2f})")
+    with_rules = result["with_rules"]
+    low, high = with_rules["of_without_spread"]
+    table.add_row(
+        "drain with 5 rules a user, 1% violating, median", f"{with_rules['drain_per_second']:,} records/s"
+    )
+    table.add_row(
+        "of the rate without, median (least to most)",
+        f"{with_rules['of_without']:.2f} ({low:.2f} to {high:.2f})",
+    )
     for name, (first, most) in result["drains"][-1]["memory_mib"].items():
         table.add_row(
             f"memory of {name} while it drains", f"{first:.0f} MiB at first, {most:.0f} MiB at most"
