@@ -93,6 +93,8 @@ def _mqtt_fault(chosen: Settings) -> str:
         client.disconnect()
     except OSError as error:
         return str(error)
+    finally:
+        client._reset_sockets()  # or the garbage collector finds them, some time later
     return answers[0].replace("Success", "")
 
 
