@@ -122,6 +122,7 @@ def session(
     finally:
         opened.client.disconnect()
         opened.client.loop(0.02)
+        opened.client._reset_sockets()  # or the garbage collector finds them, some time later
 
 
 def let_in(stack: Stack, credential: Credential | None) -> bool:
