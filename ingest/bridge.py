@@ -16,6 +16,7 @@ from confluent_kafka import Message as Record
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
+from ingest.lost_brokers import LostBrokers, finds_brokers
 from tasks import evidence, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
@@ -68,6 +69,7 @@ class Bridge:
         self._stopping = False
         self._consumed = 0
         self._statistics = KafkaStatistics(self._lanes_of)
+        self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._consumer = Consumer(
             {
@@ -125,6 +127,8 @@ class Bridge:
         log.info("bridge_started", topics=list(self._lanes_of), lanes=len(self._lanes))
         while not self._stopping:
             self._pulse.turn()
+            if self._lost_brokers():
+                raise BridgeFailed("this client of Kafka finds no broker any more, though there are some")
             self._gather()
             self._finish()
             self._send_again()

@@ -28,6 +28,7 @@ from ingest import mqtt_record, mqtt_text
 from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
+from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
 from tasks import kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
@@ -61,6 +62,7 @@ class Gateway:
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
         self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
+        self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
         self._producer = Producer(
             {
@@ -128,6 +130,8 @@ class Gateway:
             self._tell_dropped()
             if not network.is_alive():
                 self._failure = "the thread of the MQTT connection has ended; see the log before this line"
+            elif self._lost_brokers():
+                self._failure = "this client of Kafka finds no broker any more, though there are some"
         self._close()
         if self._failure is not None:
             raise GatewayFailed(self._failure)
