@@ -19,6 +19,7 @@ app = Celery(
         "tasks.share",
         "tasks.alerts.apply",
         "tasks.alerts.clock",
+        "tasks.alerts.rebuild",
     ],
 )
 app.config_from_object("celeryconfig")

@@ -11,11 +11,14 @@ from typing import Any
 
 import structlog
 from psycopg.rows import class_row, dict_row
+from redis.client import Pipeline
+from redis.exceptions import WatchError
 
-from tasks import database, outbox
+from tasks import database, notify, outbox
 from tasks.alerts.active import ActiveAlert, rebuild
 from tasks.alerts.change import Change
 from tasks.alerts.state import Position
+from tasks.app import app
 from tasks.errors import NotNow
 from tasks.redis_client import (
     ALERTS_READY,
@@ -30,6 +33,7 @@ from tasks.redis_client import (
 log = structlog.get_logger()
 
 LOCK_SECONDS = 60
+SETTLE_SECONDS = 20.0
 WAIT_SECONDS = 15.0
 WRITE_AT_ONCE = 1000
 
@@ -56,7 +60,7 @@ GROUP BY user_id, device_id, kafka_partition
 
 
 class StatesBeingRebuilt(NotNow):
-    """Another worker rebuilds the states and needs longer than expected."""
+    """The states are not there yet: another worker needs longer than expected, or Redis was flushed again."""
 
 
 def are_there() -> bool:
@@ -74,13 +78,33 @@ def rebuild_states() -> None:
         _await_other()
         return
     try:
-        if not are_there():
-            _rebuild()
+        with client().pipeline(transaction=True) as transaction:
+            transaction.watch(ALERTS_REBUILDING)  # type: ignore[no-untyped-call]
+            if not are_there():
+                _settle_or_forget()
+                _rebuild(transaction)
     finally:
         client().delete(ALERTS_REBUILDING)
 
 
-def _rebuild() -> None:
+@app.task(name="tasks.alerts.rebuild", throws=(NotNow,))
+def rebuild_all() -> None:
+    """Drops the states and restores them from the tables. Raises `NotNow`, `redis.RedisError`."""
+    # From here on nobody commits a change, and whoever wants to comes here first.
+    client().delete(ALERTS_READY)
+    rebuild_states()
+
+
+def _settle_or_forget() -> None:
+    """Gets what is in the outbox into the tables, where it is not of long ago."""
+    if client().exists(ALERTS_READY):
+        # A server that was restarted has loaded an old copy of its memory.
+        client().unlink(OUTBOX, OUTBOX_TOLD)
+    else:
+        notify.settle(SETTLE_SECONDS)
+
+
+def _rebuild(transaction: Pipeline) -> None:
     started = time.monotonic()
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
     with database.access() as connection, connection.transaction():
@@ -98,18 +122,28 @@ def _rebuild() -> None:
         pipeline.set(alert_key(user_id, device_id), packed)
         if count % WRITE_AT_ONCE == 0:
             pipeline.execute()
-    for change in untold:
-        content = outbox.entry(change.user_id, change.device_id, [change], [], [])
-        pipeline.xadd(OUTBOX, {"entry": content})
-    pipeline.set(ALERTS_READY, server_run())
     pipeline.execute()
+    # What is still in the outbox is told from there.
+    _finish(transaction, [] if outbox.backlog() else untold)
     seconds = round(time.monotonic() - started, 2)
     log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
 
 
+def _finish(transaction: Pipeline, untold: list[Change]) -> None:
+    """Marks the states as there, unless Redis has lost its memory once more since the rebuilding began."""
+    transaction.multi()
+    for change in untold:
+        content = outbox.entry(change.user_id, change.device_id, [change], [], [])
+        transaction.xadd(OUTBOX, {"entry": content})
+    transaction.set(ALERTS_READY, server_run())
+    try:
+        transaction.execute()
+    except WatchError as error:
+        raise StatesBeingRebuilt("Redis lost its memory while they were rebuilt") from error
+
+
 def _forget() -> None:
-    """A server that was restarted may have loaded states and an outbox of long ago."""
-    client().unlink(OUTBOX, OUTBOX_TOLD)
+    """What is not in the tables is in order."""
     old = list(client().scan_iter(match=alert_key("*", "*"), count=WRITE_AT_ONCE))
     for start in range(0, len(old), WRITE_AT_ONCE):
         client().unlink(*old[start : start + WRITE_AT_ONCE])

@@ -21,6 +21,7 @@ from compose.local.stack import Stack
 from tasks import backoff, exclusive, mqtt_publisher, notify, outbox
 from tasks.alerts import machine, states
 from tasks.alerts.machine import Changes, Observation
+from tasks.alerts.rebuild import rebuild_all
 from tasks.alerts.state import DeviceState
 from tasks.redis_client import ALERTS_READY, OUTBOX, OUTBOX_REFUSED, alert_key, client
 from tasks.rules import parse_rules
@@ -417,3 +418,20 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
     notify.settle(20)
     assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
     assert len(history(database, user)) == 5
+
+
+def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Database) -> None:
+    """What waits in the outbox gets into the tables first; states, alerts and what is told stay the same."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 1)
+    judge(user, "d", (5, 90.0))
+    before = client().get(alert_key(user, "d"))
+    rebuild_all()
+    assert client().get(alert_key(user, "d")) == before
+    judge(user, "d", (5, 90.0), (6, 91.0), (7, 20.0))
+    wanted += [("d", "TRIGGERED"), ("d", "RESOLVED")]
+    notify.settle(20)
+    assert history(database, user) == wanted
+    with subscriber(stack, user) as listening:
+        notify.deliver_mqtt()
+        assert listening.told(len(wanted)) == wanted
