@@ -103,7 +103,7 @@ def _forget_servers() -> None:
 @pytest.fixture
 def database(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection that commits each statement."""
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         yield connection
 
 

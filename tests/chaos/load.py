@@ -81,7 +81,7 @@ class Load:
         self.published: list[float] = []
         """When each tick was published, by the monotonic clock; the tick is the readings' sequence id."""
         self.began = datetime.now(UTC)
-        with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
             for user in self.users:
                 connection.execute(
                     "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)",
@@ -181,7 +181,7 @@ class Listener:
     """A user whose session the broker keeps while the connection is broken, so that no notice is missed."""
 
     def __init__(self, stack: Stack, user: str) -> None:
-        with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
             credential = provision.provision(connection, provision.user(user))
         await_honoured(stack, credential)
         self.notices: list[dict[str, Any]] = []

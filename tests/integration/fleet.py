@@ -62,7 +62,7 @@ def connect(stack: Stack, credential: Credential, client_id: str = "") -> Client
 
 def devices(stack: Stack, names: Sequence[tuple[str, str]]) -> list[Device]:
     """Provisions and connects the devices, each given as user and device."""
-    with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
         credentials = provision_devices(connection, names)
     return [
         Device(user, device, connect(stack, credential))

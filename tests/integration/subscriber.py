@@ -19,7 +19,7 @@ class Subscriber:
     """A user who listens to the alerts."""
 
     def __init__(self, stack: Stack, user: str) -> None:
-        with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
             credential = provision.provision(connection, provision.user(user))
         await_honoured(stack, credential)
         self.user = user

@@ -218,7 +218,7 @@ def test_an_outage_opens_the_breaker_and_the_return_closes_it(
     fleet.wait_until(lambda: counter(pipeline, "db_rejected") > rejected, 10, "an access to be refused")
     pipeline.start("postgres")
     back = time.monotonic()
-    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(5000)), 60, "the rows")
         assert time.monotonic() - back < 60
         wait_for_no_lag(pipeline)

@@ -297,7 +297,7 @@ def test_without_the_database_silence_is_still_told(stack: Stack, user: User) ->
         assert not backoff.rests("clock:absences")
     finally:
         stack.start("postgres")
-    user.database = psycopg.connect(stack.env["DATABASE_URL"], autocommit=True)
+    user.database = psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True)
     assert user.told() == [("d", "TRIGGERED")]
 
 

@@ -180,7 +180,7 @@ def test_a_change_that_nobody_announces_is_found(stack: Stack, database: Databas
 def test_accounts_follow_after_the_database_was_away(stack: Stack, run: str) -> None:
     """The writer of Mosquitto's files survives a restart of the database, and announcements work again."""
     stack.restart("postgres")
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         first = provision.provision(connection, provision.device(run, "d1"))
         wait_until(lambda: let_in(stack, first), 15, "the first account to be let in")
         await_honoured(stack, provision.provision(connection, provision.device(run, "d2")))

@@ -281,7 +281,7 @@ def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> Non
             stack.start("postgres")
     wait_until(lambda: not backoff.rests("notify:database"), 15, "the next attempt")
     notify.deliver_database()
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         assert history(database, user) == wanted
     assert notify.backlog() == 0
 

@@ -199,7 +199,7 @@ def test_a_message_whose_workers_are_killed_in_an_outage_is_stored(
         fleet.wait_until(partial(waited, pipeline, waits + kills), 60, "a store that waits")
         workers.kill()
     pipeline.start("postgres")
-    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as again:
+    with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as again:
         fleet.wait_until(lambda: sequence_ids(again, run) == [0, 1], 90, "the rows")
     wait_for_no_lag(pipeline)
     assert not [letter for _, letter in dead_letters.read() if run in letter["original_topic"]]

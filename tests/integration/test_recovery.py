@@ -129,7 +129,7 @@ def test_an_outage_of_the_database_is_waited_out(pipeline: Stack, dead_letters: 
     """
     known, unknown = uuid4().hex[:8], uuid4().hex[:8]
     produce(pipeline, known, range(100))
-    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         await_rows(database, known, 100)
     wait_for_no_lag(pipeline)
     waits = counter(pipeline, "store_waits")
@@ -138,7 +138,7 @@ def test_an_outage_of_the_database_is_waited_out(pipeline: Stack, dead_letters: 
     produce(pipeline, unknown, range(10_000))
     time.sleep(5)
     pipeline.start("postgres")
-    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         for run in (known, unknown):
             await_rows(database, run, 10_000)
         wait_for_no_lag(pipeline)

@@ -120,7 +120,7 @@ def test_a_worker_that_stops_while_it_waits_hands_its_batches_back(
     fleet.wait_until(lambda: losses(pipeline) > before, 4, "the bridge to notice")
     pipeline.start("worker")
     pipeline.start("postgres")
-    with psycopg.connect(pipeline.env["DATABASE_URL"], autocommit=True) as database:
+    with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(100)), 60, "the rows")
         wait_for_no_lag(pipeline)
         assert_one_outcome_each(database, dead_letters, run, 100)
