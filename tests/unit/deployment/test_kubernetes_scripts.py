@@ -13,9 +13,8 @@ from compose.local.layout import PROJECT
 from tasks.settings import Settings
 
 STAND_IN = """#!/bin/sh
-printf '%s' "$(basename "$0")" >> "$CALLS"
-for word in "$@"; do printf ' %s' "$word" >> "$CALLS"; done
-printf '\\n' >> "$CALLS"
+# In one write, for the two ends of a pipe are called at once.
+printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 case "$*" in
 "config current-context") echo "${CONTEXT:-kind-kind}" ;;
 *"--filename -"*) cat > /dev/null ;;
