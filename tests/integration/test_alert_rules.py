@@ -171,24 +171,28 @@ def test_a_device_that_falls_silent_is_missed_and_its_return_is_told(user: User)
 def test_a_worker_that_is_killed_loses_no_notice_and_repeats_none_under_a_new_id(
     user: User, database: Database
 ) -> None:
-    """SIGKILL, again and again, between the changes of states and the telling of them."""
+    """SIGKILL, again and again, between the changes of states and the telling of them; beat sees to the rest."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})
-    for _ in range(4):
-        for _ in range(25):
-            user.send({"heat": 90})
-            user.send({"heat": 20})
-        # Between the kills the supervisor starts it again.
-        fleet.wait_until(lambda: killed(user.stack), 60, "a worker to kill")
-    history = "SELECT alert_id, status FROM alert_history WHERE user_id = %s ORDER BY number"
-    fleet.wait_until(lambda: database.execute(history, [user.id]).rowcount == 200, 90, "the history")
-    told = database.execute(history, [user.id]).fetchall()
-    assert [status for _, status in told] == ["TRIGGERED", "RESOLVED"] * 100
+    user.stack.up(["beat"])
+    try:
+        for _ in range(4):
+            for _ in range(25):
+                user.send({"heat": 90})
+                user.send({"heat": 20})
+            # Between the kills the supervisor starts it again.
+            fleet.wait_until(lambda: killed(user.stack), 60, "a worker to kill")
+        history = "SELECT alert_id, status FROM alert_history WHERE user_id = %s ORDER BY number"
+        fleet.wait_until(lambda: database.execute(history, [user.id]).rowcount == 200, 90, "the history")
+        told = database.execute(history, [user.id]).fetchall()
+        assert [status for _, status in told] == ["TRIGGERED", "RESOLVED"] * 100
 
-    def heard() -> list[tuple[str, str]]:
-        return list(dict.fromkeys((n["alert_id"], n["status"]) for n in user.listening.notices))
+        def heard() -> list[tuple[str, str]]:
+            return list(dict.fromkeys((n["alert_id"], n["status"]) for n in user.listening.notices))
 
-    fleet.wait_until(lambda: len(heard()) >= 200, 60, "all notices")
-    assert heard() == told
+        fleet.wait_until(lambda: len(heard()) >= 200, 60, "all notices")
+        assert heard() == told
+    finally:
+        user.stack.stop("beat")
 
 
 def killed(stack: Stack) -> bool:
