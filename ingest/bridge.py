@@ -17,7 +17,7 @@ from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from ingest.lost_brokers import LostBrokers, finds_brokers
-from tasks import evidence, kafka, logs, metrics, tracing
+from tasks import evidence, garbage, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
@@ -341,6 +341,7 @@ def main() -> None:
     tracing.begin("bridge")
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
+    garbage.settle()
     try:
         bridge.run()
     except (KafkaException, BridgeFailed) as error:

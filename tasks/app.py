@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import celery_monitoring, dlq, lease, logs, registry, worker
+from tasks import celery_monitoring, dlq, garbage, lease, logs, registry, worker
 
 __all__ = ["app", "celery_monitoring", "worker"]
 
@@ -37,6 +37,7 @@ def _load_domains(**_: Any) -> None:
         registry.domains()
     except registry.InvalidDomains as error:
         raise SystemExit(f"sluice: {error}") from error
+    garbage.settle()
 
 
 @signals.worker_process_shutdown.connect
