@@ -32,6 +32,8 @@ redis_socket_keepalive = True
 redis_backend_health_check_interval = 10
 redis_retry_on_timeout = True
 broker_connection_retry_on_startup = True
+# A full Redis refuses commands: tasks/consumer.py waits that out, where Celery would end the worker.
+broker_channel_error_retry = True
 
 # A forged task message must not be able to run code, as it could with pickle. `celery call` sends JSON,
 # whatever the serializer here.

@@ -14,6 +14,7 @@ from ingest.errors import OperatorError, ServerAway
 from tasks import registry
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.records import readable
 from tasks.replays.letters import Filters
 from tasks.replays.reading import letter_of
 from tasks.settings import settings
@@ -89,7 +90,7 @@ def as_lines(listing: Listing) -> Iterator[str]:
             f"{letter.refused_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {_safe(letter.id.key)}"
             f"  {letter.error_type}  {state}{times}"
         )
-        yield f"    {_safe(letter.topic)}: {_safe(letter.error)}"
+        yield f"    {_safe(readable(letter.topic))}: {_safe(letter.error)}"
 
 
 def as_summary(listing: Listing) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ingest.errors import ServerAway
 from ingest.postgres import Connection, connect
 from tasks import registry
 from tasks.domain import AnyDomain
+from tasks.records import readable
 from tasks.replays import done
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
@@ -134,7 +135,7 @@ def envelope(standing: Standing) -> dict[str, Any]:
         "state": str(standing.state),
         "error_type": letter.error_type,
         "error": letter.error,
-        "original_topic": letter.topic,
+        "original_topic": readable(letter.topic),
         "timestamp": letter.refused_at.isoformat(),
         "attempts": letter.attempts,
         "traceparent": letter.traceparent or None,

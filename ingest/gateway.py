@@ -13,24 +13,21 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.client import MQTTMessage
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest import mqtt_record, mqtt_text
-from ingest.acknowledge import Acknowledgements, Unacknowledged
+from ingest.acknowledge import Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
-from tasks import kafka, logs, metrics, mqtt, tracing
+from ingest.mqtt_session import MqttSession
+from tasks import kafka, logs, metrics, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.registry import Domains, InvalidDomains, domains
@@ -39,7 +36,6 @@ from tasks.settings import Settings, settings
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.1
-MAX_RECONNECT_SECONDS = 30
 TELL_SECONDS = 10.0
 STUCK_SECONDS = 30.0
 
@@ -47,9 +43,9 @@ Delivered = Callable[[KafkaError | None, Record], None]
 
 
 class Gateway:
-    """One MQTT client and one Kafka producer.
+    """One MQTT session and one Kafka producer.
 
-    The MQTT client's thread hands messages to the producer; the thread of `run` hears Kafka's confirmations
+    The session's thread hands messages to the producer; the thread of `run` hears Kafka's confirmations
     and acknowledges.
     """
 
@@ -58,7 +54,7 @@ class Gateway:
         self._domains = served
         self._stopping = threading.Event()
         self._failure: str | None = None
-        self._received = self._received_bytes = self._connects = 0
+        self._received = self._received_bytes = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
         self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
@@ -82,31 +78,29 @@ class Gateway:
             },
             logger=logging.getLogger("librdkafka"),
         )
-        self._client = self._make_client()
-        self._unacknowledged = Acknowledgements(self._client.ack)
-        self._subscribed = False
+        self._session = self._make_session()
         self._heartbeat = Heartbeat(chosen.mqtt_client_id, self._listens)
 
     def show(self) -> None:
         """Serves this gateway's metrics and health. It is ready while the broker and Kafka are there."""
         metrics.GATEWAY_RECEIVED.read_from(lambda: self._received)
         metrics.GATEWAY_RECEIVED_BYTES.read_from(lambda: self._received_bytes)
-        metrics.GATEWAY_UNACKNOWLEDGED.read_from(lambda: len(self._unacknowledged))
+        metrics.GATEWAY_UNACKNOWLEDGED.read_from(lambda: len(self._session.unacknowledged))
         metrics.GATEWAY_DROPPED.read_from(lambda: self._dropped)
-        metrics.MQTT_CONNECTED.read_from(lambda: self._subscribed)
-        metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
+        self._session.show()
         port = self._settings.gateway_metrics_port
         live = self._pulse.check
         Monitoring("gateway", port, live=live, ready=first_problem(live, self._why_not_ready))
 
     def _why_not_ready(self) -> str:
-        if not self._subscribed:
+        if not self._session.subscribed:
             return "the MQTT broker is away, or has not confirmed the subscription"
         return "" if self._statistics.reachable() else "Kafka is away"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
         self._stopping.set()
+        self._session.stop()
 
     def run(self) -> None:
         """Moves messages until `stop`.
@@ -114,21 +108,15 @@ class Gateway:
         Raises `GatewayFailed` when Kafka did not take a record in time. Nothing is lost by ending then: the
         broker's session has every message that was not acknowledged, and sends it to the next gateway.
         """
-        self._client.connect_async(
-            self._settings.mqtt_host,
-            self._settings.mqtt_port,
-            keepalive=self._settings.mqtt_keepalive_seconds,
-            clean_start=False,
-            properties=_connect_properties(self._settings),
-        )
-        self._client.loop_start()
+        self._session.start()
         self._heartbeat.start()
-        network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
         while not self._stopping.is_set() and self._failure is None:
             self._producer.poll(POLL_SECONDS)
             self._pulse.turn()
             self._tell_dropped()
-            if not network.is_alive():
+            if self._session.failure is not None:
+                self._failure = self._session.failure
+            elif not self._session.runs():
                 self._failure = "the thread of the MQTT connection has ended; see the log before this line"
             elif self._lost_brokers():
                 self._failure = "this client of Kafka finds no broker any more, though there are some"
@@ -140,91 +128,39 @@ class Gateway:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
         self._heartbeat.stop()
         # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
-        while self._unacknowledged and self._failure is None and time.monotonic() < deadline:
+        while self._session.unacknowledged and self._failure is None and time.monotonic() < deadline:
             self._producer.poll(POLL_SECONDS)
-        self._client.disconnect()
-        self._client.loop_stop()
-        log.info("gateway_stopped", unacknowledged=len(self._unacknowledged))
+        self._session.close()
+        log.info("gateway_stopped", unacknowledged=len(self._session.unacknowledged))
 
     def _listens(self) -> bool:
         """Whether what devices send now gets into Kafka without delay."""
-        on_the_way = self._unacknowledged.oldest_seconds()
-        return self._subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
+        on_the_way = self._session.unacknowledged.oldest_seconds()
+        return self._session.subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
-    def _make_client(self) -> Client:
-        client = mqtt.client(
-            self._settings, self._settings.mqtt_client_id, manual_ack=True, reconnect_on_failure=True
-        )
-        client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        return client
-
-    def _on_connect(
-        self,
-        client: Client,
-        _data: Any,
-        flags: ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
-            return
-        self._connects += 1
-        log.info("mqtt_connected", session_present=flags.session_present)
-        # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
-        group = self._settings.mqtt_shared_group
+    def _make_session(self) -> MqttSession:
         filters = [domain.filter for domain in self._domains]
-        if group:
+        group = self._settings.mqtt_shared_group
+        return MqttSession(
+            self._settings,
+            self._settings.mqtt_client_id,
+            [(f"$share/{group}/{one}" if group else one, SubscribeOptions(qos=1)) for one in filters],
+            self._take,
+            receive_maximum=self._settings.mqtt_receive_maximum,
             # The session may still have the subscriptions of a time when this gateway was alone.
-            client.unsubscribe(filters)
-            filters = [f"$share/{group}/{one}" for one in filters]
-        client.subscribe([(one, SubscribeOptions(qos=1)) for one in filters])
+            leave=filters if group else (),
+        )
 
-    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
-        log.warning("mqtt_away", host=self._settings.mqtt_host, port=self._settings.mqtt_port)
-
-    def _on_disconnect(
-        self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _p: Properties | None
-    ) -> None:
-        self._subscribed = False
-        self._unacknowledged.connection_ended()
-        note = log.info if self._stopping.is_set() else log.warning
-        note("mqtt_disconnected", reason=str(reason))
-
-    def _on_subscribe(
-        self,
-        _client: Client,
-        _data: Any,
-        _mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        if refused := [
-            domain.filter for domain, why in zip(self._domains, reasons, strict=True) if why.is_failure
-        ]:
-            self._failure = (
-                f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
-            )
-        self._subscribed = self._failure is None
-
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if self._stopping.is_set() or self._failure is not None:
+    def _take(self, message: MQTTMessage) -> None:
+        if self._failure is not None:
             return
         self._received += 1
         self._received_bytes += len(message.payload)
-        try:
-            if message.qos == 0:
-                self._pass_on(message)
-            else:
-                waiting = self._unacknowledged.add(message.mid, message.qos)
-                self._produce(message, lambda error, _: self._confirm(error, waiting))
-        except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the gateway deaf
-            self._failure = f"a message could not be handed to Kafka: {error!r}"
+        if message.qos == 0:
+            self._pass_on(message)
+        else:
+            waiting = self._session.unacknowledged.add(message.mid, message.qos)
+            self._produce(message, lambda error, _: self._confirm(error, waiting))
 
     def _pass_on(self, message: MQTTMessage) -> None:
         """QoS 0 asks for no more than a try: what Kafka does not take meanwhile is dropped, and counted."""
@@ -264,18 +200,11 @@ class Gateway:
         if error is not None:
             self._failure = f"Kafka did not take a record: {error.str()}"
             return
-        self._unacknowledged.confirm(waiting)
+        self._session.unacknowledged.confirm(waiting)
 
 
 class GatewayFailed(Exception):
     """The gateway cannot go on; its supervisor starts it again."""
-
-
-def _connect_properties(chosen: Settings) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = chosen.mqtt_session_expiry_seconds
-    properties.ReceiveMaximum = chosen.mqtt_receive_maximum
-    return properties
 
 
 def _ending(end_span: Callable[[], None], confirm: Delivered) -> Delivered:

@@ -21,7 +21,7 @@ from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.payload import Refused
 from tasks.record import EPOCH, Reading
-from tasks.records import message_of
+from tasks.records import message_of, readable
 from tasks.replays.known import Offsets, letters_of
 from tasks.settings import settings
 from tasks.topic_reader import Range, TopicReader, chunks
@@ -217,7 +217,7 @@ def _miss(
             Missing(
                 message.partition,
                 message.offset,
-                message.topic,
+                readable(message.topic),
                 own.get("sequence_id"),
                 time.isoformat() if isinstance(time, datetime) else None,
                 reason,

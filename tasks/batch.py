@@ -18,7 +18,7 @@ class Message(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int
-    topic: str
+    topic: str  # with bytes that are no UTF-8 as surrogates, by `surrogateescape`
     traceparent: str
     attempts: int
     payload: bytes
@@ -65,13 +65,15 @@ class PartResult(TypedDict):
 
 def pack_part(part: Part) -> bytes:
     """The part as one blob."""
-    return bytes(msgpack.packb(part, use_bin_type=True))
+    return bytes(msgpack.packb(part, use_bin_type=True, unicode_errors="surrogateescape"))
 
 
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
     # A bridge that knows no domains has only the first one's messages.
-    *domain, first_offsets, messages = msgpack.unpackb(blob, use_list=False, strict_map_key=False)
+    *domain, first_offsets, messages = msgpack.unpackb(
+        blob, use_list=False, strict_map_key=False, unicode_errors="surrogateescape"
+    )
     return Part(domain[0] if domain else "", first_offsets, [Message(*fields) for fields in messages])
 
 

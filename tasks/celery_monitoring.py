@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import database, instruments, logs, metrics, outbox, tracing, worker
+from tasks import consumer, database, instruments, logs, metrics, outbox, tracing, worker
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
@@ -39,6 +39,7 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
     metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
     metrics.DEAF.read_from(worker.deaf_seconds)
+    metrics.REFUSED.read_from(lambda: bool(consumer.refusal()))
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
     metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
     port, deafness = settings().metrics_port, worker.deafness
@@ -52,6 +53,8 @@ def _why_no_work() -> str:
         client().ping()
     except redis.RedisError as error:
         return f"Redis is away: {error}"
+    if refusal := consumer.refusal():
+        return f"Redis refuses commands: {refusal}"
     deaf = worker.deaf_seconds()
     return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
 

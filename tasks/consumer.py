@@ -1,24 +1,54 @@
-"""The worker's consumer: refuses every task message that is none of ours, and counts it.
+"""The worker's consumer: refuses every task message that is none of ours, waits while Redis refuses its own
+commands, and sees soon that a child has died.
 
-Such a message is dropped without being run or decoded further. Only who can write to the broker can send
-one; nothing of Sluice's is lost by it, for a batch that is not done is sent again by its lane.
+A message that is none of ours is dropped without being run or decoded further. Only who can write to the
+broker can send one; nothing of Sluice's is lost by it, for its lane sends a batch again that is not done.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import redis
 import structlog
+from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from tasks import counters
-from tasks.redis_client import client
+from tasks.redis_client import ROOM, client
 
 log = structlog.get_logger()
+
+POOL_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 0.5
+MOST_PAUSE_SECONDS = 5.0
+
+_refusing: list[str] = []
+
+
+def refusal() -> str:
+    """Why Redis refuses this worker's commands, in its own words; nothing while it takes them."""
+    return _refusing[0] if _refusing else ""
 
 
 class Consumer(CeleryConsumer):
     """Celery's own, which tells of what it refuses in one line, without the message."""
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Again after every lost connection, when Celery forgets all that was to be repeated."""
+        super().register_with_event_loop(hub)
+        # Every five seconds, as Celery does, is too seldom: until then nobody knows that a child was killed.
+        hub.call_repeatedly(POOL_SECONDS, self.pool._pool.maintain_pool)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Redis refused what a start needs."""
+        super().on_connection_error_before_connected(exc)
+        _wait_while_refused(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The connection is lost, or Redis refused a command; what it had given comes again."""
+        super().on_connection_error_after_connected(exc)
+        _wait_while_refused(exc)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
         """Celery's handler trusts the shape of a message, and its error would end the worker."""
@@ -51,6 +81,39 @@ class Consumer(CeleryConsumer):
         """A task message whose parts are not where they belong."""
         _refused("malformed task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
+
+
+def _wait_while_refused(error: Exception) -> None:
+    """After a refusal returns when Redis takes what is written again, or is away; it waits once at least.
+
+    Raises Celery's `WorkerShutdown` when the worker is to stop.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    refused: redis.ResponseError | None = error if isinstance(error, redis.ResponseError) else None
+    while refused is not None:
+        _refusing[:] = [str(refused)]
+        log.warning("redis_refuses", error=str(refused), again_in_s=pause)
+        _sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
+        refused = _refusal_now()
+    _refusing.clear()
+
+
+def _refusal_now() -> redis.ResponseError | None:
+    try:
+        client().set(ROOM, 1, px=1000)
+    except redis.ResponseError as error:
+        return error
+    except redis.RedisError:
+        return None  # Celery waits for a Redis that is away
+    return None
+
+
+def _sleep(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        state.maybe_shutdown()
+        time.sleep(min(left, FIRST_PAUSE_SECONDS))
 
 
 def _refused(what: str, error: Exception | None) -> None:

@@ -19,6 +19,7 @@ from tasks import kafka, metrics, registry
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
+from tasks.records import readable
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
 from tasks.settings import settings
 
@@ -52,15 +53,17 @@ def envelope(
     `kafka_timestamp_ms`, where there are any.
 
     A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` says
-    how many bytes it had.
+    how many bytes it had. Of a topic that is no UTF-8 `original_topic_base64` has the bytes.
     """
     largest = settings().kafka_max_message_bytes
+    shown = readable(topic)
     return json.dumps(
         {
-            "original_topic": topic,
+            "original_topic": shown,
+            **({"original_topic_base64": _base64(_bytes(topic))} if shown != topic else {}),
             "error": error,
             "timestamp": datetime.now(UTC).isoformat(),
-            "payload_base64": base64.b64encode(payload[:largest]).decode(),
+            "payload_base64": _base64(payload[:largest]),
             **({"payload_bytes": len(payload)} if len(payload) > largest else {}),
             "error_type": error_type,
             "attempts": attempts,
@@ -81,10 +84,15 @@ def key(topic: str, partition: int, offset: int) -> bytes:
 
 def key_without_coordinates(topic: str, payload: bytes) -> bytes:
     """Key of the dead letter of a message that never reached Kafka otherwise."""
-    return (
-        b"mqtt/"
-        + hashlib.sha256(topic.encode(errors="surrogateescape") + b"\0" + payload).hexdigest().encode()
-    )
+    return b"mqtt/" + hashlib.sha256(_bytes(topic) + b"\0" + payload).hexdigest().encode()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(topic: str) -> bytes:
+    return topic.encode(errors="surrogateescape")
 
 
 def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:

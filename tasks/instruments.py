@@ -11,8 +11,10 @@ import os
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -36,31 +38,28 @@ _REGISTRY = CollectorRegistry()
 _FOLDER_PREFIX = f"sluice-metrics-{os.getuid()}-"
 
 
-class Metric:
+@dataclass(eq=False)
+class Metric(ABC):
     """One metric: its name, what its labels are, what it means, and what to do about a bad value.
 
-    `processes` show it from their start on, so that its first change is seen as one.
+    `processes` show it from their start on, so that its first change is seen as one. Raises `ValueError` for
+    a name that another metric has.
     """
 
     kind: ClassVar[Kind]
     catalogue: ClassVar[list["Metric"]] = []
-    name: str
 
-    def __init__(
-        self,
-        name: str,
-        processes: tuple[Process, ...],
-        meaning: str,
-        remedy: str,
-        *,
-        labels: tuple[str, ...] = (),
-        unit: str = "",
-    ) -> None:
-        if any(other.name == name for other in self.catalogue):
-            raise ValueError(f"two metrics are called {name}")
-        self.name, self.processes, self.labels, self.unit = name, processes, labels, unit
-        self.meaning, self.remedy = meaning, remedy
-        self._read: Callable[[], Reading] | None = None
+    name: str
+    processes: tuple[Process, ...]
+    meaning: str
+    remedy: str
+    labels: tuple[str, ...] = field(default=(), kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    _read: Callable[[], Reading] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if any(other.name == self.name for other in self.catalogue):
+            raise ValueError(f"two metrics are called {self.name}")
         self.catalogue.append(self)
 
     def begin(self) -> None:
@@ -82,11 +81,13 @@ class Metric:
             family.add_metric(labels, value)
         return family
 
-    @cached_property
+    @property
+    @abstractmethod
     def _instrument(self) -> MetricWrapperBase:
-        raise NotImplementedError
+        """What counts, shown from its first use on."""
 
 
+@dataclass(eq=False)
 class Counter(Metric):
     """A total that only grows; it starts at zero with its process."""
 
@@ -109,24 +110,13 @@ class Counter(Metric):
         return prometheus_client.Counter(self.name, self.meaning, self.labels, registry=_REGISTRY)
 
 
+@dataclass(eq=False)
 class Gauge(Metric):
     """A value that goes up and down. Of a worker's children that live, `across` says which value is shown."""
 
     kind = "gauge"
 
-    def __init__(
-        self,
-        name: str,
-        processes: tuple[Process, ...],
-        meaning: str,
-        remedy: str,
-        *,
-        labels: tuple[str, ...] = (),
-        unit: str = "",
-        across: Literal["livesum", "livemax", "livemin"] = "livesum",
-    ) -> None:
-        super().__init__(name, processes, meaning, remedy, labels=labels, unit=unit)
-        self._across = across
+    across: Literal["livesum", "livemax", "livemin"] = field(default="livesum", kw_only=True)
 
     def set(self, value: float, *labels: str) -> None:
         """The value from now on."""
@@ -143,28 +133,18 @@ class Gauge(Metric):
     @cached_property
     def _instrument(self) -> prometheus_client.Gauge:
         return prometheus_client.Gauge(
-            self.name, self.meaning, self.labels, registry=_REGISTRY, multiprocess_mode=self._across
+            self.name, self.meaning, self.labels, registry=_REGISTRY, multiprocess_mode=self.across
         )
 
 
+@dataclass(eq=False)
 class Histogram(Metric):
     """How a value is distributed: observations by size."""
 
     kind = "histogram"
 
-    def __init__(
-        self,
-        name: str,
-        processes: tuple[Process, ...],
-        meaning: str,
-        remedy: str,
-        *,
-        labels: tuple[str, ...] = (),
-        unit: str = "seconds",
-        buckets: tuple[float, ...] = SECONDS,
-    ) -> None:
-        super().__init__(name, processes, meaning, remedy, labels=labels, unit=unit)
-        self._buckets = buckets
+    unit: str = field(default="seconds", kw_only=True)
+    buckets: tuple[float, ...] = field(default=SECONDS, kw_only=True)
 
     def observe(self, value: float, *labels: str) -> None:
         """Notes one value."""
@@ -183,7 +163,7 @@ class Histogram(Metric):
     @cached_property
     def _instrument(self) -> prometheus_client.Histogram:
         return prometheus_client.Histogram(
-            self.name, self.meaning, self.labels, registry=_REGISTRY, buckets=self._buckets
+            self.name, self.meaning, self.labels, registry=_REGISTRY, buckets=self.buckets
         )
 
 

@@ -310,6 +310,12 @@ DEAF = Gauge(
     "Growing: it ends itself after WORKER_DEAF_SECONDS; see docs/runbook.md, worker deaf.",
     unit="seconds",
 )
+REFUSED = Gauge(
+    "sluice_worker_redis_refuses",
+    ("worker",),
+    "1 while this worker waits because Redis refuses its commands, else 0.",
+    "1: Redis is full, read-only, or denies the account a command; the worker says which in its log.",
+)
 CHILDREN_LOST = Counter(
     "sluice_worker_children_lost_total",
     ("worker",),

@@ -207,6 +207,13 @@ class Declaration(Generic[SourceT, RecordT]):
                 )
 
     def _locate_uncached(self, topic: str) -> Located[SourceT]:
+        try:
+            topic.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(topic[error.start]) & 0xFF
+            raise Refused(
+                "InvalidTopic", f"the topic must be UTF-8, but its byte 0x{byte:02x} is not"
+            ) from None
         levels = topic.split("/")
         found: dict[str, str] = {}
         if len(levels) != len(self._levels):

@@ -22,7 +22,7 @@ def message_of(record: Record) -> Message:
         partition=record.partition() or 0,
         offset=record.offset() or 0,
         timestamp_ms=timestamp_ms,
-        topic=header_text(headers.get("mqtt_topic")),
+        topic=_topic_text(headers.get("mqtt_topic")),
         traceparent=header_text(headers.get("traceparent")),
         attempts=_number(headers.get(ATTEMPTS)),
         payload=record.value() or b"",
@@ -33,6 +33,16 @@ def message_of(record: Record) -> Message:
 def header_text(header: str | bytes | None) -> str:
     """A header as text; nothing where there is none."""
     return header.decode(errors="replace") if isinstance(header, bytes) else ""
+
+
+def readable(topic: str) -> str:
+    """The topic of a message for a reader: a byte that is no UTF-8 as the escape `\\xff`."""
+    return topic.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _topic_text(header: str | bytes | None) -> str:
+    # Bytes that are no UTF-8 become surrogates, which no id may hold; replaced, they would be part of an id.
+    return header.decode(errors="surrogateescape") if isinstance(header, bytes) else ""
 
 
 def _number(header: str | bytes | None) -> int:

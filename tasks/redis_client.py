@@ -27,6 +27,7 @@ HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has bee
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
 SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
+ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
 

@@ -65,15 +65,8 @@ def dead_letters(
     if not 1 <= limit <= MOST_LETTERS:
         raise ValueError(f"limit must be from 1 to {MOST_LETTERS}, got {limit}; run it again for more")
     filters = Filters(error_type, _moment("since", since), _moment("until", until), user, device)
-    arguments = {
-        "domain": _domain(domain),
-        "filters": filters.as_json(),
-        "limit": limit,
-        "alerts": alerts,
-        "force": force,
-        "dry_run": dry_run,
-    }
-    return _run(self, "dead_letters", arguments)
+    wanted = {"filters": filters.as_json(), "limit": limit, "force": force}
+    return _run(self, "dead_letters", domain, wanted, alerts=alerts, dry_run=dry_run)
 
 
 @app.task(name="tasks.replay.offsets", **_TASK)
@@ -93,15 +86,8 @@ def offsets(
     """
     if partition < 0 or not 0 <= start <= end:
         raise ValueError(f"partition {partition}, offsets {start} to {end} are no range of a topic")
-    arguments = {
-        "domain": _domain(domain),
-        "partition": partition,
-        "start": start,
-        "end": end,
-        "alerts": alerts,
-        "dry_run": dry_run,
-    }
-    return _run(self, "ranges", arguments)
+    wanted = {"partition": partition, "start": start, "end": end}
+    return _run(self, "ranges", domain, wanted, alerts=alerts, dry_run=dry_run)
 
 
 @app.task(name="tasks.replay.times", **_TASK)
@@ -121,14 +107,8 @@ def times(
     begin, until = _moment("start", start), _moment("end", end) or datetime.now(UTC)
     if begin is None or begin > until:
         raise ValueError(f"start must be before end, got {start} and {until.isoformat()}")
-    arguments = {
-        "domain": _domain(domain),
-        "start_ms": int(begin.timestamp() * 1000),
-        "end_ms": int(until.timestamp() * 1000),
-        "alerts": alerts,
-        "dry_run": dry_run,
-    }
-    return _run(self, "ranges", arguments)
+    wanted = {"start_ms": int(begin.timestamp() * 1000), "end_ms": int(until.timestamp() * 1000)}
+    return _run(self, "ranges", domain, wanted, alerts=alerts, dry_run=dry_run)
 
 
 @app.task(name="tasks.replay.go_on", time_limit=TASK_SECONDS)
@@ -143,8 +123,17 @@ def go_on() -> None:
         log.warning("replay_waits", error=str(error).strip())
 
 
-def _run(task: "Task[..., Any]", kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _run(
+    task: "Task[..., Any]",
+    kind: str,
+    domain: str | None,
+    wanted: dict[str, Any],
+    *,
+    alerts: bool,
+    dry_run: bool,
+) -> dict[str, Any]:
     run_id = str(task.request.id)
+    arguments = {"domain": _domain(domain), **wanted, "alerts": alerts, "dry_run": dry_run}
     try:
         with database.access() as connection:
             runs.begin(connection, run_id, kind, arguments)

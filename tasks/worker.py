@@ -26,7 +26,6 @@ from tasks.settings import settings
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
-POOL_SECONDS = 0.5
 # sysexits.h: a service is unavailable.
 EX_UNAVAILABLE = 69
 
@@ -54,9 +53,6 @@ def _count(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _watch(sender: Any, **_: Any) -> None:
-    # Every five seconds is too seldom: until then nobody knows that a child was killed.
-    if sender.hub is not None:
-        sender.hub.call_repeatedly(POOL_SECONDS, sender.pool._pool.maintain_pool)
     queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
     threading.Thread(target=_look, args=(sender, queues), name="attention", daemon=True).start()
 

@@ -50,7 +50,8 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture
 def pipeline(stack: Stack) -> Stack:
     """The servers and all of Sluice's processes, running."""
-    stack.up(PROCESSES)
+    # The servers were prepared when they were started; to look again would take seconds a test.
+    stack.up(PROCESSES, prepare=not stack.running())
     return stack
 
 

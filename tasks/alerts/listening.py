@@ -6,12 +6,14 @@ Kafka while the workers are behind: an outage of ours must not look like one of 
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
 from celery import signals
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tasks import kafka
 from tasks.domain import AnyDomain
@@ -94,14 +96,24 @@ def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:
 
 
 def _note_ends(horizon: str, topic: str, now_ms: int) -> None:
-    partitions = list(_consumer().list_topics(topic, KAFKA_SECONDS).topics[topic].partitions)
+    partitions = _partitions(topic)
     ends = _offsets(topic, partitions, END)
     client().hset(horizon, mapping={"taken_ms": now_ms - ON_THE_WAY_MS, "ends": json.dumps(ends)})
 
 
+def _partitions(topic: str) -> list[int]:
+    with _asked() as consumer:
+        told = consumer.list_topics(topic, KAFKA_SECONDS).topics.get(topic)
+        if told is None or told.error is not None or not told.partitions:
+            # Of no partition at all everything would count as judged.
+            raise KafkaException((told and told.error) or KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return list(told.partitions)
+
+
 def _committed_past(topic: str, ends: dict[int, int]) -> bool:
     wanted = [TopicPartition(topic, partition) for partition in ends]
-    committed = _by_partition(_consumer().committed(wanted, KAFKA_SECONDS))
+    with _asked() as consumer:
+        committed = _by_partition(consumer.committed(wanted, KAFKA_SECONDS))
     unread = [partition for partition, end in ends.items() if partition not in committed and end > 0]
     if unread:
         # Nothing was ever committed there: all that is left of it is to come, and maybe nothing is left.
@@ -111,7 +123,8 @@ def _committed_past(topic: str, ends: dict[int, int]) -> bool:
 
 def _offsets(topic: str, partitions: list[int], which: int) -> dict[int, int]:
     wanted = [TopicPartition(topic, partition, which) for partition in partitions]
-    return _by_partition(_consumer().offsets_for_times(wanted, KAFKA_SECONDS))
+    with _asked() as consumer:
+        return _by_partition(consumer.offsets_for_times(wanted, KAFKA_SECONDS))
 
 
 def _by_partition(found: list[TopicPartition]) -> dict[int, int]:
@@ -119,6 +132,20 @@ def _by_partition(found: list[TopicPartition]) -> dict[int, int]:
         if one.error is not None:
             raise KafkaException(one.error)
     return {one.partition: one.offset for one in found if one.offset >= 0}
+
+
+@contextmanager
+def _asked() -> Iterator[Consumer]:
+    """The client for one question; after one that it could not answer the next gets a new client.
+
+    It may have forgotten all brokers for good (https://github.com/confluentinc/librdkafka/issues/5301), and a
+    new one costs little where nobody asks more often than the back-off lets.
+    """
+    try:
+        yield _consumer()
+    except KafkaException:
+        close()
+        raise
 
 
 @lru_cache

@@ -118,14 +118,14 @@ def parse_letter(
         refused_at = datetime.fromisoformat(envelope["timestamp"])
         return Letter(
             LetterId(key.decode(errors="replace"), int(record_ms or 0)),
-            str(envelope["original_topic"]),
+            _topic(envelope),
             str(envelope.get("error_type") or ""),
             str(envelope.get("error") or ""),
             refused_at if refused_at.tzinfo else refused_at.replace(tzinfo=UTC),
             payload,
             envelope.get("payload_bytes") is not None,
             int(envelope.get("attempts") or 1),
-            str(envelope.get("traceparent") or ""),
+            _encodable(str(envelope.get("traceparent") or "")),
             None if partition is None else int(partition),
             None if offset is None else int(offset),
             timestamp_ms if record_ms is None else int(record_ms),
@@ -134,3 +134,16 @@ def parse_letter(
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise NoLetter(f"no envelope of a dead letter: {error}") from error
+
+
+def _topic(envelope: dict[str, Any]) -> str:
+    exact = envelope.get("original_topic_base64")
+    if exact is None:
+        return _encodable(str(envelope["original_topic"]))
+    return base64.b64decode(exact, validate=True).decode(errors="surrogateescape")
+
+
+def _encodable(text: str) -> str:
+    """The text as it is. Raises `UnicodeEncodeError` where no header could hold it."""
+    text.encode()
+    return text

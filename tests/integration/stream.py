@@ -25,6 +25,11 @@ class Written:
 
     def write(self, payloads: list[bytes], device: str = "d") -> None:
         """Produces the payloads, and returns when the bridge has committed them."""
+        self.produce(payloads, device)
+        wait_for_no_lag(self._stack)
+
+    def produce(self, payloads: list[bytes], device: str = "d") -> None:
+        """Produces the payloads, and returns when Kafka has them."""
         producer = Producer({"bootstrap.servers": self._stack.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all"})
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", f"users/{self._user}/devices/{device}/telemetry".encode())
@@ -44,7 +49,6 @@ class Written:
             )
             producer.poll(0)
         assert producer.flush(30) == 0
-        wait_for_no_lag(self._stack)
 
 
 def reading(number: int, **values: Any) -> bytes:

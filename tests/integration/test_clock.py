@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it lacks an __all__
+from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
 from tasks import backoff, notify
@@ -33,7 +32,6 @@ from tasks.redis_client import (
     client,
     server_run,
 )
-from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.integration.fleet import wait_until
 
@@ -314,90 +312,3 @@ def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pyte
     assert user.told() == []
     assert backoff.rests("clock:absences")
     assert not backoff.rests("clock:snoozes")
-
-
-class Topic:
-    """A Kafka topic of the test's own, with the offsets of a bridge of the test's own."""
-
-    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.name = f"clock-{uuid4().hex[:8]}"
-        servers = {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"]}
-        admin = AdminClient({**servers})
-        admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(20)
-        self._producer = Producer(servers)
-        self._bridge = Consumer(servers | {"group.id": self.name, "enable.auto.commit": False})
-        update = {"kafka_topic": self.name, "kafka_group": self.name, "absence_grace_seconds": 30}
-        chosen = settings().model_copy(update=update)
-        monkeypatch.setattr(listening, "settings", lambda: chosen)
-        listening.close()
-        wait_until(self._answers, 30, "the coordinator of the group")
-
-    def _answers(self) -> bool:
-        # A new server has no coordinator for a while; the clock would wait likewise.
-        try:
-            return listening.heard(0, DOMAIN) is None and listening.heard(0, DOMAIN) is None
-        except KafkaException:
-            return False
-        finally:
-            client().delete(HORIZON)
-
-    def produce(self, partition: int) -> None:
-        """One more record."""
-        self._producer.produce(self.name, b"{}", partition=partition)
-        assert self._producer.flush(20) == 0
-
-    def commit(self, partition: int, offset: int) -> None:
-        """The bridge is done up to here."""
-        self._bridge.commit(offsets=[TopicPartition(self.name, partition, offset)], asynchronous=False)
-
-    def close(self) -> None:
-        """Ends the consumer."""
-        self._bridge.close()
-
-
-@pytest.fixture
-def topic(stack: Stack, fresh_clock: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Topic]:  # noqa: ARG001
-    """A topic of two partitions."""
-    own = Topic(stack, monkeypatch)
-    yield own
-    own.close()
-
-
-def gateway(now_ms: int, since_ms: int) -> None:
-    """What a gateway says of itself."""
-    client().hset(GATEWAYS, "sluice-gateway", f"{since_ms} {now_ms}")
-
-
-def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> None:
-    """The time stands still while records wait, and goes on when they are done."""
-    now = 1_800_000_000_000
-    gateway(now, since_ms=now - 500_000)
-    since = now - 500_000 + 30_000
-    assert listening.heard(now, DOMAIN) is None
-    assert listening.heard(now + 1000, DOMAIN) == Heard(since, now - listening.ON_THE_WAY_MS)
-    topic.produce(1)
-    topic.produce(1)
-    assert listening.heard(now + 2000, DOMAIN) == Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
-    waits = Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 3000, DOMAIN) == waits
-    topic.commit(1, 1)
-    assert listening.heard(now + 4000, DOMAIN) == waits
-    topic.commit(1, 2)
-    assert listening.heard(now + 5000, DOMAIN) == Heard(since, now + 2000 - listening.ON_THE_WAY_MS)
-
-
-@pytest.mark.usefixtures("topic")
-def test_silence_means_nothing_without_a_gateway(user: User) -> None:
-    """One that has gone deaf counts from its return; one that was taken away is forgotten."""
-    now = 1_800_000_000_000
-    listening.heard(now, DOMAIN)
-    assert listening.heard(now, DOMAIN) is None
-    gateway(now, since_ms=0)
-    assert listening.heard(now, DOMAIN) is None
-    gateway(now, since_ms=now - 10)
-    assert listening.heard(now, DOMAIN) == Heard(now - 10 + 30_000, now - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 6000, DOMAIN) is None
-    client().hset(GATEWAYS, "other", f"{now} {now + 700_000}")
-    assert listening.heard(now + 700_000, DOMAIN) is not None
-    assert client().hkeys(GATEWAYS) == [b"other"]
-    assert user.told() == []

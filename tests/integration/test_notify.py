@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,84 +17,21 @@ import redis
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from tasks import backoff, exclusive, mqtt_publisher, notify, outbox
-from tasks.alerts import machine, states
-from tasks.alerts.machine import Changes, Observation
-from tasks.alerts.rebuild import rebuild_all
-from tasks.alerts.state import DeviceState
-from tasks.redis_client import ALERTS_READY, OUTBOX, OUTBOX_REFUSED, alert_key, client
-from tasks.rules import parse_rules
+from tasks import backoff, exclusive, notify, outbox
+from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
 from tasks.settings import settings
+from tests.integration.changes import Database, empty_outbox, flap, history, judge, rows
 from tests.integration.fleet import wait_until
 from tests.integration.subscriber import subscriber
 
-pytestmark = pytest.mark.usefixtures("in_process", "empty_outbox")
-
-HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
-START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 PROJECT = Path(notify.__file__).resolve().parents[1]
 
-Database = psycopg.Connection[tuple[Any, ...]]
-Wanted = list[tuple[str, str]]
 
-
-@pytest.fixture
-def empty_outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must come first
-    """No entries of other tests, and no pause after their failures."""
-    forget()
-    yield
-    mqtt_publisher.close()
-    forget()
-
-
-def forget() -> None:
-    """Leaves nothing undelivered."""
-    for pattern in (
-        "sluice:outbox*",
-        "sluice:turn:*",
-        "sluice:rest:*",
-        "sluice:failures:*",
-        "sluice:notify:*",
-    ):
-        for key in client().scan_iter(match=pattern):
-            client().delete(key)
-
-
-def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
-    """Judges readings, given as offset and temperature, and commits what there is to tell."""
-
-    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
-        after, changes = machine.step_all(state, HOT, map(observation, readings))
-        return after, tuple(changes)
-
-    return tuple(states.transact([(user, device)], decide))
-
-
-def observation(reading: tuple[int, float]) -> Observation:
-    """A reading, a second after the one before it."""
-    offset, temperature = reading
-    time = START + timedelta(seconds=offset)
-    return Observation(0, offset, int(time.timestamp() * 1000), time, offset, {"temperature": temperature})
-
-
-def flap(user: str, device: str, times: int, start: int = 0) -> Wanted:
-    """So many alerts that begin and end, each in a commit of its own; what there is to tell of them."""
-    for number in range(start, start + times):
-        judge(user, device, (2 * number, 90.0))
-        judge(user, device, (2 * number + 1, 20.0))
-    return [(device, "TRIGGERED"), (device, "RESOLVED")] * times
-
-
-def history(database: Database, user: str) -> list[tuple[Any, ...]]:
-    """Device and status of the user's changes, by their number."""
-    query = 'SELECT device_id, status FROM alert_history WHERE user_id = %s ORDER BY device_id, "number"'
-    return database.execute(query, [user]).fetchall()
-
-
-def rows(database: Database, user: str) -> list[tuple[Any, ...]]:
-    """The user's rows of `active_alerts`."""
-    query = "SELECT device_id, status, value, count FROM active_alerts WHERE user_id = %s ORDER BY device_id"
-    return database.execute(query, [user]).fetchall()
+@pytest.fixture(autouse=True)
+def own_outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must come first
+    """An outbox of the test's own."""
+    with empty_outbox():
+        yield
 
 
 def run_in_worker(stack: Stack, code: str) -> int:
@@ -357,81 +293,3 @@ def test_without_redis_nothing_is_woken_and_nothing_fails(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(notify, "client", away)
     notify.wake()
-
-
-def test_a_flushed_redis_begins_anew(stack: Stack) -> None:
-    """Groups and turns that are gone with it are made again."""
-    user = uuid4().hex[:8]
-    flap(user, "d", 1)
-    notify.deliver_mqtt()
-    client().flushall()
-    with subscriber(stack, user) as listening:
-        wanted = flap(user, "d", 1, start=5)
-        notify.deliver_mqtt()
-        notify.deliver_database()
-        assert listening.told(2) == wanted
-
-
-def test_what_was_not_told_when_redis_was_flushed_is_told_again(stack: Stack, database: Database) -> None:
-    """What is in the tables and was not published comes from there, before anything new; the rest once."""
-    user = uuid4().hex[:8]
-    with subscriber(stack, user) as listening:
-        told = flap(user, "d", 2)
-        notify.settle(20)
-        notify.deliver_mqtt()
-        assert listening.told(4) == told
-        notify.deliver_database()
-        untold = flap(user, "d", 1, start=5)
-        judge(user, "d", (20, 90.0))
-        notify.settle(20)
-        client().flushall()
-        judge(user, "d", (20, 90.0), (21, 91.0), (22, 20.0))
-        notify.deliver_mqtt()
-        wanted = [*told, *untold, ("d", "TRIGGERED"), ("d", "RESOLVED")]
-        assert listening.told(len(wanted)) == wanted
-    notify.settle(20)
-    assert history(database, user) == wanted
-    assert rows(database, user) == []
-
-
-def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, database: Database) -> None:
-    """A state of long ago, and an outbox of long ago, are dropped for what the tables say."""
-    user = uuid4().hex[:8]
-    flap(user, "d", 1)
-    judge(user, "d", (5, 90.0))
-    old_state = client().get(alert_key(user, "d"))
-    old_outbox: Any = client().xrange(OUTBOX)
-    judge(user, "d", (6, 20.0))
-    notify.settle(20)
-    notify.deliver_mqtt()
-    notify.deliver_database()
-    client().flushall()
-    assert isinstance(old_state, bytes)
-    client().set(alert_key(user, "d"), old_state)
-    for _, fields in old_outbox:
-        client().xadd(OUTBOX, fields)
-    client().set(ALERTS_READY, "the run before this one")
-    with subscriber(stack, user) as listening:
-        assert [change.status for change in judge(user, "d", (6, 20.0), (7, 90.0))] == ["TRIGGERED"]
-        notify.deliver_mqtt()
-        assert listening.told(1) == [("d", "TRIGGERED")]
-    notify.settle(20)
-    assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
-    assert len(history(database, user)) == 5
-
-
-def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Database) -> None:
-    """What waits in the outbox gets into the tables first; states, alerts and what is told stay the same."""
-    user = uuid4().hex[:8]
-    wanted = flap(user, "d", 1)
-    judge(user, "d", (5, 90.0))
-    before = client().get(alert_key(user, "d"))
-    rebuild_all()
-    assert client().get(alert_key(user, "d")) == before
-    judge(user, "d", (5, 90.0), (6, 91.0), (7, 20.0))
-    wanted += [("d", "TRIGGERED"), ("d", "RESOLVED")]
-    notify.settle(20)
-    assert history(database, user) == wanted
-    with subscriber(stack, user) as listening:
-        notify.deliver_mqtt()
-        assert listening.told(len(wanted)) == wanted

@@ -1,11 +1,20 @@
 """A Kafka record is the same message for whoever reads it."""
 
+import json
 from typing import Any
 
 import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tasks import dlq
 from tasks.batch import SILENT, Message, Part, pack_part, unpack_part
+from tasks.dlq import DeadLetter
+from tasks.payload import Limits, Refused
 from tasks.records import message_of
+from tasks.replays.letters import parse_letter
+from tasks.telemetry import DOMAIN
 
 
 class Record:
@@ -65,6 +74,38 @@ def test_headers_that_are_not_ours_change_nothing() -> None:
         found = message([("timestamp_ms", header), ("attempts", header), ("mqtt_topic", b"\xff")])
         assert (found.timestamp_ms, found.attempts) == (1_700_000_000_000, 0)
     assert message(None, None).payload == b""
+
+
+@given(st.binary(min_size=1).filter(lambda level: not _is_utf8(level)))
+def test_a_topic_that_is_no_utf_8_is_refused(level: bytes) -> None:
+    """Also on its way over Redis: no reading goes to an id that is only what bytes were made to look like."""
+    topic = b"users/" + level + b"/devices/d/telemetry"
+    part = Part("", {3: 17}, [message([("mqtt_topic", topic)], b'{"sequence_id": 1}')])
+    (found,) = unpack_part(pack_part(part)).messages
+    with pytest.raises(Refused, match="InvalidTopic: the topic must be UTF-8, but its byte"):
+        DOMAIN.validate(found.topic, found.payload, found.timestamp_ms, Limits())
+    value = dlq._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8"))
+    assert parse_letter(b"k", value, 5).topic.encode(errors="surrogateescape") == topic
+
+
+def test_the_dead_letter_shows_the_bytes_of_such_a_topic() -> None:
+    """For a reader as escapes, for a replay exactly; other letters say nothing of it."""
+    found = message([("mqtt_topic", b"users/Ren\xe9/devices/d/telemetry")])
+    letter = json.loads(dlq._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8")))
+    assert letter["original_topic"] == "users/Ren\\xe9/devices/d/telemetry"
+    assert letter["original_topic_base64"] == "dXNlcnMvUmVu6S9kZXZpY2VzL2QvdGVsZW1ldHJ5"
+    plain = message([("mqtt_topic", "users/René/devices/d/telemetry".encode())])
+    letter = json.loads(dlq._envelope_of("iot-stream", DeadLetter(plain, "MissingField", "wrong")))
+    assert letter["original_topic"] == "users/René/devices/d/telemetry"
+    assert "original_topic_base64" not in letter
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def test_a_part_of_a_bridge_that_knows_no_replay_can_be_read() -> None:

@@ -59,6 +59,14 @@ def test_what_is_no_letter_is_refused_as_such(value: bytes) -> None:
         parse_letter(b"key", value, 0)
 
 
+@pytest.mark.parametrize("field", ["original_topic", "traceparent"])
+def test_a_letter_whose_text_no_header_can_hold_is_none(field: str) -> None:
+    """Half of a surrogate pair, which JSON can write and UTF-8 cannot, would end the replay of all others."""
+    value = json.loads(dlq.envelope(TOPIC, b"{}", "MissingField", "`sequence_id` is missing"))
+    with pytest.raises(NoLetter):
+        parse_letter(b"key", json.dumps({**value, field: "\ud800"}).encode(), 0)
+
+
 def test_filters_mean_all_of_what_they_name() -> None:
     """Error type, times of the refusal (the end not included), user and device."""
     one = letter()

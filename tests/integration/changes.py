@@ -1,0 +1,80 @@
+"""Changes of alerts for the outbox, made without a pipeline, and what the tables say of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from tasks import mqtt_publisher
+from tasks.alerts import machine, states
+from tasks.alerts.machine import Changes, Observation
+from tasks.alerts.state import DeviceState
+from tasks.redis_client import client
+from tasks.rules import parse_rules
+
+HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
+START = datetime(2026, 5, 1, 10, tzinfo=UTC)
+
+Database = psycopg.Connection[tuple[Any, ...]]
+Wanted = list[tuple[str, str]]
+
+
+@contextmanager
+def empty_outbox() -> Iterator[None]:
+    """No entries of other tests, and no pause after their failures. Needs `in_process`."""
+    _forget()
+    yield
+    mqtt_publisher.close()
+    _forget()
+
+
+def _forget() -> None:
+    """Leaves nothing undelivered."""
+    for pattern in (
+        "sluice:outbox*",
+        "sluice:turn:*",
+        "sluice:rest:*",
+        "sluice:failures:*",
+        "sluice:notify:*",
+    ):
+        for key in client().scan_iter(match=pattern):
+            client().delete(key)
+
+
+def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
+    """Judges readings, given as offset and temperature, and commits what there is to tell."""
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        after, changes = machine.step_all(state, HOT, map(observation, readings))
+        return after, tuple(changes)
+
+    return tuple(states.transact([(user, device)], decide))
+
+
+def observation(reading: tuple[int, float]) -> Observation:
+    """A reading, a second after the one before it."""
+    offset, temperature = reading
+    time = START + timedelta(seconds=offset)
+    return Observation(0, offset, int(time.timestamp() * 1000), time, offset, {"temperature": temperature})
+
+
+def flap(user: str, device: str, times: int, start: int = 0) -> Wanted:
+    """So many alerts that begin and end, each in a commit of its own; what there is to tell of them."""
+    for number in range(start, start + times):
+        judge(user, device, (2 * number, 90.0))
+        judge(user, device, (2 * number + 1, 20.0))
+    return [(device, "TRIGGERED"), (device, "RESOLVED")] * times
+
+
+def history(database: Database, user: str) -> list[tuple[Any, ...]]:
+    """Device and status of the user's changes, by their number."""
+    query = 'SELECT device_id, status FROM alert_history WHERE user_id = %s ORDER BY device_id, "number"'
+    return database.execute(query, [user]).fetchall()
+
+
+def rows(database: Database, user: str) -> list[tuple[Any, ...]]:
+    """The user's rows of `active_alerts`."""
+    query = "SELECT device_id, status, value, count FROM active_alerts WHERE user_id = %s ORDER BY device_id"
+    return database.execute(query, [user]).fetchall()

@@ -1,0 +1,99 @@
+"""What Redis loses is told all the same: the tables say what has been told, and what has not."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from compose.local.stack import Stack
+from tasks import notify
+from tasks.alerts.rebuild import rebuild_all
+from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client
+from tests.integration.changes import Database, empty_outbox, flap, history, judge, rows
+from tests.integration.subscriber import subscriber
+
+
+@pytest.fixture(autouse=True)
+def outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must come first
+    """An outbox of the test's own."""
+    with empty_outbox():
+        yield
+
+
+def test_a_flushed_redis_begins_anew(stack: Stack) -> None:
+    """Groups and turns that are gone with it are made again."""
+    user = uuid4().hex[:8]
+    flap(user, "d", 1)
+    notify.deliver_mqtt()
+    client().flushall()
+    with subscriber(stack, user) as listening:
+        wanted = flap(user, "d", 1, start=5)
+        notify.deliver_mqtt()
+        notify.deliver_database()
+        assert listening.told(2) == wanted
+
+
+def test_what_was_not_told_when_redis_was_flushed_is_told_again(stack: Stack, database: Database) -> None:
+    """What is in the tables and was not published comes from there, before anything new; the rest once."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        told = flap(user, "d", 2)
+        notify.settle(20)
+        notify.deliver_mqtt()
+        assert listening.told(4) == told
+        notify.deliver_database()
+        untold = flap(user, "d", 1, start=5)
+        judge(user, "d", (20, 90.0))
+        notify.settle(20)
+        client().flushall()
+        judge(user, "d", (20, 90.0), (21, 91.0), (22, 20.0))
+        notify.deliver_mqtt()
+        wanted = [*told, *untold, ("d", "TRIGGERED"), ("d", "RESOLVED")]
+        assert listening.told(len(wanted)) == wanted
+    notify.settle(20)
+    assert history(database, user) == wanted
+    assert rows(database, user) == []
+
+
+def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, database: Database) -> None:
+    """A state of long ago, and an outbox of long ago, are dropped for what the tables say."""
+    user = uuid4().hex[:8]
+    flap(user, "d", 1)
+    judge(user, "d", (5, 90.0))
+    old_state = client().get(alert_key(user, "d"))
+    old_outbox: Any = client().xrange(OUTBOX)
+    judge(user, "d", (6, 20.0))
+    notify.settle(20)
+    notify.deliver_mqtt()
+    notify.deliver_database()
+    client().flushall()
+    assert isinstance(old_state, bytes)
+    client().set(alert_key(user, "d"), old_state)
+    for _, fields in old_outbox:
+        client().xadd(OUTBOX, fields)
+    client().set(ALERTS_READY, "the run before this one")
+    with subscriber(stack, user) as listening:
+        assert [change.status for change in judge(user, "d", (6, 20.0), (7, 90.0))] == ["TRIGGERED"]
+        notify.deliver_mqtt()
+        assert listening.told(1) == [("d", "TRIGGERED")]
+    notify.settle(20)
+    assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
+    assert len(history(database, user)) == 5
+
+
+def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Database) -> None:
+    """What waits in the outbox gets into the tables first; states, alerts and what is told stay the same."""
+    user = uuid4().hex[:8]
+    wanted = flap(user, "d", 1)
+    judge(user, "d", (5, 90.0))
+    before = client().get(alert_key(user, "d"))
+    rebuild_all()
+    assert client().get(alert_key(user, "d")) == before
+    judge(user, "d", (5, 90.0), (6, 91.0), (7, 20.0))
+    wanted += [("d", "TRIGGERED"), ("d", "RESOLVED")]
+    notify.settle(20)
+    assert history(database, user) == wanted
+    with subscriber(stack, user) as listening:
+        notify.deliver_mqtt()
+        assert listening.told(len(wanted)) == wanted
