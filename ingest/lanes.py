@@ -7,7 +7,7 @@ worked on in their order, batches grow with the load, and a commit is one number
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
@@ -121,10 +121,14 @@ class Lane:
         if self.halves:
             self.batch = self.halves.pop()
             return self.batch
-        count = self._fitting()
-        taken = self.waiting[:count]
-        del self.waiting[:count]
-        self.waiting_size -= sum(len(gathered.message.payload) for gathered in taken)
+        sizes = [len(message.payload) for _, message in self.waiting[: self.limits.messages]]
+        if sum(sizes) > self.limits.size:
+            # One message alone may be larger than a batch should be.
+            fitting = sum(size <= self.limits.size for size in accumulate(sizes))
+            sizes = sizes[: max(fitting, 1)]
+        taken = self.waiting[: len(sizes)]
+        del self.waiting[: len(sizes)]
+        self.waiting_size -= sum(sizes)
         self.batch = make_batch(self.domain, taken, self.limits)
         return self.batch
 
@@ -171,14 +175,6 @@ class Lane:
         self.waiting.clear()
         self.waiting_size = 0
 
-    def _fitting(self) -> int:
-        size = 0
-        for count, gathered in enumerate(islice(self.waiting, self.limits.messages)):
-            size += len(gathered.message.payload)
-            if size > self.limits.size:
-                return max(count, 1)
-        return min(len(self.waiting), self.limits.messages)
-
 
 def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
     """The messages as a batch, split into parts so that each device is in one part, in its order."""
@@ -187,15 +183,16 @@ def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
     first_offsets: dict[int, int] = {}
     next_offsets: dict[int, int] = {}
     for key, message in taken:
-        first_offsets.setdefault(message.partition, message.offset)
-        next_offsets[message.partition] = message.offset + 1
+        partition, offset = message[:2]
+        first_offsets.setdefault(partition, offset)
+        next_offsets[partition] = offset + 1
         # Not the low bits: the partition, and so the lane, is made of them already.
         split[(crc32(key) >> 16) % count].append(message)
     return Batch(
         domain=domain,
         parts=[pack_part(Part(domain, first_offsets, messages)) for messages in split if messages],
         total=len(taken),
-        traced=any(is_sampled(message.traceparent) for _, message in taken),
+        traced=any(is_sampled(message.traceparent) for _, message in taken if message.traceparent),
         next_offsets=next_offsets,
         taken=taken,
     )

@@ -16,7 +16,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, to_json
 
 from tasks.columns import NULL, Column, FromTopic, column_of, escape, time_text
-from tasks.payload import BACKSLASH, REASON_LENGTH, ErrorType, Limits, Refused, describe, dotted, parse, refuse_faults
+from tasks.payload import (
+    BACKSLASH,
+    REASON_LENGTH,
+    ErrorType,
+    Limits,
+    Refused,
+    describe,
+    dotted,
+    parse,
+    refuse_faults,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Sources whose parsed topic is kept at hand: well above a fleet of 10,000, and a few MB when full.
@@ -195,9 +205,7 @@ class Declaration(Generic[SourceT, RecordT]):
         """The record with all its fields: those of the payload, those from the topic, and the time."""
         return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
 
-    def _refuse_foreign_claims(
-        self, levels: dict[str, str], values: dict[str, Any], limits: Limits
-    ) -> None:
+    def _refuse_foreign_claims(self, levels: dict[str, str], values: dict[str, Any], limits: Limits) -> None:
         for name, own in levels.items():
             claim = values.get(name)
             if claim is not None and claim != own:

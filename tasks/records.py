@@ -10,23 +10,27 @@ ATTEMPTS = "attempts"  # how often the message has been refused
 REPLAY = "replay"  # `silent` or `alerts`
 REPLAY_OF = "replay_of"  # the dead letter
 TIMESTAMP = "timestamp_ms"  # of the record that was refused first
+_OF_REPLAYS = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
 
 
 def message_of(record: Record) -> Message:
     """The message; the same whoever reads the record, and however often."""
     headers = dict(record.headers() or ())
     timestamp_ms = record.timestamp()[1]
-    if TIMESTAMP in headers:
-        timestamp_ms = _number(headers[TIMESTAMP]) or timestamp_ms
+    attempts, replay = 0, ""
+    if not _OF_REPLAYS.isdisjoint(headers):
+        timestamp_ms = _number(headers.get(TIMESTAMP)) or timestamp_ms
+        attempts = _number(headers.get(ATTEMPTS))
+        replay = header_text(headers.get(REPLAY))
     return Message(
-        partition=record.partition() or 0,
-        offset=record.offset() or 0,
-        timestamp_ms=timestamp_ms,
-        topic=_topic_text(headers.get("mqtt_topic")),
-        traceparent=header_text(headers.get("traceparent")),
-        attempts=_number(headers.get(ATTEMPTS)),
-        payload=record.value() or b"",
-        replay=header_text(headers.get(REPLAY)),
+        record.partition() or 0,
+        record.offset() or 0,
+        timestamp_ms,
+        _topic_text(headers.get("mqtt_topic")),
+        header_text(headers.get("traceparent")),
+        attempts,
+        record.value() or b"",
+        replay,
     )
 
 

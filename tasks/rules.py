@@ -172,6 +172,10 @@ class RuleSet:
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    # Of each comparison what the quick look needs: key, path, operator, threshold.
+    _quick: tuple[tuple[str, Path | None, Callable[[Any, Any], bool], Number], ...] = field(
+        init=False, repr=False, compare=False
+    )
     _of: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -183,6 +187,7 @@ class RuleSet:
             absent[rule.facts.operator == "absent"].append(rule)
         object.__setattr__(self, "absences", tuple(absent[True]))
         object.__setattr__(self, "comparisons", tuple(absent[False]))
+        object.__setattr__(self, "_quick", tuple(rule[1:5] for rule in self.comparisons))
         object.__setattr__(self, "_of", {})
 
     def of(self, domain: str, checks: tuple[Compiled, ...], *, default: bool) -> "RuleSet":
@@ -202,7 +207,7 @@ class RuleSet:
 
     def any_violated(self, payload: dict[str, Any]) -> bool:
         """Whether the values of a payload violate any comparison: the quick look that most readings get."""
-        for _, key, path, violated, threshold, _, _, _ in self.comparisons:
+        for key, path, violated, threshold in self._quick:
             value = payload.get(key, MISSING)
             if value is MISSING and path is not None:
                 value = walk(payload, path)

@@ -1,5 +1,6 @@
 """Judging a part of a batch: its readings in Kafka order, by their users' rules and the domain's checks."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import structlog
@@ -15,7 +16,7 @@ from tasks.domain import AnyDomain, Source
 from tasks.paths import MISSING
 from tasks.record import Reading
 from tasks.redis_client import LAST_SEEN, client
-from tasks.rules import NO_RULES, Compiled, RuleSet, find
+from tasks.rules import NO_RULES, Alert, Compiled, RuleSet, find
 
 log = structlog.get_logger()
 
@@ -27,6 +28,17 @@ class Judged(NamedTuple):
 
     message: Message
     reading: Reading[Source, Any]
+
+
+class Look(NamedTuple):
+    """A reading with what the checks say of it, and whether it violates anything at all."""
+
+    judged: Judged
+    verdicts: Mapping[str, Alert | None]
+    violates: bool
+
+
+_NO_VERDICTS: Mapping[str, Alert | None] = {}
 
 
 def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
@@ -48,21 +60,35 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
     changes: list[Change] = []
     if ruled:
         # Not in the step, which runs again when another writer was there first.
-        seen = {source: [_observation(domain, judged) for judged in by_source[source]] for source in ruled}
-        changes = states.transact(ruled, lambda state: _step(state, seen, rules))
+        looks = {source: _look_at(domain, rules[source.user_id], by_source[source]) for source in ruled}
+        changes = states.transact(ruled, lambda state: _step(state, rules, looks))
     _note_seen(domain, by_source, rules)
     return changes
 
 
+def _look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[Look]:
+    looks: list[Look] = []
+    for judged in readings:
+        message, reading = judged
+        verdicts = domain.verdicts(message.topic, reading, _check_failed) if domain.checks else _NO_VERDICTS
+        looks.append(Look(judged, verdicts, machine.violates(rules, reading.payload, verdicts)))
+    return looks
+
+
 def _step(
-    state: DeviceState, seen: dict[Source, list[Observation]], rules: dict[str, RuleSet]
+    state: DeviceState, rules: dict[str, RuleSet], looks: dict[Source, list[Look]]
 ) -> tuple[DeviceState, Changes]:
-    readings = seen[Source(state.user_id, state.device_id)]
-    after, changes = machine.step_all(state, rules[state.user_id], readings)
-    return after, tuple(changes)
+    changes: list[Change] = []
+    for judged, verdicts, violates in looks[Source(state.user_id, state.device_id)]:
+        # Most readings end here, without being made observations.
+        if violates or state.entries:
+            observation = _observation(judged, verdicts)
+            state, more = machine.step(state, rules[state.user_id], observation)
+            changes += more
+    return state, tuple(changes)
 
 
-def _observation(domain: AnyDomain, judged: Judged) -> Observation:
+def _observation(judged: Judged, verdicts: Mapping[str, Alert | None]) -> Observation:
     message, reading = judged
     return Observation(
         message.partition,
@@ -71,7 +97,7 @@ def _observation(domain: AnyDomain, judged: Judged) -> Observation:
         reading.time,
         reading.fields.__dict__.get("sequence_id"),
         reading.payload,
-        domain.verdicts(message.topic, reading, _check_failed) if domain.checks else {},
+        verdicts,
     )
 
 

@@ -44,6 +44,11 @@ class LastSeen(NamedTuple):
     keys: Mapping[str, int] = {}
 
 
+def violates(rules: RuleSet, payload: dict[str, Any], verdicts: Mapping[str, Alert | None]) -> bool:
+    """Whether anything is wrong with a reading: if not, it changes nothing while nothing is remembered."""
+    return rules.any_violated(payload) or any(verdicts.values())
+
+
 def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[DeviceState, Changes]:
     """Judges one reading.
 
@@ -58,7 +63,7 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
     - Whatever comes from a device, late or not, ends its absence.
     - A check is violated while it says something, and in order when it says that nothing is wrong.
     """
-    if not (state.entries or rules.any_violated(reading.payload) or any(reading.verdicts.values())):
+    if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
         return state, ()
     if state.has_judged(reading.partition, reading.offset):
         return state, ()

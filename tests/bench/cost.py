@@ -1,4 +1,4 @@
-"""What a drain costs: the CPU time of each process, from `/proc`, with all the children that it has or had."""
+"""What a drain costs: the CPU time of each process, from `/proc`, with the children that it has or had."""
 
 import os
 from collections.abc import Iterable
