@@ -27,7 +27,7 @@ from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
 from ingest.mqtt_session import MqttSession
-from tasks import kafka, logs, metrics, tracing
+from tasks import garbage, kafka, logs, metrics, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.registry import Domains, InvalidDomains, domains
@@ -228,6 +228,7 @@ def main() -> None:
     tracing.begin("gateway")
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
+    garbage.settle()
     try:
         gateway.run()
     except GatewayFailed as error:

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     lanes: int = Field(
         4, ge=1, description="Lanes of each domain in one bridge; each has at most one batch in flight."
     )
-    batch_max_messages: int = Field(4000, ge=1, description="Most messages in a batch.")
+    batch_max_messages: int = Field(8000, ge=1, description="Most messages in a batch.")
     batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
     batch_part_messages: int = Field(
         1000, ge=1, description="Messages for which a batch gets one more `process` part."
