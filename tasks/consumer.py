@@ -7,12 +7,10 @@ one; nothing of Sluice's is lost by it, for a batch that is not done is sent aga
 from collections.abc import Callable
 from typing import Any
 
-import redis
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks import counters
-from tasks.redis_client import client
+from tasks.forged import refuse
 
 log = structlog.get_logger()
 
@@ -34,28 +32,20 @@ class Consumer(CeleryConsumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Of another content type than msgpack, or no msgpack."""
-        _refused("not msgpack", exc)
+        refuse("not msgpack", exc)
         message.ack()
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         """No task message."""
-        _refused("no task", None)
+        refuse("no task", None)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A task that we do not have."""
-        _refused("unknown task", exc)
+        refuse("unknown task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A task message whose parts are not where they belong."""
-        _refused("malformed task", exc)
+        refuse("malformed task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
-
-
-def _refused(what: str, error: Exception | None) -> None:
-    log.error("task_message_refused", what=what, error=type(error).__name__ if error else None)
-    try:
-        counters.add(client(), {"task_messages_refused": 1})
-    except redis.RedisError as trouble:
-        log.warning("refusal_not_counted", error=str(trouble))
