@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks.forged import refuse
+from tasks.forged import refuse, require_sound
 
 log = structlog.get_logger()
 
@@ -23,7 +23,11 @@ class Consumer(CeleryConsumer):
         handle = super().create_task_handler(*arguments, **options)
 
         def take(message: Any) -> Any:
+            if "task" not in message.headers:
+                # Celery would look for a task of its first protocol in the body; nobody of ours sends those.
+                return self.on_unknown_message(None, message)
             try:
+                require_sound(message.headers)
                 return handle(message)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 return self.on_invalid_task(None, message, error)

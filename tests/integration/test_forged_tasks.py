@@ -117,6 +117,42 @@ def test_what_is_no_message_at_all_is_refused_and_counted(pipeline: Stack, broke
     assert pipeline.pid("worker") == worker
 
 
+HEADERS_OF_CELERY = HEADERS | dict.fromkeys(
+    ("argsrepr", "callbacks", "chord", "errbacks", "eta", "expires", "group", "group_index", "kwargsrepr")
+    + ("ignore_result", "origin", "reply_to", "replaced_task_nesting", "retries", "shadow", "stamped_headers")
+    + ("stamps", "timelimit")
+)
+EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+FIRST_PROTOCOL = {
+    "task": TASK,
+    "id": "1",
+    "args": [],
+    "kwargs": {},
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+}
+ODD_TASKS = [
+    *(json.dumps(odd) for odd in deviations(json.loads(message(NOTHING, "application/x-msgpack", HEADERS)))),
+    *(message(NOTHING, "application/x-msgpack", odd) for odd in deviations(HEADERS_OF_CELERY)),
+    *(message(json.dumps(odd).encode(), "application/json", {}) for odd in deviations(FIRST_PROTOCOL)),
+    *(
+        message(json.dumps([[], {}, odd]).encode(), "application/json", HEADERS)
+        for odd in deviations(EMBEDDED)
+    ),
+]
+
+
+def test_odd_parts_of_a_known_task_do_not_end_the_worker(pipeline: Stack, broker: redis.Redis) -> None:
+    """A task that we have, as no Celery would write it: it fails or is refused, no more."""
+    before, worker = refused(broker), pipeline.pid("worker")
+    broker.lpush("process", *ODD_TASKS)
+    broker.lpush("process", message(NOTHING, "application/x-msgpack", STRANGERS))
+    wait_until(lambda: broker.llen("process") == 0, 120, "all to be taken")
+    wait_until(lambda: refused(broker) > before, 20, "the last to be refused")
+    assert pipeline.pid("worker") == worker
+
+
 def test_what_is_no_command_does_not_end_the_worker(pipeline: Stack, broker: redis.Redis) -> None:
     """Celery's commands to workers come by another way, on which rubbish does no harm either."""
     before, worker = refused(broker), pipeline.pid("worker")
