@@ -23,7 +23,7 @@ _PACKAGES = (
     "mosquitto-clients",
     "pgbouncer",
     "openjdk-21-jre-headless",
-    # The tests' own: what scrapes and checks the alert rules, the browser that looks at Flower, another broker.
+    # The tests': what scrapes and checks the alert rules, the browser that looks at Flower, the other broker.
     "prometheus",
     "chromium",
     "chromium-driver",

@@ -117,10 +117,10 @@ def test_what_is_no_message_at_all_is_refused_and_counted(pipeline: Stack, broke
     assert pipeline.pid("worker") == worker
 
 
-HEADERS_OF_CELERY = HEADERS | dict.fromkeys(
-    ("argsrepr", "callbacks", "chord", "errbacks", "eta", "expires", "group", "group_index", "kwargsrepr")
-    + ("ignore_result", "origin", "reply_to", "replaced_task_nesting", "retries", "shadow", "stamped_headers")
-    + ("stamps", "timelimit")
+OPTIONAL = (
+    *("argsrepr", "callbacks", "chord", "errbacks", "eta", "expires", "group", "group_index", "kwargsrepr"),
+    *("ignore_result", "origin", "reply_to", "replaced_task_nesting", "retries", "shadow", "stamped_headers"),
+    *("stamps", "timelimit"),
 )
 EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 FIRST_PROTOCOL = {
@@ -134,7 +134,10 @@ FIRST_PROTOCOL = {
 }
 ODD_TASKS = [
     *(json.dumps(odd) for odd in deviations(json.loads(message(NOTHING, "application/x-msgpack", HEADERS)))),
-    *(message(NOTHING, "application/x-msgpack", odd) for odd in deviations(HEADERS_OF_CELERY)),
+    *(
+        message(NOTHING, "application/x-msgpack", odd)
+        for odd in deviations(HEADERS | dict.fromkeys(OPTIONAL))
+    ),
     *(message(json.dumps(odd).encode(), "application/json", {}) for odd in deviations(FIRST_PROTOCOL)),
     *(
         message(json.dumps([[], {}, odd]).encode(), "application/json", HEADERS)
