@@ -20,12 +20,12 @@ _NO_MESSAGE = (*_NO_JSON, LookupError, redis.DataError)
 class Channel(kombu_redis.Channel):
     """Kombu's own, which refuses what is no JSON."""
 
-    def _brpop_read(self, **options: Any) -> bool | None:
+    def _brpop_read(self, **options: Any) -> Any:
         if self.client.connection is None:
             # To kombu, too, but it would look like a message without attributes here.
             raise redis.ConnectionError("disconnected")
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
         except _NO_JSON as error:
             refuse("no envelope", error)
             return True
@@ -36,7 +36,7 @@ class Transport(kombu_redis.Transport):
 
     Channel = Channel
 
-    def _deliver(self, message: Any, queue: str) -> None:
+    def _deliver(self, message: Any, queue: str | None) -> None:
         try:
             super()._deliver(message, queue)
         except _NO_MESSAGE as error:

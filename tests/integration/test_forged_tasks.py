@@ -92,6 +92,7 @@ def deviations(sound: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The message once for each of its parts that is missing, or of another type than it should be."""
     for name, value in sound.items():
         yield {key: kept for key, kept in sound.items() if key != name}
+        odd: Any
         for odd in (None, True, 17, -1.5, "odd", "\0\ud800", [], ["odd"], {}, {"odd": {}}):
             yield sound | {name: odd}
         if isinstance(value, dict):
