@@ -171,7 +171,7 @@ def test_a_device_that_falls_silent_is_missed_and_its_return_is_told(user: User)
 def test_a_worker_that_is_killed_loses_no_notice_and_repeats_none_under_a_new_id(
     user: User, database: Database
 ) -> None:
-    """SIGKILL, again and again, between the changes of states and the telling of them; beat sees to the rest."""
+    """SIGKILL, again and again, between changes of states and the telling of them; beat sees to the rest."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})
     user.stack.up(["beat"])
     try:
