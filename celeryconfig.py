@@ -1,31 +1,21 @@
 """Celery's configuration, every value from `tasks.settings` or with its reason beside it."""
 
-from typing import Any
-
-from tasks.redis_client import tls_options
+from tasks import broker, redis_client
 from tasks.settings import settings
 
 _settings = settings()
 
-broker_url = _settings.redis_url.get_secret_value()
-result_backend = broker_url
-# None where the URL is not rediss://
-broker_use_ssl = redis_backend_use_ssl = tls_options(_settings) or None
+broker_url = broker.url(_settings)
+result_backend = _settings.redis_url.get_secret_value()
+# None where the URL is neither rediss:// nor amqps://
+broker_use_ssl = broker.tls_options(_settings) or None
+redis_backend_use_ssl = redis_client.tls_options(_settings) or None
 
-# Only these notice a stalled connection; without them a worker can wait for ever on a Redis that came back.
-_sockets: dict[str, Any] = {
-    "socket_timeout": _settings.redis_timeout_seconds,
-    "socket_connect_timeout": _settings.redis_timeout_seconds,
-    "socket_keepalive": True,
-    "health_check_interval": 10,
-    "retry_on_timeout": True,
-}
-broker_transport_options = {
-    **_sockets,
-    "visibility_timeout": _settings.celery_visibility_timeout_seconds,
-    "priority_steps": [0],  # one priority: each further one is one more list to ask at every poll
-}
-result_backend_transport_options = _sockets
+broker_transport_options = broker.transport_options(_settings)
+broker_connection_timeout = _settings.redis_timeout_seconds
+# RabbitMQ's alone, and told by workers: a connection that has been silent for twice as long is broken.
+broker_heartbeat = 10
+result_backend_transport_options = broker.redis_sockets(_settings)
 redis_socket_timeout = _settings.redis_timeout_seconds
 redis_socket_connect_timeout = _settings.redis_timeout_seconds
 redis_socket_keepalive = True

@@ -51,7 +51,7 @@ class Dispatcher:
         self._listener.start()
 
     def send(self, batch: Batch, lane: int, now: float) -> bool:
-        """Sends the batch, under a new id, or sets `retry_at`: Redis is away, or another one is on trial."""
+        """Sends the batch, under a new id, or sets `retry_at`: servers are away, or another is on trial."""
         self._forget(batch)
         if batch.suspect and not self._begins_trial(lane):
             batch.retry_at = now + TRIAL_PAUSE_SECONDS

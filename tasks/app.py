@@ -3,10 +3,14 @@
 from typing import Any
 
 from celery import Celery, signals
+from kombu.transport import TRANSPORT_ALIASES
 
 from tasks import celery_monitoring, dlq, garbage, lease, logs, registry, worker
 
 __all__ = ["app", "celery_monitoring", "worker"]
+
+# By the schemes of URLs, so that whoever shows the broker's address shows it as it was given.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.redis_transport:Transport"))
 
 app = Celery(
     "sluice",

@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import consumer, database, instruments, logs, metrics, outbox, tracing, worker
+from tasks import broker, consumer, database, instruments, logs, metrics, outbox, tracing, worker
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
@@ -48,13 +48,15 @@ def _worker_begins(sender: Any, **_: Any) -> None:
 
 def _why_no_work() -> str:
     if not _consuming:
-        return "it does not consume from Redis yet"
+        return "it does not consume from the broker yet"
     try:
         client().ping()
     except redis.RedisError as error:
         return f"Redis is away: {error}"
     if refusal := consumer.refusal():
         return f"Redis refuses commands: {refusal}"
+    if problem := worker.broker_problem():
+        return f"the broker is away: {problem}"
     deaf = worker.deaf_seconds()
     return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
 
@@ -106,10 +108,10 @@ def _task_fails(sender: Any, exception: BaseException, **_: Any) -> None:
 def _beat_begins(**_: Any) -> None:
     signals.after_task_publish.connect(_beat_sends)
     metrics.TASKS_SENT.read_from(lambda: _sent["tasks"])
-    metrics.OUTBOX_ENTRIES.read_from(_if_redis_answers(outbox.backlog))
-    metrics.OUTBOX_AGE.read_from(_if_redis_answers(outbox.oldest_seconds))
-    metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_redis_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
-    metrics.QUEUED.read_from(_if_redis_answers(_queued))
+    metrics.OUTBOX_ENTRIES.read_from(_if_it_answers(outbox.backlog))
+    metrics.OUTBOX_AGE.read_from(_if_it_answers(outbox.oldest_seconds))
+    metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_it_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
+    metrics.QUEUED.read_from(_if_it_answers(_queued))
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
 
 
@@ -119,14 +121,14 @@ def _beat_sends(**_: Any) -> None:
 
 
 def _queued() -> dict[tuple[str, ...], float]:
-    return {(queue,): client().llen(queue) for queue in QUEUES}
+    return {(queue,): count for queue, count in broker.waiting(QUEUES).items()}
 
 
-def _if_redis_answers(read: Callable[[], T]) -> Callable[[], T | None]:
+def _if_it_answers(read: Callable[[], T]) -> Callable[[], T | None]:
     def known() -> T | None:
         try:
             return read()
-        except redis.RedisError:
+        except (redis.RedisError, broker.BrokerAway):
             return None  # no value is shown, rather than an old or a wrong one
 
     return known

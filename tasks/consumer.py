@@ -14,7 +14,7 @@ import structlog
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks import counters
+from tasks.forged import refuse, require_sound
 from tasks.redis_client import ROOM, client
 
 log = structlog.get_logger()
@@ -55,7 +55,11 @@ class Consumer(CeleryConsumer):
         handle = super().create_task_handler(*arguments, **options)
 
         def take(message: Any) -> Any:
+            if "task" not in message.headers:
+                # Celery would look for a task of its first protocol in the body; nobody of ours sends those.
+                return self.on_unknown_message(None, message)
             try:
+                require_sound(message.headers)
                 return handle(message)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 return self.on_invalid_task(None, message, error)
@@ -64,22 +68,22 @@ class Consumer(CeleryConsumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Of another content type than msgpack, or no msgpack."""
-        _refused("not msgpack", exc)
+        refuse("not msgpack", exc)
         message.ack()
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         """No task message."""
-        _refused("no task", None)
+        refuse("no task", None)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A task that we do not have."""
-        _refused("unknown task", exc)
+        refuse("unknown task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A task message whose parts are not where they belong."""
-        _refused("malformed task", exc)
+        refuse("malformed task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
 
@@ -114,11 +118,3 @@ def _sleep(seconds: float) -> None:
     while (left := until - time.monotonic()) > 0:
         state.maybe_shutdown()
         time.sleep(min(left, FIRST_PAUSE_SECONDS))
-
-
-def _refused(what: str, error: Exception | None) -> None:
-    log.error("task_message_refused", what=what, error=type(error).__name__ if error else None)
-    try:
-        counters.add(client(), {"task_messages_refused": 1})
-    except redis.RedisError as trouble:
-        log.warning("refusal_not_counted", error=str(trouble))

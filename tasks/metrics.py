@@ -349,7 +349,7 @@ OUTBOX_AGE = Gauge(
 QUEUED = Gauge(
     "sluice_queued_tasks",
     ("beat",),
-    "Tasks that wait in Redis for a worker, by queue.",
+    "Tasks that wait in the broker for a worker, by queue.",
     "Growing: there are too few workers, or they are deaf; see docs/runbook.md, worker deaf.",
     labels=("queue",),
     unit="tasks",

@@ -4,7 +4,7 @@ import os
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -16,7 +16,9 @@ class Settings(BaseSettings):
     its field, and that over the defaults here.
     """
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     domains: str = Field(
         "tasks.telemetry",
@@ -61,10 +63,13 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: Celery's broker, results, leases, states. A URL of `rediss://` is TLS.",
+        description="Redis: results, leases, states, and Celery's broker unless `CELERY_BROKER_URL` names"
+        " another. A URL of `rediss://` is TLS.",
     )
     redis_timeout_seconds: float = Field(
-        5.0, gt=0, description="After this long without an answer a Redis connection counts as broken."
+        5.0,
+        gt=0,
+        description="After this long without an answer a connection to Redis (or RabbitMQ) counts as broken.",
     )
 
     database_url: SecretStr = Field(
@@ -185,8 +190,16 @@ class Settings(BaseSettings):
         description="How often the table of rules is looked at for changes of which no notification came.",
     )
 
+    celery_broker_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ as Celery's broker: a URL of `amqp://`, or of `amqps://`, which is TLS. Redis"
+        " is needed all the same.",
+    )
     celery_visibility_timeout_seconds: int = Field(
-        300, ge=10, description="After this long Redis gives an unacknowledged task to another worker."
+        300,
+        ge=10,
+        description="After this long Redis gives an unacknowledged task to another worker; RabbitMQ does so"
+        " when the worker's connection ends.",
     )
     celery_result_expires_seconds: int = Field(600, ge=60, description="How long task results stay in Redis.")
     celery_soft_shutdown_seconds: float = Field(
@@ -232,6 +245,15 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` for machines, `console` for people."
     )
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _is_rabbitmq(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError(
+                "must begin with amqp:// or amqps://; the Redis of REDIS_URL needs no other name"
+            )
+        return value
 
     def owners_database_url(self) -> SecretStr:
         """Where migrations, the operator's commands and whoever listens connect to."""

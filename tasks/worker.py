@@ -18,9 +18,8 @@ from billiard import active_children
 from celery import signals
 from celery.worker import state
 
-from tasks import lease, liveness
+from tasks import broker, lease, liveness
 from tasks.liveness import Attention, Look
-from tasks.redis_client import client
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -32,6 +31,7 @@ EX_UNAVAILABLE = 69
 _taken = [0]
 _stopping = threading.Event()
 _deaf_for = [0.0]
+_broker_problem = [""]
 
 
 def deaf_seconds() -> float:
@@ -44,6 +44,11 @@ def deafness() -> str:
     if _deaf_for[0] < settings().worker_deaf_seconds:
         return ""
     return f"there is work, and none was taken for {_deaf_for[0]:.0f} s"
+
+
+def broker_problem() -> str:
+    """Why the broker, or Redis, could not be asked at the last look; nothing when all is well."""
+    return _broker_problem[0]
 
 
 @signals.task_received.connect
@@ -95,15 +100,14 @@ def _look(consumer: Any, queues: list[str]) -> None:
     attention = Attention()
     while not _stopping.wait(LOOK_SECONDS):
         try:
-            pipeline = client().pipeline(transaction=False)
-            for queue in queues:
-                pipeline.llen(queue)
-            queued = sum(pipeline.execute())
+            queued = sum(broker.waiting(queues).values())
             look = Look(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
             deaf = _deaf_for[0] = attention.deaf_for(look, time.monotonic())
             liveness.tell(consumer.hostname, look, deaf)
-        except redis.RedisError as error:
+            _broker_problem[0] = ""
+        except (broker.BrokerAway, redis.RedisError) as error:
             attention.forget()
+            _broker_problem[0] = str(error)
             log.warning("attention_suspended", error=str(error))
             continue
         if deaf >= settings().worker_deaf_seconds:

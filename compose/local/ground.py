@@ -23,10 +23,11 @@ _PACKAGES = (
     "mosquitto-clients",
     "pgbouncer",
     "openjdk-21-jre-headless",
-    # The tests' own: what scrapes and checks the alert rules, and the browser that looks at Flower.
+    # The tests': what scrapes and checks the alert rules, the browser that looks at Flower, the other broker.
     "prometheus",
     "chromium",
     "chromium-driver",
+    "rabbitmq-server",
 )
 _POM = PROJECT / "compose" / "local" / "conf" / "pom.xml"
 _FIRST_TIME_BYTES = 4 * 1024**3

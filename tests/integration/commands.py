@@ -1,14 +1,16 @@
-"""The operator's commands and Celery's, started as a person starts them."""
+"""The operator's commands and Celery's, started as a person starts them, and those of whole pages."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from compose.local.stack import Stack
 from tasks.app import app
 from tests.conftest import PROJECT
+from tests.doc_commands import script
 from tests.integration import fleet
 
 
@@ -36,6 +38,21 @@ def report(stack: Stack, task_id: str, seconds: float = 90) -> dict[str, Any]:
     found = result.get()
     assert isinstance(found, dict), stack.layout
     return found
+
+
+def run_page(stack: Stack, page: str, values: Mapping[str, str] | None = None) -> str:
+    """Runs a page's commands as a new user would, one after the other; returns what they printed."""
+    done = subprocess.run(
+        ["sh", "-c", script(PROJECT / page, stack.layout.base, values)],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "SLUICE_ENV_FILE": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, f"{page}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def _run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:

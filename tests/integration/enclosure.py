@@ -1,4 +1,4 @@
-"""Programs of the ground's root file system that only the tests run: promtool, Prometheus, the browser."""
+"""Programs of the ground's root file system that only the tests run: Prometheus, the browser, RabbitMQ."""
 
 import os
 import subprocess
@@ -10,8 +10,13 @@ from compose.local import ground
 from compose.local.report import Report
 
 
-def enclosed(argv: Sequence[str], *, read: Path | None = None, write: Path | None = None) -> list[str]:
-    """The argument list that runs it as a plain user; `read` is at /srv/read, `write` at /srv/write."""
+def enclosed(
+    argv: Sequence[str], *, read: Path | None = None, write: Path | None = None, daemons: bool = False
+) -> list[str]:
+    """The argument list that runs it as a plain user; `read` is at /srv/read, `write` at /srv/write.
+
+    One that starts `daemons` has process ids of its own, so that they end with it.
+    """
     ground.ensure(Report())
     user, group = ground.server_user()
     return [
@@ -19,6 +24,7 @@ def enclosed(argv: Sequence[str], *, read: Path | None = None, write: Path | Non
         *("--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/srv"),  # noqa: S108 - private to the program
         *(("--ro-bind", str(read), "/srv/read") if read else ()),
         *(("--bind", str(write), "/srv/write") if write else ()),
+        *(("--unshare-pid",) if daemons else ()),
         *("--unshare-user", "--uid", str(user), "--gid", str(group), "--die-with-parent", "--clearenv"),
         *("--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"),  # noqa: S108
         *argv,
@@ -33,11 +39,15 @@ def run(argv: Sequence[str], *, read: Path) -> str:
 
 
 @contextmanager
-def running(argv: Sequence[str], *, read: Path | None = None, write: Path | None = None) -> Iterator[None]:
+def running(
+    argv: Sequence[str], *, read: Path | None = None, write: Path | None = None, daemons: bool = False
+) -> Iterator[None]:
     """The program, for as long as the block runs."""
     with Path(os.devnull).open("wb") as nothing:
         process = subprocess.Popen(
-            enclosed(argv, read=read, write=write), stdout=nothing, stderr=subprocess.STDOUT
+            enclosed(argv, read=read, write=write, daemons=daemons),
+            stdout=nothing,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield

@@ -1,48 +1,68 @@
 """The commands of the documentation do what the pages say."""
 
-import os
-import subprocess
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import psycopg
 import pytest
 
-from compose.local.layout import PROJECT
 from compose.local.stack import Stack
 from tests.conftest import DeadLetters
-from tests.doc_commands import RUN, script
+from tests.integration.commands import run_page
 from tests.integration.fleet import wait_until
+from tests.integration.stream import Written, cold_only, reading, sequence_ids
+
+Database = psycopg.Connection[tuple[object, ...]]
 
 
-def run(stack: Stack, page: str) -> str:
-    """Runs the page's commands as a new user would, one after the other; returns what they printed."""
-    done = subprocess.run(
-        ["sh", "-c", script(PROJECT / "docs" / page, stack.layout.base)],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "SLUICE_ENV_FILE": os.devnull},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, f"{page}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-@pytest.mark.parametrize("page", [page for page in RUN if page != "tutorial.md"])
+@pytest.mark.parametrize("page", ["docs/operate.md", "docs/secure.md"])
 def test_the_commands_of_a_page_succeed(pipeline: Stack, page: str) -> None:
     """Each of the page's commands ends well."""
-    run(pipeline, page)
+    run_page(pipeline, page)
+
+
+def test_the_first_five_minutes_end_with_a_row(pipeline: Stack, database: Database) -> None:
+    """Who types what the README says gets the row, the list of dead letters and the proof."""
+    database.execute("DELETE FROM raw_telemetry WHERE user_id = 'ada'")
+    began = datetime.now(UTC)
+    written = Written(pipeline, f"u{uuid4().hex[:8]}")
+    written.write([b'{"sequence_id": "one"}'])
+    ((partition, offset),) = written.places
+    values = {"3/1742": f"{partition}/{offset}", "sluice verify": f"sluice verify --since {began:%FT%TZ}"}
+    said = run_page(pipeline, "README.md", values)
+    assert '`sequence_id` must be a 64-bit integer, got the string "one"' in said
+    query = "SELECT extra_data ->> 'door' FROM raw_telemetry WHERE user_id = 'ada' AND temperature = 4.5"
+    wait_until(lambda: database.execute(query).fetchall() == [("open",)], 30, "the row")
 
 
 def test_the_tutorial_ends_with_a_row_and_a_dead_letter(
-    pipeline: Stack, database: psycopg.Connection[tuple[object, ...]], dead_letters: DeadLetters
+    pipeline: Stack, database: Database, dead_letters: DeadLetters
 ) -> None:
     """Who types the tutorial gets the row and the dead letter that it promises."""
     database.execute("DELETE FROM raw_telemetry WHERE user_id = 'ada'")
-    run(pipeline, "tutorial.md")
+    run_page(pipeline, "docs/tutorial.md")
     query = "SELECT extra_data ->> 'door' FROM raw_telemetry WHERE user_id = 'ada' AND temperature = 9.5"
     wait_until(lambda: database.execute(query).fetchall() == [("open",)], 30, "the row")
     reason = '`sequence_id` must be a 64-bit integer, got the string "one"'
     wait_until(
         lambda: reason in [letter["error"] for _, letter in dead_letters.read()], 30, "the dead letter"
     )
+
+
+def test_the_page_about_replay_brings_refused_messages_back(pipeline: Stack, database: Database) -> None:
+    """What the database refused is a row when its column was altered and the page's commands have run."""
+    began, user = datetime.now(UTC), f"u{uuid4().hex[:8]}"
+    written = Written(pipeline, user)
+    with cold_only(database, user):
+        written.write([reading(number, temperature=200) for number in range(3)])
+    (partition, offset), *_ = written.places
+    since = f"{began:%FT%TZ}"
+    values = {
+        "3/1742": f"{partition}/{offset}",
+        "2d": since,
+        "1d": since,
+        "sluice verify  ": f"sluice verify --since {since}  ",
+    }
+    said = run_page(pipeline, "docs/replay.md", values)
+    assert sequence_ids(database, user) == [0, 1, 2]
+    assert user in said

@@ -16,6 +16,7 @@ from compose.local.stack import Stack
 from ingest.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
+from tests.integration.commands import run_page
 from tests.integration.deployment import serving, sluice
 from tests.integration.samples import (
     FINANCE,
@@ -319,6 +320,19 @@ def test_a_domain_in_trouble_holds_up_no_other(
     assert_all_there(deployment, database, ticks, letters, run)
     ticks.close()
     packages.close()
+
+
+def test_the_page_about_domains_does_what_it_says(deployment: Stack, database: Database) -> None:
+    """Who walks through docs/domains.md gets the parcel's rows, and two notices for three delays."""
+    said = run_page(deployment, "docs/domains.md")
+    assert database.execute(
+        "SELECT status FROM raw_packages WHERE user_id = 'ada' ORDER BY time"
+    ).fetchall() == [(status,) for status in ("IN_TRANSIT", "DELAYED", "DELAYED", "DELAYED", "DELIVERED")]
+    notices = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [(one["status"], one["device_id"], one["rule_id"]) for one in notices] == [
+        ("TRIGGERED", "packages/p1", "DeliveryDelay"),
+        ("RESOLVED", "packages/p1", "DeliveryDelay"),
+    ]
 
 
 @pytest.mark.parametrize("sample", [LOGISTICS, FINANCE], ids=["packages", "ticks"])

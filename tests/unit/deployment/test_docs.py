@@ -1,43 +1,90 @@
 """No link leads nowhere, every page is found, and each command is run by a test or says that it is not."""
 
+import importlib.util
+import os
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from compose.local.layout import PROJECT
+from ingest import cli
 from ingest.command_pages import markdown
+from tasks.app import app
 from tasks.settings import Settings
-from tests.doc_commands import RUN, blocks
+from tests.doc_commands import RUN, blocks, code, name, pages, script
 
-PAGES = sorted([*(PROJECT / "docs").glob("*.md"), *PROJECT.glob("*.md")])
-# Pages whose commands other tests run, in other words: those of the local stack and of each command.
-RUN_OTHERWISE = {
-    "README.md",
-    "CONTRIBUTING.md",
-    "replay.md",
-    "domains.md",
-    "observe.md",
-    "runbook.md",
-    "failures.md",
-}
-# Pages that are written beside this one.
-EXPECTED = {"replay.md", "domains.md", "observe.md", "runbook.md", "metrics.md"}
+PAGES = pages()
+# Made by `python3 -m compose.generate_secrets`.
+MADE = {"compose/secrets"}
+FOLDERS = r"(?:compose|docs|examples|helm-values|ingest|sql|tasks|tests)"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link to a file of the project is to one that exists."""
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         path = (page.parent / target).resolve()
-        assert path.exists() or path.name in EXPECTED, f"{page.name}: {target}"
+        assert path.exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_each_command_is_run_or_said_not_to_be(page: Path) -> None:
     """A page with shell commands is one of those that tests run, or marks them `not-runnable`."""
-    if page.name not in RUN_OTHERWISE and page.name not in RUN:
-        assert blocks(page) == [], page.name
+    assert name(page) in RUN or blocks(page) == []
+
+
+def test_the_commands_for_contributors_are_there(tmp_path: Path) -> None:
+    """`make` knows each target, and pytest would find tests by each of the command lines."""
+    text = script(PROJECT / "CONTRIBUTING.md", tmp_path)
+    for folder, word in re.findall(r"^\.venv/bin/pytest (\S+)(?: -k (\w+))?", text, re.MULTILINE):
+        test = re.compile(rf"^def test_\w*{word}", re.MULTILINE)
+        assert any(test.search(file.read_text()) for file in (PROJECT / folder).rglob("test_*.py")), word
+    done = subprocess.run(
+        ["sh", "-c", text.replace(".venv/bin/pytest", ": pytest")],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_sentence_names_is_there(page: Path) -> None:
+    """Commands with their options, targets of make, modules, tasks and files in the text exist."""
+    for piece in code(page):
+        if command := re.match(r"(?:\.venv/bin/)?sluice (.+)", piece):
+            _resolve(command[1].split())
+        elif target := re.match(r"(?:[A-Z_]+=\S+ )*make ([a-z]+)$", piece):
+            assert f"\n{target[1]}:" in (PROJECT / "Makefile").read_text(), piece
+        elif module := re.match(r"\S*python3? -m ([\w.]+)", piece):
+            assert importlib.util.find_spec(module[1]) is not None, piece
+        elif task := re.fullmatch(r"tasks\.[a-z_]+\.[a-z_.]+", piece):
+            app.loader.import_default_modules()
+            assert task[0] in app.tasks or importlib.util.find_spec(task[0]) is not None, piece
+        elif path := re.fullmatch(rf"{FOLDERS}/[\w./-]+", piece):
+            assert (PROJECT / path[0]).exists() or path[0] in MADE, piece
+
+
+def _resolve(words: list[str]) -> None:
+    """Fails for a subcommand or an option that `sluice` does not have."""
+    command: Any = get_command(cli.app)
+    for word in words:
+        commands = getattr(command, "commands", {})
+        if word == "…":
+            return
+        if word.startswith("--"):
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert word.partition("=")[0] in options | {"--help"}, words
+        elif commands:
+            assert word in commands, words
+            command = commands[word]
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -63,8 +110,14 @@ def test_the_reference_has_every_table() -> None:
 def test_variables_in_the_docs_are_settings() -> None:
     """What the pages on security, scaling and deployment call a setting is one."""
     known = {name.upper() for name in Settings.model_fields}
-    known |= {"SLUICE_SECRETS_DIR", "SLUICE_ENV_FILE", "COMPOSE_PROFILES", "WRITER_PASSWORD"}
+    known |= {
+        "SLUICE_SECRETS_DIR",
+        "SLUICE_ENV_FILE",
+        "FLOWER_BROKER_API",
+        "COMPOSE_PROFILES",
+        "WRITER_PASSWORD",
+    }
     pages = [PROJECT / "docs" / name for name in ("secure.md", "scale.md", "deploy.md", "operate.md")]
     for page in [*pages, PROJECT / "SECURITY.md"]:
-        for name in re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)[=`]", page.read_text()):
-            assert name in known, f"{page.name}: {name}"
+        for variable in re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)[=`]", page.read_text()):
+            assert variable in known, f"{page.name}: {variable}"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trustme
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import ValidationError
 
-from tasks import database, kafka, mqtt, redis_client
+from tasks import broker, database, kafka, mqtt, redis_client
 from tasks import settings as tasks_settings
 from tasks.settings import Settings
 
@@ -70,6 +71,36 @@ def test_redis_is_verified_where_it_is_encrypted(ca_file: Path) -> None:
         "ssl_ca_certs": str(ca_file),
     }
     assert redis_client.tls_options(chosen(redis_url="redis://r.example/0", tls_ca_file=ca_file)) == {}
+
+
+def test_celerys_broker_is_redis_until_rabbitmq_is_named(ca_file: Path) -> None:
+    """Each has the options that it understands, and RabbitMQ is verified, too, where it is encrypted."""
+    over_redis = chosen(redis_url="redis://r.example/0")
+    assert broker.url(over_redis) == "redis://r.example/0"
+    assert broker.transport_options(over_redis)["visibility_timeout"] > 0
+    url = "amqps://me:secret@rabbit.example/"
+    over_rabbitmq = chosen(celery_broker_url=url, redis_url="rediss://r.example/0", tls_ca_file=ca_file)
+    assert broker.url(over_rabbitmq) == url
+    assert broker.transport_options(over_rabbitmq).keys() == {
+        "confirm_publish",
+        "read_timeout",
+        "write_timeout",
+    }
+    assert broker.tls_options(over_rabbitmq) == {
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "server_hostname": "rabbit.example",
+        "ca_certs": str(ca_file),
+    }
+    unencrypted = chosen(celery_broker_url="amqp://rabbit.example/", tls_ca_file=ca_file)
+    assert broker.tls_options(unencrypted) == {}
+
+
+def test_another_broker_is_refused_without_telling_its_password() -> None:
+    """What is neither Redis nor RabbitMQ is named by its variable, and its URL is not shown."""
+    with pytest.raises(ValidationError, match="must begin with amqp") as refused:
+        chosen(celery_broker_url="sqs://me:secret@example/")
+    assert "celery_broker_url" in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 def test_the_mqtt_broker_is_verified_where_it_is_encrypted(ca_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Kombu's transport over Redis, for which a broken message is one that it drops, not an error of its own.
+
+Kombu takes what is in a queue's list for its own envelope in JSON; anything else would end the worker, and
+after it the next. What BRPOP has returned is out of the list already, so each element costs one look.
+"""
+
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+
+from tasks.forged import refuse
+
+# What kombu's reader of JSON can raise; a broken connection raises none of these.
+_NO_JSON = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError)
+# And what taking any JSON apart can. DataError: a part that Redis is to note, and cannot.
+_NO_MESSAGE = (*_NO_JSON, LookupError, redis.DataError)
+
+
+class Channel(kombu_redis.Channel):
+    """Kombu's own, which refuses what is no JSON."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        if self.client.connection is None:
+            # To kombu, too, but it would look like a message without attributes here.
+            raise redis.ConnectionError("disconnected")
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
+        except _NO_JSON as error:
+            refuse("no envelope", error)
+            return True
+
+
+class Transport(kombu_redis.Transport):
+    """Kombu's own, which refuses JSON that is no message."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        try:
+            super()._deliver(message, queue)
+        except _NO_MESSAGE as error:
+            refuse("malformed envelope", error)
