@@ -48,6 +48,7 @@ class Consumer(CeleryConsumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The connection is lost, or Redis refused a command; what it had given comes again."""
         super().on_connection_error_after_connected(exc)
+        track_anew(self.pool._pool)
         _wait_while_refused(exc)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
@@ -85,6 +86,18 @@ class Consumer(CeleryConsumer):
         """A task message whose parts are not where they belong."""
         refuse("malformed task", exc)
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
+
+
+def track_anew(pool: Any) -> None:
+    """Lets a prefork pool be registered with the event loop again, whatever became of its children.
+
+    Celery takes no notice any more of a child whose end it believes to have seen, and a registration of all
+    children ends the worker when it comes to one of these (`file descriptor is None`).
+    """
+    pool.maintain_pool()
+    for child in pool._pool:
+        if getattr(child, "_sentinel_poll", 0) is None:
+            del child._sentinel_poll
 
 
 def _wait_while_refused(error: Exception) -> None:

@@ -1,0 +1,44 @@
+"""The worker's consumer survives what a lost connection finds its pool in."""
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from celery.concurrency.asynpool import AsynPool
+
+from tasks.consumer import track_anew
+
+
+class Hub:
+    """An event loop that takes file descriptors, as kombu's does."""
+
+    def __init__(self) -> None:
+        self.readers: list[int] = []
+
+    def add_reader(self, fd: int | None, *_: Any) -> None:
+        """Raises where there is none."""
+        if fd is None:
+            raise ValueError("file descriptor is None")
+        self.readers.append(fd)
+
+
+def test_a_child_that_celery_has_lost_sight_of_is_watched_again() -> None:
+    """After a lost connection all children are registered anew, without the worker's end."""
+    ends, others = os.pipe()
+    watched = SimpleNamespace(_popen=SimpleNamespace(sentinel=ends), _sentinel_poll=others)
+    unwatched = SimpleNamespace(_popen=SimpleNamespace(sentinel=ends), _sentinel_poll=None)
+    fresh = SimpleNamespace(_popen=SimpleNamespace(sentinel=ends))
+    looked: list[int] = []
+    pool = SimpleNamespace(_pool=[watched, unwatched, fresh], maintain_pool=lambda: looked.append(1))
+    pool._event_process_exit = None
+    track_anew(pool)
+    hub = Hub()
+    for child in pool._pool:
+        AsynPool._track_child_process(pool, child, hub)  # type: ignore[attr-defined]
+    try:
+        assert looked == [1]
+        assert hub.readers[0] == others
+        assert len(set(hub.readers)) == 3
+    finally:
+        for fd in {ends, *hub.readers}:
+            os.close(fd)
