@@ -2,15 +2,41 @@
 
 import json
 import random
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from confluent_kafka import Producer
-from rich.progress import track
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.progress import Progress
+
+from tasks import registry
+from tasks.payload import Refused
+from tasks.telemetry import DOMAIN
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+DEVICES_OF_A_USER = 10
+# One record in so many is cut off in the middle.
+BAD_EVERY = 200
+WAIT_SECONDS = 120.0
+
+
+class Shape(NamedTuple):
+    """How many records of how many devices. Another `run` has other times, and so other rows."""
+
+    records: int
+    devices: int
+    run: int = 0
+
+    @property
+    def bad(self) -> int:
+        """How many of the records must become dead letters."""
+        return self.records // BAD_EVERY
+
+    @property
+    def users(self) -> list[str]:
+        """Whose devices they are."""
+        return [f"user{number}" for number in range((self.devices - 1) // DEVICES_OF_A_USER + 1)]
 
 
 class Record(NamedTuple):
@@ -21,20 +47,23 @@ class Record(NamedTuple):
     value: bytes
 
 
-def records(count: int, devices: int, run: int) -> Iterator[Record]:
-    """`count` readings of about 250 bytes, of `devices` devices in turn, each a second after its last.
+class Backlog(NamedTuple):
+    """The records of a shape in Kafka, and the offset of each partition where they begin."""
 
-    The run is in the time, so that the rows of two runs are different rows.
-    """
-    chance = random.Random(run)
-    start = START + timedelta(days=run)
-    for number in range(count):
-        device = number % devices
-        user = device // 10
-        taken = start + timedelta(seconds=number // devices, microseconds=device)
+    shape: Shape
+    begins: dict[int, int]
+
+
+def records(shape: Shape) -> Iterator[Record]:
+    """Readings of about 250 bytes, of the devices in turn, each a second after the device's last."""
+    chance = random.Random(shape.run)
+    start = START + timedelta(days=shape.run)
+    for number in range(shape.records):
+        turn, device = divmod(number, shape.devices)
+        user = device // DEVICES_OF_A_USER
         payload = {
-            "sequence_id": number // devices,
-            "time": taken.isoformat(),
+            "sequence_id": turn,
+            "time": (start + timedelta(seconds=turn, microseconds=device)).isoformat(),
             "temperature": round(chance.uniform(-20, 45), 2),
             "battery": chance.randrange(100),
             "rssi": -chance.randrange(40, 110),
@@ -43,19 +72,34 @@ def records(count: int, devices: int, run: int) -> Iterator[Record]:
             "tags": ["greenhouse", "zone-4"],
             "note": "Gewächshaus 4, links",
         }
+        value = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        if number % BAD_EVERY == BAD_EVERY - 1:
+            value = value[:-20]
         topic = f"users/user{user}/devices/device{device}/telemetry"
-        yield Record(
-            topic,
-            f"user{user}/device{device}".encode(),
-            json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
-        )
+        yield Record(topic, f"user{user}/device{device}".encode(), value)
 
 
-def produce(bootstrap_servers: str, topic: str, count: int, devices: int, run: int) -> None:
-    """Fills the topic, and returns when Kafka has confirmed every record."""
+def copy_lines(shape: Shape) -> list[bytes]:
+    """The rows of the good records as COPY text."""
+    limits = registry.limits()
+    lines = []
+    for record in records(shape):
+        try:
+            lines.append(DOMAIN.validate(record.topic, record.value, 0, limits).copy_line)
+        except Refused:
+            continue
+    return lines
+
+
+def fill(servers: str, topic: str, shape: Shape, progress: Progress) -> Backlog:
+    """Puts the records behind what the topic has, and returns when Kafka has confirmed every one.
+
+    Raises `RuntimeError` when it does not take them.
+    """
+    begins = _ends(servers, topic)
     failures: list[str] = []
     producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 20, "compression.type": "lz4"}
+        {"bootstrap.servers": servers, "acks": "all", "linger.ms": 20, "compression.type": "lz4"}
     )
 
     def confirm(error: object, _: object) -> None:
@@ -63,7 +107,8 @@ def produce(bootstrap_servers: str, topic: str, count: int, devices: int, run: i
             failures.append(str(error))
 
     received_at = datetime.now(UTC).isoformat().encode()
-    for record in track(records(count, devices, run), "backlog into Kafka", count):
+    task = progress.add_task(f"{shape.records:,} records of {shape.devices:,} devices into Kafka")
+    for record in progress.track(records(shape), shape.records, task):
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", record.topic.encode()),
             ("received_at", received_at),
@@ -75,8 +120,29 @@ def produce(bootstrap_servers: str, topic: str, count: int, devices: int, run: i
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
-    deadline = time.monotonic() + 120
-    while len(producer) and time.monotonic() < deadline:
-        producer.flush(1)
-    if failures or len(producer):
-        raise RuntimeError(f"Kafka did not take the backlog: {len(producer)} waiting, {failures[:1]}")
+    waiting = producer.flush(WAIT_SECONDS)
+    progress.remove_task(task)
+    if failures or waiting:
+        raise RuntimeError(f"Kafka did not take the backlog: {waiting} waiting, {failures[:1]}")
+    return Backlog(shape, begins)
+
+
+def rewind(servers: str, topic: str, group: str, backlog: Backlog) -> None:
+    """Has the group read the backlog again. No member of it may run. Raises `KafkaException`."""
+    positions = [TopicPartition(topic, number, offset) for number, offset in backlog.begins.items()]
+    admin = AdminClient({"bootstrap.servers": servers})
+    answers = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, positions)])
+    for answer in answers.values():
+        answer.result(WAIT_SECONDS)
+
+
+def _ends(servers: str, topic: str) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench"})
+    try:
+        known = consumer.list_topics(topic, WAIT_SECONDS).topics[topic].partitions
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), WAIT_SECONDS)[1]
+            for number in known
+        }
+    finally:
+        consumer.close()

@@ -1,32 +1,68 @@
-"""What a drain costs: the CPU time of each process, from `/proc`, with the children that it has or had."""
+"""What a drain costs: each process's CPU time and memory, from `/proc`, and the traffic with Redis."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import redis
+
+from compose.local.errors import StackError
 from compose.local.stack import Stack
 
 SERVERS = ("kafka", "redis", "postgres", "pgbouncer")
 PROCESSES = ("bridge", "worker")
+# The bridge is started for the drain.
+BEFORE = (*SERVERS, "worker")
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(stack: Stack, names: Iterable[str] = (*SERVERS, *PROCESSES)) -> dict[str, float]:
+def cpu_seconds(stack: Stack, names: tuple[str, ...] = (*SERVERS, *PROCESSES)) -> dict[str, float]:
     """CPU time that each program has used so far; a worker's main process apart from its children."""
     used: dict[str, float] = {}
     for name in names:
         pid = stack.pid(name)
-        whole = _tree(pid)
+        own, ended = _times(pid)
+        # Of children that have ended their parent has the time.
+        children = ended + sum(sum(_times(one)) for one in _family(pid)[1:])
         if name == "worker":
-            used["worker main"] = _own(pid)
-            used["worker children"] = whole - used["worker main"]
+            used["worker, main process"], used["worker, children"] = own, children
         else:
-            used[name] = whole
+            used[name] = own + children
     return used
 
 
-def family(pid: int) -> list[int]:
+def redis_traffic(server: redis.Redis) -> dict[str, float]:
+    """Commands and bytes so far."""
+    stats: dict[str, Any] = server.info("stats")
+    return {
+        "commands": float(stats["total_commands_processed"]),
+        "bytes in": float(stats["total_net_input_bytes"]),
+        "bytes out": float(stats["total_net_output_bytes"]),
+    }
+
+
+class Memory:
+    """Resident memory over time, by program, with its children, as pairs of seconds and MiB.
+
+    What processes share is counted in each, so a worker's sum is more than it takes.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.seen: dict[str, list[tuple[float, float]]] = {}
+
+    def sample(self, at: float) -> None:
+        """Looks once more; a program that is not running is left out."""
+        for name in ("bridge", "worker", "redis"):
+            try:
+                pid = self._stack.pid(name)
+            except StackError:
+                continue
+            self.seen.setdefault(name, []).append((at, sum(map(_resident_mib, _family(pid)))))
+
+
+def _family(pid: int) -> list[int]:
     """The process and all that descend from it."""
     found = [pid]
     for one in found:
@@ -34,13 +70,14 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def _tree(pid: int) -> float:
-    # Of children that have ended the parent has the time.
-    return sum(_times(one)[0] + _times(one)[1] for one in family(pid))
-
-
-def _own(pid: int) -> float:
-    return _times(pid)[0]
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            found += map(int, (thread / "children").read_text().split())
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def _times(pid: int) -> tuple[float, float]:
@@ -54,11 +91,11 @@ def _times(pid: int) -> tuple[float, float]:
     return own / _TICKS_PER_SECOND, ended / _TICKS_PER_SECOND
 
 
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
-        try:
-            found += map(int, (thread / "children").read_text().split())
-        except FileNotFoundError:
-            continue
-    return found
+def _resident_mib(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    except FileNotFoundError:
+        return 0.0
+    return 0.0

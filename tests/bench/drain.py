@@ -1,109 +1,124 @@
-"""How fast a backlog in Kafka becomes rows, and whether any process's memory grows with it."""
+"""How fast a backlog in Kafka becomes rows, and what each process spends on it."""
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import redis
+from rich.progress import Progress
 
 from compose.local.stack import Stack
 from ingest.positions import Positions
 from tasks.redis_client import COUNTERS
-from tests.bench.backlog import produce
+from tests.bench import cost, rules
+from tests.bench.backlog import Backlog, rewind
 from tests.bench.reference import empty
 
-MOST_SECONDS = 300.0
+TOPIC, GROUP = "iot-stream", "sluice-bridge"
+MOST_SECONDS = 600.0
+SAMPLE_SECONDS = 0.5
 
 
 @dataclass
 class Drain:
-    """One run: messages per second, and the resident memory of each process in MiB at its start and most."""
+    """One run from an empty pipeline to lag 0.
+
+    `cpu_us` is CPU time by process in microseconds per message, `redis` commands and bytes per message,
+    `memory_mib` each process's resident memory, as pairs of seconds and MiB.
+    """
 
     per_second: float
     seconds: float
     rows: int
-    memory_mib: dict[str, tuple[float, float]] = field(default_factory=dict)
+    dead_letters: int
+    alert_changes: int
+    cpu_us: dict[str, float]
+    redis: dict[str, float]
+    memory_mib: dict[str, list[tuple[float, float]]]
 
 
-def drain(stack: Stack, count: int, devices: int, run: int) -> Drain:
-    """Fills Kafka while no bridge runs, starts it, and follows the backlog to lag 0.
+def drain(stack: Stack, backlog: Backlog, progress: Progress, *, keep_rows: bool = False) -> Drain:
+    """Has an empty pipeline drain the backlog; `keep_rows` leaves what the table has.
 
     The clock starts with the first finished batch, whose messages do not count: starting a process is not
-    draining. Raises `RuntimeError` when the lag is not 0 after five minutes or rows are missing.
+    draining. The CPU time includes the start of the bridge. Raises `RuntimeError` when the lag is not 0 in
+    time, or when not every record has become a row or a dead letter.
     """
-    stack.stop("bridge")
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
-        empty(connection)
-    produce(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "iot-stream", count, devices, run)
-    counters = redis.Redis.from_url(stack.env["REDIS_URL"])
-    before = _received(counters)
-    memory: dict[str, list[float]] = {}
-    stack.start("bridge")
+    shape, env = backlog.shape, stack.env
+    server = redis.Redis.from_url(env["REDIS_URL"])
+    with psycopg.connect(env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
+        stack.stop("bridge")
+        rewind(env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, GROUP, backlog)
+        # The states of the alerts, too, would know these readings.
+        server.flushall()
+        rules.forget(connection)
+        if not keep_rows:
+            empty(connection)
+        before = _rows(connection)
+        spent = cost.cpu_seconds(stack, cost.BEFORE)
+        traffic = cost.redis_traffic(server)
+        stack.start("bridge")
+        memory = cost.Memory(stack)
+        per_second, seconds = _follow(server, shape.records, memory, progress)
+        spent_after = cost.cpu_seconds(stack)
+        traffic_after = cost.redis_traffic(server)
+        _await_no_lag(env["KAFKA_BOOTSTRAP_SERVERS"])
+        rows = _rows(connection) - before
+        if rows != shape.records - shape.bad or _counted(server, "dead_lettered") != shape.bad:
+            raise RuntimeError(
+                f"{shape.records:,} records became {rows:,} rows and not {shape.bad} dead letters"
+            )
+        return Drain(
+            per_second,
+            seconds,
+            rows,
+            shape.bad,
+            rules.changes(connection),
+            {name: (used - spent.get(name, 0.0)) / shape.records * 1e6 for name, used in spent_after.items()},
+            {name: (now - traffic[name]) / shape.records for name, now in traffic_after.items()},
+            memory.seen,
+        )
+
+
+def _follow(
+    server: redis.Redis, count: int, memory: "cost.Memory", progress: Progress
+) -> tuple[float, float]:
     deadline = time.monotonic() + MOST_SECONDS
-    while (first := _received(counters) - before) == 0 and time.monotonic() < deadline:
+    task = progress.add_task("drain", total=count)
+    while (first := _counted(server, "received")) == 0 and time.monotonic() < deadline:
         time.sleep(0.005)
-    started = time.monotonic()
-    sampled = 0.0
-    while (done := _received(counters) - before) < count and time.monotonic() < deadline:
-        if time.monotonic() - sampled > 0.5:
+    started = sampled = time.monotonic()
+    while (done := _counted(server, "received")) < count and time.monotonic() < deadline:
+        if time.monotonic() - sampled > SAMPLE_SECONDS:
             sampled = time.monotonic()
-            _sample(stack, ("bridge", "worker", "redis"), memory)
+            memory.sample(sampled - started)
+            progress.update(task, completed=done)
         time.sleep(0.01)
     seconds = time.monotonic() - started
+    progress.remove_task(task)
     if done < count:
         raise RuntimeError(
             f"after {MOST_SECONDS:.0f} s {done:,} of {count:,} records were done; see the logs"
         )
-    _await_no_lag(stack.env["KAFKA_BOOTSTRAP_SERVERS"])
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-        found = connection.execute("SELECT count(*) FROM raw_telemetry").fetchone()
-    rows = int(found[0]) if found else 0
-    if rows != count:
-        raise RuntimeError(f"{count:,} records became {rows:,} rows")
-    return Drain(
-        (count - first) / seconds,
-        seconds,
-        rows,
-        {name: (seen[0], max(seen)) for name, seen in memory.items() if seen},
-    )
+    return (count - first) / seconds, seconds
 
 
 def _await_no_lag(bootstrap_servers: str) -> None:
-    positions = Positions(bootstrap_servers, "sluice-bridge")
+    positions = Positions(bootstrap_servers, GROUP)
     deadline = time.monotonic() + 10
-    while (behind := positions.lag("iot-stream")) and time.monotonic() < deadline:
+    while (behind := positions.lag(TOPIC)) and time.monotonic() < deadline:
         time.sleep(0.1)
     positions.close()
     if behind:
         raise RuntimeError(f"every record is done, but {behind:,} are not committed")
 
 
-def _received(counters: redis.Redis) -> int:
-    value = counters.hget(COUNTERS, "received")
+def _rows(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    found = connection.execute("SELECT count(*) FROM raw_telemetry").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _counted(server: redis.Redis, name: str) -> int:
+    value = server.hget(COUNTERS, name)
     return int(value) if isinstance(value, bytes | str) else 0
-
-
-def _sample(stack: Stack, names: Iterable[str], memory: dict[str, list[float]]) -> None:
-    for name in names:
-        total = sum(_resident_mib(pid) for pid in _family(stack.pid(name)))
-        memory.setdefault(name, []).append(total)
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return [pid]
-    return [pid, *(int(child) for child in children)]
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    except FileNotFoundError:
-        return 0.0
-    return 0.0

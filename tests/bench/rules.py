@@ -5,8 +5,6 @@ import time
 
 import psycopg
 
-from compose.local.stack import Stack
-
 # Of `temperature`, which is uniform from -20 to 45, one reading in a hundred is above the first threshold.
 RULES = [
     {"key": "temperature", "operator": ">", "threshold": 44.35, "message": "hot"},
@@ -18,31 +16,29 @@ RULES = [
 # Rules that come by SQL are in force within a second.
 KNOWN_SECONDS = 2.0
 
-
-def set_rules(stack: Stack, devices: int) -> None:
-    """Gives the rules to every user of so many devices."""
-    _change(
-        stack,
-        "INSERT INTO user_configs (user_id, rules) SELECT unnest(%s::text[]), %s::text::jsonb",
-        [[f"user{number}" for number in range(devices // 10 + 1)], json.dumps(RULES)],
-    )
+Connection = psycopg.Connection[tuple[object, ...]]
 
 
-def clear(stack: Stack) -> None:
-    """Takes all rules away, and what they have told."""
-    _change(stack, "DELETE FROM user_configs", [])
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
-        connection.execute("TRUNCATE active_alerts, alert_history")
-
-
-def changes(stack: Stack) -> int:
-    """How many changes of alerts the history has."""
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-        found = connection.execute("SELECT count(*) FROM alert_history").fetchone()
-    return int(str(found[0])) if found else 0
-
-
-def _change(stack: Stack, query: str, values: list[object]) -> None:
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
-        connection.execute(query, values)
+def set_rules(connection: Connection, users: list[str]) -> None:
+    """Gives the rules to every user; returns when they are in force."""
+    clear(connection)
+    insert = "INSERT INTO user_configs (user_id, rules) SELECT unnest(%s::text[]), %s::text::jsonb"
+    connection.execute(insert, [users, json.dumps(RULES)])
     time.sleep(KNOWN_SECONDS)
+
+
+def clear(connection: Connection) -> None:
+    """Takes all rules away, and what they have told."""
+    connection.execute("DELETE FROM user_configs")
+    forget(connection)
+
+
+def forget(connection: Connection) -> None:
+    """Removes what the alerts have told."""
+    connection.execute("TRUNCATE active_alerts, alert_history")
+
+
+def changes(connection: Connection) -> int:
+    """How many changes of alerts the history has."""
+    found = connection.execute("SELECT count(*) FROM alert_history").fetchone()
+    return int(str(found[0])) if found else 0

@@ -1,0 +1,47 @@
+"""The benchmark's result as a table."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def table(result: dict[str, Any]) -> Table:
+    """A line for each figure, with the spread where something was measured several times."""
+    lines = Table(title="Sluice benchmark")
+    lines.add_column("what")
+    lines.add_column("median (least to most)")
+    for drains in result.get("drain", ()):
+        _drains(lines, drains)
+    for load in result.get("latency", ()):
+        percentiles = " / ".join(f"{load['latency_ms'][name]:.0f}" for name in ("p50", "p95", "p99"))
+        lines.add_row(
+            f"publish to row at {load['rate']:,}/s ({load['achieved_rate']:,.0f} made), p50 / p95 / p99",
+            f"{percentiles} ms; {load['lost']} lost, {load['doubled']} doubled",
+        )
+    if gateway := result.get("gateway"):
+        lines.add_row("one gateway alone, QoS 1", f"{gateway['per_second']:,.0f} messages/s")
+        lines.add_row("its CPU time a message", f"{gateway['cpu_us']['gateway']:.1f} µs")
+    for name, steps in result.get("growth", {}).items():
+        for step in steps:
+            total = sum(step["cpu_us"].values())
+            lines.add_row(f"drain with {name} {step['at']:,}", f"{step['per_second']:,.0f}/s, {total:.0f} µs")
+    return lines
+
+
+def _drains(lines: Table, drains: dict[str, Any]) -> None:
+    devices = f"{drains['devices']:,} devices"
+    lines.add_row(f"drain, {devices}", f"{_range(drains['drain_per_second'], ',.0f')} records/s")
+    lines.add_row("raw COPY of the same rows", f"{_range(drains['copy_per_second'], ',.0f')} rows/s")
+    lines.add_row("ratio", _range(drains["ratio"], ".2f"))
+    for name, microseconds in drains["cpu_us"].items():
+        lines.add_row(f"CPU time a message, {name}", f"{microseconds:.1f} µs")
+    lines.add_row("CPU time a message, all", f"{sum(drains['cpu_us'].values()):.1f} µs")
+    for name, amount in drains["redis"].items():
+        lines.add_row(f"Redis, {name} a message", f"{amount:,.2f}")
+    for name, seen in drains["runs"][-1]["memory_mib"].items():
+        sizes = [size for _, size in seen]
+        lines.add_row(f"memory of {name}", f"{sizes[0]:.0f} MiB at first, {max(sizes):.0f} MiB at most")
+
+
+def _range(figure: dict[str, float], form: str) -> str:
+    return f"{figure['median']:{form}} ({figure['least']:{form}} to {figure['most']:{form}})"
