@@ -81,7 +81,7 @@ def cold_only(database: Database, user: str) -> Iterator[None]:
 
 
 def replayed(user: str) -> Counter[bytes]:
-    """How often each dead letter of the user stands in the telemetry topic. Needs `in_process`."""
+    """How often each dead letter of the user stands in the telemetry topic. Needs `on_servers`."""
     with TopicReader() as reader:
         found: Counter[bytes] = Counter()
         for record in reader.records("iot-stream", reader.ranges("iot-stream")):

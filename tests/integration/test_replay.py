@@ -22,7 +22,7 @@ from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = pytest.mark.usefixtures("on_servers")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def losses(stack: Stack) -> int:
     return stack.log("bridge").count("batch_lost")
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("on_servers")
 def test_rolling_restarts_under_load_lose_and_delay_nothing(
     pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_worker_that_stops_while_it_waits_hands_its_batches_back(
         assert_one_outcome_each(database, dead_letters, run, 100)
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("on_servers")
 def test_a_deaf_worker_ends_and_is_started_again(
     pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
 ) -> None:

@@ -14,7 +14,7 @@ from tests.integration.stream import Written, cold_only, reading
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = pytest.mark.usefixtures("on_servers")
 
 
 def verify(stack: Stack, since: datetime) -> tuple[int, dict[str, Any]]:

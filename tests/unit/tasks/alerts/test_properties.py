@@ -230,7 +230,7 @@ LIVES = lives(READINGS, READINGS, READINGS, COMMANDS, REPEATED_COMMANDS, RULES, 
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rule_sets(), LIVES)
 def test_any_life_is_told_as_the_plain_model_tells_it(
     rules: list[dict[str, Any]], events: list[Event]
@@ -242,7 +242,7 @@ def test_any_life_is_told_as_the_plain_model_tells_it(
     well_formed(life.device.changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES)
 def test_nothing_depends_on_how_readings_are_cut_into_batches(
     rules: list[dict[str, Any]], events: list[Event]
@@ -253,7 +253,7 @@ def test_nothing_depends_on_how_readings_are_cut_into_batches(
     assert whole.state == cut.state
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES, st.data())
 def test_what_comes_again_changes_nothing(
     rules: list[dict[str, Any]], events: list[Event], data: st.DataObject
@@ -265,7 +265,7 @@ def test_what_comes_again_changes_nothing(
     assert (life.device.state, life.device.changes) == (state, changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rule_sets(), lives(READINGS, READINGS, COMMANDS, RULES, CLOCK, UNFENCED))
 def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
     rules: list[dict[str, Any]], events: list[Event]
@@ -274,7 +274,7 @@ def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
     well_formed(Life(rules, model=False).live(events).device.changes)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rule_sets(), lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, RULES, CLOCK, AGAIN, LOST))
 def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """Rebuilt from the rows and the history, with the uncommitted readings again, the same changes follow."""
@@ -288,7 +288,7 @@ def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Ev
     well_formed(life.device.changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES)
 def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """After each event, the rows say how every rule stands; a rule in order has none."""
