@@ -325,9 +325,9 @@ def test_a_domain_in_trouble_holds_up_no_other(
 def test_the_page_about_domains_does_what_it_says(deployment: Stack, database: Database) -> None:
     """Who walks through docs/domains.md gets the parcel's rows, and two notices for three delays."""
     said = run_page(deployment, "docs/domains.md")
-    assert database.execute(
-        "SELECT status FROM raw_packages WHERE user_id = 'ada' ORDER BY time"
-    ).fetchall() == [(status,) for status in ("IN_TRANSIT", "DELAYED", "DELAYED", "DELAYED", "DELIVERED")]
+    statuses = [(status,) for status in ("IN_TRANSIT", "DELAYED", "DELAYED", "DELAYED", "DELIVERED")]
+    query = "SELECT status FROM raw_packages WHERE user_id = 'ada' ORDER BY time"
+    fleet.wait_until(lambda: database.execute(query).fetchall() == statuses, 30, "the rows")
     notices = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [(one["status"], one["device_id"], one["rule_id"]) for one in notices] == [
         ("TRIGGERED", "packages/p1", "DeliveryDelay"),
