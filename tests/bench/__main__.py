@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from compose.local.stack import Stack
-from tests.bench import growth, plots, publish, rules, show
-from tests.bench.backlog import Shape, copy_lines, fill
+from tests.bench import growth, plots, publish, rules, show, traced
+from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
 from tests.bench.reference import rows_per_second
 
@@ -36,6 +36,7 @@ class Part(StrEnum):
     LATENCY = "latency"
     GATEWAY = "gateway"
     GROWTH = "growth"
+    TRACING = "tracing"
 
 
 def main(
@@ -44,7 +45,8 @@ def main(
     pairs: Annotated[int, typer.Option(min=1, help="Drains, each between two reference runs.")] = 5,
     seconds: Annotated[int, typer.Option(min=1, help="Of publishing, at each rate.")] = 20,
     only: Annotated[
-        list[Part] | None, typer.Option(help="This part alone; growth is measured only when it is named.")
+        list[Part] | None,
+        typer.Option(help="This part alone; again for more. Growth and tracing are left out by default."),
     ] = None,
     with_rules: Annotated[bool, typer.Option("--rules/--no-rules", help="Five alert rules a user.")] = True,
     folder: Annotated[Path, typer.Option("--dir", help="Where the servers' data and the results go.")] = (
@@ -75,6 +77,10 @@ def main(
             if Part.GROWTH in parts:
                 shape = Shape(min(records, GROWTH_RECORDS), devices[0], len(devices))
                 result["growth"] = growth.growth(stack, _begin(stack, shape, progress, with_rules), progress)
+            if Part.TRACING in parts:
+                shape = Shape(records, devices[0], len(devices) + 1)
+                backlog = _begin(stack, shape, progress, with_rules, sampled=traced.RATIO)
+                result["tracing"] = traced.traced(stack, backlog, pairs, progress)
     finally:
         stack.down()
     (folder / "latest.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -114,14 +120,14 @@ def drains(stack: Stack, shape: Shape, pairs: int, progress: Progress, *, with_r
     }
 
 
-def _begin(stack: Stack, shape: Shape, progress: Progress, with_rules: bool) -> Any:
+def _begin(stack: Stack, shape: Shape, progress: Progress, with_rules: bool, sampled: float = 0) -> Backlog:
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         if with_rules:
             rules.set_rules(connection, shape.users)
         else:
             rules.clear(connection)
     stack.stop("bridge")
-    return fill(stack.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, shape, progress)
+    return fill(stack.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, shape, progress, sampled=sampled)
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from tasks import registry
 from tasks.payload import Refused
 from tasks.telemetry import DOMAIN
+from tasks.tracing import child
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICES_OF_A_USER = 10
@@ -91,9 +92,10 @@ def copy_lines(shape: Shape) -> list[bytes]:
     return lines
 
 
-def fill(servers: str, topic: str, shape: Shape, progress: Progress) -> Backlog:
+def fill(servers: str, topic: str, shape: Shape, progress: Progress, *, sampled: float = 0) -> Backlog:
     """Puts the records behind what the topic has, and returns when Kafka has confirmed every one.
 
+    With `sampled` each has a trace, as from a gateway that traces, and this share of them is recorded.
     Raises `RuntimeError` when it does not take them.
     """
     begins = _ends(servers, topic)
@@ -108,11 +110,16 @@ def fill(servers: str, topic: str, shape: Shape, progress: Progress) -> Backlog:
 
     received_at = datetime.now(UTC).isoformat().encode()
     task = progress.add_task(f"{shape.records:,} records of {shape.devices:,} devices into Kafka")
+    chance = random.Random(shape.run)
     for record in progress.track(records(shape), shape.records, task):
         headers: list[tuple[str, str | bytes | None]] = [
             ("mqtt_topic", record.topic.encode()),
             ("received_at", received_at),
         ]
+        if sampled:
+            headers.append(
+                ("traceparent", child(None, sampled=chance.random() < sampled).traceparent().encode())
+            )
         while True:
             try:
                 producer.produce(topic, record.value, record.key, headers=headers, on_delivery=confirm)

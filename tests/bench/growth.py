@@ -5,11 +5,11 @@ from typing import Any
 import psycopg
 from rich.progress import Progress
 
-from compose.local import envfile
 from compose.local.stack import Stack
 from tests.bench.backlog import Backlog
 from tests.bench.drain import Drain, drain
 from tests.bench.reference import empty
+from tests.bench.setting import setting
 
 LANES = (1, 2, 4, 8)
 BATCHES = (100, 1000, 4000, 8000, 10_000)
@@ -32,7 +32,7 @@ def growth(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, list
         ("batch", "BATCH_MAX_MESSAGES", BATCHES),
     ):
         for step in steps:
-            with _setting(stack, variable, str(step)):
+            with setting(stack, {variable: str(step)}):
                 found[name].append(_step(step, drain(stack, backlog, progress)))
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         empty(connection)
@@ -51,18 +51,3 @@ def growth(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, list
 
 def _step(step: int, run: Drain) -> dict[str, Any]:
     return {"at": step, "per_second": run.per_second, "cpu_us": run.cpu_us}
-
-
-class _setting:  # noqa: N801 - reads as the function that it is to its caller
-    """A setting of the processes that are started meanwhile."""
-
-    def __init__(self, stack: Stack, variable: str, value: str) -> None:
-        self._path = stack.layout.env
-        self._changed = {variable: value}
-
-    def __enter__(self) -> None:
-        self._before = self._path.read_text()
-        self._path.write_text(envfile.render(envfile.read(self._path) | self._changed))
-
-    def __exit__(self, *_: object) -> None:
-        self._path.write_text(self._before)

@@ -25,6 +25,13 @@ def table(result: dict[str, Any]) -> Table:
         for step in steps:
             total = sum(step["cpu_us"].values())
             lines.add_row(f"drain with {name} {step['at']:,}", f"{step['per_second']:,.0f}/s, {total:.0f} µs")
+    if tracing := result.get("tracing"):
+        lines.add_row(
+            "drain rate with tracing at 1%, of that without", _range(tracing["rate_of_untraced"], ".2f")
+        )
+        lines.add_row(
+            "CPU time with tracing at 1%, of that without", _range(tracing["cpu_of_untraced"], ".2f")
+        )
     return lines
 
 
