@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         15.0, ge=0, description="How long a stopping worker lets its tasks finish."
     )
     worker_deaf_seconds: float = Field(
-        30.0,
+        15.0,
         ge=5,
         description="A worker that takes no work for so long, though there is some and it is free, ends.",
     )
