@@ -23,7 +23,7 @@ redis_backend_health_check_interval = 10
 redis_retry_on_timeout = True
 broker_connection_retry_on_startup = True
 # A full Redis refuses commands: tasks/consumer.py waits that out, where Celery would end the worker.
-broker_channel_error_retry = True
+broker_channel_error_retry = _settings.celery_broker_url is None
 
 # A forged task message must not be able to run code, as it could with pickle. `celery call` sends JSON,
 # whatever the serializer here.

@@ -14,7 +14,7 @@ import structlog
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks.forged import refuse, require_sound
+from tasks.forged import MALFORMED, refuse, require_sound
 from tasks.redis_client import ROOM, client
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Consumer(CeleryConsumer):
             try:
                 require_sound(message.headers)
                 return handle(message)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except MALFORMED as error:
                 return self.on_invalid_task(None, message, error)
 
         return take

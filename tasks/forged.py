@@ -11,6 +11,9 @@ from tasks.redis_client import client
 
 log = structlog.get_logger()
 
+# What taking apart a message of any shape can raise; a broken connection raises none of these.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

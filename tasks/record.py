@@ -176,7 +176,7 @@ class Declaration(Generic[SourceT, RecordT]):
         for name in self._members:
             extra.pop(name, None)
         if not levels.keys().isdisjoint(extra):
-            self._refuse_foreign_claims(levels, values, limits)
+            self._refuse_foreign_claims(levels, extra, values, limits)
             for name in levels:
                 extra.pop(name, None)
         if self._keeps_extra:
@@ -205,9 +205,11 @@ class Declaration(Generic[SourceT, RecordT]):
         """The record with all its fields: those of the payload, those from the topic, and the time."""
         return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
 
-    def _refuse_foreign_claims(self, levels: dict[str, str], values: dict[str, Any], limits: Limits) -> None:
+    def _refuse_foreign_claims(
+        self, levels: dict[str, str], extra: dict[str, Any], values: dict[str, Any], limits: Limits
+    ) -> None:
         for name, own in levels.items():
-            claim = values.get(name)
+            claim = extra.get(name)
             if claim is not None and claim != own:
                 refuse_faults(values, limits)
                 raise Refused(

@@ -9,12 +9,10 @@ from typing import Any
 import redis
 from kombu.transport import redis as kombu_redis
 
-from tasks.forged import refuse
+from tasks.forged import MALFORMED, refuse
 
-# What kombu's reader of JSON can raise; a broken connection raises none of these.
-_NO_JSON = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError)
-# And what taking any JSON apart can. DataError: a part that Redis is to note, and cannot.
-_NO_MESSAGE = (*_NO_JSON, LookupError, redis.DataError)
+# DataError: a part that Redis is to note, and cannot.
+_NO_MESSAGE = (*MALFORMED, redis.DataError)
 
 
 class Channel(kombu_redis.Channel):
@@ -26,7 +24,7 @@ class Channel(kombu_redis.Channel):
             raise redis.ConnectionError("disconnected")
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
-        except _NO_JSON as error:
+        except MALFORMED as error:
             refuse("no envelope", error)
             return True
 

@@ -22,7 +22,7 @@ from tests.bench.drain import TOPIC, Drain, drain
 from tests.bench.reference import rows_per_second
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROCESSES = ("bridge", "worker", "control", "gateway")
+PROCESSES = ("bridge", "worker", "beat", "control", "gateway")
 RATES = (500, 2000, 5000)
 GROWTH_RECORDS = 100_000
 
@@ -70,6 +70,8 @@ def main(
                     drains(stack, Shape(records, count, run), pairs, progress, with_rules=with_rules)
                     for run, count in enumerate(devices)
                 ]
+                figures = ("drain_per_second", "copy_per_second", "ratio")
+                result |= {name: result["drain"][0][name]["median"] for name in figures}
             if Part.LATENCY in parts:
                 result["latency"] = [publish.latency(stack, rate, seconds, progress) for rate in RATES]
             if Part.GATEWAY in parts:

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from compose.local.stack import Stack
 from ingest.positions import Positions
-from tasks.redis_client import COUNTERS
+from tasks.redis_client import COUNTERS, OUTBOX
 from tests.bench import cost, rules
 from tests.bench.backlog import Backlog, rewind
 from tests.bench.reference import empty
@@ -64,6 +64,7 @@ def drain(stack: Stack, backlog: Backlog, progress: Progress, *, keep_rows: bool
         spent_after = cost.cpu_seconds(stack)
         traffic_after = cost.redis_traffic(server)
         _await_no_lag(env["KAFKA_BOOTSTRAP_SERVERS"])
+        _await_told(server)
         rows = _rows(connection) - before
         if rows != shape.records - shape.bad or _counted(server, "dead_lettered") != shape.bad:
             raise RuntimeError(
@@ -112,6 +113,14 @@ def _await_no_lag(bootstrap_servers: str) -> None:
     positions.close()
     if behind:
         raise RuntimeError(f"every record is done, but {behind:,} are not committed")
+
+
+def _await_told(server: redis.Redis) -> None:
+    deadline = time.monotonic() + 30
+    while (entries := server.xlen(OUTBOX)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if entries:
+        raise RuntimeError(f"every record is done, but {entries} entries of the outbox are not delivered")
 
 
 def _rows(connection: psycopg.Connection[tuple[Any, ...]]) -> int:

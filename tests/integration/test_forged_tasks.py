@@ -139,6 +139,12 @@ ODD_TASKS = [
         message(NOTHING, "application/x-msgpack", odd)
         for odd in deviations(HEADERS | dict.fromkeys(OPTIONAL))
     ),
+    # Times that Celery reads, and cannot reckon with.
+    *(
+        message(NOTHING, "application/x-msgpack", HEADERS | {name: moment})
+        for name in ("eta", "expires")
+        for moment in ("9999-12-31T24:00", "9999-W53-7")
+    ),
     *(message(json.dumps(odd).encode(), "application/json", {}) for odd in deviations(FIRST_PROTOCOL)),
     *(
         message(json.dumps([[], {}, odd]).encode(), "application/json", HEADERS)
@@ -154,6 +160,8 @@ def test_odd_parts_of_a_known_task_do_not_end_the_worker(pipeline: Stack, broker
     broker.lpush("process", message(NOTHING, "application/x-msgpack", STRANGERS))
     wait_until(lambda: broker.llen("process") == 0, 120, "all to be taken")
     wait_until(lambda: refused(broker) > before, 20, "the last to be refused")
+    # What is not acknowledged would take hands away from the worker, and come again.
+    wait_until(lambda: broker.hlen("unacked") == 0, 60, "all to be done with")
     assert pipeline.pid("worker") == worker
 
 

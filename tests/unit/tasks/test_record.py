@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from tasks.columns import Bigint, Double, Text, Time, TopicLevel
 from tasks.payload import Limits, Refused
@@ -40,6 +41,30 @@ TICKS = Declaration(
     primary_key=("time", "exchange", "symbol", "trade_id"),
     extra="rest",
 )
+
+
+class Labelled(Record):  # type: ignore[no-redef]
+    """A model whose field is called in the payload as a level of the topic is."""
+
+    device_id: TopicLevel
+    user_id: TopicLevel
+    time: Time | None = None
+    hardware: Text = Field(validation_alias="device_id")
+
+
+def test_a_field_of_the_payload_is_no_claim_whatever_it_is_called() -> None:
+    """Only what no field declares can claim another source."""
+    labelled = Declaration(
+        Labelled,
+        lambda user_id, device_id: (user_id, device_id),
+        topic="{user_id}/{device_id}",
+        table="labelled",
+        primary_key=("time", "user_id"),
+    )
+    for document in ({"device_id": "hw"}, {"device_id": "hw", "user_id": "u"}):
+        assert labelled.validate("u/d", written(document), 0, Limits()).source == ("u", "d")
+    with pytest.raises(Refused, match="`user_id` is"):
+        labelled.validate("u/d", written({"device_id": "hw", "user_id": "other"}), 0, Limits())
 
 
 def test_a_declaration_gives_the_sql() -> None:
