@@ -16,17 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, to_json
 
 from tasks.columns import NULL, Column, FromTopic, column_of, escape, time_text
-from tasks.payload import (
-    BACKSLASH,
-    REASON_LENGTH,
-    ErrorType,
-    Limits,
-    Refused,
-    describe,
-    dotted,
-    parse,
-    refuse_faults,
-)
+from tasks.payload import REASON_LENGTH, ErrorType, Limits, Refused, describe, dotted, parse, refuse_faults
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Sources whose parsed topic is kept at hand: well above a fleet of 10,000, and a few MB when full.
@@ -175,10 +165,13 @@ class Declaration(Generic[SourceT, RecordT]):
         extra = values.copy()
         for name in self._members:
             extra.pop(name, None)
-        if not levels.keys().isdisjoint(extra):
-            self._refuse_foreign_claims(levels, extra, values, limits)
-            for name in levels:
-                extra.pop(name, None)
+        for name, own in levels.items():
+            claim = extra.pop(name, None)
+            if claim is not None and claim != own:
+                refuse_faults(values, limits)
+                raise Refused(
+                    "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
+                )
         if self._keeps_extra:
             extra_json = to_json(extra)
             if b"Infinity" in extra_json:
@@ -196,25 +189,12 @@ class Declaration(Generic[SourceT, RecordT]):
         if not self._keeps_extra:
             line = "\t".join((time_text(time), level_text, *texts)).encode() + b"\n"
             return Reading(source, time, fields, values, line)
-        if BACKSLASH in extra_json:
-            extra_json = extra_json.replace(b"\\", b"\\\\")
-        line = b"%b\t%b\n" % ("\t".join((time_text(time), level_text, *texts)).encode(), extra_json)
-        return Reading(source, time, fields, values, line)
+        line = "\t".join((time_text(time), level_text, *texts, "")).encode()
+        return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
 
     def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
         """The record with all its fields: those of the payload, those from the topic, and the time."""
         return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
-
-    def _refuse_foreign_claims(
-        self, levels: dict[str, str], extra: dict[str, Any], values: dict[str, Any], limits: Limits
-    ) -> None:
-        for name, own in levels.items():
-            claim = extra.get(name)
-            if claim is not None and claim != own:
-                refuse_faults(values, limits)
-                raise Refused(
-                    "ForeignClaim", f"`{name}` is {describe(claim)}, but the topic says {describe(own)}"
-                )
 
     def _locate_uncached(self, topic: str) -> Located[SourceT]:
         try:
