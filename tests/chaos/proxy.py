@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TypeVar
+from weakref import WeakSet
 
 Result = TypeVar("Result")
 
@@ -20,7 +21,9 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
         self._flows.set()
-        self._connections: set[asyncio.Task[None]] = set()
+        # One that is closed is here until the last of its bytes is sent.
+        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0))
@@ -49,25 +52,33 @@ class Proxy:
 
     async def _end(self) -> None:
         self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        # Also those of connections that are being accepted just now; each new one may have begun another.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        for transport in list(self._transports):
+            transport.abort()
+        # An aborted connection is closed in the next turn of the loop.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        # A cancelled handler is reported by asyncio as a failed one.
-        with suppress(OSError, asyncio.CancelledError):
-            try:
-                await self._flows.wait()
-                await self._connect(reader, writer)
-            finally:
-                self._connections.discard(task)
-                writer.close()
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._transports.add(writer.transport)
+        # The loop knows its tasks by weak references only.
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await self._flows.wait()
+            await self._connect(reader, writer)
+        writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._transports.add(there_writer.transport)
         ways = [
             asyncio.create_task(self._forward(reader, there_writer)),
             asyncio.create_task(self._forward(there_reader, writer)),

@@ -1,5 +1,6 @@
 """The tools of the chaos tests do what they say: the network stalls, and what must be told is known."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -44,6 +45,20 @@ def test_a_stalled_network_delivers_later_what_was_sent(echo: int) -> None:
         client.settimeout(5)
         assert client.recv(10) == b"two"
     proxy.close()
+
+
+def test_a_network_that_ends_leaves_no_connection_open() -> None:
+    """Neither one that was just accepted, nor one whose other end takes nothing; a warning would fail it."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        for _ in range(20):
+            proxy = Proxy(int(target.getsockname()[1]))
+            full = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+            full.sendall(bytes(1 << 20))
+            fresh = [socket.create_connection(("127.0.0.1", proxy.port), timeout=5) for _ in range(5)]
+            proxy.close()
+            for client in (full, *fresh):
+                client.close()
+    gc.collect()
 
 
 def test_the_changes_of_a_device_follow_from_its_good_readings() -> None:
