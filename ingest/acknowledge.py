@@ -1,4 +1,4 @@
-"""The order of the gateway's PUBACKs: as the messages came, each only when Kafka has its record."""
+"""The order of PUBACKs: as the messages came, each only when it is where it belongs."""
 
 import threading
 import time
@@ -9,19 +9,18 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Unacknowledged:
-    """A message that came by MQTT and waits for Kafka: its packet id, and the connection that it came by."""
+    """A message that came by MQTT and is not safe yet: its packet id, and the connection that it came by."""
 
     mid: int
-    qos: int
     connection: int
     confirmed: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
 class Acknowledgements:
-    """Messages come by one thread and are confirmed by another; calls `acknowledge(mid, qos)` in order."""
+    """Messages may come by one thread and be confirmed by another; calls `acknowledge(mids)` in order."""
 
-    def __init__(self, acknowledge: Callable[[int, int], object]) -> None:
+    def __init__(self, acknowledge: Callable[[list[int]], object]) -> None:
         self._acknowledge = acknowledge
         self._waiting: deque[Unacknowledged] = deque()
         self._connection = 0
@@ -36,21 +35,27 @@ class Acknowledgements:
         with self._lock:
             return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
 
-    def add(self, mid: int, qos: int) -> Unacknowledged:
+    def add(self, mid: int) -> Unacknowledged:
         """Takes note of a message; hand the result to `confirm`."""
         with self._lock:
-            message = Unacknowledged(mid, qos, self._connection)
+            message = Unacknowledged(mid, self._connection)
             self._waiting.append(message)
             return message
 
     def confirm(self, message: Unacknowledged) -> None:
-        """Kafka has the record: acknowledges it and what follows, unless an earlier message still waits."""
+        """The message is safe: `release` acknowledges it, once all before it are."""
+        message.confirmed = True
+
+    def release(self) -> None:
+        """Acknowledges what is confirmed and has no earlier message that still waits, all at once."""
         with self._lock:
-            message.confirmed = True
+            mids: list[int] = []
             while self._waiting and self._waiting[0].confirmed:
                 first = self._waiting.popleft()
                 if first.connection == self._connection:
-                    self._acknowledge(first.mid, first.qos)
+                    mids.append(first.mid)
+            if mids:
+                self._acknowledge(mids)
 
     def connection_ended(self) -> None:
         """From now on nothing of the old connection is acknowledged.

@@ -11,10 +11,10 @@ import time
 from types import FrameType
 
 import structlog
-from paho.mqtt.client import MQTTMessage
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_text
+from ingest.acknowledge import Unacknowledged
+from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
 from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
@@ -102,20 +102,20 @@ class Control:
         self._listener.stop()
         log.info("control_stopped", unanswered=len(self._requests))
 
-    def _take(self, message: MQTTMessage) -> None:
-        waiting = self._session.unacknowledged.add(message.mid, message.qos)
+    def _take(self, message: Publish) -> None:
+        waiting = self._session.unacknowledged.add(message.mid)
         parsed = parse_topic(message.topic)
         if parsed is None:
             log.warning("topic_refused", topic=message.topic[:200])
-            self._session.unacknowledged.confirm(waiting)
+            self._done([waiting])
             return
         kind, user_id = parsed
         if kind == "manage" and message.retain:
             # What somebody wanted at some time in the past; at the time it came without this mark.
             log.warning("retained_command_ignored", user_id=user_id)
-            self._session.unacknowledged.confirm(waiting)
+            self._done([waiting])
             return
-        document = bytes(message.payload)
+        document = message.payload
         request = Request(
             kind,
             user_id,
@@ -136,8 +136,12 @@ class Control:
             metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
             self._session.publish(status_topic(request.kind, request.user_id), payload.encode())
         # By the same connection the broker has the answer before the acknowledgement.
-        for waiting in request.waiting:
-            self._session.unacknowledged.confirm(waiting)
+        self._done(request.waiting)
+
+    def _done(self, messages: list[Unacknowledged]) -> None:
+        for one in messages:
+            self._session.unacknowledged.confirm(one)
+        self._session.unacknowledged.release()
 
 
 def parse_topic(topic: str) -> tuple[Kind, str] | None:
@@ -170,7 +174,6 @@ def too_large(kind: Kind, document: bytes) -> Answer | None:
 def main() -> None:
     """Runs the control process until SIGTERM or SIGINT; ends with 1 when it cannot go on."""
     logs.configure()
-    mqtt_text.install()
     control = Control(settings())
     control.show()
     signal.signal(signal.SIGTERM, control.stop)

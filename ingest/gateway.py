@@ -17,15 +17,15 @@ from types import FrameType
 import structlog
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
-from paho.mqtt.client import MQTTMessage
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_record, mqtt_text
+from ingest import mqtt_record
 from ingest.acknowledge import Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
+from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
 from tasks import garbage, kafka, logs, metrics, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
@@ -35,7 +35,9 @@ from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.1
+IDLE_SECONDS = 0.1
+# Kafka's confirmations make no noise that could be waited for together with the broker's messages.
+CONFIRM_SECONDS = 0.002
 TELL_SECONDS = 10.0
 STUCK_SECONDS = 30.0
 
@@ -43,10 +45,9 @@ Delivered = Callable[[KafkaError | None, Record], None]
 
 
 class Gateway:
-    """One MQTT session and one Kafka producer.
+    """One MQTT session and one Kafka producer, in one thread: two would spend more on taking turns.
 
-    The session's thread hands messages to the producer; the thread of `run` hears Kafka's confirmations
-    and acknowledges.
+    A turn of `run` hands all that has come to the producer, hears what Kafka has confirmed, and acknowledges.
     """
 
     def __init__(self, chosen: Settings, served: Domains) -> None:
@@ -108,28 +109,30 @@ class Gateway:
         Raises `GatewayFailed` when Kafka did not take a record in time. Nothing is lost by ending then: the
         broker's session has every message that was not acknowledged, and sends it to the next gateway.
         """
-        self._session.start()
         self._heartbeat.start()
         while not self._stopping.is_set() and self._failure is None:
-            self._producer.poll(POLL_SECONDS)
+            self._turn()
             self._pulse.turn()
             self._tell_dropped()
             if self._session.failure is not None:
                 self._failure = self._session.failure
-            elif not self._session.runs():
-                self._failure = "the thread of the MQTT connection has ended; see the log before this line"
             elif self._lost_brokers():
                 self._failure = "this client of Kafka finds no broker any more, though there are some"
         self._close()
         if self._failure is not None:
             raise GatewayFailed(self._failure)
 
+    def _turn(self) -> None:
+        self._session.turn(CONFIRM_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
+        self._producer.poll(0)
+        self._session.unacknowledged.release()
+
     def _close(self) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
         self._heartbeat.stop()
         # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
         while self._session.unacknowledged and self._failure is None and time.monotonic() < deadline:
-            self._producer.poll(POLL_SECONDS)
+            self._turn()
         self._session.close()
         log.info("gateway_stopped", unacknowledged=len(self._session.unacknowledged))
 
@@ -151,7 +154,7 @@ class Gateway:
             leave=filters if group else (),
         )
 
-    def _take(self, message: MQTTMessage) -> None:
+    def _take(self, message: Publish) -> None:
         if self._failure is not None:
             return
         self._received += 1
@@ -159,10 +162,10 @@ class Gateway:
         if message.qos == 0:
             self._pass_on(message)
         else:
-            waiting = self._session.unacknowledged.add(message.mid, message.qos)
+            waiting = self._session.unacknowledged.add(message.mid)
             self._produce(message, lambda error, _: self._confirm(error, waiting))
 
-    def _pass_on(self, message: MQTTMessage) -> None:
+    def _pass_on(self, message: Publish) -> None:
         """QoS 0 asks for no more than a try: what Kafka does not take meanwhile is dropped, and counted."""
 
         def note(error: KafkaError | None, _record: Record) -> None:
@@ -179,8 +182,8 @@ class Gateway:
             self._dropped_told = self._dropped
             self._tell_dropped_at = time.monotonic() + TELL_SECONDS
 
-    def _produce(self, message: MQTTMessage, confirm: Delivered) -> None:
-        topic, payload = message.topic, bytes(message.payload)
+    def _produce(self, message: Publish, confirm: Delivered) -> None:
+        topic, payload = message.topic, message.payload
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
         record = mqtt_record.make(
             self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings
@@ -218,7 +221,6 @@ def _ending(end_span: Callable[[], None], confirm: Delivered) -> Delivered:
 def main() -> None:
     """Runs the gateway until SIGTERM or SIGINT; ends with 1 when Kafka does not take its records."""
     logs.configure()
-    mqtt_text.install()
     try:
         gateway = Gateway(settings(), domains())
     except InvalidDomains as error:

@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
+from ingest.mqtt_packets import user_properties
 from tasks import tracing
 from tasks.payload import Refused
 from tasks.registry import domain_of, domains
@@ -20,11 +20,12 @@ _SEQUENCE_ID = re.compile(rb"\s*:\s*(-?[0-9]{1,19})\b")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
-def traceparent_of(properties: Any, payload: bytes) -> str:
+def traceparent_of(properties: bytes, payload: bytes) -> str:
     """The `traceparent` of the MQTT user property, else of the payload's top level, else nothing."""
-    for name, value in getattr(properties, "UserProperty", ()):
-        if name == "traceparent" and parse(str(value)):
-            return str(value)
+    if b"traceparent" in properties:
+        for name, value in user_properties(properties):
+            if name == "traceparent" and parse(value):
+                return value
     # A search for bytes; only a payload that has them is looked at more closely.
     if b'"traceparent"' not in payload:
         return ""

@@ -4,32 +4,41 @@ The broker keeps what it has not seen acknowledged, and sends it again by the ne
 client id, whichever process that is.
 """
 
+import select
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest import mqtt_packets
 from ingest.acknowledge import Acknowledgements
+from ingest.mqtt_packets import Packet, Publish
 from tasks import metrics, mqtt
 from tasks.settings import Settings
 
 log = structlog.get_logger()
 
-MAX_RECONNECT_SECONDS = 30
+MIN_RECONNECT_SECONDS = 1.0
+MAX_RECONNECT_SECONDS = 30.0
+READ_BYTES = 65_536
 
 
 class MqttSession:
     """A client that `take` is called with every message of; it acknowledges nothing by itself.
 
-    `take` is called by the thread of the network. When it raises, or the broker refuses a subscription,
-    `failure` is a sentence that says why, and nothing is taken any more. Filters to `leave` are those that an
-    older session may still have.
+    The network is served either by a thread of its own, after `start`, or by whoever calls `turn` again and
+    again; that thread calls `take`. When it raises, or the broker refuses a subscription, `failure` is a
+    sentence that says why, and nothing is taken any more. Filters to `leave` are those that an older session
+    may still have.
     """
 
     def __init__(
@@ -37,7 +46,7 @@ class MqttSession:
         chosen: Settings,
         client_id: str,
         subscriptions: Sequence[tuple[str, SubscribeOptions]],
-        take: Callable[[MQTTMessage], None],
+        take: Callable[[Publish], None],
         *,
         receive_maximum: int,
         leave: Sequence[str] = (),
@@ -46,20 +55,30 @@ class MqttSession:
         self._subscriptions = list(subscriptions)
         self._leave = list(leave)
         self._take = take
-        self._receive_maximum = receive_maximum
         self._stopping = False
         self._connects = 0
         self._network: threading.Thread | None = None
+        self._connect_at = self._pause = 0.0
         self.subscribed = False
         self.failure: str | None = None
-        self._client = mqtt.client(chosen, client_id, manual_ack=True, reconnect_on_failure=True)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=MAX_RECONNECT_SECONDS)
+        self._client = mqtt.client_of(_Reader, chosen, client_id, manual_ack=True, reconnect_on_failure=True)
+        self._client.reconnect_delay_set(int(MIN_RECONNECT_SECONDS), int(MAX_RECONNECT_SECONDS))
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
-        self._client.on_message = self._on_message
-        self.unacknowledged = Acknowledgements(self._client.ack)
+        self._client.on_publish_received = self._on_message
+        self.unacknowledged = Acknowledgements(self._client.ack_all)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = chosen.mqtt_session_expiry_seconds
+        properties.ReceiveMaximum = receive_maximum
+        self._client.connect_async(
+            chosen.mqtt_host,
+            chosen.mqtt_port,
+            keepalive=chosen.mqtt_keepalive_seconds,
+            clean_start=False,
+            properties=properties,
+        )
 
     def show(self) -> None:
         """Serves the metrics of the connection."""
@@ -68,18 +87,35 @@ class MqttSession:
 
     def start(self) -> None:
         """Connects, in a thread of its own, and again whenever the connection ends."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = self._settings.mqtt_session_expiry_seconds
-        properties.ReceiveMaximum = self._receive_maximum
-        self._client.connect_async(
-            self._settings.mqtt_host,
-            self._settings.mqtt_port,
-            keepalive=self._settings.mqtt_keepalive_seconds,
-            clean_start=False,
-            properties=properties,
-        )
         self._client.loop_start()
         self._network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
+
+    def turn(self, seconds: float) -> None:
+        """Takes what has come, waiting at most so many seconds for something; connects where need be."""
+        connection = self._client.socket()
+        if connection is None:
+            self._connect(seconds)
+            return
+        writing = [connection] if self._client.want_write() else []
+        # What TLS has decrypted already, no socket tells of.
+        pending = getattr(connection, "pending", int)()
+        readable, writable, _ = select.select([connection], writing, [], 0 if pending else seconds)
+        if readable or pending:
+            self._client.loop_read()
+        if writable:
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def _connect(self, seconds: float) -> None:
+        if (wait := self._connect_at - time.monotonic()) > 0:
+            time.sleep(min(wait, seconds))
+            return
+        self._pause = min(max(MIN_RECONNECT_SECONDS, 2 * self._pause), MAX_RECONNECT_SECONDS)
+        try:
+            self._client.reconnect()
+        except OSError:
+            self._on_connect_fail(self._client, None)
+        self._connect_at = time.monotonic() + self._pause
 
     def runs(self) -> bool:
         """Whether the thread of the network does."""
@@ -111,6 +147,7 @@ class MqttSession:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
         self._connects += 1
+        self._pause = 0.0
         log.info("mqtt_connected", session_present=flags.session_present)
         if self._leave:
             client.unsubscribe(self._leave)
@@ -144,10 +181,65 @@ class MqttSession:
             )
         self.subscribed = self.failure is None
 
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+    def _on_message(self, message: Publish) -> None:
         if self._stopping or self.failure is not None:
             return
         try:
             self._take(message)
         except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the process deaf
             self.failure = f"a message could not be taken: {error!r}"
+
+
+class _Reader(Client):
+    """paho's client, which reads as much as there is at once, and messages by `mqtt_packets`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._stream = mqtt_packets.Stream()
+        self.on_publish_received: Callable[[Publish], None] = lambda _message: None
+
+    def reconnect(self) -> MQTTErrorCode:
+        """As paho's; what was left of the old connection's last packet goes with it."""
+        self._stream = mqtt_packets.Stream()
+        return super().reconnect()
+
+    def ack_all(self, mids: list[int]) -> None:
+        """Acknowledges messages of QoS 1 in one write."""
+        self._packet_queue(mqtt_packets.PUBACK, mqtt_packets.pubacks(mids), mids[-1], 1)
+
+    def _packet_read(self) -> MQTTErrorCode:
+        try:
+            data = self._sock_recv(READ_BYTES)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError as error:
+            log.warning("mqtt_connection_lost", error=str(error))
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if not data:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        self._last_bytes_received = time.monotonic()
+        try:
+            for packet in self._stream.packets(data):
+                status = self._handle(packet)
+                if status != MQTTErrorCode.MQTT_ERR_SUCCESS or self._sock is None:
+                    return status
+        except MalformedPacket as error:
+            log.warning("mqtt_packet_malformed", error=str(error))
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle(self, packet: Packet) -> MQTTErrorCode:
+        if packet.first & 0xF0 == mqtt_packets.PUBLISH:
+            self.on_publish_received(mqtt_packets.publish(packet))
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._in_packet = {
+            "command": packet.first,
+            "have_remaining": 1,
+            "remaining_count": [],
+            "remaining_mult": 1,
+            "remaining_length": len(packet.body),
+            "packet": bytearray(packet.body),
+            "to_process": 0,
+            "pos": 0,
+        }
+        return self._packet_handle()

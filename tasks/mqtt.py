@@ -1,12 +1,14 @@
 """How every MQTT client of Sluice logs in and verifies the broker."""
 
 import ssl
-from typing import Any
+from typing import Any, TypeVar
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tasks.settings import Settings
+
+Paho = TypeVar("Paho", bound=Client)
 
 
 def client(chosen: Settings, client_id: str, **options: Any) -> Client:
@@ -14,7 +16,12 @@ def client(chosen: Settings, client_id: str, **options: Any) -> Client:
 
     Raises `ssl.SSLError` or `OSError` when the certificates of the settings cannot be used.
     """
-    made = Client(
+    return client_of(Client, chosen, client_id, **options)
+
+
+def client_of(kind: type[Paho], chosen: Settings, client_id: str, **options: Any) -> Paho:
+    """The same of a class that is made from paho's."""
+    made = kind(
         CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, **options
     )
     if chosen.mqtt_username is not None:

@@ -49,7 +49,7 @@ def measure(label: str) -> None:
     def gateway() -> None:
         for number in range(MESSAGES):
             payload = payloads[number % PART]
-            traceparent, end = follow(traceparent_of(None, payload), TOPIC, payload)
+            traceparent, end = follow(traceparent_of(b"", payload), TOPIC, payload)
             if end is not None:
                 end()
             traceparents.append(traceparent)

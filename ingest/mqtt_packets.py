@@ -1,0 +1,136 @@
+"""The part of MQTT 5 that decides how many messages one process takes: packets in a stream, and PUBLISH.
+
+paho asks the socket for each packet in three pieces and makes an object of all the properties that there
+could be; that was most of what a message cost the gateway. Everything else of MQTT is paho's.
+https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html, 2.1 to 2.2 and 3.3
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from paho.mqtt.exception import MalformedPacket
+
+PUBLISH = 0x30
+PUBACK = 0x40
+
+_USER_PROPERTY = 0x26
+_SUBSCRIPTION_IDENTIFIER = 0x0B
+_FIXED_BYTES = {0x01: 1, 0x02: 4, 0x23: 2}
+_STRINGS = {0x03, 0x08, 0x09}
+
+# The first byte, and a length of at most four.
+_MOST_HEADER_BYTES = 5
+
+
+class Publish(NamedTuple):
+    """A message; `mid` is 0 where QoS is 0, `properties` are as they were sent."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    mid: int
+    dup: bool
+    retain: bool
+    properties: bytes = b""
+
+
+class Packet(NamedTuple):
+    """A packet's first byte, and what follows its length."""
+
+    first: int
+    body: bytes
+
+
+class Stream:
+    """Cuts what a connection brings into packets, in whichever pieces it comes."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._needed = 0
+
+    def packets(self, data: bytes) -> Iterator[Packet]:
+        """The packets that are complete now. Raises `MalformedPacket` at a length that MQTT does not have."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+        at, end = 0, len(data)
+        self._needed = 0
+        while at < end:
+            length, begin = _length(data, at + 1)
+            if length is None:
+                break
+            if begin + length > end:
+                self._needed = begin + length - at
+                break
+            yield Packet(data[at], data[begin : begin + length])
+            at = begin + length
+        self._rest = bytearray(data[at:])
+
+
+def publish(packet: Packet) -> Publish:
+    """What a PUBLISH says; bytes of the topic that are no UTF-8 become lone surrogates, as of file names.
+
+    Raises `MalformedPacket` where its parts do not fit into it.
+    """
+    first, body = packet
+    qos = first >> 1 & 3
+    at = 2 + int.from_bytes(body[:2])
+    topic = body[2:at].decode(errors="surrogateescape")
+    mid = 0
+    if qos:
+        mid = int.from_bytes(body[at : at + 2])
+        at += 2
+    length, begin = _length(body, at)
+    if length is None or begin + length > len(body):
+        raise MalformedPacket("a message's properties end beyond their packet")
+    end = begin + length
+    return Publish(topic, body[end:], qos, mid, bool(first & 8), bool(first & 1), body[begin:end])
+
+
+def user_properties(properties: bytes) -> Iterator[tuple[str, str]]:
+    """The user properties of a message, in order; what is no UTF-8 in them is replaced.
+
+    Other properties are passed over; from one that is not for a message on, nothing is read.
+    """
+    at = 0
+    while at < len(properties):
+        kind = properties[at]
+        at += 1
+        if kind == _USER_PROPERTY:
+            name, at = _text(properties, at)
+            value, at = _text(properties, at)
+            yield name, value
+        elif kind in _STRINGS:
+            at += 2 + int.from_bytes(properties[at : at + 2])
+        elif kind in _FIXED_BYTES:
+            at += _FIXED_BYTES[kind]
+        elif kind == _SUBSCRIPTION_IDENTIFIER:
+            _, at = _length(properties, at)
+        else:
+            return
+
+
+def pubacks(mids: list[int]) -> bytes:
+    """PUBACKs that say that all went well, in order."""
+    return b"".join(b"\x40\x02" + mid.to_bytes(2) for mid in mids)
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 2 + int.from_bytes(data[at : at + 2])
+    return data[at + 2 : end].decode(errors="replace"), end
+
+
+def _length(data: bytes, at: int) -> tuple[int | None, int]:
+    """A number of seven bits a byte, and where it ends; None where it is not complete."""
+    number = shift = 0
+    for position in range(at, min(at + _MOST_HEADER_BYTES - 1, len(data))):
+        byte = data[position]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position + 1
+        shift += 7
+    if at + _MOST_HEADER_BYTES - 1 <= len(data):
+        raise MalformedPacket("a length has more than four bytes")
+    return None, len(data)
