@@ -20,6 +20,8 @@ from tasks.redis_client import ROOM, client
 log = structlog.get_logger()
 
 POOL_SECONDS = 0.5
+# What Flower is told of, in one message instead of one for every turn of the loop.
+EVENTS_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 5.0
 
@@ -34,11 +36,22 @@ def refusal() -> str:
 class Consumer(CeleryConsumer):
     """Celery's own, which tells of what it refuses in one line, without the message."""
 
+    hub: Any
+    _flush_events: Callable[[], None]
+    _events_due = 0.0
+
     def register_with_event_loop(self, hub: Any) -> None:
         """Again after every lost connection, when Celery forgets all that was to be repeated."""
         super().register_with_event_loop(hub)
         # Every five seconds, as Celery does, is too seldom: until then nobody knows that a child was killed.
         hub.call_repeatedly(POOL_SECONDS, self.pool._pool.maintain_pool)
+
+    def on_send_event_buffered(self) -> None:  # type: ignore[override]  # the stubs have a property
+        """An event waits to be sent; no longer than the others that come within `EVENTS_SECONDS`."""
+        # A lost connection may take the call with it: then the next event after that makes a new one.
+        if self.hub and (now := time.monotonic()) >= self._events_due:
+            self._events_due = now + EVENTS_SECONDS
+            self.hub.call_later(EVENTS_SECONDS, self._flush_events)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Redis refused what a start needs."""

@@ -37,8 +37,3 @@ def add(commands: Pipeline | redis.Redis, amounts: dict[Name, int]) -> None:
 def read() -> dict[str, int]:
     """All counters that have counted something. Raises `redis.RedisError`."""
     return {text(name): int(value) for name, value in client().hgetall(COUNTERS).items()}
-
-
-def show_latency(commands: Pipeline | redis.Redis, milliseconds: int) -> None:
-    """Notes the age of the oldest message of a batch when its rows were committed."""
-    commands.hset(COUNTERS, "latency_ms_last", milliseconds)

@@ -22,7 +22,7 @@ from tasks.payload import Refused
 log = structlog.get_logger()
 
 
-@app.task(name="tasks.process.process_part", ignore_result=False, throws=(NotNow,))
+@app.task(name="tasks.process.process_part", throws=(NotNow,))
 def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) -> PartResult | None:
     """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
 

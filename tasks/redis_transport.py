@@ -16,7 +16,17 @@ _NO_MESSAGE = (*MALFORMED, redis.DataError)
 
 
 class Channel(kombu_redis.Channel):
-    """Kombu's own, which refuses what is no JSON."""
+    """Kombu's own, which refuses what is no JSON, and keeps its client."""
+
+    _known: redis.Redis | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        # Kombu makes a client for every command that it sends, which costs more than the command.
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]  # not in the stubs
+        if self._known is None or self._known.connection_pool is not self.pool:
+            self._known = super()._create_client()  # type: ignore[misc]
+        return self._known
 
     def _brpop_read(self, **options: Any) -> Any:
         if self.client.connection is None:

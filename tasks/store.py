@@ -68,8 +68,7 @@ def store_batch(
             notify.settle(settings().store_wait_seconds)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
-            _report(batch, bridge, Outcome(total, inserted, dead, oldest_ms))
-            _clear(batch, parts)
+            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
     except lease.LeaseLost:
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.info("batch_given_up", batch=batch, stage="store")
@@ -175,8 +174,11 @@ def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
     dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
-def _report(batch: str, bridge: str, outcome: Outcome) -> None:
-    """Tells the bridge that the batch is done. Raises `LeaseLost` if it was given up, or lost with Redis."""
+def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
+    """Tells the bridge that the batch is done, and removes what it had in Redis.
+
+    Raises `LeaseLost` if it was given up, or lost with Redis.
+    """
     duplicate = outcome.total - outcome.inserted - outcome.dead
     counted: dict[counters.Name, int] = {
         "received": outcome.total,
@@ -185,23 +187,19 @@ def _report(batch: str, bridge: str, outcome: Outcome) -> None:
         "dead_lettered": outcome.dead,
         "batches": 1,
     }
-    arguments: list[str | int] = [f"{batch} {outcome.total}", lease.DONE_SECONDS]
+    latency_ms = int(time.time() * 1000) - outcome.oldest_ms
+    blobs_keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
+    keys = [lease_key(batch), done_key(bridge), COUNTERS, *blobs_keys]
+    arguments: list[str | int] = [f"{batch} {outcome.total}", lease.DONE_SECONDS, latency_ms]
     for name, amount in counted.items():
         arguments += [name, amount]
-    if not _report_script()(keys=[lease_key(batch), done_key(bridge), COUNTERS], args=arguments):
+    if not _report_script()(keys=keys, args=arguments):
         raise lease.LeaseLost(batch)
-    latency_ms = int(time.time() * 1000) - outcome.oldest_ms
-    counters.show_latency(client(), latency_ms)
     metrics.RECEIVED.add(outcome.total)
     metrics.STORED.add(outcome.inserted)
     metrics.DUPLICATE.add(duplicate)
     metrics.BATCHES_FINISHED.add(1)
     metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
-
-
-def _clear(batch: str, parts: int) -> None:
-    keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
-    client().unlink(*keys)
 
 
 @lru_cache
