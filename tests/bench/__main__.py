@@ -19,6 +19,7 @@ from compose.local.stack import Stack
 from tests.bench import growth, plots, publish, rules, show, traced
 from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
+from tests.bench.growth import spread
 from tests.bench.reference import rows_per_second
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,9 @@ def main(
                 result["gateway"] = publish.gateway(stack, progress)
             if Part.GROWTH in parts:
                 shape = Shape(min(records, GROWTH_RECORDS), devices[0], len(devices))
-                result["growth"] = growth.growth(stack, _begin(stack, shape, progress, with_rules), progress)
+                result["growth"] = growth.growth(
+                    stack, _begin(stack, shape, progress, with_rules), pairs, progress
+                )
             if Part.TRACING in parts:
                 shape = Shape(records, devices[0], len(devices) + 1)
                 backlog = _begin(stack, shape, progress, with_rules, sampled=traced.RATIO)
@@ -112,9 +115,9 @@ def drains(stack: Stack, shape: Shape, pairs: int, progress: Progress, *, with_r
         "records": shape.records,
         "devices": shape.devices,
         "rules": with_rules,
-        "drain_per_second": _spread([run.per_second for run in runs]),
-        "copy_per_second": _spread(references),
-        "ratio": _spread(ratios),
+        "drain_per_second": spread([run.per_second for run in runs]),
+        "copy_per_second": spread(references),
+        "ratio": spread(ratios),
         "cpu_us": {name: statistics.median(run.cpu_us[name] for run in runs) for name in runs[0].cpu_us},
         "redis": {name: statistics.median(run.redis[name] for run in runs) for name in runs[0].redis},
         "runs": [asdict(run) for run in runs],
@@ -130,10 +133,6 @@ def _begin(stack: Stack, shape: Shape, progress: Progress, with_rules: bool, sam
             rules.clear(connection)
     stack.stop("bridge")
     return fill(stack.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, shape, progress, sampled=sampled)
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def machine() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How cost grows: with lanes, with the size of batches, and with the rows that the table has already."""
 
+import statistics
 from datetime import timedelta
 from typing import Any
 
@@ -19,22 +20,22 @@ ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 _FILL = """
     INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, battery, extra_data)
     SELECT %s + (n / 1000) * interval '1 second',
-           'other' || n % 100, 'device' || n % 1000, n / 1000, n % 65 - 20, n % 100,
+           'other' || n %% 100, 'device' || n %% 1000, n / 1000, n %% 65 - 20, n %% 100,
            '{"rssi": -70, "firmware": "2.14.3", "location": {"lat": 50.1, "lon": 8.6}, "tags": ["zone-4"]}'
     FROM generate_series(%s::bigint, %s::bigint - 1) AS n
 """
 
 
-def growth(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, list[dict[str, Any]]]:
-    """One drain for each step of each of the three."""
-    found: dict[str, list[dict[str, Any]]] = {"lanes": [], "batch": [], "rows": []}
-    for name, variable, steps in (
-        ("lanes", "LANES", LANES),
-        ("batch", "BATCH_MAX_MESSAGES", BATCHES),
-    ):
-        for step in steps:
-            with setting(stack, {variable: str(step)}):
-                found[name].append(_step(step, drain(stack, backlog, progress)))
+def growth(
+    stack: Stack, backlog: Backlog, repeats: int, progress: Progress
+) -> dict[str, list[dict[str, Any]]]:
+    """Drains for each step of each of the three, so many times in turn; with rows, in turn within a step."""
+    drain(stack, backlog, progress)  # a Kafka that has just started spends most on compiling itself
+    found = {
+        "lanes": _in_turn(stack, backlog, "LANES", LANES, repeats, progress),
+        "batch": _in_turn(stack, backlog, "BATCH_MAX_MESSAGES", BATCHES, repeats, progress),
+        "rows": [],
+    }
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         empty(connection)
         there, start = 0, START + timedelta(days=backlog.shape.run)
@@ -44,11 +45,35 @@ def growth(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, list
             connection.execute("VACUUM ANALYZE raw_telemetry")
             progress.remove_task(task)
             there = step
-            found["rows"].append(_step(step, drain(stack, backlog, progress, keep_rows=True)))
-            connection.execute("DELETE FROM raw_telemetry WHERE user_id LIKE 'user%'")
+            runs = []
+            for _ in range(repeats):
+                runs.append(drain(stack, backlog, progress, keep_rows=True))
+                connection.execute("DELETE FROM raw_telemetry WHERE user_id LIKE 'user%'")
+            found["rows"].append(_step("rows", step, runs, progress))
         empty(connection)
     return found
 
 
-def _step(step: int, run: Drain) -> dict[str, Any]:
-    return {"at": step, "per_second": run.per_second, "cpu_us": run.cpu_us}
+def _in_turn(
+    stack: Stack, backlog: Backlog, variable: str, steps: tuple[int, ...], repeats: int, progress: Progress
+) -> list[dict[str, Any]]:
+    runs: dict[int, list[Drain]] = {step: [] for step in steps}
+    for _ in range(repeats):
+        for step in steps:
+            with setting(stack, {variable: str(step)}):
+                runs[step].append(drain(stack, backlog, progress))
+    return [_step(variable, step, of_step, progress) for step, of_step in runs.items()]
+
+
+def _step(what: str, step: int, runs: list[Drain], progress: Progress) -> dict[str, Any]:
+    rates, costs = [run.per_second for run in runs], [sum(run.cpu_us.values()) for run in runs]
+    progress.console.print(
+        f"{what} {step:,}: {', '.join(f'{one:,.0f}' for one in rates)}/s, "
+        f"CPU {', '.join(f'{one:.0f}' for one in costs)} µs a message"
+    )
+    return {"at": step, "per_second": spread(rates), "cpu_us": spread(costs)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}

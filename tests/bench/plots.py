@@ -63,7 +63,13 @@ def _latency(loads: list[dict[str, Any]]) -> Figure:
 def _growth(grown: dict[str, list[dict[str, Any]]]) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     for axes, (name, steps) in zip(figure.subplots(1, len(grown)), grown.items(), strict=True):
-        axes.plot([step["at"] for step in steps], [sum(step["cpu_us"].values()) for step in steps], "o-")
+        at, cost = [step["at"] for step in steps], [step["cpu_us"] for step in steps]
+        middle = [one["median"] for one in cost]
+        spans = [
+            [one["median"] - one["least"] for one in cost],
+            [one["most"] - one["median"] for one in cost],
+        ]
+        axes.errorbar(at, middle, spans, fmt="o-", capsize=3)
         axes.set(xscale="log", ylim=(0, None), xlabel=LABELS[name], ylabel="CPU time of one message, µs")
     return figure
 

@@ -23,8 +23,10 @@ def table(result: dict[str, Any]) -> Table:
         lines.add_row("its CPU time a message", f"{gateway['cpu_us']['gateway']:.1f} µs")
     for name, steps in result.get("growth", {}).items():
         for step in steps:
-            total = sum(step["cpu_us"].values())
-            lines.add_row(f"drain with {name} {step['at']:,}", f"{step['per_second']:,.0f}/s, {total:.0f} µs")
+            lines.add_row(
+                f"drain with {name} {step['at']:,}",
+                f"{_range(step['per_second'], ',.0f')}/s, {_range(step['cpu_us'], '.0f')} µs a message",
+            )
     if tracing := result.get("tracing"):
         lines.add_row(
             "drain rate with tracing at 1%, of that without", _range(tracing["rate_of_untraced"], ".2f")

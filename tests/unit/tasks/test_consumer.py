@@ -4,9 +4,10 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from celery.concurrency.asynpool import AsynPool
 
-from tasks.consumer import track_anew
+from tasks.consumer import EVENTS_SECONDS, Consumer, track_anew
 
 
 class Hub:
@@ -42,3 +43,23 @@ def test_a_child_that_celery_has_lost_sight_of_is_watched_again() -> None:
     finally:
         for fd in {ends, *hub.readers}:
             os.close(fd)
+
+
+def test_events_that_come_together_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for all that come meanwhile; where a lost connection took it, the next event makes another."""
+    now = [100.0]
+    monkeypatch.setattr("tasks.consumer.time.monotonic", lambda: now[0])
+    asked: list[float] = []
+    consumer = object.__new__(Consumer)
+    consumer.hub = SimpleNamespace(call_later=lambda seconds, _flush: asked.append(seconds))
+    for _ in range(3):
+        consumer.on_send_event_buffered()
+        now[0] += EVENTS_SECONDS / 4
+    assert asked == [EVENTS_SECONDS]
+    now[0] += EVENTS_SECONDS
+    consumer.on_send_event_buffered()
+    assert asked == [EVENTS_SECONDS] * 2
+    consumer.hub = None
+    now[0] += EVENTS_SECONDS
+    consumer.on_send_event_buffered()
+    assert len(asked) == 2
