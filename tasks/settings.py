@@ -122,7 +122,10 @@ class Settings(BaseSettings):
     mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
 
     lanes: int = Field(
-        4, ge=1, description="Lanes of each domain in one bridge; each has at most one batch in flight."
+        2,
+        ge=1,
+        description="Lanes of each domain in one bridge; each has at most one batch in flight. Fewer are quicker on few"
+        " cores; more use more of them.",
     )
     batch_max_messages: int = Field(8000, ge=1, description="Most messages in a batch.")
     batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
@@ -131,7 +134,7 @@ class Settings(BaseSettings):
     )
     batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
     batch_linger_ms: int = Field(
-        50,
+        100,
         ge=0,
         description="How long a message may wait in its lane for others; less is quicker and costs more CPU.",
     )
