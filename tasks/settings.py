@@ -124,8 +124,8 @@ class Settings(BaseSettings):
     lanes: int = Field(
         2,
         ge=1,
-        description="Lanes of each domain in one bridge; each has at most one batch in flight. Fewer are quicker"
-        " on few cores; more use more of them.",
+        description="Lanes of each domain in one bridge; each has at most one batch in flight."
+        " Fewer are quicker on few cores; more use more of them.",
     )
     batch_max_messages: int = Field(8000, ge=1, description="Most messages in a batch.")
     batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
