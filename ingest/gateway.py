@@ -39,7 +39,10 @@ IDLE_SECONDS = 0.1
 # Kafka's confirmations make no noise that could be waited for together with the broker's messages.
 CONFIRM_SECONDS = 0.002
 TELL_SECONDS = 10.0
-STUCK_SECONDS = 30.0
+# A turn may connect anew, which takes as long as the resolver, TCP and TLS do.
+STUCK_SECONDS = 60.0
+# Records of messages with QoS 0 that may wait for Kafka.
+MOST_UNPROMISED = 1000
 
 Delivered = Callable[[KafkaError | None, Record], None]
 
@@ -71,8 +74,9 @@ class Gateway:
                 "compression.type": "lz4",
                 "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
                 "delivery.timeout.ms": chosen.kafka_delivery_timeout_seconds * 1000,
-                # No limit for QoS 1, of which the broker sends no more than the receive maximum.
-                "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + 1000,
+                # Room for all of QoS 1, of which the broker sends no more than the receive maximum, and that
+                # again by a new connection.
+                "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + MOST_UNPROMISED,
                 "queue.buffering.max.kbytes": 1_048_576,
                 "stats_cb": self._statistics.told,
                 "statistics.interval.ms": EVERY_MS,
@@ -138,7 +142,8 @@ class Gateway:
 
     def _listens(self) -> bool:
         """Whether what devices send now gets into Kafka without delay."""
-        on_the_way = self._session.unacknowledged.oldest_seconds()
+        # What came during a long turn is not taken yet.
+        on_the_way = max(self._session.unacknowledged.oldest_seconds(), self._pulse.since_turn())
         return self._session.subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_session(self) -> MqttSession:
@@ -171,9 +176,9 @@ class Gateway:
         def note(error: KafkaError | None, _record: Record) -> None:
             self._dropped += error is not None
 
-        try:
+        if len(self._producer) < MOST_UNPROMISED:
             self._produce(message, note)
-        except BufferError:
+        else:
             self._dropped += 1
 
     def _tell_dropped(self) -> None:

@@ -72,10 +72,12 @@ class Stream:
 def publish(packet: Packet) -> Publish:
     """What a PUBLISH says; bytes of the topic that are no UTF-8 become lone surrogates, as of file names.
 
-    Raises `MalformedPacket` where its parts do not fit into it.
+    Raises `MalformedPacket` where its parts do not fit into it, and at a QoS that there is not.
     """
     first, body = packet
     qos = first >> 1 & 3
+    if qos == 3:
+        raise MalformedPacket("a message has QoS 3")
     at = 2 + int.from_bytes(body[:2])
     topic = body[2:at].decode(errors="surrogateescape")
     mid = 0
@@ -107,7 +109,9 @@ def user_properties(properties: bytes) -> Iterator[tuple[str, str]]:
         elif kind in _FIXED_BYTES:
             at += _FIXED_BYTES[kind]
         elif kind == _SUBSCRIPTION_IDENTIFIER:
-            _, at = _length(properties, at)
+            while at < len(properties) and properties[at] >= 0x80:
+                at += 1
+            at += 1
         else:
             return
 

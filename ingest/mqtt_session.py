@@ -107,8 +107,9 @@ class MqttSession:
         self._client.loop_misc()
 
     def _connect(self, seconds: float) -> None:
-        if (wait := self._connect_at - time.monotonic()) > 0:
-            time.sleep(min(wait, seconds))
+        wait = self._connect_at - time.monotonic()
+        if self._stopping or wait > 0:
+            time.sleep(min(max(wait, 0.01), seconds))
             return
         self._pause = min(max(MIN_RECONNECT_SECONDS, 2 * self._pause), MAX_RECONNECT_SECONDS)
         try:
@@ -184,9 +185,15 @@ class MqttSession:
     def _on_message(self, message: Publish) -> None:
         if self._stopping or self.failure is not None:
             return
+        if message.qos > 1:
+            # Of a subscription that is none of ours: to answer as to QoS 1 would break the protocol.
+            self.failure = (
+                f"a message came with QoS {message.qos}; end the session of this client id at the broker"
+            )
+            return
         try:
             self._take(message)
-        except Exception as error:  # noqa: BLE001 - an escape would end paho's thread and leave the process deaf
+        except Exception as error:  # noqa: BLE001 - an escape would end the network's thread and leave us deaf
             self.failure = f"a message could not be taken: {error!r}"
 
 

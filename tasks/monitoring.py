@@ -30,9 +30,13 @@ class Pulse:
         """The loop has come by."""
         self._turned_at = time.monotonic()
 
+    def since_turn(self) -> float:
+        """Seconds since the loop came by."""
+        return time.monotonic() - self._turned_at
+
     def check(self) -> str:
         """Says so when the loop has not come by for longer than it ever should take."""
-        stuck = time.monotonic() - self._turned_at
+        stuck = self.since_turn()
         return f"{self._name} has been stuck for {stuck:.0f} s" if stuck > self._seconds else ""
 
 

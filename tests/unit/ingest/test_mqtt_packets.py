@@ -117,6 +117,20 @@ def test_what_is_no_utf_8_in_a_property_is_replaced() -> None:
     assert list(user_properties(b"\x26\x00\x01\xff\x00\x01b")) == [("\ufffd", "b")]
 
 
+def test_a_message_of_a_qos_that_there_is_not_is_malformed() -> None:
+    """QoS 3 is no QoS; QoS 2 is told as it is."""
+    assert publish(Packet(0x34, b"\x00\x01a\x00\x07\x00")).qos == 2
+    with pytest.raises(MalformedPacket):
+        publish(Packet(0x36, b"\x00\x01a\x00\x07\x00"))
+
+
+@given(st.binary(max_size=30))
+def test_no_properties_stop_the_reading_of_a_message(properties: bytes) -> None:
+    """Whatever they hold, a subscription identifier of too many bytes included."""
+    for raw in (properties, b"\x0b\xff\xff\xff\xff" + properties):
+        list(user_properties(raw))
+
+
 def test_an_unknown_property_ends_the_reading() -> None:
     """How long it is nobody knows; the message itself is not refused for it."""
     assert list(user_properties(b"\x7f" + USER_PROPERTY)) == []
