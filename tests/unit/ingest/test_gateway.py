@@ -1,4 +1,4 @@
-"""The gateway while Kafka is away: what nobody was promised makes room for what was."""
+"""The gateway keeps to what each QoS promises."""
 
 from ingest.gateway import MOST_UNPROMISED, Gateway
 from ingest.mqtt_packets import Publish
@@ -12,7 +12,7 @@ def message(qos: int, mid: int) -> Publish:
 
 
 def test_messages_of_qos_0_leave_room_for_those_of_qos_1() -> None:
-    """Beyond a limit they are dropped, and counted; all that the broker may send at QoS 1 is kept."""
+    """While Kafka is away they are dropped beyond a limit, and counted; all of QoS 1 is kept."""
     chosen = Settings(kafka_bootstrap_servers="127.0.0.1:1", mqtt_receive_maximum=500)
     gateway = Gateway(chosen, (telemetry.DOMAIN,))
     for _ in range(MOST_UNPROMISED + 200):
@@ -25,3 +25,11 @@ def test_messages_of_qos_0_leave_room_for_those_of_qos_1() -> None:
     assert 200 <= gateway._dropped < 250
     assert len(gateway._producer) >= MOST_UNPROMISED + 1000 - 50
     gateway._producer.purge()
+
+
+def test_a_message_of_qos_2_is_not_acknowledged_as_if_it_were_qos_1() -> None:
+    """No subscription of ours brings one: the gateway ends with a sentence, and takes nothing."""
+    gateway = Gateway(Settings(kafka_bootstrap_servers="127.0.0.1:1"), (telemetry.DOMAIN,))
+    gateway._session._on_message(message(2, 1))
+    assert "QoS 2" in (gateway._session.failure or "")
+    assert len(gateway._session.unacknowledged) == 0
