@@ -9,7 +9,10 @@ from functools import cache
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from paho.mqtt.exception import MalformedPacket
+
 from ingest.fleet import mqtt
+from ingest.mqtt_packets import Stream
 from tasks.mqtt import tls_context
 from tasks.settings import settings
 
@@ -72,7 +75,7 @@ class Device(asyncio.Protocol):
         self._answer: asyncio.Future[mqtt.Accepted] | None = None
         self._gone = asyncio.Event()
         self._ended = False
-        self._rest = b""
+        self._stream = Stream()
         self._writable = True
         self._last_sent = self._last_heard = 0.0
 
@@ -137,7 +140,7 @@ class Device(asyncio.Protocol):
 
     async def _connect(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        self._rest, self._writable = b"", True
+        self._stream, self._writable = Stream(), True
         self._gone.clear()
         self._answer = loop.create_future()
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -205,10 +208,9 @@ class Device(asyncio.Protocol):
         """Called by asyncio."""
         self._last_heard = asyncio.get_running_loop().time()
         try:
-            packets, self._rest = mqtt.split(self._rest + data if self._rest else data)
-            for packet_type, body in packets:
-                self._handle(packet_type, body)
-        except ValueError as error:
+            for first, body in self._stream.packets(data):
+                self._handle(first & 0xF0, body)
+        except (MalformedPacket, ValueError) as error:
             self.trouble = str(error)
             if self._transport is not None:
                 self._transport.abort()

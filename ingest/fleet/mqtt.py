@@ -83,34 +83,6 @@ def publish(topic: bytes, packet_id: int | None, traceparent: bytes, payload: by
     return b"".join((b"\x32", length(size), topic, packet_id.to_bytes(2), _TRACE, traceparent, payload))
 
 
-def split(received: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The whole packets among the bytes, each as its type and what follows the length, and the rest.
-
-    Raises `ValueError` when that cannot be MQTT.
-    """
-    packets: list[tuple[int, bytes]] = []
-    at, end = 0, len(received)
-    while end - at >= 2:
-        size, body, shift = received[at + 1], at + 2, 7
-        if size & 128:
-            size &= 127
-            while True:
-                if shift > 21:
-                    raise ValueError("a packet's length has more than four bytes")
-                if body >= end:
-                    return packets, received[at:]
-                byte = received[body]
-                size |= (byte & 127) << shift
-                body, shift = body + 1, shift + 7
-                if not byte & 128:
-                    break
-        if body + size > end:
-            break
-        packets.append((received[at] & 0xF0, received[body : body + size]))
-        at = body + size
-    return packets, received[at:]
-
-
 def accepted(body: bytes) -> Accepted:
     """Reads a CONNACK. Raises `ValueError` when it is none."""
     if len(body) < 2:

@@ -13,6 +13,7 @@ from ingest.fleet import mqtt
 from ingest.fleet.device import Device, Message
 from ingest.fleet.fleet import Fleet, Login, Mix, Schedule
 from ingest.fleet.payloads import NORMAL, VIOLATING, BadMessages, Clock, Readings, TimeText
+from ingest.mqtt_packets import Stream
 from tasks.payload import Limits, Refused
 from tasks.telemetry import DOMAIN
 
@@ -131,20 +132,6 @@ def test_a_schedule_without_room_waits() -> None:
     assert schedule.missed == 40
 
 
-@given(st.lists(st.binary(max_size=200), max_size=20), st.randoms(use_true_random=False))
-def test_packets_survive_any_cut(bodies: list[bytes], rng: random.Random) -> None:
-    """Packets are read whole however TCP cuts them."""
-    stream = b"".join(b"\x40" + mqtt.length(len(body)) + body for body in bodies)
-    rest, packets = b"", []
-    while stream:
-        size = rng.randint(1, len(stream))
-        found, rest = mqtt.split(rest + stream[:size])
-        packets += found
-        stream = stream[size:]
-    assert packets == [(mqtt.PUBACK, body) for body in bodies]
-    assert rest == b""
-
-
 @given(st.integers(0, (1 << 28) - 1))
 def test_lengths_are_read_as_written(number: int) -> None:
     """A length takes at most four bytes, seven bits each, the lowest first."""
@@ -152,12 +139,6 @@ def test_lengths_are_read_as_written(number: int) -> None:
     assert len(written) <= 4
     assert sum((byte & 127) << 7 * at for at, byte in enumerate(written)) == number
     assert [byte >> 7 for byte in written] == [1] * (len(written) - 1) + [0]
-
-
-def test_nonsense_is_no_mqtt() -> None:
-    """A length of five bytes is refused, not waited for."""
-    with pytest.raises(ValueError, match="more than four bytes"):
-        mqtt.split(b"\x40\xff\xff\xff\xff\x01")
 
 
 class Broker:
@@ -189,16 +170,15 @@ class Broker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        rest, unacknowledged = b"", 0
+        stream, unacknowledged = Stream(), 0
         while data := await reader.read(65_536):
-            packets, rest = mqtt.split(rest + data)
-            for packet_type, body in packets:
-                if packet_type == 0x10:
+            for first, body in stream.packets(data):
+                if first & 0xF0 == 0x10:
                     self.connections += 1
                     reason, self.refuse = (0x87, self.refuse - 1) if self.refuse else (0, 0)
                     answer = bytes((0, reason, 3, 0x21)) + struct.pack("!H", self.receive_maximum)
                     writer.write(b"\x20" + mqtt.length(len(answer)) + answer)
-                elif packet_type == 0x30:
+                elif first & 0xF0 == 0x30:
                     unacknowledged += 1
                     self.most_unacknowledged = max(self.most_unacknowledged, unacknowledged)
                     packet_id = self._note(body)
