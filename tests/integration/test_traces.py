@@ -45,6 +45,22 @@ def only(spans: list[Span]) -> Span:
     return spans[0]
 
 
+def wait_for_spans(collector: Collector, messages: int) -> None:
+    """Returns when all processes' spans of so many messages have come; each exports on its own clock."""
+
+    def all_there() -> bool:
+        flushes = collector.spans("batch_flush")
+        stores = collector.spans("store_telemetry_batch")
+        of_messages = ("mqtt_publish", "gateway", "worker_process")
+        return (
+            all(len(collector.spans(name)) >= messages for name in of_messages)
+            and sum(len(flush.links) for flush in flushes) >= messages
+            and {flush.span_id for flush in flushes} <= {store.parent_id for store in stores}
+        )
+
+    fleet.wait_until(all_there, 30, f"the spans of {messages} messages")
+
+
 def test_a_message_is_followed_from_its_publish_to_its_row(
     stack: Stack, collector: Collector, tmp_path: Path
 ) -> None:
@@ -59,12 +75,7 @@ def test_a_message_is_followed_from_its_publish_to_its_row(
     assert done.returncode == 0, done.stderr
     wanted = json.loads(result.read_text())["published"]
     assert wanted >= 20
-    fleet.wait_until(
-        lambda: len(collector.spans("worker_process")) >= wanted, 30, "the spans of all messages"
-    )
-    fleet.wait_until(
-        lambda: sum(len(span.links) for span in collector.spans("batch_flush")) >= wanted, 30, "the flushes"
-    )
+    wait_for_spans(collector, wanted)
     for publish in collector.spans("mqtt_publish"):
         names = {key: publish.attributes[key] for key in ("user_id", "device_id", "sequence_id")}
         gateway = only(collector.spans("gateway", **names))
@@ -80,8 +91,8 @@ def test_a_message_is_followed_from_its_publish_to_its_row(
         assert store.trace_id == flush.trace_id
         assert publish.start <= gateway.start <= gateway.end
         assert gateway.start <= worker.start <= worker.end <= flush.start <= store.end
-    services = {span.service for span in collector.spans()}
-    assert services == {"sluice-loadtest", "sluice-gateway", "sluice-bridge", "sluice-worker"}
+    expected = {"sluice-loadtest", "sluice-gateway", "sluice-bridge", "sluice-worker"}
+    fleet.wait_until(lambda: expected <= {span.service for span in collector.spans()}, 30, "all services")
 
 
 def test_a_batch_is_a_trace_through_bridge_and_celery(stack: Stack, collector: Collector) -> None:
