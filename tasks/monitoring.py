@@ -70,7 +70,8 @@ class Monitoring:
         except OSError as error:
             log.error("metrics_not_served", host=address[0], port=port, error=str(error))  # noqa: TRY400 - it says all
             return
-        threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True).start()
+        self._thread = threading.Thread(target=self._server.serve_forever, name="monitoring", daemon=True)
+        self._thread.start()
 
     @property
     def port(self) -> int:
@@ -80,6 +81,10 @@ class Monitoring:
     def close(self) -> None:
         """Stops listening, also in a child process that has inherited the socket."""
         if self._server is not None:
+            # A forked child has no thread of its parent's; where there is one, it would go on asking for a
+            # socket that is gone.
+            if self._thread.is_alive():
+                self._server.shutdown()
             self._server.socket.close()
 
 

@@ -29,6 +29,7 @@ settings.load_profile("sluice")
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROCESSES = ("gateway", "bridge", "control", "worker")
+STARTED = {"RUNNING", "STARTING", "BACKOFF"}
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +57,25 @@ def pipeline(stack: Stack) -> Stack:
 
 
 @pytest.fixture
+def beat(pipeline: Stack) -> Iterator[None]:
+    """The clock of the alerts, which other tests do not expect, runs beside the pipeline."""
+    pipeline.up(["beat"], prepare=False)
+    try:
+        yield
+    finally:
+        pipeline.stop("beat")
+
+
+@pytest.fixture
 def alone(stack: Stack) -> None:
-    """None of Sluice's processes runs: nobody does what the test wants to do itself."""
-    for status in stack.status():
-        if status.name in PROCESSES and status.state == "RUNNING":
-            stack.stop(status.name)
+    """The servers run, and none of Sluice's processes: nobody does what the test wants to do itself."""
+    states = {status.name: status.state for status in stack.status()}
+    for name in {*PROCESSES, "beat"} & states.keys():
+        if states.pop(name) in STARTED:
+            stack.stop(name)
+    states.pop("flower", None)
+    if set(states.values()) != {"RUNNING"}:  # a test that failed may have left a server down
+        stack.up((), prepare=False)
 
 
 @pytest.fixture

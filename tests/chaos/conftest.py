@@ -58,6 +58,8 @@ def judge(place: Place) -> Iterator[Judge]:
         yield judge
     finally:
         load.stop()
+        # Or the MQTT broker keeps the last messages for whichever test starts the gateway next.
+        judge.come_to_rest()
         judge.close()
         for listener in listeners.values():
             listener.close()

@@ -7,12 +7,13 @@ from typing import Any
 
 import psycopg
 
-from tasks import mqtt_publisher
+from tasks import database, mqtt_publisher, notify
 from tasks.alerts import machine, states
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.state import DeviceState
 from tasks.redis_client import client
 from tasks.rules import parse_rules
+from tests.integration.fleet import wait_until
 
 HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -51,6 +52,26 @@ def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
         return after, tuple(changes)
 
     return tuple(states.transact([(user, device)], decide))
+
+
+def tell_users() -> None:
+    """Delivers what waits for the users, and again where the broker did not answer in time."""
+
+    def told() -> bool:
+        notify.deliver_mqtt()
+        return not client().exists("sluice:failures:notify:mqtt")
+
+    wait_until(told, 60, "the MQTT broker to take what there is to tell")
+
+
+def write_tables() -> None:
+    """Delivers what waits for the tables, and again where the database did not answer in time."""
+
+    def written() -> bool:
+        notify.deliver_database()
+        return not database.breaker().troubled()
+
+    wait_until(written, 60, "the database to take what there is to tell")
 
 
 def observation(reading: tuple[int, float]) -> Observation:

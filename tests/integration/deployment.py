@@ -11,7 +11,7 @@ import pytest
 from compose.local import envfile
 from compose.local.stack import Stack
 from tasks.settings import settings
-from tests.conftest import PROCESSES, PROJECT
+from tests.conftest import PROCESSES, PROJECT, STARTED
 
 
 @contextmanager
@@ -56,5 +56,5 @@ def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 def stop(stack: Stack) -> None:
     """Stops what runs of the processes."""
     for status in stack.status():
-        if status.name in PROCESSES and status.state == "RUNNING":
+        if status.name in PROCESSES and status.state in STARTED:
             stack.stop(status.name)

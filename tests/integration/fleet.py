@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Device:
 
 
 def connect(stack: Stack, credential: Credential, client_id: str = "") -> Client:
-    """A client that is let in; fails when the broker does not let it in within ten seconds."""
+    """A client that is let in; fails when the broker does not let it in within 30 seconds."""
     client = Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id or credential.username,
@@ -56,7 +57,7 @@ def connect(stack: Stack, credential: Credential, client_id: str = "") -> Client
     client.reconnect_delay_set(1, 1)
     client.connect_async(stack.env["MQTT_HOST"], int(stack.env["MQTT_PORT"]))
     client.loop_start()
-    wait_until(client.is_connected, 10, f"{credential.username} to be let in")
+    wait_until(client.is_connected, 30, f"{credential.username} to be let in")
     return client
 
 
@@ -78,8 +79,9 @@ def publish_traced(device: Device, payload: bytes, traceparent: str) -> None:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, and nothing that the process could do about it."""
-    os.kill(pid, signal.SIGKILL)
+    """SIGKILL, and nothing that the process could do about it; one that has ended already may be gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:

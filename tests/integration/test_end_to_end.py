@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.stack import Stack
 from ingest.fleet.payloads import BadMessages
-from ingest.positions import Positions
+from ingest.positions import KafkaAway, Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 
@@ -250,5 +250,12 @@ def fleet_username(database: psycopg.Connection[tuple[Any, ...]], user: str) -> 
 def wait_for_no_lag(stack: Stack) -> None:
     """Returns when the bridge has committed every record of the telemetry topic."""
     positions = Positions(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
-    fleet.wait_until(lambda: positions.lag("iot-stream") == 0, 60, "the lag to be 0")
+
+    def no_lag() -> bool:
+        try:
+            return positions.lag("iot-stream") == 0
+        except KafkaAway:
+            return False
+
+    fleet.wait_until(no_lag, 180, "the lag to be 0")
     positions.close()

@@ -10,7 +10,16 @@ from compose.local.stack import Stack
 from tasks import notify
 from tasks.alerts.rebuild import rebuild_all
 from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client
-from tests.integration.changes import Database, empty_outbox, flap, history, judge, rows
+from tests.integration.changes import (
+    Database,
+    empty_outbox,
+    flap,
+    history,
+    judge,
+    rows,
+    tell_users,
+    write_tables,
+)
 from tests.integration.subscriber import subscriber
 
 
@@ -25,12 +34,12 @@ def test_a_flushed_redis_begins_anew(stack: Stack) -> None:
     """Groups and turns that are gone with it are made again."""
     user = uuid4().hex[:8]
     flap(user, "d", 1)
-    notify.deliver_mqtt()
+    tell_users()
     client().flushall()
     with subscriber(stack, user) as listening:
         wanted = flap(user, "d", 1, start=5)
-        notify.deliver_mqtt()
-        notify.deliver_database()
+        tell_users()
+        write_tables()
         assert listening.told(2) == wanted
 
 
@@ -40,15 +49,15 @@ def test_what_was_not_told_when_redis_was_flushed_is_told_again(stack: Stack, da
     with subscriber(stack, user) as listening:
         told = flap(user, "d", 2)
         notify.settle(20)
-        notify.deliver_mqtt()
+        tell_users()
         assert listening.told(4) == told
-        notify.deliver_database()
+        write_tables()
         untold = flap(user, "d", 1, start=5)
         judge(user, "d", (20, 90.0))
         notify.settle(20)
         client().flushall()
         judge(user, "d", (20, 90.0), (21, 91.0), (22, 20.0))
-        notify.deliver_mqtt()
+        tell_users()
         wanted = [*told, *untold, ("d", "TRIGGERED"), ("d", "RESOLVED")]
         assert listening.told(len(wanted)) == wanted
     notify.settle(20)
@@ -65,8 +74,8 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
     old_outbox: Any = client().xrange(OUTBOX)
     judge(user, "d", (6, 20.0))
     notify.settle(20)
-    notify.deliver_mqtt()
-    notify.deliver_database()
+    tell_users()
+    write_tables()
     client().flushall()
     assert isinstance(old_state, bytes)
     client().set(alert_key(user, "d"), old_state)
@@ -75,7 +84,7 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
     client().set(ALERTS_READY, "the run before this one")
     with subscriber(stack, user) as listening:
         assert [change.status for change in judge(user, "d", (6, 20.0), (7, 90.0))] == ["TRIGGERED"]
-        notify.deliver_mqtt()
+        tell_users()
         assert listening.told(1) == [("d", "TRIGGERED")]
     notify.settle(20)
     assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
@@ -95,5 +104,5 @@ def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Dat
     notify.settle(20)
     assert history(database, user) == wanted
     with subscriber(stack, user) as listening:
-        notify.deliver_mqtt()
+        tell_users()
         assert listening.told(len(wanted)) == wanted

@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+import pytest
+
 from compose.local.stack import Stack
 from tasks.metrics import CATALOGUE
 from tests.integration import fleet, pages
@@ -24,19 +26,19 @@ def test_the_workers_totals_are_those_of_all_its_children(pipeline: Stack) -> No
 
     before, refused_before = totals(), refused()
     produce(pipeline, run, range(5000))
-    fleet.wait_until(lambda: totals()["received"] == before["received"] + 5000, 60, "5,000 to be counted")
+    fleet.wait_until(lambda: totals()["received"] >= before["received"] + 5000, 60, "5,000 to be counted")
     for child in fleet.children(pipeline.pid("worker")):
         fleet.kill(child)
     produce(pipeline, run, range(5000, 10_000))
-    fleet.wait_until(lambda: totals()["received"] == before["received"] + 10_000, 60, "10,000 to be counted")
+    fleet.wait_until(lambda: totals()["received"] >= before["received"] + 10_000, 60, "10,000 to be counted")
     grown = {name: total - before[name] for name, total in totals().items()}
     assert grown["stored"] + grown["duplicate"] == len(good(10_000))
     assert refused() - refused_before == 10_000 - len(good(10_000))
 
 
+@pytest.mark.usefixtures("beat")
 def test_every_process_shows_its_metrics(pipeline: Stack) -> None:
     """Each metric is on the page of each process that the list names, from its start or first event on."""
-    pipeline.up(["gateway", "bridge", "control", "worker", "beat"])
     run = uuid4().hex[:8]
     (device,) = fleet.devices(pipeline, [(run, "d")])
     for number in range(20):
@@ -49,7 +51,6 @@ def test_every_process_shows_its_metrics(pipeline: Stack) -> None:
             30,
             f"{process} to show {_missing(pipeline, process)}",
         )
-    pipeline.stop("beat")
     assert value(pipeline, "gateway", "sluice_mqtt_connected") == 1
     assert value(pipeline, "gateway", "sluice_gateway_received_messages_total") >= 20
     assert value(pipeline, "gateway", "sluice_gateway_unacknowledged_messages") == 0
@@ -77,7 +78,10 @@ def test_the_lag_is_that_of_kafka(pipeline: Stack) -> None:
 
 
 def _missing(stack: Stack, process: str) -> set[str]:
-    shown = {name for name, _ in pages.samples(stack, process)}
+    try:
+        shown = {name for name, _ in pages.samples(stack, process)}
+    except OSError:  # just started
+        shown = set()
     expected = {
         metric.name + ("_count" if metric.kind == "histogram" else "")
         for metric in CATALOGUE

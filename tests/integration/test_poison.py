@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ class Workers:
     def kill(self) -> None:
         """SIGKILL of every main process and its children."""
         for process in self._processes.values():
-            os.killpg(process.pid, signal.SIGKILL)
+            # One that the last kill ended is gone until it is started again.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Stops them gently."""

@@ -78,7 +78,7 @@ class RabbitMQ:
         with enclosure.running(
             [*argv, "/usr/lib/rabbitmq/bin/rabbitmq-server"], write=self.folder, daemons=True
         ):
-            fleet.wait_until(self._listens, 90, "RabbitMQ")
+            fleet.wait_until(self._listens, 300, "RabbitMQ")
             yield
 
     def _listens(self) -> bool:
@@ -136,6 +136,8 @@ def readiness(stack: Stack) -> str:
             return str(ok.read())
     except urllib.error.HTTPError as problem:
         return str(problem.read())
+    except OSError:  # started again, or busy
+        return ""
 
 
 def queued(stack: Stack) -> float:
@@ -194,7 +196,7 @@ def test_the_promises_hold_over_rabbitmq(
         lambda: "the broker is away" in readiness(stack), 60, "the worker to say that it has no broker"
     )
     with rabbitmq.running():
-        fleet.wait_until(lambda: len(stored()) >= len(good), 120, "the rows")
+        fleet.wait_until(lambda: len(stored()) >= len(good), 300, "the rows")
         wait_for_no_lag(stack)
         assert stored() == good
         assert refused() == sorted(payload(number) for number in range(0, READINGS, BAD_EVERY))

@@ -74,7 +74,7 @@ def sequence_ids(database: psycopg.Connection[tuple[Any, ...]], run: str) -> lis
 
 def await_rows(database: psycopg.Connection[tuple[Any, ...]], run: str, count: int) -> None:
     """Returns when all that can become rows of so many messages has."""
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(count)), 90, "the rows")
+    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(count)), 240, "the rows")
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def second_bridge(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_flushed_redis_loses_nothing(

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from compose.local.stack import Stack
-from tasks.redis_client import LAST_SEEN
+from tasks.redis_client import LAST_SEEN, RULES_VERSION
 from tasks.replays import dead_letters as work
 from tasks.replays import runs
 from tests.conftest import DeadLetters
@@ -107,12 +107,14 @@ def test_a_replay_raises_no_alerts_unless_asked_to(pipeline: Stack, database: Da
     with cold_only(database, user):
         for device in ("silent", "loud"):
             Written(pipeline, user).write([reading(1, temperature=200)], device)
-    database.execute(
-        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)",
-        [user, json.dumps([{"key": "temperature", "operator": ">", "threshold": 50, "message": "hot"}])],
-    )
-    time.sleep(1.5)  # a changed rule counts within a second
     with redis.Redis.from_url(pipeline.env["REDIS_URL"]) as client:
+        known = client.get(RULES_VERSION)
+        database.execute(
+            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)",
+            [user, json.dumps([{"key": "temperature", "operator": ">", "threshold": 50, "message": "hot"}])],
+        )
+        fleet.wait_until(lambda: client.get(RULES_VERSION) != known, 60, "the rule to be known")
+        time.sleep(1.5)  # then it counts within a second
         client.zrem(LAST_SEEN, f"{user}/silent", f"{user}/loud")
         assert replay(pipeline, user, device="silent")["replayed"] == 1
         assert replay(pipeline, user, device="loud", alerts=True)["replayed"] == 1

@@ -45,7 +45,7 @@ def second_worker(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 @contextmanager
@@ -97,8 +97,8 @@ def test_rolling_restarts_under_load_lose_and_delay_nothing(
             pipeline.start(name)
     wait_for_no_lag(pipeline)
     assert_one_outcome_each(database, dead_letters, run, sent)
-    # A rebalance of the bridges takes the better part of this.
-    assert slowest < 15
+    # A rebalance of the bridges takes the better part of this on a machine that is busy.
+    assert slowest < 40
 
 
 def test_a_worker_that_stops_while_it_waits_hands_its_batches_back(
@@ -115,9 +115,9 @@ def test_a_worker_that_stops_while_it_waits_hands_its_batches_back(
     fleet.wait_until(lambda: counter(pipeline, "store_waits") > waits, 30, "a store that waits")
     begun = time.monotonic()
     pipeline.stop("worker")
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 40
     # The lease would have lasted for ten seconds more.
-    fleet.wait_until(lambda: losses(pipeline) > before, 4, "the bridge to notice")
+    fleet.wait_until(lambda: losses(pipeline) > before, 8, "the bridge to notice")
     pipeline.start("worker")
     pipeline.start("postgres")
     with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -128,8 +129,14 @@ def test_a_dead_letter_is_recorded_and_names_its_trace(
     device.publish(b'{"sequence_id": 1}')
     device.publish(b'{"sequence_id": "two"}')
     device.await_acknowledged()
+
+    def letters() -> list[dict[str, Any]]:
+        return [letter for _, letter in dead_letters.read() if letter["original_topic"] == device.topic]
+
+    # The broker has acknowledged it; the gateway may not have taken it yet.
+    fleet.wait_until(lambda: bool(letters()), 60, "the dead letter")
     wait_for_no_lag(stack)
-    (letter,) = [letter for _, letter in dead_letters.read() if letter["original_topic"] == device.topic]
+    (letter,) = letters()
     trace_id = letter["traceparent"].split("-")[1]
     fleet.wait_until(lambda: bool(collector.spans("worker_process", user_id=run)), 30, "the span")
     span = only(collector.spans("worker_process", user_id=run))

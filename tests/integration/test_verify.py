@@ -11,6 +11,7 @@ import pytest
 from compose.local.stack import Stack
 from tests.integration.commands import call, report, sluice
 from tests.integration.stream import Written, cold_only, reading
+from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -47,6 +48,7 @@ def test_what_is_missing_is_named_and_a_range_brings_it_back(pipeline: Stack, da
     )
 
     report(pipeline, call(pipeline, "tasks.replay.dead_letters", user=user, error_type="DatabaseRefused"))
+    wait_for_no_lag(pipeline)
     database.execute("DELETE FROM raw_telemetry WHERE user_id = %s AND sequence_id = 7", [user])
     code, balance = verify(pipeline, begin)
     (missing,) = balance["missing_messages"]

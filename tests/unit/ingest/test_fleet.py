@@ -305,7 +305,7 @@ def test_a_fleet_publishes_each_message_once() -> None:
             )
             try:
                 await fleet.connect("127.0.0.1", broker.port, 5)
-                seconds = await fleet.run(0.3)
+                seconds = await fleet.run(1)
                 assert await fleet.drain(5)
             finally:
                 await fleet.close()
@@ -329,7 +329,7 @@ def test_a_fleet_that_is_not_let_in_says_why() -> None:
             broker.refuse = 100
             fleet = Fleet([Login("u", "d", "x", "secret")], rate=1, qos=1, mix=Mix())
             with pytest.raises(ConnectionError, match="Not authorized"):
-                await fleet.connect("127.0.0.1", broker.port, 0.5)
+                await fleet.connect("127.0.0.1", broker.port, 3)
             await fleet.close()
 
     asyncio.run(go())
