@@ -3,14 +3,18 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from hypothesis import settings
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from compose.local.stack import Stack
 from tasks import database as database_module
@@ -121,6 +125,28 @@ def database(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection that commits each statement."""
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def empty(stack: Stack) -> Iterator[str]:
+    """The conninfo of a new database without anything in it."""
+    name = f"empty_{uuid4().hex[:8]}"
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(stack.env["DATABASE_DIRECT_URL"], dbname=name)
+        deadline = time.monotonic() + 60
+        while not _dropped(connection, name):
+            assert time.monotonic() < deadline, "the test's database is still used"
+            time.sleep(0.1)
+
+
+def _dropped(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> bool:
+    try:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
+        # A worker of the server's own, which only a superuser may end, is at it for a moment.
+        return False
+    return True
 
 
 class DeadLetters:

@@ -49,7 +49,7 @@ def run_page(stack: Stack, page: str, values: Mapping[str, str] | None = None) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, f"{page}\n{done.stdout}\n{done.stderr}"
     return done.stdout

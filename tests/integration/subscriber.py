@@ -42,7 +42,7 @@ class Subscriber:
 
     def told(self, count: int) -> list[tuple[str, str]]:
         """Device and status of each notice, once so many have come."""
-        wait_until(lambda: len(self.notices) >= count, 20, f"{count} notices")
+        wait_until(lambda: len(self.notices) >= count, 60, f"{count} notices")
         return [(notice["device_id"], notice["status"]) for notice in self.notices]
 
     def publish(self, topic: str, document: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Alerts from end to end: rules by SQL, readings by MQTT, one TRIGGERED and one RESOLVED."""
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,17 +9,18 @@ import psycopg
 
 from compose.local.stack import Stack
 from tests.integration import fleet
+from tests.integration.announced import announced
 from tests.integration.subscriber import subscriber
 
 HOT = [{"key": "motor.heat", "operator": ">", "threshold": 80, "message": "too hot", "severity": "critical"}]
 
 
-def set_rules(database: psycopg.Connection[tuple[Any, ...]], user: str) -> None:
-    """As any SQL client would; it takes effect within a second."""
-    database.execute(
-        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [user, json.dumps(HOT)]
-    )
-    time.sleep(1)
+def set_rules(stack: Stack, database: psycopg.Connection[tuple[Any, ...]], user: str) -> None:
+    """As any SQL client would; when this returns they count."""
+    with announced(stack):
+        database.execute(
+            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [user, json.dumps(HOT)]
+        )
 
 
 def publish(device: fleet.Device, heats: list[float]) -> None:
@@ -39,7 +39,7 @@ def test_ten_minutes_of_violation_are_two_notices(
     """However many readings violate a rule, the user is told once that it began and once that it is over."""
     user = uuid4().hex[:8]
     (device,) = fleet.devices(pipeline, [(user, "pump")])
-    set_rules(database, user)
+    set_rules(pipeline, database, user)
     with subscriber(pipeline, user) as listening:
         publish(device, [*[90.0 + n % 7 for n in range(600)], 20.0])
         assert listening.told(2) == [("pump", "TRIGGERED"), ("pump", "RESOLVED")]
@@ -59,7 +59,7 @@ def test_forty_flaps_are_forty_changes_in_order(
     """Nothing is lost or swapped within a batch."""
     user = uuid4().hex[:8]
     (device,) = fleet.devices(pipeline, [(user, "pump")])
-    set_rules(database, user)
+    set_rules(pipeline, database, user)
     with subscriber(pipeline, user) as listening:
         publish(device, [90.0, 20.0] * 20)
         assert [status for _, status in listening.told(40)] == ["TRIGGERED", "RESOLVED"] * 20

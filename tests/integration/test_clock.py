@@ -33,6 +33,7 @@ from tasks.redis_client import (
     server_run,
 )
 from tasks.telemetry import DOMAIN
+from tests.integration.changes import write_tables
 from tests.integration.fleet import wait_until
 
 pytestmark = pytest.mark.usefixtures("in_process", "fresh_clock")
@@ -94,7 +95,7 @@ class User:
 
     def told(self) -> list[tuple[str, str]]:
         """Device and status of all that was told, as the history has it."""
-        notify.deliver_database()
+        write_tables()
         query = 'SELECT device_id, status FROM alert_history WHERE user_id = %s ORDER BY device_id, "number"'
         return [(str(device), str(status)) for device, status in self.database.execute(query, [self.id])]
 
@@ -142,7 +143,7 @@ def test_a_silent_device_is_told_once_and_its_return_once(user: User) -> None:
     """However often the clock looks, and whoever else is silent or not."""
     user.rule(SILENT)
     user.send("gone", -61)
-    user.send("here", -50)
+    user.send("here", -5)
     for _ in range(3):
         clock.tick()
     assert user.told() == [("gone", "TRIGGERED")]
@@ -155,13 +156,14 @@ def test_a_silent_device_is_told_once_and_its_return_once(user: User) -> None:
 def test_a_device_is_missed_when_its_time_has_come(user: User, ear: Ear) -> None:
     """The looks between two full ones see what the time in between has changed."""
     user.rule(SILENT)
-    user.send("d", -58.5)
+    user.send("d", -53)
     ear.until_s = -1
     clock.tick()
+    full_ms = client().hget(CLOCK, "full_ms")
     assert user.told() == []
-    wait_until(lambda: clock.tick() or user.told() == [("d", "TRIGGERED")], 8, "the absence")
-    remembered: Any = client().hgetall(CLOCK)
-    assert int(remembered[b"judged_ms"]) > int(remembered[b"full_ms"])
+    # A full look comes every ten seconds; the absence is due before.
+    wait_until(lambda: clock.tick() or user.told() == [("d", "TRIGGERED")], 30, "the absence")
+    assert client().hget(CLOCK, "full_ms") == full_ms
 
 
 @pytest.mark.usefixtures("ear")
@@ -186,7 +188,7 @@ def test_after_an_outage_of_ours_there_is_no_storm(user: User, ear: Ear) -> None
     clock.tick()
     ear.since_s = -30
     clock.tick()
-    ear.since_s, ear.until_s = -86_400, -250
+    ear.since_s, ear.until_s = -86_400, -290
     clock.tick()
     assert user.told() == []
     ear.since_s, ear.until_s = -86_400, 0
@@ -237,7 +239,7 @@ def test_lost_times_make_no_false_absence_and_end_none(user: User) -> None:
     clock.tick()
     assert user.told() == [("gone", "TRIGGERED")]
     seen: Any = client().zmscore(LAST_SEEN, [f"{user.id}/d1", f"{user.id}/d2"])
-    assert min(seen) >= (time.time() - 10) * 1000
+    assert min(seen) >= (time.time() - 60) * 1000
     user.send("gone", 0)
     assert user.told() == [("gone", "TRIGGERED"), ("gone", "RESOLVED")]
 
@@ -309,6 +311,6 @@ def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pyte
     user.rule(SILENT)
     user.send("d", -100)
     clock.tick()
-    assert user.told() == []
     assert backoff.rests("clock:absences")
     assert not backoff.rests("clock:snoozes")
+    assert user.told() == []

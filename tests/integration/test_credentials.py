@@ -171,7 +171,7 @@ def test_a_change_that_nobody_announces_is_found(stack: Stack, database: Databas
     database.execute("ALTER TABLE mqtt_acl DISABLE TRIGGER sluice_notify")
     try:
         credential = provision.provision(database, provision.device(run, "d1"))
-        wait_until(lambda: let_in(stack, credential), 15, "the unannounced account to be let in")
+        wait_until(lambda: let_in(stack, credential), 60, "the unannounced account to be let in")
     finally:
         database.execute("ALTER TABLE mqtt_users ENABLE TRIGGER sluice_notify")
         database.execute("ALTER TABLE mqtt_acl ENABLE TRIGGER sluice_notify")
@@ -182,7 +182,7 @@ def test_accounts_follow_after_the_database_was_away(stack: Stack, run: str) -> 
     stack.restart("postgres")
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         first = provision.provision(connection, provision.device(run, "d1"))
-        wait_until(lambda: let_in(stack, first), 15, "the first account to be let in")
+        wait_until(lambda: let_in(stack, first), 60, "the first account to be let in")
         await_honoured(stack, provision.provision(connection, provision.device(run, "d2")))
 
 

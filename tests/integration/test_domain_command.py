@@ -9,9 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from compose.local.stack import Stack
 from ingest import domain_sql
 from tasks import store
 from tasks.batch import Row
@@ -82,15 +80,6 @@ DOMAIN = Domain(
     primary_key=("time", "box_id"),
 )
 """
-
-
-@pytest.fixture
-def empty(database: Database, stack: Stack) -> Iterator[str]:
-    """A database of its own without any table."""
-    name = f"domains_{os.urandom(4).hex()}"
-    database.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield psycopg.conninfo.make_conninfo(stack.env["DATABASE_URL"], dbname=name)
-    database.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
+from tests.integration.announced import announced
 from tests.integration.commands import run_page
 from tests.integration.deployment import serving, sluice
 from tests.integration.samples import (
@@ -29,6 +29,7 @@ from tests.integration.samples import (
     written,
 )
 from tests.integration.subscriber import subscriber
+from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 Sent = dict[str, list[Payload]]
@@ -122,14 +123,6 @@ def found_dead(letters: DeadLetters, run: str) -> Counter[tuple[str, bytes]]:
     return Counter(by_key.values())
 
 
-def wait_for_no_lag(stack: Stack, sample: Sample) -> None:
-    """Returns when the bridge has committed every record of the domain's topic."""
-    positions = Positions(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
-    topic = sample.domain.qualified("iot-stream")
-    fleet.wait_until(lambda: positions.lag(topic) == 0, 60, f"the lag of {topic} to be 0")
-    positions.close()
-
-
 def assert_all_there(
     stack: Stack, database: Database, sources: Sources, letters: dict[str, DeadLetters], run: str
 ) -> None:
@@ -141,7 +134,7 @@ def assert_all_there(
 
     expected = sum(map(len, sources.good.values()))
     fleet.wait_until(lambda: stored() >= expected, 120, f"the rows of {sample.domain.name}")
-    wait_for_no_lag(stack, sample)
+    wait_for_no_lag(stack, sample.domain.qualified("iot-stream"))
     for source, payloads in sources.good.items():
         assert rows(database, sample, source) == [sample.row(payload) for payload in payloads]
     assert found_dead(letters[sample.domain.name], run) == sources.bad
@@ -207,11 +200,11 @@ def test_a_violation_is_told_once_and_its_end_once(
     run = uuid4().hex[:8]
     user, source = sample.owner(run), sample.source(run)
     if sample.rules:
-        database.execute(
-            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)",
-            [user, json.dumps(sample.rules)],
-        )
-        time.sleep(1)
+        with announced(deployment):
+            database.execute(
+                "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)",
+                [user, json.dumps(sample.rules)],
+            )
     named = source if sample is TELEMETRY else f"{sample.domain.name}/{source}"
     with subscriber(deployment, user) as listening:
         sources = Sources(deployment, sample, run, count=1)
@@ -281,10 +274,10 @@ def test_a_rule_of_a_user_is_about_the_domain_that_it_names(deployment: Stack, d
     run = uuid4().hex[:8]
     truck = {"key": "truck.number", "operator": ">=", "threshold": 7, "message": "far"}
     rules = [truck | {"id": "own", "domain": "packages"}, truck | {"id": "first"}]
-    database.execute(
-        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [run, json.dumps(rules)]
-    )
-    time.sleep(1)
+    with announced(deployment):
+        database.execute(
+            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [run, json.dumps(rules)]
+        )
     readings = Sources(deployment, TELEMETRY, run, count=1)
     packages = Sources(deployment, LOGISTICS, run, count=1, beside=readings)
     with subscriber(deployment, run) as listening:
@@ -338,7 +331,7 @@ def test_the_page_about_domains_does_what_it_says(deployment: Stack, database: D
 @pytest.mark.parametrize("sample", [LOGISTICS, FINANCE], ids=["packages", "ticks"])
 def test_nothing_is_missing_of_another_domain(deployment: Stack, sample: Sample) -> None:
     """`sluice verify` accounts for every record of the domain's topic, and `sluice dlq` for its letters."""
-    wait_for_no_lag(deployment, sample)
+    wait_for_no_lag(deployment, sample.domain.qualified("iot-stream"))
     verified = sluice(deployment, "verify", "--domain", sample.domain.name, "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     balance = json.loads(verified.stdout)

@@ -1,5 +1,6 @@
 """Flower, as an operator sees it in a browser: behind a login, with the tasks that the pipeline does."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -47,36 +48,62 @@ def browser() -> Iterator[Remote]:
             remote.quit()
 
 
-def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, browser: Remote) -> None:
-    """Who has no login sees nothing; who has it sees workers and tasks that succeed, without payloads."""
-    pipeline.up(["gateway", "bridge", "control", "worker", "flower"])
+@pytest.fixture
+def flower(pipeline: Stack) -> Iterator[str]:
+    """Where Flower is, beside the pipeline."""
+    pipeline.up(["flower"], prepare=False)
     home = f"127.0.0.1:{pipeline.env['FLOWER_PORT']}"
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"http://{home}/workers", timeout=10)
-    assert refused.value.code == 401
+    try:
+        fleet.wait_until(lambda: _status(home) != 0, 60, "Flower to listen")
+        yield home
+    finally:
+        pipeline.stop("flower")
+
+
+def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, flower: str, browser: Remote) -> None:
+    """Who has no login sees nothing; who has it sees workers and tasks that succeed, without payloads."""
+    assert _status(flower) == 401
     run = f"private{uuid4().hex[:8]}"
+    browser.get(f"http://{pipeline.env['FLOWER_BASIC_AUTH']}@{flower}/workers")
+
+    def workers() -> bool:
+        browser.get(f"http://{flower}/workers")
+        text = browser.find_element(By.TAG_NAME, "body").text
+        return "celery@" in text and "Online" in text
+
+    fleet.wait_until(workers, 120, "the worker")
+    # From here on Flower hears of every task.
     produce(pipeline, run, range(5000))
     wait_for_no_lag(pipeline)
-    browser.get(f"http://{pipeline.env['FLOWER_BASIC_AUTH']}@{home}/workers")
-
-    def text(path: str) -> str:
-        browser.get(f"http://{home}/{path}")
-        return browser.find_element(By.TAG_NAME, "body").text
-
-    fleet.wait_until(lambda: "celery@" in text("workers") and "Online" in text("workers"), 60, "the worker")
     for task in ("tasks.process.process_part", "tasks.store.store_batch"):
-
-        def succeeded(task: str = task) -> bool:
-            return any(task in row and "SUCCESS" in row for row in _rows(browser, f"http://{home}/tasks"))
-
-        fleet.wait_until(succeeded, 60, f"{task} to have succeeded")
+        fleet.wait_until(
+            lambda task=task: _shows_success(browser, flower, task),  # type: ignore[misc]
+            60,
+            f"{task} to have succeeded",
+        )
     assert run not in browser.page_source
-    pipeline.stop("flower")
 
 
-def _rows(browser: Remote, page: str) -> list[str]:
-    browser.get(page)
-    table: list[str] = browser.execute_script(
-        "return [...document.querySelectorAll('#tasks-table tbody tr')].map(row => row.innerText)"
-    )
-    return table
+def _status(home: str) -> int:
+    """The HTTP status of a page, 0 while nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://{home}/workers", timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+    except OSError:
+        return 0
+
+
+def _shows_success(browser: Remote, home: str, task: str) -> bool:
+    """Whether the page of tasks has one that succeeded; its table is filled once, after it was loaded."""
+    browser.get(f"http://{home}/tasks")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        rows: list[str] = browser.execute_script(
+            "return [...document.querySelectorAll('#tasks-table tbody tr')].map(row => row.innerText)"
+        )
+        if any(task in row and "SUCCESS" in row for row in rows):
+            return True
+        time.sleep(0.1)
+    return False

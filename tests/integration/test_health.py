@@ -41,7 +41,7 @@ def test_a_process_is_ready_while_its_servers_are_there(pipeline: Stack) -> None
         assert ready(pipeline, "bridge")
     finally:
         pipeline.start("mosquitto")
-    fleet.wait_until(lambda: ready(pipeline, "gateway"), 60, "the gateway to be ready again")
+    fleet.wait_until(lambda: ready(pipeline, "gateway"), 120, "the gateway to be ready again")
 
 
 def test_status_tells_what_is_and_what_is_not(pipeline: Stack) -> None:

