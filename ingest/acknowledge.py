@@ -1,10 +1,12 @@
-"""The order of PUBACKs: as the messages came, each only when it is where it belongs."""
+"""The order of PUBACKs: as the messages came, each only when it is where it belongs, or is answered."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from paho.mqtt.client import MQTTMessageInfo
 
 
 @dataclass(slots=True, eq=False)
@@ -15,6 +17,35 @@ class Unacknowledged:
     connection: int
     confirmed: bool = False
     since: float = field(default_factory=time.monotonic)
+
+
+class Answers:
+    """Messages that are safe when the broker has their answers. Any thread may add to them."""
+
+    def __init__(self) -> None:
+        self._on_the_way: deque[tuple[MQTTMessageInfo, list[Unacknowledged]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._on_the_way)
+
+    def add(self, answer: MQTTMessageInfo, messages: list[Unacknowledged]) -> None:
+        """An answer was published, after those of before."""
+        self._on_the_way.append((answer, messages))
+
+    def arrived(self) -> Iterator[Unacknowledged]:
+        """The messages whose answers the broker has acknowledged since the last call, in their order.
+
+        Also those whose answers had no connection: by the next one they come again, and are answered again.
+        """
+        while self._on_the_way and _is_over(self._on_the_way[0][0]):
+            yield from self._on_the_way.popleft()[1]
+
+
+def _is_over(answer: MQTTMessageInfo) -> bool:
+    try:
+        return answer.is_published()
+    except RuntimeError:
+        return True
 
 
 class Acknowledgements:

@@ -1,19 +1,20 @@
 """The control process: what users ask for over MQTT, and what anybody changes in the table of rules.
 
-It keeps nothing: a message is acknowledged to the broker once its answer is published, and that once its
-task has committed, so what is unfinished comes again by the broker's session for this client.
+It keeps nothing: a message is acknowledged to the broker once that has its answer, which is published when
+the task has committed, so what is unfinished comes again by the broker's session for this client.
 """
 
 import json
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from types import FrameType
 
 import structlog
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.acknowledge import Unacknowledged
+from ingest.acknowledge import Answers, Unacknowledged
 from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
 from ingest.requests import Request, Requests
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 FILTERS: dict[Kind, str] = {"config": "users/+/config", "manage": "users/+/alerts/manage"}
 POLL_SECONDS = 0.2
+ANSWER_POLL_SECONDS = 0.01
 # Without Redis each request costs its timeouts.
 STUCK_SECONDS = 90.0
 # Requests that are unfinished at any time; the broker keeps the others.
@@ -59,6 +61,7 @@ class Control:
             receive_maximum=RECEIVE_MAXIMUM,
         )
         self._requests = Requests(self._answer)
+        self._answers = Answers()
         self._listener = RulesListener(chosen)
 
     def show(self) -> None:
@@ -84,7 +87,7 @@ class Control:
         self._listener.start()
         self._session.start()
         while not self._stopping and self._failure is None:
-            self._requests.run_once(POLL_SECONDS)
+            self._turn()
             self._pulse.turn()
             if not (self._session.runs() and self._requests.listens() and self._listener.listens()):
                 self._failure = "one of the threads has ended; see the log before this line"
@@ -95,12 +98,20 @@ class Control:
 
     def _close(self) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
-        while len(self._requests) and self._failure is None and time.monotonic() < deadline:
-            self._requests.run_once(POLL_SECONDS)
+        while self._unfinished() and self._failure is None and time.monotonic() < deadline:
+            self._turn()
         self._session.close()
         self._requests.close()
         self._listener.stop()
-        log.info("control_stopped", unanswered=len(self._requests))
+        log.info("control_stopped", unanswered=self._unfinished())
+
+    def _turn(self) -> None:
+        self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
+        if self._answers:
+            self._done(self._answers.arrived())
+
+    def _unfinished(self) -> int:
+        return len(self._requests) + len(self._answers)
 
     def _take(self, message: Publish) -> None:
         waiting = self._session.unacknowledged.add(message.mid)
@@ -131,14 +142,15 @@ class Control:
             self._requests.put(request)
 
     def _answer(self, request: Request, answer: Answer | None) -> None:
-        if answer is not None:
-            payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-            metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
-            self._session.publish(status_topic(request.kind, request.user_id), payload.encode())
-        # By the same connection the broker has the answer before the acknowledgement.
-        self._done(request.waiting)
+        if answer is None:
+            self._done(request.waiting)
+            return
+        payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+        metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
+        told = self._session.publish(status_topic(request.kind, request.user_id), payload.encode())
+        self._answers.add(told, request.waiting)
 
-    def _done(self, messages: list[Unacknowledged]) -> None:
+    def _done(self, messages: Iterable[Unacknowledged]) -> None:
         for one in messages:
             self._session.unacknowledged.confirm(one)
         self._session.unacknowledged.release()

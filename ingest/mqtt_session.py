@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
@@ -126,9 +126,9 @@ class MqttSession:
         """Nothing more is taken; what was can still be acknowledged."""
         self._stopping = True
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Publishes with QoS 1, before any later acknowledgement."""
-        self._client.publish(topic, payload, qos=1)
+    def publish(self, topic: str, payload: bytes) -> MQTTMessageInfo:
+        """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it."""
+        return self._client.publish(topic, payload, qos=1)
 
     def close(self) -> None:
         """Ends the connection; the broker keeps the session."""

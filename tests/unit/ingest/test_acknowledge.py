@@ -2,8 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.client import MQTTMessageInfo
+from paho.mqtt.enums import MQTTErrorCode
 
-from ingest.acknowledge import Acknowledgements
+from ingest.acknowledge import Acknowledgements, Answers
 
 
 @given(st.permutations(range(12)))
@@ -48,3 +50,33 @@ def test_what_is_confirmed_together_is_acknowledged_together() -> None:
     waiting.confirm(messages[2])
     waiting.release()
     assert calls == [[0, 1], [2, 3]]
+
+
+def test_a_request_is_safe_when_the_broker_has_its_answer() -> None:
+    """In the order of the answers, however many are on their way, and not before."""
+    waiting = Acknowledgements(lambda _: None)
+    messages = [waiting.add(mid) for mid in range(50)]
+    told = [MQTTMessageInfo(mid) for mid in range(50)]
+    answers = Answers()
+    for answer, message in zip(told, messages, strict=True):
+        answers.add(answer, [message])
+    assert list(answers.arrived()) == []
+    for number in (0, 1, 3):
+        told[number]._set_as_published()
+    assert list(answers.arrived()) == messages[:2]
+    told[2]._set_as_published()
+    assert list(answers.arrived()) == messages[2:4]
+    assert len(answers) == 46
+
+
+def test_an_answer_without_a_connection_holds_up_nobody() -> None:
+    """Its request comes again by the next connection; this one's acknowledgement would reach nobody."""
+    waiting = Acknowledgements(lambda _: None)
+    messages = [waiting.add(1), waiting.add(2)]
+    lost, told = MQTTMessageInfo(1), MQTTMessageInfo(2)
+    lost.rc = MQTTErrorCode.MQTT_ERR_NO_CONN
+    told._set_as_published()
+    answers = Answers()
+    answers.add(lost, messages[:1])
+    answers.add(told, messages[1:])
+    assert list(answers.arrived()) == messages
