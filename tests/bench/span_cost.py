@@ -1,4 +1,4 @@
-"""`python -m tests.bench.tracing`: what tracing costs a message, as CPU time, at several sampling ratios.
+"""`python -m tests.bench.span_cost`: what tracing costs a message, as CPU time, at several sampling ratios.
 
 Each ratio is measured in a process of its own, export to a collector on loopback included: the gateway's
 share is to find or begin each message's trace, the worker's to record its span and link its batch to it.
@@ -36,7 +36,7 @@ def main() -> None:
                     "TRACE_SAMPLE_RATIO": ratio,
                 }
             subprocess.run(
-                [sys.executable, "-m", "tests.bench.tracing", ratio or "off"], env=environment, check=True
+                [sys.executable, "-m", "tests.bench.span_cost", ratio or "off"], env=environment, check=True
             )
 
 
