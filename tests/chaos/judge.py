@@ -26,7 +26,7 @@ from tests.integration import fleet
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 # A reading takes a fraction of a second; a loaded machine may take its time.
 NORMAL_SECONDS = 2.0
-# Then the judge gives up waiting.
+# After so long the judge gives up waiting.
 PATIENCE_SECONDS = 150.0
 # With the default settings no recovery may take longer, where nothing else keeps the machine busy.
 RECOVERY_SECONDS = 60.0 if options.ALL else PATIENCE_SECONDS

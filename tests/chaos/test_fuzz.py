@@ -20,9 +20,12 @@ from tests.integration.test_recovery import counter
 
 COUNTED = ("received", "stored", "duplicate", "dead_lettered")
 TOPIC = re.compile(r"users/([^/]+)/devices/([^/]+)/telemetry")
-# What the log of a worker or bridge says of a bug or of messages that are suspected. Not of a lost child: the
-# autoscaler ends those that it thinks idle.
-TROUBLE = ("raised unexpected", "Traceback", "batch_halved", "message_condemned")
+# What the log of a worker or bridge says of a crash, of a bug, or of messages that are suspected. A child ended
+# by SIGTERM is none of these: so the autoscaler ends those that it thinks idle.
+TROUBLE = (
+    *("(SIGSEGV)", "(SIGABRT)", "(SIGKILL)", "raised unexpected"),
+    *("Traceback", "batch_halved", "message_condemned"),
+)
 
 Coordinates = tuple[str, int, int]
 
