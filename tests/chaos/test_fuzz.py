@@ -20,8 +20,8 @@ from tests.integration.test_recovery import counter
 
 COUNTED = ("received", "stored", "duplicate", "dead_lettered")
 TOPIC = re.compile(r"users/([^/]+)/devices/([^/]+)/telemetry")
-# What the log of a worker or bridge says of a crash, of a bug, or of messages that are suspected. A child ended
-# by SIGTERM is none of these: so the autoscaler ends those that it thinks idle.
+# What the log of a worker or bridge says of a crash, of a bug, or of messages that are suspected. SIGTERM is
+# none of these: by it the autoscaler ends children that it thinks idle.
 TROUBLE = (
     *("(SIGSEGV)", "(SIGABRT)", "(SIGKILL)", "raised unexpected"),
     *("Traceback", "batch_halved", "message_condemned"),
