@@ -116,7 +116,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
     """A path as it stands in a reason: "`location.lat`", printable whatever the keys hold."""
     if not path:
         return "the payload"
-    return f"`{shorten('.'.join(_printable(str(part)) for part in path), 120)}`"
+    return f"`{shorten('.'.join(printable(str(part)) for part in path), 120)}`"
 
 
 def describe(value: Any) -> str:
@@ -127,9 +127,11 @@ def describe(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return f"the number {shorten(repr(value), 32)}"
+            # Python writes no integer of more than 4300 digits.
+            huge = type(value) is int and value.bit_length() > 10_000
+            return "a number of thousands of digits" if huge else f"the number {shorten(repr(value), 32)}"
         case str():
-            return f'the string "{_printable(value)}"'
+            return f'the string "{printable(value)}"'
         case list():
             return "an array"
         case _:
@@ -139,6 +141,12 @@ def describe(value: Any) -> str:
 def shorten(text: str, length: int) -> str:
     """The text, cut to `length` characters where it is longer."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The beginning of the text, escaped where it holds what cannot be shown or encoded."""
+    short = shorten(text, 40)
+    return short if short.isprintable() else shorten(ascii(short)[1:-1], 40)
 
 
 def _parse_slowly(payload: bytes) -> Any:
@@ -186,8 +194,3 @@ def _refuse_text(text: str, path: tuple[str | int, ...]) -> None:
             f"{dotted(path)} holds half of a surrogate pair (\\ud800 to \\udfff alone), which is no character"
         )
         raise Refused("LoneSurrogate", reason) from None
-
-
-def _printable(text: str) -> str:
-    short = shorten(text, 40)
-    return short if short.isprintable() else shorten(ascii(short)[1:-1], 40)

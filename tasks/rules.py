@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import ErrorDetails, from_json
 
 from tasks.paths import MISSING, Path, steps, walk
-from tasks.payload import describe, shorten
+from tasks.payload import describe, printable, shorten
 
 Number: TypeAlias = int | float
 Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
@@ -29,6 +29,8 @@ Fault = dict[Literal["path", "message"], str]
 
 MAX_RULES = 100
 MAX_DOCUMENT_BYTES = 262_144
+# More than there are: each unknown one is compared with all that are known.
+MAX_FIELDS = 32
 # As many faults as anybody can act on at once: a document of nonsense must not make an answer of megabytes.
 MAX_FAULTS = 200
 MAX_SECONDS = 30 * 86_400
@@ -248,13 +250,16 @@ def parse_rules(document: Any) -> RuleSet:
         if type(raw) is not dict:
             faults.append(_fault(path, f"must be an object, got {describe(raw)}"))
             continue
+        if len(raw) > MAX_FIELDS:
+            faults.append(_fault(path, f"has {len(raw)} fields; a rule has at most {len(_EXPECTED)}"))
+            continue
         given = {name: value for name, value in raw.items() if value is not None or name not in _EXPECTED}
         wrong: set[str] = set()
         try:
             parsed.append(Rule.model_validate(given))
         except ValidationError as error:
             details = error.errors(include_url=False)
-            wrong = {str(detail["loc"][0]) for detail in details}
+            wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
             faults += [_field_fault(path, detail) for detail in details]
         faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
         named = given.keys() & {"id", "key"}
@@ -334,7 +339,7 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
     if type(document) is dict:
         others = [name for name in document if name != "rules"]
         faults = [
-            _fault(shorten(name, 60), f"is no field of the document{suggestion(name, ['rules'])}")
+            _fault(printable(name), f"is no field of the document{suggestion(name, ['rules'])}")
             for name in others[:MAX_FAULTS]
         ]
         document = document.get("rules", MISSING)
@@ -346,8 +351,10 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
 
 
 def _field_fault(path: str, detail: ErrorDetails) -> Fault:
+    if not detail["loc"]:
+        return _fault(path, "has a field whose name is no text")
     name = str(detail["loc"][0])
-    at = f"{path}.{shorten(name, 60)}"
+    at = f"{path}.{printable(name)}"
     if detail["type"] == "extra_forbidden":
         return _fault(at, f"is no field of a rule{suggestion(name, list(Rule.model_fields))}")
     if detail["type"] == "missing":

@@ -12,7 +12,7 @@ from tasks.alerts.change import iso
 from tasks.alerts.draft import Cause, Draft
 from tasks.alerts.machine import Changes
 from tasks.alerts.state import DeviceState, Entry, Status, from_us
-from tasks.payload import describe, shorten
+from tasks.payload import describe, printable, shorten
 from tasks.record import id_fault
 from tasks.rules import Compiled, Fault, InvalidDocument, RuleSet, suggestion
 
@@ -82,7 +82,9 @@ def parse_command(document: Any) -> Command:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
     wrong = {fault["path"] for fault in faults}
-    action, minutes = document.get("action"), document.get("duration_minutes")
+    # A wrong one may be anything, also what cannot be looked up in a set.
+    action = None if "action" in wrong else document.get("action")
+    minutes = document.get("duration_minutes")
     if action == "SNOOZE" and minutes is None:
         sentence = f"is missing; it must be {_EXPECTED['duration_minutes']}"
         faults.append({"path": "duration_minutes", "message": sentence})
@@ -174,6 +176,8 @@ def _command_alert_id(draft: Draft, rule: Compiled, request: Request) -> str:
 
 
 def _fault(detail: ErrorDetails) -> Fault:
+    if not detail["loc"]:
+        return {"path": "command", "message": "has a field whose name is no text"}
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
         message = f"is no field of a command{suggestion(name, list(_EXPECTED))}"
@@ -181,6 +185,7 @@ def _fault(detail: ErrorDetails) -> Fault:
         message = f"is missing; it must be {_EXPECTED[name]}"
     else:
         message = f"must be {_EXPECTED[name]}, got {describe(detail['input'])}"
-        if name == "action" and str(detail["input"]).upper() in get_args(Action):
+        given = detail["input"]
+        if name == "action" and isinstance(given, str) and given.upper() in get_args(Action):
             message += "; actions are written in capitals"
-    return {"path": shorten(name, 60), "message": message}
+    return {"path": printable(name), "message": message}
