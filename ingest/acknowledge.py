@@ -73,6 +73,14 @@ class Acknowledgements:
             self._waiting.append(message)
             return message
 
+    def holding_up(self, most: int, seconds: float) -> Unacknowledged | None:
+        """The first message, when it has waited so long with more than `most` confirmed ones behind it."""
+        with self._lock:
+            if len(self._waiting) <= most or self.oldest_seconds() < seconds:
+                return None
+            held = sum(message.confirmed for message in self._waiting)
+            return self._waiting[0] if held > most and not self._waiting[0].confirmed else None
+
     def confirm(self, message: Unacknowledged) -> None:
         """The message is safe: `release` acknowledges it, once all before it are."""
         message.confirmed = True

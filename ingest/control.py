@@ -1,7 +1,9 @@
 """The control process: what users ask for over MQTT, and what anybody changes in the table of rules.
 
 It keeps nothing: a message is acknowledged to the broker once that has its answer, which is published when
-the task has committed, so what is unfinished comes again by the broker's session for this client.
+the task has committed, so what is unfinished comes again by the broker's session for this client. Every
+request is answered: what a worker cannot do in time is given up, and nobody can have so many requests
+waiting that those of others are not sent.
 """
 
 import json
@@ -21,7 +23,7 @@ from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
 from tasks import logs, metrics
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
-from tasks.config import Answer, Kind, refusal
+from tasks.answers import Answer, Kind, internal_error, refusal, too_many
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.record import id_fault
 from tasks.rules import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
@@ -35,7 +37,13 @@ ANSWER_POLL_SECONDS = 0.01
 # Without Redis each request costs its timeouts.
 STUCK_SECONDS = 90.0
 # Requests that are unfinished at any time; the broker keeps the others.
-RECEIVE_MAXIMUM = 200
+RECEIVE_MAXIMUM = 2000
+# PUBACKs go out in order: a request that holds up those of half the others, which are done, has less time.
+HELD_UP = RECEIVE_MAXIMUM // 2
+HOLD_UP_SECONDS = 10.0
+# After so long an answer is overdue.
+OVERDUE_SECONDS = 30.0
+TELL_SECONDS = 10.0
 # Of an existing subscription the broker does not send again what it retains.
 RETAINED_ONCE = 1
 
@@ -60,22 +68,40 @@ class Control:
             self._take,
             receive_maximum=RECEIVE_MAXIMUM,
         )
-        self._requests = Requests(self._answer)
+        self._requests = Requests(
+            self._answer, patience_seconds=chosen.request_patience_seconds, most=chosen.requests_per_user
+        )
+        self._dropped = self._dropped_told = 0
+        self._tell_dropped_at = 0.0
         self._answers = Answers()
         self._listener = RulesListener(chosen)
 
     def show(self) -> None:
-        """Serves this process's metrics and health. It is ready while the broker is there."""
+        """Serves this process's metrics and health.
+
+        It is ready while the broker is there, and requests are answered, be it not all of them.
+        """
         self._session.show()
         metrics.REQUESTS.read_from(lambda: len(self._requests))
+        metrics.REQUEST_AGE.read_from(self._requests.oldest_seconds)
+        metrics.REQUESTS_DROPPED.read_from(lambda: self._dropped)
         port = self._settings.control_metrics_port
         live = self._pulse.check
-        Monitoring("control", port, live=live, ready=first_problem(live, self._why_not_ready))
+        ready = first_problem(live, self._why_not_ready)
+        Monitoring("control", port, live=live, ready=ready, note=self._overdue)
 
     def _why_not_ready(self) -> str:
-        if self._session.subscribed:
-            return ""
-        return "the MQTT broker is away, or has not confirmed the subscriptions"
+        if not self._session.subscribed:
+            return "the MQTT broker is away, or has not confirmed the subscriptions"
+        overdue = self._overdue()
+        unheard = self._requests.unheard_seconds()
+        if overdue and unheard > OVERDUE_SECONDS:
+            return f"{overdue}, and nothing that was asked for {unheard:.0f} s has been answered"
+        return ""
+
+    def _overdue(self) -> str:
+        oldest = self._requests.oldest_seconds()
+        return f"a request has waited {oldest:.0f} s for its answer" if oldest > OVERDUE_SECONDS else ""
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         """Asks the process to end: nothing new is taken, what is answered in time is acknowledged."""
@@ -85,6 +111,7 @@ class Control:
     def run(self) -> None:
         """Serves until `stop`. Raises `ControlFailed`; what was not acknowledged comes again."""
         self._listener.start()
+        self._requests.start()
         self._session.start()
         while not self._stopping and self._failure is None:
             self._turn()
@@ -109,37 +136,63 @@ class Control:
         self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
         if self._answers:
             self._done(self._answers.arrived())
+        held_up = self._session.unacknowledged.holding_up(HELD_UP, HOLD_UP_SECONDS)
+        if held_up is not None:
+            self._requests.give_up(held_up)
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped > self._dropped_told and time.monotonic() >= self._tell_dropped_at:
+            log.warning("qos0_requests_dropped", requests=self._dropped - self._dropped_told)
+            self._dropped_told = self._dropped
+            self._tell_dropped_at = time.monotonic() + TELL_SECONDS
 
     def _unfinished(self) -> int:
         return len(self._requests) + len(self._answers)
 
     def _take(self, message: Publish) -> None:
-        waiting = self._session.unacknowledged.add(message.mid)
+        waiting: list[Unacknowledged] = []
+        if message.qos:
+            waiting = [self._session.unacknowledged.add(message.mid)]
+        elif self._unfinished() >= RECEIVE_MAXIMUM:
+            # The receive maximum is about QoS 1 alone; what asks for no more than a try gets no more.
+            self._dropped += 1
+            return
         parsed = parse_topic(message.topic)
         if parsed is None:
             log.warning("topic_refused", topic=message.topic[:200])
-            self._done([waiting])
+            self._done(waiting)
             return
         kind, user_id = parsed
         if kind == "manage" and message.retain:
             # What somebody wanted at some time in the past; at the time it came without this mark.
             log.warning("retained_command_ignored", user_id=user_id)
-            self._done([waiting])
+            self._done(waiting)
             return
-        document = message.payload
         request = Request(
             kind,
             user_id,
-            document,
+            message.payload,
             message.mid,
             again=message.dup,
             retained=message.retain,
-            waiting=[waiting],
+            waiting=waiting,
         )
-        if (fault := too_large(kind, document)) is not None:
+        if (fault := self._refused(request)) is not None:
             self._answer(request, fault)
-        else:
-            self._requests.put(request)
+
+    def _refused(self, request: Request) -> Answer | None:
+        """The answer to what no worker is given; None when the request was taken."""
+        try:
+            if (fault := too_large(request.kind, request.document)) is not None:
+                return fault
+            return (
+                None
+                if self._requests.put(request)
+                else too_many(request.kind, self._settings.requests_per_user)
+            )
+        except Exception:  # noqa: BLE001 - an escape would end the process at each redelivery
+            return internal_error(request.kind, request.user_id, request.id)
 
     def _answer(self, request: Request, answer: Answer | None) -> None:
         if answer is None:
@@ -147,7 +200,9 @@ class Control:
             return
         payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
-        told = self._session.publish(status_topic(request.kind, request.user_id), payload.encode())
+        told = self._session.publish(
+            status_topic(request.kind, request.user_id), payload.encode(errors="backslashreplace")
+        )
         self._answers.add(told, request.waiting)
 
     def _done(self, messages: Iterable[Unacknowledged]) -> None:

@@ -13,6 +13,8 @@ BEGIN
         END LOOP;
         GRANT SELECT, INSERT ON raw_telemetry, alert_history TO sluice_writer;
         GRANT SELECT ON sluice_migrations TO sluice_writer;
+        -- Which devices there are, and nothing of their passwords.
+        GRANT SELECT (kind, user_id, device_id) ON mqtt_users TO sluice_writer;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_writer;
     END IF;
 

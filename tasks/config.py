@@ -7,7 +7,7 @@ request's key in Redis says whether somebody still waits.
 
 import json
 import time
-from typing import Literal, NotRequired, TypedDict
+from collections.abc import Callable
 
 import psycopg
 import structlog
@@ -15,12 +15,14 @@ from psycopg.types.json import Jsonb
 
 from tasks import database, notify, registry
 from tasks.alerts import states
+from tasks.alerts.known_devices import is_known
 from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
 from tasks.alerts.rule_sets import about, announce_change, misplaced, rule_sets
+from tasks.answers import Answer, Kind, Reply, internal_error, refusal
 from tasks.app import app
-from tasks.errors import DatabaseAway, NotNow
+from tasks.errors import DatabaseAway, NotNow, is_not_now
 from tasks.redis_client import answered_key, answers_key, client, request_key
-from tasks.rules import Fault, InvalidRules, RuleSet, parse_rules
+from tasks.rules import InvalidRules, RuleSet, parse_rules
 
 log = structlog.get_logger()
 
@@ -38,27 +40,9 @@ WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules
 """
 BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (user_id) DO NOTHING"
 
-Kind = Literal["config", "manage"]
 
-
-class Answer(TypedDict):
-    """What the user is told: what was done, or every fault."""
-
-    ok: bool
-    rules: NotRequired[int]
-    errors: NotRequired[list[Fault]]
-
-
-class Reply(TypedDict):
-    """What a task tells the control process; without an answer there is nothing to tell the user."""
-
-    request: str
-    answer: Answer | None
-
-
-def refusal(errors: list[Fault]) -> Answer:
-    """The answer to a request that changed nothing."""
-    return Answer(ok=False, errors=errors)
+class NobodyWaits(Exception):
+    """The control process has given the request up, or has its answer: it must not be done any more."""
 
 
 @app.task(name="tasks.config.set_rules", queue="db", throws=(NotNow,))
@@ -69,30 +53,9 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
     `retained` document is one that the broker had kept, nobody knows for how long: it counts only for a
     user who has no rules yet. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
     """
-    try:
-        rules = parse_rules(document)
-    except InvalidRules as error:
-        _reply(request, control, refusal(error.errors))
-        return
-    if misplaced_rules := misplaced(rules):
-        _reply(request, control, refusal(misplaced_rules))
-        return
-    try:
-        written = _write(user_id, rules, request, retained=retained)
-    except psycopg.Error as error:
-        if not database.refuses_data(error):
-            raise DatabaseAway(str(error).strip()) from error
-        log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
-        message = "the database does not take these rules; please tell who runs this service"
-        _reply(request, control, refusal([{"path": "rules", "message": message}]))
-        return
-    if written is None:
-        log.info("request_given_up", request=request, task="set_rules")
-        return
-    announce_change()
-    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
-    answer = None if retained and not written else Answer(ok=True, rules=len(rules.rules))
-    _reply(request, control, answer)
+    _answer(
+        "config", user_id, request, control, lambda: _set_rules(user_id, document, request, retained=retained)
+    )
 
 
 @app.task(name="tasks.config.manage", throws=(NotNow,))
@@ -101,21 +64,61 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
 
     Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
     """
+    _answer(
+        "manage",
+        user_id,
+        request,
+        control,
+        lambda: _manage(user_id, document, Request(request, at_ms, user_id)),
+    )
+
+
+def _answer(kind: Kind, user_id: str, request: str, control: str, work: Callable[[], Answer | None]) -> None:
+    """Does the work and reports its answer; a bug has one, too. Raises what is *not now*."""
     if not _is_awaited(request):
-        log.info("request_given_up", request=request, task="manage")
+        log.info("request_given_up", request=request, kind=kind)
         return
-    _reply(request, control, _manage(user_id, document, Request(request, at_ms, user_id)))
+    try:
+        answer = work()
+    except NobodyWaits:
+        log.info("request_given_up", request=request, kind=kind)
+        return
+    except Exception as error:
+        if is_not_now(error):
+            raise
+        answer = internal_error(kind, user_id, request)
+    _reply(request, control, answer)
 
 
-def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool | None:
-    """Whether the rules in the table are others now; None when nobody waits for that any more."""
+def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -> Answer | None:
+    try:
+        rules = parse_rules(document)
+    except InvalidRules as error:
+        return refusal(error.errors)
+    if misplaced_rules := misplaced(rules):
+        return refusal(misplaced_rules)
+    try:
+        written = _write(user_id, rules, request, retained=retained)
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise DatabaseAway(str(error).strip()) from error
+        log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
+        message = "the database does not take these rules; please tell who runs this service"
+        return refusal([{"path": "rules", "message": message}])
+    announce_change()
+    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
+    return None if retained and not written else Answer(ok=True, rules=len(rules.rules))
+
+
+def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool:
+    """Whether the rules in the table are others now. Raises `NobodyWaits`."""
     document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         # Asked under the lock: a late copy of this request can then not undo a request that came after it.
         cursor.execute(LOCK, [user_id])
         if not _is_awaited(request):
-            return None
+            raise NobodyWaits
         cursor.execute(BEGIN if retained else REPLACE, [user_id, document])
         return cursor.rowcount > 0
 
@@ -128,6 +131,9 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     domain = registry.of_device(command.device_id)
     if domain is None:
         message = "must be the id of a device, or NAME/ID for a source of another domain"
+        return refusal([{"path": "device_id", "message": message}])
+    if not is_known(domain, user_id, command.device_id):
+        message = "there is no such device: it has no account, and nothing came from it"
         return refusal([{"path": "device_id", "message": message}])
     rules = about(domain, rule_sets([user_id])[user_id])
     try:

@@ -53,12 +53,19 @@ def well() -> str:
 class Monitoring:
     """The HTTP server of one process, in threads of its own. Port 0 serves nothing, None any free port.
 
-    `live` says why the process should be restarted, `ready` why it does no work at the moment. A port that
-    is taken is told in the log and stops nothing: the work matters more than the view of it.
+    `live` says why the process should be restarted, `ready` why it does no work at the moment, and `note`
+    what should be known of one that is ready. A port that is taken is told in the log and stops nothing: the
+    work matters more than the view of it.
     """
 
     def __init__(
-        self, process: instruments.Process, port: int | None, *, live: Check = well, ready: Check = well
+        self,
+        process: instruments.Process,
+        port: int | None,
+        *,
+        live: Check = well,
+        ready: Check = well,
+        note: Check = well,
     ) -> None:
         instruments.begin(process)
         self._server: ThreadingHTTPServer | None = None
@@ -66,7 +73,7 @@ class Monitoring:
             return
         address = settings().metrics_host, port or 0
         try:
-            self._server = _Server(address, _handler({"/healthz": live, "/readyz": ready}))
+            self._server = _Server(address, _handler({"/healthz": (live, well), "/readyz": (ready, note)}))
         except OSError as error:
             log.error("metrics_not_served", host=address[0], port=port, error=str(error))  # noqa: TRY400 - it says all
             return
@@ -96,7 +103,7 @@ class _Server(ThreadingHTTPServer):
         log.debug("monitoring_request_failed", client=str(client_address))
 
 
-def _handler(checks: dict[str, Check]) -> type[BaseHTTPRequestHandler]:
+def _handler(checks: dict[str, tuple[Check, Check]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
 
@@ -104,9 +111,10 @@ def _handler(checks: dict[str, Check]) -> type[BaseHTTPRequestHandler]:
             path = self.path.partition("?")[0]
             if path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4; charset=utf-8", instruments.exposition())
-            elif (check := checks.get(path)) is not None:
+            elif (both := checks.get(path)) is not None:
+                check, note = both
                 problem = check()
-                text = problem or "ok"
+                text = problem or "; ".join(("ok", note())).removesuffix("; ")
                 self._answer(503 if problem else 200, "text/plain; charset=utf-8", f"{text}\n".encode())
             else:
                 self._answer(404, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n")

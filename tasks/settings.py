@@ -187,6 +187,18 @@ class Settings(BaseSettings):
         0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them for ever."
     )
 
+    request_patience_seconds: float = Field(
+        300.0,
+        ge=30,
+        description="How long a user's rules and commands may wait for servers that are away; then they are"
+        " given up, and answered so.",
+    )
+    requests_per_user: int = Field(
+        300,
+        ge=1,
+        description="A user's rules and commands that may wait for their answers; more are refused.",
+    )
+
     rules_poll_seconds: float = Field(
         5.0,
         gt=0,

@@ -44,6 +44,11 @@ SELECT id FROM device WHERE id IS NOT NULL
 """
 
 
+def was_seen(domain: AnyDomain, device: Device) -> bool:
+    """Whether something came from the device and is not forgotten. Raises `redis.RedisError`."""
+    return client().zscore(domain.qualified(LAST_SEEN), _member(device, "")) is not None
+
+
 def wait_ms(rule: Compiled) -> int:
     """For how many milliseconds the rule wants silence."""
     return -(-rule.for_us // 1000)

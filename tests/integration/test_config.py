@@ -9,7 +9,8 @@ import pytest
 
 from tasks.alerts import states
 from tasks.alerts.rule_sets import rule_sets
-from tasks.config import Answer, manage_alert, set_rules
+from tasks.answers import Answer
+from tasks.config import manage_alert, set_rules
 from tasks.redis_client import answers_key, client, request_key
 from tasks.rules import parse_rules
 from tests.integration.test_rule_sets import judge

@@ -114,9 +114,10 @@ def test_rules_by_sql_are_announced_at_once(user: User, database: Database, pipe
     assert pipeline.log("control").count("Traceback") == tracebacks
 
 
-def test_commands_are_answered(user: User) -> None:
-    """DISABLE and ENABLE of a rule work for any device; what cannot be done is said, with every fault."""
+def test_commands_are_answered(user: User, database: Database) -> None:
+    """DISABLE and ENABLE of a rule work for a new device; what cannot be done is said, with every fault."""
     assert user.ask("config", {"rules": [HOT]})["ok"]
+    provision.provision(database, provision.device(user.id, "d1"))
     command = {"device_id": "d1", "rule_id": "temperature", "action": "DISABLE"}
     assert user.ask("alerts/manage", command) == {"ok": True}
     assert user.ask("alerts/manage", {**command, "action": "ENABLE"}) == {"ok": True}
@@ -133,6 +134,7 @@ def test_commands_are_answered(user: User) -> None:
 
 def test_a_request_survives_a_killed_control_process(user: User, database: Database, pipeline: Stack) -> None:
     """What was not acknowledged comes again to the next process, and is answered."""
+    provision.provision(database, provision.device(user.id, "d"))
     pipeline.stop("worker")
     for threshold in range(5):
         user.publish("config", {"rules": [{**HOT, "threshold": threshold}]})

@@ -52,6 +52,21 @@ def test_what_is_confirmed_together_is_acknowledged_together() -> None:
     assert calls == [[0, 1], [2, 3]]
 
 
+def test_what_holds_up_many_that_are_done_is_found() -> None:
+    """Only when more than so many behind it are confirmed, and it has waited: an outage holds up nobody."""
+    waiting = Acknowledgements(lambda _: None)
+    messages = [waiting.add(mid) for mid in range(6)]
+    for message in messages[1:4]:
+        waiting.confirm(message)
+    assert waiting.holding_up(3, 0) is None
+    waiting.confirm(messages[4])
+    assert waiting.holding_up(3, 0) is messages[0]
+    assert waiting.holding_up(3, 60) is None
+    waiting.confirm(messages[0])
+    waiting.release()
+    assert waiting.holding_up(0, 0) is None
+
+
 def test_a_request_is_safe_when_the_broker_has_its_answer() -> None:
     """In the order of the answers, however many are on their way, and not before."""
     waiting = Acknowledgements(lambda _: None)

@@ -1,0 +1,40 @@
+"""Whether there is such a device. What a command says of one that never was would be kept for ever."""
+
+from psycopg import sql
+
+from tasks import database
+from tasks.alerts import last_seen
+from tasks.domain import AnyDomain
+from tasks.redis_client import alert_key, client
+
+STATEMENT_SECONDS = 10
+# A row is looked for last: where there is none, that takes a look into each chunk's index.
+KNOWN = """
+SELECT EXISTS (
+    SELECT FROM mqtt_users WHERE kind = 'device' AND user_id = %(user)s AND device_id = %(source)s
+) OR EXISTS (SELECT FROM {table} WHERE {owned} AND {source} = %(source)s)
+"""
+
+
+def is_known(domain: AnyDomain, user_id: str, device_id: str) -> bool:
+    """Whether the device has a state, was seen, has an account, or has a row: the cheapest look comes first.
+
+    Raises `redis.RedisError`, `psycopg.Error`.
+    """
+    if domain.user_id not in {None, user_id}:
+        return False
+    if client().exists(alert_key(user_id, device_id)) or last_seen.was_seen(domain, (user_id, device_id)):
+        return True
+    source = domain.source_id(device_id)
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute(_known(domain), {"user": user_id, "source": source})
+        return cursor.fetchone() == (True,)
+
+
+def _known(domain: AnyDomain) -> sql.Composed:
+    # A domain of one owner alone has no column for it.
+    owner = sql.SQL("{} = %(user)s").format(sql.Identifier(domain.owner)) if domain.owner else sql.SQL("true")
+    return sql.SQL(KNOWN).format(
+        table=sql.Identifier(domain.table), owned=owner, source=sql.Identifier(domain.source)
+    )
