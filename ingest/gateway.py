@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
@@ -27,10 +28,12 @@ from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
 from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
+from ingest.rate_limits import UserLimits
 from tasks import garbage, kafka, logs, metrics, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
-from tasks.registry import Domains, InvalidDomains, domains
+from tasks.payload import Refused
+from tasks.registry import Domains, InvalidDomains, domain_of, domains
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -61,6 +64,9 @@ class Gateway:
         self._received = self._received_bytes = 0
         self._dropped = self._dropped_told = 0
         self._tell_dropped_at = 0.0
+        self._limits = UserLimits(chosen)
+        self._limited: Counter[str] = Counter()
+        self._tell_limited_at = 0.0
         self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
@@ -118,6 +124,7 @@ class Gateway:
             self._turn()
             self._pulse.turn()
             self._tell_dropped()
+            self._tell_limited()
             if self._session.failure is not None:
                 self._failure = self._session.failure
             elif self._lost_brokers():
@@ -190,12 +197,13 @@ class Gateway:
     def _produce(self, message: Publish, confirm: Delivered) -> None:
         topic, payload = message.topic, message.payload
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
+        # What comes again was counted before; limited now, it would be a record and a dead letter.
+        admit = None if message.dup else self._limits.admit
         record = mqtt_record.make(
-            self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings
+            self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit
         )
         if record.refused is not None:
-            metrics.DEAD_LETTERED.add(1, record.refused.error_type)
-            log.warning("message_refused", error_type=record.refused.error_type, error=record.refused.reason)
+            self._note_refused(topic, record.refused)
         self._producer.produce(
             record.topic,
             record.value,
@@ -203,6 +211,20 @@ class Gateway:
             headers=record.headers,
             on_delivery=_ending(end_span, confirm) if end_span else confirm,
         )
+
+    def _note_refused(self, topic: str, refused: Refused) -> None:
+        metrics.DEAD_LETTERED.add(1, refused.error_type)
+        if refused.error_type == "RateLimited":
+            self._limited[domain_of(topic, self._domains).parse_topic(topic).user_id] += 1
+        else:
+            log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
+
+    def _tell_limited(self) -> None:
+        if self._limited and time.monotonic() >= self._tell_limited_at:
+            users = dict(self._limited.most_common(5))
+            log.warning("rate_limited", messages=self._limited.total(), users=users)
+            self._limited.clear()
+            self._tell_limited_at = time.monotonic() + TELL_SECONDS
 
     def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:
         if error is not None:

@@ -1,5 +1,6 @@
 """The Kafka record that the gateway makes of an MQTT message; Vector makes the same by `vector.toml`."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,11 +24,18 @@ class KafkaRecord(NamedTuple):
 
 
 def make(
-    among: Domains, topic: str, payload: bytes, traceparent: str, received_at: datetime, chosen: Settings
+    among: Domains,
+    topic: str,
+    payload: bytes,
+    traceparent: str,
+    received_at: datetime,
+    chosen: Settings,
+    admit: Callable[[str, int], None] | None = None,
 ) -> KafkaRecord:
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
-    `received_at` must be in UTC; an empty `traceparent` is none.
+    `received_at` must be in UTC; an empty `traceparent` is none. `admit` is called with the user and the
+    payload's bytes, and raises `Refused` for what is too much.
     """
     # What comes by a subscription that an older session had is the default domain's to refuse.
     domain = among[0]
@@ -35,6 +43,8 @@ def make(
         domain = domain_of(topic, among)
         source = domain.parse_topic(topic)
         _refuse_too_large(payload, chosen.kafka_max_message_bytes - HEADERS_BYTES)
+        if admit is not None:
+            admit(source.user_id, len(payload))
     except Refused as refused:
         return KafkaRecord(
             domain.qualified(chosen.kafka_dlq_topic),

@@ -14,6 +14,7 @@ import psycopg
 from ingest.errors import OperatorError
 from ingest.postgres import Connection
 from tasks import registry
+from tasks.settings import settings
 
 # A slow hash protects passwords that can be guessed. Ours are 256 random bits, beyond guessing at any speed.
 # The broker's one thread pays for the hash at every login, and Mosquitto again for all who are connected when
@@ -38,6 +39,10 @@ class InvalidPassword(OperatorError):
 
 class UsernameTaken(OperatorError):
     """The username belongs to an account of another kind."""
+
+
+class TooManyDevices(OperatorError):
+    """A user would have more devices than DEVICES_PER_USER."""
 
 
 class UnknownUsername(OperatorError):
@@ -165,7 +170,7 @@ def mosquitto_hash(password_hash: str, salt: str, iterations: int) -> str:
 def provision(connection: Connection, account: Account, password: str | None = None) -> Credential:
     """Creates the account, or gives it a new password and exactly the rights of its kind.
 
-    Raises `UsernameTaken`, `InvalidPassword`.
+    Raises `UsernameTaken`, `InvalidPassword`, `TooManyDevices`.
     """
     chosen = generate_password() if password is None else check_password(password)
     return _store(connection, [account], [chosen])[0]
@@ -175,7 +180,7 @@ def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]
     """New passwords for many devices `(user_id, device_id)`, one for each, in their order: all or none.
 
     A device that is named twice gets one password. 10,000 devices take about 1 s, a third of it for
-    the hashes (two cores). Raises `InvalidId`, `UsernameTaken`.
+    the hashes (two cores). Raises `InvalidId`, `UsernameTaken`, `TooManyDevices`.
     """
     wanted = [device(user_id, device_id) for user_id, device_id in devices]
     accounts = list(dict.fromkeys(wanted))
@@ -210,6 +215,8 @@ def _store(connection: Connection, accounts: Sequence[Account], passwords: Seque
                 f"The username {taken} belongs to an account of another kind. Remove that one first"
                 f" (`sluice provision remove {taken}`), or choose another name."
             )
+        made = {str(username) for username, new in written if new}
+        _refuse_too_many(connection, {account.user_id for account in accounts if account.username in made})
         connection.execute("DELETE FROM mqtt_acl WHERE username = ANY(%s)", [usernames])
         connection.execute(
             "INSERT INTO mqtt_acl (username, permission, action, topic)"
@@ -230,8 +237,23 @@ ON CONFLICT (username) DO UPDATE
 SET password_hash = excluded.password_hash, salt = excluded.salt, iterations = excluded.iterations,
     enabled = true, rotated_at = now()
 WHERE present.kind = excluded.kind
-RETURNING username
+RETURNING username, xmax = 0
 """
+_TOO_MANY = """
+SELECT user_id, count(*) FROM mqtt_users WHERE kind = 'device' AND user_id = ANY(%s)
+GROUP BY user_id HAVING count(*) > %s LIMIT 1
+"""
+
+
+def _refuse_too_many(connection: Connection, users: set[str | None]) -> None:
+    """Raises `TooManyDevices` when one of them, with what was just written, has too many."""
+    most = settings().devices_per_user
+    found = connection.execute(_TOO_MANY, [[user for user in users if user], most]).fetchone()
+    if found is not None:
+        raise TooManyDevices(
+            f"The user {found[0]} would have {found[1]:,} devices; at most {most:,} are allowed"
+            " (DEVICES_PER_USER). Remove some (`sluice provision remove`), or raise the setting."
+        )
 
 
 def grant(connection: Connection) -> int:

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 ErrorType = Literal[
     "InvalidTopic",  # the topic names no source
     "TooLarge",
+    "RateLimited",  # the user's devices send too much; the gateway alone refuses so
     "InvalidJson",  # not UTF-8, not JSON, or more than one JSON value
     "NotAnObject",
     "TooDeep",

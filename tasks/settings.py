@@ -187,6 +187,24 @@ class Settings(BaseSettings):
         0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them for ever."
     )
 
+    user_messages_per_second: float = Field(
+        10_000,
+        ge=0,
+        description="A user's devices may send so many messages a second through one gateway in the long run;"
+        " more become dead letters (`RateLimited`). 0 is no limit.",
+    )
+    user_bytes_per_second: float = Field(
+        20_000_000, ge=0, description="The same of their payloads' bytes. 0 is no limit."
+    )
+    user_burst_seconds: float = Field(
+        300,
+        ge=1,
+        description="So many seconds' worth of both may come at once, as after an outage.",
+    )
+    devices_per_user: int = Field(
+        100_000, ge=1, description="Devices that `sluice provision device` gives accounts to, of one user."
+    )
+
     request_patience_seconds: float = Field(
         300.0,
         ge=30,
