@@ -10,16 +10,20 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down run status test check bench chaos clean
+.PHONY: help setup up restart down run status test check bench chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@$(PYTHON) -c 'from compose.local import ports; print(ports.usual())'
 
 setup: $(READY)  ## the virtual environment, the servers' root file system, Kafka: once
 	@$(STACK) ground
 
 up: $(READY)  ## start servers and processes in the background, and say what is where
 	@$(STACK) up
+
+restart: $(READY)  ## one of them again: NAME=worker (or gateway, redis, ...)
+	@$(STACK) restart $(NAME)
 
 down:  ## stop them all; the data stays
 	@if [ -x $(BIN)/python ]; then $(STACK) down; else echo "Nothing was running"; fi

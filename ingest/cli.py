@@ -1,8 +1,11 @@
 """The operator's commands: `sluice --help`. Parses and prints; the work is in the module of each command."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,10 +20,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Sluice: MQTT telemetry to TimescaleDB by way of Kafka and Celery. Settings come from the"
-    " environment, else from the file that SLUICE_ENV_FILE names (default .local/env).",
+    " environment, else from the file that SLUICE_ENV_FILE names (default: .local/env of the"
+    " checkout that the working directory is in).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
 provision_app = typer.Typer(
@@ -43,6 +46,10 @@ app.add_typer(alerts_app, name="alerts")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
 app.add_typer(domain_app, name="domain")
+
+# Commands that work without a server, or find out by themselves.
+_NEEDS_NO_SERVER = {"settings", "metrics", "domain", "rules"}
+_SAYS_WHERE = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "DATABASE_URL", "MQTT_HOST", "SLUICE_SECRETS_DIR")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 PasswordStdin = Annotated[
@@ -67,6 +74,32 @@ def main() -> None:
         for problem in error.errors(include_input=False):
             _tell(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}")
         _fail("The settings are wrong; see above.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _print(f"sluice {version('sluice')}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Refuses to address servers of which nothing says where they are."""
+    from tasks.settings import env_file  # noqa: PLC0415
+
+    if context.invoked_subcommand in _NEEDS_NO_SERVER or "--help" in sys.argv:
+        return
+    if env_file() is None and not any(os.environ.get(name) for name in _SAYS_WHERE):
+        raise OperatorError(
+            f"Nothing says where the servers are: {Path.cwd()} is not in a checkout whose stack was started"
+            f" (`make up`), SLUICE_ENV_FILE names no file, and none of {', '.join(_SAYS_WHERE)} is set."
+        )
 
 
 @app.command()
@@ -143,9 +176,9 @@ def topics(*, as_json: AsJson = False) -> None:
         )
         return
     for outcome in outcomes:
-        _tell(f"{outcome.topic.name}: {'created' if outcome.created else 'exists'}")
+        _print(f"{outcome.topic.name}: {'created' if outcome.created else 'exists'}")
         for difference in outcome.differences:
-            _tell(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
+            _print(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
 
 
 @app.command()

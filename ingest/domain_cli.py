@@ -36,7 +36,8 @@ def new(
     typer.echo(
         f"Fill in the first, and run the second: pytest {test}\n"
         f"Then set DOMAINS={settings().domains},{work.module_of(module)} for every process,"
-        " run `sluice migrate` and `sluice topics`, and start them.",
+        " run `sluice migrate`, `sluice topics` and `sluice provision rights` (accounts that exist get the"
+        " new topic), and start them.",
         err=True,
     )
 

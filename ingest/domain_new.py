@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ingest.errors import OperatorError
+from tasks import registry
 
 _MODULE = '''"""{title}: say here what one message is, and who sends it."""
 
@@ -96,6 +97,8 @@ def write(name: str, folder: Path) -> list[Path]:
         raise OperatorError(
             f"{name} is no name of a domain: lower-case letters, digits and _, as in parcels."
         )
+    if any(domain.name == name for domain in registry.domains()):
+        raise OperatorError(f"{name} is the name of a domain that DOMAINS has already; choose another.")
     parts = [part for part in folder.parts if part != "."]
     if folder.is_absolute() or not all(part.isidentifier() for part in parts):
         raise OperatorError(

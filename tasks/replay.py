@@ -5,6 +5,7 @@ its task; when its worker dies, beat has another go on. A replay raises no alert
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -25,7 +26,7 @@ from tasks.replays import ranges as ranges_work
 from tasks.replays import runs
 from tasks.replays.dead_letters import MOST_LETTERS
 from tasks.replays.letters import Filters
-from tasks.replays.runs import Held
+from tasks.replays.runs import CannotRun, Held
 
 log = structlog.get_logger()
 
@@ -118,7 +119,8 @@ def go_on() -> None:
         with database.access() as connection:
             abandoned = runs.abandoned(connection)
         for run_id in abandoned:
-            _work(run_id)
+            with suppress(CannotRun):  # the run has its reason by now
+                _work(run_id)
     except _AWAY as error:
         log.warning("replay_waits", error=str(error).strip())
 
@@ -159,6 +161,9 @@ def _work(run_id: str) -> bool:
     try:
         _WORK[held.kind](held)
         held.end()
+    except CannotRun as error:
+        held.end(str(error))
+        raise
     except BaseException:
         held.release()
         raise

@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, FilePath, SecretStr, field_validator
@@ -293,6 +294,22 @@ class Settings(BaseSettings):
         return self.database_direct_url or self.database_url
 
 
+def env_file() -> Path | None:
+    """The file that settings are read from, besides the environment.
+
+    It is the one that SLUICE_ENV_FILE names, else the local stack's `.local/env` of the checkout that the
+    working directory is in; None where there is neither.
+    """
+    if named := os.environ.get("SLUICE_ENV_FILE"):
+        return Path(named)
+    here = Path.cwd()
+    checkout = next(
+        (folder for folder in (here, *here.parents) if (folder / "celeryconfig.py").exists()), here
+    )
+    found = checkout / ".local" / "env"
+    return found if found.exists() else None
+
+
 @lru_cache
 def settings() -> Settings:
     """The settings of this process, read once.
@@ -300,6 +317,6 @@ def settings() -> Settings:
     Raises `pydantic.ValidationError` naming each variable that is wrong.
     """
     return Settings(
-        _env_file=os.environ.get("SLUICE_ENV_FILE", ".local/env"),
+        _env_file=env_file(),
         _secrets_dir=os.environ.get("SLUICE_SECRETS_DIR"),
     )

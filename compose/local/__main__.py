@@ -39,7 +39,17 @@ def up(
     """Start what does not run yet, return when all is healthy, and say what is where."""
     report = ConsoleReport()
     stack = Stack(directory, free_ports, environ=os.environ, report=report)
+    before = _running(stack)
+    not_applied = summary.not_applied(stack.env, os.environ) if before else []
     stack.up([] if servers_only else None, prepare=not servers_only)
+    if not_applied:
+        report.line(
+            f"A running stack keeps its settings: {', '.join(not_applied)} not applied."
+            " Stop it (`make down`) and start it again to apply them."
+        )
+    if before and _running(stack) == before:
+        report.line("Everything was running; `make status` shows what is where")
+        return
     for line in summary.where(stack):
         report.line(line)
 
@@ -50,6 +60,21 @@ def down(directory: Directory = DEFAULT) -> None:
     report = ConsoleReport()
     if not Stack(directory, report=report).down():
         report.line("Nothing was running")
+
+
+@app.command()
+def restart(name: str, directory: Directory = DEFAULT) -> None:
+    """Stop and start one server or process of a stack that runs, and return when it is ready."""
+    report = ConsoleReport()
+    stack = Stack(directory, report=report)
+    known = [program.name for program in stack.status()]
+    if name not in known:
+        raise StackError(
+            f"{name} is not part of the stack; it has {', '.join(known)}" if known else "it is down"
+        )
+    with report.working(f"Restarting {name}"):
+        stack.restart(name)
+    report.line(f"Restarted {name}")
 
 
 @app.command()
@@ -96,6 +121,10 @@ def clean(
 def make_ground() -> None:
     """Make the servers' root file system and fetch Kafka, once."""
     ground.ensure(ConsoleReport())
+
+
+def _running(stack: Stack) -> set[str]:
+    return {program.name for program in stack.status() if program.state == "RUNNING"}
 
 
 def main() -> None:

@@ -28,6 +28,12 @@ DEFAULTS: dict[str, tuple[int, str]] = {
 _FREE = range(20000, 30000)
 
 
+def usual() -> str:
+    """The usual ports, and the variables that change them, as a sentence."""
+    listed = ", ".join(f"{variable}={number}" for variable, (number, _) in DEFAULTS.items())
+    return f"Ports, each changed by its variable (`MQTT_PORT=2883 make up`):\n  {listed}"
+
+
 def from_environment(environ: Mapping[str, str]) -> dict[str, int]:
     """The ports by variable; raises `StackError` for a value that is no port."""
     ports = {}

@@ -29,6 +29,11 @@ def where(stack: Stack) -> list[str]:
     return lines
 
 
+def not_applied(env: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """The variables of `environ` that a running stack, whose env file is `env`, has with another value."""
+    return sorted(name for name in {*env, "DOMAINS"} if environ.get(name) and environ[name] != env.get(name))
+
+
 def states(stack: Stack) -> list[str]:
     """Each program: state, process id, for how long, and how often it was started again."""
     restarts = stack.restarts()

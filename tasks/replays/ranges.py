@@ -12,13 +12,12 @@ from tasks import database, dlq, process, registry, store
 from tasks.batch import Message
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
-from tasks.errors import NotNow
 from tasks.metrics import REPLAYED
 from tasks.records import message_of
 from tasks.replays import done
 from tasks.replays.known import Known, letters_of
 from tasks.replays.letters import LetterId
-from tasks.replays.runs import Held, domain_of
+from tasks.replays.runs import CannotRun, Held, domain_of
 from tasks.topic_reader import Range, TopicReader, chunks
 
 log = structlog.get_logger()
@@ -28,7 +27,7 @@ CHUNK_BYTES = 8_388_608
 
 
 def replay(held: Held) -> None:
-    """Runs what is left of the ranges. Raises `NotNow`, `psycopg.Error` and `redis.RedisError`."""
+    """Runs what is left of the ranges. Raises `CannotRun`, `NotNow`, `psycopg.Error`, `redis.RedisError`."""
     domain = domain_of(held)
     topic = registry.kafka_topic(domain)
     with TopicReader() as reader:
@@ -60,7 +59,7 @@ def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[
         starts, ends = (reader.offsets_at(topic, int(arguments[name])) for name in ("start_ms", "end_ms"))
         asked = {number: (starts[number], ends[number]) for number in there}
     if unknown := asked.keys() - there.keys():
-        raise NotNow(f"{topic} has no partition {min(unknown)}")
+        raise CannotRun(f"{topic} has no partition {min(unknown)}; it has 0 to {max(there)}")
     cut = {
         number: (max(start, there[number][0]), min(end, there[number][1], committed[number]))
         for number, (start, end) in asked.items()

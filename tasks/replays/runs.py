@@ -79,6 +79,10 @@ def domain_of(run: "Run | Held") -> AnyDomain:
     return registry.default() if name is None else registry.by_name(str(name))
 
 
+class CannotRun(ValueError):
+    """What was asked for makes no sense on this topic; another attempt would not change that."""
+
+
 class Held:
     """A run in the hands of this worker. `positions` and `counts` are kept by `save`."""
 

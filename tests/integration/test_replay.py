@@ -2,6 +2,7 @@
 
 import json
 import operator
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -239,3 +240,16 @@ def test_a_stretch_of_time_runs_again_after_a_schema_fix(
     assert len(letters_of(dead_letters, user)) == 6
     found = replay(pipeline, user, dry_run=True)
     assert (found["selected"], found["replayed_before"]) == (3, 3)
+
+
+def test_a_partition_that_the_topic_lacks_ends_the_run_with_the_reason(
+    pipeline: Stack, database: Database
+) -> None:
+    """Another attempt would find no such partition either, so the run is not tried again."""
+    run_id = call(pipeline, "tasks.replay.offsets", partition=10_000, start=0, end=1)
+    deadline = time.monotonic() + 60
+    while (run := runs.read(database, run_id)) is None or run.ended_at is None:
+        assert time.monotonic() < deadline, "the run has not ended"
+        time.sleep(0.1)
+    assert run.error is not None
+    assert "has no partition 10000" in run.error

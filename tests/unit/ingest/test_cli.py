@@ -3,6 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import env_file
 
 HEAVY = ("celery", "confluent_kafka", "psycopg", "pydantic")
 
@@ -52,3 +58,40 @@ def test_a_wrong_setting_is_named_without_its_value() -> None:
     assert "KAFKA_PARTITIONS" in done.stderr
     assert "sesame" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_printed() -> None:
+    """`sluice --version` prints the version of the installed package."""
+    assert sluice("--version").stdout.split() == ["sluice", version("sluice")]
+
+
+def test_without_any_settings_no_server_is_addressed(tmp_path: Path) -> None:
+    """Outside of a checkout, with no address in the environment, a command does not guess the usual ports."""
+    bare = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "SLUICE_ENV_FILE" and not name.endswith(("_URL", "_SERVERS", "_HOST"))
+    }
+    command = [sys.executable, "-P", "-m", "ingest.cli", "topics"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Nothing says where the servers are" in done.stderr
+
+
+def test_the_env_file_is_found_from_any_folder_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest folder above with celeryconfig.py is the checkout; its stack's file has the settings."""
+    monkeypatch.delenv("SLUICE_ENV_FILE")
+    (tmp_path / "celeryconfig.py").touch()
+    below = tmp_path / "docs" / "pictures"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert env_file() is None
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "env").touch()
+    assert env_file() == tmp_path / ".local" / "env"
+    monkeypatch.setenv("SLUICE_ENV_FILE", os.devnull)
+    assert env_file() == Path(os.devnull)

@@ -20,6 +20,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_domain_that_exists_is_not_written_again(here: Path) -> None:
+    """A name of DOMAINS is refused: two domains of one name cannot run side by side."""
+    with pytest.raises(OperatorError, match="telemetry is the name of a domain"):
+        domain_new.write("telemetry", Path("domains"))
+    assert not (here / "domains").exists()
+
+
 def test_the_new_test_passes_at_once(here: Path) -> None:
     """The module can be imported by the name that DOMAINS would have, and its test finds it right."""
     module, test = domain_new.write("cold_rooms", Path("domains"))
