@@ -333,7 +333,7 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
             raise InvalidRules([_fault("rules", message)])
         try:
             document = from_json(bytes(document) if isinstance(document, memoryview) else document)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # the latter for text with lone surrogates
             raise InvalidRules([_fault("rules", f"the document must be JSON: {error}")]) from None
     faults: list[Fault] = []
     if type(document) is dict:

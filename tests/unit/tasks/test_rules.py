@@ -226,3 +226,9 @@ def test_an_absence_violates_nothing_by_itself() -> None:
     rules = parse_rules([SILENT, {**SILENT, "key": "battery"}])
     assert not rules.any_violated({"battery": 1})
     assert rules.absent_keys == {"battery"}
+
+
+def test_text_with_a_lone_surrogate_is_not_a_rule_set() -> None:
+    """Such text is not valid Unicode, and is refused like any other that is not JSON."""
+    with pytest.raises(InvalidRules, match="must be JSON"):
+        parse_rules("\ud800")
