@@ -126,10 +126,10 @@ LARGEST: dict[str, bytes] = {
 @pytest.mark.parametrize("document", LARGEST.values(), ids=LARGEST.keys())
 @pytest.mark.parametrize("parse", [parse_rules, parse_command])
 def test_the_largest_document_costs_little(document: bytes, parse: Callable[[Any], object]) -> None:
-    """Under a quarter of a second of CPU, at the limit of the size, whatever is in it."""
+    """Milliseconds of CPU as a rule, at the limit of the size; quadratic work would take minutes."""
     if parse is parse_command:
         document = document[:MAX_COMMAND_BYTES]
     begun = time.process_time()
     with pytest.raises((InvalidRules, InvalidCommand)):
         parse(document)
-    assert time.process_time() - begun < 0.25
+    assert time.process_time() - begun < 2
