@@ -21,15 +21,16 @@ from confluent_kafka import Message as Record
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest import mqtt_record
-from ingest.acknowledge import Unacknowledged
+from ingest.acknowledge import Acknowledgements, Unacknowledged
 from ingest.heartbeat import Heartbeat
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lost_brokers import LostBrokers, finds_brokers
 from ingest.message_trace import follow, traceparent_of
 from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
+from ingest.old_session import OldSession
 from ingest.rate_limits import UserLimits
-from tasks import garbage, kafka, logs, metrics, tracing
+from tasks import garbage, kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.payload import Refused
@@ -46,6 +47,8 @@ TELL_SECONDS = 10.0
 STUCK_SECONDS = 60.0
 # Records of messages with QoS 0 that may wait for Kafka.
 MOST_UNPROMISED = 1000
+# The broker sends nothing that it retains at a subscription: only what is published now is a reading.
+NEVER_RETAINED = 2
 
 Delivered = Callable[[KafkaError | None, Record], None]
 
@@ -90,6 +93,7 @@ class Gateway:
             logger=logging.getLogger("librdkafka"),
         )
         self._session = self._make_session()
+        self._old = self._make_old_session()
         self._heartbeat = Heartbeat(chosen.mqtt_client_id, self._listens)
 
     def show(self) -> None:
@@ -134,7 +138,13 @@ class Gateway:
             raise GatewayFailed(self._failure)
 
     def _turn(self) -> None:
-        self._session.turn(CONFIRM_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
+        if self._old is not None and self._session.subscribed:
+            # What is older goes first: the broker keeps what comes meanwhile.
+            self._old.turn(CONFIRM_SECONDS)
+            if self._old.over:
+                self._old = None
+        else:
+            self._session.turn(CONFIRM_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
         self._producer.poll(0)
         self._session.unacknowledged.release()
 
@@ -144,6 +154,8 @@ class Gateway:
         # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
         while self._session.unacknowledged and self._failure is None and time.monotonic() < deadline:
             self._turn()
+        if self._old is not None:
+            self._old.close()
         self._session.close()
         log.info("gateway_stopped", unacknowledged=len(self._session.unacknowledged))
 
@@ -151,30 +163,63 @@ class Gateway:
         """Whether what devices send now gets into Kafka without delay."""
         # What came during a long turn is not taken yet.
         on_the_way = max(self._session.unacknowledged.oldest_seconds(), self._pulse.since_turn())
-        return self._session.subscribed and not self._stopping.is_set() and on_the_way * 1000 <= ON_THE_WAY_MS
+        takes = self._session.subscribed and self._old is None and not self._stopping.is_set()
+        return takes and on_the_way * 1000 <= ON_THE_WAY_MS
 
     def _make_session(self) -> MqttSession:
-        filters = [domain.filter for domain in self._domains]
-        group = self._settings.mqtt_shared_group
+        alone, shared = self._filters()
+        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=NEVER_RETAINED)
         return MqttSession(
             self._settings,
-            self._settings.mqtt_client_id,
-            [(f"$share/{group}/{one}" if group else one, SubscribeOptions(qos=1)) for one in filters],
-            self._take,
+            mqtt.session_id(self._settings, self._settings.mqtt_client_id),
+            [(one, options) for one in shared or alone],
+            lambda message: self._take(message, self._session.unacknowledged),
             receive_maximum=self._settings.mqtt_receive_maximum,
             # The session may still have the subscriptions of a time when this gateway was alone.
-            leave=filters if group else (),
+            leave=alone if shared else (),
         )
 
-    def _take(self, message: Publish) -> None:
+    def _make_old_session(self) -> OldSession | None:
+        name = self._settings.mqtt_client_id
+        if mqtt.session_id(self._settings, name) == name:
+            return None
+        alone, shared = self._filters()
+        return OldSession(
+            self._settings,
+            name,
+            [*alone, *shared],
+            self._take_old,
+            receive_maximum=self._settings.mqtt_receive_maximum,
+        )
+
+    def _filters(self) -> tuple[list[str], list[str]]:
+        """The filters of the domains as a gateway by itself has them, and as one of a group, if it is."""
+        filters = [domain.filter for domain in self._domains]
+        group = self._settings.mqtt_shared_group
+        return filters, [f"$share/{group}/{one}" for one in filters] if group else []
+
+    def _take_old(self, message: Publish, unacknowledged: Acknowledgements) -> None:
+        # Without retain-as-published, as the session was, the flag marks what had been retained before.
+        if not message.retain:
+            self._take(message, unacknowledged)
+        elif message.qos:
+            unacknowledged.confirm(unacknowledged.add(message.mid))
+
+    def _take(self, message: Publish, unacknowledged: Acknowledgements) -> None:
         if self._failure is not None:
             return
         self._received += 1
         self._received_bytes += len(message.payload)
+        # An empty retained message clears what is retained; it says nothing of the device.
+        clears = message.retain and not message.payload
         if message.qos == 0:
-            self._pass_on(message)
+            if not clears:
+                self._pass_on(message)
+            return
+        waiting = unacknowledged.add(message.mid)
+        if clears:
+            unacknowledged.confirm(waiting)
         else:
-            waiting = self._session.unacknowledged.add(message.mid)
             self._produce(message, lambda error, _: self._confirm(error, waiting))
 
     def _pass_on(self, message: Publish) -> None:

@@ -22,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest import mqtt_packets
 from ingest.acknowledge import Acknowledgements
 from ingest.mqtt_packets import Packet, Publish
+from ingest.session_memory import SessionMemory
 from tasks import metrics, mqtt
 from tasks.settings import Settings
 
@@ -38,7 +39,8 @@ class MqttSession:
     The network is served either by a thread of its own, after `start`, or by whoever calls `turn` again and
     again; that thread calls `take`. When it raises, or the broker refuses a subscription, `failure` is a
     sentence that says why, and nothing is taken any more. Filters to `leave` are those that an older session
-    may still have.
+    may still have. After a connection `present` says whether the broker had the session. An `old` one is
+    not expected to be there.
     """
 
     def __init__(
@@ -50,13 +52,18 @@ class MqttSession:
         *,
         receive_maximum: int,
         leave: Sequence[str] = (),
+        old: bool = False,
     ) -> None:
         self._settings = chosen
         self._subscriptions = list(subscriptions)
         self._leave = list(leave)
         self._take = take
         self._stopping = False
-        self._connects = 0
+        self._memory = None if old else SessionMemory(client_id)
+        self.connects = 0
+        self.present: bool | None = None
+        self.left = False
+        self.left_at = 0.0
         self._network: threading.Thread | None = None
         self._connect_at = self._pause = 0.0
         self.subscribed = False
@@ -67,6 +74,7 @@ class MqttSession:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_publish_received = self._on_message
         self.unacknowledged = Acknowledgements(self._client.ack_all)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -83,7 +91,10 @@ class MqttSession:
     def show(self) -> None:
         """Serves the metrics of the connection."""
         metrics.MQTT_CONNECTED.read_from(lambda: self.subscribed)
-        metrics.MQTT_CONNECTS.read_from(lambda: self._connects)
+        metrics.MQTT_CONNECTS.read_from(lambda: self.connects)
+        memory = self._memory
+        if memory is not None:
+            metrics.MQTT_SESSIONS_LOST.read_from(lambda: memory.lost)
 
     def start(self) -> None:
         """Connects, in a thread of its own, and again whenever the connection ends."""
@@ -130,10 +141,14 @@ class MqttSession:
         """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it."""
         return self._client.publish(topic, payload, qos=1)
 
-    def close(self) -> None:
-        """Ends the connection; the broker keeps the session."""
+    def close(self, *, forget: bool = False) -> None:
+        """Ends the connection; the broker keeps the session unless it is to `forget` it."""
         self.stop()
-        self._client.disconnect()
+        properties = None
+        if forget:
+            properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 0
+        self._client.disconnect(properties=properties)
         self._client.loop_stop()
 
     def _on_connect(
@@ -147,13 +162,17 @@ class MqttSession:
         if reason.is_failure:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
-        self._connects += 1
+        self.connects += 1
         self._pause = 0.0
+        self.present = flags.session_present
         log.info("mqtt_connected", session_present=flags.session_present)
+        if self._memory is not None:
+            self._memory.connected(present=flags.session_present)
         if self._leave:
             client.unsubscribe(self._leave)
         # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
-        client.subscribe(self._subscriptions)
+        if self._subscriptions:
+            client.subscribe(self._subscriptions)
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         log.warning("mqtt_away", host=self._settings.mqtt_host, port=self._settings.mqtt_port)
@@ -181,6 +200,16 @@ class MqttSession:
                 f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
             )
         self.subscribed = self.failure is None
+
+    def _on_unsubscribe(
+        self,
+        _client: Client,
+        _data: Any,
+        _mid: int,
+        _reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self.left, self.left_at = True, time.monotonic()
 
     def _on_message(self, message: Publish) -> None:
         if self._stopping or self.failure is not None:

@@ -56,6 +56,14 @@ MQTT_CONNECTS = Counter(
     "Growing: the network or the broker ends connections, or two processes have the same client id.",
     unit="connections",
 )
+MQTT_SESSIONS_LOST = Counter(
+    "sluice_mqtt_sessions_lost_total",
+    ("gateway", "control"),
+    "Connections at which the MQTT broker had no session though this client had one before.",
+    "Messages that waited in the broker are lost: it lost its data, or somebody ended the session."
+    " See the runbook.",
+    unit="sessions",
+)
 
 # Control
 

@@ -1,5 +1,7 @@
-"""How every MQTT client of Sluice logs in and verifies the broker."""
+"""How every MQTT client of Sluice logs in, verifies the broker, and names its session there."""
 
+import hashlib
+import hmac
 import ssl
 from typing import Any, TypeVar
 
@@ -30,6 +32,19 @@ def client_of(kind: type[Paho], chosen: Settings, client_id: str, **options: Any
     if (context := tls_context(chosen)) is not None:
         made.tls_set_context(context)
     return made
+
+
+def session_id(chosen: Settings, name: str) -> str:
+    """The client id of a session that outlives its process: always the same, and nobody can guess it.
+
+    Brokers give a session to whoever connects with its client id, whichever account that is. Without a secret
+    in the settings it is the name alone.
+    """
+    secret = chosen.mqtt_session_secret or chosen.mqtt_password
+    if secret is None:
+        return name
+    digest = hmac.new(secret.get_secret_value().encode(), name.encode(), hashlib.sha256)
+    return f"{name}-{digest.hexdigest()[:32]}"
 
 
 def tls_context(chosen: Settings) -> ssl.SSLContext | None:

@@ -29,7 +29,8 @@ DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share o
 SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
 ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
-GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its client id
+GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its name
+SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 
 def lease_key(batch: str) -> str:

@@ -100,12 +100,18 @@ class Settings(BaseSettings):
     mqtt_client_id: str = Field(
         "sluice-gateway",
         min_length=1,
-        description="Client id of the gateway: its session in the broker. Several gateways need one each.",
+        description="Name of the gateway. Its client id at the broker is this and a digest that nobody can"
+        " guess. Several gateways need one each.",
     )
     mqtt_control_client_id: str = Field(
         "sluice-control",
         min_length=1,
-        description="Client id of the control process: its session in the broker. Only one may run.",
+        description="Name of the control process; its client id is made in the same way. Only one may run.",
+    )
+    mqtt_session_secret: SecretStr | None = Field(
+        None,
+        description="Secret from which these client ids are derived; by default `MQTT_PASSWORD`. Set it to"
+        " the old password when you change that, so that the sessions stay the same.",
     )
     mqtt_shared_group: str = Field(
         "",

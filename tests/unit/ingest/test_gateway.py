@@ -16,10 +16,10 @@ def test_messages_of_qos_0_leave_room_for_those_of_qos_1() -> None:
     chosen = Settings(kafka_bootstrap_servers="127.0.0.1:1", mqtt_receive_maximum=500)
     gateway = Gateway(chosen, (telemetry.DOMAIN,))
     for _ in range(MOST_UNPROMISED + 200):
-        gateway._take(message(0, 0))
+        gateway._take(message(0, 0), gateway._session.unacknowledged)
     for connection in range(2):
         for mid in range(1, 501):
-            gateway._take(message(1, mid))
+            gateway._take(message(1, mid), gateway._session.unacknowledged)
         assert len(gateway._session.unacknowledged) == 500 * (connection + 1)
     # What librdkafka has to tell of the missing broker counts as waiting, too.
     assert 200 <= gateway._dropped < 250
