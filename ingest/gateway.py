@@ -116,6 +116,8 @@ class Gateway:
         """Asks the gateway to end: nothing new is taken, what Kafka confirms in time is acknowledged."""
         self._stopping.set()
         self._session.stop()
+        if self._old is not None:
+            self._old.stop()
 
     def run(self) -> None:
         """Moves messages until `stop`.
@@ -152,12 +154,15 @@ class Gateway:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
         self._heartbeat.stop()
         # DISCONNECT comes last: until then the acknowledgements of what Kafka confirms can still go out.
-        while self._session.unacknowledged and self._failure is None and time.monotonic() < deadline:
+        while self._unfinished() and self._failure is None and time.monotonic() < deadline:
             self._turn()
         if self._old is not None:
             self._old.close()
         self._session.close()
         log.info("gateway_stopped", unacknowledged=len(self._session.unacknowledged))
+
+    def _unfinished(self) -> int:
+        return len(self._session.unacknowledged) + (len(self._old.unacknowledged) if self._old else 0)
 
     def _listens(self) -> bool:
         """Whether what devices send now gets into Kafka without delay."""

@@ -61,6 +61,15 @@ class OldSession:
             log.info("old_session_emptied", client_id=self._client_id, messages=self._taken)
             self._end(forget=True)
 
+    @property
+    def unacknowledged(self) -> Acknowledgements:
+        """What was taken and is not acknowledged yet."""
+        return self._session.unacknowledged
+
+    def stop(self) -> None:
+        """Nothing more is taken; what was can still be acknowledged."""
+        self._session.stop()
+
     def close(self) -> None:
         """Ends the connection only: what is left is for the next start."""
         self._session.close()
