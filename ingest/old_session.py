@@ -42,6 +42,7 @@ class OldSession:
         self._client_id = client_id
         self._taken = 0
         self._begun_at: float | None = None
+        self._stopping = False
         self._heard_at = 0.0
         self.over = False
 
@@ -52,6 +53,8 @@ class OldSession:
             self._begun_at = time.monotonic()
         session.turn(seconds)
         session.unacknowledged.release()
+        if self._stopping:
+            return
         if problem := self._problem(self._begun_at):
             log.error("old_session_not_emptied", client_id=self._client_id, reason=problem)
             self._end(forget=False)
@@ -68,6 +71,7 @@ class OldSession:
 
     def stop(self) -> None:
         """Nothing more is taken; what was can still be acknowledged."""
+        self._stopping = True
         self._session.stop()
 
     def close(self) -> None:
