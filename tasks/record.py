@@ -117,6 +117,8 @@ class Declaration(Generic[SourceT, RecordT]):
         self.topic = topic
         self.table = table
         self.primary_key = primary_key
+        # Of the key, what neither the topic nor the time has.
+        self.key_fields = tuple(name for name in primary_key if name in others)
         self.time = time
         self.extra = extra
         self.sql_types = {

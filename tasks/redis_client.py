@@ -21,6 +21,7 @@ RULES_VERSION = "sluice:rules:version"  # another number after every change of a
 # Of each domain, its namespace behind the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
 LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
+NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices
 CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
 # Of all:

@@ -203,6 +203,11 @@ class RuleSet:
         return found
 
     @property
+    def judges(self) -> bool:
+        """Whether readings are judged, not only their absence."""
+        return bool(self.comparisons or self.checks)
+
+    @property
     def absent_keys(self) -> frozenset[str]:
         """The keys whose last-seen times the absence rules need, besides the device's own."""
         return frozenset(rule.key for rule in self.absences if rule.key)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tasks.alerts.change import iso
+from tasks.alerts.order import Newest
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
 from tasks.rules import Facts, Judging, Number
 
@@ -24,8 +25,9 @@ class ActiveAlert:
     """One row; its fields are the columns.
 
     `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while PENDING, and while SNOOZED
-    after the alert was resolved. The last four columns are the device's: the latest record judged (at least
-    when the row was written), the time of its reading, and how many changes the device had had.
+    after the alert was resolved. The last five columns are the device's: the latest record judged (at least
+    when the row was written), the time of its reading, how far that was from its arrival (µs), and how many
+    changes the device had had.
     """
 
     user_id: str
@@ -49,6 +51,7 @@ class ActiveAlert:
     kafka_partition: int | None
     kafka_offset: int | None
     judged: datetime | None
+    skew: int | None
     number: int
 
     def to_record(self) -> dict[str, Any]:
@@ -98,19 +101,22 @@ def rebuild(
     from changing anything where no row is left: their positions, the latest `time` of one with a position,
     and the highest `number`.
     """
-    state = DeviceState(user_id, device_id, judged=None if judged is None else to_us(judged), number=number)
+    newest = [] if judged is None else [Newest(to_us(judged), 0)]
     entries: dict[str, Entry] = {}
     known = list(positions)
     for row in active:
         entries[row.rule_id] = _entry(row)
         if row.kafka_partition is not None and row.kafka_offset is not None:
             known.append(Position(row.kafka_partition, row.kafka_offset))
-        times = [time for time in (state.judged, _us(row.judged)) if time is not None]
-        state = state._replace(judged=max(times, default=None), number=max(state.number, row.number))
+        if row.judged is not None:
+            newest.append(Newest(to_us(row.judged), row.skew or 0))
+        number = max(number, row.number)
     furthest: tuple[Position, ...] = ()
     for position in known:
         furthest = advanced(furthest, position)
-    return state._replace(entries=entries, positions=furthest)
+    # Of two that are equal the row's, which knows when it came.
+    latest = max(reversed(newest), key=lambda one: one.time, default=None)
+    return DeviceState(user_id, device_id, entries, furthest, latest, number)
 
 
 def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
@@ -137,7 +143,8 @@ def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
         command_id=entry.command_id,
         kafka_partition=partition,
         kafka_offset=offset,
-        judged=_time(state.judged),
+        judged=_time(state.newest and state.newest.time),
+        skew=state.newest and state.newest.skew,
         number=state.number,
     )
 

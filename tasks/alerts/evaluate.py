@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import structlog
+from redis.client import Pipeline
 
 from tasks import counters, metrics
-from tasks.alerts import machine, states
+from tasks.alerts import machine, newest, order, states
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
+from tasks.alerts.order import Moment, Newest
 from tasks.alerts.rule_sets import about, rule_sets
-from tasks.alerts.state import DeviceState
+from tasks.alerts.state import DeviceState, to_us
 from tasks.batch import SILENT, Message
 from tasks.domain import AnyDomain, Source
 from tasks.paths import MISSING
@@ -58,11 +61,18 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
     rules = {user_id: about(domain, of_user) for user_id, of_user in own.items()}
     ruled = [source for source in by_source if rules[source.user_id] != NO_RULES]
     changes: list[Change] = []
+    quiet: dict[Source, Newest] = {}
+    at_ms = readings[0].message.timestamp_ms
     if ruled:
         # Not in the step, which runs again when another writer was there first.
         looks = {source: _look_at(domain, rules[source.user_id], by_source[source]) for source in ruled}
-        changes = states.transact(ruled, lambda state: _step(state, rules, looks))
-    _note_seen(domain, by_source, rules)
+        judging = [source for source in ruled if rules[source.user_id].judges]
+        part = Stepping(domain, rules, looks, newest.recall(domain, judging, at_ms), quiet)
+        changes = states.transact(ruled, part.step)
+    commands = client().pipeline(transaction=False)
+    _note_seen(commands, domain, by_source, rules)
+    newest.note(commands, domain, quiet, at_ms)
+    commands.execute()
     return changes
 
 
@@ -75,20 +85,61 @@ def _look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[
     return looks
 
 
-def _step(
-    state: DeviceState, rules: dict[str, RuleSet], looks: dict[Source, list[Look]]
-) -> tuple[DeviceState, Changes]:
-    changes: list[Change] = []
-    for judged, verdicts, violates in looks[Source(state.user_id, state.device_id)]:
-        # Most readings end here, without being made observations.
-        if violates or state.entries:
-            observation = _observation(judged, verdicts)
-            state, more = machine.step(state, rules[state.user_id], observation)
-            changes += more
-    return state, tuple(changes)
+class Stepping(NamedTuple):
+    """What steps the devices of a part: the looks at their readings, and the newest ones of before.
+
+    `quiet` gets the newest readings of those whose state does not change, which has them else.
+    """
+
+    domain: AnyDomain
+    rules: Mapping[str, RuleSet]
+    looks: Mapping[Source, list[Look]]
+    known: Mapping[Source, Newest]
+    quiet: dict[Source, Newest]
+
+    def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
+        """Steps one device through its readings; its state itself, where at most the newest one changed."""
+        source = Source(before.user_id, before.device_id)
+        rules, looks = self.rules[before.user_id], self.looks[source]
+        state = before._replace(newest=order.later(before.newest, self.known.get(source)))
+        changes: list[Change] = []
+        if state.entries or any(look.violates for look in looks):
+            for judged, verdicts, _ in looks:
+                state, more = machine.step(state, rules, _observation(self.domain, judged, verdicts))
+                changes += more
+        elif rules.judges:
+            # Most readings end here, without being made observations.
+            state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
+        if not state.same_but_newest(before):
+            self.quiet.pop(source, None)
+            return state, tuple(changes)
+        if state.newest is not None and rules.judges:
+            self.quiet[source] = state.newest
+        return before, ()
 
 
-def _observation(judged: Judged, verdicts: Mapping[str, Alert | None]) -> Observation:
+def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
+    """The newest reading after several that violate nothing; as the machine has it, for less."""
+    readings = [look.judged for look in looks]
+    if len(readings) > 1:
+        latest = max([judged.reading.time for judged in readings])
+        equal = [judged for judged in readings if judged.reading.time == latest]
+    else:
+        equal = readings
+    message, reading = equal[-1]
+    own, arrival = to_us(reading.time), message.timestamp_ms * 1000
+    newer = own <= arrival and (before is None or own > before.time)
+    if newer and len(equal) == 1:
+        return Newest(own, own - arrival, (_key(domain, equal[0], own),))
+    # Where clocks are ahead, not the latest of the own times is the newest, but what came last.
+    for judged in equal if newer else readings[-order.KEYS :]:
+        moment = _moment(domain, judged)
+        if not order.is_late(before, moment):
+            before = order.advanced(before, moment)
+    return before
+
+
+def _observation(domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None]) -> Observation:
     message, reading = judged
     return Observation(
         message.partition,
@@ -98,7 +149,21 @@ def _observation(judged: Judged, verdicts: Mapping[str, Alert | None]) -> Observ
         reading.fields.__dict__.get("sequence_id"),
         reading.payload,
         verdicts,
+        _key(domain, judged, to_us(reading.time)),
     )
+
+
+def _moment(domain: AnyDomain, judged: Judged) -> Moment:
+    own = to_us(judged.reading.time)
+    return Moment.of(own, judged.message.timestamp_ms * 1000, _key(domain, judged, own))
+
+
+def _key(domain: AnyDomain, judged: Judged, own: int) -> int:
+    """The row's key as a number below 2^63 that is the same in every process."""
+    message, reading = judged
+    fields = reading.fields.__dict__
+    text = message.topic + repr([fields[name] for name in domain.key_fields])
+    return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF
 
 
 def _check_failed(rule_id: str, error: Exception) -> None:
@@ -107,7 +172,7 @@ def _check_failed(rule_id: str, error: Exception) -> None:
     metrics.CHECKS_FAILED.add(1, rule_id)
 
 
-def _note_seen(domain: AnyDomain, by_source: BySource, rules: dict[str, RuleSet]) -> None:
+def _note_seen(commands: Pipeline, domain: AnyDomain, by_source: BySource, rules: dict[str, RuleSet]) -> None:
     seen: dict[str, float] = {}
     for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
@@ -115,7 +180,7 @@ def _note_seen(domain: AnyDomain, by_source: BySource, rules: dict[str, RuleSet]
         for rule in rules[user_id].absences:
             if rule.key and (times := [j.message.timestamp_ms for j in readings if _has_value(j, rule)]):
                 seen[f"{member}\0{rule.key}"] = max(times)
-    client().zadd(domain.qualified(LAST_SEEN), seen, gt=True)
+    commands.zadd(domain.qualified(LAST_SEEN), seen, gt=True)
 
 
 def _has_value(judged: Judged, rule: Compiled) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from tasks.alerts import order
 from tasks.alerts.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
 from tasks.alerts.draft import Cause, Draft
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
@@ -35,6 +36,12 @@ class Observation(NamedTuple):
     sequence_id: int | None
     payload: dict[str, Any]
     verdicts: Mapping[str, Alert | None] = {}
+    key: int | None = None  # of the row, as a number; without it a key that comes again goes unnoticed
+
+    @property
+    def moment(self) -> order.Moment:
+        """When it was measured and came."""
+        return order.Moment.of(to_us(self.time), self.timestamp_ms * 1000, self.key)
 
 
 class LastSeen(NamedTuple):
@@ -56,39 +63,39 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
       order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or no number
       changes nothing.
     - A reading at or before a position that changed the state changes nothing. A late one (see
-      `DeviceState.is_late`) is judged by no rule.
+      `tasks.alerts.order`) is judged by no rule. When the device's clock was set, `for_seconds` starts again.
     - A rule that is gone, or whose `rule_id` now stands for another key or operator, resolves its alert.
     - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
       triggers again, under a new id.
     - Whatever comes from a device, late or not, ends its absence.
     - A check is violated while it says something, and in order when it says that nothing is wrong.
     """
-    if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
-        return state, ()
     if state.has_judged(reading.partition, reading.offset):
         return state, ()
+    moment = reading.moment
+    late = order.is_late(state.newest, moment)
+    newest = state.newest if late else order.advanced(state.newest, moment)
+    if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
+        return state._replace(newest=newest), ()
     position = Position(reading.partition, reading.offset)
     draft = Draft(state, Cause(reading.time, position, reading.sequence_id))
-    time = to_us(reading.time)
-    late = state.is_late(time, reading.timestamp_ms)
     _drop_foreign(draft, rules, reading.timestamp_ms)
     for rule in rules.absences:
         _end_absence(draft, rule, reading)
     if not late:
+        if order.jumped(state.newest, moment):
+            _wait_again(draft, reading.timestamp_ms)
         for rule in rules.comparisons:
             value = find(reading.payload, rule)
             if is_number(value):
-                _judge(draft, rule, value, time, reading)
+                _judge(draft, rule, value, moment.time, reading)
         for rule in rules.checks:
             if rule.rule_id in reading.verdicts:
-                _judge_check(draft, rule, reading.verdicts[rule.rule_id], time, reading)
+                _judge_check(draft, rule, reading.verdicts[rule.rule_id], moment.time, reading)
     after = draft.finish()
     if after is state and not state.is_open:
-        return state, ()
-    return (
-        after._replace(positions=advanced(state.positions, position), judged=state.judged if late else time),
-        tuple(draft.changes),
-    )
+        return state._replace(newest=newest), ()
+    return after._replace(positions=advanced(state.positions, position), newest=newest), tuple(draft.changes)
 
 
 def absent(
@@ -162,6 +169,13 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
                 draft.settle(rule_id, entry, now_ms)
             if kept := draft.entries.get(rule_id):
                 draft.entries[rule_id] = kept._replace(facts=rule.facts)
+
+
+def _wait_again(draft: Draft, now_ms: int) -> None:
+    """Forgets since when rules without an alert are violated."""
+    for rule_id, entry in sorted(draft.entries.items()):
+        if entry.first_seen is not None and not entry.is_open:
+            draft.settle(rule_id, entry, now_ms)
 
 
 def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:

@@ -52,7 +52,9 @@ ORDER BY outbox_position, "number"
 # readings that may come again after a loss are at most a day old.
 TRACES = """
 SELECT user_id, device_id, kafka_partition, max(kafka_offset) AS kafka_offset,
-       max(time) FILTER (WHERE kafka_partition IS NOT NULL) AS judged, max(number) AS number
+       -- a time ahead of its arrival counts as that
+       max(least(time, recorded_at)) FILTER (WHERE kafka_partition IS NOT NULL) AS judged,
+       max(number) AS number
 FROM alert_history
 WHERE recorded_at > now() - interval '1 day'
 GROUP BY user_id, device_id, kafka_partition

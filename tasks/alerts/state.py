@@ -1,9 +1,9 @@
 """What is remembered of one device between its readings, and its compact form.
 
 Only what is not in order is remembered in full: a device whose rules were never violated has no state at
-all (`pack` gives nothing), and one whose alerts are over keeps a few bytes, its *traces*: the positions and
-the time up to which it was judged, so that readings that come again change nothing. Traces may be forgotten
-as soon as those readings can no longer come again.
+all (`pack` gives nothing), and one whose alerts are over keeps a few bytes, its *traces*: the positions up to
+which it was judged and the newest reading, so that readings that come again change nothing. Traces may be
+forgotten as soon as those readings can no longer come again.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from tasks.alerts.order import Newest
 from tasks.rules import Facts, Number
 
-VERSION = 1
+VERSION = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-# How far apart two readings of a device may come in the wrong order and be recognised.
-LATE_US = 600 * 1_000_000
 
 
 class Status(StrEnum):
@@ -88,7 +87,7 @@ class DeviceState(NamedTuple):
     device_id: str
     entries: Mapping[str, Entry] = {}  # by rule_id
     positions: tuple[Position, ...] = ()  # up to which it was judged, one a partition, sorted
-    judged: int | None = None  # the time of the latest reading judged, µs
+    newest: Newest | None = None  # of the readings judged
     number: int = 0  # of changes so far
 
     @property
@@ -100,26 +99,24 @@ class DeviceState(NamedTuple):
         """Whether the record at this position, or a later one of its partition, was judged before."""
         return any(known.partition == partition and offset <= known.offset for known in self.positions)
 
-    def is_late(self, time: int, now_ms: int) -> bool:
-        """Whether a reading of this time (µs) comes after one that is newer.
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is to be kept in the state: the newest reading alone is remembered elsewhere."""
+        return not (self.entries or self.positions or self.number)
 
-        A device whose clock was set back sends old times from then on, and must not fall silent for it: a
-        time is late only if it is at most ten minutes behind, or if the newer one is a time of the last
-        ten minutes at all (`now_ms`, the timestamp of the record).
-        """
-        if self.judged is None or time >= self.judged:
-            return False
-        return self.judged - time <= LATE_US or abs(now_ms * 1000 - self.judged) <= LATE_US
+    def same_but_newest(self, other: "DeviceState") -> bool:
+        """Whether the two differ in the newest reading at most."""
+        return self._replace(newest=other.newest) == other
 
     def pack(self) -> bytes:
         """The state in bytes, always the same for the same state; nothing if there is nothing to remember."""
-        if not (self.entries or self.positions or self.number):
+        if self.is_blank:
             return b""
         entries = [
             [rule_id, _STATUSES.index(entry.status), list(entry.facts), *_pack_rest(entry)]
             for rule_id, entry in sorted(self.entries.items())
         ]
-        packed: bytes = msgpack.packb([self.number, self.judged, self.positions, entries])
+        packed: bytes = msgpack.packb([self.number, self.newest, self.positions, entries])
         return bytes([VERSION]) + packed
 
     @classmethod
@@ -130,16 +127,16 @@ class DeviceState(NamedTuple):
         """
         if not packed:
             return cls(user_id, device_id)
-        if packed[0] != VERSION:
+        if packed[0] not in {1, VERSION}:
             raise UnknownState(f"the state has version {packed[0]}, not {VERSION}")
         try:
-            number, judged, positions, entries = msgpack.unpackb(packed[1:])
+            number, newest, positions, entries = msgpack.unpackb(packed[1:])
             return cls(
                 user_id,
                 device_id,
                 {entry[0]: _unpack_entry(entry) for entry in entries},
                 tuple(Position(*position) for position in positions),
-                judged,
+                _unpack_newest(newest),
                 number,
             )
         except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
@@ -172,6 +169,16 @@ def _pack_number(number: Number | None) -> Number | str | None:
 
 def _unpack_number(packed: Number | str | None) -> Number | None:
     return int(packed) if isinstance(packed, str) else packed
+
+
+def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
+    if packed is None:
+        return None
+    # Version 1 has the time alone.
+    if isinstance(packed, int):
+        return Newest(packed, 0)
+    time, skew, keys = packed
+    return Newest(time, skew, tuple(keys))
 
 
 def _pack_rest(entry: Entry) -> list[Any]:

@@ -163,7 +163,7 @@ class RealLife(Life):
         self.real.sent.append(self.real.reading(payload, self.now))
         self.seen |= dict.fromkeys(("a", "b", ""), self.now)
         assert self.model
-        self.model.reading(self.real.offset, self.now, self.now, payload)
+        self.model.reading(self.real.offset, self.now, self.now, payload, self.real.offset)
         again = [record for record in self.device.sent[-back:] if record.offset not in self.forgotten]
         self.real.evaluate(*again)
         client().flushall()

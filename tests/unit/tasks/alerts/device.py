@@ -31,19 +31,31 @@ class Device:
         self.changes: list[Change] = []
 
     def reading(
-        self, payload: dict[str, Any], at: float, time: float | None = None, partition: int = 0
+        self,
+        payload: dict[str, Any],
+        at: float,
+        time: float | None = None,
+        partition: int = 0,
+        key: int | None = None,
     ) -> Observation:
-        """The next record: produced at `at`, measured at `time`."""
+        """The next record: produced at `at`, measured at `time`, with a key of its own or another's."""
         self.offset += 1
+        key = self.offset if key is None else key
         measured = EPOCH + timedelta(seconds=START + (at if time is None else time))
         return Observation(
-            partition, self.offset, round((START + at) * 1000), measured, 100 + self.offset, payload
+            partition,
+            self.offset,
+            round((START + at) * 1000),
+            measured,
+            100 + self.offset,
+            payload,
+            key=key,
         )
 
-    def send(self, value: Any, at: float, time: float | None = None) -> list[str]:
+    def send(self, value: Any, at: float, time: float | None = None, key: int | None = None) -> list[str]:
         """Sends a value of `t`, or a whole payload. What the user is told of it, as statuses."""
         payload = value if isinstance(value, dict) else {"t": value}
-        self.sent.append(self.reading(payload, at, time))
+        self.sent.append(self.reading(payload, at, time, key=key))
         return self.judge(self.sent[-1])
 
     def judge(self, *readings: Observation) -> list[str]:

@@ -15,6 +15,8 @@ VIOLATES: dict[str, Callable[[float, float], bool]] = {
     "!=": lambda value, threshold: value < threshold or value > threshold,
 }
 TEN_MINUTES = 600
+DAY = 86_400
+KEYS = 8
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -49,31 +51,50 @@ class PlainModel:
         self.rules: dict[str, dict[str, Any]] = {}
         self.stories: dict[str, Story] = {}
         self.offsets: set[int] = set()
-        self.newest: float | None = None
+        self.newest: tuple[float, float, float] | None = None  # judged, came, measured
+        self.keys: list[int] = []
         self.alerts = 0
         self.told: list[Told] = []
 
-    def reading(self, offset: int, now: float, time: float, payload: dict[str, Any]) -> None:
+    def reading(self, offset: int, now: float, time: float, payload: dict[str, Any], key: int) -> None:
         """A record; one that came before is nothing."""
         if offset in self.offsets:
             return
         self.offsets.add(offset)
-        before = self.remembered()
-        newest = self.newest
-        late = newest is not None and time < newest
-        if late and newest is not None:
-            late = newest - time <= TEN_MINUTES or abs(now - newest) <= TEN_MINUTES
+        late = self.late(now, time, key)
         if self.stories:
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
             if rule["operator"] == "absent":
                 self.something_came(rule_id, rule, now, payload)
+        if late:
+            return
+        if self.newest and abs((time - now) - (self.newest[2] - self.newest[1])) > DAY:
+            self.wait_again(now)
         for rule_id, rule in self.rules.items():
             value = payload.get(rule.get("key", ""))
-            if rule["operator"] != "absent" and not late and is_number(value):
-                self.judge(rule_id, rule, now, time, value)
-        if (before or self.remembered()) and not late:
-            self.newest = time
+            if rule["operator"] != "absent" and is_number(value):
+                self.judge(rule_id, rule, now, min(time, now), value)
+        if self.newest is None or (time <= now and time > self.newest[0]):
+            self.keys = []
+        self.keys = [*self.keys, key][-KEYS:]
+        self.newest = (min(time, now), now, time)
+
+    def late(self, now: float, time: float, key: int) -> bool:
+        """Whether a reading is of before the newest, or is one that was judged."""
+        if key in self.keys:
+            return True
+        if self.newest is None or time >= now or time >= self.newest[0]:
+            return False
+        return -DAY <= now - self.newest[1] <= TEN_MINUTES
+
+    def wait_again(self, now: float) -> None:
+        """The clock was set: no violation is known to have lasted."""
+        for story in self.stories.values():
+            if story.alert is None and story.run:
+                story.run = []
+                if not self.snoozed(story, now):
+                    story.silent_until = None
 
     def remembered(self) -> bool:
         """Whether any rule is not in order."""

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts import machine
-from tasks.alerts.evaluate import Judged, _look_at, _observation, _step
+from tasks.alerts.change import Change
+from tasks.alerts.evaluate import Judged, Stepping, _look_at, _observation
+from tasks.alerts.order import Newest, later
 from tasks.alerts.state import DeviceState
 from tasks.batch import Message
 from tasks.domain import Source
@@ -16,6 +18,7 @@ from tasks.telemetry import DOMAIN
 from tests.payloads import written
 
 TOPIC = "users/u/devices/d/telemetry"
+SOURCE = Source("u", "d")
 RULES = parse_rules(
     [
         {"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "clear_threshold": 1, "message": "m"},
@@ -27,18 +30,36 @@ VALUES = st.sampled_from([0, 1, 2, 3, 1.5, None, "3", True])
 
 
 def judged(number: int, second: int, value: Any) -> Judged:
-    """A reading of the device."""
+    """A reading of the device, which comes in the second of its number, give or take its clock's fault."""
     payload = written({"sequence_id": number, "time": f"2026-05-01T10:00:{second:02}Z", "heat": value})
-    message = Message(0, number, 1_777_629_600_000 + 1000 * number, TOPIC, "", 0, payload)
+    message = Message(0, number, 1_777_629_600_000 + 1000 * (number + 25), TOPIC, "", 0, payload)
     return Judged(message, DOMAIN.validate(TOPIC, payload, 0, Limits()))
 
 
-@given(st.lists(st.tuples(st.integers(0, 59), VALUES), max_size=30))
-def test_what_is_passed_over_would_have_changed_nothing(readings: list[tuple[int, Any]]) -> None:
-    """State and changes are the machine's own, also when the same looks are stepped through again."""
+# As many as there are keys remembered: of more, only the last count where clocks are ahead.
+READINGS = st.lists(st.tuples(st.integers(0, 59), VALUES), min_size=1, max_size=8)
+
+
+@given(READINGS, st.lists(st.integers(1, 7)))
+def test_what_is_passed_over_would_have_changed_nothing(
+    readings: list[tuple[int, Any]], cuts: list[int]
+) -> None:
+    """State, changes and newest reading are the machine's own, in one part or in several, and again."""
     all_judged = [judged(number, second, value) for number, (second, value) in enumerate(readings)]
     start = DeviceState("u", "d")
-    wanted, changes = machine.step_all(start, RULES, [_observation(one, {}) for one in all_judged])
-    looks = {Source("u", "d"): _look_at(DOMAIN, RULES, all_judged)}
-    for _ in range(2):
-        assert _step(start, {"u": RULES}, looks) == (wanted, tuple(changes))
+    wanted, changes = machine.step_all(start, RULES, [_observation(DOMAIN, one, {}) for one in all_judged])
+    ends = sorted({*cuts, len(all_judged)})
+    for parts in ([all_judged], [all_judged[a:b] for a, b in zip([0, *ends], ends, strict=False)]):
+        state = start
+        told: list[Change] = []
+        newest: dict[Source, Newest] = {}
+        for part in filter(None, parts):
+            looks = {SOURCE: _look_at(DOMAIN, RULES, part)}
+            for _ in range(2):
+                quiet: dict[Source, Newest] = {}
+                after, more = Stepping(DOMAIN, {"u": RULES}, looks, newest, quiet).step(state)
+            state, told = after, [*told, *more]
+            newest |= quiet
+        assert told == changes
+        assert state.same_but_newest(wanted)
+        assert later(state.newest, newest.get(SOURCE)) == wanted.newest

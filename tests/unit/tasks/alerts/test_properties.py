@@ -42,9 +42,11 @@ def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 PAYLOADS = st.dictionaries(st.sampled_from(["a", "b"]), VALUES)
-# Mostly in order, sometimes late, sometimes with a clock that is wrong by hours.
-SKEWS = st.sampled_from([0, 0, 0, 0, -7, -25, -700, -9000, 40, 5000])
-READINGS = st.tuples(st.just("reading"), st.integers(0, 40), SKEWS, PAYLOADS)
+# Mostly in order, sometimes late, sometimes with a clock that is wrong by hours or days.
+SKEWS = st.sampled_from([0, 0, 0, 0, -7, -25, -700, -9000, -100_000, -200_000, 40, 5000, 200_000])
+PAUSES = st.integers(0, 40) | st.sampled_from([0, 5, 700])
+READINGS = st.tuples(st.just("reading"), PAUSES, SKEWS, PAYLOADS)
+REPEATED = st.tuples(st.just("repeated"), PAUSES, st.integers(0, 4), PAYLOADS)
 IN_ORDER = st.tuples(st.just("reading"), st.integers(0, 40), st.just(0), PAYLOADS)
 COMMANDS = st.tuples(
     st.just("command"),
@@ -82,16 +84,32 @@ class Life:
         for event in events:
             getattr(self, event[0].replace(" ", "_"))(*event[1:])
             if self.packed:
+                # The newest reading of a quiet device is remembered beside the states.
+                newest = self.device.state.newest
                 self.device.state = DeviceState.unpack("u", "d", self.device.state.pack())
+                assert self.device.state.is_blank or self.device.state.newest == newest
+                self.device.state = self.device.state._replace(newest=newest)
         return self
 
     def reading(self, seconds: int, skew: int, payload: dict[str, Any]) -> None:
         """A new record."""
         self.now += seconds
-        self.device.send(payload, self.now, self.now + skew)
+        self._send(self.now + skew, payload, None)
+
+    def repeated(self, seconds: int, back: int, payload: dict[str, Any]) -> None:
+        """A new record with the time and key of an earlier one."""
+        self.now += seconds
+        if back < len(self.device.sent):
+            earlier = self.device.sent[-1 - back]
+            self._send(round((earlier.time - EPOCH).total_seconds()) - START, payload, earlier.key)
+
+    def _send(self, time: int, payload: dict[str, Any], key: int | None) -> None:
+        self.device.send(payload, self.now, time, key)
         self.seen |= {key: self.now for key in payload if payload[key] is not None} | {"": self.now}
         if self.model:
-            self.model.reading(self.device.offset, self.now, self.now + skew, payload)
+            sent_key = self.device.sent[-1].key
+            assert sent_key is not None
+            self.model.reading(self.device.offset, self.now, time, payload, sent_key)
 
     def again(self, back: int, length: int) -> None:
         """A slice of the records once more, but for those that the device forgot."""
@@ -226,7 +244,7 @@ def lives(*events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
     return st.lists(st.one_of(events), max_size=10) | st.lists(st.one_of(events), min_size=25, max_size=80)
 
 
-LIVES = lives(READINGS, READINGS, READINGS, COMMANDS, REPEATED_COMMANDS, RULES, CLOCK, AGAIN)
+LIVES = lives(READINGS, READINGS, READINGS, REPEATED, COMMANDS, REPEATED_COMMANDS, RULES, CLOCK, AGAIN)
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 

@@ -1,12 +1,13 @@
 """What one reading after another does to an alert."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tasks.alerts.state import DeviceState
-from tests.unit.tasks.alerts.device import Device, rule
+from tasks.alerts.state import EPOCH, DeviceState
+from tests.unit.tasks.alerts.device import START, Device, rule
 
 
 def test_a_violation_is_told_once_and_its_end_once() -> None:
@@ -185,11 +186,79 @@ def test_a_clock_set_back_does_not_silence_a_device() -> None:
 
 
 def test_a_clock_that_is_wrong_all_along_is_in_order_by_itself() -> None:
-    """Late is what comes shortly behind a newer reading, in whatever year the device lives."""
+    """Late is what is older than another reading, in whatever year the device lives."""
     device = Device(rule())
     device.send(31, at=0, time=-1e9)
-    assert device.send(20, at=1, time=-1e9 - 1) == []
+    assert device.send(20, at=1, time=-1e9 - 7200) == []
     assert device.send(20, at=2, time=-1e9 + 2) == ["RESOLVED"]
+
+
+def test_an_older_reading_does_not_speak_for_a_quiet_device() -> None:
+    """Also where nothing of the newer one was worth remembering."""
+    device = Device(rule())
+    assert device.send(20, 0) == []
+    assert device.send(31, at=1, time=-60) == []
+    assert device.send(31, 2) == ["TRIGGERED"]
+
+
+def test_equal_times_are_judged_in_the_order_in_which_they_came() -> None:
+    """A clock of whole seconds makes no reading late."""
+    device = Device(rule())
+    device.send(20, at=1, time=0)
+    assert device.send(31, at=1.1, time=0) == ["TRIGGERED"]
+    assert device.send(20, at=1.2, time=0) == ["RESOLVED"]
+
+
+@pytest.mark.parametrize("time", [0, 600])
+def test_a_reading_with_the_key_of_another_is_not_judged(time: float) -> None:
+    """It gets no row of its own, so it raises no alert either; nor if its clock is ahead."""
+    device = Device(rule())
+    device.send(20, at=1, time=time, key=7)
+    assert device.send(31, at=2, time=time, key=7) == []
+    assert device.send(31, at=3, time=time, key=8) == ["TRIGGERED"]
+
+
+def test_a_backlog_of_months_is_judged() -> None:
+    """Readings in their order count however old they are."""
+    device = Device(rule(for_seconds=60))
+    months = 90 * 86_400
+    told = [device.send(31 if 10 <= n < 20 else 20, at=n / 1000, time=60 * n - months) for n in range(40)]
+    assert [(n, *what) for n, what in enumerate(told) if what] == [(11, "TRIGGERED"), (20, "RESOLVED")]
+    device.send(31, at=1, time=0)
+    assert device.send(20, at=2, time=-months) == []
+
+
+def test_a_violation_does_not_last_since_1970() -> None:
+    """When the clock is set, the waiting starts again."""
+    device = Device(rule(for_seconds=60))
+    device.send(31, at=0, time=3 - START)
+    assert device.send(31, 1) == []
+    assert device.send(31, 59) == []
+    assert device.send(31, 61) == ["TRIGGERED"]
+
+
+def test_a_clock_that_is_set_between_two_violations_starts_the_waiting_again() -> None:
+    """Though the reading that shows it says nothing about the rule."""
+    device = Device(rule(for_seconds=60))
+    device.send(31, at=0, time=3 - START)
+    device.send({}, 1)
+    assert device.send(31, 2) == []
+
+
+def test_a_time_ahead_counts_as_the_arrival() -> None:
+    """A clock that was set back by a minute resolves the alert with the next reading."""
+    device = Device(rule())
+    assert device.send(31, at=0, time=60) == ["TRIGGERED"]
+    assert device.last.first_seen == EPOCH + timedelta(seconds=START)
+    assert device.send(20, 9) == ["RESOLVED"]
+
+
+def test_what_a_gateways_wrong_clock_stamps_silences_nobody() -> None:
+    """A record stamped a year ahead makes none of the next ones late, whoever has told their time."""
+    for own in (-1, 0):
+        device = Device(rule())
+        device.send(31, at=3e7)
+        assert device.send(20, at=1, time=1 + own) == ["RESOLVED"]
 
 
 def test_a_clock_set_back_leaves_last_seen_where_it_was() -> None:

@@ -2,9 +2,11 @@
 
 import json
 
+import msgpack
 import pytest
 
 from tasks.alerts.active import rebuild, row_changes, rows
+from tasks.alerts.order import Newest
 from tasks.alerts.state import DeviceState, Position, UnknownState, advanced
 from tests.unit.tasks.alerts.device import Device, rule
 
@@ -56,12 +58,12 @@ def test_a_state_without_bytes_is_that_of_a_new_device() -> None:
 
 
 def test_an_alert_that_is_over_leaves_a_trace_of_a_few_bytes() -> None:
-    """The position stays, so that the same readings tell nothing again, and nothing else does."""
+    """The position and the newest reading stay, so that the same readings tell nothing again."""
     device = Device(rule())
     device.send(31, 0)
     device.send(20, 1)
     assert not device.state.is_open
-    assert len(device.state.pack()) < 20
+    assert len(device.state.pack()) < 32
     assert DeviceState.unpack("u", "d", device.state.pack()) == device.state
 
 
@@ -102,8 +104,10 @@ def test_a_position_only_moves_forward() -> None:
 
 
 def test_the_state_is_rebuilt_from_its_rows() -> None:
-    """Every rule that is not in order has a row, and the rows hold everything."""
+    """Every rule that is not in order has a row, and the rows hold everything but the keys of readings."""
     state = busy_device().state
+    assert state.newest
+    state = state._replace(newest=state.newest._replace(keys=()))
     written = rows(state)
     assert {row.rule_id: row.status for row in written} == {
         "active": "TRIGGERED",
@@ -170,3 +174,11 @@ def test_without_the_history_what_comes_again_is_told_under_the_same_ids() -> No
     device.state = rebuild("u", "d", [])
     device.judge(*device.sent)
     assert device.changes == told * 2
+
+
+def test_a_state_of_the_version_before_is_read() -> None:
+    """It has the time of the newest reading alone, which then counts as its arrival."""
+    packed = bytes([1]) + msgpack.packb([3, 1_777_629_600_000_000, [[0, 5]], []])
+    state = DeviceState.unpack("u", "d", packed)
+    assert (state.number, state.positions) == (3, ((0, 5),))
+    assert state.newest == Newest(1_777_629_600_000_000, 0)

@@ -1,0 +1,58 @@
+"""The newest reading of each device that is quiet, so that an older one does not speak for it.
+
+A device whose rules are all in order has no state, or one that is not written with every reading. What is
+kept here instead costs a field of a hash for each device and batch, is forgotten within an hour and a half,
+and is nothing to rely on: without it an older reading is judged as if it were the newest.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgpack
+from redis.client import Pipeline
+
+from tasks.alerts.order import PATIENCE_US, Newest
+from tasks.domain import AnyDomain
+from tasks.redis_client import NEWEST, client
+
+Device = TypeVar("Device", bound=tuple[str, str])
+
+# A hash for each half hour of arrivals, so that whole ones are forgotten.
+SPAN_MS = 1_800_000
+KEEP_SECONDS = 3 * SPAN_MS // 1000
+
+
+def recall(domain: AnyDomain, devices: Sequence[Device], at_ms: int) -> dict[Device, Newest]:
+    """The newest readings of those devices that were quiet shortly before `at_ms`, the time of an arrival.
+
+    Raises `redis.RedisError`.
+    """
+    span, into_ms = divmod(at_ms, SPAN_MS)
+    found: dict[Device, Newest] = {}
+    # What is older than the patience makes no reading late.
+    for one in (span, span - 1) if into_ms * 1000 < PATIENCE_US else (span,):
+        missing = [device for device in devices if device not in found]
+        if not missing:
+            break
+        values = client().hmget(_key(domain, one), [_field(device) for device in missing])
+        for device, value in zip(missing, values, strict=True):
+            if isinstance(value, bytes):
+                time, skew, keys = msgpack.unpackb(value, use_list=False)
+                found[device] = Newest(time, skew, keys)
+    return found
+
+
+def note(commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: int) -> None:
+    """Adds to the commands what keeps the newest readings of devices that were quiet."""
+    if newest:
+        key = _key(domain, at_ms // SPAN_MS)
+        commands.hset(key, mapping={_field(device): msgpack.packb(one) for device, one in newest.items()})
+        commands.expire(key, KEEP_SECONDS)
+
+
+def _key(domain: AnyDomain, span: int) -> str:
+    return f"{domain.qualified(NEWEST)}:{span}"
+
+
+def _field(device: tuple[str, str]) -> str:
+    return "/".join(device)

@@ -1,0 +1,82 @@
+"""The law of time: which readings the rules judge, and what counts as the time of one.
+
+- Readings that come in order are judged however old they are.
+- A time ahead of the arrival, which is the timestamp of the Kafka record, counts as the arrival.
+- A reading older than the newest judged one, or with a key that was judged, is late: no rule judges it.
+  Equal times are judged, in Kafka order.
+- If nothing newer has come for ten minutes, the clock of the device was set back, and what it says counts.
+- If own time minus arrival changes by more than a day, the clock was set, and `for_seconds` starts again.
+"""
+
+from typing import NamedTuple
+
+# How long after the newest reading an older one counts as late rather than as of a clock that was set back.
+PATIENCE_US = 600 * 1_000_000
+JUMP_US = 86_400 * 1_000_000
+# As many keys are remembered of readings that could come again and not look older.
+KEYS = 8
+
+
+class Moment(NamedTuple):
+    """When a reading was measured and came, and its key as a number; times in µs."""
+
+    time: int  # as judged: its own, or the arrival
+    skew: int  # own time minus arrival
+    key: int | None = None
+
+    @classmethod
+    def of(cls, own: int, arrival: int, key: int | None = None) -> "Moment":
+        """The moment of a reading with a time of its own."""
+        return cls(min(own, arrival), own - arrival, key)
+
+    @property
+    def arrival(self) -> int:
+        """The timestamp of the Kafka record."""
+        return self.time - min(self.skew, 0)
+
+
+class Newest(NamedTuple):
+    """The newest reading of a device that was judged."""
+
+    time: int
+    skew: int
+    keys: tuple[int, ...] = ()
+
+    @property
+    def arrival(self) -> int:
+        """When it came."""
+        return self.time - min(self.skew, 0)
+
+
+def is_late(newest: Newest | None, moment: Moment) -> bool:
+    """Whether a reading is older than the newest one judged, or has a key that was judged."""
+    if newest is None:
+        return False
+    if moment.key in newest.keys:
+        return True
+    # What is not behind its arrival cannot be older than what came before; only a gateway's clock can.
+    if moment.skew >= 0 or moment.time >= newest.time:
+        return False
+    # Records that come again have arrivals of before; only a gateway's wrong clock is ahead by a day.
+    return -JUMP_US <= moment.arrival - newest.arrival <= PATIENCE_US
+
+
+def jumped(newest: Newest | None, moment: Moment) -> bool:
+    """Whether the device's clock was set by more than a day."""
+    return newest is not None and abs(moment.skew - newest.skew) > JUMP_US
+
+
+def advanced(newest: Newest | None, moment: Moment) -> Newest:
+    """The newest reading once this one, which is not late, was judged."""
+    own = () if moment.key is None else (moment.key,)
+    if newest is None or (moment.skew <= 0 and moment.time > newest.time):
+        # Whatever came before is older, so its keys are not needed.
+        return Newest(moment.time, moment.skew, own)
+    return Newest(moment.time, moment.skew, (*newest.keys, *own)[-KEYS:])
+
+
+def later(one: Newest | None, other: Newest | None) -> Newest | None:
+    """Of two memories of the newest reading the one that came later; of equal ones the first."""
+    if one is None or other is None:
+        return one or other
+    return other if other.arrival > one.arrival else one
