@@ -13,7 +13,8 @@ from tasks import registry
 from tasks.alerts.change import iso
 from tasks.domain import AnyDomain
 from tasks.moments import parse_moment
-from tasks.rules import Compiled, InvalidRules, Rule, RuleSet, parse_rules
+from tasks.rule_model import Rule
+from tasks.rules import Compiled, InvalidRules, RuleSet, parse_rules
 
 # As many firings of a rule as anybody reads.
 MAX_SHOWN = 20

@@ -8,35 +8,37 @@ and an alert goes on. A rule with another key or operator is another rule.
 A check of a domain is a rule whose condition is code: it comes with the domain, for every user.
 """
 
-import math
 import operator as compare
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from tasks.paths import MISSING, Path, steps, walk
 from tasks.payload import describe, printable, shorten
+from tasks.rule_model import (
+    DEFAULT_SEVERITY,
+    EXPECTED,
+    FOR_COMPARING,
+    MAX_RULES,
+    MIN_ABSENT_SECONDS,
+    NOT_FOR_ABSENT,
+    Judging,
+    Number,
+    Rule,
+    id_of,
+)
 
-Number: TypeAlias = int | float
-Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
-Judging = Literal[Operator, "check"]
 Fault = dict[Literal["path", "message"], str]
 
-MAX_RULES = 100
 MAX_DOCUMENT_BYTES = 262_144
 # More than there are: each unknown one is compared with all that are known.
 MAX_FIELDS = 32
 # As many faults as anybody can act on at once: a document of nonsense must not make an answer of megabytes.
 MAX_FAULTS = 200
-MAX_SECONDS = 30 * 86_400
-DEFAULT_SEVERITY = "warning"
-# The rule_id of a rule that misses the whole device and has no `id`.
-DEVICE_ABSENT = "absent"
 
 _COMPARE: dict[str, Callable[[Number, Number], bool]] = {
     ">": compare.gt,
@@ -50,73 +52,11 @@ _ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E
 _NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
 _MEANT = {"=": "==", "=>": ">=", "=<": "<=", "<>": "!=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
 _MEANT |= {"ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "missing": "absent", "silent": "absent"}
-_DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
-_EXPECTED = {
-    "id": "a string of 1 to 128 characters, not blank and without control characters",
-    "key": 'the path of a value, such as "temperature" or "motor.phases.0", of 1 to 256 characters',
-    "operator": "one of " + ", ".join(get_args(Operator)),
-    "threshold": "a finite number (of at most 64 bits if it is an integer)",
-    "message": "a string of 1 to 500 characters that says what is wrong",
-    "severity": 'a string of 1 to 32 characters, such as "critical"',
-    "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
-    "clear_threshold": "a finite number (of at most 64 bits if it is an integer)",
-    "domain": 'the name of a domain, such as "telemetry"',
-}
 
 
 def is_number(value: object) -> bool:
     """Whether a value of a payload can be compared: booleans and numeric strings are no numbers."""
     return type(value) is float or type(value) is int
-
-
-def _number(value: Any) -> Number:
-    if (type(value) is int and -(2**63) <= value < 2**63) or (type(value) is float and math.isfinite(value)):
-        return value
-    raise ValueError
-
-
-def _name(text: str) -> str:
-    if _CONTROL.search(text) or text.isspace():
-        raise ValueError
-    return text
-
-
-def _prose(text: str) -> str:
-    if _UNSTORABLE.search(text) or text.isspace():
-        raise ValueError
-    return text
-
-
-def _domain(text: str) -> str:
-    if not _DOMAIN.fullmatch(text):
-        raise ValueError
-    return text
-
-
-_Number = Annotated[Number, PlainValidator(_number)]
-
-
-class Rule(BaseModel):
-    """One rule, as the user wrote it. Made by `parse_rules`, which also checks its fields together."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = None
-    key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = None
-    operator: Operator
-    threshold: _Number | None = None
-    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)]
-    severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = DEFAULT_SEVERITY
-    for_seconds: float = Field(0.0, ge=0, le=MAX_SECONDS, allow_inf_nan=False)
-    clear_threshold: _Number | None = None
-    domain: Annotated[str, AfterValidator(_domain)] | None = None  # without it the first of DOMAINS
-
-    @property
-    def rule_id(self) -> str:
-        """What the rule is called in alerts and commands."""
-        return _rule_id(self.id, self.key)
 
 
 class Facts(NamedTuple):
@@ -203,11 +143,6 @@ class RuleSet:
         return found
 
     @property
-    def judges(self) -> bool:
-        """Whether readings are judged, not only their absence."""
-        return bool(self.comparisons or self.checks)
-
-    @property
     def absent_keys(self) -> frozenset[str]:
         """The keys whose last-seen times the absence rules need, besides the device's own."""
         return frozenset(rule.key for rule in self.absences if rule.key)
@@ -239,6 +174,14 @@ class InvalidRules(InvalidDocument):
     """The document is no rule set; nothing of it may be used."""
 
 
+class Sifted(NamedTuple):
+    """What of a document is valid, with the places of those rules in it, and what is wrong with the rest."""
+
+    rules: RuleSet
+    places: tuple[int, ...]
+    faults: list[Fault]
+
+
 def parse_rules(document: Any) -> RuleSet:
     """The rule set of a document: JSON bytes, or parsed JSON: `{"rules": […]}`, or the array alone.
 
@@ -246,41 +189,67 @@ def parse_rules(document: Any) -> RuleSet:
     """
     rules, faults = _array_of_rules(document)
     if len(rules) > MAX_RULES:
-        message = f"at most {MAX_RULES} rules are allowed, got {len(rules)}"
-        raise InvalidRules([*faults, _fault("rules", message)])
-    parsed: list[Rule] = []
+        raise InvalidRules([*faults, _too_many(rules)])
+    found = _sift(rules)
+    if faults or found.faults:
+        raise InvalidRules(_at_most([*faults, *found.faults]))
+    return found.rules
+
+
+def sift_rules(document: Any) -> Sifted:
+    """The valid rules of a document that nobody refused: what stands in the table counts as far as it can.
+
+    Always the same for the same document. Of rules with one `rule_id` the first counts, of too many rules
+    the first ones.
+    """
+    try:
+        rules, faults = _array_of_rules(document)
+    except InvalidRules as error:
+        return Sifted(NO_RULES, (), error.errors)
+    if len(rules) > MAX_RULES:
+        faults.append(_too_many(rules))
+    found = _sift(rules[:MAX_RULES])
+    return found._replace(faults=_at_most([*faults, *found.faults]))
+
+
+def _sift(rules: list[Any]) -> Sifted:
+    valid: dict[int, Rule] = {}
+    faults: list[Fault] = []
     owners: dict[str, int] = {}
     for index, raw in enumerate(rules):
-        path = f"rules.{index}"
-        if type(raw) is not dict:
-            faults.append(_fault(path, f"must be an object, got {describe(raw)}"))
-            continue
-        if len(raw) > MAX_FIELDS:
-            faults.append(_fault(path, f"has {len(raw)} fields; a rule has at most {len(_EXPECTED)}"))
-            continue
-        given = {name: value for name, value in raw.items() if value is not None or name not in _EXPECTED}
-        wrong: set[str] = set()
-        try:
-            parsed.append(Rule.model_validate(given))
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-            wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
-            faults += [_field_fault(path, detail) for detail in details]
-        faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
-        named = given.keys() & {"id", "key"}
-        if not wrong & {"id", "key"} and (named or given.get("operator") == "absent"):
-            rule_id = _rule_id(given.get("id"), given.get("key"))
-            if owners.setdefault(rule_id, index) != index:
-                at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
-                name, owner = shorten(rule_id, 60), owners[rule_id]
-                message = f"`{name}` is already the rule_id of rules.{owner}; give one an `id` of its own"
-                faults.append(_fault(at, message))
-    if faults:
-        more = len(faults) - MAX_FAULTS
-        raise InvalidRules(
-            faults[:MAX_FAULTS] + ([_fault("rules", f"and {more} more errors")] if more > 0 else [])
-        )
-    return RuleSet(tuple(parsed))
+        rule, wrong = _parse(index, raw, owners)
+        faults += wrong
+        if rule is not None and not wrong:
+            valid[index] = rule
+    return Sifted(RuleSet(tuple(valid.values())), tuple(valid), faults)
+
+
+def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
+    """One rule, and every fault of it; `owners` has the places of those before it by their rule_ids."""
+    path, rule = f"rules.{index}", None
+    if type(raw) is not dict:
+        return None, [_fault(path, f"must be an object, got {describe(raw)}")]
+    if len(raw) > MAX_FIELDS:
+        return None, [_fault(path, f"has {len(raw)} fields; a rule has at most {len(EXPECTED)}")]
+    given = {name: value for name, value in raw.items() if value is not None or name not in EXPECTED}
+    wrong: set[str] = set()
+    faults: list[Fault] = []
+    try:
+        rule = Rule.model_validate(given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
+        faults = [_field_fault(path, detail) for detail in details]
+    faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
+    named = given.keys() & {"id", "key"}
+    if not wrong & {"id", "key"} and (named or given.get("operator") == "absent"):
+        own_id = id_of(given.get("id"), given.get("key"))
+        if owners.setdefault(own_id, index) != index:
+            at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
+            name, owner = shorten(own_id, 60), owners[own_id]
+            message = f"`{name}` is already the rule_id of rules.{owner}; give one an `id` of its own"
+            faults.append(_fault(at, message))
+    return rule, faults
 
 
 def find(payload: dict[str, Any], rule: Compiled) -> Any:
@@ -327,8 +296,13 @@ def _compile(rule: Rule) -> Compiled:
     )
 
 
-def _rule_id(own: str | None, key: str | None) -> str:
-    return own or key or DEVICE_ABSENT
+def _too_many(rules: list[Any]) -> Fault:
+    return _fault("rules", f"at most {MAX_RULES} rules are allowed, got {len(rules)}")
+
+
+def _at_most(faults: list[Fault]) -> list[Fault]:
+    more = len(faults) - MAX_FAULTS
+    return faults[:MAX_FAULTS] + ([_fault("rules", f"and {more} more errors")] if more > 0 else [])
 
 
 def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
@@ -363,8 +337,8 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     if detail["type"] == "extra_forbidden":
         return _fault(at, f"is no field of a rule{suggestion(name, list(Rule.model_fields))}")
     if detail["type"] == "missing":
-        return _fault(at, f"is missing; it must be {_EXPECTED[name]}")
-    message = f"must be {_EXPECTED[name]}, got {describe(detail['input'])}"
+        return _fault(at, f"is missing; it must be {EXPECTED[name]}")
+    message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
     if name == "operator" and isinstance(detail["input"], str):
         meant = _MEANT.get(detail["input"].strip().lower())
         message += f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent"])
@@ -381,16 +355,16 @@ def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
     if operator == "absent":
         faults = [
             (name, "means nothing for the operator absent; how long to wait is `for_seconds`")
-            for name in ("threshold", "clear_threshold")
+            for name in NOT_FOR_ABSENT
             if name in given
         ]
-        if "for_seconds" not in wrong and given.get("for_seconds", 0) < 1:
-            sentence = "must be at least 1 for the operator absent: how long nothing must have come"
+        if "for_seconds" not in wrong and given.get("for_seconds", 0) < MIN_ABSENT_SECONDS:
+            sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"
             faults.append(("for_seconds", sentence))
         return faults
-    for name in ("key", "threshold"):
+    for name in FOR_COMPARING:
         if name not in given:
-            faults.append((name, f"is missing; it must be {_EXPECTED[name]}"))
+            faults.append((name, f"is missing; it must be {EXPECTED[name]}"))
     if "clear_threshold" in given and operator is not None and not wrong & {"threshold", "clear_threshold"}:
         clear, threshold = given["clear_threshold"], given.get("threshold", given["clear_threshold"])
         if operator in {"==", "!="}:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from tasks.alerts.change import iso
 from tasks.alerts.order import Newest
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
-from tasks.rules import Facts, Judging, Number
+from tasks.rule_model import Judging, Number
+from tasks.rules import Facts
 
 # An alert that is ACTIVE has the status of its last change.
 _ROW_STATUS = {

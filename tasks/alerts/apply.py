@@ -12,7 +12,7 @@ from tasks.alerts.rule_sets import about, load_rules
 from tasks.alerts.state import DeviceState
 from tasks.app import app
 from tasks.errors import NotNow
-from tasks.rules import NO_RULES, InvalidRules, RuleSet, parse_rules
+from tasks.rules import NO_RULES, RuleSet, sift_rules
 
 log = structlog.get_logger()
 
@@ -30,22 +30,15 @@ AT_ONCE = 100
 def apply_rules(users: list[str] | None = None) -> None:
     """Resolves open alerts whose rule is gone or is another one now: of these users, or of all.
 
-    Safe to run twice and beside the judging of readings. Users whose rules in the table are invalid are
-    passed over, as nothing of theirs has changed, and so are domains that this worker does not have.
+    Safe to run twice and beside the judging of readings. An invalid rule is none; domains that this worker
+    does not have are passed over.
     """
-    rules: dict[str, RuleSet | None] = {}
-    for user_id, raw in load_rules(users).items():
-        try:
-            rules[user_id] = parse_rules(raw)
-        except InvalidRules:
-            rules[user_id] = None
+    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
     of_interest = None if users is None else set(users)
     devices = [
         device
         for device in states.load_all()
-        if (of_interest is None or device[0] in of_interest)
-        and rules.get(device[0], NO_RULES) is not None
-        and registry.of_device(device[1]) is not None
+        if (of_interest is None or device[0] in of_interest) and registry.of_device(device[1]) is not None
     ]
     now_ms = int(time.time() * 1000)
     changes = 0
@@ -63,7 +56,7 @@ def apply_rules(users: list[str] | None = None) -> None:
     )
 
 
-def _rules_of(state: DeviceState, rules: dict[str, RuleSet | None]) -> RuleSet:
+def _rules_of(state: DeviceState, rules: dict[str, RuleSet]) -> RuleSet:
     domain = registry.of_device(state.device_id)
     assert domain is not None
-    return about(domain, rules.get(state.user_id) or NO_RULES)
+    return about(domain, rules.get(state.user_id, NO_RULES))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from tasks.alerts.state import Position
-from tasks.rules import Judging, Number
+from tasks.rule_model import Judging, Number
 
 ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED"]
 

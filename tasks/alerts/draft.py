@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from tasks.alerts.change import SNOOZE_ENDED, Change, ChangeStatus, derive_id
 from tasks.alerts.state import DeviceState, Entry, Position, Status, from_us
-from tasks.rules import Facts, Number
+from tasks.rule_model import Number
+from tasks.rules import Facts
 
 
 class Cause(NamedTuple):

@@ -66,7 +66,7 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
     if ruled:
         # Not in the step, which runs again when another writer was there first.
         looks = {source: _look_at(domain, rules[source.user_id], by_source[source]) for source in ruled}
-        judging = [source for source in ruled if rules[source.user_id].judges]
+        judging = [source for source in ruled if _judges(rules[source.user_id])]
         part = Stepping(domain, rules, looks, newest.recall(domain, judging, at_ms), quiet)
         changes = states.transact(ruled, part.step)
     commands = client().pipeline(transaction=False)
@@ -107,15 +107,20 @@ class Stepping(NamedTuple):
             for judged, verdicts, _ in looks:
                 state, more = machine.step(state, rules, _observation(self.domain, judged, verdicts))
                 changes += more
-        elif rules.judges:
+        elif _judges(rules):
             # Most readings end here, without being made observations.
             state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             return state, tuple(changes)
-        if state.newest is not None and rules.judges:
+        if state.newest is not None and _judges(rules):
             self.quiet[source] = state.newest
         return before, ()
+
+
+def _judges(rules: RuleSet) -> bool:
+    """Whether readings are judged, not only their absence."""
+    return bool(rules.comparisons or rules.checks)
 
 
 def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
@@ -128,7 +133,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
         equal = readings
     message, reading = equal[-1]
     own, arrival = to_us(reading.time), message.timestamp_ms * 1000
-    newer = own <= arrival and (before is None or own > before.time)
+    newer = own <= arrival and (before is None or (own > before.time and arrival >= before.arrival))
     if newer and len(equal) == 1:
         return Newest(own, own - arrival, (_key(domain, equal[0], own),))
     # Where clocks are ahead, not the latest of the own times is the newest, but what came last.

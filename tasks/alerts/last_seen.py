@@ -12,7 +12,8 @@ from tasks.alerts.machine import LastSeen
 from tasks.alerts.state import to_us
 from tasks.domain import AnyDomain
 from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
-from tasks.rules import MAX_SECONDS, Compiled, RuleSet
+from tasks.rule_model import MAX_SECONDS
+from tasks.rules import Compiled, RuleSet
 
 log = structlog.get_logger()
 

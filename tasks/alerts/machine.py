@@ -17,7 +17,8 @@ from tasks.alerts.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
 from tasks.alerts.draft import Cause, Draft
 from tasks.alerts.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
 from tasks.paths import MISSING
-from tasks.rules import Alert, Compiled, Number, RuleSet, checked, find, is_number
+from tasks.rule_model import Number
+from tasks.rules import Alert, Compiled, RuleSet, checked, find, is_number
 
 Changes = tuple[Change, ...]
 

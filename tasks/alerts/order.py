@@ -68,6 +68,9 @@ def jumped(newest: Newest | None, moment: Moment) -> bool:
 
 def advanced(newest: Newest | None, moment: Moment) -> Newest:
     """The newest reading once this one, which is not late, was judged."""
+    if newest is not None and 0 < newest.arrival - moment.arrival <= JUMP_US:
+        # A record comes again, or its gateway's clock is behind: what came last stays the newest.
+        return newest
     own = () if moment.key is None else (moment.key,)
     if newest is None or (moment.skew <= 0 and moment.time > newest.time):
         # Whatever came before is older, so its keys are not needed.

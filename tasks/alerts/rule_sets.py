@@ -5,7 +5,7 @@ alone, and reads from Postgres only the users whose copies it has outdated.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.payload import shorten
 from tasks.redis_client import RULES_VERSION, client
-from tasks.rules import NO_RULES, Fault, InvalidRules, RuleSet, parse_rules
+from tasks.rules import Fault, RuleSet, Sifted, sift_rules
 
 log = structlog.get_logger()
 
@@ -26,6 +26,8 @@ RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
 STATEMENT_SECONDS = 10
+# As many users' copies a process keeps, beside those that it was asked for last.
+MAX_USERS = 10_000
 
 RawRules = Mapping[str, Any]
 """By user, what is in `user_configs.rules`; users without a row are missing."""
@@ -65,7 +67,10 @@ class RuleSets:
             self._seen, self._reload_at = version, now + RELOAD_SECONDS
         if outdated := wanted - self._current:
             self._refresh(outdated, now)
-        return {user: self._sets[user] for user in wanted}
+        found = {user: self._sets[user] for user in wanted}
+        if len(self._sets) > MAX_USERS:
+            self._make_room(wanted)
+        return found
 
     def _refresh(self, users: set[str], now: float) -> None:
         if self._away_until is not None and now < self._away_until:
@@ -82,7 +87,7 @@ class RuleSets:
         if self._away_until is not None:
             log.info("rules_read_again")
             self._away_until = None
-        for user in users:
+        for user in sorted(users):
             self._take(user, raw.get(user))
         self._current |= users
 
@@ -93,16 +98,25 @@ class RuleSets:
     def _take(self, user: str, raw: Any) -> None:
         if user in self._sets and raw == self._raw.get(user):
             return
-        try:
-            self._sets[user] = NO_RULES if raw is None else parse_rules(raw)
-        except InvalidRules as error:
-            # Nobody checked what was written by SQL: the rules of before stay in force.
-            kept = self._sets.setdefault(user, NO_RULES)
-            log.error("rules_invalid", user_id=user, errors=error.errors[:5], kept=len(kept.rules))  # noqa: TRY400 - the errors say all
+        # Nobody checked what was written by SQL: what of it is valid counts, whatever was there before, so
+        # that all workers judge by the same rules, whenever they were started.
+        found = sift_rules([] if raw is None else raw)
+        self._sets[user] = found.rules
+        if found.faults:
+            rules = len(found.rules.rules)
+            log.error("rules_invalid", user_id=user, errors=found.faults[:5], in_force=rules)
         if raw is None:
             self._raw.pop(user, None)
         else:
             self._raw[user] = raw
+
+    def _make_room(self, wanted: set[str]) -> None:
+        """Forgets the users who have been known for longest, but for those who are wanted."""
+        others = [user for user in self._sets if user not in wanted]
+        for user in others[: len(self._sets) - MAX_USERS]:
+            del self._sets[user]
+            self._raw.pop(user, None)
+            self._current.discard(user)
 
 
 def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
@@ -119,11 +133,14 @@ def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
     return rules.of(domain.name, domain.checks, default=domain is registry.default())
 
 
-def misplaced(rules: RuleSet) -> list[Fault]:
-    """The rules that could never be judged here: about a domain that is none, or by the name of a check."""
+def misplaced(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault]:
+    """The rules that could never be judged here: about a domain that is none, or by the name of a check.
+
+    `places` has where each rule is in its document, where that is not its place in the set.
+    """
     by_name = {domain.name: domain for domain in registry.domains()}
     faults: list[Fault] = []
-    for index, rule in enumerate(rules.rules):
+    for index, rule in zip(places or range(len(rules.rules)), rules.rules, strict=True):
         domain = by_name.get(rule.domain or registry.default().name)
         if domain is None:
             message = f"must be one of {', '.join(by_name)}, got {shorten(str(rule.domain), 40)}"
@@ -132,6 +149,12 @@ def misplaced(rules: RuleSet) -> list[Fault]:
             message = f"{rule.rule_id} is a check of {domain.name}; give the rule an `id` of its own"
             faults.append({"path": f"rules.{index}.{'id' if rule.id else 'key'}", "message": message})
     return faults
+
+
+def in_force(raw: Any) -> Sifted:
+    """What of a user's rules in the table is judged by, and everything that is wrong with the rest."""
+    found = sift_rules(raw)
+    return found._replace(faults=[*found.faults, *misplaced(found.rules, found.places)])
 
 
 def load_rules(users: list[str] | None) -> dict[str, Any]:

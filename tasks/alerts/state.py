@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import msgpack
 
 from tasks.alerts.order import Newest
-from tasks.rules import Facts, Number
+from tasks.rule_model import Number
+from tasks.rules import Facts
 
 VERSION = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -217,8 +217,9 @@ def test_a_change_of_rules_notifies_with_the_user(database: Database, stack: Sta
     user = f"user-{uuid4().hex[:8]}"
     with connected(stack.env["DATABASE_DIRECT_URL"]) as listener:
         listener.execute("LISTEN sluice_rules")
+        rules = '[{"key": "heat", "operator": ">", "threshold": 8, "message": "warm"}]'
         database.execute("INSERT INTO user_configs (user_id, updated_at) VALUES (%s, '2020-01-01')", [user])
-        database.execute("UPDATE user_configs SET rules = '[{}]' WHERE user_id = %s", [user])
+        database.execute("UPDATE user_configs SET rules = %s WHERE user_id = %s", [rules, user])
         moved = database.execute("SELECT updated_at FROM user_configs WHERE user_id = %s", [user]).fetchone()
         database.execute("DELETE FROM user_configs WHERE user_id = %s", [user])
         payloads = [n.payload for n in listener.notifies(timeout=5, stop_after=3)]

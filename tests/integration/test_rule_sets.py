@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from ingest import rules_check
 from tasks.alerts import apply, machine, states
 from tasks.alerts.machine import Changes
 from tasks.alerts.rule_sets import announce_change, load_rules, rule_sets
@@ -28,6 +29,14 @@ def write(database: Database, user: str, rules: list[dict[str, Any]]) -> None:
         " ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules",
         [user, json.dumps(rules)],
     )
+
+
+def write_unchecked(database: Database, user: str, rules: list[Any]) -> None:
+    """Rules as they may stand in a table from before the check."""
+    with database.transaction():
+        database.execute("ALTER TABLE user_configs DROP CONSTRAINT user_configs_rules_hold")
+        write(database, user, rules)
+        database.execute(rules_check.sql())
 
 
 def test_a_change_is_seen_when_it_is_announced(database: Database) -> None:
@@ -61,19 +70,21 @@ def judge(state: DeviceState) -> tuple[DeviceState, Changes]:
 
 
 def test_alerts_of_rules_that_are_gone_are_resolved_once(database: Database) -> None:
-    """Applying resolves what has no rule any more, of the users asked for, and leaves nonsense alone."""
-    gone, other, broken = (uuid4().hex[:8] for _ in range(3))
-    states.transact([(user, "d") for user in (gone, other, broken)], judge)
+    """Applying resolves what has no valid rule any more, of the users asked for."""
+    gone, other, broken, typo = (uuid4().hex[:8] for _ in range(4))
+    states.transact([(user, "d") for user in (gone, other, broken, typo)], judge)
     write(database, gone, COLD)
     write(database, other, COLD)
-    write(database, broken, [{"key": 1}])
+    write_unchecked(database, broken, [{"key": 1}])
+    hot = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+    write_unchecked(database, typo, [hot, {**hot, "id": "hum", "operator": "=>"}])
 
     def is_open(user: str) -> bool:
         packed = client().get(alert_key(user, "d"))
         return isinstance(packed, bytes) and DeviceState.unpack(user, "d", packed).is_open
 
-    apply.apply_rules([gone, broken])
-    apply.apply_rules([gone, broken])
-    assert (is_open(gone), is_open(other), is_open(broken)) == (False, True, True)
+    apply.apply_rules([gone, broken, typo])
+    apply.apply_rules([gone, broken, typo])
+    assert [is_open(user) for user in (gone, other, broken, typo)] == [False, True, False, True]
     apply.apply_rules(None)
-    assert (is_open(other), is_open(broken)) == (False, True)
+    assert (is_open(other), is_open(typo)) == (False, True)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks.rules import MAX_DOCUMENT_BYTES, MAX_FAULTS, MAX_RULES, InvalidRules, RuleSet, parse_rules
+from tasks.rule_model import MAX_RULES
+from tasks.rules import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, RuleSet, parse_rules
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 30, "message": "too hot"}
 SILENT = {"operator": "absent", "for_seconds": 60, "message": "silent"}
@@ -79,9 +80,11 @@ def test_a_wrong_operator_is_answered_with_the_right_one() -> None:
     assert "`absent`" in faults({**HOT, "operator": "Absent"})["rules.0.operator"]
 
 
-@pytest.mark.parametrize("threshold", [True, "7", [], float("nan"), float("inf"), 2**63, 10**400])
+@pytest.mark.parametrize(
+    "threshold", [True, "7", [], float("nan"), float("inf"), 2**63, 2.0**63, -1e19, 10**400]
+)
 def test_a_threshold_is_a_finite_number(threshold: Any) -> None:
-    """Booleans, strings, infinities and integers beyond 64 bits are no thresholds."""
+    """Nor are booleans and strings; a float beyond 64 bits would come back from the table as an integer."""
     assert "must be a finite number" in faults({**HOT, "threshold": threshold})["rules.0.threshold"]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasks.alerts import rule_sets as module
 from tasks.alerts.rule_sets import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
 from tasks.rules import NO_RULES, parse_rules
 
@@ -83,13 +84,37 @@ def test_known_rules_stay_in_force_while_the_database_is_away() -> None:
     assert (world.thresholds("a"), world.thresholds("b")) == ([2], [3])
 
 
-def test_nonsense_in_the_table_leaves_the_rules_of_before_in_force() -> None:
-    """An invalid set changes nothing where rules were known, and is none where they were not."""
+NONSENSE = {"id": "hum", "key": "humidity", "operator": "=>", "threshold": 60, "message": "humid"}
+
+
+def test_an_invalid_rule_leaves_the_others_in_force() -> None:
+    """And a worker that is started afterwards judges by the same rules as one that has seen others before."""
     world = World()
-    world.table = {"a": [rule(1)]}
-    assert world.thresholds("a") == [1]
-    nonsense = [{"key": "temperature", "operator": "~", "threshold": "warm", "message": ""}]
-    world.table, world.version = {"a": nonsense, "b": nonsense}, b"2"
+    world.table = {"a": [rule(1)], "b": [NONSENSE]}
     assert (world.thresholds("a"), world.thresholds("b")) == ([1], [])
-    world.table, world.version = {"a": [rule(4)], "b": [rule(5)]}, b"3"
-    assert (world.thresholds("a"), world.thresholds("b")) == ([4], [5])
+    world.table, world.version = {"a": [rule(2), NONSENSE], "b": "nonsense"}, b"2"
+    assert (world.thresholds("a"), world.thresholds("b")) == ([2], [])
+    fresh = World()
+    fresh.table = world.table
+    assert (fresh.thresholds("a"), fresh.thresholds("b")) == ([2], [])
+
+
+def test_memory_does_not_grow_with_the_users_that_were_ever_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first known are forgotten first, and none that is asked for now; who comes back is read again."""
+    monkeypatch.setattr(module, "MAX_USERS", 3)
+    world = World()
+    world.table = {name: [rule(number)] for number, name in enumerate("abcde")}
+    world.sets.get("abc")
+    world.sets.get("ad")
+    world.loads.clear()
+    assert [world.thresholds(name) for name in "acdb"] == [[0], [2], [3], [1]]
+    assert world.loads == [["b"]]
+    assert len(world.sets.get("abcde")) == 5
+
+
+def test_faults_say_where_in_the_document_they_are() -> None:
+    """Those of misplaced rules, too, behind invalid ones."""
+    lost = {"key": "t", "operator": ">", "threshold": 1, "message": "m", "domain": "nowhere"}
+    found = module.in_force([NONSENSE, rule(1), lost])
+    assert [fault["path"] for fault in found.faults] == ["rules.0.operator", "rules.2.domain"]
+    assert len(found.rules.rules) == 2

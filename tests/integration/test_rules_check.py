@@ -1,0 +1,110 @@
+"""The database's own check of rules, made from the model: it refuses what the model refuses in shape."""
+
+import json
+import math
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import errors
+
+from ingest import migrate, rules_check
+from tasks.rules import Fault, sift_rules
+from tests.integration.test_rule_sets import write_unchecked
+
+Database = psycopg.Connection[tuple[Any, ...]]
+HOT = {"key": "temperature", "operator": ">", "threshold": 8, "message": "warm"}
+FIELDS = (*HOT, "id", "severity", "for_seconds", "clear_threshold", "domain", "colour")
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40) | st.sampled_from(
+    [">", "<=", "=>", "absent", "", " ", "x" * 128, "x" * 129, "x" * 257, "é" * 500, "é" * 501]
+)
+NUMBERS = (
+    st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(
+        [0, 1, 0.5, 2_592_000, 2_592_001, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2.0**63, 1e308]
+    )
+)
+ANY: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | NUMBERS | WORDS | st.just([]) | st.just({"key": None})
+)
+RULES = (
+    st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=6)
+    | st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=2).map(lambda some: HOT | some)
+    | st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=2).map(
+        lambda some: {"operator": "absent", "for_seconds": 60, "message": "gone"} | some
+    )
+)
+DOCUMENTS = st.lists(RULES | ANY, max_size=3) | ANY | st.just([HOT] * 101)
+# What the model says besides: of characters, of two fields together, of two rules.
+BEYOND_SHAPE = (
+    "must not lie",
+    "means nothing for the operator ==",
+    "means nothing for the operator !=",
+    "is already the rule_id",
+)
+
+
+def beyond_shape(document: Any, fault: Fault) -> bool:
+    """Whether a fault is none of types, lengths, ranges, operators and fields."""
+    if any(words in fault["message"] for words in BEYOND_SHAPE):
+        return True
+    _, index, *name = fault["path"].split(".")
+    value = document[int(index)].get(name[0]) if name else None
+    longest = {"id": 128, "key": 256, "message": 500, "severity": 32, "domain": math.inf}
+    return isinstance(value, str) and bool(value) and len(value) <= longest.get(name[0], 0)
+
+
+def holds(database: Database, document: Any) -> Any:
+    """What the check says."""
+    row = database.execute("SELECT sluice_rules_hold(%s::jsonb)", [json.dumps(document)]).fetchone()
+    assert row
+    return row[0]
+
+
+def test_the_check_stands_in_the_migrations() -> None:
+    """Who changes the model makes the migration anew: python -m ingest.rules_check."""
+    (path,) = migrate.SQL_DIR.glob("*_rules_check.always.sql")
+    assert path.read_text() == rules_check.sql()
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=DOCUMENTS)
+def test_the_check_and_the_model_agree_on_any_document(database: Database, document: Any) -> None:
+    """What it refuses the model refuses, and what the model refuses in shape it refuses."""
+    faults = sift_rules(document).faults
+    if holds(database, document):
+        assert all(beyond_shape(document, fault) for fault in faults), faults
+    else:
+        assert faults
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {**HOT, "id": "hum", "operator": "=>"},
+        {**HOT, "threshold": 2.0**63},
+        {**HOT, "threshold": "8"},
+        {"key": "t", "operator": ">", "message": "m"},
+    ],
+)
+def test_a_wrong_rule_is_refused_at_the_update(database: Database, wrong: dict[str, Any]) -> None:
+    """Whoever writes by SQL hears of it at once, and what was there stays."""
+    user = uuid4().hex[:8]
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps([HOT])])
+    with pytest.raises(errors.CheckViolation, match="user_configs_rules_hold"):
+        database.execute(
+            "UPDATE user_configs SET rules = %s WHERE user_id = %s", [json.dumps([HOT, wrong]), user]
+        )
+    row = database.execute("SELECT rules FROM user_configs WHERE user_id = %s", [user]).fetchone()
+    assert row == ([HOT],)
+
+
+def test_wrong_rows_of_before_do_not_hold_up_the_migration(database: Database) -> None:
+    """They stay as they are, and may be replaced."""
+    user = uuid4().hex[:8]
+    write_unchecked(database, user, [{"key": 1}])
+    database.execute("UPDATE user_configs SET rules = '[]' WHERE user_id = %s", [user])
