@@ -6,10 +6,8 @@ from compose.local import envfile, ports
 from compose.local.errors import StackError
 from compose.local.layout import Layout
 from compose.local.passwords import password
-from compose.local.servers import KAFKA, MOSQUITTO, POSTGRES, REDIS, SERVERS, Server
+from compose.local.servers import KAFKA, MOSQUITTO, POSTGRES, REDIS, SERVERS, SERVICE, Server
 
-# The name of Sluice's own MQTT account.
-SERVICE = "sluice"
 # The database without PgBouncer.
 DIRECT = "DATABASE_DIRECT_URL"
 

@@ -30,6 +30,9 @@ _PACKAGES = (
     "rabbitmq-server",
 )
 _POM = PROJECT / "compose" / "local" / "conf" / "pom.xml"
+_PLUGIN = PROJECT / "compose" / "local" / "conf" / "mosquitto_sessions.c"
+# Any does; the last is the smallest that there is.
+_COMPILERS = ("cc", "gcc", "clang", "tcc")
 _FIRST_TIME_BYTES = 4 * 1024**3
 
 
@@ -42,6 +45,12 @@ def root() -> Path:
 def jars() -> Path:
     """The folder of Kafka's jars, named like `root`."""
     return GROUND / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+
+
+def plugins() -> Path:
+    """The folder of Mosquitto's plugin, named like `root`."""
+    recipe = _PLUGIN.read_bytes() + os.uname().machine.encode()
+    return GROUND / f"mosquitto-{hashlib.sha256(recipe).hexdigest()[:12]}"
 
 
 @cache
@@ -62,8 +71,8 @@ def ensure(report: Report) -> None:
     """
     GROUND.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(report):
-        missing = [path for path in (root(), jars()) if not path.exists()]
-        if missing:
+        missing = [path for path in (root(), jars(), plugins()) if not path.exists()]
+        if root() in missing or jars() in missing:
             available = shutil.disk_usage(GROUND).free
             if available < _FIRST_TIME_BYTES:
                 raise StackError(
@@ -75,6 +84,8 @@ def ensure(report: Report) -> None:
             _make_root(report)
         if jars() in missing:
             _make_jars(report)
+        if plugins() in missing:
+            _make_plugins()
     _try_enclosure()
 
 
@@ -124,6 +135,19 @@ def _make_jars(report: Report) -> None:
     report.line("Kafka fetched")
 
 
+def _make_plugins() -> None:
+    final = plugins()
+    part = final.with_name(f"{final.name}.part")
+    remove_tree(part)
+    part.mkdir()
+    compiler = next(name for name in _COMPILERS if shutil.which(name))
+    _run(
+        [compiler, "-shared", "-fPIC", "-nostdlib", "-o", str(part / "sessions.so"), str(_PLUGIN)],
+        "compile Mosquitto's plugin",
+    )
+    part.rename(final)
+
+
 def _host_packages(report: Report) -> None:
     """Installs the programs of the host that the next steps call."""
     needed = {"bwrap": "bubblewrap", "setpriv": "util-linux"}
@@ -131,6 +155,8 @@ def _host_packages(report: Report) -> None:
         needed["mmdebstrap"] = "mmdebstrap"
     if not jars().exists():
         needed["mvn"] = "maven"
+    if not plugins().exists() and not any(shutil.which(name) for name in _COMPILERS):
+        needed["tcc"] = "tcc"
     packages = sorted(package for program, package in needed.items() if not shutil.which(program))
     if not root().exists() and not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
         packages.append("debian-archive-keyring")

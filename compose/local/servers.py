@@ -16,6 +16,8 @@ from compose.local.layout import PROJECT, Layout
 _TEMPLATES = PROJECT / "compose" / "local" / "conf"
 _SERVE = PROJECT / "compose" / "local" / "serve.sh"
 
+# The name of Sluice's own MQTT account.
+SERVICE = "sluice"
 # Every process of a stack carries this variable with the stack's folder, so that none is ever overlooked.
 MARK = "SLUICE_STACK"
 
@@ -116,6 +118,8 @@ def configure(server: Server, layout: Layout, ports: Mapping[str, int]) -> None:
         values["controller_port"] = str(ports["KAFKA_CONTROLLER_PORT"])
     if server is REDIS:
         values["password"] = passwords.password(layout, "redis")
+    if server is MOSQUITTO:
+        values["service"] = SERVICE
     if server is PGBOUNCER:
         values["postgres_port"] = str(ports["POSTGRES_PORT"])
         write_private(folder / "userlist.txt", f'"sluice" "{passwords.password(layout, "postgres")}"\n')
@@ -193,6 +197,7 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         *("--ro-bind", str(layout.conf(server.name)), "/srv/conf"),
         *("--bind", str(layout.run), "/srv/run"),
         *(("--ro-bind", str(ground.jars()), "/srv/jars") if server.name == KAFKA.name else ()),
+        *(("--ro-bind", str(ground.plugins()), "/srv/plugins") if server.name == MOSQUITTO.name else ()),
         # Postgres refuses to be root and a plain user cannot become another: inside, each is postgres.
         *("--unshare-user", "--uid", str(user), "--gid", str(group)),
         *("--cap-drop", "ALL"),

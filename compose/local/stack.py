@@ -224,7 +224,7 @@ class Stack:
             if probes.mosquitto_admits(env):
                 with self._report.working("Making Sluice's MQTT account"):
                     env["MQTT_USERNAME"] = preparation.service_account(
-                        env, environment.SERVICE, password(self.layout, "mqtt")
+                        env, servers.SERVICE, password(self.layout, "mqtt")
                     )
                     envfile.write(self.layout.env, env)
             with self._report.working("Giving accounts their rights"):
