@@ -3,5 +3,6 @@
 from tasks.settings import settings
 
 _login = settings().flower_basic_auth
-if _login is not None:
-    basic_auth = [_login.get_secret_value()]
+if _login is None or not all(_login.get_secret_value().partition(":")):
+    raise SystemExit("Flower needs a login: set FLOWER_BASIC_AUTH to NAME:PASSWORD.")
+basic_auth = [_login.get_secret_value()]

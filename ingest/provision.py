@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import secrets
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -173,7 +174,7 @@ def provision(connection: Connection, account: Account, password: str | None = N
     Raises `UsernameTaken`, `InvalidPassword`, `TooManyDevices`.
     """
     chosen = generate_password() if password is None else check_password(password)
-    return _store(connection, [account], [chosen])[0]
+    return _store(connection, [account], [chosen], [_salt_of(connection, account, chosen)])[0]
 
 
 def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]) -> list[Credential]:
@@ -184,14 +185,32 @@ def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]
     """
     wanted = [device(user_id, device_id) for user_id, device_id in devices]
     accounts = list(dict.fromkeys(wanted))
-    made = dict(
-        zip(accounts, _store(connection, accounts, [generate_password() for _ in accounts]), strict=True)
-    )
+    passwords = [generate_password() for _ in accounts]
+    salts = [generate_salt() for _ in accounts]
+    made = dict(zip(accounts, _store(connection, accounts, passwords, salts), strict=True))
     return [made[account] for account in wanted]
 
 
-def _store(connection: Connection, accounts: Sequence[Account], passwords: Sequence[str]) -> list[Credential]:
-    salts = [generate_salt() for _ in accounts]
+def _salt_of(connection: Connection, account: Account, password: str) -> str:
+    """The account's salt where this is its password already, so that nothing changes; else a new one.
+
+    Mosquitto takes every change for a new password, and checks everybody again.
+    """
+    present = connection.execute(
+        "SELECT password_hash, salt FROM mqtt_users WHERE username = %s AND iterations = %s",
+        [account.username, ITERATIONS],
+    ).fetchone()
+    if present is not None and hmac.compare_digest(str(present[0]), hash_password(password, str(present[1]))):
+        return str(present[1])
+    return generate_salt()
+
+
+def _store(
+    connection: Connection,
+    accounts: Sequence[Account],
+    passwords: Sequence[str],
+    salts: Sequence[str],
+) -> list[Credential]:
     with ThreadPoolExecutor() as pool:  # OpenSSL computes without the interpreter lock
         hashes = list(pool.map(hash_password, passwords, salts, chunksize=64))
     rights = [(account.username, *right) for account in accounts for right in acl(account)]
@@ -235,7 +254,9 @@ FROM unnest(%(usernames)s::text[], %(hashes)s::text[], %(salts)s::text[], %(kind
      AS given (username, password_hash, salt, kind, user_id, device_id)
 ON CONFLICT (username) DO UPDATE
 SET password_hash = excluded.password_hash, salt = excluded.salt, iterations = excluded.iterations,
-    enabled = true, rotated_at = now()
+    enabled = true,
+    rotated_at = CASE WHEN present.password_hash = excluded.password_hash THEN present.rotated_at
+                      ELSE now() END
 WHERE present.kind = excluded.kind
 RETURNING username, xmax = 0
 """

@@ -125,6 +125,18 @@ def test_rotation_ends_the_old_password(stack: Stack, database: Database, run: s
     assert not let_in(stack, old)
 
 
+def test_the_same_password_again_changes_nothing(stack: Stack, database: Database, run: str) -> None:
+    """What the broker reads stays the same, so that it is not made to check everybody again."""
+    account, password = provision.service(run), provision.generate_password()
+    credential = await_honoured(stack, provision.provision(database, account, password))
+    query = "SELECT password_hash, salt, rotated_at FROM mqtt_users WHERE username = %s"
+    before = database.execute(query, [credential.username]).fetchone()
+    assert provision.provision(database, account, password) == credential
+    assert database.execute(query, [credential.username]).fetchone() == before
+    assert provision.provision(database, account, password[::-1]) != credential
+    assert database.execute(query, [credential.username]).fetchone() != before
+
+
 def test_removal_ends_the_account_and_its_connection(stack: Stack, database: Database, run: str) -> None:
     """A removed account is turned away, its connection is ended, and no right of it is left."""
     credential = await_honoured(stack, provision.provision(database, provision.device(run, "d1")))

@@ -1,5 +1,8 @@
 """Flower, as an operator sees it in a browser: behind a login, with the tasks that the pipeline does."""
 
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -11,6 +14,7 @@ from selenium.webdriver import ChromeOptions, Remote
 from selenium.webdriver.common.by import By
 
 from compose.local import ports
+from compose.local.layout import PROJECT
 from compose.local.stack import Stack
 from tests.integration import enclosure, fleet
 from tests.integration.test_end_to_end import wait_for_no_lag
@@ -21,6 +25,25 @@ ARGUMENTS = (
     *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--no-proxy-server", "--user-data-dir=/tmp/profile", "--window-size=1600,1000"),
 )
+
+
+@pytest.mark.parametrize("login", [None, "", "admin:"])
+def test_flower_does_not_start_without_a_login(login: str | None) -> None:
+    """Its page can end workers and run tasks; without a name and a password it says what to set."""
+    environment = {name: value for name, value in os.environ.items() if name != "FLOWER_BASIC_AUTH"}
+    if login is not None:
+        environment["FLOWER_BASIC_AUTH"] = login
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "tasks", "flower", "--address=127.0.0.1", "--port=0"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "set FLOWER_BASIC_AUTH" in done.stderr
 
 
 @pytest.fixture

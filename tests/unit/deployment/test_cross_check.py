@@ -288,6 +288,26 @@ def test_emqx_asks_the_tables_that_provision_writes(emqx: Document) -> None:
     assert all(one["enable_authn"] == "quick_deny_anonymous" for one in listeners.values())
 
 
+def test_emqx_gives_nobody_the_session_of_another_account(emqx: Document) -> None:
+    """In every zone a client id begins with its account, and a colon, which no account has in its name."""
+    assert emqx["mqtt"]["clientid_override"] == "concat([username, ':', clientid])"
+    assert not any("clientid_override" in zone["mqtt"] for zone in emqx["zones"].values())
+    assert "use_username_as_clientid" not in emqx["mqtt"]
+    for account in (provision.device("a:b", "c:d"), provision.user("a:b"), provision.service("a:b")):
+        assert ":" not in account.username
+
+
+def test_emqx_keeps_on_its_disk_what_waits_for_one_gateway(emqx: Document) -> None:
+    """Our zone has durable sessions, no gateway of Compose shares, and the disk outlives the container."""
+    zone = emqx["zones"][emqx["listeners"]["tcp"]["bridge"]["zone"]]
+    assert zone["durable_sessions"]["enable"] is True
+    assert emqx["durable_sessions"]["enable"] is False
+    assert emqx["durable_sessions"]["message_retention_period"].days == 7
+    assert not any("MQTT_SHARED_GROUP" in service.get("environment", {}) for service in SERVICES.values())
+    assert "emqx-data:/opt/emqx/data" in SERVICES["emqx"]["volumes"]
+    assert "EMQX_NODE__NAME" in SERVICES["emqx"]["environment"]
+
+
 def test_emqx_bounds_devices_and_keeps_what_waits_for_us(emqx: Document) -> None:
     """Devices have quotas; we have a long session and queue, and a device's messages keep their order."""
     for listener in (emqx["listeners"]["tcp"]["default"], emqx["listeners"]["ssl"]["default"]):
