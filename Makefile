@@ -10,7 +10,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test check bench chaos clean
+.PHONY: help setup up restart down run status test check bench chaos fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -48,6 +48,9 @@ bench: setup  ## measure against what the database itself can take
 
 chaos: setup  ## break everything under load, and print what became of it; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
+
+fuzz: setup  ## a hundred thousand hostile MQTT requests, each answered or refused; SEED=N for the same ones
+	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:  ## stop everything and remove data, logs, passwords and settings; asks nothing
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; $(STACK) clean --dir .local/test; fi

@@ -136,8 +136,8 @@ class Requests:
         now = time.monotonic()
         self._give_up_overdue(now)
         for request in [of_user[0] for of_user in self._by_user.values()]:
-            if now >= request.send_at:
-                self._send(request, now)
+            if now >= request.send_at and not self._send(request, now):
+                break
         first = next(chain(self._by_id.values(), self._unnamed), None)
         self._oldest_since = None if first is None else first.since
 
@@ -201,13 +201,14 @@ class Requests:
         self._last_ms = request.at_ms
         return None
 
-    def _send(self, request: Request, now: float) -> None:
+    def _send(self, request: Request, now: float) -> bool:
+        """Whether the servers took it, or need not; each that they do not answer costs their timeouts."""
         request.attempt += 1
         wait = request.wait_seconds()
         request.send_at = now + wait
         awaited = min(2 * MAX_WAIT_SECONDS, request.since + self._patience - LAST_BEGIN_SECONDS - now)
         if awaited <= 0 and request.attempt > 1:
-            return
+            return True
         if request.attempt == 1:
             self._unheard_since = self._unheard_since or now
         note = log.debug if request.attempt == 1 else log.warning
@@ -223,8 +224,10 @@ class Requests:
             self._dispatch(request)
         except (redis.RedisError, OperationalError) as error:
             log.warning("request_not_sent", request=request.id, error=str(error), again_in_s=wait)
+            return False
         except Exception:  # noqa: BLE001 - it is this request's alone, and the user hears of it
             self._end(request, internal_error(request.kind, request.user_id, request.id))
+        return True
 
     def _dispatch(self, request: Request) -> None:
         arguments = {

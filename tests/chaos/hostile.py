@@ -71,16 +71,41 @@ def hostile(seed: int, run: str, count: int) -> Iterator[Hostile]:
             level = chance.choice(LEVELS)
             topic = f"users/{run}-{level}/devices/{chance.choice((device, level))}/telemetry".encode()
         elif way == 2:
-            topic = _mutated(chance, topic)
+            topic = mutated(chance, topic)
         elif way == 3:
             payload = spoil.next(json.dumps(_valid(number, start)).encode())[1]
         elif way == 4:
             payload = chance.randbytes(chance.randrange(200))
         elif way in {5, 6, 7}:
-            payload = _mutated(chance, payload)
+            payload = mutated(chance, payload)
         elif way == 8:
-            payload = _nested(chance, payload)
+            payload = nested(chance, payload)
         yield Hostile(topic, payload)
+
+
+def mutated(chance: random.Random, text: bytes) -> bytes:
+    """Bytes changed, removed, repeated and put in."""
+    for _ in range(chance.randrange(1, 4)):
+        at = chance.randrange(len(text) + 1)
+        match chance.randrange(5):
+            case 0:
+                text = text[:at] + chance.choice(BYTES) + text[at:]
+            case 1:
+                text = text[:at] + bytes([chance.randrange(256)]) + text[at + 1 :]
+            case 2:
+                text = text[:at] + text[at + chance.randrange(1, 20) :]
+            case 3:
+                text = text[:at] + text[max(0, at - chance.randrange(1, 30)) :]
+            case 4:
+                text = text[:at]
+    return text
+
+
+def nested(chance: random.Random, payload: bytes) -> bytes:
+    """An object with one more member, which is deep."""
+    depth = chance.choice((5, 31, 32, 33, 500, 5000))
+    opening, closing = chance.choice(((b"[", b"]"), (b'{"a":', b"}")))
+    return payload[:-1] + b',"deep":' + opening * depth + b"1" + closing * depth + b"}"
 
 
 def _valid(number: int, time: datetime) -> dict[str, Any]:
@@ -102,27 +127,3 @@ def _document(chance: random.Random, number: int, time: datetime) -> dict[str, A
     if chance.random() < 0.1:
         del document[chance.choice(("sequence_id", "time", "rssi"))]
     return document
-
-
-def _mutated(chance: random.Random, text: bytes) -> bytes:
-    """Bytes changed, removed, repeated and put in."""
-    for _ in range(chance.randrange(1, 4)):
-        at = chance.randrange(len(text) + 1)
-        match chance.randrange(5):
-            case 0:
-                text = text[:at] + chance.choice(BYTES) + text[at:]
-            case 1:
-                text = text[:at] + bytes([chance.randrange(256)]) + text[at + 1 :]
-            case 2:
-                text = text[:at] + text[at + chance.randrange(1, 20) :]
-            case 3:
-                text = text[:at] + text[max(0, at - chance.randrange(1, 30)) :]
-            case 4:
-                text = text[:at]
-    return text
-
-
-def _nested(chance: random.Random, payload: bytes) -> bytes:
-    depth = chance.choice((5, 31, 32, 33, 500, 5000))
-    opening, closing = chance.choice(((b"[", b"]"), (b'{"a":', b"}")))
-    return payload[:-1] + b',"deep":' + opening * depth + b"1" + closing * depth + b"}"

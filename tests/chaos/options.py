@@ -12,6 +12,9 @@ SECONDS = float(os.environ.get("CHAOS_SECONDS") or 15)
 ONLY = [name for name in os.environ.get("CHAOS_ONLY", "").split(",") if name]
 MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
 
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS") or 300)
+REQUEST_SECONDS = float(os.environ.get("FUZZ_SECONDS") or 300)
+
 
 def faults() -> list[Fault]:
     """The faults of this run, in its order."""
