@@ -17,7 +17,9 @@ from tasks.tracing import SpanContext, child, parse
 LOOK_AT_BYTES = 8192
 _TRACEPARENT = re.compile(rb'\s*:\s*"([0-9a-f-]{55,200})"')
 _SEQUENCE_ID = re.compile(rb"\s*:\s*(-?[0-9]{1,19})\b")
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A text that does not end takes all that is left: so no byte is looked at twice.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_DEEPER = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
 def traceparent_of(properties: bytes, payload: bytes) -> str:
@@ -76,5 +78,5 @@ def _top_level(payload: bytes, name: bytes, value: re.Pattern[bytes]) -> bytes:
     for token in _TOKEN.finditer(looked_at):
         if depth == 1 and token[0] == name and (found := value.match(looked_at, token.end())):
             return found[1]
-        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
+        depth += _DEEPER.get(token[0], 0)
     return b""

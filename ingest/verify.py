@@ -1,7 +1,7 @@
 """Conservation: every committed record of a domain's topic is a row or a dead letter, or it is missing.
 
 Rows carry no offsets. So each record is validated once more to know its primary key, and the keys are looked
-up in the table, chunk by chunk.
+up in the table, chunk by chunk. A row with other values than the record's is another record's.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from psycopg import sql
 
 from ingest.errors import OperatorError, ServerAway
 from ingest.postgres import Connection, session
-from tasks import registry
+from tasks import conflicts, database, registry
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
@@ -69,6 +69,7 @@ class _Wanted(NamedTuple):
     message: Message
     key: tuple[Any, ...]  # of its row
     time: datetime
+    line: bytes  # its row, as COPY takes it
 
 
 def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Balance:
@@ -138,16 +139,20 @@ def _account(
             else:
                 _miss(balance, domain, message, None, f"no dead letter, though it is refused: {refused}")
         else:
-            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time))
+            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time, reading.copy_line))
     there = _rows(connection, domain, wanted)
+    others = _of_others(connection, domain, [one for one in wanted if one.key in there])
     oldest = _oldest_kept()
     for one in wanted:
         has_letter = one.message.offset in letters
-        if one.key in there:
+        if one.key in there and one.message.offset not in others:
             balance.rows += 1
             balance.recovered += has_letter
         elif has_letter:
             balance.dead_lettered += 1
+        elif one.key in there:
+            reason = "its key is stored with other values, and there is no dead letter"
+            _miss(balance, domain, one.message, one.key, reason)
         elif oldest is not None and one.time < oldest:
             balance.expired += 1
         else:
@@ -179,6 +184,25 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
                 raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
             found.update(cursor.fetchall())
     return found
+
+
+def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[int]:
+    """The offsets of those whose row is of another reading. What the database refuses has no row."""
+    if not wanted:
+        return set()
+    lines = [one.line for one in wanted]
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            conflicts.stage(cursor, domain, lines)
+            return {wanted[one.number].message.offset for one in conflicts.find(cursor, domain, lines)}
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise
+    if len(wanted) == 1:
+        return {wanted[0].message.offset}
+    middle = len(wanted) // 2
+    halves = wanted[:middle], wanted[middle:]
+    return set().union(*(_of_others(connection, domain, half) for half in halves))
 
 
 @lru_cache

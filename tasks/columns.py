@@ -31,9 +31,13 @@ _QUOTED = str.maketrans({"\\": r"\\", '"': r"\""})
 # `datetime.fromisoformat` alone takes more than that, and each Python version something else.
 _TIME_SHAPES = frozenset(["--T::", "--t::", "-- ::"])
 _AFTER_SECONDS = frozenset([".", ",", "Z", "z", "+", "-", ""])
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# The same of a time without seconds.
+_MINUTE_SHAPES = frozenset(shape[:4] for shape in _TIME_SHAPES)
+_AFTER_MINUTES = _AFTER_SECONDS - {".", ","}
+# Possessive, and nothing that can be read in two ways: a text of any length costs time in line with it.
+_NUMBER = r"[-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+"
 _WKT_POINT = re.compile(
-    rf"\s*(?:SRID=4326;)?\s*POINT\s*\(\s*({_NUMBER})\s+({_NUMBER})\s*\)\s*", re.IGNORECASE
+    rf"\s*+(?:SRID=4326;\s*+)?+POINT\s*+\(\s*+({_NUMBER})\s++({_NUMBER})\s*+\)\s*+", re.IGNORECASE
 )
 
 
@@ -84,11 +88,14 @@ def time_text(time: datetime) -> str:
 
 
 def parse_time(value: Any) -> datetime:
-    """An RFC 3339 string as a UTC time; digits beyond the microsecond are cut off.
+    """An RFC 3339 string, also without seconds, as a UTC time; digits beyond the microsecond are cut off.
 
     Raises `PydanticCustomError` of type `invalid_time`.
     """
-    if type(value) is not str or value[4:17:3] not in _TIME_SHAPES or value[19:20] not in _AFTER_SECONDS:
+    if type(value) is not str or not (
+        (value[4:17:3] in _TIME_SHAPES and value[19:20] in _AFTER_SECONDS)
+        or (value[4:16:3] in _MINUTE_SHAPES and value[16:17] in _AFTER_MINUTES)
+    ):
         raise _invalid_time("must be a string with an ISO 8601 time such as 2026-05-01T10:00:00Z", value)
     try:
         time = datetime.fromisoformat(value.upper())
@@ -145,7 +152,10 @@ def parse_point(value: Any) -> Coordinates:
         pair: Any = value.get("coordinates")
         if type(pair) is not list or [type(part) in {int, float} for part in pair] != [True, True]:
             raise ValueError
-        place = Coordinates(float(pair[0]), float(pair[1]))
+        try:
+            place = Coordinates(float(pair[0]), float(pair[1]))
+        except OverflowError:  # an integer that is no double
+            raise ValueError from None
     else:
         raise ValueError
     if not (math.isfinite(place.x) and math.isfinite(place.y)):

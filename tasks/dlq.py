@@ -31,11 +31,12 @@ REMEMBER_SECONDS = 86_400
 
 
 class DeadLetter(NamedTuple):
-    """A message that became no row, and why."""
+    """A message that became no row, and why; of a conflict with the row that is `stored` in its place."""
 
     message: Message
     error_type: str
     error: str
+    stored: dict[str, Any] | None = None
 
 
 def envelope(
@@ -53,7 +54,8 @@ def envelope(
     `kafka_timestamp_ms`, where there are any.
 
     A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` says
-    how many bytes it had. Of a topic that is no UTF-8 `original_topic_base64` has the bytes.
+    how many bytes it had. Of a topic that is no UTF-8 `original_topic_base64` has the bytes. A conflict has
+    the row in its place as `stored`, or the row's key where the row is very large.
     """
     largest = settings().kafka_max_message_bytes
     shown = readable(topic)
@@ -151,6 +153,7 @@ def _envelope_of(kafka_topic: str, letter: DeadLetter) -> bytes:
         kafka_partition=message.partition,
         kafka_offset=message.offset,
         kafka_timestamp_ms=message.timestamp_ms,
+        **({} if letter.stored is None else {"stored": letter.stored}),
     )
 
 

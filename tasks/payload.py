@@ -160,7 +160,8 @@ def _parse_slowly(payload: bytes) -> Any:
         reason = f"the payload must be UTF-8, but byte {error.start} (0x{payload[error.start]:02x}) is not"
         raise Refused("InvalidJson", reason) from None
     except json.JSONDecodeError as error:
-        reason = f"the payload must be JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        what = error.msg.removesuffix(" at")
+        reason = f"the payload must be JSON: {what} at line {error.lineno}, column {error.colno}"
         raise Refused("InvalidJson", reason) from None
     except RecursionError:
         raise Refused("TooDeep", "the payload is nested far too deep") from None

@@ -22,6 +22,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Sources whose parsed topic is kept at hand: well above a fleet of 10,000, and a few MB when full.
 KNOWN_SOURCES = 16_384
 
+# Of the staged lines, counted from 1 in their order. No field can have this name.
+ORDINAL = "#"
+
 _NOT_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f+#/\ud800-\udfff]")
 
 _ERROR_TYPES: dict[str, ErrorType] = {
@@ -31,6 +34,15 @@ _ERROR_TYPES: dict[str, ErrorType] = {
     "less_than_equal": "OutOfRange",
     "invalid_time": "InvalidTime",
 }
+
+
+def _stop_at_first_element(schema: Any) -> None:
+    """Has an array refused for its first wrong element: it may have a hundred thousand of them."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for part in schema.values():
+            _stop_at_first_element(part)
 
 
 class Record(BaseModel):
@@ -53,6 +65,7 @@ class Record(BaseModel):
         for name, info in cls.model_fields.items():
             if _is_from_topic(info):
                 inner["fields"].pop(name, None)
+        _stop_at_first_element(inner)
         return schema
 
 
@@ -137,14 +150,20 @@ class Declaration(Generic[SourceT, RecordT]):
         if optional := set(primary_key) & self.nullable:
             raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
-        names, key, staged = quoted(self.columns), quoted(primary_key), f"{table}_staged"
+        self.members = {_member(name, info): name for name, info in fields.items()}
+        self.staged = f"{table}_staged"
+        names, key, staged = quoted(self.columns), quoted(primary_key), self.staged
         self.copy = _copy_into(table, names)
-        self.stage = f'CREATE TEMPORARY TABLE "{staged}" (LIKE "{table}" INCLUDING DEFAULTS) ON COMMIT DROP'
+        self.stage = (
+            f'CREATE TEMPORARY TABLE "{staged}" (LIKE "{table}" INCLUDING DEFAULTS, '
+            f'"{ORDINAL}" integer GENERATED ALWAYS AS IDENTITY) ON COMMIT DROP'
+        )
         self.copy_staged = _copy_into(staged, names)
-        # In order of the key, so that two transactions with rows in common cannot wait for each other.
+        # In order of the key, so that two transactions with rows in common cannot wait for each other; of
+        # several with one key the first is stored.
         self.insert_staged = (
             f'INSERT INTO "{table}" ({names}) SELECT {names} FROM "{staged}" '  # noqa: S608 - our own names
-            f"ORDER BY {key} ON CONFLICT ({key}) DO NOTHING"
+            f'ORDER BY {key}, "{ORDINAL}" ON CONFLICT ({key}) DO NOTHING'
         )
 
     def parse_topic(self, topic: str) -> SourceT:

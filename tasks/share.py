@@ -26,6 +26,7 @@ LOOK_AT = {
     "Unexpected": "the workers' log for the exception; mend the code, then replay",
     "WorkerLost": "the memory of the workers and their log; then replay",
     "DatabaseRefused": "the constraints of the table and the errors' SQLSTATE; mend the schema, then replay",
+    "Conflict": "the devices of the letters: a clock that stands still, or a counter that begins again",
 }
 LOOK_AT_DEVICES = "the errors' texts and topics: which devices, and since which firmware"
 

@@ -2,14 +2,15 @@
 
 import time
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
 from redis.commands.core import Script
 
-from tasks import blobs, counters, database, dlq, lease, metrics, notify, registry
+from tasks import blobs, conflicts, counters, database, dlq, lease, metrics, notify, registry
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.breaker import CircuitOpen
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 # Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
+# Whatever parts the rows came in: of several with one key in a partition the first counts.
+_KAFKA_ORDER = attrgetter("partition", "offset")
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
@@ -35,6 +38,15 @@ class Outcome(NamedTuple):
     inserted: int
     dead: int
     oldest_ms: int
+
+
+class Unstored(NamedTuple):
+    """A row that cannot be stored, and why; of a conflict with the row that is `stored` in its place."""
+
+    row: Row
+    reason: str
+    error_type: str = "DatabaseRefused"
+    stored: dict[str, Any] | None = None
 
 
 @app.task(name="tasks.store.store_batch")
@@ -74,12 +86,11 @@ def store_batch(
         log.info("batch_given_up", batch=batch, stage="store")
 
 
-def write(
-    connection: database.Connection, domain: AnyDomain, rows: list[Row]
-) -> tuple[int, list[tuple[Row, str]]]:
+def write(connection: database.Connection, domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unstored]]:
     """Writes the rows into the domain's table.
 
-    Returns how many were new, and the rows that the database refuses, with its reasons.
+    Returns how many were new, and the rows that cannot be stored: the database refuses them, or has another
+    row of the same key (`Conflict`). A row that is there already, or twice, is no conflict.
 
     COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
     which can; then, where data is refused, in halves down to the single row. Rows of very many days go in
@@ -97,19 +108,21 @@ def write(
         try:
             return _copy(connection, domain, lines), []
         except psycopg.errors.UniqueViolation:
-            return _copy_staged(connection, domain, lines), []
+            return _copy_staged(connection, domain, sorted(rows, key=_KAFKA_ORDER))
     except psycopg.Error as error:
         if not (database.refuses_data(error) or (database.is_too_much(error) and len(rows) > 1)):
             raise
         if len(rows) == 1:
-            return 0, [(rows[0], f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")]
+            reason = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
+            return 0, [Unstored(rows[0], reason)]
+    rows = sorted(rows, key=_KAFKA_ORDER)
     middle = len(rows) // 2
     return _write_both(connection, domain, rows[:middle], rows[middle:])
 
 
 def _write_both(
     connection: database.Connection, domain: AnyDomain, first: list[Row], second: list[Row]
-) -> tuple[int, list[tuple[Row, str]]]:
+) -> tuple[int, list[Unstored]]:
     inserted, refused = write(connection, domain, first)
     inserted_after, refused_after = write(connection, domain, second)
     return inserted + inserted_after, refused + refused_after
@@ -128,21 +141,24 @@ def _copy(connection: database.Connection, domain: AnyDomain, lines: bytes) -> i
         return cursor.rowcount
 
 
-def _copy_staged(connection: database.Connection, domain: AnyDomain, lines: bytes) -> int:
+def _copy_staged(
+    connection: database.Connection, domain: AnyDomain, rows: list[Row]
+) -> tuple[int, list[Unstored]]:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor)
-        cursor.execute(domain.stage)
-        with cursor.copy(domain.copy_staged) as copy:
-            copy.write(lines)
+        lines = [row.line for row in rows]
+        conflicts.stage(cursor, domain, lines)
         cursor.execute(domain.insert_staged)
-        return cursor.rowcount
+        inserted = cursor.rowcount
+        found = conflicts.find(cursor, domain, lines) if inserted < len(rows) else []
+    return inserted, [Unstored(rows[one.number], one.reason, "Conflict", one.stored) for one in found]
 
 
 def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
     cursor.execute(f"SET LOCAL statement_timeout = '{settings().database_statement_timeout_seconds:d}s'")
 
 
-def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple[Row, str]]]:
+def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unstored]]:
     deadline = time.monotonic() + settings().store_wait_seconds
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -165,11 +181,12 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[tuple
         pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
 
-def _refuse(refused: list[tuple[Row, str]], batch: str, parts: int) -> None:
+def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
     loaded = [blobs.load_part(batch, part) for part in range(parts)]
     messages = {(message.partition, message.offset): message for part in loaded for message in part.messages}
     letters = [
-        DeadLetter(messages[row.partition, row.offset], "DatabaseRefused", reason) for row, reason in refused
+        DeadLetter(messages[row.partition, row.offset], error_type, reason, stored)
+        for row, reason, error_type, stored in refused
     ]
     dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 

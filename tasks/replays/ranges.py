@@ -77,7 +77,10 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
         inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
-    dead += [DeadLetter(by_offset[row.offset], "DatabaseRefused", reason) for row, reason in refused]
+    dead += [
+        DeadLetter(by_offset[row.offset], error_type, reason, stored)
+        for row, reason, error_type, stored in refused
+    ]
     new = [letter for letter in dead if letter.message.offset not in known.letters]
     if new:
         dlq.send(domain, new, {messages[0].partition: messages[0].offset})

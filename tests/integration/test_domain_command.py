@@ -228,6 +228,24 @@ def test_a_type_that_the_server_lacks_is_named(
     assert 'domain boxes failed and left no trace: type "geometry" does not exist' in told
 
 
+OTHERS: dict[str, Any] = {
+    "bigint": 2**63 - 2,
+    "integer": 0,
+    "double": 0,
+    "text": None,
+    "boolean": False,
+    "numeric": "12345678901234567890.0123456788",
+    "uuid": None,
+    "json_value": {"a": ["\\", 1.25]},
+    "colour": None,
+    "size": "S",
+    "words": [],
+    "matrix": [[1, None], [2.5, 4]],
+    "place": "POINT(8.54 47.39)",
+    "address": "10.0.0.0/9",
+}
+
+
 def test_every_kind_of_column_comes_back_equal(
     empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
 ) -> None:
@@ -263,10 +281,16 @@ def test_every_kind_of_column_comes_back_equal(
     with psycopg.connect(empty, autocommit=True) as connection:
         inserted, refused = store.write(connection, domain, rows)
         assert inserted == 2
-        assert [(row.offset, reason) for row, reason in refused] == [
+        assert [(one.row.offset, one.reason) for one in refused] == [
             (2, 'invalid input syntax for type inet: "nowhere" (SQLSTATE 22P02)')
         ]
         assert store.write(connection, domain, rows[:2]) == (0, [])
+        others = [
+            Row(0, n, domain.validate("things/a", written(sent | {name: value}), 0, Limits()).copy_line)
+            for n, (name, value) in enumerate(OTHERS.items())
+        ]
+        _, conflicts = store.write(connection, domain, others)
+        assert [one.reason.rpartition(": ")[2] for one in conflicts] == list(OTHERS)
         (full, at), (bare, _) = connection.execute(query).fetchall()
         numeric = connection.execute(f"SELECT numeric::text FROM {domain.table} WHERE numeric IS NOT NULL")
         assert numeric.fetchone() == (sent["numeric"],)

@@ -87,6 +87,88 @@ def test_a_row_that_the_database_refuses_is_found_alone(
     batch[199:200] = rows(run, range(199, 200), temperature=5000.0)
     inserted, refused = store.write(database, DOMAIN, batch)
     assert inserted == 198
-    assert [row.offset for row, _ in refused] == [77, 199]
-    assert all("cold" in reason and "23514" in reason for _, reason in refused)
+    assert [one.row.offset for one in refused] == [77, 199]
+    assert all("cold" in one.reason and "23514" in one.reason for one in refused)
     assert stored(database, run) == [n for n in range(200) if n not in {77, 199}]
+
+
+def conflicting(refused: list[store.Unstored]) -> dict[int, Any]:
+    """The temperatures that are stored in the place of the conflicting rows, by their offsets."""
+    assert {one.error_type for one in refused} <= {"Conflict"}
+    return {one.row.offset: (one.stored or {})["temperature"] for one in refused}
+
+
+def test_another_reading_with_a_stored_key_is_a_conflict(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """The first is stored, and named; the same batch once more finds the same conflicts and no others."""
+    run = uuid4().hex[:8]
+    assert store.write(database, DOMAIN, rows(run, range(100), temperature=4.0)) == (100, [])
+    later = rows(run, range(98, 102), temperature=19.0)
+    for inserted in (2, 0):
+        written, refused = store.write(database, DOMAIN, later)
+        assert (written, conflicting(refused)) == (inserted, {98: 4.0, 99: 4.0})
+        assert refused[0].reason == (
+            "a reading with this time, user_id, device_id, sequence_id is stored with other values:"
+            " temperature"
+        )
+    assert (refused[0].stored or {}) == {
+        "time": "2026-03-02T10:00:00+00:00",
+        "user_id": run,
+        "device_id": "d",
+        "sequence_id": 98,
+        "temperature": 4.0,
+        "battery": None,
+        "extra_data": {},
+    }
+
+
+def test_of_two_readings_with_one_key_in_a_batch_the_first_in_kafka_is_stored(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """In whatever order the parts of the batch come, and however often the first comes again."""
+    run = uuid4().hex[:8]
+    first, second, third = (rows(run, range(1), value)[0] for value in (4.0, 19.0, 4.0))
+    batch = [second._replace(offset=7), first._replace(offset=3), third._replace(offset=8)]
+    for inserted in (1, 0):
+        written, refused = store.write(database, DOMAIN, batch)
+        assert (written, conflicting(refused)) == (inserted, {7: 4.0})
+
+
+def test_the_same_reading_written_otherwise_is_no_conflict(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """White space, the order of members, a number's notation and the offset of the time do not count."""
+    topic = f"users/{uuid4().hex[:8]}/devices/d/telemetry"
+    payloads = [
+        b'{"sequence_id": 1, "time": "2026-03-02T10:00:00Z", "temperature": 20, "a": 1, "b": {"c": 2}}',
+        b'{"b":{"c":2},"a":1.0,"time":"2026-03-02T12:00:00+02:00","temperature":2e1,"sequence_id":1}',
+        b'{"sequence_id": 1, "time": "2026-03-02T10:00:00Z", "temperature": 20, "a": 1, "b": {"c": 4}}',
+    ]
+    batch = [
+        Row(0, n, DOMAIN.validate(topic, payload, 0, Limits()).copy_line)
+        for n, payload in enumerate(payloads)
+    ]
+    inserted, refused = store.write(database, DOMAIN, batch)
+    assert (inserted, [one.row.offset for one in refused]) == (1, [2])
+    assert "extra_data" in refused[0].reason
+
+
+def test_a_very_large_stored_row_is_named_by_its_key_alone(
+    database: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    """Dead letters of a whole batch must fit into memory, and into Kafka."""
+    user = uuid4().hex[:8]
+    lines = [
+        DOMAIN.validate(
+            f"users/{user}/devices/d/telemetry",
+            b'{"sequence_id": 1, "time": "2026-03-02T10:00:00Z", "text": "%s"}' % (letter * 20_000),
+            0,
+            Limits(),
+        ).copy_line
+        for letter in (b"a", b"b")
+    ]
+    _, refused = store.write(database, DOMAIN, [Row(0, n, line) for n, line in enumerate(lines)])
+    assert [one.stored for one in refused] == [
+        {"time": "2026-03-02T10:00:00+00:00", "user_id": user, "device_id": "d", "sequence_id": 1}
+    ]

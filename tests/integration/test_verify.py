@@ -1,5 +1,6 @@
 """`sluice verify`: nothing is missing, and if something is, it is named."""
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
+from tests.conftest import DeadLetters
 from tests.integration.commands import call, report, sluice
 from tests.integration.stream import Written, cold_only, reading
 from tests.integration.test_end_to_end import wait_for_no_lag
@@ -72,6 +74,25 @@ def test_what_is_missing_is_named_and_a_range_brings_it_back(pipeline: Stack, da
     )
     code, balance = verify(pipeline, begin)
     assert (code, balance["missing"], balance["recovered"]) == (0, 0, 1)
+
+
+def test_a_reading_whose_key_has_other_values_needs_a_dead_letter(
+    pipeline: Stack, database: Database, dead_letters: DeadLetters
+) -> None:
+    """The second of two is a dead letter; without one a row that differs is not the row of its record."""
+    user, begin = f"u{uuid4().hex[:8]}", datetime.now(UTC)
+    Written(pipeline, user).write([reading(1, temperature=4), reading(1, temperature=19), reading(2)])
+    code, balance = verify(pipeline, begin)
+    assert (code, balance["rows"], balance["dead_lettered"], balance["recovered"]) == (0, 2, 1, 0)
+    (letter,) = (one for _, one in dead_letters.read() if user in one["original_topic"])
+    assert (letter["error_type"], letter["stored"]["temperature"]) == ("Conflict", 4)
+    assert base64.b64decode(letter["payload_base64"]) == reading(1, temperature=19)
+
+    database.execute("UPDATE raw_telemetry SET battery = 5 WHERE user_id = %s AND sequence_id = 2", [user])
+    code, balance = verify(pipeline, begin)
+    (missing,) = balance["missing_messages"]
+    assert (code, missing["sequence_id"]) == (1, 2)
+    assert missing["reason"] == "its key is stored with other values, and there is no dead letter"
 
 
 def test_everything_in_kafka_can_be_verified_in_bounded_memory(pipeline: Stack) -> None:

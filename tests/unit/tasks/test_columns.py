@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from tasks.columns import (
     Bigint,
@@ -23,7 +24,9 @@ from tasks.columns import (
     Time,
     TopicLevel,
     Uuid,
+    parse_time,
     sql,
+    time_text,
 )
 from tasks.payload import Limits, Refused
 from tasks.record import Declaration, Record
@@ -235,3 +238,21 @@ def test_members_that_no_field_declares_are_left_out_where_nobody_wants_them() -
     reading = EVERYTHING.validate(TOPIC, b'{"bigint": 1, "other": {"x": 2}}', 0, Limits())
     assert len(decode_line(reading.copy_line)) == len(EVERYTHING.columns)
     assert reading.payload["other"] == {"x": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-20T10:00Z", "2026-11-20t10:00z", "2026-11-20 12:00+02:00", "2026-11-20T09:30-00:30"]
+)
+def test_a_time_without_seconds_is_the_minute_s_first(text: str) -> None:
+    """ISO 8601 allows it, and the row is the same as with seconds."""
+    assert parse_time(text) == parse_time("2026-11-20T10:00:00Z")
+    assert time_text(parse_time(text)) == "2026-11-20T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-20T10:00", "2026-11-20T10:00.5Z", "2026-11-20T10Z", "2026-11-20T1:00Z"]
+)
+def test_less_of_a_time_is_none(text: str) -> None:
+    """Without an offset nobody knows when it was; other forms no two parsers read alike."""
+    with pytest.raises(PydanticCustomError):
+        parse_time(text)

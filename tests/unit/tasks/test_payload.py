@@ -249,3 +249,21 @@ def test_whatever_comes_is_an_object_or_refused(payload: bytes) -> None:
     """No bytes raise anything but `Refused`, whose reason is short and printable."""
     found = outcome(payload)
     assert isinstance(found, dict | str)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (
+            b'{"sequence_id":1,"Time":"2026-11-20T19:57:31","ENERGY":{"Tot',
+            "the payload must be JSON: Unterminated string starting at line 1, column 57",
+        ),
+        (b'{"a": "\n"}', "the payload must be JSON: Invalid control character at line 1, column 8"),
+        (b'{"a" 1}', "the payload must be JSON: Expecting ':' delimiter at line 1, column 6"),
+    ],
+)
+def test_a_reason_says_where_once(payload: bytes, reason: str) -> None:
+    """Some of the parser's own messages end in the preposition that follows."""
+    with pytest.raises(Refused) as refused:
+        parse(payload, Limits())
+    assert refused.value.reason == reason

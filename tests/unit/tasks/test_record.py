@@ -73,14 +73,14 @@ def test_a_declaration_gives_the_sql() -> None:
     assert TICKS.columns == ("time", "exchange", "symbol", "trade_id", "price", "venue", "settled", "rest")
     assert TICKS.copy == f"COPY \"ticks\" ({names}) FROM STDIN (FORMAT text, ENCODING 'UTF8')"
     assert TICKS.copy_staged == f"COPY \"ticks_staged\" ({names}) FROM STDIN (FORMAT text, ENCODING 'UTF8')"
-    assert (
-        TICKS.stage
-        == 'CREATE TEMPORARY TABLE "ticks_staged" (LIKE "ticks" INCLUDING DEFAULTS) ON COMMIT DROP'
+    assert TICKS.stage == (
+        'CREATE TEMPORARY TABLE "ticks_staged" (LIKE "ticks" INCLUDING DEFAULTS, '
+        '"#" integer GENERATED ALWAYS AS IDENTITY) ON COMMIT DROP'
     )
     key = '"time", "exchange", "symbol", "trade_id"'
     assert TICKS.insert_staged == (
         f'INSERT INTO "ticks" ({names}) SELECT {names} FROM "ticks_staged" '
-        f"ORDER BY {key} ON CONFLICT ({key}) DO NOTHING"
+        f'ORDER BY {key}, "#" ON CONFLICT ({key}) DO NOTHING'
     )
 
 
