@@ -52,7 +52,8 @@ class Verdict(NamedTuple):
 class PartResult(TypedDict):
     """What `process` tells `store` about its part: every message is in `rows` or in `dead`.
 
-    `followed` has the `traceparent` of those whose traces are recorded.
+    `followed` has the `traceparent` of those whose traces are recorded, `generation` is that of the states by
+    which the alerts were judged.
     """
 
     batch: str
@@ -61,6 +62,7 @@ class PartResult(TypedDict):
     dead: int
     oldest_ms: int
     followed: NotRequired[list[str]]
+    generation: NotRequired[str]
 
 
 def pack_part(part: Part) -> bytes:

@@ -14,10 +14,10 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import database, notify, registry
-from tasks.alerts import states
+from tasks.alerts import generation, states
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
-from tasks.alerts.rule_sets import about, announce_change, misplaced, rule_sets
+from tasks.alerts.rule_sets import about, announce_change, misplaced, versioned
 from tasks.answers import Answer, Kind, Reply, internal_error, refusal
 from tasks.app import app
 from tasks.errors import DatabaseAway, NotNow, is_not_now
@@ -135,10 +135,11 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     if not is_known(domain, user_id, command.device_id):
         message = "there is no such device: it has no account, and nothing came from it"
         return refusal([{"path": "device_id", "message": message}])
-    rules = about(domain, rule_sets([user_id])[user_id])
+    own, version = versioned([user_id])
+    rules = about(domain, own[user_id])
     try:
-        changes = states.transact(
-            [(user_id, command.device_id)], lambda state: manage(state, rules, command, request)
+        changes, judged_in = states.commit(
+            [(user_id, command.device_id)], lambda state: manage(state, rules, command, request), version
         )
     except CannotManage as error:
         return refusal([{"path": "command", "message": str(error)}])
@@ -155,6 +156,8 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
         notify.wake()
     # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
     notify.settle(SETTLE_SECONDS)
+    if generation.current() != judged_in:
+        raise NotNow("Redis lost its memory, and the command maybe with it")
     return Answer(ok=True)
 
 

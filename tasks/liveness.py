@@ -6,8 +6,9 @@ long. Then it ends, and its supervisor starts it again. What it sees it writes t
 
 import json
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tasks.alerts.state import VERSION
 from tasks.redis_client import WORKERS, client, text
 
 # A worker that has not looked for so long is gone, or stopped, or cannot reach Redis.
@@ -45,7 +46,8 @@ class Attention:
 
 def tell(worker: str, look: Look, deaf_seconds: float) -> None:
     """Writes down what the worker saw. Raises `redis.RedisError`."""
-    seen = json.dumps({**look._asdict(), "deaf_s": round(deaf_seconds, 1), "at": time.time()})
+    own = {"deaf_s": round(deaf_seconds, 1), "states": VERSION, "at": time.time()}
+    seen = json.dumps({**look._asdict(), **own})
     client().hset(WORKERS, worker, seen)
 
 
@@ -54,11 +56,21 @@ def deaf_seconds() -> dict[str, float]:
 
     For health checks: a worker that is missing, or deaf for long, is out of order. Raises `redis.RedisError`.
     """
-    found: dict[str, float] = {}
+    return {name: float(document["deaf_s"]) for name, document in _alive().items()}
+
+
+def state_versions() -> set[int]:
+    """The versions of alert states that the workers write that are alive. Raises `redis.RedisError`."""
+    # Workers that do not say so are older than the second version.
+    return {int(document.get("states", 1)) for document in _alive().values()}
+
+
+def _alive() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for name, seen in client().hgetall(WORKERS).items():
         document = json.loads(text(seen))
         if time.time() - document["at"] <= FORGET_SECONDS:
-            found[text(name)] = float(document["deaf_s"])
+            found[text(name)] = document
         else:
             client().hdel(WORKERS, text(name))
     return found

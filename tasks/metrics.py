@@ -312,6 +312,13 @@ ALERT_CHANGES = Counter(
     labels=("status",),
     unit="changes",
 )
+STATES_UNKNOWN = Counter(
+    "sluice_unknown_alert_states_total",
+    ("worker",),
+    "Times that alert states were found which this version cannot read.",
+    "Growing: workers of two versions run; stop either. With one version left the states are rebuilt.",
+    unit="states",
+)
 TASK_SECONDS = Histogram(
     "sluice_task_seconds",
     ("worker",),

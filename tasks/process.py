@@ -9,8 +9,8 @@ import time
 import structlog
 
 from tasks import blobs, dlq, lease, message_spans, notify, registry
-from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, evaluate
+from tasks.alerts.states import Committed
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
 from tasks.dlq import DeadLetter
@@ -39,7 +39,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
             with STAGE_SECONDS.time("validate"):
                 readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
             with STAGE_SECONDS.time("evaluate"):
-                changes = judge(domain, readings)
+                changes, generation = judge(domain, readings)
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     dlq.send(domain, dead, first_offsets)
@@ -57,6 +57,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
         dead=len(dead),
         oldest_ms=_oldest_ms(messages),
         followed=followed,
+        generation=generation,
     )
 
 
@@ -86,12 +87,13 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
+def judge(domain: AnyDomain, readings: list[Judged]) -> Committed:
     """Evaluates the alert rules and the domain's checks, and has what changed told at once."""
     notify.require_room()
-    if changes := evaluate(domain, readings):
+    committed = evaluate(domain, readings)
+    if committed.changes:
         notify.wake()
-    return changes
+    return committed
 
 
 def row_of(judged: Judged) -> Row:

@@ -1,21 +1,28 @@
 -- Ends a batch: gives its lease up, tells its bridge, counts its messages and removes its blobs, if the lease is
--- still there.
+-- still there and Redis still has the memory in which the batch's alerts were judged.
 --
--- A lease that is gone says that the batch was given up, or that Redis lost what the batch had in it, the changes
--- of alerts among it: then the batch is sent again, and this run of it counts for nothing.
+-- A lease that is gone says that the batch was given up, or that Redis was flushed. An old copy of Redis' memory, or
+-- a replica that has become the primary, may have the lease and lack the changes of alerts: another generation of
+-- the states says so. Then the batch is sent again, and this run of it counts for nothing.
 --
--- KEYS: the lease, the bridge's list, the counters, then the blobs.
--- ARGV: what to tell, for how many seconds the list is kept, the age of the oldest message in milliseconds,
--- then pairs of a counter's name and an amount.
--- Returns 1, or 0 without a lease.
-if redis.call('DEL', KEYS[1]) == 0 then
+-- KEYS: the lease, the bridge's list, the counters, the marker that the states are there, their generation, then
+-- the blobs.
+-- ARGV: the generation that the alerts were judged in (empty: there was nothing to judge), what to tell, for how
+-- many seconds the list is kept, the age of the oldest message in milliseconds, then pairs of a counter's name and
+-- an amount.
+-- Returns 1, or 0 without a lease, or -1 in another generation.
+if redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
 end
-redis.call('RPUSH', KEYS[2], ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-redis.call('HSET', KEYS[3], 'latency_ms_last', ARGV[3])
-for index = 4, #ARGV, 2 do
+if ARGV[1] ~= '' and generation_in(KEYS[4], KEYS[5]) ~= ARGV[1] then
+    return -1
+end
+redis.call('DEL', KEYS[1])
+redis.call('RPUSH', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('HSET', KEYS[3], 'latency_ms_last', ARGV[4])
+for index = 5, #ARGV, 2 do
     redis.call('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1])
 end
-redis.call('UNLINK', unpack(KEYS, 4))
+redis.call('UNLINK', unpack(KEYS, 6))
 return 1

@@ -1,16 +1,15 @@
 """Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
 
 import time
-from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import structlog
-from redis.commands.core import Script
 
 from tasks import blobs, conflicts, counters, database, dlq, lease, metrics, notify, registry
+from tasks.alerts import generation
 from tasks.app import app
 from tasks.batch import PartResult, Row
 from tasks.breaker import CircuitOpen
@@ -18,7 +17,16 @@ from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
 from tasks.message_spans import flushing
-from tasks.redis_client import COUNTERS, client, done_key, lease_key, part_key, rows_key
+from tasks.redis_client import (
+    ALERTS_GENERATION,
+    ALERTS_READY,
+    COUNTERS,
+    client,
+    done_key,
+    lease_key,
+    part_key,
+    rows_key,
+)
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -31,13 +39,24 @@ _KAFKA_ORDER = attrgetter("partition", "offset")
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
+REPORT = Path(__file__).with_name("report.lua")
+
+
+class StatesLost(lease.LeaseLost):
+    """Redis lost its memory since the alerts of the batch were judged, and maybe their changes with it."""
+
+
 class Outcome(NamedTuple):
-    """What became of a batch: its messages, those of them that are new rows, and dead letters."""
+    """What became of a batch: its messages, those of them that are new rows, and dead letters.
+
+    `generations` are those of the states by which its parts were judged; a part without rules has none.
+    """
 
     total: int
     inserted: int
     dead: int
     oldest_ms: int
+    generations: frozenset[str] = frozenset()
 
 
 class Unstored(NamedTuple):
@@ -80,7 +99,11 @@ def store_batch(
             notify.settle(settings().store_wait_seconds)
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
-            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms))
+            generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
+            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms, generations))
+    except StatesLost:
+        metrics.BATCHES_GIVEN_UP.add(1, "store")
+        log.warning("batch_judged_in_lost_memory", batch=batch)
     except lease.LeaseLost:
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.info("batch_given_up", batch=batch, stage="store")
@@ -194,8 +217,10 @@ def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
 def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
     """Tells the bridge that the batch is done, and removes what it had in Redis.
 
-    Raises `LeaseLost` if it was given up, or lost with Redis.
+    Raises `LeaseLost` if it was given up, or lost with Redis, and `StatesLost`.
     """
+    if len(outcome.generations) > 1:
+        raise StatesLost(batch)
     duplicate = outcome.total - outcome.inserted - outcome.dead
     counted: dict[counters.Name, int] = {
         "received": outcome.total,
@@ -206,22 +231,19 @@ def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
     }
     latency_ms = int(time.time() * 1000) - outcome.oldest_ms
     blobs_keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
-    keys = [lease_key(batch), done_key(bridge), COUNTERS, *blobs_keys]
-    arguments: list[str | int] = [f"{batch} {outcome.total}", lease.DONE_SECONDS, latency_ms]
+    keys = [lease_key(batch), done_key(bridge), COUNTERS, ALERTS_READY, ALERTS_GENERATION, *blobs_keys]
+    judged_in = next(iter(outcome.generations), "")
+    arguments: list[str | int] = [judged_in, f"{batch} {outcome.total}", lease.DONE_SECONDS, latency_ms]
     for name, amount in counted.items():
         arguments += [name, amount]
-    if not _report_script()(keys=keys, args=arguments):
-        raise lease.LeaseLost(batch)
+    said = int(generation.script(REPORT)(keys=keys, args=arguments))
+    if said != 1:
+        raise (StatesLost if said < 0 else lease.LeaseLost)(batch)
     metrics.RECEIVED.add(outcome.total)
     metrics.STORED.add(outcome.inserted)
     metrics.DUPLICATE.add(duplicate)
     metrics.BATCHES_FINISHED.add(1)
     metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
-
-
-@lru_cache
-def _report_script() -> Script:
-    return client().register_script(Path(__file__).with_name("report.lua").read_text())
 
 
 def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:

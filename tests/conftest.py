@@ -18,9 +18,9 @@ from psycopg.conninfo import make_conninfo
 
 from compose.local.stack import Stack
 from tasks import database as database_module
-from tasks import mqtt_publisher, redis_client, store
+from tasks import mqtt_publisher, redis_client
 from tasks import settings as tasks_settings
-from tasks.alerts import listening, rule_sets, states
+from tasks.alerts import generation, listening, rule_sets
 from tasks.app import app
 
 # A stack that somebody runs in this clone, and its domains, are none of the tests' business.
@@ -92,17 +92,18 @@ def on_servers(stack: Stack) -> Iterator[None]:
     """The modules of `tasks` in this process work on the test's servers."""
     before = dict(os.environ)
     os.environ.update(stack.env)
-    _forget_servers()
+    forget_servers()
     app.conf.update(broker_url=stack.env["REDIS_URL"], result_backend=stack.env["REDIS_URL"])
     try:
         yield
     finally:
-        _forget_servers()
+        forget_servers()
         os.environ.clear()
         os.environ.update(before)
 
 
-def _forget_servers() -> None:
+def forget_servers() -> None:
+    """Makes the modules of `tasks` read their settings and connect anew."""
     # Celery's own way to forget connections; the tests' process has no other that would do.
     app._after_fork()  # type: ignore[attr-defined]
     database_module.close()
@@ -113,9 +114,8 @@ def _forget_servers() -> None:
     for cached in (
         tasks_settings.settings,
         redis_client.client,
-        states._script,
+        generation.script,
         rule_sets._shared,
-        store._report_script,
     ):
         cached.cache_clear()
 

@@ -1,6 +1,7 @@
 """What a change of rules means for alerts that are open: those of rules that are gone are resolved."""
 
 import time
+from functools import partial
 
 import psycopg
 import redis
@@ -8,7 +9,7 @@ import structlog
 
 from tasks import notify, registry
 from tasks.alerts import machine, states
-from tasks.alerts.rule_sets import about, load_rules
+from tasks.alerts.rule_sets import about, load_rules, rules_version
 from tasks.alerts.state import DeviceState
 from tasks.app import app
 from tasks.errors import NotNow
@@ -33,7 +34,6 @@ def apply_rules(users: list[str] | None = None) -> None:
     Safe to run twice and beside the judging of readings. An invalid rule is none; domains that this worker
     does not have are passed over.
     """
-    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
     of_interest = None if users is None else set(users)
     devices = [
         device
@@ -43,16 +43,23 @@ def apply_rules(users: list[str] | None = None) -> None:
     now_ms = int(time.time() * 1000)
     changes = 0
     for start in range(0, len(devices), AT_ONCE):
-        changes += len(
-            states.transact(
-                devices[start : start + AT_ONCE],
-                lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms),
-            )
-        )
+        changes += states.by_present_rules(partial(_apply, devices[start : start + AT_ONCE], now_ms))
     if changes:
         notify.wake()
     log.info(
         "rules_applied", users=None if users is None else len(users), devices=len(devices), changes=changes
+    )
+
+
+def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
+    # Before the rules are read: these are then at least as new.
+    version = rules_version()
+    users = sorted({user_id for user_id, _ in devices})
+    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
+    return len(
+        states.transact(
+            devices, lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms), version
+        )
     )
 
 

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from tasks import backoff, database, exclusive, notify, registry
 from tasks.alerts import last_seen, listening, machine, states
 from tasks.alerts.last_seen import Device
-from tasks.alerts.rule_sets import about, rule_sets
+from tasks.alerts.rule_sets import about, rule_sets, versioned
 from tasks.alerts.state import DeviceState
 from tasks.app import app
 from tasks.breaker import CircuitOpen
@@ -126,32 +126,34 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
     if looked is None or _full_is_due(looked, version, now_ms):
         started = time.monotonic()
         devices = last_seen.silent(domain, rules, heard.until_ms) | _told(domain, rules)
-        changes = _judge(domain, turn, devices, rules, heard)
+        changes = _judge(domain, turn, devices, heard)
         cost_ms = round((time.monotonic() - started) * 1000)
         _remember(domain, Looked(heard.until_ms, now_ms, cost_ms, version))
     else:
         devices = last_seen.fell_silent(domain, rules, looked.judged_ms, *heard)
-        changes = _judge(domain, turn, devices, rules, heard)
+        changes = _judge(domain, turn, devices, heard)
         _remember(domain, looked._replace(judged_ms=heard.until_ms))
     return changes
 
 
-def _judge(
-    domain: AnyDomain, turn: Turn, devices: set[Device], rules: dict[str, RuleSet], heard: listening.Heard
-) -> int:
+def _judge(domain: AnyDomain, turn: Turn, devices: set[Device], heard: listening.Heard) -> int:
     changes = 0
     for some in _some(devices):
         turn.keep()
-        seen = last_seen.read(domain, some, rules)
-
-        def decide(
-            state: DeviceState, seen: dict[Device, machine.LastSeen] = seen
-        ) -> tuple[DeviceState, machine.Changes]:
-            own = seen[state.user_id, state.device_id]
-            return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms)
-
-        changes += len(states.transact(list(seen), decide))
+        changes += states.by_present_rules(partial(_judge_some, domain, some, heard))
     return changes
+
+
+def _judge_some(domain: AnyDomain, devices: list[Device], heard: listening.Heard) -> int:
+    in_use, version = versioned({user_id for user_id, _ in devices})
+    rules = {user_id: about(domain, own) for user_id, own in in_use.items()}
+    seen = last_seen.read(domain, devices, rules)
+
+    def decide(state: DeviceState) -> tuple[DeviceState, machine.Changes]:
+        own = seen[state.user_id, state.device_id]
+        return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms)
+
+    return len(states.transact(list(seen), decide, version))
 
 
 def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:

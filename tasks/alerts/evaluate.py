@@ -1,5 +1,6 @@
 """Judging a part of a batch: its readings in Kafka order, by their users' rules and the domain's checks."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -12,8 +13,9 @@ from tasks.alerts import machine, newest, order, states
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.order import Moment, Newest
-from tasks.alerts.rule_sets import about, rule_sets
+from tasks.alerts.rule_sets import about, versioned
 from tasks.alerts.state import DeviceState, to_us
+from tasks.alerts.states import Committed, RulesReplaced
 from tasks.batch import SILENT, Message
 from tasks.domain import AnyDomain, Source
 from tasks.paths import MISSING
@@ -22,6 +24,11 @@ from tasks.redis_client import LAST_SEEN, client
 from tasks.rules import NO_RULES, Alert, Compiled, RuleSet, find
 
 log = structlog.get_logger()
+
+NOTHING = Committed([], "")
+# How often the rules may be replaced while a part is judged by them, and how old they may then be.
+RULES_ATTEMPTS = 8
+RULES_FRESH_SECONDS = 1.0
 
 BySource = dict[Source, list["Judged"]]
 
@@ -44,7 +51,7 @@ class Look(NamedTuple):
 _NO_VERDICTS: Mapping[str, Alert | None] = {}
 
 
-def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
+def evaluate(domain: AnyDomain, readings: list[Judged]) -> Committed:
     """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
     Readings that are replayed silently are left out: they change no state and are no sign of life.
@@ -56,24 +63,66 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> list[Change]:
             continue
         by_source.setdefault(judged.reading.source, []).append(judged)
     if not by_source:
-        return []
-    own = rule_sets({user_id for user_id, _ in by_source})
-    rules = {user_id: about(domain, of_user) for user_id, of_user in own.items()}
-    ruled = [source for source in by_source if rules[source.user_id] != NO_RULES]
-    changes: list[Change] = []
-    quiet: dict[Source, Newest] = {}
-    at_ms = readings[0].message.timestamp_ms
-    if ruled:
-        # Not in the step, which runs again when another writer was there first.
-        looks = {source: _look_at(domain, rules[source.user_id], by_source[source]) for source in ruled}
-        judging = [source for source in ruled if _judges(rules[source.user_id])]
-        part = Stepping(domain, rules, looks, newest.recall(domain, judging, at_ms), quiet)
-        changes = states.transact(ruled, part.step)
+        return NOTHING
+    part = _Part(domain, by_source, readings[0].message.timestamp_ms)
+    committed = _commit(part)
     commands = client().pipeline(transaction=False)
-    _note_seen(commands, domain, by_source, rules)
-    newest.note(commands, domain, quiet, at_ms)
+    _note_seen(commands, domain, by_source, part.rules)
+    newest.note(commands, domain, part.quiet, part.at_ms)
     commands.execute()
-    return changes
+    return committed
+
+
+class _Part:
+    """The readings of a part, looked at by their users' rules."""
+
+    def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int) -> None:
+        self.domain, self.by_source, self.at_ms = domain, by_source, at_ms
+        self.rules: dict[str, RuleSet] = {}
+        self.looks: dict[Source, list[Look]] = {}
+        self.known: dict[Source, Newest] = {}
+        self.quiet: dict[Source, Newest] = {}
+        self._own: dict[str, RuleSet] = {}
+
+    def refresh(self) -> bytes:
+        """Looks at the readings of users whose rules have changed; returns the version of the rules."""
+        own, version = versioned({user_id for user_id, _ in self.by_source})
+        changed = {user_id for user_id, rules in own.items() if rules is not self._own.get(user_id)}
+        self._own = own
+        self.rules |= {user_id: about(self.domain, own[user_id]) for user_id in changed}
+        for source in [source for source in self.by_source if source.user_id in changed]:
+            self.looks.pop(source, None)
+            self.quiet.pop(source, None)
+            if (rules := self.rules[source.user_id]) != NO_RULES:
+                # Not in the step, which runs again when another writer was there first.
+                self.looks[source] = _look_at(self.domain, rules, self.by_source[source])
+        judging = [
+            source
+            for source in self.looks
+            if source.user_id in changed and _judges(self.rules[source.user_id])
+        ]
+        self.known |= newest.recall(self.domain, judging, self.at_ms)
+        return version
+
+
+def _commit(part: _Part) -> Committed:
+    """Commits what the rules that are in force decide.
+
+    A change of anybody's rules makes it look again, so one who changes them without end could hold up all
+    others: after many tries, rules that were in force a moment ago are good enough.
+    """
+    for attempt in range(1, RULES_ATTEMPTS + 1):
+        version, begun = part.refresh(), time.monotonic()
+        if not part.looks:
+            return NOTHING
+        stepping = Stepping(part.domain, part.rules, part.looks, part.known, part.quiet)
+        try:
+            return states.commit(list(part.looks), stepping.step, version)
+        except RulesReplaced:
+            log.info("rules_replaced", devices=len(part.looks), attempt=attempt)
+            if attempt == RULES_ATTEMPTS and time.monotonic() - begun > RULES_FRESH_SECONDS:
+                raise
+    return states.commit(list(part.looks), stepping.step)
 
 
 def _look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[Look]:

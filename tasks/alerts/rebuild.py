@@ -4,35 +4,41 @@ What users were not told yet goes into the outbox again; some of it they may hav
 `alert_id` and status.
 """
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
+import redis
 import structlog
 from psycopg.rows import class_row, dict_row
-from redis.client import Pipeline
-from redis.exceptions import WatchError
+from redis.exceptions import LockError
+from redis.lock import Lock
 
 from tasks import database, notify, outbox
+from tasks.alerts import generation
 from tasks.alerts.active import ActiveAlert, rebuild
 from tasks.alerts.change import Change
 from tasks.alerts.state import Position
 from tasks.app import app
 from tasks.errors import NotNow
 from tasks.redis_client import (
+    ALERTS_GENERATION,
     ALERTS_READY,
     ALERTS_REBUILDING,
     OUTBOX,
     OUTBOX_TOLD,
     alert_key,
     client,
-    server_run,
+    text,
 )
 
 log = structlog.get_logger()
 
-LOCK_SECONDS = 60
+# Without a sign of life for so long a worker loses the rebuild to another.
+LOCK_SECONDS = 20.0
 SETTLE_SECONDS = 20.0
 WAIT_SECONDS = 15.0
 WRITE_AT_ONCE = 1000
@@ -62,31 +68,26 @@ GROUP BY user_id, device_id, kafka_partition
 
 
 class StatesBeingRebuilt(NotNow):
-    """The states are not there yet: another worker needs longer than expected, or Redis was flushed again."""
+    """The states are not there yet: another worker needs longer than expected, or Redis lost them again."""
 
 
-def are_there() -> bool:
-    """Whether Redis has the states, and is the run of the server that they were written to."""
-    marker = client().get(ALERTS_READY)
-    return marker is not None and marker == server_run()
+class _Fence(NamedTuple):
+    """What a rebuild must still have when it writes: the lock, and the server with the memory that it had."""
+
+    token: bytes
+    identity: bytes
 
 
-def rebuild_states() -> None:
-    """Returns when the states are there: rebuilt by this call or by another worker's.
+def rebuild_states() -> str:
+    """Returns the states' generation when they are there: rebuilt by this call or by another worker's.
 
     Raises `StatesBeingRebuilt`, `psycopg.Error` and `redis.RedisError`; then nothing may be judged.
     """
-    if not client().set(ALERTS_REBUILDING, 1, nx=True, ex=LOCK_SECONDS):
-        _await_other()
-        return
-    try:
-        with client().pipeline(transaction=True) as transaction:
-            transaction.watch(ALERTS_REBUILDING)  # type: ignore[no-untyped-call]
-            if not are_there():
-                _settle_or_forget()
-                _rebuild(transaction)
-    finally:
-        client().delete(ALERTS_REBUILDING)
+    lock = client().lock(ALERTS_REBUILDING, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
+    if not lock.acquire():
+        return _await_other()
+    with _kept(lock):
+        return generation.current() or _rebuild(_begin(bytes(lock.local.token or b"")))
 
 
 @app.task(name="tasks.alerts.rebuild", throws=(NotNow,))
@@ -97,16 +98,44 @@ def rebuild_all() -> None:
     rebuild_states()
 
 
-def _settle_or_forget() -> None:
-    """Gets what is in the outbox into the tables, where it is not of long ago."""
-    if client().exists(ALERTS_READY):
-        # A server that was restarted has loaded an old copy of its memory.
-        client().unlink(OUTBOX, OUTBOX_TOLD)
-    else:
-        notify.settle(SETTLE_SECONDS)
+@contextmanager
+def _kept(lock: Lock) -> Iterator[None]:
+    """Renews the lock while the block runs, and opens it."""
+    finished = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(lock, finished), name="rebuild-lock", daemon=True)
+    renewer.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        renewer.join()
+        try:
+            lock.release()
+        except (LockError, redis.RedisError) as error:
+            log.warning("rebuild_lock_lost", error=str(error))
 
 
-def _rebuild(transaction: Pipeline) -> None:
+def _renew(lock: Lock, finished: threading.Event) -> None:
+    while not finished.wait(LOCK_SECONDS / 4):
+        try:
+            lock.reacquire()
+        except LockError:
+            # What is still to be written is refused.
+            return
+        except redis.RedisError as error:
+            log.warning("rebuild_lock_not_renewed", error=str(error))
+
+
+def _begin(token: bytes) -> _Fence:
+    """Keeps others from committing, and gets what is in the outbox into the tables unless it is old."""
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD]
+    fence = _Fence(token, generation.own("begin_rebuild.lua")(keys=keys, args=[token]))
+    _require(bool(fence.identity))
+    notify.settle(SETTLE_SECONDS)
+    return fence
+
+
+def _rebuild(fence: _Fence) -> str:
     started = time.monotonic()
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
     with database.access() as connection, connection.transaction():
@@ -116,39 +145,36 @@ def _rebuild(transaction: Pipeline) -> None:
         for trace in connection.cursor(row_factory=dict_row).execute(TRACES):
             traces.setdefault((trace["user_id"], trace["device_id"]), []).append(trace)
         untold = [_change(row) for row in connection.cursor(row_factory=dict_row).execute(UNTOLD)]
-    _forget()
-    devices = rows.keys() | traces.keys()
-    pipeline = client().pipeline(transaction=False)
-    for count, (user_id, device_id) in enumerate(sorted(devices), 1):
-        packed = _state(user_id, device_id, rows, traces)
-        pipeline.set(alert_key(user_id, device_id), packed)
-        if count % WRITE_AT_ONCE == 0:
-            pipeline.execute()
-    pipeline.execute()
-    # What is still in the outbox is told from there.
-    _finish(transaction, [] if outbox.backlog() else untold)
-    seconds = round(time.monotonic() - started, 2)
-    log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
-
-
-def _finish(transaction: Pipeline, untold: list[Change]) -> None:
-    """Marks the states as there, unless Redis has lost its memory once more since the rebuilding began."""
-    transaction.multi()
-    for change in untold:
-        content = outbox.entry(change.user_id, change.device_id, [change], [], [])
-        transaction.xadd(OUTBOX, {"entry": content})
-    transaction.set(ALERTS_READY, server_run())
-    try:
-        transaction.execute()
-    except WatchError as error:
-        raise StatesBeingRebuilt("Redis lost its memory while they were rebuilt") from error
-
-
-def _forget() -> None:
-    """What is not in the tables is in order."""
+    devices = sorted(rows.keys() | traces.keys())
+    # What is not in the tables is in order.
     old = list(client().scan_iter(match=alert_key("*", "*"), count=WRITE_AT_ONCE))
     for start in range(0, len(old), WRITE_AT_ONCE):
-        client().unlink(*old[start : start + WRITE_AT_ONCE])
+        _write(fence, {text(key): b"" for key in old[start : start + WRITE_AT_ONCE]})
+    for start in range(0, len(devices), WRITE_AT_ONCE):
+        some = devices[start : start + WRITE_AT_ONCE]
+        _write(fence, {alert_key(*device): _state(*device, rows, traces) for device in some})
+    current = _finish(fence, untold)
+    seconds = round(time.monotonic() - started, 2)
+    log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
+    return current
+
+
+def _write(fence: _Fence, states: Mapping[str, bytes]) -> None:
+    keys = [ALERTS_REBUILDING, *states]
+    _require(bool(generation.own("restore.lua")(keys=keys, args=[*fence, *states.values()])))
+
+
+def _finish(fence: _Fence, untold: list[Change]) -> str:
+    entries = [outbox.entry(change.user_id, change.device_id, [change], [], []) for change in untold]
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX]
+    made: bytes = generation.own("finish_rebuild.lua")(keys=keys, args=[*fence, *entries])
+    _require(bool(made))
+    return text(made)
+
+
+def _require(written: bool) -> None:
+    if not written:
+        raise StatesBeingRebuilt("another worker rebuilds them, or Redis has lost its memory again")
 
 
 def _change(row: dict[str, Any]) -> Change:
@@ -177,9 +203,10 @@ def _state(
     ).pack()
 
 
-def _await_other() -> None:
+def _await_other() -> str:
     deadline = time.monotonic() + WAIT_SECONDS
-    while not are_there():
+    while not (current := generation.current()):
         if time.monotonic() > deadline:
             raise StatesBeingRebuilt(f"the states were not there within {WAIT_SECONDS:.0f} s")
         time.sleep(0.1)
+    return current

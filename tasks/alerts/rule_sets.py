@@ -7,7 +7,7 @@ alone, and reads from Postgres only the users whose copies it has outdated.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -37,6 +37,13 @@ class RulesUnknown(NotNow):
     """The database is away, and the rules of a user were never read; check DATABASE_URL and the server."""
 
 
+class Versioned(NamedTuple):
+    """Rule sets by user, and the version of the rules that they are at least as new as."""
+
+    sets: dict[str, RuleSet]
+    version: bytes
+
+
 class RuleSets:
     """The copies of one process. `load` reads users from the database, `version` the number in Redis."""
 
@@ -57,7 +64,11 @@ class RuleSets:
         self._away_until: float | None = None
 
     def get(self, users: Iterable[str]) -> dict[str, RuleSet]:
-        """The users' sets. Raises like `rule_sets`."""
+        """The users' sets, each the same object until it changes. Raises like `rule_sets`."""
+        return self.versioned(users).sets
+
+    def versioned(self, users: Iterable[str]) -> Versioned:
+        """The users' sets with their version. Raises like `rule_sets`."""
         wanted = set(users)
         # Asked before the rules are read: what is read is then at least as new as the number.
         version = self._version()
@@ -70,7 +81,7 @@ class RuleSets:
         found = {user: self._sets[user] for user in wanted}
         if len(self._sets) > MAX_USERS:
             self._make_room(wanted)
-        return found
+        return Versioned(found, version)
 
     def _refresh(self, users: set[str], now: float) -> None:
         if self._away_until is not None and now < self._away_until:
@@ -125,7 +136,12 @@ def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
     While the database is away the sets of users known before are as old as its absence. Raises
     `RulesUnknown` for others, and `redis.RedisError`.
     """
-    return _shared().get(users)
+    return versioned(users).sets
+
+
+def versioned(users: Iterable[str]) -> Versioned:
+    """Those of `rule_sets`, with the version that a commit of what they decide demands. Raises like it."""
+    return _shared().versioned(users)
 
 
 def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
@@ -166,6 +182,11 @@ def load_rules(users: list[str] | None) -> dict[str, Any]:
         else:
             cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [users])
         return {str(user_id): rules for user_id, rules in cursor.fetchall()}
+
+
+def rules_version() -> bytes:
+    """The version of the rules: what is read after it is at least as new. Raises `redis.RedisError`."""
+    return _version()
 
 
 def announce_change() -> None:

@@ -36,7 +36,11 @@ _STATUSES = tuple(Status)
 
 
 class UnknownState(ValueError):
-    """The bytes are no packed state of this version: rebuild the state as if it had been lost."""
+    """The bytes are not a packed state of this version; `version` is None for what no version reads."""
+
+    def __init__(self, reason: str, version: int | None = None) -> None:
+        super().__init__(reason)
+        self.version = version
 
 
 class Position(NamedTuple):
@@ -129,7 +133,7 @@ class DeviceState(NamedTuple):
         if not packed:
             return cls(user_id, device_id)
         if packed[0] not in {1, VERSION}:
-            raise UnknownState(f"the state has version {packed[0]}, not {VERSION}")
+            raise UnknownState(f"the state has version {packed[0]}, not {VERSION}", packed[0])
         try:
             number, newest, positions, entries = msgpack.unpackb(packed[1:])
             return cls(

@@ -1,37 +1,56 @@
 """The states of devices in Redis: read many in one command, write what changed all at once or not at all.
 
-Redis may lose them, or come back with old ones. A marker stands beside them; where it is missing, or of
-another run of the server, they are rebuilt from the tables before anything is judged.
+Redis may lose them, or come back with old ones. Their generation stands beside them; where it is missing, or
+not that of the server's present memory, they are rebuilt from the tables before anything is judged.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-from redis.commands.core import Script
 
 from tasks import metrics, outbox
+from tasks.alerts import generation, unknown
 from tasks.alerts.active import row_changes
 from tasks.alerts.change import Change
-from tasks.alerts.rebuild import are_there, rebuild_states
-from tasks.alerts.state import DeviceState
+from tasks.alerts.rebuild import rebuild_states
+from tasks.alerts.state import DeviceState, UnknownState
 from tasks.errors import NotNow
-from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client, server_run, text
+from tasks.redis_client import (
+    ALERTS_GENERATION,
+    ALERTS_READY,
+    OUTBOX,
+    RULES_VERSION,
+    alert_key,
+    client,
+    text,
+)
 
 log = structlog.get_logger()
 
 ATTEMPTS = 8
 READ_AT_ONCE = 1000
+# What `commit.lua` returns.
+RULES_REPLACED = -2
 
 Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]
 
 
 class StatesContended(NotNow):
     """Other writers were there first, again and again. Nothing was written; it is tried again later."""
+
+
+class RulesReplaced(NotNow):
+    """Other rules came into force after those that it was decided by were read. Nothing was written."""
+
+
+class Committed(NamedTuple):
+    """What there is to tell, and the generation of the states that it was decided on."""
+
+    changes: list[Change]
+    generation: str
 
 
 class Update(NamedTuple):
@@ -43,28 +62,52 @@ class Update(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def transact(devices: Sequence[tuple[str, str]], decide: Decide) -> list[Change]:
+def transact(devices: Sequence[tuple[str, str]], decide: Decide, rules_version: bytes = b"") -> list[Change]:
+    """What `commit` has to tell. Raises like it."""
+    return commit(devices, decide, rules_version).changes
+
+
+def commit(devices: Sequence[tuple[str, str]], decide: Decide, rules_version: bytes = b"") -> Committed:
     """Reads the devices' states, decides each, and commits the changed ones with what there is to tell.
 
-    When another writer was there first, everything is read and decided again. Raises `StatesContended`,
+    When another writer was there first, everything is read and decided again. With a `rules_version`,
+    nothing is committed once the rules have another one. Raises `RulesReplaced`, `StatesContended`,
     `redis.RedisError`, and `NotNow` or `psycopg.Error` when lost states cannot be rebuilt.
     """
     for attempt in range(ATTEMPTS):
-        loaded = _load(devices)
+        current = _ensure_there()
+        try:
+            loaded = _load(devices)
+        except UnknownState as error:
+            unknown.forget(error, current)
+            continue
         updates = [
             Update(stored, before, after, changes)
             for stored, before in loaded
             for after, changes in [decide(before)]
             if after is not before
         ]
-        if not updates or _commit(updates):
+        if not updates or _commit(updates, current, rules_version):
             changes = [change for update in updates for change in update.changes]
             for status, count in Counter(change.status for change in changes).items():
                 metrics.ALERT_CHANGES.add(count, status)
-            return changes
+            return Committed(changes, current)
         log.info("states_contended", devices=len(updates), attempt=attempt + 1)
         time.sleep(0.005 * 2**attempt)
     raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
+
+
+def by_present_rules(once: Callable[[], int]) -> int:
+    """The result of `once`, which reads the rules and commits; it runs again when the rules were replaced.
+
+    Raises what it raises, `RulesReplaced` after many times in a row.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return once()
+        except RulesReplaced:
+            log.info("rules_replaced")
+    return once()
 
 
 def load_all() -> Iterator[tuple[str, str]]:
@@ -77,7 +120,6 @@ def load_all() -> Iterator[tuple[str, str]]:
 
 
 def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]:
-    _ensure_there()
     loaded = []
     for start in range(0, len(devices), READ_AT_ONCE):
         some = devices[start : start + READ_AT_ONCE]
@@ -88,19 +130,21 @@ def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]
     return loaded
 
 
-def _ensure_there() -> None:
-    # Lost between this look and the commit, they are missed by the commit.
-    if not are_there():
-        rebuild_states()
+def _ensure_there() -> str:
+    # Lost after this look, they are missed by the commit, or by the batch's report where nothing changed.
+    return generation.current() or rebuild_states()
 
 
-def _commit(updates: list[Update]) -> bool:
-    keys: list[str] = [ALERTS_READY, OUTBOX]
-    arguments: list[bytes] = [server_run()]
+def _commit(updates: list[Update], current: str, rules_version: bytes) -> bool:
+    keys: list[str] = [ALERTS_READY, ALERTS_GENERATION, RULES_VERSION, OUTBOX]
+    arguments: list[bytes] = [current.encode(), rules_version]
     for update in updates:
         keys.append(alert_key(update.after.user_id, update.after.device_id))
         arguments += [update.stored, update.after.pack(), _outbox_entry(update)]
-    return int(_script()(keys=keys, args=arguments)) == 1
+    said = int(generation.own("commit.lua")(keys=keys, args=arguments))
+    if said == RULES_REPLACED:
+        raise RulesReplaced("the rules were replaced while they were judged by")
+    return said == 1
 
 
 def _outbox_entry(update: Update) -> bytes:
@@ -111,8 +155,3 @@ def _outbox_entry(update: Update) -> bytes:
     return outbox.entry(
         after.user_id, after.device_id, update.changes, [row.to_record() for row in written], gone
     )
-
-
-@lru_cache
-def _script() -> Script:
-    return client().register_script(Path(__file__).with_name("commit.lua").read_text())

@@ -83,7 +83,7 @@ class User:
         topic = f"users/{self.id}/devices/{device}/telemetry"
         payload = json.dumps({"sequence_id": self.offset, **values}).encode()
         message = Message(0, self.offset, at_ms, topic, "", 0, payload)
-        return evaluate(DOMAIN, [Judged(message, DOMAIN.validate(topic, payload, at_ms, Limits()))])
+        return evaluate(DOMAIN, [Judged(message, DOMAIN.validate(topic, payload, at_ms, Limits()))]).changes
 
     def command(self, device: str, action: str, at_s: float, minutes: float | None = None) -> None:
         """A command about the rule `temperature` or `absent`, sent so many seconds from now."""

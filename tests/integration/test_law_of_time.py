@@ -46,7 +46,7 @@ class Sender:
 
     def judge(self, readings: list[Judged]) -> list[str]:
         """What the user is told."""
-        return [change.status for change in evaluate(DOMAIN, readings)]
+        return [change.status for change in evaluate(DOMAIN, readings).changes]
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+-- Begins a rebuild of the states: from here on nobody commits a change. An outbox from another run or from before
+-- a failover is of long ago and is dropped in the same step, so that nobody can mistake it for one of today.
+--
+-- KEYS: the rebuild's lock, the marker that the states are there, their generation, then the outbox's keys.
+-- ARGV: the token of the lock.
+-- Returns the identity of the server, or '' when another worker has the lock.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return ''
+end
+local run, whole = identity()
+local marker, generation = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3])
+-- A former primary that is the primary again has its old run, and another replication id.
+local back = generation and string.find(generation, run .. '/', 1, true) == 1
+    and string.find(generation, whole .. '/', 1, true) ~= 1
+if marker and (marker ~= run or back) then
+    redis.call('UNLINK', unpack(KEYS, 4))
+end
+redis.call('DEL', KEYS[2], KEYS[3])
+return whole

@@ -1,0 +1,30 @@
+"""The generation of the states in Redis: what was written under it is there while it is the current one.
+
+A restart, a failover and a flush end it; the next one begins when the states have been rebuilt.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from redis.commands.core import Script
+
+from tasks.redis_client import ALERTS_GENERATION, ALERTS_READY, client, text
+
+_PRELUDE = Path(__file__).with_name("memory.lua")
+
+
+@lru_cache
+def script(path: Path) -> Script:
+    """The Lua script, with the functions of `memory.lua` before it."""
+    return client().register_script(f"{_PRELUDE.read_text()}\n{path.read_text()}")
+
+
+def own(name: str) -> Script:
+    """The script of this folder."""
+    return script(Path(__file__).with_name(name))
+
+
+def current() -> str:
+    """The generation of the states, or nothing while they are lost. Raises `redis.RedisError`."""
+    found: bytes = own("generation.lua")(keys=[ALERTS_READY, ALERTS_GENERATION])
+    return text(found)

@@ -1,0 +1,163 @@
+"""A Redis that loses a part of its memory while a batch is under way: the alert is told, and once."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from compose.local.stack import Stack
+from tasks import batch as packing
+from tasks.app import app
+from tasks.batch import Message, Part
+from tasks.lease import GIVEN_UP
+from tasks.process import process_part
+from tasks.redis_client import client, done_key, lease_key, part_key
+from tasks.store import store_batch
+from tests.conftest import forget_servers
+from tests.integration.changes import Database, history, rows, tell_users
+from tests.integration.fleet import wait_until
+from tests.integration.redis_servers import OwnRedis, own_redis
+from tests.integration.subscriber import subscriber
+
+BRIDGE = "bridge-of-lost-memory"
+RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]
+
+Fault = Callable[[OwnRedis, OwnRedis], None]
+
+
+@pytest.fixture
+def servers(in_process: None, tmp_path: Path) -> Iterator[tuple[OwnRedis, OwnRedis]]:  # noqa: ARG001 - it must come first
+    """The Redis that the modules of `tasks` work on, and one more."""
+    with own_redis(tmp_path, 2) as (used, other):
+        os.environ["REDIS_URL"] = used.url
+        forget_servers()
+        app.conf.update(broker_url=used.url, result_backend=used.url)
+        yield used, other
+
+
+def send(user: str, *temperatures: float, first_offset: int = 0) -> tuple[str, int]:
+    """A batch of one device's readings, as the bridge sends it: its id and the number of its messages."""
+    batch = f"0-{uuid4().hex[:12]}"
+    topic, now_ms = f"users/{user}/devices/d/telemetry", time.time_ns() // 1_000_000
+    messages = [
+        Message(
+            0,
+            first_offset + number,
+            now_ms,
+            topic,
+            "",
+            0,
+            json.dumps({"sequence_id": first_offset + number, "temperature": temperature}).encode(),
+        )
+        for number, temperature in enumerate(temperatures)
+    ]
+    client().delete(done_key(BRIDGE))
+    client().set(part_key(batch, 0), packing.pack_part(Part("", {0: first_offset}, messages)))
+    client().set(lease_key(batch), BRIDGE, ex=60)
+    return batch, len(messages)
+
+
+def work(batch: str, total: int) -> str:
+    """Both stages of the batch; what the bridge hears of it."""
+    store_batch(process_part(batch, 0), batch, 1, total, BRIDGE)
+    return report(batch)
+
+
+def report(batch: str) -> str:
+    """What the bridge hears of the batch."""
+    heard: Any = client().blpop([done_key(BRIDGE)], timeout=30)
+    name, said = heard[1].decode().split()
+    assert name == batch
+    return str(said)
+
+
+def storing(database: Database, work: Callable[[], object], fault: Callable[[], None]) -> None:
+    """Has the fault happen while `store` waits for the table."""
+    thread = threading.Thread(target=work)
+    with database.transaction():
+        database.execute("LOCK TABLE raw_telemetry IN ACCESS EXCLUSIVE MODE")
+        thread.start()
+        with psycopg.connect(os.environ["DATABASE_DIRECT_URL"], autocommit=True) as looking:
+            query = "SELECT count(*) FROM pg_locks WHERE relation = 'raw_telemetry'::regclass AND NOT granted"
+            wait_until(lambda: looking.execute(query).fetchone() != (0,), 30, "the store to wait")
+        fault()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def restart(used: OwnRedis, _: OwnRedis) -> None:
+    """The server dies, and starts with the snapshot that it has."""
+    used.kill()
+    used.start()
+
+
+def fail_over(used: OwnRedis, other: OwnRedis) -> None:
+    """The server dies, and the other one takes its place."""
+    port = used.port
+    used.kill()
+    other.move(port)
+
+
+def fail_over_and_back(used: OwnRedis, other: OwnRedis) -> None:
+    """The other one takes over, this one follows it, and is the primary again: with the run that it had."""
+    used.replicate(other)
+    other.kill()
+    used.promote()
+
+
+def restart_and_rebuild(used: OwnRedis, other: OwnRedis) -> None:
+    """The same, and another worker has brought the states back before the batch ends."""
+    restart(used, other)
+    rebuild = "from tasks.alerts.rebuild import rebuild_states; rebuild_states()"
+    subprocess.run([sys.executable, "-c", rebuild], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("fault", [restart, restart_and_rebuild, fail_over, fail_over_and_back])
+def test_an_alert_that_redis_lost_after_its_commit_is_told_once(
+    stack: Stack, servers: tuple[OwnRedis, OwnRedis], database: Database, fault: Fault
+) -> None:
+    """The batch that triggered it does not count as done, and is sent again."""
+    used, other = servers
+    user = uuid4().hex[:8]
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    assert work(*send(user, 20.0)) == "1"
+    batch, total = send(user, 90.0, first_offset=1)
+    # What the snapshot and the other server have: the batch with its lease, and nothing of what it does.
+    if fault in {fail_over, fail_over_and_back}:
+        other.replicate(used)
+        other.promote()
+    used.save()
+    result = process_part(batch, 0)
+    storing(database, lambda: store_batch(result, batch, 1, total, BRIDGE), lambda: fault(used, other))
+    assert report(batch) == GIVEN_UP
+    with subscriber(stack, user) as listening:
+        assert work(*send(user, 90.0, first_offset=1)) == "1"
+        tell_users()
+        assert listening.told(1) == [("d", "TRIGGERED")]
+    assert history(database, user) == [("d", "TRIGGERED")]
+    assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_resolution_that_was_never_decided_is_made_up_for(
+    servers: tuple[OwnRedis, OwnRedis], database: Database
+) -> None:
+    """A part that committed nothing counts neither, once the states that it was judged by are gone."""
+    used, other = servers
+    user = uuid4().hex[:8]
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    assert work(*send(user, 20.0)) == "1"
+    batch, total = send(user, 20.0, first_offset=1)
+    used.save()
+    result = process_part(batch, 0)
+    storing(database, lambda: store_batch(result, batch, 1, total, BRIDGE), lambda: restart(used, other))
+    assert report(batch) == GIVEN_UP
