@@ -16,12 +16,13 @@ from types import FrameType
 import structlog
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.acknowledge import Answers, Unacknowledged
+from ingest.acknowledge import Acknowledgements, Answers, Unacknowledged
 from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
+from ingest.old_session import OldSession
 from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
-from tasks import logs, metrics
+from tasks import logs, metrics, mqtt
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
 from tasks.answers import Answer, Kind, internal_error, refusal, too_many
 from tasks.monitoring import Monitoring, Pulse, first_problem
@@ -63,11 +64,12 @@ class Control:
         options = SubscribeOptions(qos=1, retainHandling=RETAINED_ONCE)
         self._session = MqttSession(
             chosen,
-            chosen.mqtt_control_client_id,
+            mqtt.session_id(chosen, chosen.mqtt_control_client_id),
             [(topic, options) for topic in FILTERS.values()],
-            self._take,
+            lambda message: self._take(message, self._session.unacknowledged),
             receive_maximum=RECEIVE_MAXIMUM,
         )
+        self._old = self._make_old_session()
         self._requests = Requests(
             self._answer, patience_seconds=chosen.request_patience_seconds, most=chosen.requests_per_user
         )
@@ -75,6 +77,13 @@ class Control:
         self._tell_dropped_at = 0.0
         self._answers = Answers()
         self._listener = RulesListener(chosen)
+
+    def _make_old_session(self) -> OldSession | None:
+        name = self._settings.mqtt_control_client_id
+        if mqtt.session_id(self._settings, name) == name:
+            return None
+        filters = list(FILTERS.values())
+        return OldSession(self._settings, name, filters, self._take, receive_maximum=RECEIVE_MAXIMUM)
 
     def show(self) -> None:
         """Serves this process's metrics and health.
@@ -107,6 +116,8 @@ class Control:
         """Asks the process to end: nothing new is taken, what is answered in time is acknowledged."""
         self._stopping = True
         self._session.stop()
+        if self._old is not None:
+            self._old.stop()
 
     def run(self) -> None:
         """Serves until `stop`. Raises `ControlFailed`; what was not acknowledged comes again."""
@@ -127,6 +138,8 @@ class Control:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
         while self._unfinished() and self._failure is None and time.monotonic() < deadline:
             self._turn()
+        if self._old is not None:
+            self._old.close()
         self._session.close()
         self._requests.close()
         self._listener.stop()
@@ -139,6 +152,9 @@ class Control:
         held_up = self._session.unacknowledged.holding_up(HELD_UP, HOLD_UP_SECONDS)
         if held_up is not None:
             self._requests.give_up(held_up)
+        if self._old is not None and self._session.subscribed:
+            self._old.turn(0)
+            self._old = None if self._old.over else self._old
         self._tell_dropped()
 
     def _tell_dropped(self) -> None:
@@ -150,10 +166,10 @@ class Control:
     def _unfinished(self) -> int:
         return len(self._requests) + len(self._answers)
 
-    def _take(self, message: Publish) -> None:
+    def _take(self, message: Publish, unacknowledged: Acknowledgements) -> None:
         waiting: list[Unacknowledged] = []
         if message.qos:
-            waiting = [self._session.unacknowledged.add(message.mid)]
+            waiting = [unacknowledged.add(message.mid)]
         elif self._unfinished() >= RECEIVE_MAXIMUM:
             # The receive maximum is about QoS 1 alone; what asks for no more than a try gets no more.
             self._dropped += 1

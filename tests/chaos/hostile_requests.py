@@ -23,7 +23,7 @@ WORDS = (
 )  # fmt: skip
 CLIENT_IDS = (
     b"", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"x" * 23, b"x" * 5000, b"x" * 65_535, b"a/b/#", b"+", b"$SYS",
-    "é".encode(), b"%s%n",
+    "é".encode(), b"%s%n", b"sluice-gateway", b"sluice-control", b"sluice-notify",
 )  # fmt: skip
 
 

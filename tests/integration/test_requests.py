@@ -11,12 +11,16 @@ from structlog.testing import capture_logs
 
 from compose.local.stack import Stack
 from ingest import provision
+from ingest.provision import Credential
 from ingest.requests import Request, Requests
-from tasks import config
+from tasks import config, mqtt
 from tasks.answers import Answer
 from tasks.redis_client import alert_key, answers_key, client, request_key
+from tasks.settings import settings
 from tests.integration.fleet import wait_until
+from tests.integration.subscriber import subscriber
 from tests.integration.test_control import HOT, User
+from tests.integration.test_mqtt_sessions import connect, had_session, leave
 
 pytestmark = pytest.mark.usefixtures("on_servers")
 
@@ -140,3 +144,26 @@ def test_a_request_that_nobody_does_is_given_up() -> None:
         assert answer is not None
         assert "not done within 2 s" in (answer.get("errors") or [{}])[0]["message"]
         assert not client().exists(request_key(request.id))
+
+
+def test_what_waits_in_the_session_of_an_earlier_version_is_answered(pipeline: Stack) -> None:
+    """Its client id was the bare name: it is emptied at the first start, and ended."""
+    name = settings().mqtt_control_client_id
+    login = Credential(pipeline.env["MQTT_USERNAME"], pipeline.env["MQTT_PASSWORD"])
+    pipeline.stop("control")
+    leave(connect(pipeline, login, mqtt.session_id(settings(), name), clean=True))
+    old = connect(pipeline, login, name, clean=True, keep=True)
+    subscribed: list[int] = []
+    old.on_subscribe = lambda *_: subscribed.append(1)
+    old.subscribe("users/+/config", qos=1)
+    wait_until(lambda: bool(subscribed), 10, "the subscription")
+    leave(old)
+    with subscriber(pipeline, uuid4().hex[:8]) as user:
+        user.publish("config", {"rules": [HOT]})
+        pipeline.start("control")
+        wait_until(lambda: bool(user.answers), 60, "the answer")
+        assert user.answers == [("config/status", {"ok": True, "rules": 1})]
+    wait_until(lambda: "old_session_emptied" in pipeline.log("control"), 60, "the old session to be ended")
+    again = connect(pipeline, login, name, clean=False)
+    assert not had_session(again)
+    leave(again)

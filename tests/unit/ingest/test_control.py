@@ -74,7 +74,8 @@ class Heard:
 
     def take(self, payload: bytes, qos: int, mid: int, topic: str = "users/u/config") -> None:
         """A message comes."""
-        self.control._take(Publish(topic, payload, qos, mid, dup=False, retain=False))
+        message = Publish(topic, payload, qos, mid, dup=False, retain=False)
+        self.control._take(message, self.control._session.unacknowledged)
 
     def _publish(self, _topic: str, payload: bytes) -> Any:
         self.answers.append(json.loads(payload))
