@@ -13,6 +13,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from ingest.assignment import Partition, Start, Topics, report_starts
 from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
@@ -32,9 +33,6 @@ ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
 # More than a rebalance may wait for batches, and than Redis and Kafka together may take to time out.
 STUCK_SECONDS = 90.0
-
-Partition = tuple[str, int]
-"""A topic and the number."""
 
 
 class BridgeFailed(Exception):
@@ -64,6 +62,9 @@ class Bridge:
         self._paused: set[Partition] = set()
         # Of each partition the offset after its last finished message, since the partitions were assigned.
         self._finished: dict[Partition, int] = {}
+        # What is committed with the offsets.
+        self._notes: dict[Partition, str] = {}
+        self._topics = Topics(chosen)
         self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
@@ -81,7 +82,10 @@ class Bridge:
                 "on_commit": self._on_commit,
                 "stats_cb": self._statistics.told,
                 "statistics.interval.ms": EVERY_MS,
-                "auto.offset.reset": "earliest",
+                # An offset that is not there any more must not be passed over silently.
+                "auto.offset.reset": "error",
+                # How soon a topic that was made again, or has more partitions, is noticed.
+                "topic.metadata.refresh.interval.ms": 10_000,
                 # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
                 # so a lane never holds messages of a partition that another bridge owns.
                 "partition.assignment.strategy": "range",
@@ -130,6 +134,7 @@ class Bridge:
             if self._lost_brokers():
                 raise BridgeFailed("this client of Kafka finds no broker any more, though there are some")
             self._gather()
+            self._start_over()
             self._finish()
             self._send_again()
             self._send()
@@ -191,7 +196,9 @@ class Bridge:
 
     def _commit(self, next_offsets: dict[Partition, int], *, wait: bool) -> None:
         offsets = [
-            TopicPartition(*one, offset) for one, offset in next_offsets.items() if one in self._assigned
+            TopicPartition(*one, offset, self._notes.get(one))
+            for one, offset in next_offsets.items()
+            if one in self._assigned
         ]
         if not offsets:
             return
@@ -295,12 +302,38 @@ class Bridge:
             (one.topic, one.partition): self._lanes_of[one.topic][one.partition % self._settings.lanes]
             for one in partitions
         }
+        # Where Kafka does not say, from the committed offsets, and looked at later.
+        self._begin(consumer, partitions, self._topics.starts(consumer, partitions) or {})
+
+    def _begin(
+        self, consumer: Consumer, partitions: list[TopicPartition], starts: dict[Partition, Start]
+    ) -> None:
+        self._notes |= {one: start.note.pack() for one, start in starts.items()}
+        for (topic, _), start in starts.items():
+            for lane in self._lanes_of[topic]:
+                lane.incarnation = f"{topic}@{start.note.topic_id}"
+        for one in partitions:
+            if found := starts.get((one.topic, one.partition)):
+                one.offset = found.offset
         # The client remembers a pause through a rebalance.
         consumer.assign(partitions)
         consumer.resume(partitions)
         self._paused = set()
         self._finished = {}
         log.info("partitions_assigned", partitions=self._assigned_by_topic())
+        report_starts(starts)
+        # At once, so that it is reported once.
+        self._commit({one: start.offset for one, start in starts.items() if start.notable}, wait=False)
+
+    def _start_over(self) -> None:
+        """Begins again where the positions mean something else than before, or are not there any more."""
+        if not self._assigned or not self._topics.changed(time.monotonic()):
+            return
+        partitions = [TopicPartition(*one) for one in self._assigned]
+        starts = self._topics.starts(self._consumer, partitions)
+        if starts is not None:
+            self._await_lanes(self._settings.rebalance_wait_seconds)
+            self._begin(self._consumer, partitions, starts)
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.add(1)
@@ -323,6 +356,10 @@ class Bridge:
     def _complain(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise KafkaException(error)
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            log.warning("offset_not_there", error=error.str())
+            self._topics.doubt()
+            return
         # librdkafka itself tries again, with back-off.
         log.warning("kafka_error", error=error.str(), code=error.name())
 

@@ -175,9 +175,13 @@ def verify(
         for one in balance.named[:MOST_SHOWN]:
             which = "" if one.sequence_id is None else f", sequence_id {one.sequence_id} at {one.time}"
             _print(f"{one.partition}/{one.offset}  {json.dumps(one.topic)}{which}: {one.reason}")
+        for gap in balance.skipped:
+            _print(
+                f"{gap.partition}/{gap.first}..{gap.last}  dropped by Kafka's retention before they were read"
+            )
         if balance.missing > MOST_SHOWN:
             _tell(f"and {balance.missing - MOST_SHOWN} more; --json names the first {work.MOST_NAMED}")
-    if balance.missing:
+    if balance.missing or balance.skipped:
         raise SystemExit(1)
 
 

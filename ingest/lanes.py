@@ -79,6 +79,7 @@ class Lane:
 
     limits: Limits
     domain: str
+    incarnation: str = ""  # of the topic; see `tasks.batch.Part`
     batch: Batch | None = None
     waiting: list[Gathered] = field(default_factory=list)
     waiting_size: int = 0
@@ -129,7 +130,7 @@ class Lane:
         taken = self.waiting[: len(sizes)]
         del self.waiting[: len(sizes)]
         self.waiting_size -= sum(sizes)
-        self.batch = make_batch(self.domain, taken, self.limits)
+        self.batch = make_batch(self.domain, taken, self.limits, self.incarnation)
         return self.batch
 
     def finish(self) -> dict[int, int]:
@@ -162,7 +163,7 @@ class Lane:
         return self.batch
 
     def _half(self, taken: Sequence[Gathered]) -> Batch:
-        half = make_batch(self.domain, taken, self.limits)
+        half = make_batch(self.domain, taken, self.limits, self.incarnation)
         half.suspect = True
         # The evidence against the whole counts against its halves, but not against a single message.
         half.strikes = STRIKES_TO_HALVE - 1 if half.total > 1 else 0
@@ -176,7 +177,7 @@ class Lane:
         self.waiting_size = 0
 
 
-def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
+def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits, incarnation: str = "") -> Batch:
     """The messages as a batch, split into parts so that each device is in one part, in its order."""
     count = min(1 + (len(taken) - 1) // limits.part_messages, limits.max_parts)
     split: list[list[Message]] = [[] for _ in range(count)]
@@ -190,7 +191,9 @@ def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits) -> Batch:
         split[(crc32(key) >> 16) % count].append(message)
     return Batch(
         domain=domain,
-        parts=[pack_part(Part(domain, first_offsets, messages)) for messages in split if messages],
+        parts=[
+            pack_part(Part(domain, first_offsets, messages, incarnation)) for messages in split if messages
+        ],
         total=len(taken),
         traced=any(is_sampled(message.traceparent) for _, message in taken if message.traceparent),
         next_offsets=next_offsets,

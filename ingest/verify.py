@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
+from ingest.assignment import unpack
 from ingest.errors import OperatorError, ServerAway
 from ingest.postgres import Connection, session
 from tasks import conflicts, database, registry
@@ -45,6 +46,14 @@ class Missing(NamedTuple):
     reason: str
 
 
+class Skipped(NamedTuple):
+    """Records that Kafka dropped by its retention before the bridge had read them: they are lost."""
+
+    partition: int
+    first: int
+    last: int
+
+
 @dataclass
 class Balance:
     """What became of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
@@ -57,11 +66,13 @@ class Balance:
     missing: int = 0
     in_flight: int = 0  # in Kafka and not yet committed by the bridge
     named: list[Missing] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # not in `received`
 
     def as_json(self) -> dict[str, Any]:
         """For machines; of what is missing the first thousand are named."""
         counts = asdict(self)
         del counts["named"]
+        counts["skipped"] = [skipped._asdict() for skipped in self.skipped]
         return {**counts, "missing_messages": [missing._asdict() for missing in self.named]}
 
 
@@ -92,6 +103,7 @@ def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Bal
                 for number, (low, end) in there.items()
             }
             balance = Balance(in_flight=sum(end - max(committed[n], low) for n, (low, end) in there.items()))
+            balance.skipped = _skipped(reader.marks(topic), there, since)
             ranges = {n: reach for n, reach in ranges.items() if reach[0] < reach[1]}
             _count(reader, connection, domain, ranges, balance, progress)
     except NotNow as error:
@@ -100,6 +112,20 @@ def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Bal
             " Check KAFKA_BOOTSTRAP_SERVERS and that the server runs."
         ) from error
     return balance
+
+
+def _skipped(
+    marks: dict[int, tuple[int, str]], there: dict[int, Range], since: datetime | None
+) -> list[Skipped]:
+    """What the bridge has noticed, from `since` on, and what it will notice when it runs again."""
+    begin = int(since.timestamp()) if since else 0
+    found: list[Skipped] = []
+    for number, (committed, metadata) in sorted(marks.items()):
+        low = there[number][0]
+        found += [Skipped(number, first, last) for first, last, at in unpack(metadata).skipped if at >= begin]
+        if 0 <= committed < low:
+            found.append(Skipped(number, committed, low - 1))
+    return found
 
 
 def _count(

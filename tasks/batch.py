@@ -26,12 +26,16 @@ class Message(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one `process` task works on: messages of one domain, by its name; without one, the first."""
+    """What one `process` task works on: messages of one domain, by its name; without one, the first.
+
+    `incarnation` is the topic that they come from, as NAME@ID: one that is made again has another id.
+    """
 
     domain: str
     # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
     first_offsets: dict[int, int]
     messages: list[Message]
+    incarnation: str = ""
 
 
 class Row(NamedTuple):
@@ -67,16 +71,22 @@ class PartResult(TypedDict):
 
 def pack_part(part: Part) -> bytes:
     """The part as one blob."""
-    return bytes(msgpack.packb(part, use_bin_type=True, unicode_errors="surrogateescape"))
+    first = [part.domain, part.incarnation]
+    return bytes(
+        msgpack.packb(
+            [*first, part.first_offsets, part.messages], use_bin_type=True, unicode_errors="surrogateescape"
+        )
+    )
 
 
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
-    # A bridge that knows no domains has only the first one's messages.
-    *domain, first_offsets, messages = msgpack.unpackb(
+    # An older bridge says less: neither the incarnation, nor the domain where there is only the first.
+    *first, first_offsets, messages = msgpack.unpackb(
         blob, use_list=False, strict_map_key=False, unicode_errors="surrogateescape"
     )
-    return Part(domain[0] if domain else "", first_offsets, [Message(*fields) for fields in messages])
+    domain, incarnation = (*first, "", "")[:2]
+    return Part(domain, first_offsets, [Message(*fields) for fields in messages], incarnation)
 
 
 def pack_rows(rows: list[Row]) -> bytes:

@@ -186,6 +186,20 @@ REBALANCES = Counter(
     "Growing without bridges that come or go: the bridge stalls for longer than its Kafka session.",
     unit="rebalances",
 )
+SKIPPED = Counter(
+    "sluice_bridge_skipped_records_total",
+    ("bridge",),
+    "Records that Kafka dropped by its retention before they were read.",
+    "Any: these readings are lost; `sluice verify` names them. See docs/runbook.md, records skipped.",
+    unit="records",
+)
+PARTITIONS_ADDED = Counter(
+    "sluice_bridge_partitions_added_total",
+    ("bridge",),
+    "Times that a topic was found with more partitions than before.",
+    "Devices move to other partitions: their readings of that moment may be judged in the wrong order, once.",
+    unit="topics",
+)
 CONDEMNED = Counter(
     "sluice_bridge_condemned_messages_total",
     ("bridge",),
@@ -311,6 +325,13 @@ ALERT_CHANGES = Counter(
     "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`.",
     labels=("status",),
     unit="changes",
+)
+TOPICS_MADE_AGAIN = Counter(
+    "sluice_topics_made_again_total",
+    ("worker",),
+    "Times that a topic was found deleted and made again, so that its offsets begin at 0.",
+    "Any that nobody has planned: what was in the topic before and not committed is lost.",
+    unit="topics",
 )
 STATES_UNKNOWN = Counter(
     "sluice_unknown_alert_states_total",

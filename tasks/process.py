@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, lease, message_spans, notify, registry
+from tasks import blobs, dlq, epochs, lease, message_spans, notify, registry
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.alerts.states import Committed
 from tasks.app import app
@@ -34,12 +34,12 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
     try:
         with lease.held(batch, f"process {part}"):
             with STAGE_SECONDS.time("load"):
-                name, first_offsets, messages = blobs.load_part(batch, part)
+                name, first_offsets, messages, incarnation = blobs.load_part(batch, part)
             domain = registry.by_name(name)
             with STAGE_SECONDS.time("validate"):
                 readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
             with STAGE_SECONDS.time("evaluate"):
-                changes, generation = judge(domain, readings)
+                changes, generation = judge(domain, readings, epochs.of(incarnation))
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     dlq.send(domain, dead, first_offsets)
@@ -87,10 +87,13 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(domain: AnyDomain, readings: list[Judged]) -> Committed:
-    """Evaluates the alert rules and the domain's checks, and has what changed told at once."""
+def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Committed:
+    """Evaluates the alert rules and the domain's checks, and has what changed told at once.
+
+    `epoch` is that of the topic that the readings come from.
+    """
     notify.require_room()
-    committed = evaluate(domain, readings)
+    committed = evaluate(domain, readings, epoch)
     if committed.changes:
         notify.wake()
     return committed

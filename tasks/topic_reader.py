@@ -65,13 +65,17 @@ class TopicReader:
 
     def committed(self, topic: str) -> dict[int, int]:
         """Up to where the bridge has committed each partition; 0 where it has committed nothing."""
+        return {number: max(offset, 0) for number, (offset, _) in self.marks(topic).items()}
+
+    def marks(self, topic: str) -> dict[int, tuple[int, str]]:
+        """Of each partition the offset that the bridge has committed, negative if none, and its metadata."""
         try:
             answer = self._consumer.committed(
                 [TopicPartition(topic, number) for number in self._partitions(topic)], ANSWER_SECONDS
             )
         except KafkaException as error:
             raise _silent(topic, error) from error
-        return {position.partition: max(position.offset, 0) for position in answer}
+        return {position.partition: (position.offset, position.metadata or "") for position in answer}
 
     def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
         """Of each partition the first record with this timestamp or a later one, or the end."""

@@ -8,7 +8,7 @@ from zlib import crc32
 import structlog
 from redis.client import Pipeline
 
-from tasks import counters, metrics
+from tasks import counters, epochs, metrics
 from tasks.alerts import machine, newest, order, states
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
@@ -51,9 +51,10 @@ class Look(NamedTuple):
 _NO_VERDICTS: Mapping[str, Alert | None] = {}
 
 
-def evaluate(domain: AnyDomain, readings: list[Judged]) -> Committed:
+def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Committed:
     """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
+    `epoch` is that of the topic that they come from; see `tasks.epochs`.
     Readings that are replayed silently are left out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
@@ -64,7 +65,7 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> Committed:
         by_source.setdefault(judged.reading.source, []).append(judged)
     if not by_source:
         return NOTHING
-    part = _Part(domain, by_source, readings[0].message.timestamp_ms)
+    part = _Part(domain, by_source, readings[0].message.timestamp_ms, epoch)
     committed = _commit(part)
     commands = client().pipeline(transaction=False)
     _note_seen(commands, domain, by_source, part.rules)
@@ -76,8 +77,8 @@ def evaluate(domain: AnyDomain, readings: list[Judged]) -> Committed:
 class _Part:
     """The readings of a part, looked at by their users' rules."""
 
-    def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int) -> None:
-        self.domain, self.by_source, self.at_ms = domain, by_source, at_ms
+    def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int, epoch: int) -> None:
+        self.domain, self.by_source, self.at_ms, self.epoch = domain, by_source, at_ms, epoch
         self.rules: dict[str, RuleSet] = {}
         self.looks: dict[Source, list[Look]] = {}
         self.known: dict[Source, Newest] = {}
@@ -115,7 +116,7 @@ def _commit(part: _Part) -> Committed:
         version, begun = part.refresh(), time.monotonic()
         if not part.looks:
             return NOTHING
-        stepping = Stepping(part.domain, part.rules, part.looks, part.known, part.quiet)
+        stepping = Stepping(part.domain, part.rules, part.looks, part.known, part.quiet, part.epoch)
         try:
             return states.commit(list(part.looks), stepping.step, version)
         except RulesReplaced:
@@ -145,6 +146,7 @@ class Stepping(NamedTuple):
     looks: Mapping[Source, list[Look]]
     known: Mapping[Source, Newest]
     quiet: dict[Source, Newest]
+    epoch: int = 0
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; its state itself, where at most the newest one changed."""
@@ -154,7 +156,9 @@ class Stepping(NamedTuple):
         changes: list[Change] = []
         if state.entries or any(look.violates for look in looks):
             for judged, verdicts, _ in looks:
-                state, more = machine.step(state, rules, _observation(self.domain, judged, verdicts))
+                state, more = machine.step(
+                    state, rules, _observation(self.domain, judged, verdicts, self.epoch)
+                )
                 changes += more
         elif _judges(rules):
             # Most readings end here, without being made observations.
@@ -193,11 +197,13 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
     return before
 
 
-def _observation(domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None]) -> Observation:
+def _observation(
+    domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None], epoch: int = 0
+) -> Observation:
     message, reading = judged
     return Observation(
         message.partition,
-        message.offset,
+        epochs.position(epoch, message.offset),
         message.timestamp_ms,
         reading.time,
         reading.fields.__dict__.get("sequence_id"),

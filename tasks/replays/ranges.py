@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from tasks import database, dlq, process, registry, store
+from tasks import database, dlq, epochs, process, registry, store
 from tasks.batch import Message
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
@@ -73,7 +73,7 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     sound = [message for message in messages if message.offset not in known.condemned]
     readings, dead = process.validate(domain, sound)
     if held.arguments.get("alerts"):
-        process.judge(domain, readings)
+        process.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
     by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
         inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])

@@ -1,10 +1,9 @@
 """What the processes of a stack show on their monitoring ports."""
 
 import urllib.request
+from typing import Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
-
-from compose.local.stack import Stack
 
 VARIABLES = {
     "worker": "METRICS_PORT",
@@ -15,7 +14,15 @@ VARIABLES = {
 }
 
 
-def samples(stack: Stack, process: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+class Described(Protocol):
+    """What has settings: a stack, or something that is like one."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings."""
+
+
+def samples(stack: Described, process: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """The samples of the process, by name and labels; fails when a series is there twice."""
     url = f"http://127.0.0.1:{stack.env[VARIABLES[process]]}/metrics"
     with urllib.request.urlopen(url, timeout=30) as answer:
@@ -29,6 +36,6 @@ def samples(stack: Stack, process: str) -> dict[tuple[str, frozenset[tuple[str, 
     return found
 
 
-def value(stack: Stack, process: str, name: str, **labels: str) -> float:
+def value(stack: Described, process: str, name: str, **labels: str) -> float:
     """One sample of the process; 0 where there is none yet."""
     return samples(stack, process).get((name, frozenset(labels.items())), 0.0)

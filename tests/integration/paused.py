@@ -33,7 +33,7 @@ def stopping(module: Any, name: str) -> None:
 def main(name: str, user: str) -> None:
     """Does the work; continues after SIGCONT."""
     if name == "rebuild":
-        stopping(rebuild, "_state")
+        stopping(rebuild, "_change")
         rebuild.rebuild_all()
         return
     stopping(states, "_commit")

@@ -45,6 +45,7 @@ def test_what_is_missing_is_named_and_a_range_brings_it_back(pipeline: Stack, da
             "expired": 0,
             "missing": 0,
             "in_flight": 0,
+            "skipped": [],
             "missing_messages": [],
         },
     )

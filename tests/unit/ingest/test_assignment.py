@@ -1,0 +1,63 @@
+"""Where the bridge begins in a partition, by what is committed there and what Kafka still has."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.assignment import MOST_SKIPPED, Note, begin, unpack
+
+NOW = Note("new", 4)
+BEFORE = Note("new", 4, ((0, 9, 1),))
+AT = 1_800_000_000
+
+
+def test_nothing_is_committed() -> None:
+    """All that is there is read, and what is gone was nobody's."""
+    assert begin(-1001, Note(), 7, 9, NOW, AT) == (7, NOW, None, False, 0)
+
+
+def test_an_offset_that_is_there() -> None:
+    """It goes on from there, and still knows what was skipped before."""
+    start = begin(50, BEFORE, 7, 50, NOW, AT)
+    assert (start.offset, start.note, start.notable) == (50, BEFORE, False)
+
+
+def test_an_offset_that_retention_has_passed() -> None:
+    """The range is reported, and noted with the others."""
+    start = begin(50, BEFORE, 60, 70, NOW, AT)
+    assert (start.offset, start.skipped) == (60, (50, 59, AT))
+    assert start.note.skipped == ((0, 9, 1), (50, 59, AT))
+    assert start.notable
+
+
+@pytest.mark.parametrize(("committed", "topic_id"), [(50, "old"), (90, "old"), (90, ""), (90, "new")])
+def test_an_offset_of_another_topic(committed: int, topic_id: str) -> None:
+    """The topic with this name is another one, or shorter than it was: it is read from its beginning."""
+    start = begin(committed, Note(topic_id, 4, ((0, 9, 1),)), 7, 70, NOW, AT)
+    assert (start.offset, start.note, start.made_again, start.skipped) == (7, NOW, True, None)
+
+
+def test_an_offset_that_an_older_bridge_committed() -> None:
+    """It says nothing of the topic, and counts."""
+    assert begin(50, Note(), 7, 70, NOW, AT) == (50, NOW, None, False, 0)
+
+
+def test_partitions_that_were_added() -> None:
+    """As many as there are more than the last time."""
+    assert begin(50, BEFORE._replace(partitions=1), 7, 70, NOW, AT).added == 3
+
+
+@pytest.mark.parametrize("metadata", [None, "", "[]", "1", '{"skipped": 5}', "{", '{"partitions": "x"}'])
+def test_metadata_of_others_says_nothing(metadata: str | None) -> None:
+    """Whoever has committed by hand left something else, or nothing."""
+    assert unpack(metadata) == Note()
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2**53)] * 3), max_size=2 * MOST_SKIPPED))
+def test_a_note_comes_back_and_fits(skipped: list[tuple[int, int, int]]) -> None:
+    """Kafka takes 4096 bytes."""
+    note = Note("a" * 22, 4)
+    for gap in skipped:
+        note = begin(0, note, gap[0] + 1, gap[0] + 1, note, gap[2]).note
+    assert unpack(note.pack()) == note
+    assert len(note.pack()) <= 4096
