@@ -157,7 +157,12 @@ class Settings(BaseSettings):
         20.0, ge=0, description="How long a stopping process may finish what it has begun."
     )
 
-    payload_max_bytes: int = Field(262_144, ge=64, description="A larger payload is refused.")
+    payload_max_bytes: int = Field(
+        262_144,
+        ge=64,
+        description="A larger payload becomes a dead letter. One above the broker's limit for packets (1 MB)"
+        " never gets so far: the broker ends the connection.",
+    )
     payload_max_depth: int = Field(32, ge=1, le=200, description="A payload nested deeper is refused.")
 
     store_wait_seconds: int = Field(

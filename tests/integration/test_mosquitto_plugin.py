@@ -1,5 +1,7 @@
 """What Mosquitto's plugin adds: client ids belong to accounts, and a reload forgets no session."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,3 +168,45 @@ def test_a_session_outlives_a_new_password_of_its_account(stack: Stack, database
         publisher.publish(topic, b"1")
     with connected(stack, after, run) as sluice:
         wait_until(lambda: sluice.received == [b"1"], 30, "what waited in the session")
+
+
+def test_a_packet_above_the_limit_is_in_the_log(stack: Stack, database: Database) -> None:
+    """The broker ends the connection; its log names the client, and the reason."""
+    run = uuid4().hex[:8]
+    [device] = accounts(stack, database, provision.device(run, "d"))
+    with connected(stack, device, "large") as publisher:
+        publisher.client.publish(f"users/{run}/devices/d/telemetry", b"x" * 1_200_000, qos=1)
+        wait_until(lambda: publisher.ended, 30, "the end of the connection")
+    line = f"Client {device.username}:large disconnected due to oversize packet."
+    wait_until(lambda: line in stack.log("mosquitto"), 30, "the line in the log")
+
+
+def test_a_denied_publish_is_found_as_the_docs_say(stack: Stack, database: Database) -> None:
+    """MQTT 3.1.1 tells a device nothing; with `log_type debug`, which a reload takes in, the log does."""
+    run = uuid4().hex[:8]
+    [device] = accounts(stack, database, provision.device(run, "d"))
+    file = stack.layout.conf("mosquitto") / "mosquitto.conf"
+    before = file.read_text()
+    wrong = f"users/{run}/devices/d/Telemetry"
+
+    def reload(text: str) -> None:
+        file.write_text(text)
+        os.kill(stack.pid("mosquitto"), signal.SIGHUP)
+
+    def denied() -> bool:
+        client = Client(CallbackAPIVersion.VERSION2, client_id="wrong", protocol=MQTTProtocolVersion.MQTTv311)
+        client.username_pw_set(device.username, device.password)
+        client.connect(stack.env["MQTT_HOST"], int(stack.env["MQTT_PORT"]))
+        client.loop_start()
+        client.publish(wrong, b"{}", qos=1).wait_for_publish(30)
+        client.disconnect()
+        client.loop_stop()
+        return f"Denied PUBLISH from {device.username}:wrong" in stack.log("mosquitto")
+
+    assert not denied()
+    try:
+        reload(f"{before}log_type debug\n")
+        wait_until(denied, 30, "the line in the log")
+        assert wrong in stack.log("mosquitto")
+    finally:
+        reload(before)

@@ -23,6 +23,7 @@ from tasks.registry import default
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet, pages
+from tests.integration.announced import announced
 from tests.integration.subscriber import subscriber
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -115,7 +116,7 @@ def test_a_device_with_the_gateways_client_id_takes_nothing(pipeline: Stack, dat
     [device] = fleet.devices(pipeline, [(user, "honest")])
     [thief] = provision_devices(database, [(f"{user}-other", "thief")])
     try:
-        with intruder(pipeline, thief, OLD) as connections:
+        with intruder(pipeline, thief, OLD, gateways_id()) as connections:
             for number in range(700):
                 device.publish(reading(number))
                 if number % 100 == 99:
@@ -169,14 +170,37 @@ def test_an_upgrade_empties_the_old_session_and_a_lost_one_is_told(
         fleet.disconnect([device])
 
 
+@pytest.mark.usefixtures("on_servers")
+def test_an_upgrade_answers_what_waits_for_the_control_process(pipeline: Stack) -> None:
+    """Rules that wait under the old client id are answered."""
+    user, now = uuid4().hex[:8], settings().mqtt_control_client_id
+    with subscriber(pipeline, user) as program:
+        try:
+            pipeline.stop("control")
+            leave(connect(pipeline, service(pipeline), mqtt.session_id(settings(), now), clean=True))
+            old = connect(pipeline, service(pipeline), now, clean=False, keep=True)
+            old.subscribe("users/+/config", qos=1)
+            time.sleep(0.5)
+            leave(old)
+            program.publish("config", {"rules": []})
+            pipeline.start("control")
+            fleet.wait_until(lambda: len(program.answers) == 1, 60, "the answer")
+            assert program.answers[0][1]["ok"]
+            assert program.ask("config", {"rules": []})["ok"]
+        finally:
+            pipeline.up(["control"], prepare=False)
+
+
 def test_a_retained_reading_is_one_reading(
     pipeline: Stack, database: Database, dead_letters: DeadLetters
 ) -> None:
     """A live message with the flag is a row; the broker's copy is none, and clearing it leaves no letter."""
     user = uuid4().hex[:8]
     rule = [{"key": "temperature", "operator": ">", "threshold": 8, "message": "warm"}]
-    with subscriber(pipeline, user) as program:
-        assert program.ask("config", {"rules": rule})["ok"]
+    with announced(pipeline):
+        database.execute(
+            "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)", [user, json.dumps(rule)]
+        )
     [device] = fleet.devices(pipeline, [(user, "d")])
 
     def publish(payload: bytes, *, retain: bool) -> None:
