@@ -24,6 +24,7 @@ from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet, pages
 from tests.integration.announced import announced
+from tests.integration.changes import history
 from tests.integration.subscriber import subscriber
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -207,8 +208,7 @@ def test_a_retained_reading_is_one_reading(
         device.client.publish(device.topic, payload, qos=1, retain=retain).wait_for_publish(30)
 
     def changes() -> list[str]:
-        found = database.execute("SELECT status FROM alert_history WHERE user_id = %s ORDER BY time", [user])
-        return [row[0] for row in found]
+        return [status for _, status in history(database, user)]
 
     try:
         publish(b'{"sequence_id": 1, "temperature": 9.5}', retain=True)
