@@ -57,7 +57,8 @@ class PartResult(TypedDict):
     """What `process` tells `store` about its part: every message is in `rows` or in `dead`.
 
     `followed` has the `traceparent` of those whose traces are recorded, `generation` is that of the states by
-    which the alerts were judged.
+    which the alerts were judged, and `awaited` what of the outbox must be in the tables before the batch is
+    done.
     """
 
     batch: str
@@ -67,6 +68,7 @@ class PartResult(TypedDict):
     oldest_ms: int
     followed: NotRequired[list[str]]
     generation: NotRequired[str]
+    awaited: NotRequired[dict[str, int]]
 
 
 def pack_part(part: Part) -> bytes:

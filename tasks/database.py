@@ -149,13 +149,26 @@ def is_too_much(error: psycopg.Error) -> bool:
     return error.sqlstate in {"53200", "54000"}
 
 
+def may_be_repeatable(error: psycopg.Error) -> bool:
+    """Whether it may be this statement alone that cannot be done: its time was over, or it was too much.
+
+    Half of it may pass, and if nothing is left to halve, the same again says whether it was chance.
+    """
+    return is_too_much(error) or error.sqlstate == "57014" or waits_for_lock(error)
+
+
+def waits_for_lock(error: psycopg.Error) -> bool:
+    """Whether another transaction held what the statement needs for too long."""
+    return error.sqlstate == "55P03"
+
+
 def is_away(error: psycopg.Error) -> bool:
     """Whether the server itself failed, and not a statement: no connection, no answer in time, no resources,
     shutting down, broken, or only good for reading. https://www.postgresql.org/docs/17/errcodes-appendix.html
     """
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    if is_too_much(error):
+    if may_be_repeatable(error):
         return False
     return error.sqlstate[:2] in {"08", "53", "57", "58", "XX"} or error.sqlstate == "25006"
 

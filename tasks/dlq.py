@@ -19,6 +19,7 @@ from tasks import kafka, metrics, registry
 from tasks.batch import Message
 from tasks.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
+from tasks.outbox_entry import Entry
 from tasks.records import readable
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
 from tasks.settings import settings
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 CONFIRM_SECONDS = 30.0
 # Offsets are remembered only until the lane has committed past them; a lane that is gone leaves them to this.
 REMEMBER_SECONDS = 86_400
+ALERT_REFUSED = "AlertRefused"
+ALERT_CONFIRM_SECONDS = 3.0
 
 
 class DeadLetter(NamedTuple):
@@ -131,6 +134,32 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
     for error_type, count in Counter(letter.error_type for letter in unsent).items():
         metrics.DEAD_LETTERED.add(count, error_type)
     log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
+
+
+def send_alert_change(piece: Entry, error: str) -> None:
+    """Sends a change of an alert, or a row of one, that the tables do not take; returns when it is confirmed.
+
+    Its payload is the piece of the outbox, as JSON with its `id` there; its key names it for ever. Raises
+    `DeadLettersUnconfirmed`.
+    """
+    domain = registry.of_device(str(piece.document.get("device_id"))) or registry.default()
+    payload = json.dumps({"id": piece.id, **piece.document}, ensure_ascii=False).encode()
+    value = envelope(f"users/{piece.user}/alerts", payload, ALERT_REFUSED, error)
+    failures: list[str] = []
+
+    def confirm(failure: Any, _: Any) -> None:
+        if failure is not None:
+            failures.append(str(failure))
+
+    record_key = b"alert/" + hashlib.sha256(payload).hexdigest().encode()
+    _produce_again(_producer(), registry.kafka_dlq_topic(domain), value, record_key, confirm)
+    waiting = _producer().flush(ALERT_CONFIRM_SECONDS)
+    if waiting or failures:
+        close()
+        raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
+    log.error("alert_change_refused", user_id=piece.user, error=error)
+    metrics.DEAD_LETTERED.add(1, ALERT_REFUSED)
+    client().hincrby(DEAD_LETTER_TYPES, ALERT_REFUSED, 1)
 
 
 def _produce_again(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:

@@ -7,6 +7,7 @@ again, under the same `alert_id` and status, and the tables have it once.
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -14,13 +15,15 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
-from tasks import backoff, database, exclusive, mqtt_publisher, outbox
-from tasks.alerts import tables
+from tasks import backoff, database, exclusive, failing, mqtt_publisher, outbox
+from tasks.alerts import tables, writing
+from tasks.alerts.change import notice
 from tasks.app import app
 from tasks.errors import DatabaseAway, NotNow
 from tasks.exclusive import Turn
 from tasks.mqtt_publisher import BrokerAway, Message
-from tasks.outbox import Entry, Group, Undelivered, backlog, require_room
+from tasks.outbox import Group, Undelivered, backlog, require_room
+from tasks.outbox_entry import Entry
 from tasks.redis_client import OUTBOX_TOLD, client
 
 log = structlog.get_logger()
@@ -47,24 +50,33 @@ def wake() -> None:
         log.warning("delivery_not_woken", error=str(error))
 
 
-def settle(seconds: float) -> None:
-    """Returns when all that is in the outbox now is in the tables, by this worker or by others.
+def settle(seconds: float, awaited: Mapping[str, int] | None = None) -> None:
+    """Returns when what users had in the outbox by `outbox.awaited`, or all of it, is in the tables.
 
     From then on Redis may lose it: it is told again from there. Raises `DatabaseAway` after so many seconds,
-    and `redis.RedisError`.
+    or as soon as a change of one of these users fails by itself, and `redis.RedisError`.
     """
     last = outbox.last()
     if last is None:
         return
+
+    def settled() -> bool:
+        if awaited is not None:
+            return outbox.are_written(awaited)
+        return outbox.backlog() == 0 or outbox.has_delivered("database", last)
+
     deadline = time.monotonic() + seconds
     pause = FIRST_PAUSE_SECONDS
-    while not outbox.has_delivered("database", last):
+    while not settled():
         try:
-            _deliver_all("database", _write)
+            _deliver_all("database", writing.write)
         except NotNow as error:
             log.info("settling_waits", error=str(error))
-        if outbox.backlog() == 0 or outbox.has_delivered("database", last):
+        if settled():
             return
+        # Others need not wait for this one: its readings are left for later, and the batch is sent again.
+        if awaited and failing.among(list(awaited)):
+            raise DatabaseAway("a change of an alert fails again and again")
         if time.monotonic() + pause > deadline:
             raise DatabaseAway("changes of alerts could not be written in time")
         time.sleep(pause)
@@ -90,7 +102,7 @@ def deliver_mqtt() -> None:
 def deliver_database() -> None:
     """Writes to the tables what was not written yet. Waits for nothing but the database."""
     try:
-        _deliver_all("database", _write)
+        _deliver_all("database", writing.write)
         _note_told()
     except NotNow as error:
         # The breaker sees to the pauses.
@@ -122,7 +134,7 @@ def _deliver_all(group: Group, deliver: outbox.Deliver) -> bool:
         return False
 
 
-def _publish(entries: list[Entry], turn: Turn) -> None:
+def _publish(entries: list[Entry], turn: Turn) -> list[Entry]:
     messages: list[Message] = []
     ends: list[int] = []  # how many messages there are up to the end of each entry
     published = 0
@@ -136,37 +148,24 @@ def _publish(entries: list[Entry], turn: Turn) -> None:
             published = start
             mqtt_publisher.publish(messages[start : start + outbox.READ_AT_ONCE])
     except BrokerAway as error:
-        raise Undelivered(sum(end <= published + error.count for end in ends), str(error)) from error
+        count = sum(end <= published + error.count for end in ends)
+        raise Undelivered(entries[:count], str(error)) from error
+    return entries
 
 
 def _messages(entry: Entry) -> list[Message]:
     try:
         topic = f"users/{entry.document['user_id']}/alerts"
-        return [(topic, change["notice"].encode()) for change in entry.document["changes"]]
+        return [(topic, _notice(change)) for change in entry.document["changes"]]
     except (KeyError, TypeError, AttributeError) as error:
         outbox.refuse("mqtt", entry.id, f"{type(error).__name__}: {error}", str(entry.document))
         return []
 
 
-def _write(entries: list[Entry], turn: Turn) -> None:
-    """Writes the entries; one that the database refuses is found by halving and put aside."""
-    try:
-        with database.access() as connection:
-            tables.write(connection, entries, turn.keep)
-    except psycopg.Error as error:
-        if not database.refuses_data(error):
-            raise DatabaseAway(str(error).strip()) from error
-        reason = f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})"
-    except (KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        return
-    if len(entries) == 1:
-        outbox.refuse("database", entries[0].id, reason, str(entries[0].document))
-        return
-    middle = len(entries) // 2
-    _write(entries[:middle], turn)
-    _write(entries[middle:], turn)
+def _notice(change: dict[str, Any]) -> bytes:
+    # Entries of an older version have it ready.
+    ready = change.get("notice")
+    return notice(change["record"]) if ready is None else ready.encode()
 
 
 def _queued(group: Group) -> str:

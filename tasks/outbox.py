@@ -1,24 +1,40 @@
-"""The outbox: a Redis stream of what there is to tell about alerts, read by two groups, each in its order.
+"""The outbox: a Redis stream of what there is to tell about alerts, read by two groups.
 
-An entry is one device's: `changes` to tell, and `written` and `gone`, the rows of `active_alerts`. It stays
-until both groups have delivered it, so its length is what is not delivered yet.
+Its entries are those of `tasks.outbox_entry`. An entry stays until both groups have delivered it. A group
+delivers each user's entries in their order, and goes round the users: of one with many, or with one that
+cannot be delivered now, the others need not wait for all.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import structlog
+from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
-from tasks.alerts.change import Change
+from tasks import failing
 from tasks.errors import NotNow
 from tasks.exclusive import Turn
-from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client, text
+from tasks.outbox_entry import Entry, StreamId, as_number, entries, pack, parse, parse_id
+from tasks.redis_client import (
+    OUTBOX,
+    OUTBOX_ADDED,
+    OUTBOX_BYTES,
+    OUTBOX_FAILING,
+    OUTBOX_REFUSED,
+    OUTBOX_WRITTEN,
+    client,
+    text,
+)
 from tasks.settings import settings
 
 log = structlog.get_logger()
+
+__all__ = ["Entry", "entries", "pack"]
 
 Group = Literal["mqtt", "database"]
 
@@ -26,62 +42,33 @@ Group = Literal["mqtt", "database"]
 # read is simply what the next one reads first.
 READER = "worker"
 READ_AT_ONCE = 200
+READ_BYTES = 1_048_576
+# What one user gets delivered before the others have had their turn.
+USER_BYTES = 1_048_576
 REFUSED_KEPT = 10_000
-
-StreamId = tuple[int, int]
+COUNTS = (OUTBOX_BYTES, OUTBOX_ADDED, OUTBOX_WRITTEN, OUTBOX_FAILING)
 
 
 class OutboxFull(NotNow):
-    """More is undelivered than OUTBOX_MAX_ENTRIES: the MQTT broker or the database is away for long."""
+    """More is undelivered than OUTBOX_MAX_ENTRIES or OUTBOX_MAX_BYTES: the broker or the database is away."""
 
 
-class Entry(NamedTuple):
-    """One entry: its id in the stream, and what it says."""
-
-    id: str
-    document: dict[str, Any]
-
-    @property
-    def position(self) -> int:
-        """Its place in the stream as one number: milliseconds * 2^20 + number within the millisecond."""
-        return _as_number(_stream_id(self.id))
+Deliver = Callable[[list[Entry], Turn], list[Entry]]
+"""Delivers entries in order, and returns those that were delivered. Raises `Undelivered`."""
 
 
 class Undelivered(NotNow):
-    """Only the first `count` entries were delivered."""
+    """Only these entries were delivered."""
 
-    def __init__(self, count: int, reason: str) -> None:
+    def __init__(self, delivered: list[Entry], reason: str) -> None:
         super().__init__(reason)
-        self.count = count
-
-
-Deliver = Callable[[list[Entry], Turn], None]
-
-
-def entry(
-    user_id: str,
-    device_id: str,
-    changes: Iterable[Change],
-    written: list[dict[str, Any]],
-    gone: Iterable[str],
-) -> bytes:
-    """An entry as it stands in the stream."""
-    document = {
-        "user_id": user_id,
-        "device_id": device_id,
-        "changes": [
-            {"record": change.to_record(), "notice": change.to_json().decode()} for change in changes
-        ],
-        "written": written,
-        "gone": list(gone),
-    }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        self.delivered = delivered
 
 
 def last() -> StreamId | None:
     """The last entry, if any is not delivered to both groups yet. Raises `redis.RedisError`."""
     newest: Any = client().xrevrange(OUTBOX, count=1)
-    return _stream_id(text(newest[0][0])) if newest else None
+    return parse_id(text(newest[0][0])) if newest else None
 
 
 def has_delivered(group: Group, entry_id: StreamId) -> bool:
@@ -96,7 +83,7 @@ def delivered_position(group: Group) -> int | None:
     Raises `redis.RedisError`.
     """
     first = _first_undelivered(group)
-    return None if first is None else _as_number(first) - 1
+    return None if first is None else as_number(first) - 1
 
 
 def backlog() -> int:
@@ -111,30 +98,148 @@ def oldest_seconds() -> float:
     """
     first: Any = client().xrange(OUTBOX, count=1)
     # The ids are Redis' own, and begin with its time in milliseconds.
-    return max(0.0, time.time() - _stream_id(text(first[0][0]))[0] / 1000) if first else 0.0
+    return max(0.0, time.time() - parse_id(text(first[0][0]))[0] / 1000) if first else 0.0
 
 
 def require_room() -> None:
     """Raises `OutboxFull` while so much is undelivered that nothing may be added, and `redis.RedisError`."""
-    waiting = backlog()
-    if waiting >= settings().outbox_max_entries:
-        raise OutboxFull(f"{waiting} entries wait for delivery")
+    waiting, size = backlog(), backlog_bytes()
+    if waiting >= settings().outbox_max_entries or size >= settings().outbox_max_bytes:
+        raise OutboxFull(f"{waiting} entries of {size} bytes wait for delivery")
+
+
+def backlog_bytes() -> int:
+    """How many bytes are not delivered to both groups yet. Raises `redis.RedisError`."""
+    return int(client().hget(OUTBOX_BYTES, "") or 0)
+
+
+def users_at_bound(users: Collection[str]) -> frozenset[str]:
+    """Those of the users of whom so much is undelivered that no more of their readings may be judged now.
+
+    They have `OUTBOX_MAX_USER_BYTES`, or a change that the database does not take. Costs two commands.
+    Raises `redis.RedisError`.
+    """
+    names = list(users)
+    if not names:
+        return frozenset()
+    sizes = client().hmget(OUTBOX_BYTES, names)
+    most = settings().outbox_max_user_bytes
+    full = {name for name, size in zip(names, sizes, strict=True) if int(size or 0) >= most}
+    return frozenset(full | failing.among(names))
+
+
+def awaited(users: Collection[str]) -> dict[str, int]:
+    """Of these users, those who have entries that are not in the tables yet, for `are_written`.
+
+    Raises `redis.RedisError`.
+    """
+    names = list(users)
+    if not names:
+        return {}
+    return {
+        name: added for name, (added, written) in zip(names, _counts(names), strict=True) if added > written
+    }
+
+
+def are_written(wanted: Mapping[str, int]) -> bool:
+    """Whether all that the users had in the outbox when `awaited` was asked is in the tables now.
+
+    Raises `redis.RedisError`.
+    """
+    counts = _counts(list(wanted)) if wanted else []
+    return all(
+        written >= min(before, added)
+        for before, (added, written) in zip(wanted.values(), counts, strict=True)
+    )
 
 
 def drain(group: Group, turn: Turn, deliver: Deliver) -> None:
-    """Delivers everything that the group has not had yet, in order, a few hundred entries at a time.
+    """Delivers what the group has not had yet, each user's in order, round the users.
 
-    What a dead worker had read and not acknowledged comes first. `deliver` returns when all its entries are
-    delivered, or raises; of an `Undelivered` the first entries count. Raises what it raises, `TurnLost` and
-    `redis.RedisError`.
+    What a dead worker had read and not acknowledged comes first. What `deliver` does not deliver stays, and
+    with it what the same user has after it. Raises what `deliver` raises, `TurnLost` and `redis.RedisError`.
     """
+    held: set[str] = set()
     try:
-        for start in ("0", ">"):
-            while batch := _read(group, start):
-                turn.keep()
-                _deliver(group, turn, deliver, batch)
+        while _pass(group, turn, deliver, held):
+            pass
     finally:
-        _trim()
+        _acknowledge(group, [])
+
+
+def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
+    """Goes once through all that waits; returns whether some of it was passed over for other users."""
+    passed_over: set[str] = set()
+    delivered: Counter[str] = Counter()
+    for batch in _batches(group):
+        turn.keep()
+        chosen: list[Entry] = []
+        for entry in batch:
+            if entry.user in held:
+                continue
+            if delivered[entry.user] >= USER_BYTES:
+                passed_over.add(entry.user)
+                continue
+            delivered[entry.user] += entry.size
+            chosen.append(entry)
+        held |= _deliver(group, turn, deliver, chosen)
+    return bool(passed_over - held)
+
+
+def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:
+    """Delivers the entries; returns the users of those that were not."""
+    if not entries:
+        return set()
+    try:
+        delivered = deliver(entries, turn)
+    except Undelivered as undelivered:
+        _acknowledge(group, [entry.id for entry in undelivered.delivered])
+        raise
+    ids = {entry.id for entry in delivered}
+    _acknowledge(group, [entry.id for entry in entries if entry.id in ids])
+    return {entry.user for entry in entries if entry.id not in ids}
+
+
+def _batches(group: Group) -> Iterator[list[Entry]]:
+    """All that waits, in order, in lists of about so many bytes and entries at most."""
+    batch: list[Entry] = []
+    size = 0
+    for entry in _waiting(group):
+        batch.append(entry)
+        size += entry.size
+        if size >= READ_BYTES or len(batch) >= READ_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _waiting(group: Group) -> Iterator[Entry]:
+    """Everything that was read and not acknowledged, from its beginning, then everything new."""
+    start, count = "0", 1
+    while True:
+        found = _ask(group, start, count)
+        if not found:
+            if start == ">":
+                return
+            start = ">"
+            continue
+        # Read, never acknowledged, and no longer in the stream: there is nothing left to deliver.
+        _acknowledge(group, [text(entry_id) for entry_id, fields in found if not fields])
+        contents = [(text(entry_id), fields.get(b"entry", b"")) for entry_id, fields in found if fields]
+        # As many as may be expected to have so many bytes: an entry of an older version may be large.
+        largest = max((len(content) for _, content in contents), default=1)
+        count = max(1, min(2 * count, READ_AT_ONCE, READ_BYTES // max(1, largest)))
+        if start != ">":
+            start = text(found[-1][0])
+        for entry_id, content in contents:
+            try:
+                entry = parse(entry_id, content)
+            except ValueError as error:
+                refuse(group, entry_id, str(error), content.decode(errors="replace"))
+                _acknowledge(group, [entry_id])
+            else:
+                yield entry
 
 
 def refuse(group: Group, entry_id: str, reason: str, content: str) -> None:
@@ -144,50 +249,14 @@ def refuse(group: Group, entry_id: str, reason: str, content: str) -> None:
     client().xadd(OUTBOX_REFUSED, fields, maxlen=REFUSED_KEPT)
 
 
-def _deliver(group: Group, turn: Turn, deliver: Deliver, batch: list[tuple[str, str]]) -> None:
-    entries: list[Entry] = []
-    for entry_id, content in batch:
-        try:
-            entries.append(Entry(entry_id, _parse(content)))
-        except ValueError as error:
-            refuse(group, entry_id, str(error), content)
-            _acknowledge(group, [entry_id])
+def _ask(group: Group, start: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
     try:
-        if entries:
-            deliver(entries, turn)
-    except Undelivered as undelivered:
-        _acknowledge(group, [entry.id for entry in entries[: undelivered.count]])
-        raise
-    _acknowledge(group, [entry.id for entry in entries])
-
-
-def _parse(content: str) -> dict[str, Any]:
-    document = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 - a fault of the content, as if it were no JSON
-    return document
-
-
-def _read(group: Group, start: str) -> list[tuple[str, str]]:
-    """The next entries: from `0` those that were read before and not acknowledged, from `>` new ones."""
-    while found := _ask(group, start):
-        if batch := [
-            (text(entry_id), text(fields.get(b"entry", b""))) for entry_id, fields in found if fields
-        ]:
-            return batch
-        # Read, never acknowledged, and no longer in the stream: there is nothing left to deliver.
-        _acknowledge(group, [text(entry_id) for entry_id, _ in found])
-    return []
-
-
-def _ask(group: Group, start: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    try:
-        reply: Any = client().xreadgroup(group, READER, {OUTBOX: start}, count=READ_AT_ONCE)
+        reply: Any = client().xreadgroup(group, READER, {OUTBOX: start}, count=count)
     except ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
         _make_group(group)
-        return _ask(group, start)
+        return _ask(group, start, count)
     streams = list(reply.values()) if isinstance(reply, dict) else [entries for _, entries in reply or ()]
     return [entry for entries in streams for entry in _flat(entries)]
 
@@ -206,16 +275,25 @@ def _make_group(group: Group) -> None:
 
 
 def _acknowledge(group: Group, ids: list[str]) -> None:
-    if ids:
-        client().xack(OUTBOX, group, *ids)
+    (other,) = set(get_args(Group)) - {group}
+    keys = [OUTBOX, *COUNTS]
+    for start in range(0, max(1, len(ids)), READ_AT_ONCE):
+        some = ids[start : start + READ_AT_ONCE]
+        _script()(keys=keys, args=[group, other, int(group == "database"), *some])
 
 
-def _trim() -> None:
-    """Drops what both groups have delivered."""
-    firsts = [_first_undelivered(group) for group in get_args(Group)]
-    if None not in firsts:
-        first = min(first for first in firsts if first is not None)
-        client().xtrim(OUTBOX, minid=f"{first[0]}-{first[1]}", approximate=False)
+@lru_cache
+def _script() -> Script:
+    return client().register_script(Path(__file__).with_name("acknowledge.lua").read_text())
+
+
+def _counts(names: list[str]) -> list[tuple[int, int]]:
+    """Of each user, how many entries were added, and how many written to the tables."""
+    pipeline = client().pipeline(transaction=True)
+    pipeline.hmget(OUTBOX_ADDED, names)
+    pipeline.hmget(OUTBOX_WRITTEN, names)
+    added, written = pipeline.execute()
+    return [(int(one or 0), int(other or 0)) for one, other in zip(added, written, strict=True)]
 
 
 def _first_undelivered(group: Group) -> StreamId | None:
@@ -232,18 +310,9 @@ def _first_undelivered(group: Group) -> StreamId | None:
         return None
     infos, pending = replies
     if pending["pending"]:
-        return _stream_id(text(pending["min"]))
+        return parse_id(text(pending["min"]))
     read = next(info["last-delivered-id"] for info in infos if text(info["name"]) == group)
-    return _next(_stream_id(text(read)))
-
-
-def _stream_id(value: str) -> StreamId:
-    milliseconds, _, sequence = value.partition("-")
-    return int(milliseconds), int(sequence)
-
-
-def _as_number(stream_id: StreamId) -> int:
-    return (stream_id[0] << 20) + stream_id[1]
+    return _next(parse_id(text(read)))
 
 
 def _next(stream_id: StreamId) -> StreamId:

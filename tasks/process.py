@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, epochs, lease, message_spans, notify, registry
+from tasks import blobs, dlq, epochs, lease, message_spans, notify, outbox, registry
 from tasks.alerts.evaluate import Judged, evaluate
 from tasks.alerts.states import Committed
 from tasks.app import app
@@ -45,6 +45,8 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
                     dlq.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 blobs.keep_rows(batch, part, [row_of(judged) for judged in readings])
+            # Also what an earlier run of this part has added.
+            awaited = outbox.awaited({judged.reading.source.user_id for judged in readings})
             followed = message_spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
         BATCHES_GIVEN_UP.add(1, "process")
@@ -58,6 +60,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
         oldest_ms=_oldest_ms(messages),
         followed=followed,
         generation=generation,
+        awaited=awaited,
     )
 
 

@@ -17,6 +17,11 @@ ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are
 ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
 OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
 OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
+OUTBOX_BYTES = "sluice:outbox:bytes"  # hash: bytes in the stream by user, and under no name of all
+OUTBOX_ADDED = "sluice:outbox:added"  # hash: entries that were added, by user
+OUTBOX_WRITTEN = "sluice:outbox:written"  # hash: entries that were written to the tables, by user
+OUTBOX_FAILING = "sluice:outbox:failing"  # hash: users with a change that the database does not take
+OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: such changes that are dead letters by now
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
 # Of each domain, its namespace behind the name:

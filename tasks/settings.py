@@ -186,6 +186,18 @@ class Settings(BaseSettings):
         ge=1,
         description="With so many undelivered alert changes no more readings are judged until some are told.",
     )
+    outbox_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="With so many bytes of undelivered alert changes no more readings are judged until some"
+        " are told. They are in the memory of Redis.",
+    )
+    outbox_max_user_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1024,
+        description="With so many bytes of one user's undelivered alert changes no more readings of that user"
+        " are judged until some are told.",
+    )
     absence_grace_seconds: int = Field(
         30,
         ge=0,

@@ -1,6 +1,7 @@
 """Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
 
 import time
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def store_batch(
                 inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)
-            notify.settle(settings().store_wait_seconds)
+            notify.settle(settings().store_wait_seconds, _awaited(arrived.values()))
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
@@ -149,6 +150,17 @@ def _write_both(
     inserted, refused = write(connection, domain, first)
     inserted_after, refused_after = write(connection, domain, second)
     return inserted + inserted_after, refused + refused_after
+
+
+def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
+    """What must be in the tables; None, which is everything, where a part does not say."""
+    awaited: dict[str, int] = {}
+    for result in results:
+        if "awaited" not in result:
+            return None
+        for user_id, count in result["awaited"].items():
+            awaited[user_id] = max(count, awaited.get(user_id, 0))
+    return awaited
 
 
 def _day(row: Row) -> bytes:

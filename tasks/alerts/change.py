@@ -55,10 +55,7 @@ class Change:
 
     def to_json(self) -> bytes:
         """The notification, as published; `reason` and `by` only where there is something to say."""
-        record = self.to_record()
-        silent = {name for name in ("reason", "by") if record[name] is None}
-        public = {name: value for name, value in record.items() if name not in _UNPUBLISHED | silent}
-        return json.dumps(public, ensure_ascii=False, separators=(",", ":")).encode()
+        return notice(self.to_record())
 
     def to_record(self) -> dict[str, Any]:
         """Everything, as JSON can hold it, by the names of the columns of `alert_history`."""
@@ -67,6 +64,13 @@ class Change:
             record[name] = None if record[name] is None else iso(record[name])
         record["kafka_partition"], record["kafka_offset"] = self.position or (None, None)
         return record
+
+
+def notice(record: dict[str, Any]) -> bytes:
+    """The notification of a change that is given as its record."""
+    silent = {name for name in ("reason", "by") if record[name] is None}
+    public = {name: value for name, value in record.items() if name not in _UNPUBLISHED | silent}
+    return json.dumps(public, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def derive_id(user_id: str, device_id: str, rule_id: str, kind: str, *trigger: object) -> str:

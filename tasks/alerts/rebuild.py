@@ -128,7 +128,7 @@ def _renew(lock: Lock, finished: threading.Event) -> None:
 
 def _begin(token: bytes) -> _Fence:
     """Keeps others from committing, and gets what is in the outbox into the tables unless it is old."""
-    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD]
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *outbox.COUNTS]
     fence = _Fence(token, generation.own("begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
     notify.settle(SETTLE_SECONDS)
@@ -165,7 +165,11 @@ def _write(fence: _Fence, states: Mapping[str, bytes]) -> None:
 
 
 def _finish(fence: _Fence, untold: list[Change]) -> str:
-    entries = [outbox.entry(change.user_id, change.device_id, [change], [], []) for change in untold]
+    entries = [
+        entry
+        for change in untold
+        for entry in outbox.entries(change.user_id, change.device_id, [change], [], [])
+    ]
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX]
     made: bytes = generation.own("finish_rebuild.lua")(keys=keys, args=[*fence, *entries])
     _require(bool(made))

@@ -140,18 +140,18 @@ def _commit(updates: list[Update], current: str, rules_version: bytes) -> bool:
     arguments: list[bytes] = [current.encode(), rules_version]
     for update in updates:
         keys.append(alert_key(update.after.user_id, update.after.device_id))
-        arguments += [update.stored, update.after.pack(), _outbox_entry(update)]
+        arguments += [update.stored, update.after.pack(), _outbox_entries(update)]
     said = int(generation.own("commit.lua")(keys=keys, args=arguments))
     if said == RULES_REPLACED:
         raise RulesReplaced("the rules were replaced while they were judged by")
     return said == 1
 
 
-def _outbox_entry(update: Update) -> bytes:
+def _outbox_entries(update: Update) -> bytes:
     written, gone = row_changes(update.before, update.after)
     if not (update.changes or written or gone):
         return b""
     after = update.after
-    return outbox.entry(
+    return outbox.pack(
         after.user_id, after.device_id, update.changes, [row.to_record() for row in written], gone
     )

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.alerts.active import ActiveAlert
 from tasks.alerts.change import Change
 from tasks.database import Connection
-from tasks.outbox import Entry
+from tasks.outbox_entry import Entry
 
 STATEMENT_SECONDS = 5
 # Held to the end of the transaction, so that two workers write one after the other.
@@ -55,16 +55,31 @@ WHERE (active_alerts.user_id, active_alerts.device_id, active_alerts.rule_id)
 """
 
 
-def write(connection: Connection, entries: Iterable[Entry], before: Callable[[], None]) -> None:
+_PROBE = """
+INSERT INTO alert_history (alert_id, status, time, user_id, device_id, rule_id)
+VALUES (gen_random_uuid(), 'TRIGGERED', now(), '', '', '');
+INSERT INTO active_alerts (user_id, device_id, rule_id, status) VALUES ('', '', gen_random_uuid(), 'PENDING')
+"""
+
+
+def write(
+    connection: Connection,
+    entries: Iterable[Entry],
+    before: Callable[[], None],
+    seconds: float = STATEMENT_SECONDS,
+) -> None:
     """Writes the entries, in their order, in one transaction; a change that is there already stays as it is.
 
-    `before` is called when no other worker can write any more until the commit: what it raises leaves the
-    tables as they were. Raises `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
+    Each statement may take `seconds`, and wait for a lock half as long. `before` is called when no other
+    worker can write any more until the commit: what it raises leaves the tables as they were. Raises
+    `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
     """
     history, present, gone = _collapse(entries)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
-            f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s';"
+            f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
+            # So that who waits is told from who takes too long.
+            f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms';"
             # A worker that was stopped here, or lost its network, must not hold up the others for ever.
             f"SET LOCAL idle_in_transaction_session_timeout = '{2 * STATEMENT_SECONDS}s'"
         )
@@ -76,6 +91,16 @@ def write(connection: Connection, entries: Iterable[Entry], before: Callable[[],
             cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
         if gone:
             cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+
+
+def probe(connection: Connection) -> None:
+    """Writes a change and a row, and takes both back: after it the tables take what is written at the moment.
+
+    Raises `psycopg.Error`.
+    """
+    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute(_PROBE)
 
 
 def note_told(connection: Connection, position: int) -> None:

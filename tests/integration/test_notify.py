@@ -18,6 +18,7 @@ import redis
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tasks import backoff, exclusive, notify, outbox
+from tasks.alerts import writing
 from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
 from tasks.settings import settings
 from tests.integration.changes import (
@@ -160,17 +161,17 @@ def test_a_worker_that_was_held_up_writes_nothing_old(
     user = uuid4().hex[:8]
     judge(user, "d", (1, 90.0))
     stale: list[list[outbox.Entry]] = []
-    write = notify._write
+    write = writing.write
 
-    def held_up(entries: list[outbox.Entry], turn: exclusive.Turn) -> None:
+    def held_up(entries: list[outbox.Entry], turn: exclusive.Turn) -> list[outbox.Entry]:
         stale.append(entries)
         client().delete("sluice:turn:notify:database")
-        monkeypatch.setattr(notify, "_write", write)
+        monkeypatch.setattr(writing, "write", write)
         judge(user, "d", (2, 20.0))
         write_tables()
-        write(entries, turn)
+        return write(entries, turn)
 
-    monkeypatch.setattr(notify, "_write", held_up)
+    monkeypatch.setattr(writing, "write", held_up)
     write_tables()
     assert len(stale) == 1
     assert rows(database, user) == []
