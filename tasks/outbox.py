@@ -225,7 +225,8 @@ def _waiting(group: Group) -> Iterator[Entry]:
             start = ">"
             continue
         # Read, never acknowledged, and no longer in the stream: there is nothing left to deliver.
-        _acknowledge(group, [text(entry_id) for entry_id, fields in found if not fields])
+        if gone := [text(entry_id) for entry_id, fields in found if not fields]:
+            _acknowledge(group, gone)
         contents = [(text(entry_id), fields.get(b"entry", b"")) for entry_id, fields in found if fields]
         # As many as may be expected to have so many bytes: an entry of an older version may be large.
         largest = max((len(content) for _, content in contents), default=1)

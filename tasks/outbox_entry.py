@@ -71,7 +71,9 @@ def pack(
     gone: Iterable[str],
 ) -> bytes:
     """The user and the entries, as `commit.lua` appends them."""
-    return bytes(msgpack.packb([user_id, *entries(user_id, device_id, changes, written, gone)]))
+    packed = [user_id, *entries(user_id, device_id, changes, written, gone)]
+    # Redis' Lua knows no binary type.
+    return bytes(msgpack.packb(packed, use_bin_type=False))
 
 
 def entries(

@@ -21,6 +21,7 @@ from tasks import backoff, exclusive, notify, outbox
 from tasks.alerts import writing
 from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
 from tasks.settings import settings
+from tests.conftest import DeadLetters
 from tests.integration.changes import (
     Database,
     empty_outbox,
@@ -244,7 +245,9 @@ def test_a_broker_that_goes_away_in_between_is_found_again(stack: Stack) -> None
         assert listening.told(2) == wanted
 
 
-def test_what_can_never_be_delivered_is_put_aside(stack: Stack, database: Database) -> None:
+def test_what_can_never_be_delivered_is_put_aside(
+    stack: Stack, database: Database, dead_letters: DeadLetters
+) -> None:
     """With its reason, and without holding up what comes after it."""
     user = uuid4().hex[:8]
     client().xadd(OUTBOX, {"entry": "no JSON"})
@@ -259,11 +262,13 @@ def test_what_can_never_be_delivered_is_put_aside(stack: Stack, database: Databa
     with subscriber(stack, user) as listening:
         tell_users()
         write_tables()
-        assert listening.told(4) == [wanted[0], wanted[0], *wanted[1:]]
+        assert listening.told(4) == [wanted[0], ("d", "NONSENSE"), *wanted[1:]]
     assert history(database, user) == wanted
     refused: Any = client().xrange(OUTBOX_REFUSED)
-    assert sorted(fields[b"group"] for _, fields in refused) == [b"database"] * 3 + [b"mqtt"] * 2
-    assert any(b"23514" in fields[b"error"] for _, fields in refused)
+    assert sorted(fields[b"group"] for _, fields in refused) == [b"database"] + [b"mqtt"] * 2
+    letters = [letter for _, letter in dead_letters.read()]
+    assert [letter["error_type"] for letter in letters] == ["AlertRefused"] * 2
+    assert any("23514" in letter["error"] for letter in letters)
     assert notify.backlog() == 0
 
 

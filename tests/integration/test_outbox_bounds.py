@@ -1,0 +1,234 @@
+"""One user's alerts, however many or however bad, hold up nobody else's, and are bounded in bytes."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from compose.local.stack import Stack
+from tasks import failing, notify, outbox
+from tasks.alerts import machine, states, tables
+from tasks.alerts.machine import Changes
+from tasks.alerts.state import DeviceState
+from tasks.outbox_entry import ENTRY_BYTES
+from tasks.redis_client import OUTBOX, OUTBOX_BYTES, client
+from tasks.rules import parse_rules
+from tasks.settings import settings
+from tests.conftest import DeadLetters
+from tests.integration.changes import (
+    Database,
+    empty_outbox,
+    flap,
+    history,
+    judge,
+    observation,
+    rows,
+    tell_users,
+    write_tables,
+)
+from tests.integration.fleet import wait_until
+from tests.integration.subscriber import subscriber
+
+# 40 rules of 2 kB, of which each reading of a burst flips all.
+HEAVY = parse_rules(
+    {
+        "rules": [
+            {
+                "id": f"r{number}",
+                "key": "temperature",
+                "operator": ">",
+                "threshold": 80,
+                "message": "m" * 2000,
+            }
+            for number in range(40)
+        ]
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def own_outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must come first
+    """An outbox of the test's own."""
+    with empty_outbox():
+        yield
+
+
+def mountain(user: str, readings: int = 40) -> int:
+    """One burst of one device that flips every rule with each reading; returns how many changes it makes."""
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        burst = [observation((number, 90.0 - 70 * (number % 2))) for number in range(readings)]
+        after, changes = machine.step_all(state, HEAVY, burst)
+        return after, tuple(changes)
+
+    return len(states.transact([(user, "d")], decide))
+
+
+@contextmanager
+def trouble(database: Database, table: str, device: str, does: str) -> Iterator[None]:
+    """The database does this instead of taking what is written about the device."""
+    name = f"trouble_{uuid4().hex[:8]}"
+    database.execute(
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF NEW.device_id = '{device}' THEN {does} END IF; RETURN NEW; END $$;"
+        f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()"
+    )
+    try:
+        yield
+    finally:
+        database.execute(f"DROP FUNCTION {name} CASCADE")
+
+
+def test_a_burst_is_cut_into_small_entries_and_counted_by_user() -> None:
+    """What is delivered counts no more, and nothing is left in Redis."""
+    user = uuid4().hex[:8]
+    assert mountain(user) == 1600
+    sizes = [len(fields[b"entry"]) for _, fields in _stream()]
+    assert max(sizes) <= ENTRY_BYTES + 200
+    assert outbox.backlog_bytes() == sum(sizes) == _bytes_of(user)
+    tell_users()
+    assert outbox.backlog_bytes() == sum(sizes)
+    write_tables()
+    assert outbox.backlog_bytes() == 0
+    assert client().exists(OUTBOX_BYTES, "sluice:outbox:added", "sluice:outbox:written") == 0
+
+
+def test_a_backlog_of_one_user_does_not_hold_up_another(stack: Stack, database: Database) -> None:
+    """The other's changes, which came later, are in the tables and told while most of it still waits."""
+    loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
+    count = mountain(loud)
+    wanted = flap(quiet, "d", 2)
+    with subscriber(stack, quiet) as listening:
+        notify.settle(60, outbox.awaited({quiet}))
+        tell_users()
+        assert listening.told(4) == wanted
+    write_tables()
+    assert history(database, quiet) == wanted
+    query = "SELECT count(*) FILTER (WHERE recorded_at > %s), count(*) FROM alert_history WHERE user_id = %s"
+    (last,) = (
+        database.execute("SELECT max(recorded_at) FROM alert_history WHERE user_id = %s", [quiet]).fetchone()
+        or ()
+    )
+    later, whole = database.execute(query, [last, loud]).fetchone() or (0, 0)
+    assert whole == count
+    assert later > count / 2
+    assert notify.backlog() == 0
+
+
+def test_a_user_at_the_bound_is_named_until_the_backlog_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are not; when all is delivered, or Redis was flushed, nobody is."""
+    loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
+    chosen = settings().model_copy(update={"outbox_max_user_bytes": 500_000})
+    monkeypatch.setattr(outbox, "settings", lambda: chosen)
+    mountain(loud)
+    flap(quiet, "d", 1)
+    assert outbox.users_at_bound({loud, quiet, "nobody"}) == {loud}
+    notify.require_room()
+    tell_users()
+    write_tables()
+    assert outbox.users_at_bound({loud, quiet}) == frozenset()
+    mountain(loud)
+    client().flushall()
+    assert outbox.users_at_bound({loud, quiet}) == frozenset()
+    assert outbox.users_at_bound([]) == frozenset()
+
+
+def test_an_outbox_full_of_bytes_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who would add to it waits until something was delivered."""
+    chosen = settings().model_copy(update={"outbox_max_bytes": 500_000})
+    monkeypatch.setattr(outbox, "settings", lambda: chosen)
+    mountain(uuid4().hex[:8])
+    with pytest.raises(outbox.OutboxFull):
+        notify.require_room()
+    tell_users()
+    write_tables()
+    notify.require_room()
+
+
+def test_a_large_entry_of_an_older_version_is_delivered(stack: Stack, database: Database) -> None:
+    """It had all changes of a device, each twice; it is written in several transactions."""
+    user = uuid4().hex[:8]
+    count = mountain(user, readings=20)
+    entries = [json.loads(fields[b"entry"]) for _, fields in _stream()]
+    client().delete(OUTBOX, OUTBOX_BYTES)
+    whole = {"user_id": user, "device_id": "d"} | {
+        kind: [one for entry in entries for one in entry[kind]] for kind in ("changes", "written", "gone")
+    }
+    for change in whole["changes"]:
+        change["notice"] = json.dumps({"device_id": "d", "status": change["record"]["status"]})
+    client().xadd(OUTBOX, {"entry": json.dumps(whole)})
+    with subscriber(stack, user) as listening:
+        tell_users()
+        write_tables()
+        assert len(listening.told(count)) == count
+    assert len(history(database, user)) == count
+    assert notify.backlog() == 0
+
+
+@pytest.mark.parametrize(
+    ("does", "state"),
+    [("PERFORM pg_sleep(60);", "57014"), ("RAISE EXCEPTION 'too much' USING ERRCODE = '54000';", "54000")],
+)
+def test_a_change_that_fails_again_and_again_becomes_a_dead_letter(
+    database: Database, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch, does: str, state: str
+) -> None:
+    """Found among others by halving; those are in the tables at once, and what comes after it in the end."""
+    monkeypatch.setattr(tables, "STATEMENT_SECONDS", 2)
+    bad, good = uuid4().hex[:8], uuid4().hex[:8]
+    with trouble(database, "alert_history", f"bad-{bad}", does):
+        judge(bad, f"bad-{bad}", (1, 90.0))
+        wanted = flap(good, "d", 5)
+        begun = time.monotonic()
+        notify.settle(60, outbox.awaited({good}))
+        assert history(database, good) == wanted
+        assert outbox.users_at_bound({bad, good}) == {bad}
+        wanted += flap(good, "d", 1, start=10)
+        notify.settle(60, outbox.awaited({good}))
+        assert time.monotonic() - begun < 40
+        wait_until(lambda: not _deliver(bad), 120, "the change to be given up")
+    letters = about(dead_letters, bad)
+    assert [letter["error_type"] for letter in letters] == ["AlertRefused"]
+    assert state in letters[0]["error"]
+    assert history(database, good) == wanted
+    assert rows(database, bad) == [(f"bad-{bad}", "TRIGGERED", 90.0, 1)]
+    assert outbox.users_at_bound({bad}) == frozenset()
+
+
+def _stream() -> Any:
+    return client().xrange(OUTBOX)
+
+
+def _bytes_of(user: str) -> int:
+    size: Any = client().hget(OUTBOX_BYTES, user)
+    return int(size or 0)
+
+
+def about(dead_letters: DeadLetters, user: str) -> list[dict[str, Any]]:
+    """The dead letters about the user's alerts."""
+    return [letter for _, letter in dead_letters.read() if letter["original_topic"] == f"users/{user}/alerts"]
+
+
+def _deliver(user: str) -> frozenset[str]:
+    notify.deliver_database()
+    return outbox.users_at_bound({user})
+
+
+def test_an_outage_makes_no_dead_letter(
+    database: Database, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the table takes nothing at all, nothing counts as failed."""
+    monkeypatch.setattr(tables, "STATEMENT_SECONDS", 1)
+    user = uuid4().hex[:8]
+    judge(user, "d", (1, 90.0))
+    with database.transaction():
+        database.execute("LOCK TABLE alert_history")
+        for _ in range(4):
+            notify.deliver_database()
+    assert failing.known() == {}
+    write_tables()
+    assert history(database, user) == [("d", "TRIGGERED")]
+    assert about(dead_letters, user) == []
