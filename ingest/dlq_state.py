@@ -28,7 +28,7 @@ class State(StrEnum):
     OPEN = "open"  # not replayed yet
     EXHAUSTED = "exhausted"  # refused so often that only a forced replay takes it
     NO_REPLAY = "cannot be replayed"  # never was in its domain's topic, or is cut
-    STORED = "stored"  # replayed, and a row
+    STORED = "stored"  # replayed, and a row, or a change of an alert in its table
     REFUSED_AGAIN = "refused again"  # replayed, and a newer dead letter stands in its place
     IN_FLIGHT = "in flight"  # replayed, and not yet worked on
 
@@ -88,6 +88,8 @@ class Outlook:
             return State.EXHAUSTED if letter.attempts >= MAX_ATTEMPTS else State.OPEN
         if replayed.place is None:
             return State.IN_FLIGHT
+        if replayed.place == done.NOWHERE:
+            return State.STORED
         if replayed.place == (letter.partition, letter.offset):
             return State.STORED
         return self.outcome(replayed.place)
@@ -95,6 +97,8 @@ class Outlook:
     def outcome(self, place: Place) -> State:
         """What became of the message that was produced to this place."""
         partition, offset = place
+        if place == done.NOWHERE:
+            return State.STORED
         if place in self._refused_again:
             return State.REFUSED_AGAIN
         return State.STORED if offset < self._committed.get(partition, 0) else State.IN_FLIGHT

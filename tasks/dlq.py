@@ -22,6 +22,7 @@ from tasks.errors import DeadLettersUnconfirmed
 from tasks.outbox_entry import Entry
 from tasks.records import readable
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
+from tasks.replays.letters import ALERT_REFUSED
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -29,7 +30,6 @@ log = structlog.get_logger()
 CONFIRM_SECONDS = 30.0
 # Offsets are remembered only until the lane has committed past them; a lane that is gone leaves them to this.
 REMEMBER_SECONDS = 86_400
-ALERT_REFUSED = "AlertRefused"
 ALERT_CONFIRM_SECONDS = 3.0
 
 

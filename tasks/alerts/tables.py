@@ -41,6 +41,24 @@ ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
 SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
 """  # noqa: S608 - the names are those of our own fields
 
+_UPSERT_OLD_ROWS = f"""
+INSERT INTO active_alerts ({_quoted(_ROW)})
+SELECT {_quoted(_ROW)} FROM jsonb_populate_recordset(NULL::active_alerts, %s::jsonb) AS old
+WHERE NOT EXISTS (
+    SELECT FROM alert_history AS known
+    WHERE (known.user_id, known.device_id, known.rule_id) = (old.user_id, old.device_id, old.rule_id)
+        AND known."number" > old."number")
+ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
+SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
+WHERE active_alerts."number" < excluded."number"
+"""  # noqa: S608 - the names are those of our own fields
+
+_DELETE_ENDED_ROW = """
+DELETE FROM active_alerts WHERE user_id = %s AND device_id = %s AND rule_id = %s
+    AND EXISTS (SELECT FROM alert_history AS known
+        WHERE known.alert_id = active_alerts.alert_id AND known.status = 'RESOLVED')
+"""
+
 _NOTE_TOLD = """
 INSERT INTO alert_delivery (consumer, outbox_position) VALUES ('mqtt', %s)
 ON CONFLICT (consumer) DO UPDATE SET outbox_position = excluded.outbox_position, updated_at = now()
@@ -91,6 +109,21 @@ def write(
             cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
         if gone:
             cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+
+
+def write_again(connection: Connection, entry: Entry) -> None:
+    """Writes an old entry in one transaction: its changes, and its rows where nothing newer is known.
+
+    Raises like `write`.
+    """
+    history, present, gone = _collapse([entry])
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
+        cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
+        cursor.execute(_UPSERT_OLD_ROWS, [json.dumps(present, ensure_ascii=False)])
+        for key in gone:
+            cursor.execute(_DELETE_ENDED_ROW, key)
 
 
 def probe(connection: Connection) -> None:

@@ -21,7 +21,7 @@ from tasks.batch import SILENT, WITH_ALERTS
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.metrics import REPLAYED
 from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
-from tasks.replays import done
+from tasks.replays import done, refused_alerts
 from tasks.replays.done import Place
 from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
 from tasks.replays.reading import letter_of, read_letters
@@ -145,10 +145,14 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
         held.save(connection)
         reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
     partitions = len(held.positions["stream"])
-    places: dict[LetterId, Place] = {}
+    alerts = [letter for letter in letters if letter.is_alert and letter.id in reserved]
+    written = refused_alerts.write(alerts)
+    places: dict[LetterId, Place] = {letter.id: done.NOWHERE for letter in written}
+    held.counts["not_written"] = held.counts.get("not_written", 0) + len(alerts) - len(written)
+    reserved -= {letter.id for letter in alerts}
     failures: list[str] = []
     # Of one device the messages keep the order in which they came first.
-    for letter in sorted(letters, key=lambda letter: (letter.partition, letter.offset)):
+    for letter in sorted(letters, key=lambda letter: (letter.partition or 0, letter.offset or 0)):
         if letter.id in reserved:
             reserved.remove(letter.id)
             _produce(

@@ -27,6 +27,8 @@ FREE = "DELETE FROM replayed_letters WHERE run_id = %s AND to_offset IS NULL"
 OF_RUN = "SELECT to_partition, to_offset FROM replayed_letters WHERE run_id = %s AND to_offset IS NOT NULL"
 
 Place = tuple[int, int]  # partition and offset in the domain's topic
+NOWHERE: Place = (-1, -1)
+"""The place of a change of an alert, which is in its table and in no topic."""
 
 
 class Replayed(NamedTuple):

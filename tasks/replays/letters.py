@@ -10,6 +10,7 @@ from tasks import registry
 from tasks.domain import Source
 from tasks.payload import Refused
 
+ALERT_REFUSED = "AlertRefused"
 # Refused so often, a message is not replayed any more unless forced.
 MAX_ATTEMPTS = 3
 
@@ -45,15 +46,31 @@ class Letter(NamedTuple):
 
     @property
     def source(self) -> Source | None:
-        """User and device by the topic, if it names them."""
+        """User and device by the topic, if it names them, or of the alert."""
+        if self.is_alert:
+            return self._source_of_alert()
         try:
             return registry.domain_of(self.topic, registry.domains()).parse_topic(self.topic)
         except Refused:
             return None
 
     @property
+    def is_alert(self) -> bool:
+        """Whether it is a change of an alert, which goes to the tables of alerts and never into telemetry."""
+        return self.error_type == ALERT_REFUSED
+
+    def _source_of_alert(self) -> Source | None:
+        try:
+            document = json.loads(self.payload)
+            return Source(str(document["user_id"]), str(document["device_id"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @property
     def can_be_replayed(self) -> bool:
-        """Whether the message was in its domain's topic, and is whole."""
+        """Whether the message was in its domain's topic, and is whole, or is a change of an alert."""
+        if self.is_alert:
+            return not self.cut
         return self.partition is not None and self.offset is not None and not self.cut
 
 

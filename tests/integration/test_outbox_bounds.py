@@ -33,7 +33,7 @@ from tests.integration.changes import (
 from tests.integration.fleet import wait_until
 from tests.integration.subscriber import subscriber
 
-# 40 rules of 2 kB, of which each reading of a burst flips all.
+# 40 rules with long messages, of which each reading of a burst flips all.
 HEAVY = parse_rules(
     {
         "rules": [
@@ -42,7 +42,7 @@ HEAVY = parse_rules(
                 "key": "temperature",
                 "operator": ">",
                 "threshold": 80,
-                "message": "m" * 2000,
+                "message": "m" * 500,
             }
             for number in range(40)
         ]
@@ -97,8 +97,11 @@ def test_a_burst_is_cut_into_small_entries_and_counted_by_user() -> None:
     assert client().exists(OUTBOX_BYTES, "sluice:outbox:added", "sluice:outbox:written") == 0
 
 
-def test_a_backlog_of_one_user_does_not_hold_up_another(stack: Stack, database: Database) -> None:
+def test_a_backlog_of_one_user_does_not_hold_up_another(
+    stack: Stack, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other's changes, which came later, are in the tables and told while most of it still waits."""
+    monkeypatch.setattr(outbox, "USER_BYTES", 200_000)
     loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
     count = mountain(loud)
     wanted = flap(quiet, "d", 2)
@@ -155,7 +158,7 @@ def test_a_large_entry_of_an_older_version_is_delivered(stack: Stack, database: 
     count = mountain(user, readings=20)
     entries = [json.loads(fields[b"entry"]) for _, fields in _stream()]
     client().delete(OUTBOX, OUTBOX_BYTES)
-    whole = {"user_id": user, "device_id": "d"} | {
+    whole: dict[str, Any] = {"user_id": user, "device_id": "d"} | {
         kind: [one for entry in entries for one in entry[kind]] for kind in ("changes", "written", "gone")
     }
     for change in whole["changes"]:

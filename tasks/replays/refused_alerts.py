@@ -1,0 +1,38 @@
+"""Changes of alerts that the tables had not taken, written to them once more."""
+
+import json
+
+import psycopg
+import structlog
+
+from tasks import database
+from tasks.alerts import tables
+from tasks.outbox_entry import Entry
+from tasks.replays.letters import Letter
+
+log = structlog.get_logger()
+
+
+def write(letters: list[Letter]) -> set[Letter]:
+    """Writes the changes and returns those that are in the tables now; others stay dead letters.
+
+    Safe to run any number of times. Raises `psycopg.Error` when the database is away.
+    """
+    return {letter for letter in letters if _write(letter)}
+
+
+def _write(letter: Letter) -> bool:
+    try:
+        document = json.loads(letter.payload)
+        with database.access() as connection:
+            tables.write_again(connection, Entry(document["id"], document))
+    except psycopg.Error as error:
+        if not (database.refuses_data(error) or database.may_be_repeatable(error)):
+            raise
+        reason = str(error).strip()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        return True
+    log.warning("alert_change_not_written", key=letter.id.key, error=reason)
+    return False
