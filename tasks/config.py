@@ -13,7 +13,7 @@ import psycopg
 import structlog
 from psycopg.types.json import Jsonb
 
-from tasks import database, notify, registry
+from tasks import database, notify, outbox, registry
 from tasks.alerts import generation, states
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.manage import CannotManage, InvalidCommand, Request, manage, parse_command
@@ -155,7 +155,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     if changes:
         notify.wake()
     # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
-    notify.settle(SETTLE_SECONDS)
+    notify.settle(SETTLE_SECONDS, outbox.awaited([user_id]))
     if generation.current() != judged_in:
         raise NotNow("Redis lost its memory, and the command maybe with it")
     return Answer(ok=True)

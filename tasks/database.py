@@ -168,7 +168,7 @@ def is_away(error: psycopg.Error) -> bool:
     """
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    if may_be_repeatable(error):
+    if is_too_much(error):
         return False
     return error.sqlstate[:2] in {"08", "53", "57", "58", "XX"} or error.sqlstate == "25006"
 

@@ -85,13 +85,17 @@ class _Writing:
         """What the pieces themselves are to blame for, if not written. Raises `DatabaseAway`."""
         try:
             with database.access() as connection:
-                tables.write(connection, pieces, self._turn.keep, seconds)
+                try:
+                    tables.write(connection, pieces, self._turn.keep, seconds)
+                except psycopg.Error as error:
+                    # The breaker must not learn of it: the server itself has not failed.
+                    if database.refuses_data(error) or database.may_be_repeatable(error):
+                        return error
+                    raise
+                except _MALFORMED as error:
+                    return error
         except psycopg.Error as error:
-            if database.refuses_data(error) or database.may_be_repeatable(error):
-                return error
             raise DatabaseAway(str(error).strip()) from error
-        except _MALFORMED as error:
-            return error
         return None
 
     def _fail(self, piece: Entry, error: Exception) -> None:

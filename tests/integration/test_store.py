@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from compose.local.stack import Stack
 from tasks import store
 from tasks.batch import Row
 from tasks.payload import Limits
@@ -172,3 +173,41 @@ def test_a_very_large_stored_row_is_named_by_its_key_alone(
     assert [one.stored for one in refused] == [
         {"time": "2026-03-02T10:00:00+00:00", "user_id": user, "device_id": "d", "sequence_id": 1}
     ]
+
+
+@pytest.mark.parametrize(
+    ("does", "state"),
+    [("PERFORM pg_sleep(60);", "57014"), ("RAISE EXCEPTION 'too much' USING ERRCODE = '54000';", "54000")],
+)
+def test_a_row_that_fails_again_and_again_is_refused(
+    database: psycopg.Connection[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, does: str, state: str
+) -> None:
+    """It is found by halving, and the others are stored."""
+    monkeypatch.setattr(store, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(store, "PROBE_SECONDS", 1.0)
+    run = uuid4().hex[:8]
+    database.execute(
+        f"CREATE FUNCTION hot_{run}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF NEW.user_id = '{run}' AND NEW.sequence_id = 3 THEN {does} END IF; RETURN NEW; END $$;"
+        f"CREATE TRIGGER hot_{run} BEFORE INSERT ON raw_telemetry FOR EACH ROW EXECUTE FUNCTION hot_{run}()"
+    )
+    try:
+        inserted, refused = store.write(database, DOMAIN, rows(run, range(8)), 1.0)
+    finally:
+        database.execute(f"DROP FUNCTION hot_{run} CASCADE")
+    assert inserted == 7
+    assert [one.row.offset for one in refused] == [3]
+    assert state in refused[0].reason
+    assert stored(database, run) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_table_that_takes_nothing_refuses_nothing(
+    stack: Stack, database: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """While somebody else holds it, rows wait."""
+    run = uuid4().hex[:8]
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as other, other.transaction():
+        other.execute("LOCK TABLE raw_telemetry")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            store.write(database, DOMAIN, rows(run, range(8)), 1.0)
+    assert stored(database, run) == []
