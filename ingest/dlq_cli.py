@@ -215,6 +215,7 @@ def _left_out(counts: dict[str, int]) -> Iterator[str]:
         "left": "more than --limit; run it again",
         "too_many_attempts": "refused three times already; --force takes them, too",
         "no_coordinates": "never reached the topic, or cut: cannot be replayed",
+        "not_written": "changes of alerts that the tables still refuse; the workers' log says why",
     }
     for name, reason in reasons.items():
         if counts.get(name):

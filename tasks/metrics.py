@@ -402,7 +402,8 @@ OUTBOX_ENTRIES = Gauge(
     "sluice_outbox_entries",
     ("beat",),
     "Alert changes not yet delivered to both MQTT and the tables.",
-    "Growing: the MQTT broker or the database is away. At OUTBOX_MAX_ENTRIES no more readings are judged.",
+    "Growing: the MQTT broker or the database is away. At OUTBOX_MAX_ENTRIES or OUTBOX_MAX_BYTES no more"
+    " readings are judged.",
     unit="entries",
 )
 OUTBOX_AGE = Gauge(

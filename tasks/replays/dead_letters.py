@@ -148,7 +148,8 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
     alerts = [letter for letter in letters if letter.is_alert and letter.id in reserved]
     written = refused_alerts.write(alerts)
     places: dict[LetterId, Place] = {letter.id: done.NOWHERE for letter in written}
-    held.counts["not_written"] = held.counts.get("not_written", 0) + len(alerts) - len(written)
+    if len(alerts) > len(written):
+        held.counts["not_written"] = held.counts.get("not_written", 0) + len(alerts) - len(written)
     reserved -= {letter.id for letter in alerts}
     failures: list[str] = []
     # Of one device the messages keep the order in which they came first.

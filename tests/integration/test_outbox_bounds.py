@@ -16,6 +16,7 @@ from tasks.alerts.machine import Changes
 from tasks.alerts.state import DeviceState
 from tasks.outbox_entry import ENTRY_BYTES
 from tasks.redis_client import OUTBOX, OUTBOX_BYTES, client
+from tasks.replay import dead_letters as replay_letters
 from tasks.rules import parse_rules
 from tasks.settings import settings
 from tests.conftest import DeadLetters
@@ -235,3 +236,27 @@ def test_an_outage_makes_no_dead_letter(
     write_tables()
     assert history(database, user) == [("d", "TRIGGERED")]
     assert about(dead_letters, user) == []
+
+
+def test_a_refused_change_is_replayed_into_its_table_alone(
+    database: Database, dead_letters: DeadLetters
+) -> None:
+    """Once the database takes it; a state of the alert that is newer than its row stays."""
+    user = uuid4().hex[:8]
+    raises = "RAISE EXCEPTION 'no' USING ERRCODE = '23514';"
+    with trouble(database, "alert_history", "dev", raises), trouble(database, "active_alerts", "dev", raises):
+        judge(user, "dev", (1, 90.0))
+        write_tables()
+    assert [letter["error_type"] for letter in about(dead_letters, user)] == ["AlertRefused"] * 2
+    assert history(database, user) == rows(database, user) == []
+    judge(user, "dev", (2, 91.0))
+    write_tables()
+    arguments = {"user": user, "limit": 10}
+    report = replay_letters.apply(kwargs=arguments, task_id=uuid4().hex).get()
+    assert (report["replayed"], report["selected"]) == (2, 2)
+    assert history(database, user) == [("dev", "TRIGGERED")]
+    assert rows(database, user) == [("dev", "TRIGGERED", 91.0, 2)]
+    found = database.execute("SELECT FROM raw_telemetry WHERE user_id = %s", [user]).fetchall()
+    assert found == []
+    again = replay_letters.apply(kwargs=arguments, task_id=uuid4().hex).get()
+    assert (again["replayed"], again["replayed_before"]) == (0, 2)
