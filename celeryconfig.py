@@ -42,26 +42,22 @@ task_routes = {
     "tasks.replay.*": {"queue": "db"},
 }
 
-# Expired runs are dropped: after an outage one run does the work of all that were missed.
+# None of them expires: see tasks/schedule.py, which beat is started with.
 beat_schedule = {
-    "clock of the alerts": {"task": "tasks.alerts.clock.tick", "schedule": 1.0, "options": {"expires": 5}},
-    "outbox over MQTT": {"task": "tasks.notify.deliver_mqtt", "schedule": 5.0, "options": {"expires": 5}},
+    "clock of the alerts": {"task": "tasks.alerts.clock.tick", "schedule": 1.0},
+    "outbox over MQTT": {"task": "tasks.notify.deliver_mqtt", "schedule": 5.0},
     "outbox into the tables": {
         "task": "tasks.notify.deliver_database",
         "schedule": 5.0,
-        "options": {"expires": 5, "queue": "db"},
+        "options": {"queue": "db"},
     },
-    "share of dead letters": {
-        "task": "tasks.share.watch_share",
-        "schedule": 10.0,
-        "options": {"expires": 10},
-    },
+    "share of dead letters": {"task": "tasks.share.watch_share", "schedule": 10.0},
     "replays whose worker is gone": {
         "task": "tasks.replay.go_on",
         "schedule": 30.0,
-        "options": {"expires": 20, "queue": "db"},
+        "options": {"queue": "db"},
     },
-    "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0, "options": {"expires": 60}},
+    "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0},
 }
 
 # Acknowledge after the work, and keep no task in reserve that another worker could do.

@@ -18,7 +18,7 @@ from ingest.dispatch import Dispatcher
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
 from ingest.lost_brokers import LostBrokers, finds_brokers
-from tasks import evidence, garbage, kafka, logs, metrics, tracing
+from tasks import clocks, evidence, garbage, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
@@ -109,6 +109,7 @@ class Bridge:
         metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
         port = self._settings.bridge_metrics_port
         live = self._pulse.check
+        clocks.watch()
         Monitoring("bridge", port, live=live, ready=first_problem(live, self._why_not_ready))
 
     def _why_not_ready(self) -> str:

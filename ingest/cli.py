@@ -293,10 +293,19 @@ def list_accounts(*, as_json: AsJson = False) -> None:
 
 
 @rules_app.command()
-def check(file: str) -> None:
+def check(
+    file: Annotated[str | None, typer.Argument()] = None,
+    *,
+    stored: Annotated[bool, typer.Option("--stored", help="Those of all users in the table.")] = False,
+) -> None:
     """Check rules and say what they mean. Every error is named; exit code 1 if there is any."""
     from ingest import rules_cli as work  # noqa: PLC0415
 
+    if (file is None) != stored:
+        raise typer.BadParameter("give either a file or --stored")
+    if file is None:
+        _tell(work.check_stored())
+        return
     rules = work.load(file)
     for line in work.explain(rules):
         _print(line)

@@ -22,7 +22,7 @@ from ingest.mqtt_session import MqttSession
 from ingest.old_session import OldSession
 from ingest.requests import Request, Requests
 from ingest.rules_listener import RulesListener
-from tasks import logs, metrics, mqtt
+from tasks import clocks, logs, metrics, mqtt
 from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
 from tasks.answers import Answer, Kind, internal_error, refusal, too_many
 from tasks.monitoring import Monitoring, Pulse, first_problem
@@ -97,6 +97,7 @@ class Control:
         port = self._settings.control_metrics_port
         live = self._pulse.check
         ready = first_problem(live, self._why_not_ready)
+        clocks.watch()
         Monitoring("control", port, live=live, ready=ready, note=self._overdue)
 
     def _why_not_ready(self) -> str:
@@ -147,6 +148,8 @@ class Control:
 
     def _turn(self) -> None:
         self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
+        for user_id, report in self._listener.report.answers():
+            self._publish("config", user_id, report, [])
         if self._answers:
             self._done(self._answers.arrived())
         held_up = self._session.unacknowledged.holding_up(HELD_UP, HOLD_UP_SECONDS)
@@ -214,12 +217,13 @@ class Control:
         if answer is None:
             self._done(request.waiting)
             return
-        payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
-        told = self._session.publish(
-            status_topic(request.kind, request.user_id), payload.encode(errors="backslashreplace")
-        )
-        self._answers.add(told, request.waiting)
+        self._publish(request.kind, request.user_id, answer, request.waiting)
+
+    def _publish(self, kind: Kind, user_id: str, answer: Answer, waiting: list[Unacknowledged]) -> None:
+        payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+        told = self._session.publish(status_topic(kind, user_id), payload.encode(errors="backslashreplace"))
+        self._answers.add(told, waiting)
 
     def _done(self, messages: Iterable[Unacknowledged]) -> None:
         for one in messages:

@@ -30,7 +30,7 @@ from ingest.mqtt_packets import Publish
 from ingest.mqtt_session import MqttSession
 from ingest.old_session import OldSession
 from ingest.rate_limits import UserLimits
-from tasks import garbage, kafka, logs, metrics, mqtt, tracing
+from tasks import clocks, garbage, kafka, logs, metrics, mqtt, tracing
 from tasks.alerts.listening import ON_THE_WAY_MS
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.payload import Refused
@@ -105,6 +105,7 @@ class Gateway:
         self._session.show()
         port = self._settings.gateway_metrics_port
         live = self._pulse.check
+        clocks.watch()
         Monitoring("gateway", port, live=live, ready=first_problem(live, self._why_not_ready))
 
     def _why_not_ready(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 import structlog
 
+from tasks import clocks
 from tasks.redis_client import GATEWAYS, client
 
 log = structlog.get_logger()
@@ -19,6 +20,8 @@ BEAT_SECONDS = 1.0
 
 class Heartbeat:
     """A thread that writes to Redis: since when this gateway has listened without a break, and the time.
+
+    Both by Redis' clock, and how far the gateway's own, which stamps the records, is ahead of that (ms).
 
     `listens` is asked at each beat. A thread of its own, so that a Redis that does not answer holds up no
     message; while it is away, the gateway counts as one that does not listen.
@@ -47,17 +50,20 @@ class Heartbeat:
         self._beat(listens=False)
 
     def _beat(self, *, listens: bool) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        if not listens:
-            self._since_ms = 0
-        elif not self._since_ms:
-            self._since_ms = now_ms
         try:
-            client().hset(GATEWAYS, self._gateway, f"{self._since_ms} {now_ms}")
+            now_ms = clocks.now_ms()
+            skew_ms = time.time_ns() // 1_000_000 - now_ms
+            if not listens:
+                self._since_ms = 0
+            elif not self._since_ms:
+                self._since_ms = now_ms
+            client().hset(GATEWAYS, self._gateway, f"{self._since_ms} {now_ms} {skew_ms}")
         except redis.RedisError as error:
             if not self._away:
                 log.warning("heartbeat_not_written", error=str(error))
             self._away = True
+            if not listens:
+                self._since_ms = 0
             return
         if self._away:
             log.info("heartbeat_written_again")

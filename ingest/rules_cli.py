@@ -9,6 +9,7 @@ from typing import Any
 from ingest.errors import OperatorError
 from ingest.postgres import session
 from ingest.rules_history import History, judge, read
+from ingest.rules_report import invalid_rules
 from tasks import registry
 from tasks.alerts.change import iso
 from tasks.domain import AnyDomain
@@ -36,6 +37,22 @@ def load(path: str) -> RuleSet:
         lines = [f"  {fault['path']}: {fault['message']}" for fault in error.errors]
         counted = _count(len(lines), "error")
         raise RulesRefused("\n".join([f"{path} is no valid rule set; {counted}:", *lines])) from error
+
+
+def check_stored() -> str:
+    """How many rules there are in the table. Raises `OperatorError`, `RulesRefused`."""
+    lines: list[str] = []
+    users = valid = 0
+    with session() as connection:
+        for user_id, own, faults in invalid_rules(connection, None):
+            users, valid = users + 1, valid + own
+            lines += [f"  {user_id}: {fault['path']}: {fault['message']}" for fault in faults]
+    counted = f"{_count(valid, 'valid rule')} of {_count(users, 'user')}"
+    if lines:
+        raise RulesRefused(
+            "\n".join([f"{counted}; not in force, with {_count(len(lines), 'error')}:", *lines])
+        )
+    return counted
 
 
 def explain(rules: RuleSet) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Hears of rules that were changed in the database, by whomever, and tells the workers.
+"""Hears of rules that were changed in the database, by whomever: the workers read them, users hear of faults.
 
 The database notifies; a slow look at the table heals a notification that was lost.
 """
@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 from ingest.errors import ServerAway
 from ingest.postgres import Connection, connect
+from ingest.rules_report import RulesReport
 from tasks.alerts.apply import apply_rules
 from tasks.alerts.rule_sets import announce_change
 from tasks.settings import Settings
@@ -35,6 +36,7 @@ class RulesListener:
     """A thread with a database connection of its own."""
 
     def __init__(self, chosen: Settings) -> None:
+        self.report = RulesReport()
         self._poll_seconds = chosen.rules_poll_seconds
         self._stopping = threading.Event()
         self._told: tuple[object, ...] | None = None
@@ -74,7 +76,9 @@ class RulesListener:
                 continue
             fingerprint = connection.execute(FINGERPRINT).fetchone()
             if heard or fingerprint != self._told:
-                _tell(heard)
+                named = _named(heard)
+                _tell(named)
+                self.report.look(connection, named)
             # Only now: what could not be told is told after the next connecting.
             self._told, self._pause = fingerprint, 0.1
             look_at = time.monotonic() + self._poll_seconds
@@ -88,9 +92,13 @@ def _hear(connection: Connection, seconds: float) -> set[str]:
     return heard
 
 
-def _tell(users: set[str]) -> None:
-    """Makes the workers read the rules of the users anew: of all, if none is named or one without a name."""
-    named = None if not users or "" in users or len(users) > MAX_NAMED else sorted(users)
+def _named(heard: set[str]) -> list[str] | None:
+    """The users whose rules changed; None for all, if none is named or one without a name."""
+    return None if not heard or "" in heard or len(heard) > MAX_NAMED else sorted(heard)
+
+
+def _tell(users: list[str] | None) -> None:
+    """Makes the workers read the rules of the users, or of all."""
     announce_change()
-    apply_rules.apply_async(kwargs={"users": named})
-    log.info("rules_changed", users=None if named is None else len(named))
+    apply_rules.apply_async(kwargs={"users": users})
+    log.info("rules_changed", users=None if users is None else len(users))

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ingest import health, postgres
 from ingest.errors import OperatorError
+from ingest.rules_report import count_invalid, invalid_rules
 from ingest.watch.gauges import kafka_flow
 from tasks import counters, outbox
 from tasks.settings import Settings
@@ -29,17 +30,19 @@ def look(chosen: Settings) -> dict[str, Any]:
 
     A server that does not answer is an object with `away`, its reason, in the place of what it would tell.
     """
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(6) as pool:
         kafka = pool.submit(_known, lambda: _kafka(chosen))
         pipeline = pool.submit(_known, _pipeline)
         waiting = pool.submit(_known, _outbox)
         alerts = pool.submit(_known, _alerts)
+        rules = pool.submit(_known, _rules)
         processes = pool.submit(_processes, chosen)
         return {
             "kafka": kafka.result(),
             "pipeline": pipeline.result(),
             "outbox": waiting.result(),
             "alerts": alerts.result(),
+            "rules": rules.result(),
             "breaker": _breaker(chosen),
             "processes": processes.result(),
         }
@@ -47,13 +50,17 @@ def look(chosen: Settings) -> dict[str, Any]:
 
 def as_text(status: dict[str, Any]) -> Iterator[str]:
     """The same for people: a line for each thing."""
-    for title in ("kafka", "pipeline", "outbox", "alerts"):
+    for title in ("kafka", "pipeline", "outbox", "alerts", "rules"):
+        if title not in status:
+            continue
         found = status[title]
         if "away" in found:
             yield f"{title:<10} does not answer: {found['away']}"
         else:
             told = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
             yield f"{title:<10} {told or 'none'}"
+    if status.get("rules", {}).get("invalid"):
+        yield f"{'':<10} which rules are invalid: sluice rules check --stored"
     yield f"{'breaker':<10} {status['breaker']}"
     for process, problem in status["processes"].items():
         yield f"{process:<10} {problem or 'ready'}"
@@ -88,6 +95,14 @@ def _outbox() -> dict[str, float]:
 def _alerts() -> dict[str, float]:
     with postgres.session() as connection:
         return {str(status): int(str(count)) for status, count in connection.execute(ALERTS).fetchall()}
+
+
+def _rules() -> dict[str, float]:
+    users = valid = invalid = 0
+    with postgres.session() as connection:
+        for _, own, faults in invalid_rules(connection, None):
+            users, valid, invalid = users + 1, valid + own, invalid + count_invalid(faults)
+    return {"users": users, "in_force": valid, **({"invalid": invalid} if invalid else {})}
 
 
 def _breaker(chosen: Settings) -> str:

@@ -20,6 +20,7 @@ app = Celery(
         "tasks.config",
         "tasks.notify",
         "tasks.replay",
+        "tasks.schedule",
         "tasks.share",
         "tasks.alerts.apply",
         "tasks.alerts.clock",

@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
-from tasks import broker, consumer, database, instruments, logs, metrics, outbox, tracing, worker
+from tasks import broker, clocks, consumer, database, instruments, logs, metrics, outbox, tracing, worker
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
@@ -43,6 +43,7 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
     metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
     port, deafness = settings().metrics_port, worker.deafness
+    clocks.watch()
     _monitoring.append(Monitoring("worker", port, live=deafness, ready=first_problem(deafness, _why_no_work)))
 
 
@@ -112,6 +113,7 @@ def _beat_begins(**_: Any) -> None:
     metrics.OUTBOX_AGE.read_from(_if_it_answers(outbox.oldest_seconds))
     metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_it_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
     metrics.QUEUED.read_from(_if_it_answers(_queued))
+    clocks.watch()
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
 
 

@@ -65,6 +65,16 @@ MQTT_SESSIONS_LOST = Counter(
     unit="sessions",
 )
 
+# Every process
+
+CLOCK_SKEW = Gauge(
+    "sluice_clock_skew_seconds",
+    ("gateway", "bridge", "control", "worker", "beat"),
+    "How far this process's clock is ahead of Redis', or behind if negative; no value while Redis is away.",
+    "Beyond 2: set the machine's clock right; see docs/runbook.md, clock skewed.",
+    unit="seconds",
+)
+
 # Control
 
 REQUESTS = Gauge(
@@ -111,6 +121,14 @@ ANSWERS = Counter(
     "Many refused ones: a client sends what is no valid rule or command; its answer says what.",
     labels=("kind", "outcome"),
     unit="requests",
+)
+
+RULES_INVALID = Gauge(
+    "sluice_rules_invalid",
+    ("control",),
+    "Rules in the table that are invalid and not in force; their users hear of it on config/status.",
+    "Above 0: somebody wrote rules by SQL; `sluice rules check --stored` names users and faults.",
+    unit="rules",
 )
 
 # Bridge

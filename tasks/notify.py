@@ -45,7 +45,7 @@ def wake() -> None:
     try:
         for group, task in tasks.items():
             if client().set(_queued(group), 1, nx=True, ex=QUEUED_SECONDS):
-                task.apply_async(expires=QUEUED_SECONDS)
+                task.apply_async()
     except (redis.RedisError, OperationalError) as error:
         log.warning("delivery_not_woken", error=str(error))
 

@@ -85,6 +85,11 @@ def answered_key(request: str) -> str:
     return f"sluice:answered:{request}"
 
 
+def scheduled_key(task: str) -> str:
+    """Exists while a task that beat sent waits for a worker."""
+    return f"sluice:scheduled:{task}"
+
+
 def received_key(message: str) -> str:
     """The id and time that an MQTT message got when it came first, should it come again."""
     return f"sluice:received:{message}"

@@ -15,7 +15,7 @@ import psycopg
 import structlog
 from confluent_kafka import KafkaException
 
-from tasks import backoff, database, exclusive, notify, registry
+from tasks import backoff, clocks, database, exclusive, notify, registry
 from tasks.alerts import last_seen, listening, machine, states
 from tasks.alerts.last_seen import Device
 from tasks.alerts.rule_sets import about, rule_sets, versioned
@@ -62,7 +62,7 @@ def tick() -> None:
 
 
 def _tick(turn: Turn) -> None:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = clocks.now_ms()
     # Each domain by itself: one whose table or topic is in trouble must not hold up the others.
     looks: dict[str, Callable[[Turn, int], int]] = {
         domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
@@ -112,6 +112,7 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
 
     Raises `psycopg.Error`, `redis.RedisError`, `KafkaException`, `NotNow`.
     """
+    last_seen.tidy(domain, now_ms)
     version = text(client().get(RULES_VERSION) or b"")
     users = _users_with_absences(version, now_ms)
     if not users:

@@ -21,6 +21,9 @@ Device = tuple[str, str]
 
 # No rule waits longer than this, so what has been silent for longer was told long ago.
 FORGET_MS = (MAX_SECONDS + 86_400) * 1000
+# The clock of a gateway may be ahead by so much, and is then as good as right.
+AHEAD_MS = 2000
+TIDY_AT_ONCE = 10_000
 STATEMENT_SECONDS = 60
 
 OPEN_ABSENCES = """
@@ -55,6 +58,19 @@ def wait_ms(rule: Compiled) -> int:
     return -(-rule.for_us // 1000)
 
 
+def tidy(domain: AnyDomain, now_ms: int) -> None:
+    """Forgets devices that are gone for good, and counts those that were heard in the future as heard now.
+
+    What a wrong clock stamped would else stay the newest, and no absence be noticed until its time has come.
+    Raises `redis.RedisError`.
+    """
+    key = domain.qualified(LAST_SEEN)
+    client().zremrangebyscore(key, "-inf", now_ms - FORGET_MS)
+    ahead: Any = client().zrangebyscore(key, now_ms + AHEAD_MS, "+inf", start=0, num=TIDY_AT_ONCE)
+    if ahead:
+        client().zadd(key, dict.fromkeys(ahead, now_ms), xx=True)
+
+
 def fell_silent(
     domain: AnyDomain, rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, until_ms: int
 ) -> set[Device]:
@@ -77,11 +93,7 @@ def fell_silent(
 
 
 def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
-    """Every device that a rule misses, since when ever. Forgets those that are gone for good.
-
-    Raises `redis.RedisError`.
-    """
-    client().zremrangebyscore(domain.qualified(LAST_SEEN), "-inf", until_ms - FORGET_MS)
+    """Every device that a rule misses, since when ever. Raises `redis.RedisError`."""
     waits: dict[tuple[str, str], int] = {}
     for user_id, one in rules.items():
         for rule in one.absences:

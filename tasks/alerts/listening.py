@@ -28,6 +28,8 @@ GATEWAY_FRESH_MS = 5000
 GATEWAY_GONE_MS = 600_000
 # What a gateway has received may be so long on its way into Kafka; one that is slower does not listen.
 ON_THE_WAY_MS = 2000
+# Clocks that differ by less are as right as the way to Redis is short.
+NEGLIGIBLE_MS = 500
 KAFKA_SECONDS = 3.0
 # In the place of a time: where the records of a partition end, and where they begin.
 END, BEGINNING = -1, -2
@@ -41,38 +43,47 @@ class Heard(NamedTuple):
 
 
 class Gateway(NamedTuple):
-    """What a gateway said last: since when it has listened without a break, 0 if it does not; and when."""
+    """What a gateway said last: since when it has listened without a break, 0 if it does not; and when.
+
+    Both are by Redis' clock. `skew_ms` is how far the gateway's own, which stamps records, is ahead of it.
+    """
 
     since_ms: int
     said_ms: int
+    skew_ms: int = 0
 
 
 def heard(now_ms: int, domain: AnyDomain) -> Heard | None:
     """Of which time silence of a domain's sources is silence; none when that cannot be said at the moment.
 
+    `now_ms` is by Redis' clock. Where a gateway's is behind it, records are stamped with a time of before:
+    then silence is known up to that much earlier.
+
     Raises `redis.RedisError` and `KafkaException`.
     """
     said = {text(name): _gateway(text(value)) for name, value in client().hgetall(GATEWAYS).items()}
-    gone = [name for name, gateway in said.items() if now_ms - gateway.said_ms > GATEWAY_GONE_MS]
+    gone = [name for name, gateway in said.items() if abs(now_ms - gateway.said_ms) > GATEWAY_GONE_MS]
     if gone:
         client().hdel(GATEWAYS, *gone)
-    since_ms = listening_since([said[name] for name in said.keys() - set(gone)], now_ms)
+    gateways = [said[name] for name in said.keys() - set(gone)]
+    since_ms = listening_since(gateways, now_ms)
     until_ms = _judged_until(domain, now_ms)
     if since_ms is None or until_ms is None:
         return None
-    return Heard(since_ms + settings().absence_grace_seconds * 1000, until_ms)
+    behind_ms = max(-min(gateway.skew_ms for gateway in gateways) - NEGLIGIBLE_MS, 0)
+    return Heard(since_ms + settings().absence_grace_seconds * 1000, until_ms - behind_ms)
 
 
 def listening_since(gateways: list[Gateway], now_ms: int) -> int | None:
     """Since when all gateways have listened without a break; none if one does not listen now."""
-    if any(now_ms - gateway.said_ms > GATEWAY_FRESH_MS or not gateway.since_ms for gateway in gateways):
+    if any(abs(now_ms - one.said_ms) > GATEWAY_FRESH_MS or not one.since_ms for one in gateways):
         return None
     return max((gateway.since_ms for gateway in gateways), default=None)
 
 
 def _gateway(value: str) -> Gateway:
-    since, _, said = value.partition(" ")
-    return Gateway(int(since), int(said))
+    # A gateway of an earlier version does not say the third.
+    return Gateway(*map(int, value.split(" ")))
 
 
 def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:

@@ -314,3 +314,22 @@ def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pyte
     assert backoff.rests("clock:absences")
     assert not backoff.rests("clock:snoozes")
     assert user.told() == []
+
+
+@pytest.mark.usefixtures("ear")
+def test_a_record_stamped_in_the_future_counts_as_heard_now(user: User) -> None:
+    """A device whose last record a wrong clock stamped a year ahead is missed like any other."""
+    user.rule({**SILENT, "for_seconds": 2})
+    user.send("d", 365 * 86_400)
+    clock.tick()
+    assert user.told() == []
+    wait_until(lambda: clock.tick() or user.told() == [("d", "TRIGGERED")], 30, "the absence")
+
+
+def test_what_is_gone_for_good_is_forgotten_without_any_rule(user: User) -> None:
+    """A device that was heard more than a month ago is none whose silence anybody waits for."""
+    user.send("old", -32 * 86_400)
+    user.send("new", 0)
+    clock.tick()
+    assert client().zscore(LAST_SEEN, f"{user.id}/old") is None
+    assert client().zscore(LAST_SEEN, f"{user.id}/new") is not None

@@ -14,8 +14,10 @@ from compose.local.stack import Stack
 from ingest import provision
 from tasks.redis_client import RULES_VERSION
 from tasks.redis_client import client as redis_client
-from tests.integration import fleet
+from tests.integration import fleet, pages
 from tests.integration.fleet import wait_until
+from tests.integration.test_rule_sets import write_unchecked
+from tests.integration.test_rules_command import sluice
 
 pytestmark = pytest.mark.usefixtures("on_servers")
 
@@ -112,6 +114,39 @@ def test_rules_by_sql_are_announced_at_once(user: User, database: Database, pipe
     # A fifth of a second, as a rule; the poll beneath it would take five.
     wait_until(lambda: redis_client().get(RULES_VERSION) != before, 4, "the change to be announced")
     assert pipeline.log("control").count("Traceback") == tracebacks
+
+
+def test_an_invalid_rule_by_sql_is_told_and_leaves_the_others_in_force(
+    user: User, database: Database, pipeline: Stack
+) -> None:
+    """Also in a worker that is started afterwards; the operator sees it in the metric and the commands."""
+    bad = {"id": "hum", "key": "humidity", "operator": "=>", "threshold": 60, "message": "humid"}
+    write_unchecked(database, user.id, [HOT, bad])
+    wait_until(lambda: bool(user.heard), 20, "the report")
+    topic, report = user.heard[0]
+    assert topic == "config/status"
+    assert (report["ok"], report["rules"]) == (False, 1)
+    assert [error["path"] for error in report["errors"]] == ["rules.1.operator"]
+    wait_until(lambda: pages.value(pipeline, "control", "sluice_rules_invalid") >= 1, 20, "the metric")
+    checked = sluice(pipeline, "rules", "check", "--stored")
+    assert checked.returncode == 1
+    assert f"{user.id}: rules.1.operator" in checked.stderr
+    assert "   invalid " in sluice(pipeline, "status").stdout
+    pipeline.stop("worker")
+    pipeline.up(["worker"], prepare=False)
+    device = fleet.connect(pipeline, provision.provision(database, provision.device(user.id, "d1")))
+    reading = json.dumps({"sequence_id": 1, HOT["key"]: 99}).encode()
+    device.publish(f"users/{user.id}/devices/d1/telemetry", reading, qos=1).wait_for_publish(10)
+
+    def triggered() -> bool:
+        found = database.execute("SELECT rule_id FROM active_alerts WHERE user_id = %s", [user.id])
+        return found.fetchall() == [("temperature",)]
+
+    wait_until(triggered, 60, "the alert of the rule that is in force")
+    device.disconnect()
+    database.execute("UPDATE user_configs SET rules = '[]' WHERE user_id = %s", [user.id])
+    wait_until(lambda: len(user.heard) > 1, 20, "that the rules are valid again")
+    assert user.heard[1] == ("config/status", {"ok": True, "rules": 0})
 
 
 def test_commands_are_answered(user: User, database: Database) -> None:

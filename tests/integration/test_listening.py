@@ -1,5 +1,6 @@
 """What can be known of silence, asked of a real Kafka: what the bridge has committed, and who listens."""
 
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -8,6 +9,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it lacks an __all__
 
 from compose.local.stack import Stack
+from ingest.heartbeat import Heartbeat
+from tasks import clocks
 from tasks.alerts import listening
 from tasks.alerts.listening import Heard
 from tasks.redis_client import GATEWAYS, HORIZON, client
@@ -103,3 +106,29 @@ def test_silence_means_nothing_without_a_gateway() -> None:
     client().hset(GATEWAYS, "other", f"{now} {now + 700_000}")
     assert listening.heard(now + 700_000, DOMAIN) is not None
     assert client().hkeys(GATEWAYS) == [b"other"]
+
+
+@pytest.mark.usefixtures("topic")
+def test_a_gateway_with_a_wrong_clock_listens_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks by Redis' clock; what it stamps counts up to the time to which its own clock has come."""
+    real = time.time_ns
+
+    def beat(skew_s: float) -> None:
+        monkeypatch.setattr("time.time_ns", lambda: real() + round(skew_s * 1e9))
+        Heartbeat("sluice-gateway", lambda: True)._beat(listens=True)
+        monkeypatch.undo()
+
+    until = {}
+    for skew_s in (0, -6, 90, -3600):
+        client().delete(HORIZON)
+        beat(skew_s)
+        now = clocks.now_ms()
+        assert listening.heard(now, DOMAIN) is None
+        found = listening.heard(now + 10, DOMAIN)
+        assert found is not None
+        until[skew_s] = now - found.until_ms
+    assert until[0] == until[90] == listening.ON_THE_WAY_MS
+    assert until[-6] == pytest.approx(listening.ON_THE_WAY_MS + 5500, abs=1000)
+    assert until[-3600] == pytest.approx(listening.ON_THE_WAY_MS + 3_599_500, abs=1000)
+    beat(90)
+    assert listening.heard(clocks.now_ms() + listening.GATEWAY_FRESH_MS + 1000, DOMAIN) is None

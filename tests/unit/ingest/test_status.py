@@ -7,6 +7,7 @@ STATUS = {
     "pipeline": {"away": "Connection refused"},
     "outbox": {"entries": 0, "oldest_seconds": 0.0},
     "alerts": {},
+    "rules": {"users": 2, "in_force": 3, "invalid": 1},
     "breaker": "closed",
     "processes": {"gateway": "", "bridge": "bridge says: Kafka is away"},
 }
@@ -19,6 +20,8 @@ def test_each_part_has_its_line() -> None:
         "pipeline   does not answer: Connection refused",
         "outbox     entries 0   oldest seconds 0.0",
         "alerts     none",
+        "rules      users 2   in force 3   invalid 1",
+        "           which rules are invalid: sluice rules check --stored",
         "breaker    closed",
         "gateway    ready",
         "bridge     bridge says: Kafka is away",

@@ -24,6 +24,7 @@ FRESH = NOW - 1000
         ([Gateway(NOW - 50_000, NOW - GATEWAY_FRESH_MS - 1)], None),
         ([Gateway(NOW - 50_000, FRESH), Gateway(NOW - 50_000, NOW - 60_000)], None),
         ([Gateway(NOW - 50_000, NOW + 3000)], NOW - 50_000),
+        ([Gateway(NOW - 50_000, NOW + 90_000)], None),
     ],
 )
 def test_all_gateways_must_listen_without_a_break(gateways: list[Gateway], since: int | None) -> None:

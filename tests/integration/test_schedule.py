@@ -1,0 +1,41 @@
+"""What beat sends: no task twice while one like it waits, however the clocks of the processes differ."""
+
+import pytest
+from celery.beat import ScheduleEntry
+from celery.schedules import schedule
+
+from tasks import clocks
+from tasks.app import app
+from tasks.redis_client import client, scheduled_key
+from tasks.schedule import Scheduler
+from tasks.share import watch_share
+
+pytestmark = pytest.mark.usefixtures("in_process")
+TASK = watch_share.name
+
+
+def test_a_task_is_sent_again_when_the_one_before_has_begun() -> None:
+    """Workers that were away find one task of each kind, and none that has expired."""
+    client().delete(scheduled_key(TASK), "process")
+    scheduler = Scheduler(app, lazy=True)
+    entry = ScheduleEntry(name="share", task=TASK, schedule=schedule(1.0), app=app)
+    for _ in range(3):
+        scheduler.apply_entry(entry)
+    assert client().llen("process") == 1
+    (message,) = client().lrange("process", 0, -1)
+    assert b'"expires": null' in message
+    watch_share.apply()
+    scheduler.apply_entry(entry)
+    assert client().llen("process") == 2
+    client().delete(scheduled_key(TASK), "process")
+
+
+def test_the_schedule_is_that_of_the_processes_and_nothing_of_it_expires() -> None:
+    """What expires is compared with the clock of a worker, which may be another one."""
+    assert all("expires" not in entry.get("options", {}) for entry in app.conf.beat_schedule.values())
+    assert TASK in {entry["task"] for entry in app.conf.beat_schedule.values()}
+
+
+def test_the_common_clock_is_redis() -> None:
+    """This machine's clock is that of the test's Redis, but for the way there."""
+    assert abs(clocks.skew_ms()) < 1000
