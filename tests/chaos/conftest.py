@@ -11,9 +11,9 @@ from rich.console import Console
 from compose.local import envfile
 from compose.local.stack import Stack
 from tests.chaos import options, table
-from tests.chaos.faults import Place
 from tests.chaos.judge import Judge, Verdict
 from tests.chaos.load import Listener, Load
+from tests.chaos.place import Place
 from tests.chaos.proxy import Proxy
 from tests.conftest import PROCESSES
 

@@ -9,61 +9,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 import redis
-from psycopg import conninfo, sql
+from psycopg import sql
 
-from compose.local.errors import StackError
-from compose.local.passwords import password
 from compose.local.preparation import process_environment
-from compose.local.stack import Stack
-from tests.chaos.proxy import Proxy
+from tests.chaos.clocks import Skewed
+from tests.chaos.disks import DiskFull
+from tests.chaos.lost_parts import FailOver, OldSnapshot, TopicMadeAnew
+from tests.chaos.place import PROCESSES, PROJECT, SERVERS, Fault, Place, await_return, database_name
 from tests.integration import fleet
-
-PROJECT = Path(__file__).resolve().parents[2]
-PROCESSES = ("worker", "bridge", "gateway", "control", "beat")
-SERVERS = ("redis", "postgres", "kafka")
-
-
-@dataclass
-class Place:
-    """What can be broken: the stack, the networks before its servers, and the servers' own addresses."""
-
-    stack: Stack
-    networks: dict[str, Proxy]
-    redis_url: str
-    database_url: str
-
-    def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection that no lock on Sluice's database keeps out."""
-        return psycopg.connect(
-            self.database_url,
-            user="postgres",
-            password=password(self.stack.layout, "postgres-superuser"),
-            dbname="postgres",
-            autocommit=True,
-        )
-
-
-class Fault(Protocol):
-    """Something that breaks. `end` returns when the server is there again; a process comes back by itself."""
-
-    @property
-    def name(self) -> str:
-        """What the table calls it."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it lasts; 0 is a moment."""
-
-    def begin(self, place: Place) -> None:
-        """Breaks it."""
-
-    def end(self, place: Place) -> None:
-        """Mends it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +44,7 @@ class Kill:
     def end(self, place: Place) -> None:
         """A server's start is the server's own affair and is awaited."""
         if self.victim in (*SERVERS, "pgbouncer"):
-            _await_return(place.stack, self.victim, self.killed[-1])
+            await_return(place.stack, self.victim, self.killed[-1])
 
 
 @dataclass(frozen=True)
@@ -186,7 +143,8 @@ class Refuse:
         with place.superuser() as connection:
             self._allow(connection, place, allowed=False)
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [_base(place)]
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                [database_name(place)],
             )
 
     def end(self, place: Place) -> None:
@@ -197,7 +155,7 @@ class Refuse:
     def _allow(self, connection: psycopg.Connection[tuple[Any, ...]], place: Place, *, allowed: bool) -> None:
         connection.execute(
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
-                sql.Identifier(_base(place)), sql.Literal(allowed)
+                sql.Identifier(database_name(place)), sql.Literal(allowed)
             )
         )
 
@@ -283,6 +241,34 @@ class SecondBridge:
         assert process.wait(60) == 0
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two faults at the same time; it lasts as long as the longer one."""
+
+    one: Fault
+    other: Fault
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"{self.one.name} + {self.other.name}"
+
+    @property
+    def seconds(self) -> float:
+        """As long as either."""
+        return max(self.one.seconds, self.other.seconds)
+
+    def begin(self, place: Place) -> None:
+        """One right after the other."""
+        self.one.begin(place)
+        self.other.begin(place)
+
+    def end(self, place: Place) -> None:
+        """The second first: it may be what the first needs."""
+        self.other.end(place)
+        self.one.end(place)
+
+
 def every(seconds: float) -> list[Fault]:
     """All faults; those that last, last so long."""
     return [
@@ -298,6 +284,24 @@ def every(seconds: float) -> list[Fault]:
         Full(seconds / 2),
         RestartBroker(),
         SecondBridge(seconds),
+        OldSnapshot(),
+        FailOver(),
+        TopicMadeAnew(),
+        *(Skewed(victim, skew, seconds) for victim in PROCESSES for skew in (10, -10, 3600, -3600)),
+        DiskFull("postgres", seconds),
+        DiskFull("kafka", seconds),
+        *pairs(seconds),
+    ]
+
+
+def pairs(seconds: float) -> list[Fault]:
+    """Two at once: a process is lost while a server that it needs is."""
+    return [
+        Pair(Kill("worker"), Kill("redis")),
+        Pair(Kill("bridge"), Away("postgres", seconds)),
+        Pair(Kill("gateway"), Away("kafka", seconds)),
+        Pair(Flush(), Away("postgres", seconds)),
+        Pair(Hang("worker", seconds), Kill("redis")),
     ]
 
 
@@ -316,19 +320,3 @@ def some() -> list[Fault]:
 def shuffled(chosen: Sequence[Fault], seed: int) -> list[Fault]:
     """In an order of chance, the same for the same seed."""
     return random.Random(seed).sample(chosen, len(chosen))
-
-
-def _await_return(stack: Stack, name: str, killed: int) -> None:
-    fleet.wait_until(lambda: _pid(stack, name) not in {None, killed}, 60, f"{name} to be started again")
-    stack.start(name)
-
-
-def _pid(stack: Stack, name: str) -> int | None:
-    # While it is started again its pid file may be missing, or empty.
-    with suppress(StackError):
-        return stack.pid(name)
-    return None
-
-
-def _base(place: Place) -> str:
-    return str(conninfo.conninfo_to_dict(place.database_url)["dbname"])

@@ -17,8 +17,8 @@ from compose.local.errors import StackError
 from compose.local.stack import Stack
 from ingest.positions import KafkaAway, Positions
 from tests.chaos import options
-from tests.chaos.faults import PROCESSES, Place
 from tests.chaos.load import Listener, Load, Name, Told
+from tests.chaos.place import PROCESSES, Place
 from tests.chaos.watch import Watch
 from tests.conftest import DeadLetters
 from tests.integration import fleet

@@ -3,7 +3,8 @@
 import os
 import random
 
-from tests.chaos.faults import Fault, every, shuffled, some
+from tests.chaos.faults import every, shuffled, some
+from tests.chaos.place import Fault
 
 ALL = os.environ.get("CHAOS", "") == "all"
 # The order is another one at every run, and told, so that it can be had again.

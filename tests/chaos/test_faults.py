@@ -5,8 +5,8 @@ import time
 import pytest
 
 from tests.chaos import options
-from tests.chaos.faults import Fault, Place
 from tests.chaos.judge import Judge, Verdict
+from tests.chaos.place import Fault, Place
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -1,0 +1,75 @@
+"""What can be broken, and what a fault is."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import conninfo
+
+from compose.local.errors import StackError
+from compose.local.passwords import password
+from compose.local.stack import Stack
+from tests.chaos.proxy import Proxy
+from tests.integration import fleet
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROCESSES = ("worker", "bridge", "gateway", "control", "beat")
+SERVERS = ("redis", "postgres", "kafka")
+
+
+@dataclass
+class Place:
+    """What can be broken: the stack, the networks before its servers, and the servers' own addresses."""
+
+    stack: Stack
+    networks: dict[str, Proxy]
+    redis_url: str
+    database_url: str
+
+    def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection that no lock on Sluice's database keeps out."""
+        return psycopg.connect(
+            self.database_url,
+            user="postgres",
+            password=password(self.stack.layout, "postgres-superuser"),
+            dbname="postgres",
+            autocommit=True,
+        )
+
+
+class Fault(Protocol):
+    """Something that breaks. `end` returns when the server is there again; a process comes back by itself."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts; 0 is a moment."""
+
+    def begin(self, place: Place) -> None:
+        """Breaks it."""
+
+    def end(self, place: Place) -> None:
+        """Mends it."""
+
+
+def await_return(stack: Stack, name: str, killed: int) -> None:
+    """Returns when the server that was killed has been started again, and answers."""
+    fleet.wait_until(lambda: _pid(stack, name) not in {None, killed}, 60, f"{name} to be started again")
+    stack.start(name)
+
+
+def _pid(stack: Stack, name: str) -> int | None:
+    # While it is started again its pid file may be missing, or empty.
+    with suppress(StackError):
+        return stack.pid(name)
+    return None
+
+
+def database_name(place: Place) -> str:
+    """The name of Sluice's database."""
+    return str(conninfo.conninfo_to_dict(place.database_url)["dbname"])
