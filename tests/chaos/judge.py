@@ -271,6 +271,8 @@ class Records:
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": "chaos",
                 "enable.auto.commit": False,
+                # Of a topic that was made anew the beginning is what comes next.
+                "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
             }
         )

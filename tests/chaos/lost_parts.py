@@ -1,4 +1,4 @@
-"""Faults by which a server comes back with less than it had: Redis without its last writes, a topic made anew."""
+"""Servers that come back with less than they had: Redis without its last writes, a topic made anew."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import redis
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]  # its __init__ lacks an __all__
+from confluent_kafka.admin import AdminClient
 
 from compose.local import ports, servers
 from compose.local.envfile import write_private
@@ -49,7 +49,7 @@ class OldSnapshot:
 
 @dataclass(frozen=True)
 class FailOver:
-    """A replica that lacks the last writes takes over, and some seconds later hands back what it has by then."""
+    """A replica that lacks the last writes takes over, and hands back some seconds later."""
 
     name: str = "redis fails over to a replica that is behind"
     seconds: float = 5
