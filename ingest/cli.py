@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.audit_cli import audit
 from ingest.dlq_cli import dlq_app, verify
 from ingest.domain_cli import domain_app
 from ingest.errors import OperatorError
@@ -45,6 +46,7 @@ alerts_app = typer.Typer(
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
+app.command()(audit)
 app.add_typer(domain_app, name="domain")
 
 # Commands that work without a server, or find out by themselves.

@@ -114,6 +114,7 @@ def replay(
     no outcome yet.
     """
     from ingest import dlq_replay as work  # noqa: PLC0415
+    from ingest.audit_cli import note_replay  # noqa: PLC0415
     from ingest.dlq_state import State  # noqa: PLC0415
     from ingest.postgres import session  # noqa: PLC0415
 
@@ -121,6 +122,8 @@ def replay(
     chosen = _domain(domain)
     with session() as connection, _progress(as_json=as_json) as progress:
         run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
+        if not dry_run:
+            note_replay(connection, run_id, {"domain": chosen.name, **filters.as_json(), "limit": limit})
         try:
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)

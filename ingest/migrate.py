@@ -193,7 +193,7 @@ def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 f"Another `sluice migrate` has held the lock for {LOCK_TIMEOUT_SECONDS} s. Try again, or find"
-                " it in pg_stat_activity by its application_name 'sluice'."
+                " it in pg_stat_activity by its application_name, 'sluice/' and who called it."
             ) from error
     connection.execute("SET LOCAL client_min_messages = warning")
     # building an index may take longer than the role's queries may

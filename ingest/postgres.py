@@ -1,5 +1,7 @@
 """A database connection for the operator's commands: direct, short-lived, with errors that say what to do."""
 
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +30,7 @@ def connect(url: str | None = None) -> Connection:
             connect_timeout=chosen.database_connect_timeout_seconds,
             # PgBouncer in transaction mode keeps no prepared statements
             prepare_threshold=None,
-            application_name="sluice",
+            application_name=f"sluice/{_os_user()}",
         )
     except psycopg.OperationalError as error:
         raise ServerAway(
@@ -68,6 +70,14 @@ def session() -> Iterator[Connection]:
             ) from error
         except psycopg.Error as error:
             raise OperatorError(f"The database refuses: {error.diag.message_primary or error}.") from error
+
+
+def _os_user() -> str:
+    # Not by the environment, in which everybody writes.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return str(os.getuid())
 
 
 def _place(conninfo: str) -> str:

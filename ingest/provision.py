@@ -236,13 +236,15 @@ def _store(
             )
         made = {str(username) for username, new in written if new}
         _refuse_too_many(connection, {account.user_id for account in accounts if account.username in made})
-        connection.execute("DELETE FROM mqtt_acl WHERE username = ANY(%s)", [usernames])
+        columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
+        # Rights that stay are left alone, and are no change for the audit.
         connection.execute(
-            "INSERT INTO mqtt_acl (username, permission, action, topic)"
-            " SELECT username, 'allow', action, topic"
-            " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)",
-            [list(column) for column in zip(*rights, strict=True)],
+            "DELETE FROM mqtt_acl WHERE username = ANY(%s) AND (username, permission, action, topic) NOT IN"
+            " (SELECT username, 'allow', action, topic"
+            " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic))",
+            [usernames, *columns],
         )
+        connection.execute(_INSERT_RIGHTS, columns)
     return [Credential(*pair) for pair in zip(usernames, passwords, strict=True)]
 
 
@@ -277,6 +279,14 @@ def _refuse_too_many(connection: Connection, users: set[str | None]) -> None:
         )
 
 
+_INSERT_RIGHTS = """
+INSERT INTO mqtt_acl (username, permission, action, topic)
+SELECT username, 'allow', action, topic
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)
+ON CONFLICT DO NOTHING
+"""
+
+
 def grant(connection: Connection) -> int:
     """Gives every account the rights that it lacks, as after another domain; returns how many.
 
@@ -286,13 +296,7 @@ def grant(connection: Connection) -> int:
         known = cursor.execute("SELECT kind, username, user_id, device_id FROM mqtt_users").fetchall()
     rights = [(account.username, *right) for account in known for right in acl(account)]
     columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
-    return connection.execute(
-        "INSERT INTO mqtt_acl (username, permission, action, topic)"
-        " SELECT username, 'allow', action, topic"
-        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)"
-        " ON CONFLICT DO NOTHING",
-        columns,
-    ).rowcount
+    return connection.execute(_INSERT_RIGHTS, columns).rowcount
 
 
 def remove(connection: Connection, username: str) -> None:

@@ -43,8 +43,12 @@ class Outcome(NamedTuple):
 def wanted(settings: Settings) -> list[Topic]:
     """Both topics of each domain, as the settings want them."""
 
+    # With three copies one may be missing, and what is acknowledged is on two brokers all the same.
+    in_sync = 2 if settings.kafka_replication >= 3 else 1
+
     def topic(name: str, days: int, max_message_bytes: int) -> Topic:
         config = {
+            "min.insync.replicas": str(in_sync),
             "cleanup.policy": "delete",
             "retention.ms": str(days * _DAY_MS),
             "max.message.bytes": str(max_message_bytes),
@@ -57,7 +61,11 @@ def wanted(settings: Settings) -> list[Topic]:
         for one in (
             topic(domain.qualified(settings.kafka_topic), 7, settings.kafka_max_message_bytes),
             # a dead letter carries its payload in base64, and waits until somebody looks
-            topic(domain.qualified(settings.kafka_dlq_topic), 30, 2 * settings.kafka_max_message_bytes),
+            topic(
+                domain.qualified(settings.kafka_dlq_topic),
+                settings.dead_letter_retention_days,
+                2 * settings.kafka_max_message_bytes,
+            ),
         )
     ]
 

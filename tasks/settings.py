@@ -5,8 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.urls import is_database, is_url
 
 
 class Settings(BaseSettings):
@@ -35,7 +37,11 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(
         12, ge=1, description="Partitions of the topics when `sluice topics` creates them."
     )
-    kafka_replication: int = Field(1, ge=1, description="Replication factor when it creates them.")
+    kafka_replication: int = Field(
+        1,
+        ge=1,
+        description="Replication factor when it creates them; from 3 on a record is acknowledged by two.",
+    )
     kafka_max_message_bytes: int = Field(
         2_097_152,
         ge=1024,
@@ -171,6 +177,11 @@ class Settings(BaseSettings):
         description="How long `store` waits for a database that is away before it hands its batch back.",
     )
 
+    dead_letter_retention_days: int = Field(
+        30,
+        ge=1,
+        description="How long Kafka keeps dead letters, when `sluice topics` creates their topic.",
+    )
     dead_letter_share_limit: float = Field(
         0.05,
         gt=0,
@@ -309,6 +320,17 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("amqp://", "amqps://")):
             raise ValueError(
                 "must begin with amqp:// or amqps://; the Redis of REDIS_URL needs no other name"
+            )
+        return value
+
+    @field_validator("database_url", "database_direct_url", "redis_url", "celery_broker_url")
+    @classmethod
+    def _is_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        judge = is_database if (info.field_name or "").startswith("database") else is_url
+        if value is not None and not judge(value.get_secret_value()):
+            raise ValueError(
+                "is not a URL such as scheme://user:password@host:port/name; in a password"
+                " %, @, :, /, ?, # and spaces must be written as %25, %40, %3A, %2F, %3F, %23 and %20"
             )
         return value
 

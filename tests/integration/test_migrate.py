@@ -234,7 +234,8 @@ def test_commands_without_a_usable_database_say_which_and_why(empty: str) -> Non
     for url, expected in (
         (empty, "Run `sluice migrate` first"),
         (nowhere, "127.0.0.1:1/sluice"),
-        ("sesame-sesame@nowhere", "DATABASE_URL is not a valid PostgreSQL URL"),
+        ("sesame-sesame@nowhere", "DATABASE_URL: Value error, is not a URL"),
+        ("postgresql://sluice:sesame%@127.0.0.1/sluice", "DATABASE_URL: Value error, is not a URL"),
     ):
         done = sluice(url, "provision", "list")
         assert done.returncode == 1

@@ -65,8 +65,48 @@ def test_the_writer_stores_and_does_nothing_else_to_readings(logins: dict[str, s
             "CREATE TABLE mine (id int)",
             "DROP TABLE user_configs",
             "TRUNCATE raw_telemetry",
+            "SELECT * FROM operator_audit",
+            "DELETE FROM operator_audit",
+            "UPDATE operator_audit SET role = 'other'",
         ):
             denied(writer, statement)
+
+
+def test_the_writer_only_adds_to_any_domains_table(logins: dict[str, str], database: Database) -> None:
+    """Whichever domain it is of, and whatever an earlier version granted on one that no domain has now."""
+    for table in ("raw_present", "raw_former"):
+        database.execute(f"CREATE TABLE {table} (LIKE raw_telemetry INCLUDING ALL)")
+    database.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON raw_former TO sluice_writer")
+    try:
+        with database.transaction():
+            declared = '[{"relation": "raw_telemetry"}, {"relation": "raw_present"}]'
+            database.execute("SELECT set_config('sluice.hypertables', %s, true)", [declared])
+            (rights,) = (one for one in migrate.load() if one.name == "rights")
+            database.execute(rights.sql.encode())
+        with psycopg.connect(logins["sluice_writer"], autocommit=True) as writer:
+            for table in ("raw_present", "raw_former"):
+                writer.execute(
+                    f"INSERT INTO {table} (time, user_id, device_id, sequence_id) VALUES (now(), 'u', 'd', 1)"
+                )
+                for statement in ("UPDATE {} SET battery = 1", "DELETE FROM {}", "TRUNCATE {}"):
+                    denied(writer, statement.format(table))
+    finally:
+        database.execute("DROP TABLE raw_present, raw_former")
+
+
+def test_who_writes_rules_with_the_workers_role_is_in_the_audit(
+    logins: dict[str, str], database: Database
+) -> None:
+    """The role that logged in, although it has no right to the trail itself."""
+    user = uuid4().hex[:8]
+    with psycopg.connect(logins["sluice_writer"], autocommit=True, application_name="psql") as writer:
+        writer.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, '[]')", [user])
+        writer.execute("DELETE FROM user_configs WHERE user_id = %s", [user])
+    trail = "SELECT role, application, os_user, action FROM operator_audit WHERE key = %s ORDER BY id"
+    assert database.execute(trail, [user]).fetchall() == [
+        ("sluice_writer", "psql", None, "INSERT"),
+        ("sluice_writer", "psql", None, "DELETE"),
+    ]
 
 
 def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str], database: Database) -> None:

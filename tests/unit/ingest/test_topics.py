@@ -15,6 +15,20 @@ def test_dead_letters_are_larger_and_kept_longer() -> None:
     assert letters.config["cleanup.policy"] == "delete"
 
 
+def test_dead_letters_are_kept_as_long_as_the_setting_says() -> None:
+    """Only they: telemetry has been read within seconds."""
+    stream, letters = topics.wanted(Settings(dead_letter_retention_days=90))
+    assert int(letters.config["retention.ms"]) == 90 * 24 * 3600 * 1000
+    assert int(stream.config["retention.ms"]) == 7 * 24 * 3600 * 1000
+
+
+def test_an_acknowledged_record_is_on_two_brokers_where_there_are_three() -> None:
+    """And one of the three may be away; with fewer, two in sync would mean that none may."""
+    for replication, in_sync in ((1, "1"), (2, "1"), (3, "2"), (5, "2")):
+        for topic in topics.wanted(Settings(kafka_replication=replication)):
+            assert topic.config["min.insync.replicas"] == in_sync
+
+
 def test_a_topic_as_wanted_has_no_differences() -> None:
     """Settings of Kafka's that we do not ask for are none of our business."""
     wanted = topics.wanted(Settings())[0]
