@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ingest.errors import OperatorError
-from ingest.postgres import Connection, session
+
+if TYPE_CHECKING:
+    from ingest.postgres import Connection
 
 _LIST = """
 SELECT at, role, os_user, application, action, subject, key, before, after
@@ -25,6 +27,8 @@ def audit(
     """Show what operators have changed: accounts, rules, replays; who, when and what. Oldest first."""
     from psycopg.rows import dict_row  # noqa: PLC0415
 
+    from ingest.postgres import session  # noqa: PLC0415
+
     begin = None if since is None else _moment(since)
     with session() as connection, connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(_LIST, [begin, limit]).fetchall()[::-1]
@@ -35,7 +39,7 @@ def audit(
         typer.echo(line)
 
 
-def note_replay(connection: Connection, run_id: str, arguments: dict[str, Any]) -> None:
+def note_replay(connection: "Connection", run_id: str, arguments: dict[str, Any]) -> None:
     """Notes that whoever runs this command has asked for a replay."""
     connection.execute(
         "INSERT INTO operator_audit (action, subject, key, after) VALUES ('REPLAY', 'replays', %s, %s)",
