@@ -74,6 +74,6 @@ def test_a_replay_is_in_the_trail_with_who_asked_for_it(pipeline: Stack) -> None
     user = uuid4().hex[:8]
     done = sluice(pipeline, "dlq", "replay", "--user", user, "--json")
     assert done.returncode == 0, done.stderr
-    lines = trail(pipeline, json.loads(done.stdout)["run_id"])
+    lines = trail(pipeline, json.loads(done.stdout)["run"])
     assert {line["action"]: line["os_user"] for line in lines} == {"REPLAY": ME, "INSERT": None}
     assert {line["after"].get("user", user) for line in lines} == {user}
