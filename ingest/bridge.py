@@ -13,10 +13,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from ingest.aside import Gathered
 from ingest.assignment import Partition, Start, Topics, report_starts
-from ingest.dispatch import Dispatcher
+from ingest.dispatch import Dispatcher, Report
 from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
-from ingest.lanes import Gathered, Lane, Limits, partitions_to_pause
+from ingest.lanes import Lane, Limits, partitions_to_pause
 from ingest.lost_brokers import LostBrokers, finds_brokers
 from tasks import clocks, evidence, garbage, kafka, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
@@ -105,7 +106,7 @@ class Bridge:
         metrics.LAG.read_from(lambda: self._statistics.lag(self._assigned))
         metrics.ASSIGNED.read_from(lambda: len(self._assigned))
         metrics.PAUSED.read_from(lambda: len(self._paused))
-        metrics.WAITING.read_from(lambda: sum(len(lane.waiting) for lane in self._lanes))
+        metrics.WAITING.read_from(lambda: sum(len(lane.waiting) + lane.aside.count for lane in self._lanes))
         metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
         port = self._settings.bridge_metrics_port
         live = self._pulse.check
@@ -163,7 +164,7 @@ class Bridge:
             # Also then the client must be asked, or the group would take this bridge for dead.
             self._dispatcher.wait(BUSY_POLL_SECONDS)
             return list(self._consumer.consume(1, 0))
-        if any(lane.batch or lane.waiting for lane in self._lanes):
+        if any(lane.batch or lane.waiting or lane.aside for lane in self._lanes):
             return list(self._consumer.consume(most, BUSY_POLL_SECONDS))
         # Of an idle lane the first message ends the wait, which `consume` would not.
         first = self._consumer.poll(IDLE_POLL_SECONDS)
@@ -183,15 +184,18 @@ class Bridge:
                     self._lost(number, lane)
                 # One that counts otherwise is no end.
                 elif report.total == lane.batch.total:
-                    self._finish_batch(number, lane, wait=wait)
+                    self._finish_batch(number, lane, report, wait=wait)
 
-    def _finish_batch(self, number: int, lane: Lane, *, wait: bool) -> None:
+    def _finish_batch(self, number: int, lane: Lane, report: Report, *, wait: bool) -> None:
         assert lane.batch is not None
         if lane.batch.suspect:
             self._dispatcher.end_trial(number)
         self._dispatcher.note_finished(lane.batch)
         topic = self._topic_of[lane.domain]
-        next_offsets = {(topic, partition): offset for partition, offset in lane.finish().items()}
+        commits = lane.finish(report.deferred, time.monotonic())
+        for reason, messages in report.deferred._asdict().items():
+            metrics.DEFERRED.add(len(messages), reason)
+        next_offsets = {(topic, partition): offset for partition, offset in commits.items()}
         self._finished |= next_offsets
         self._commit(next_offsets, wait=wait)
 
@@ -260,7 +264,7 @@ class Bridge:
     def _send(self) -> None:
         now = time.monotonic()
         for number, lane in enumerate(self._lanes):
-            batch = lane.batch or (lane.take() if lane.ready(now) else None)
+            batch = lane.batch or (lane.take(now) if lane.ready(now) else None)
             if batch and not batch.id and now >= batch.retry_at:
                 self._dispatcher.send(batch, number, now)
 

@@ -1,5 +1,6 @@
 """Between a lane and the workers: send a batch as a chord, hear that it is done, notice that it is gone."""
 
+import json
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from ingest.lanes import Batch
 from tasks import counters, metrics, tracing
+from tasks.batch import NOTHING_DEFERRED, Deferred
 from tasks.blobs import KEEP_SECONDS
 from tasks.process import process_part
 from tasks.redis_client import client, done_key, evidence_key, lease_key, part_key, rows_key, text
@@ -33,10 +35,21 @@ TRIAL_PAUSE_SECONDS = 0.1
 
 
 class Report(NamedTuple):
-    """Of a batch: the messages that it accounts for, or None if it was given up by its workers."""
+    """Of a batch: the messages that it accounts for, or None if it was given up by its workers.
+
+    The deferred ones among them are not finished.
+    """
 
     batch: str
     total: int | None
+    deferred: Deferred = NOTHING_DEFERRED
+
+    @classmethod
+    def parse(cls, said: str) -> "Report":
+        """The report as `store` or `lease` wrote it."""
+        batch, total, *more = said.split(maxsplit=2)
+        deferred = (frozenset(map(tuple, some)) for some in json.loads(more[0])) if more else ()
+        return cls(batch, int(total) if total.isdigit() else None, Deferred(*deferred))
 
 
 class Dispatcher:
@@ -205,5 +218,4 @@ class Dispatcher:
                 continue
             pause = 0.1
             if reported:
-                batch, said = text(reported[1]).split()
-                self._reports.put(Report(batch, int(said) if said.isdigit() else None))
+                self._reports.put(Report.parse(text(reported[1])))

@@ -3,19 +3,25 @@
 A lane is a set of partitions of one domain's topic, with at most one batch in flight. While its batch runs,
 its next messages gather; when the batch is done, what has gathered goes next. So a device's messages are
 worked on in their order, batches grow with the load, and a commit is one number per partition.
+
+Messages that a batch has deferred are set aside with all that their users send until these have caught up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import NamedTuple, TypeVar
+from itertools import accumulate, chain
+from typing import TypeVar
 from zlib import crc32
 
-from tasks.batch import Message, Part, Verdict, pack_part
+from ingest.aside import PAUSE_SECONDS, Aside, Gathered
+from tasks.batch import NOTHING_DEFERRED, Deferred, Message, Part, Verdict, pack_part
 from tasks.tracing import SpanContext, is_sampled
 
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
+# As many messages and bytes as in so many batches may be set aside before they do.
+PAUSE_ASIDE_BATCHES = 8
 MAX_RETRY_SECONDS = 10.0
 # Workers are killed by chance, too: so many times in a row there must be evidence against a batch before it
 # is halved, and against a single message before it is given up.
@@ -23,13 +29,6 @@ STRIKES_TO_HALVE = 2
 STRIKES_TO_CONDEMN = 3
 
 PartitionT = TypeVar("PartitionT")
-
-
-class Gathered(NamedTuple):
-    """A message that waits in its lane, with the Kafka key by which its batch is split."""
-
-    key: bytes
-    message: Message
 
 
 @dataclass
@@ -85,9 +84,16 @@ class Lane:
     waiting_size: int = 0
     waiting_since: float = 0.0
     halves: list[Batch] = field(default_factory=list)
+    aside: Aside = field(default_factory=Aside)
+    # While messages may finish before older ones of their partition: the offsets after the last finished.
+    _reached: dict[int, int] = field(default_factory=dict)
+    _in_order: bool = True
 
     def gather(self, gathered: Gathered, now: float) -> None:
         """Takes a message over. A full lane takes it, too: what the client has fetched must go somewhere."""
+        if self.aside and gathered.user in self.aside:
+            self.aside.append(gathered)
+            return
         if not self.waiting:
             self.waiting_since = now
         self.waiting.append(gathered)
@@ -103,6 +109,11 @@ class Lane:
         limits = self.limits
         return len(self.waiting) >= batches * limits.messages or self.waiting_size >= batches * limits.size
 
+    def holds_aside(self, batches: int) -> bool:
+        """Whether as much as in so many whole batches is set aside."""
+        limits = self.limits
+        return self.aside.count >= batches * limits.messages or self.aside.size >= batches * limits.size
+
     def ready(self, now: float) -> bool:
         """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
 
@@ -111,34 +122,112 @@ class Lane:
         """
         if self.batch is not None:
             return False
-        if self.halves:
+        if self.halves or self.aside.due(now):
             return True
         if not self.waiting:
             return False
         return self.full or now - self.waiting_since >= self.limits.linger
 
-    def take(self) -> Batch:
-        """Puts the next batch in flight."""
+    def take(self, now: float) -> Batch:
+        """Puts the next batch in flight. At most half of it was set aside: others wait no longer for that."""
         if self.halves:
             self.batch = self.halves.pop()
             return self.batch
-        sizes = [len(message.payload) for _, message in self.waiting[: self.limits.messages]]
-        if sum(sizes) > self.limits.size:
+        limits = self.limits
+        taken = self.aside.take(now, max(limits.messages // 2, 1), limits.size // 2) if self.aside else []
+        room = limits.size - sum(len(message.payload) for _, message in taken)
+        sizes = [len(message.payload) for _, message in self.waiting[: limits.messages - len(taken)]]
+        if sum(sizes) > room:
             # One message alone may be larger than a batch should be.
-            fitting = sum(size <= self.limits.size for size in accumulate(sizes))
-            sizes = sizes[: max(fitting, 1)]
-        taken = self.waiting[: len(sizes)]
+            fitting = sum(size <= room for size in accumulate(sizes))
+            sizes = sizes[: fitting if taken else max(fitting, 1)]
+        taken += self.waiting[: len(sizes)]
         del self.waiting[: len(sizes)]
         self.waiting_size -= sum(sizes)
-        self.batch = make_batch(self.domain, taken, self.limits, self.incarnation)
+        self.batch = self._make(taken)
         return self.batch
 
-    def finish(self) -> dict[int, int]:
-        """Ends the batch in flight and returns the offset to commit for each of its partitions."""
+    def finish(self, deferred: Deferred = NOTHING_DEFERRED, now: float = 0.0) -> dict[int, int]:
+        """Ends the batch in flight, but for the deferred messages, which go with later ones.
+
+        Returns the offset to commit for each of its partitions: that of the least unfinished message.
+        """
         assert self.batch is not None
-        next_offsets = self.batch.next_offsets
-        self.batch = None
-        return next_offsets
+        batch, self.batch = self.batch, None
+        if self._in_order and not any(deferred):
+            return batch.next_offsets
+        self._in_order = False
+        finished: list[Gathered] = []
+        unfinished: dict[bytes, list[Gathered]] = {}
+        held: set[bytes] = set()
+        for gathered in batch.taken:
+            position = gathered.message[:2]
+            if position in deferred.soon or position in deferred.held:
+                unfinished.setdefault(gathered.user, []).append(gathered)
+                if position in deferred.held:
+                    held.add(gathered.user)
+            else:
+                finished.append(gathered)
+        self._set_aside(unfinished, held, Counter(one.user for one in finished), now)
+        for _, (partition, offset, *_) in finished:
+            self._reached[partition] = max(offset + 1, self._reached.get(partition, 0))
+        least = self._least_unfinished()
+        commits = {
+            partition: min(self._reached[partition], least.get(partition, self._reached[partition]))
+            for partition in batch.next_offsets.keys() & self._reached.keys()
+        }
+        if not (self.aside or self.halves) and all(
+            least.get(partition, reached) >= reached for partition, reached in self._reached.items()
+        ):
+            self._in_order = True
+            self._reached.clear()
+        return commits
+
+    def _set_aside(
+        self, unfinished: dict[bytes, list[Gathered]], held: set[bytes], finished: Counter[bytes], now: float
+    ) -> None:
+        """Sets messages aside, and behind them what else the lane has of their users."""
+        self.aside.went_on(finished.keys() - unfinished.keys())
+        if not unfinished:
+            return
+        for half in reversed(self.halves):
+            for gathered in half.taken:
+                if gathered.user in unfinished:
+                    unfinished[gathered.user].append(gathered)
+        if unfinished.keys() - {user for user in unfinished if user in self.aside}:
+            for gathered in self.waiting:
+                if gathered.user in unfinished:
+                    unfinished[gathered.user].append(gathered)
+            self.waiting = [one for one in self.waiting if one.user not in unfinished]
+            self.waiting_size = sum(len(one.message.payload) for one in self.waiting)
+        for user, messages in unfinished.items():
+            self.aside.put_back(user, messages, finished[user], now + PAUSE_SECONDS if user in held else now)
+        # Only now, when what is set aside counts among the unfinished.
+        self.halves = [rest for half in self.halves if (rest := self._without(half, unfinished))]
+
+    def _without(self, half: Batch, users: Container[bytes]) -> Batch | None:
+        kept = [gathered for gathered in half.taken if gathered.user not in users]
+        if len(kept) == half.total:
+            return half
+        if not kept:
+            return None
+        rest = self._make(kept)
+        rest.suspect, rest.strikes = half.suspect, half.strikes
+        return rest
+
+    def _make(self, taken: Sequence[Gathered]) -> Batch:
+        floors = {} if self._in_order else self._least_unfinished(taken)
+        return make_batch(self.domain, taken, self.limits, self.incarnation, floors)
+
+    def _least_unfinished(self, taken: Sequence[Gathered] = ()) -> dict[int, int]:
+        """The lowest offset in each partition of all that the lane has, and of what was just taken of it."""
+        flying = [] if self.batch is None else [self.batch]
+        least: dict[int, int] = {}
+        batches = (batch.taken for batch in (*self.halves, *flying))
+        for _, (partition, offset, *_) in chain(taken, self.waiting, self.aside, *batches):
+            if offset < least.get(partition, offset + 1):
+                least[partition] = offset
+        return least
 
     def lost(self, evidence: Verdict | None) -> Batch:
         """Notes that the batch in flight has vanished; returns what to send in its place.
@@ -158,12 +247,14 @@ class Lane:
                 batch.suspect, batch.verdict = False, evidence
         elif batch.strikes >= STRIKES_TO_HALVE:
             middle = batch.total // 2
-            self.batch = self._half(batch.taken[:middle])
-            self.halves.append(self._half(batch.taken[middle:]))
+            first, second = self._half(batch.taken[:middle]), self._half(batch.taken[middle:])
+            self.batch = first
+            self.halves.append(second)
         return self.batch
 
     def _half(self, taken: Sequence[Gathered]) -> Batch:
-        half = make_batch(self.domain, taken, self.limits, self.incarnation)
+        # A half that waits is not the first to finish, and what the other defers comes again.
+        half = make_batch(self.domain, taken, self.limits, self.incarnation, self._least_unfinished(taken))
         half.suspect = True
         # The evidence against the whole counts against its halves, but not against a single message.
         half.strikes = STRIKES_TO_HALVE - 1 if half.total > 1 else 0
@@ -175,10 +266,22 @@ class Lane:
         self.halves.clear()
         self.waiting.clear()
         self.waiting_size = 0
+        self.aside = Aside()
+        self._reached.clear()
+        self._in_order = True
 
 
-def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits, incarnation: str = "") -> Batch:
-    """The messages as a batch, split into parts so that each device is in one part, in its order."""
+def make_batch(
+    domain: str,
+    taken: Sequence[Gathered],
+    limits: Limits,
+    incarnation: str = "",
+    floors: Mapping[int, int] | None = None,
+) -> Batch:
+    """The messages as a batch, split into parts so that each device is in one part, in its order.
+
+    `floors` are the offsets below which nothing can come again, where that is not the first of the batch.
+    """
     count = min(1 + (len(taken) - 1) // limits.part_messages, limits.max_parts)
     split: list[list[Message]] = [[] for _ in range(count)]
     first_offsets: dict[int, int] = {}
@@ -189,6 +292,8 @@ def make_batch(domain: str, taken: Sequence[Gathered], limits: Limits, incarnati
         next_offsets[partition] = offset + 1
         # Not the low bits: the partition, and so the lane, is made of them already.
         split[(crc32(key) >> 16) % count].append(message)
+    if floors:
+        first_offsets = {partition: floors[partition] for partition in first_offsets}
     return Batch(
         domain=domain,
         parts=[
@@ -211,4 +316,5 @@ def partitions_to_pause(lanes: Mapping[PartitionT, Lane], paused: set[PartitionT
         partition
         for partition, lane in lanes.items()
         if lane.holds(1 if partition in paused else PAUSE_BATCHES)
+        or lane.holds_aside(PAUSE_ASIDE_BATCHES // 2 if partition in paused else PAUSE_ASIDE_BATCHES)
     }

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import Celery, signals
 from kombu.transport import TRANSPORT_ALIASES
 
-from tasks import celery_monitoring, dlq, garbage, lease, logs, registry, worker
+from tasks import celery_monitoring, cpu_limit, dlq, evidence, garbage, lease, logs, registry, worker
 
 __all__ = ["app", "celery_monitoring", "worker"]
 
@@ -51,7 +52,11 @@ def _close_producer(**_: Any) -> None:
 
 
 @signals.task_failure.connect
-def _hand_batch_back(kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+def _hand_batch_back(
+    kwargs: dict[str, Any] | None = None, exception: BaseException | None = None, **_: Any
+) -> None:
     # Also runs, in the main process, when a child was killed: the lane need not wait for the lease.
     if kwargs and (batch := kwargs.get("batch")):
+        if isinstance(exception, WorkerLostError) and cpu_limit.exceeded(exception):
+            evidence.hung(batch)
         lease.release(batch)

@@ -46,6 +46,17 @@ class Row(NamedTuple):
     line: bytes
 
 
+class Deferred(NamedTuple):
+    """Messages of a batch that are not finished, by partition and offset; they go with a later one."""
+
+    soon: frozenset[tuple[int, int]] = frozenset()
+    # Of users whose outbox is full: after a pause.
+    held: frozenset[tuple[int, int]] = frozenset()
+
+
+NOTHING_DEFERRED = Deferred()
+
+
 class Verdict(NamedTuple):
     """What the dead letters of messages say that must not be worked on any more."""
 
@@ -54,11 +65,11 @@ class Verdict(NamedTuple):
 
 
 class PartResult(TypedDict):
-    """What `process` tells `store` about its part: every message is in `rows` or in `dead`.
+    """What `process` tells `store` about its part: every message is in `rows`, in `dead`, or deferred.
 
-    `followed` has the `traceparent` of those whose traces are recorded, `generation` is that of the states by
-    which the alerts were judged, and `awaited` what of the outbox must be in the tables before the batch is
-    done.
+    `soon` and `held` are the deferred ones, as in `Deferred`. `followed` has the `traceparent` of those whose
+    traces are recorded, `generation` is that of the states by which the alerts were judged, and `awaited` what
+    of the outbox must be in the tables before the batch is done.
     """
 
     batch: str
@@ -66,6 +77,8 @@ class PartResult(TypedDict):
     rows: int
     dead: int
     oldest_ms: int
+    soon: NotRequired[list[tuple[int, int]]]
+    held: NotRequired[list[tuple[int, int]]]
     followed: NotRequired[list[str]]
     generation: NotRequired[str]
     awaited: NotRequired[dict[str, int]]

@@ -3,7 +3,8 @@ workers, or that no task can digest, from a server that is away.
 
 A task marks the batch when it begins to work on it, and removes the mark when it ends in any orderly way. A
 mark that outlives its task is that of a process that was killed in the middle. An orderly end other than
-success is noted, too: with it, the batch vanished for a reason that is not its own.
+success is noted, too: with it, the batch vanished for a reason that is not its own. A process that used up
+its CPU time was killed, too, and its worker notes that it hung.
 """
 
 import redis
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 
 HANDED_BACK = "handed_back"
 BUG = "bug"
+HUNG = "hung"
 MOST_TEXT = 1000
 
 
@@ -47,6 +49,15 @@ def failed(commands: Pipeline, batch: str, stage: str, error: BaseException) -> 
     commands.expire(evidence_key(batch), 3 * settings().lease_seconds)
 
 
+def hung(batch: str) -> None:
+    """Notes that a process used up its CPU time on the batch. Without Redis nothing happens."""
+    try:
+        client().hset(evidence_key(batch), HUNG, 1)
+        client().expire(evidence_key(batch), 3 * settings().lease_seconds)
+    except redis.RedisError as error:
+        log.warning("hang_not_noted", batch=batch, error=str(error))
+
+
 def read(batch: str) -> Verdict | None:
     """What speaks against the messages of a batch that has vanished; None is the rule.
 
@@ -56,6 +67,10 @@ def read(batch: str) -> Verdict | None:
         notes = {text(name): text(value) for name, value in client().hgetall(evidence_key(batch)).items()}
         if BUG in notes:
             return Verdict("Unexpected", notes[BUG])
+        if HUNG in notes:
+            # Waiting for a server takes no CPU time: whatever is away, this is the messages' own.
+            seconds = settings().process_cpu_seconds
+            return Verdict("WorkerHung", f"work on it did not end within {seconds:g} s of CPU time")
         if not notes or HANDED_BACK in notes or database.breaker().troubled():
             return None
     except redis.RedisError as error:

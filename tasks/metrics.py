@@ -169,6 +169,15 @@ WAITING = Gauge(
     "Bounded by the settings of batches; high means that the workers are the narrow place.",
     unit="messages",
 )
+DEFERRED = Counter(
+    "sluice_bridge_deferred_messages_total",
+    ("bridge",),
+    "Messages that went back to their lane, by the reason: `soon`, their user's alerts changed more"
+    " than is done in one batch; `held`, their user's outbox is full.",
+    "Growing for long: one user's alerts flap; the alerts' history says whose and which rules.",
+    labels=("reason",),
+    unit="messages",
+)
 IN_FLIGHT = Gauge(
     "sluice_bridge_batches_in_flight",
     ("bridge",),

@@ -9,37 +9,43 @@ import time
 import structlog
 
 from tasks import blobs, dlq, epochs, lease, message_spans, notify, outbox, registry
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.alerts.states import Committed
+from tasks.alerts.evaluate import Judged, Judgement, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
+from tasks.cpu_limit import cpu_limit
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.metrics import BATCHES_GIVEN_UP, STAGE_SECONDS
 from tasks.payload import Refused
+from tasks.settings import settings
 
 log = structlog.get_logger()
 
 
 @app.task(name="tasks.process.process_part", throws=(NotNow,))
 def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) -> PartResult | None:
-    """Accounts for every message of the part, as a row for `store` or as a confirmed dead letter.
+    """Accounts for every message: a row for `store`, a confirmed dead letter, or deferred to a later batch.
 
     With a `verdict` (error type and reason) all of them become dead letters, and nothing looks into them.
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
-    bridge then sends the batch again.
+    bridge then sends the batch again. More CPU time than PROCESS_CPU_SECONDS ends the process: then a message
+    hangs, and the bridge finds it.
     """
     begun_ns = time.time_ns()
     try:
-        with lease.held(batch, f"process {part}"):
+        with lease.held(batch, f"process {part}"), cpu_limit(settings().process_cpu_seconds):
             with STAGE_SECONDS.time("load"):
                 name, first_offsets, messages, incarnation = blobs.load_part(batch, part)
             domain = registry.by_name(name)
             with STAGE_SECONDS.time("validate"):
                 readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
             with STAGE_SECONDS.time("evaluate"):
-                changes, generation = judge(domain, readings, epochs.of(incarnation))
+                changes, generation, deferred = judge(domain, readings, epochs.of(incarnation))
+            if any(deferred):
+                put_off = deferred.soon | deferred.held
+                readings = [judged for judged in readings if judged.position not in put_off]
+                messages = [message for message in messages if message[:2] not in put_off]
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     dlq.send(domain, dead, first_offsets)
@@ -61,6 +67,8 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
         followed=followed,
         generation=generation,
         awaited=awaited,
+        soon=sorted(deferred.soon),
+        held=sorted(deferred.held),
     )
 
 
@@ -90,16 +98,16 @@ def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
-def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Committed:
+def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Judgement:
     """Evaluates the alert rules and the domain's checks, and has what changed told at once.
 
     `epoch` is that of the topic that the readings come from.
     """
     notify.require_room()
-    committed = evaluate(domain, readings, epoch)
-    if committed.changes:
+    judgement = evaluate(domain, readings, epoch)
+    if judgement.changes:
         notify.wake()
-    return committed
+    return judgement
 
 
 def row_of(judged: Judged) -> Row:

@@ -146,6 +146,12 @@ class Settings(BaseSettings):
         1000, ge=1, description="Messages for which a batch gets one more `process` part."
     )
     batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
+    part_alert_bytes: int = Field(
+        2_097_152,
+        ge=1,
+        description="With so many bytes of one user's alert changes (about 1 kB each) a part judges no more"
+        " of the user's readings; they go with the next batches, and nobody else's wait.",
+    )
     batch_linger_ms: int = Field(
         100,
         ge=0,
@@ -155,6 +161,12 @@ class Settings(BaseSettings):
         10,
         ge=2,
         description="A batch without a sign of life for this long is sent again (longer at each retry).",
+    )
+    process_cpu_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="CPU time that `process` may use for its part of a batch before it counts as hanging and"
+        " is killed; a message that does so again and again becomes a dead letter.",
     )
     rebalance_wait_seconds: float = Field(
         5.0, ge=0, description="How long a revoked lane waits for its batch before it drops it."

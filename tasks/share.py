@@ -25,6 +25,7 @@ SAMPLES_KEPT = 1000
 LOOK_AT = {
     "Unexpected": "the workers' log for the exception; mend the code, then replay",
     "WorkerLost": "the memory of the workers and their log; then replay",
+    "WorkerHung": "the domain's code for a loop that does not end; mend it, then replay",
     "DatabaseRefused": "the constraints of the table and the errors' SQLSTATE; mend the schema, then replay",
     "Conflict": "the devices of the letters: a clock that stands still, or a counter that begins again",
 }

@@ -1,5 +1,6 @@
 """Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
 
+import json
 import time
 from collections.abc import Iterable
 from operator import attrgetter
@@ -12,7 +13,7 @@ import structlog
 from tasks import blobs, conflicts, counters, database, dlq, lease, metrics, notify, registry
 from tasks.alerts import generation
 from tasks.app import app
-from tasks.batch import PartResult, Row
+from tasks.batch import NOTHING_DEFERRED, Deferred, PartResult, Row
 from tasks.breaker import CircuitOpen
 from tasks.dlq import DeadLetter
 from tasks.domain import AnyDomain
@@ -52,7 +53,7 @@ class StatesLost(lease.LeaseLost):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch: its messages, those of them that are new rows, and dead letters.
+    """What became of a batch: its messages, those of them that are new rows, dead letters, and deferred.
 
     `generations` are those of the states by which its parts were judged; a part without rules has none.
     """
@@ -62,6 +63,7 @@ class Outcome(NamedTuple):
     dead: int
     oldest_ms: int
     generations: frozenset[str] = frozenset()
+    deferred: Deferred = NOTHING_DEFERRED
 
 
 class Unstored(NamedTuple):
@@ -82,15 +84,16 @@ def store_batch(
     bridge: str,
     domain: str = "",
 ) -> None:
-    """Writes a complete batch and reports its `total` messages as done; of an incomplete one, nothing.
+    """Writes a complete batch and reports its `total` messages as done; of an incomplete batch, nothing.
 
+    The report names those that are deferred, and thus not done.
     Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
     raises `DatabaseAway`, and at once `TableOutdated`; the bridge then sends the batch again. Safe to run any
     number of times.
     A batch is done when the changes of alerts that it made are in the tables, too: Redis may lose them then.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
-    if len(arrived) != parts or sum(r["rows"] + r["dead"] for r in arrived.values()) != total:
+    if len(arrived) != parts or sum(map(_accounted, arrived.values())) != total:
         log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
         lease.hand_back(batch)
         return
@@ -105,7 +108,8 @@ def store_batch(
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
-            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms, generations))
+            deferred = _deferred(arrived.values())
+            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms, generations, deferred))
     except StatesLost:
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.warning("batch_judged_in_lost_memory", batch=batch)
@@ -276,9 +280,11 @@ def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
     """
     if len(outcome.generations) > 1:
         raise StatesLost(batch)
-    duplicate = outcome.total - outcome.inserted - outcome.dead
+    deferred = outcome.deferred
+    received = outcome.total - sum(map(len, deferred))
+    duplicate = received - outcome.inserted - outcome.dead
     counted: dict[counters.Name, int] = {
-        "received": outcome.total,
+        "received": received,
         "stored": outcome.inserted,
         "duplicate": duplicate,
         "dead_lettered": outcome.dead,
@@ -286,19 +292,33 @@ def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
     }
     latency_ms = int(time.time() * 1000) - outcome.oldest_ms
     blobs_keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
+    report = f"{batch} {outcome.total}"
+    if any(deferred):
+        report += " " + json.dumps([sorted(some) for some in deferred], separators=(",", ":"))
     keys = [lease_key(batch), done_key(bridge), COUNTERS, ALERTS_READY, ALERTS_GENERATION, *blobs_keys]
     judged_in = next(iter(outcome.generations), "")
-    arguments: list[str | int] = [judged_in, f"{batch} {outcome.total}", lease.DONE_SECONDS, latency_ms]
+    arguments: list[str | int] = [judged_in, report, lease.DONE_SECONDS, latency_ms]
     for name, amount in counted.items():
         arguments += [name, amount]
     said = int(generation.script(REPORT)(keys=keys, args=arguments))
     if said != 1:
         raise (StatesLost if said < 0 else lease.LeaseLost)(batch)
-    metrics.RECEIVED.add(outcome.total)
+    metrics.RECEIVED.add(received)
     metrics.STORED.add(outcome.inserted)
     metrics.DUPLICATE.add(duplicate)
     metrics.BATCHES_FINISHED.add(1)
     metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
+
+
+def _accounted(result: PartResult) -> int:
+    return result["rows"] + result["dead"] + len(result.get("soon", ())) + len(result.get("held", ()))
+
+
+def _deferred(results: Iterable[PartResult]) -> Deferred:
+    # As lists, for they have travelled.
+    soon = frozenset((partition, offset) for r in results for partition, offset in r.get("soon", ()))
+    held = frozenset((partition, offset) for r in results for partition, offset in r.get("held", ()))
+    return Deferred(soon, held)
 
 
 def _as_list(results: list[PartResult | None] | PartResult | None) -> list[PartResult | None]:

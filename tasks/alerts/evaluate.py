@@ -10,22 +10,24 @@ from redis.client import Pipeline
 
 from tasks import counters, epochs, metrics
 from tasks.alerts import machine, newest, order, states
+from tasks.alerts.budget import Budget
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.order import Moment, Newest
 from tasks.alerts.rule_sets import about, versioned
 from tasks.alerts.state import DeviceState, to_us
-from tasks.alerts.states import Committed, RulesReplaced
-from tasks.batch import SILENT, Message
+from tasks.alerts.states import RulesReplaced
+from tasks.batch import NOTHING_DEFERRED, SILENT, Deferred, Message
 from tasks.domain import AnyDomain, Source
+from tasks.errors import NotNow
 from tasks.paths import MISSING
 from tasks.record import Reading
 from tasks.redis_client import LAST_SEEN, client
 from tasks.rules import NO_RULES, Alert, Compiled, RuleSet, find
+from tasks.settings import settings
 
 log = structlog.get_logger()
 
-NOTHING = Committed([], "")
 # How often the rules may be replaced while a part is judged by them, and how old they may then be.
 RULES_ATTEMPTS = 8
 RULES_FRESH_SECONDS = 1.0
@@ -39,6 +41,11 @@ class Judged(NamedTuple):
     message: Message
     reading: Reading[Source, Any]
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the record is in Kafka: partition and offset."""
+        return self.message[:2]
+
 
 class Look(NamedTuple):
     """A reading with what the checks say of it, and whether it violates anything at all."""
@@ -51,11 +58,23 @@ class Look(NamedTuple):
 _NO_VERDICTS: Mapping[str, Alert | None] = {}
 
 
-def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Committed:
+class Judgement(NamedTuple):
+    """What there is to tell, the generation of the states that were judged, and what is not judged yet."""
+
+    changes: list[Change]
+    generation: str
+    deferred: Deferred
+
+
+NOTHING = Judgement([], "", NOTHING_DEFERRED)
+
+
+def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judgement:
     """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
     `epoch` is that of the topic that they come from; see `tasks.epochs`.
-    Readings that are replayed silently are left out: they change no state and are no sign of life.
+    The rest of a user whose alerts change too much is deferred. Readings that are replayed silently are left
+    out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
@@ -66,12 +85,24 @@ def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Commi
     if not by_source:
         return NOTHING
     part = _Part(domain, by_source, readings[0].message.timestamp_ms, epoch)
-    committed = _commit(part)
+    full = outbox.users_at_bound({user_id for user_id, _ in by_source})
+    held = {source for source in by_source if source.user_id in full}
+    part.done |= held
+    generation = _commit(part)
     commands = client().pipeline(transaction=False)
+    # What is deferred is a sign of life, too.
     _note_seen(commands, domain, by_source, part.rules)
     newest.note(commands, domain, part.quiet, part.at_ms)
     commands.execute()
-    return committed
+    return Judgement(part.changes, generation, _deferred(part, held))
+
+
+def _deferred(part: "_Part", held: set[Source]) -> Deferred:
+    stopped = part.budget.stopped.items()
+    return Deferred(
+        frozenset(judged.position for source, end in stopped for judged in part.by_source[source][end:]),
+        frozenset(judged.position for source in held for judged in part.by_source[source]),
+    )
 
 
 class _Part:
@@ -83,6 +114,10 @@ class _Part:
         self.looks: dict[Source, list[Look]] = {}
         self.known: dict[Source, Newest] = {}
         self.quiet: dict[Source, Newest] = {}
+        self.changes: list[Change] = []
+        self.generations: set[str] = set()
+        self.budget = Budget(settings().part_alert_bytes)
+        self.done: set[Source] = set()
         self._own: dict[str, RuleSet] = {}
 
     def refresh(self) -> bytes:
@@ -106,24 +141,35 @@ class _Part:
         return version
 
 
-def _commit(part: _Part) -> Committed:
-    """Commits what the rules that are in force decide.
+def _commit(part: _Part) -> str:
+    """Commits what the rules that are in force decide; returns the generation of the states.
 
     A change of anybody's rules makes it look again, so one who changes them without end could hold up all
     others: after many tries, rules that were in force a moment ago are good enough.
     """
     for attempt in range(1, RULES_ATTEMPTS + 1):
         version, begun = part.refresh(), time.monotonic()
-        if not part.looks:
-            return NOTHING
-        stepping = Stepping(part.domain, part.rules, part.looks, part.known, part.quiet, part.epoch)
         try:
-            return states.commit(list(part.looks), stepping.step, version)
+            return _commit_by(part, version)
         except RulesReplaced:
             log.info("rules_replaced", devices=len(part.looks), attempt=attempt)
             if attempt == RULES_ATTEMPTS and time.monotonic() - begun > RULES_FRESH_SECONDS:
                 raise
-    return states.commit(list(part.looks), stepping.step)
+    return _commit_by(part)
+
+
+def _commit_by(part: _Part, version: bytes = b"") -> str:
+    while sources := [source for source in part.looks if source not in part.done]:
+        stepping = Stepping(
+            part.domain, part.rules, part.looks, part.known, part.quiet, part.budget, part.epoch
+        )
+        changes, generation = states.commit(sources, stepping.step, version)
+        part.done |= part.budget.committed()
+        part.changes += changes
+        part.generations.add(generation)
+    if len(part.generations) > 1:
+        raise NotNow("Redis lost the states of alerts while a part was judged")
+    return next(iter(part.generations), "")
 
 
 def _look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[Look]:
@@ -146,25 +192,34 @@ class Stepping(NamedTuple):
     looks: Mapping[Source, list[Look]]
     known: Mapping[Source, Newest]
     quiet: dict[Source, Newest]
+    budget: Budget
     epoch: int = 0
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; its state itself, where at most the newest one changed."""
         source = Source(before.user_id, before.device_id)
         rules, looks = self.rules[before.user_id], self.looks[source]
+        if not self.budget.begin(source):
+            return before, ()
         state = before._replace(newest=order.later(before.newest, self.known.get(source)))
         changes: list[Change] = []
         if state.entries or any(look.violates for look in looks):
-            for judged, verdicts, _ in looks:
+            for number, (judged, verdicts, _) in enumerate(looks):
+                if not self.budget.allows(source.user_id):
+                    self.budget.stopped[source] = number
+                    break
                 state, more = machine.step(
                     state, rules, _observation(self.domain, judged, verdicts, self.epoch)
                 )
-                changes += more
+                if more:
+                    self.budget.spend(source.user_id, more)
+                    changes += more
         elif _judges(rules):
             # Most readings end here, without being made observations.
             state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
+            self.budget.carry(state)
             return state, tuple(changes)
         if state.newest is not None and _judges(rules):
             self.quiet[source] = state.newest

@@ -14,7 +14,7 @@ from tasks.topic_reader import Range, TopicReader
 CLOCKS_MS = 3_600_000
 
 # What the bridge says of messages that killed their workers or met a bug.
-CONDEMNED = frozenset(["WorkerLost", "Unexpected"])
+CONDEMNED = frozenset(["WorkerLost", "WorkerHung", "Unexpected"])
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 

@@ -1,4 +1,5 @@
-"""For a worker's `--include`: messages that kill the process which works on them, or that no code can digest.
+"""For a worker's `--include`: messages that kill or hang the process which works on them, or that no
+code can digest.
 
 A payload says by its member `deadly` what it does. Nothing of this is known to the pipeline.
 """
@@ -6,6 +7,7 @@ A payload says by its member `deadly` what it does. Nothing of this is known to 
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
@@ -43,11 +45,23 @@ def _divide() -> None:
     raise ZeroDivisionError("nobody thought of this reading")
 
 
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _match() -> None:
+    # In C, with the interpreter's lock: no other thread and no handler of a signal runs meanwhile.
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
 DEADLY: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "kill worker": _kill_worker,
     "crash": _crash,
     "memory": _eat_memory,
+    "loop": _loop,
+    "match": _match,
     "bug": _divide,
 }
 

@@ -102,6 +102,19 @@ def test_a_loss_while_the_database_fails_is_no_evidence(batch: str) -> None:
     assert evidence.read(batch) is not None
 
 
+def test_a_hang_is_evidence_whatever_else_fails(batch: str) -> None:
+    """Waiting takes no CPU time: a database that fails meanwhile explains nothing."""
+    begin(batch, "process 0")
+    evidence.hung(batch)
+    with pytest.raises(psycopg.OperationalError), database.breaker():
+        raise psycopg.OperationalError("refused")
+    found = evidence.read(batch)
+    assert found is not None
+    assert found.error_type == "WorkerHung"
+    with database.access() as connection:
+        connection.execute("SELECT 1")
+
+
 def test_a_flushed_redis_leaves_no_evidence(batch: str) -> None:
     """What is not there speaks against nobody."""
     begin(batch, "process 0")

@@ -59,7 +59,7 @@ class Workers:
             thread.join(60)
 
     def _keep(self, number: int) -> None:
-        environment = {**os.environ, **process_environment(self._stack.env)}
+        environment = {**os.environ, **process_environment(self._stack.env), "PROCESS_CPU_SECONDS": "1.5"}
         command = [
             *(str(Path(sys.executable).with_name("celery")), "-A", "tasks", "worker"),
             *("--queues=process,db", "--concurrency=4", "--without-mingle", "--without-gossip"),
@@ -166,6 +166,15 @@ def test_a_message_that_kills_the_whole_worker_is_isolated(
     starts = workers.starts
     check(stack, database, dead_letters, deeds, "WorkerLost")
     assert workers.starts >= starts + STRIKES_TO_CONDEMN
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("deed", ["loop", "match"])
+def test_a_message_that_hangs_its_worker_is_isolated(
+    stack: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters, deed: str
+) -> None:
+    """It becomes a dead letter within a bounded CPU time, also where it loops in C; the others are stored."""
+    check(stack, database, dead_letters, ["", deed, "", ""], "WorkerHung")
 
 
 @pytest.mark.usefixtures("workers")

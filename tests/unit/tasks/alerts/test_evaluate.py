@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts import machine
+from tasks.alerts.budget import Budget
 from tasks.alerts.change import Change
 from tasks.alerts.evaluate import Judged, Stepping, _look_at, _observation
 from tasks.alerts.order import Newest, later
@@ -57,7 +58,9 @@ def test_what_is_passed_over_would_have_changed_nothing(
             looks = {SOURCE: _look_at(DOMAIN, RULES, part)}
             for _ in range(2):
                 quiet: dict[Source, Newest] = {}
-                after, more = Stepping(DOMAIN, {"u": RULES}, looks, newest, quiet).step(state)
+                after, more = Stepping(DOMAIN, {"u": RULES}, looks, newest, quiet, Budget(1 << 30)).step(
+                    state
+                )
             state, told = after, [*told, *more]
             newest |= quiet
         assert told == changes

@@ -1,0 +1,64 @@
+"""How much is judged in one go: each user's readings up to a bound, and always some."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.alerts.budget import CHANGE_BYTES, COMMIT_BYTES, Budget
+from tasks.alerts.evaluate import Judged, Stepping, _look_at
+from tasks.alerts.state import DeviceState
+from tasks.batch import Message
+from tasks.domain import Source
+from tasks.payload import Limits
+from tasks.rules import parse_rules
+from tasks.telemetry import DOMAIN
+from tests.payloads import written
+
+RULES = parse_rules([{"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "message": "m"}])
+
+
+def flipping(device: str, count: int) -> list[Judged]:
+    """Readings of which each triggers or resolves an alert."""
+    topic, found = f"users/u/devices/{device}/telemetry", []
+    for number in range(count):
+        values: dict[str, Any] = {
+            "sequence_id": number,
+            "time": f"2026-05-01T10:{number:02}:00Z",
+            "heat": 3 * (1 - number % 2),
+        }
+        payload = written(values)
+        at_ms = 1_777_629_600_000 + 60_000 * number
+        reading = DOMAIN.validate(topic, payload, at_ms, Limits())
+        found.append(Judged(Message(0, number, at_ms, topic, "", 0, payload), reading))
+    return found
+
+
+def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:
+    """How many changes each device makes, with so many flipping readings."""
+    looks = {Source("u", name): _look_at(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()}
+    stepping = Stepping(DOMAIN, {"u": RULES}, looks, {}, {}, budget)
+    return {name: len(stepping.step(DeviceState("u", name))[1]) for name in devices}
+
+
+@given(st.integers(1, 12), st.integers(1, 20))
+def test_a_user_is_stopped_at_the_bound(room: int, count: int) -> None:
+    """What is judged and what is left are all the readings, and the first one is always judged."""
+    budget = Budget(room * CHANGE_BYTES)
+    made = step(budget, {"a": count, "b": count})
+    assert 1 <= made["a"] <= room
+    assert made["a"] + made["b"] == min(room, 2 * count)
+    assert made == {name: budget.stopped.get(Source("u", name), count) for name in ("a", "b")}
+    # Another writer was there first: the same once more.
+    assert step(budget, {"a": count, "b": count}) == made
+
+
+def test_a_commit_has_room_for_so_many_bytes() -> None:
+    """Devices for which it has none are not done, and go with the next commit."""
+    budget = Budget(1 << 40)
+    for name in ("a", "b", "c"):
+        assert budget.begin(Source("u", name)) == (name != "c")
+        for _ in range(COMMIT_BYTES // CHANGE_BYTES if name == "b" else 1):
+            budget._size += CHANGE_BYTES
+    assert budget.committed() == {Source("u", "a"), Source("u", "b")}
+    assert budget.begin(Source("u", "c"))
