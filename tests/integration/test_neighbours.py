@@ -32,7 +32,7 @@ def test_flapping_alerts_of_one_tenant_hold_up_no_other(
     noisy, quiet = uuid4().hex[:8], uuid4().hex[:8]
     loud, other, calm = fleet.devices(pipeline, [(noisy, "a"), (noisy, "b"), (quiet, "c")])
     rules = [
-        {"id": f"r{number}", "key": "heat", "operator": ">", "threshold": 80, "message": "m" * 1000}
+        {"id": f"r{number}", "key": "heat", "operator": ">", "threshold": 80, "message": "m" * 100}
         for number in range(RULES)
     ]
     with announced(pipeline):
