@@ -68,8 +68,8 @@ class PartResult(TypedDict):
     """What `process` tells `store` about its part: every message is in `rows`, in `dead`, or deferred.
 
     `soon` and `held` are the deferred ones, as in `Deferred`. `followed` has the `traceparent` of those whose
-    traces are recorded, `generation` is that of the states by which the alerts were judged, and `awaited` what
-    of the outbox must be in the tables before the batch is done.
+    traces are recorded, `generation` is that of the states by which the alerts were judged, and `awaited`
+    what of the outbox must be in the tables before the batch is done.
     """
 
     batch: str

@@ -8,7 +8,7 @@ from zlib import crc32
 import structlog
 from redis.client import Pipeline
 
-from tasks import counters, epochs, metrics
+from tasks import counters, epochs, metrics, outbox
 from tasks.alerts import machine, newest, order, states
 from tasks.alerts.budget import Budget
 from tasks.alerts.change import Change
@@ -73,8 +73,8 @@ def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judge
     """Steps the sources of the part through its readings and commits the changes with what to tell of them.
 
     `epoch` is that of the topic that they come from; see `tasks.epochs`.
-    The rest of a user whose alerts change too much is deferred. Readings that are replayed silently are left
-    out: they change no state and are no sign of life.
+    The rest of a user whose alerts change too much, or whose outbox is full, is deferred. Readings that are
+    replayed silently are left out: they change no state and are no sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
