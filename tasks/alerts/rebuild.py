@@ -23,6 +23,7 @@ from tasks.alerts.active import ActiveAlert, rebuild
 from tasks.alerts.change import Change
 from tasks.alerts.state import Position
 from tasks.app import app
+from tasks.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
 from tasks.redis_client import (
     ALERTS_GENERATION,
@@ -86,7 +87,8 @@ def rebuild_states() -> str:
     lock = client().lock(ALERTS_REBUILDING, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
     if not lock.acquire():
         return _await_other()
-    with _kept(lock):
+    # The states of a large fleet take longer than any message may.
+    with _kept(lock), cpu_unlimited():
         return generation.current() or _rebuild(_begin(bytes(lock.local.token or b"")))
 
 
