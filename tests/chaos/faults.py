@@ -20,6 +20,7 @@ from tests.chaos.clocks import Skewed
 from tests.chaos.disks import DiskFull
 from tests.chaos.lost_parts import FailOver, OldSnapshot, TopicMadeAnew
 from tests.chaos.place import PROCESSES, PROJECT, SERVERS, Fault, Place, await_return, database_name
+from tests.chaos.retention import RetentionGap
 from tests.integration import fleet
 
 
@@ -265,8 +266,10 @@ class Pair:
 
     def end(self, place: Place) -> None:
         """The second first: it may be what the first needs."""
-        self.other.end(place)
-        self.one.end(place)
+        try:
+            self.other.end(place)
+        finally:
+            self.one.end(place)
 
 
 def every(seconds: float) -> list[Fault]:
@@ -287,6 +290,7 @@ def every(seconds: float) -> list[Fault]:
         OldSnapshot(),
         FailOver(),
         TopicMadeAnew(),
+        RetentionGap(seconds),
         *(Skewed(victim, skew, seconds) for victim in PROCESSES for skew in (10, -10, 3600, -3600)),
         DiskFull("postgres", seconds),
         DiskFull("kafka", seconds),

@@ -113,6 +113,8 @@ class Judge:
 
     def judge(self, verdict: Verdict) -> None:
         """Counts all that was published since `begin`, once it has come to rest."""
+        while self._place.deleted:
+            self._load.forget(*self._place.deleted.pop())
         last = self._load.last
         ticks = range(self._first, last + 1)
         verdict.messages = self._load.messages(ticks.start, last)

@@ -58,6 +58,14 @@ class Written:
         waiting = list(self.waiting)
         return held + sum(number <= tick and packet not in self.acknowledged for number, packet in waiting)
 
+    def forget(self, payload: bytes) -> None:
+        """The message was deleted on its way: it has no outcome."""
+        for tick, bad in list(self.bad.items()):
+            if bad == payload:
+                del self.bad[tick]
+                return
+        del self.good[json.loads(payload)["sequence_id"]]
+
     def changes(self, first: int, last: int) -> list[Told]:
         """The changes of alerts that the ticks from `first` to `last` must make, in order."""
         told: list[Told] = []
@@ -119,6 +127,11 @@ class Load:
     def await_tick(self, tick: int) -> None:
         """Returns when the tick was published."""
         fleet.wait_until(lambda: self.last >= tick, 60, "the devices to publish")
+
+    def forget(self, topic: str, payload: bytes) -> None:
+        """The message of this MQTT topic needs no outcome any more."""
+        _, user, _, device, _ = topic.split("/")
+        self.written[user, device].forget(payload)
 
     def unacknowledged(self, tick: int) -> int:
         """Messages up to this tick that the MQTT broker has not acknowledged yet."""

@@ -1,7 +1,7 @@
 """What can be broken, and what a fault is."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ class Place:
     networks: dict[str, Proxy]
     redis_url: str
     database_url: str
+    deleted: list[tuple[str, bytes]] = field(default_factory=list)
+    """MQTT topics and payloads of records that were deleted before anybody read them."""
 
     def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection that no lock on Sluice's database keeps out."""

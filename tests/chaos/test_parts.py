@@ -68,6 +68,16 @@ def test_the_changes_of_a_device_follow_from_its_good_readings() -> None:
     assert written.changes(2, 4) == [("RESOLVED", 4)]
 
 
+def test_what_was_deleted_on_its_way_needs_no_outcome() -> None:
+    """A bad message by its bytes, a good one by its number; the changes follow from the rest."""
+    written = Written(good={0: False, 1: True, 3: True, 4: False}, bad={2: b"{", 5: b"{}x"})
+    for payload in (b'{"sequence_id": 1}', b"{"):
+        written.forget(payload)
+    assert written.good == {0: False, 3: True, 4: False}
+    assert written.bad == {5: b"{}x"}
+    assert written.changes(0, 5) == [("TRIGGERED", 3), ("RESOLVED", 4)]
+
+
 def test_a_seed_stands_for_an_order_of_all_faults() -> None:
     """The same seed gives the same order, and each fault has a name of its own."""
     names = [fault.name for fault in shuffled(every(1), 7)]
