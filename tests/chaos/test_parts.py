@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.faults import every, shuffled
+from tests.chaos.judge import distinct
 from tests.chaos.load import Written
 from tests.chaos.proxy import Proxy
 
@@ -76,6 +77,13 @@ def test_what_was_deleted_on_its_way_needs_no_outcome() -> None:
     assert written.good == {0: False, 3: True, 4: False}
     assert written.bad == {5: b"{}x"}
     assert written.changes(0, 5) == [("TRIGGERED", 3), ("RESOLVED", 4)]
+
+
+def test_two_dead_letters_of_one_key_are_one_only_if_their_message_is_the_same() -> None:
+    """A letter that was sent again is one; in a topic that was made anew a key comes again for another."""
+    one, other = ("users/u/devices/d/telemetry", b"{"), ("users/u/devices/d/telemetry", b"[")
+    letters = [(b"t/0/1", one), (b"t/0/1", one), (b"t/0/1", other), (b"t/0/2", one)]
+    assert distinct(letters) == {one: 2, other: 1}
 
 
 def test_a_seed_stands_for_an_order_of_all_faults() -> None:
