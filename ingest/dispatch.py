@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import redis
@@ -182,7 +182,9 @@ class Dispatcher:
 
     def _call(self, batch: Batch) -> None:
         parts = len(batch.parts)
-        verdict = {"verdict": batch.verdict} if batch.verdict else {}
+        verdict: dict[str, Any] = {"verdict": batch.verdict} if batch.verdict else {}
+        if batch.blind:
+            verdict["blind"] = True
         header = [process_part.s(batch=batch.id, part=number, **verdict) for number in range(parts)]
         body = store_batch.s(
             batch=batch.id, parts=parts, total=batch.total, bridge=self.bridge, domain=batch.domain

@@ -46,8 +46,8 @@ class Limits:
 class Batch:
     """Messages of one lane that are worked on together.
 
-    A suspect may be what kills workers, and is sent while no other suspect is. With a verdict its messages
-    are to become dead letters.
+    A suspect may be what kills workers, and is sent while no other suspect is. With a verdict its message is
+    to become a dead letter, unless its row is there; a blind one has killed those that looked for that.
     """
 
     domain: str
@@ -63,6 +63,7 @@ class Batch:
     suspect: bool = False
     strikes: int = 0
     verdict: Verdict | None = None
+    blind: bool = False
     traced: bool = False
     span: SpanContext | None = None
 
@@ -239,12 +240,15 @@ class Lane:
         assert self.batch is not None
         batch = self.batch
         if batch.verdict is not None:
+            batch.strikes += evidence is not None
+            if batch.strikes >= STRIKES_TO_CONDEMN + STRIKES_TO_HALVE:
+                batch.suspect, batch.blind = False, True
             return batch
         batch.suspect = evidence is not None
         batch.strikes = batch.strikes + 1 if evidence is not None else 0
         if batch.total == 1:
             if batch.strikes >= STRIKES_TO_CONDEMN:
-                batch.suspect, batch.verdict = False, evidence
+                batch.verdict = evidence
         elif batch.strikes >= STRIKES_TO_HALVE:
             middle = batch.total // 2
             first, second = self._half(batch.taken[:middle]), self._half(batch.taken[middle:])

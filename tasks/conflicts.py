@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
+from tasks import database
 from tasks.domain import AnyDomain
 from tasks.record import ORDINAL
 
@@ -59,6 +60,19 @@ def find(cursor: Cursor, domain: AnyDomain, lines: Iterable[bytes]) -> list[Conf
         rows = cursor.execute(query, bounds).fetchall()
         found += [one for row in rows if (one := _conflict(domain, *row))]
     return sorted(found)
+
+
+def is_stored(connection: database.Connection, domain: AnyDomain, line: bytes) -> bool:
+    """Whether the row of a line of COPY text is in the table. Raises `psycopg.Error`."""
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            stage(cursor, domain, [line])
+            present = cursor.execute(domain.staged_present).fetchone() is not None
+            return present and not find(cursor, domain, [line])
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise
+        return False
 
 
 def _conflict(domain: AnyDomain, ordinal: Any, new_text: Any, stored_text: Any) -> Conflict | None:

@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from tasks import blobs, dlq, epochs, lease, message_spans, notify, outbox, registry
+from tasks import blobs, conflicts, database, dlq, epochs, lease, message_spans, notify, outbox, registry
 from tasks.alerts.evaluate import Judged, Judgement, evaluate
 from tasks.app import app
 from tasks.batch import Message, PartResult, Row
@@ -24,10 +24,13 @@ log = structlog.get_logger()
 
 
 @app.task(name="tasks.process.process_part", throws=(NotNow,))
-def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) -> PartResult | None:
+def process_part(
+    batch: str, part: int, verdict: tuple[str, str] | None = None, *, blind: bool = False
+) -> PartResult | None:
     """Accounts for every message: a row for `store`, a confirmed dead letter, or deferred to a later batch.
 
-    With a `verdict` (error type and reason) all of them become dead letters, and nothing looks into them.
+    With a `verdict` (error type and reason) each becomes a dead letter, unless its row is stored already: its
+    workers may have died after that. `blind` looks into none, for even that has killed workers.
     Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
     bridge then sends the batch again. More CPU time than PROCESS_CPU_SECONDS ends the process: then a message
     hangs, and the bridge finds it.
@@ -39,7 +42,12 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
                 name, first_offsets, messages, incarnation = blobs.load_part(batch, part)
             domain = registry.by_name(name)
             with STAGE_SECONDS.time("validate"):
-                readings, dead = condemn(messages, *verdict) if verdict else validate(domain, messages)
+                stored: list[Message] = []
+                if verdict is None:
+                    readings, dead = validate(domain, messages)
+                else:
+                    stored = [] if blind else [one for one in messages if _is_stored(domain, one)]
+                    readings, dead = condemn([one for one in messages if one not in stored], *verdict)
             with STAGE_SECONDS.time("evaluate"):
                 changes, generation, deferred = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
@@ -61,7 +69,7 @@ def process_part(batch: str, part: int, verdict: tuple[str, str] | None = None) 
     return PartResult(
         batch=batch,
         part=part,
-        rows=len(readings),
+        rows=len(readings) + len(stored),
         dead=len(dead),
         oldest_ms=_oldest_ms(messages),
         followed=followed,
@@ -96,6 +104,17 @@ def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], 
 def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Judged], list[DeadLetter]]:
     """Each message as a dead letter."""
     return [], [DeadLetter(message, error_type, error) for message in messages]
+
+
+def _is_stored(domain: AnyDomain, message: Message) -> bool:
+    """Whether the row of a condemned message is there. Raises `psycopg.Error`."""
+    try:
+        readings, _ = validate(domain, [message])
+    except Exception as error:  # noqa: BLE001 - it may be what the message is condemned for
+        log.info("condemned_not_validated", error=f"{type(error).__name__}: {error}")
+        return False
+    with database.access() as connection:
+        return any(conflicts.is_stored(connection, domain, one.reading.copy_line) for one in readings)
 
 
 def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Judgement:

@@ -165,6 +165,7 @@ class Declaration(Generic[SourceT, RecordT]):
             f'INSERT INTO "{table}" ({names}) SELECT {names} FROM "{staged}" '  # noqa: S608 - our own names
             f'ORDER BY {key}, "{ORDINAL}" ON CONFLICT ({key}) DO NOTHING'
         )
+        self.staged_present = f'SELECT FROM "{staged}" JOIN "{table}" USING ({key}) LIMIT 1'
 
     def parse_topic(self, topic: str) -> SourceT:
         """The source that the topic names. Raises `Refused` (`InvalidTopic`)."""

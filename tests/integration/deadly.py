@@ -76,7 +76,10 @@ def _validate(domain: AnyDomain, messages: list[Message]) -> Any:
 def _write(connection: Any, domain: AnyDomain, rows: list[Row]) -> Any:
     if any(b"kill in store" in row.line for row in rows):
         _kill()
-    return WRITE(connection, domain, rows)
+    written = WRITE(connection, domain, rows)
+    if any(b"kill after store" in row.line for row in rows):
+        _kill()
+    return written
 
 
 VALIDATE, WRITE = process.validate, store.write

@@ -154,6 +154,22 @@ def test_a_message_that_kills_the_worker_that_stores_it_is_isolated(
     check(stack, database, dead_letters, ["", "kill in store", ""], "WorkerLost")
 
 
+@pytest.mark.usefixtures("workers")
+def test_a_message_whose_workers_die_after_they_stored_it_is_a_row_and_no_dead_letter(
+    stack: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
+) -> None:
+    """It is condemned as one that kills; that its row is there is found before it becomes a dead letter."""
+    run = uuid4().hex[:8]
+    condemned = stack.log("bridge").count("message_condemned")
+    produce(stack, run, ["", "kill after store", ""])
+    fleet.wait_until(
+        lambda: stack.log("bridge").count("message_condemned") > condemned, 150, "the message's verdict"
+    )
+    wait_for_no_lag(stack)
+    assert sequence_ids(database, run) == [0, 1, 2]
+    assert not [letter for _, letter in dead_letters.read() if run in letter["original_topic"]]
+
+
 def test_a_message_that_kills_the_whole_worker_is_isolated(
     stack: Stack,
     database: psycopg.Connection[tuple[Any, ...]],

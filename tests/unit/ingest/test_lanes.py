@@ -185,8 +185,12 @@ def test_a_single_message_is_condemned_only_after_several_losses_in_a_row() -> N
         assert batch.verdict is None
     assert STRIKES_TO_CONDEMN == 3
     assert lane.lost(LOST).verdict == LOST
-    assert not batch.suspect
-    assert lane.lost(None).verdict == LOST
+    assert (batch.suspect, batch.blind) == (True, False)
+    for evidence in (None, LOST):
+        assert lane.lost(evidence).verdict == LOST
+        assert not batch.blind
+    assert lane.lost(LOST).verdict == LOST
+    assert (batch.suspect, batch.blind) == (False, True)
 
 
 def test_losses_without_evidence_never_halve_or_condemn() -> None:
