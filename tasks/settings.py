@@ -339,7 +339,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         judge = is_database if (info.field_name or "").startswith("database") else is_url
-        if value is not None and not judge(value.get_secret_value()):
+        if value and not judge(value.get_secret_value()):
             raise ValueError(
                 "is not a URL such as scheme://user:password@host:port/name; in a password"
                 " %, @, :, /, ?, # and spaces must be written as %25, %40, %3A, %2F, %3F, %23 and %20"
