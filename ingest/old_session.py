@@ -61,8 +61,8 @@ class OldSession:
         elif session.present is False:
             self._end(forget=True)
         elif session.left and not session.unacknowledged and self._quiet():
-            log.info("old_session_emptied", client_id=self._client_id, messages=self._taken)
             self._end(forget=True)
+            log.info("old_session_emptied", client_id=self._client_id, messages=self._taken)
 
     @property
     def unacknowledged(self) -> Acknowledgements:

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from compose.local.stack import Stack
 from tasks import database as database_module
-from tasks import mqtt_publisher, redis_client
+from tasks import mqtt_publisher, outbox, redis_client
 from tasks import settings as tasks_settings
 from tasks.alerts import generation, listening, rule_sets
 from tasks.app import app
@@ -115,6 +115,7 @@ def forget_servers() -> None:
         tasks_settings.settings,
         redis_client.client,
         generation.script,
+        outbox._script,
         rule_sets._shared,
     ):
         cached.cache_clear()
