@@ -43,8 +43,8 @@ check: $(READY)  ## formatting, lint, types, dependencies
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.audit
 
-bench: setup  ## measure against what the database itself can take
-	@$(BIN)/python -m tests.bench
+bench: setup  ## measure against what the database itself can take; ONLY=drain (latency, gateway, growth, tracing, neighbours)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 chaos: setup  ## break everything under load, and print what became of it; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from compose.local.stack import Stack
-from tests.bench import growth, plots, publish, rules, show, traced
+from tests.bench import growth, neighbours, plots, publish, rules, show, traced
 from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
 from tests.bench.growth import spread
@@ -39,6 +39,7 @@ class Part(StrEnum):
     GATEWAY = "gateway"
     GROWTH = "growth"
     TRACING = "tracing"
+    NEIGHBOURS = "neighbours"
 
 
 def main(
@@ -48,7 +49,9 @@ def main(
     seconds: Annotated[int, typer.Option(min=1, help="Of publishing, at each rate.")] = 20,
     only: Annotated[
         list[Part] | None,
-        typer.Option(help="This part alone; again for more. Growth and tracing are left out by default."),
+        typer.Option(
+            help="This part alone; again for more. Growth, tracing and neighbours are not in the default."
+        ),
     ] = None,
     with_rules: Annotated[bool, typer.Option("--rules/--no-rules", help="Five alert rules a user.")] = True,
     folder: Annotated[Path, typer.Option("--dir", help="Where the servers' data and the results go.")] = (
@@ -89,6 +92,8 @@ def main(
                 shape = Shape(records, devices[0], len(devices) + 1)
                 backlog = _begin(stack, shape, progress, with_rules, sampled=traced.RATIO)
                 result["tracing"] = traced.traced(stack, backlog, pairs, progress)
+            if Part.NEIGHBOURS in parts:
+                result["neighbours"] = neighbours.neighbours(stack, progress)
     finally:
         stack.down()
     (folder / "latest.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -27,6 +27,13 @@ def table(result: dict[str, Any]) -> Table:
                 f"drain with {name} {step['at']:,}",
                 f"{_range(step['per_second'], ',.0f')}/s, {_range(step['cpu_us'], '.0f')} µs a message",
             )
+    for pair in result.get("neighbours", ()):
+        alone, beside = pair["alone_ms"], pair["beside_ms"]
+        lines.add_row(
+            f"publish to row beside {pair['noise']}, p50 / p95 / most",
+            f"{beside['median']:,} / {beside['p95']:,} / {beside['most']:,} ms;"
+            f" alone {alone['median']:,} / {alone['p95']:,} / {alone['most']:,} ms",
+        )
     if tracing := result.get("tracing"):
         lines.add_row(
             "drain rate with tracing at 1%, of that without", _range(tracing["rate_of_untraced"], ".2f")
