@@ -77,7 +77,7 @@ def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path
             if not metric.labels:
                 name = metric.name + ("_count" if metric.kind == "histogram" else "")
                 # A page that came late once is no value until the next look.
-                fleet.wait_until(lambda name=name: _query(port, f"sum({name})") >= 0, 30, name)  # type: ignore[misc]
+                fleet.wait_until(lambda name=name: _query(port, f"count({name})") > 0, 30, name)  # type: ignore[misc]
 
 
 def _ask(port: int, query: str) -> list[Any]:
