@@ -53,11 +53,6 @@ class Start(NamedTuple):
     made_again: bool = False
     added: int = 0
 
-    @property
-    def notable(self) -> bool:
-        """Whether the note says what the one before did not."""
-        return bool(self.skipped or self.made_again or self.added)
-
 
 def unpack(metadata: str | None) -> Note:
     """The note; an empty one for what an older bridge has left, or somebody else."""

@@ -327,8 +327,9 @@ class Bridge:
         self._finished = {}
         log.info("partitions_assigned", partitions=self._assigned_by_topic())
         report_starts(starts)
-        # At once, so that it is reported once.
-        self._commit({one: start.offset for one, start in starts.items() if start.notable}, wait=False)
+        # At once, so that what was found is reported once, and the lag, which the client takes from what it
+        # has committed, is known from the beginning.
+        self._commit({one: start.offset for one, start in starts.items()}, wait=False)
 
     def _start_over(self) -> None:
         """Begins again where the positions mean something else than before, or are not there any more."""
