@@ -22,7 +22,7 @@ from tasks.errors import DeadLettersUnconfirmed
 from tasks.outbox_entry import Entry
 from tasks.records import readable
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
-from tasks.replays.letters import ALERT_REFUSED
+from tasks.replays.letters import ALERT_REFUSED, TOO_MANY_ALERTS
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -142,24 +142,45 @@ def send_alert_change(piece: Entry, error: str) -> None:
     Its payload is the piece of the outbox, as JSON with its `id` there; its key names it for ever. Raises
     `DeadLettersUnconfirmed`.
     """
-    domain = registry.of_device(str(piece.document.get("device_id"))) or registry.default()
     payload = json.dumps({"id": piece.id, **piece.document}, ensure_ascii=False).encode()
-    value = envelope(f"users/{piece.user}/alerts", payload, ALERT_REFUSED, error)
+    device_id = str(piece.document.get("device_id"))
+    _send_about_alerts([(piece.user, device_id, payload)], ALERT_REFUSED, error)
+    log.error("alert_change_refused", user_id=piece.user, error=error)
+
+
+def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
+    """Sends alerts that were refused because their users have too many; returns when they are confirmed.
+
+    Each is the user, the device, and as the payload what would have been published; its key names it for
+    ever. Raises `DeadLettersUnconfirmed`.
+    """
+    most = settings().open_alerts_per_user
+    error = f"the user has {most:,} open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)"
+    _send_about_alerts(letters, TOO_MANY_ALERTS, error)
+    for user_id, count in Counter(user_id for user_id, _, _ in letters).items():
+        log.warning("too_many_alerts", user_id=user_id, refused=count, allowed=most)
+
+
+def _send_about_alerts(letters: list[tuple[str, str, bytes]], error_type: str, error: str) -> None:
+    """Sends them and awaits their confirmation; each is the user, the device and the payload."""
+    producer = _producer()
     failures: list[str] = []
 
     def confirm(failure: Any, _: Any) -> None:
         if failure is not None:
             failures.append(str(failure))
 
-    record_key = b"alert/" + hashlib.sha256(payload).hexdigest().encode()
-    _produce_again(_producer(), registry.kafka_dlq_topic(domain), value, record_key, confirm)
-    waiting = _producer().flush(ALERT_CONFIRM_SECONDS)
+    for user_id, device_id, payload in letters:
+        topic = registry.kafka_dlq_topic(registry.of_device(device_id) or registry.default())
+        value = envelope(f"users/{user_id}/alerts", payload, error_type, error)
+        record_key = b"alert/" + hashlib.sha256(payload).hexdigest().encode()
+        _produce_again(producer, topic, value, record_key, confirm)
+    waiting = producer.flush(ALERT_CONFIRM_SECONDS)
     if waiting or failures:
         close()
         raise DeadLettersUnconfirmed(f"{waiting} unanswered, {len(failures)} failed: {failures[:1]}")
-    log.error("alert_change_refused", user_id=piece.user, error=error)
-    metrics.DEAD_LETTERED.add(1, ALERT_REFUSED)
-    client().hincrby(DEAD_LETTER_TYPES, ALERT_REFUSED, 1)
+    metrics.DEAD_LETTERED.add(len(letters), error_type)
+    client().hincrby(DEAD_LETTER_TYPES, error_type, len(letters))
 
 
 def _produce_again(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:

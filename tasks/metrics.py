@@ -348,8 +348,9 @@ CHECKS_FAILED = Counter(
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",
     ("worker",),
-    "Changes of alerts, by their new status.",
-    "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`.",
+    "Changes of alerts, by their new status; REFUSED were not triggered, as their users have too many.",
+    "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`."
+    " REFUSED: one user's rules; see OPEN_ALERTS_PER_USER, and `too_many_alerts` in the log for whose.",
     labels=("status",),
     unit="changes",
 )

@@ -156,7 +156,7 @@ def _publish(entries: list[Entry], turn: Turn) -> list[Entry]:
 def _messages(entry: Entry) -> list[Message]:
     try:
         topic = f"users/{entry.document['user_id']}/alerts"
-        return [(topic, _notice(change)) for change in entry.document["changes"]]
+        return [(topic, _notice(change)) for change in entry.changes()]
     except (KeyError, TypeError, AttributeError) as error:
         outbox.refuse("mqtt", entry.id, f"{type(error).__name__}: {error}", str(entry.document))
         return []

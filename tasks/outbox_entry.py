@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from tasks.alerts.change import Change
+from tasks.alerts.change import REFUSED, Change
 
 ENTRY_BYTES = 32_768
 KINDS = ("changes", "written", "gone")
@@ -36,6 +36,11 @@ class Entry(NamedTuple):
     def user(self) -> str:
         """Whose alerts it is about; nobody's where it does not say."""
         return str(self.document.get("user_id", ""))
+
+    def changes(self, *, refused: bool = False) -> list[dict[str, Any]]:
+        """The changes to tell, or the alerts that were refused. Raises `KeyError` or `TypeError`."""
+        changes = self.document["changes"]
+        return [one for one in changes if (one["record"].get("status") == REFUSED) is refused]
 
     def items(self) -> list[Item]:
         """What there is to write, one by one, each with its kind. Raises `KeyError` or `TypeError`."""

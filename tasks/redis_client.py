@@ -15,6 +15,7 @@ COUNTERS = "sluice:counters"
 ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; another: they are lost
 ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/alerts/memory.lua)
 ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
+OPEN_ALERTS = "sluice:alerts:open"  # hash: how many alerts are open, by user; kept with the states
 OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
 OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
 OUTBOX_BYTES = "sluice:outbox:bytes"  # hash: bytes in the stream by user, and under no name of all

@@ -251,6 +251,12 @@ class Settings(BaseSettings):
     devices_per_user: int = Field(
         100_000, ge=1, description="Devices that `sluice provision device` gives accounts to, of one user."
     )
+    open_alerts_per_user: int = Field(
+        100_000,
+        ge=1,
+        description="Alerts that a user may have open at the same time; one more becomes a dead letter"
+        " (`TooManyAlerts`), and is triggered later if its rule is still violated when there is room.",
+    )
 
     request_patience_seconds: float = Field(
         300.0,

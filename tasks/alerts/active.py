@@ -25,10 +25,10 @@ _STATUS = {name: status for status, name in _ROW_STATUS.items()}
 class ActiveAlert:
     """One row; its fields are the columns.
 
-    `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while PENDING, and while SNOOZED
-    after the alert was resolved. The last five columns are the device's: the latest record judged (at least
-    when the row was written), the time of its reading, how far that was from its arrival (µs), and how many
-    changes the device had had.
+    `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while SNOOZED after the alert was
+    resolved, and while PENDING unless the alert was refused. The last five columns are the device's: the
+    latest record judged (at least when the row was written), the time of its reading, how far that was from
+    its arrival (µs), and how many changes the device had had.
     """
 
     user_id: str
@@ -54,6 +54,11 @@ class ActiveAlert:
     judged: datetime | None
     skew: int | None
     number: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the user was told of an alert that is not over."""
+        return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED"}
 
     def to_record(self) -> dict[str, Any]:
         """The row as JSON can hold it."""

@@ -1,4 +1,4 @@
-"""A change of an alert: what the user is told, once."""
+"""A change of an alert: what the user is told, once, or what is refused."""
 
 import json
 from dataclasses import dataclass, fields
@@ -9,7 +9,10 @@ from uuid import UUID, uuid5
 from tasks.alerts.state import Position
 from tasks.rule_model import Judging, Number
 
-ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED"]
+ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "REFUSED"]
+"""REFUSED is an alert that is not triggered because its user has too many open. It becomes a dead letter; the
+user is not told, and `alert_history` does not have it."""
+REFUSED: ChangeStatus = "REFUSED"
 
 # The same trigger gives the same id under this name, wherever and whenever it is judged.
 _NAMESPACE = UUID("5c1f0a52-6d0e-5b57-9d6c-0f6a3a1f7c11")

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from tasks import backoff, clocks, database, exclusive, notify, registry
 from tasks.alerts import last_seen, listening, machine, states
 from tasks.alerts.last_seen import Device
+from tasks.alerts.rooms import Rooms
 from tasks.alerts.rule_sets import about, rule_sets, versioned
 from tasks.alerts.state import DeviceState
 from tasks.app import app
@@ -149,12 +150,13 @@ def _judge_some(domain: AnyDomain, devices: list[Device], heard: listening.Heard
     in_use, version = versioned({user_id for user_id, _ in devices})
     rules = {user_id: about(domain, own) for user_id, own in in_use.items()}
     seen = last_seen.read(domain, devices, rules)
+    rooms = Rooms()
 
     def decide(state: DeviceState) -> tuple[DeviceState, machine.Changes]:
-        own = seen[state.user_id, state.device_id]
-        return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms)
+        own, room = seen[state.user_id, state.device_id], rooms.left(state.user_id)
+        return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms, room)
 
-    return len(states.transact(list(seen), decide, version))
+    return len(states.transact(list(seen), decide, version, rooms))
 
 
 def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:

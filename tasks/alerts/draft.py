@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from tasks.alerts.change import SNOOZE_ENDED, Change, ChangeStatus, derive_id
+from tasks.alerts.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
 from tasks.alerts.state import DeviceState, Entry, Position, Status, from_us
 from tasks.rule_model import Number
 from tasks.rules import Facts
@@ -19,11 +19,15 @@ class Cause(NamedTuple):
 
 
 class Draft:
-    """Collects entries and changes; the state that it starts from stays as it is."""
+    """Collects entries and changes; the state that it starts from stays as it is.
 
-    def __init__(self, state: DeviceState, cause: Cause) -> None:
+    `room` is how many more alerts of the user may be open; None is any number.
+    """
+
+    def __init__(self, state: DeviceState, cause: Cause, room: int | None = None) -> None:
         self.state = state
         self.cause = cause
+        self._room = room
         self.entries = dict(state.entries)
         self.changes: list[Change] = []
 
@@ -32,15 +36,35 @@ class Draft:
         """How many changes the device has had, those of this draft included."""
         return self.state.number + len(self.changes)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more alert of the user may be open."""
+        if self._room is None:
+            return True
+        now_open = sum(entry.is_open for entry in self.entries.values())
+        return now_open - self.state.open_alerts < self._room
+
     def derive_id(self, rule_id: str, kind: str, *trigger: object) -> str:
         """The id of an alert of this device."""
         return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
 
     def trigger(self, rule_id: str, entry: Entry, alert_id: str, reason: str | None = None) -> None:
-        """The rule has an alert from now on, and the user is told."""
+        """The rule has an alert from now on, and the user is told; without room for it, it is refused."""
+        if not (entry.is_open or self.has_room):
+            self._refuse(rule_id, entry, alert_id)
+            return
         entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
         self.entries[rule_id] = entry
         self.tell("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
+
+    def _refuse(self, rule_id: str, entry: Entry, alert_id: str) -> None:
+        """The rule waits for room; that is said once, however often it is violated meanwhile."""
+        refused = entry._replace(
+            status=Status.PENDING, alert_id=entry.alert_id or alert_id, snoozed_until=None
+        )
+        self.entries[rule_id] = refused
+        if not entry.is_refused:
+            self.tell(REFUSED, rule_id, refused, alert_id, value=entry.value)
 
     def renew(self, rule_id: str, entry: Entry) -> None:
         """The snooze of an open alert is over: it is announced again, under an id of its own.
@@ -61,10 +85,11 @@ class Draft:
         facts: Facts | None = None,
         reason: str | None = None,
     ) -> None:
-        """The open alert is over, and the user is told, also during a snooze, which goes on."""
+        """The alert is over. The user is told of one that was open, also during a snooze, which goes on."""
         assert entry.alert_id is not None
-        told = entry._replace(facts=facts or entry.facts)
-        self.tell("RESOLVED", rule_id, told, entry.alert_id, value=value, reason=reason)
+        if not entry.is_refused:
+            told = entry._replace(facts=facts or entry.facts)
+            self.tell("RESOLVED", rule_id, told, entry.alert_id, value=value, reason=reason)
         self.settle(rule_id, entry, now_ms)
 
     def settle(self, rule_id: str, entry: Entry, now_ms: int) -> None:

@@ -14,6 +14,7 @@ from tasks.alerts.budget import Budget
 from tasks.alerts.change import Change
 from tasks.alerts.machine import Changes, Observation
 from tasks.alerts.order import Moment, Newest
+from tasks.alerts.rooms import Rooms
 from tasks.alerts.rule_sets import about, versioned
 from tasks.alerts.state import DeviceState, to_us
 from tasks.alerts.states import RulesReplaced
@@ -117,6 +118,7 @@ class _Part:
         self.changes: list[Change] = []
         self.generations: set[str] = set()
         self.budget = Budget(settings().part_alert_bytes)
+        self.rooms = Rooms()
         self.done: set[Source] = set()
         self._own: dict[str, RuleSet] = {}
 
@@ -161,9 +163,9 @@ def _commit(part: _Part) -> str:
 def _commit_by(part: _Part, version: bytes = b"") -> str:
     while sources := [source for source in part.looks if source not in part.done]:
         stepping = Stepping(
-            part.domain, part.rules, part.looks, part.known, part.quiet, part.budget, part.epoch
+            part.domain, part.rules, part.looks, part.known, part.quiet, part.budget, part.epoch, part.rooms
         )
-        changes, generation = states.commit(sources, stepping.step, version)
+        changes, generation = states.commit(sources, stepping.step, version, part.rooms)
         part.done |= part.budget.committed()
         part.changes += changes
         part.generations.add(generation)
@@ -194,6 +196,7 @@ class Stepping(NamedTuple):
     quiet: dict[Source, Newest]
     budget: Budget
     epoch: int = 0
+    rooms: Rooms | None = None
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; its state itself, where at most the newest one changed."""
@@ -203,17 +206,20 @@ class Stepping(NamedTuple):
             return before, ()
         state = before._replace(newest=order.later(before.newest, self.known.get(source)))
         changes: list[Change] = []
+        room = left = None if self.rooms is None else self.rooms.left(source.user_id)
         if state.entries or any(look.violates for look in looks):
             for number, (judged, verdicts, _) in enumerate(looks):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
                     break
                 state, more = machine.step(
-                    state, rules, _observation(self.domain, judged, verdicts, self.epoch)
+                    state, rules, _observation(self.domain, judged, verdicts, self.epoch), room
                 )
                 if more:
                     self.budget.spend(source.user_id, more)
                     changes += more
+                    if left is not None:
+                        room = left - (state.open_alerts - before.open_alerts)
         elif _judges(rules):
             # Most readings end here, without being made observations.
             state = state._replace(newest=_pass_over(self.domain, state.newest, looks))

@@ -57,8 +57,10 @@ def violates(rules: RuleSet, payload: dict[str, Any], verdicts: Mapping[str, Ale
     return rules.any_violated(payload) or any(verdicts.values())
 
 
-def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[DeviceState, Changes]:
-    """Judges one reading.
+def step(
+    state: DeviceState, rules: RuleSet, reading: Observation, room: int | None = None
+) -> tuple[DeviceState, Changes]:
+    """Judges one reading. `room` is how many more alerts of the user may be open; None is any number.
 
     - A value that violates its rule for `for_seconds`, by the readings' times, triggers it. One that is in
       order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or no number
@@ -69,6 +71,8 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
     - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
       triggers again, under a new id.
     - Whatever comes from a device, late or not, ends its absence.
+    - An alert for which there is no room is refused, which is said once; a later reading triggers it, if its
+      rule is still violated and there is room.
     - A check is violated while it says something, and in order when it says that nothing is wrong.
     """
     if state.has_judged(reading.partition, reading.offset):
@@ -79,7 +83,7 @@ def step(state: DeviceState, rules: RuleSet, reading: Observation) -> tuple[Devi
     if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
         return state._replace(newest=newest), ()
     position = Position(reading.partition, reading.offset)
-    draft = Draft(state, Cause(reading.time, position, reading.sequence_id))
+    draft = Draft(state, Cause(reading.time, position, reading.sequence_id), room)
     _drop_foreign(draft, rules, reading.timestamp_ms)
     for rule in rules.absences:
         _end_absence(draft, rule, reading)
@@ -105,8 +109,9 @@ def absent(
     last_seen: LastSeen,
     now_ms: int,
     listening_since_ms: int | None,
+    room: int | None = None,
 ) -> tuple[DeviceState, Changes]:
-    """Judges the absence rules by the clock.
+    """Judges the absence rules by the clock; `room` is that of `step`.
 
     `listening_since_ms` is since when everything that was sent could arrive: silence counts from then on,
     so an outage of ours is nobody's absence. None while that is not so, and then nothing is judged. A key
@@ -114,7 +119,7 @@ def absent(
     """
     if listening_since_ms is None or not rules.absences:
         return state, ()
-    draft = Draft(state, Cause(from_us(now_ms * 1000)))
+    draft = Draft(state, Cause(from_us(now_ms * 1000)), room)
     _drop_foreign(draft, rules, now_ms)
     for rule in rules.absences:
         seen_ms = last_seen.keys.get(rule.key) if rule.key else last_seen.device_ms
@@ -248,7 +253,7 @@ def _violated(
 
 def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
     entry = draft.entries.get(rule.rule_id)
-    if entry is None or not entry.is_open or entry.first_seen is None:
+    if entry is None or not (entry.is_open or entry.is_refused) or entry.first_seen is None:
         return
     value = find(reading.payload, rule) if rule.key else None
     if value is MISSING or (rule.key and value is None):
@@ -264,13 +269,17 @@ def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, list
     entry = draft.entries.get(rule_id) or Entry(Status.OK, rule.facts)
     if entry.status is Status.DISABLED:
         return
-    if entry.is_open:
+    if entry.is_open or entry.is_refused:
         assert entry.first_seen is not None
         if seen_ms * 1000 > entry.first_seen:
             draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts, reason=RETURNED)
-        elif (now_ms - seen_ms) * 1000 < rule.for_us:
+            return
+        if (now_ms - seen_ms) * 1000 < rule.for_us:
             draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
-        return
+            return
+        # One that waits for room is not written again at each look.
+        if entry.is_open or not draft.has_room:
+            return
     silent_ms = now_ms - max(seen_ms, listening_since_ms)
     if silent_ms * 1000 >= rule.for_us and not entry.is_snoozed(now_ms):
         entry = entry._replace(

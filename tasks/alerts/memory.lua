@@ -4,6 +4,9 @@
 -- another run, a failover another run or, back to a former primary, another replication id; a flush takes the key
 -- with it. So whatever lost a write has also lost the generation under which it was made.
 
+-- Ends a generation in which open alerts are counted: one of an earlier version of Sluice is rebuilt once.
+local COUNTED = '/open'
+
 local function identity()
     local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unnamed'
     local replication = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
@@ -14,7 +17,8 @@ end
 local function generation_in(ready, generation)
     local run, whole = identity()
     local current = redis.call('GET', generation)
-    if redis.call('GET', ready) ~= run or not current or string.sub(current, 1, #whole + 1) ~= whole .. '/' then
+    if redis.call('GET', ready) ~= run or not current or string.sub(current, 1, #whole + 1) ~= whole .. '/'
+        or string.sub(current, -#COUNTED) ~= COUNTED then
         return ''
     end
     return current

@@ -6,11 +6,13 @@ What users were not told yet goes into the outbox again; some of it they may hav
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+import msgpack
 import redis
 import structlog
 from psycopg.rows import class_row, dict_row
@@ -29,6 +31,7 @@ from tasks.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
     ALERTS_REBUILDING,
+    OPEN_ALERTS,
     OUTBOX,
     OUTBOX_TOLD,
     alert_key,
@@ -155,7 +158,9 @@ def _rebuild(fence: _Fence) -> str:
     for start in range(0, len(devices), WRITE_AT_ONCE):
         some = devices[start : start + WRITE_AT_ONCE]
         _write(fence, {alert_key(*device): _state(*device, rows, traces) for device in some})
-    current = _finish(fence, untold)
+    current = _finish(
+        fence, untold, Counter(user for (user, _), own in rows.items() for row in own if row.is_open)
+    )
     seconds = round(time.monotonic() - started, 2)
     log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
     return current
@@ -166,14 +171,15 @@ def _write(fence: _Fence, states: Mapping[str, bytes]) -> None:
     _require(bool(generation.own("restore.lua")(keys=keys, args=[*fence, *states.values()])))
 
 
-def _finish(fence: _Fence, untold: list[Change]) -> str:
+def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int]) -> str:
     entries = [
         entry
         for change in untold
         for entry in outbox.entries(change.user_id, change.device_id, [change], [], [])
     ]
-    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX]
-    made: bytes = generation.own("finish_rebuild.lua")(keys=keys, args=[*fence, *entries])
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OPEN_ALERTS]
+    counts = msgpack.packb([one for item in open_alerts.items() for one in item], use_bin_type=False)
+    made: bytes = generation.own("finish_rebuild.lua")(keys=keys, args=[*fence, counts, *entries])
     _require(bool(made))
     return text(made)
 

@@ -26,13 +26,14 @@ class Status(StrEnum):
     """How one rule stands for one device."""
 
     OK = "OK"
-    PENDING = "PENDING"  # violated, not yet for as long as the rule wants
+    PENDING = "PENDING"  # violated, not yet for as long as the rule wants, or refused
     ACTIVE = "ACTIVE"
     SNOOZED = "SNOOZED"  # judged in silence until the snooze ends
     DISABLED = "DISABLED"  # not judged
 
 
 _STATUSES = tuple(Status)
+_ALERTED = (Status.ACTIVE, Status.SNOOZED)
 
 
 class UnknownState(ValueError):
@@ -54,7 +55,8 @@ class Entry(NamedTuple):
     """One rule of one device that is not in order, or that was commanded. Times in µs, and in ms where said.
 
     While ACTIVE or SNOOZED, `alert_id` names the open alert, and a snoozed rule without one has been in
-    order since, or is violated again unannounced; while DISABLED it names the change that disabled it.
+    order since, or is violated again unannounced; while DISABLED it names the change that disabled it. While
+    PENDING it names the alert that was refused, because the user had too many.
     """
 
     status: Status
@@ -72,7 +74,12 @@ class Entry(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether the user was told of an alert that is not over."""
-        return self.alert_id is not None and self.status is not Status.DISABLED
+        return self.alert_id is not None and self.status in _ALERTED
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the rule has no alert only because its user had too many."""
+        return self.alert_id is not None and self.status is Status.PENDING
 
     def is_snoozed(self, now_ms: int) -> bool:
         """Whether the user wants to hear nothing at this time."""
@@ -99,6 +106,11 @@ class DeviceState(NamedTuple):
     def is_open(self) -> bool:
         """Whether any rule is not in order; if none, what is left are traces."""
         return any(entry.status is not Status.OK for entry in self.entries.values())
+
+    @property
+    def open_alerts(self) -> int:
+        """How many of its rules have an alert that is open."""
+        return sum(entry.is_open for entry in self.entries.values())
 
     def has_judged(self, partition: int, offset: int) -> bool:
         """Whether the record at this position, or a later one of its partition, was judged before."""

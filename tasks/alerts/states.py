@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgpack
 import structlog
 
 from tasks import metrics, outbox
@@ -16,11 +17,13 @@ from tasks.alerts import generation, unknown
 from tasks.alerts.active import row_changes
 from tasks.alerts.change import Change
 from tasks.alerts.rebuild import rebuild_states
+from tasks.alerts.rooms import Rooms
 from tasks.alerts.state import DeviceState, UnknownState
 from tasks.errors import NotNow
 from tasks.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
+    OPEN_ALERTS,
     OUTBOX,
     RULES_VERSION,
     alert_key,
@@ -33,7 +36,7 @@ log = structlog.get_logger()
 ATTEMPTS = 8
 READ_AT_ONCE = 1000
 # What `commit.lua` returns.
-RULES_REPLACED = -2
+RULES_REPLACED, NO_ROOM = -2, -3
 
 Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]
 
@@ -60,38 +63,51 @@ class Update(NamedTuple):
     before: DeviceState
     after: DeviceState
     changes: tuple[Change, ...]
+    opened: int  # how many more of its alerts are open
 
 
-def transact(devices: Sequence[tuple[str, str]], decide: Decide, rules_version: bytes = b"") -> list[Change]:
+def transact(
+    devices: Sequence[tuple[str, str]],
+    decide: Decide,
+    rules_version: bytes = b"",
+    rooms: Rooms | None = None,
+) -> list[Change]:
     """What `commit` has to tell. Raises like it."""
-    return commit(devices, decide, rules_version).changes
+    return commit(devices, decide, rules_version, rooms).changes
 
 
-def commit(devices: Sequence[tuple[str, str]], decide: Decide, rules_version: bytes = b"") -> Committed:
+def commit(
+    devices: Sequence[tuple[str, str]],
+    decide: Decide,
+    rules_version: bytes = b"",
+    rooms: Rooms | None = None,
+) -> Committed:
     """Reads the devices' states, decides each, and commits the changed ones with what there is to tell.
 
     When another writer was there first, everything is read and decided again. With a `rules_version`,
-    nothing is committed once the rules have another one. Raises `RulesReplaced`, `StatesContended`,
-    `redis.RedisError`, and `NotNow` or `psycopg.Error` when lost states cannot be rebuilt.
+    nothing is committed once the rules have another one. With `rooms`, by which it is decided, no user gets
+    more open alerts than OPEN_ALERTS_PER_USER; without, they are only counted. Raises `RulesReplaced`,
+    `StatesContended`, `redis.RedisError`, and `NotNow` or `psycopg.Error` when lost states cannot be rebuilt.
     """
     for attempt in range(ATTEMPTS):
         current = _ensure_there()
+        if rooms is not None:
+            rooms.begin(user_id for user_id, _ in devices)
         try:
             loaded = _load(devices)
         except UnknownState as error:
             unknown.forget(error, current)
             continue
-        updates = [
-            Update(stored, before, after, changes)
-            for stored, before in loaded
-            for after, changes in [decide(before)]
-            if after is not before
-        ]
-        if not updates or _commit(updates, current, rules_version):
+        updates = _decide(loaded, decide, rooms)
+        said = _commit(updates, current, rules_version, rooms) if updates else 1
+        if said == 1:
             changes = [change for update in updates for change in update.changes]
             for status, count in Counter(change.status for change in changes).items():
                 metrics.ALERT_CHANGES.add(count, status)
             return Committed(changes, current)
+        if said == NO_ROOM and rooms is not None:
+            rooms.limit()
+            continue
         log.info("states_contended", devices=len(updates), attempt=attempt + 1)
         time.sleep(0.005 * 2**attempt)
     raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
@@ -130,21 +146,36 @@ def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]
     return loaded
 
 
+def _decide(loaded: list[tuple[bytes, DeviceState]], decide: Decide, rooms: Rooms | None) -> list[Update]:
+    updates = []
+    for stored, before in loaded:
+        after, changes = decide(before)
+        if after is not before:
+            opened = after.open_alerts - before.open_alerts if rooms is None else rooms.take(before, after)
+            updates.append(Update(stored, before, after, changes, opened))
+    return updates
+
+
 def _ensure_there() -> str:
     # Lost after this look, they are missed by the commit, or by the batch's report where nothing changed.
     return generation.current() or rebuild_states()
 
 
-def _commit(updates: list[Update], current: str, rules_version: bytes) -> bool:
-    keys: list[str] = [ALERTS_READY, ALERTS_GENERATION, RULES_VERSION, OUTBOX]
-    arguments: list[bytes] = [current.encode(), rules_version]
+def _commit(updates: list[Update], current: str, rules_version: bytes, rooms: Rooms | None) -> int:
+    keys: list[str] = [ALERTS_READY, ALERTS_GENERATION, RULES_VERSION, OUTBOX, OPEN_ALERTS]
+    opened: Counter[str] = Counter()
+    for update in updates:
+        opened[update.after.user_id] += update.opened
+    most = 0 if rooms is None else rooms.most
+    counts = msgpack.packb([one for item in opened.items() if item[1] for one in item], use_bin_type=False)
+    arguments: list[bytes] = [current.encode(), rules_version, str(most).encode(), counts]
     for update in updates:
         keys.append(alert_key(update.after.user_id, update.after.device_id))
         arguments += [update.stored, update.after.pack(), _outbox_entries(update)]
     said = int(generation.own("commit.lua")(keys=keys, args=arguments))
     if said == RULES_REPLACED:
         raise RulesReplaced("the rules were replaced while they were judged by")
-    return said == 1
+    return said
 
 
 def _outbox_entries(update: Update) -> bytes:

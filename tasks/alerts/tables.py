@@ -151,7 +151,7 @@ def _collapse(
     rows: dict[tuple[str, str, str], Any] = {}
     for entry in entries:
         document = entry.document
-        history += [{**change["record"], "outbox_position": entry.position} for change in document["changes"]]
+        history += [{**change["record"], "outbox_position": entry.position} for change in entry.changes()]
         device = (document["user_id"], document["device_id"])
         rows.update({(*device, row["rule_id"]): row for row in document["written"]})
         rows.update({(*device, rule_id): None for rule_id in document["gone"]})

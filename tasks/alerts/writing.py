@@ -1,15 +1,18 @@
 """Entries of the outbox into the tables: together, and what the database does not take, by halving, alone.
 
-What it refuses, or cannot do again and again though it does other things, becomes a dead letter.
+What it refuses, or cannot do again and again though it does other things, becomes a dead letter; so do alerts
+that were refused because their user has too many.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import psycopg
 import structlog
 
 from tasks import database, dlq, failing
 from tasks.alerts import tables
+from tasks.alerts.change import notice
 from tasks.errors import DatabaseAway, DeadLettersUnconfirmed
 from tasks.exclusive import Turn
 from tasks.failing import Failure
@@ -45,6 +48,7 @@ class _Writing:
 
     def write(self, entries: list[Entry]) -> list[Entry]:
         healthy = [entry for entry in entries if entry.user not in self._failures]
+        self._send_refused(healthy)
         for some in _by_bytes(healthy):
             self._write(some, tables.STATEMENT_SECONDS)
         # After all others: each may cost as much time as a statement has.
@@ -55,7 +59,9 @@ class _Writing:
         return [entry for entry in entries if entry.id not in self._left]
 
     def _write_failing(self, user: str, entries: list[Entry], failure: Failure) -> None:
-        if not failure.is_due:
+        if failure.is_due:
+            self._send_refused(entries)
+        if not failure.is_due or user in self._held:
             self._left.update(entry.id for entry in entries)
             return
         for piece in _around(entries, failure.item):
@@ -63,6 +69,24 @@ class _Writing:
         if user not in self._held:
             failing.forget(user)
             self._failures.pop(user, None)
+
+    def _send_refused(self, entries: list[Entry]) -> None:
+        """Sends the alerts that were refused, before anything that comes after them is written."""
+        letters: list[tuple[str, str, bytes]] = []
+        for entry in entries:
+            # What is malformed is found when it is written.
+            with suppress(*_MALFORMED):
+                letters += [
+                    (entry.user, entry.document["device_id"], notice(change["record"]))
+                    for change in entry.changes(refused=True)
+                ]
+        if not letters:
+            return
+        try:
+            dlq.send_too_many_alerts(letters)
+        except DeadLettersUnconfirmed as unconfirmed:
+            log.warning("refused_alerts_wait", error=str(unconfirmed))
+            self._held.update(user_id for user_id, _, _ in letters)
 
     def _write(self, pieces: list[Entry], seconds: float) -> None:
         self._left.update(piece.id for piece in pieces if piece.user in self._held)

@@ -11,6 +11,7 @@ from tasks.domain import Source
 from tasks.payload import Refused
 
 ALERT_REFUSED = "AlertRefused"
+TOO_MANY_ALERTS = "TooManyAlerts"
 # Refused so often, a message is not replayed any more unless forced.
 MAX_ATTEMPTS = 3
 
@@ -47,7 +48,7 @@ class Letter(NamedTuple):
     @property
     def source(self) -> Source | None:
         """User and device by the topic, if it names them, or of the alert."""
-        if self.is_alert:
+        if self.error_type in {ALERT_REFUSED, TOO_MANY_ALERTS}:
             return self._source_of_alert()
         try:
             return registry.domain_of(self.topic, registry.domains()).parse_topic(self.topic)

@@ -29,6 +29,12 @@ class Device:
         self.commands = 0
         self.sent: list[Observation] = []
         self.changes: list[Change] = []
+        self.most: int | None = None  # alerts that may be open
+
+    @property
+    def room(self) -> int | None:
+        """How many more may be open."""
+        return None if self.most is None else self.most - self.state.open_alerts
 
     def reading(
         self,
@@ -62,7 +68,7 @@ class Device:
         """Judges records, new ones or again."""
         told: list[Change] = []
         for reading in readings:
-            self.state, changes = step(self.state, self.rules, reading)
+            self.state, changes = step(self.state, self.rules, reading, self.room)
             told += changes
         return self._tell(told)
 
@@ -85,7 +91,7 @@ class Device:
             round((START + seen) * 1000), {key: round((START + at) * 1000) for key, at in keys.items()}
         )
         since = None if listening is None else round((START + listening) * 1000)
-        self.state, changes = absent(self.state, self.rules, last_seen, now_ms, since)
+        self.state, changes = absent(self.state, self.rules, last_seen, now_ms, since, self.room)
         return self._tell([*told, *changes])
 
     def change_rules(self, *rules: dict[str, Any], at: float | None = None) -> list[str]:

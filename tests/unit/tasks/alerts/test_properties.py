@@ -219,12 +219,16 @@ def told(changes: list[Change], model: PlainModel) -> None:
 
 
 def well_formed(changes: list[Change]) -> None:
-    """Numbers without a gap; of each alert one TRIGGERED, first, and at most one RESOLVED, last."""
+    """Numbers without a gap; of each alert one TRIGGERED, first, and at most one RESOLVED, last.
+
+    Of one that is refused nothing else is ever said.
+    """
     assert [change.number for change in changes] == list(range(1, len(changes) + 1))
     by_alert: dict[str, list[str]] = defaultdict(list)
     for change in changes:
         by_alert[change.alert_id].append(change.status)
     for statuses in by_alert.values():
+        assert "REFUSED" not in statuses or len(statuses) == 1
         if "TRIGGERED" in statuses or "RESOLVED" in statuses:
             assert statuses[0] == "TRIGGERED"
             assert statuses.count("TRIGGERED") == 1
@@ -323,3 +327,26 @@ def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], event
         assert rebuilt.entries == {
             name: entry for name, entry in entries.items() if entry.status.value != "OK"
         }
+
+
+@settings(max_examples=200, deadline=None)
+@given(rule_sets(), LIVES, st.lists(st.integers(0, 3), min_size=1, max_size=4))
+def test_no_more_alerts_are_open_than_there_is_room_for(
+    rules: list[dict[str, Any]], events: list[Event], rooms: list[int]
+) -> None:
+    """What is told stays well-formed, nothing is said twice, and the rows say how every rule stands."""
+    life = Life(rules, packed=True, model=False)
+    for number, event in enumerate(events):
+        life.device.most = rooms[number % len(rooms)]
+        before, said = life.device.state.open_alerts, len(life.device.changes)
+        waiting = {name for name, entry in life.device.state.entries.items() if entry.is_refused}
+        life.live([event])
+        assert life.device.state.open_alerts <= max(before, life.device.most)
+        if event[0] in {"reading", "repeated"}:
+            refused = [one.rule_id for one in life.device.changes[said:] if one.status == "REFUSED"]
+            assert waiting.isdisjoint(refused)
+        life.write()
+        assert rebuild("u", "d", life.rows.values()).entries == {
+            name: entry for name, entry in life.device.state.entries.items() if entry.status.value != "OK"
+        }
+    well_formed(life.device.changes)

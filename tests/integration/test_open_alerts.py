@@ -1,0 +1,186 @@
+"""No user has more alerts open than OPEN_ALERTS_PER_USER: the rest are dead letters until there is room."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from compose.local.stack import Stack
+from tasks import dlq, outbox
+from tasks.alerts import machine, states
+from tasks.alerts.evaluate import Judged, evaluate
+from tasks.alerts.machine import Changes
+from tasks.alerts.rebuild import rebuild_all
+from tasks.alerts.rooms import Rooms
+from tasks.alerts.rule_sets import announce_change
+from tasks.alerts.state import DeviceState
+from tasks.batch import Message
+from tasks.payload import Limits
+from tasks.redis_client import OPEN_ALERTS, client
+from tasks.replay import dead_letters as replay_letters
+from tasks.settings import settings
+from tasks.telemetry import DOMAIN
+from tests.conftest import DeadLetters
+from tests.integration.changes import HOT as RULES
+from tests.integration.changes import (
+    Database,
+    empty_outbox,
+    history,
+    observation,
+    rows,
+    tell_users,
+    write_tables,
+)
+from tests.integration.subscriber import subscriber
+from tests.integration.test_outbox_bounds import about
+from tests.integration.test_rule_sets import write
+from tests.payloads import written
+
+MOST = 3
+HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+
+
+@pytest.fixture(autouse=True)
+def own_outbox(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001 - first
+    """An outbox of the test's own, and a small limit."""
+    monkeypatch.setenv("OPEN_ALERTS_PER_USER", str(MOST))
+    settings.cache_clear()
+    with empty_outbox():
+        yield
+
+
+class User:
+    """A user with a rule, whose devices are named by letters."""
+
+    def __init__(self, database: Database) -> None:
+        self.id = uuid4().hex[:8]
+        self.offset = 0
+        write(database, self.id, [HOT])
+        announce_change()
+
+    def part(self, **temperatures: float) -> list[tuple[str, str]]:
+        """A part with a reading of each of these devices; device and status of what that changes."""
+        return [
+            (change.device_id, change.status)
+            for change in evaluate(DOMAIN, [self.reading(*one) for one in temperatures.items()]).changes
+        ]
+
+    def reading(self, device: str, temperature: float) -> Judged:
+        """The next record."""
+        self.offset += 1
+        topic, now_ms = f"users/{self.id}/devices/{device}/telemetry", time.time_ns() // 1_000_000
+        payload = written({"sequence_id": self.offset, "temperature": temperature})
+        message = Message(0, self.offset, now_ms, topic, "", 0, payload)
+        return Judged(message, DOMAIN.validate(topic, payload, now_ms, Limits()))
+
+    @property
+    def open(self) -> int:
+        """How many alerts Redis counts as open."""
+        count: Any = client().hget(OPEN_ALERTS, self.id)
+        return int(count or 0)
+
+
+def triggered(names: str) -> list[tuple[str, str]]:
+    """That these devices have an alert."""
+    return [(name, "TRIGGERED") for name in names]
+
+
+def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters: DeadLetters) -> None:
+    """Each is one dead letter, and no notice; the others, and other users, are told as ever."""
+    greedy, other = User(database), User(database)
+    with subscriber(stack, greedy.id) as listening:
+        assert greedy.part(a=90, b=90) == triggered("ab")
+        assert greedy.part(c=90, d=90, e=90) == [("c", "TRIGGERED"), ("d", "REFUSED"), ("e", "REFUSED")]
+        assert greedy.part(d=91, e=20) == []
+        assert other.part(a=90, b=90, c=90) == triggered("abc")
+        tell_users()
+        write_tables()
+        assert listening.told(MOST) == history(database, greedy.id) == triggered("abc")
+        assert history(database, other.id) == triggered("abc")
+        present = [(device, status) for device, status, *_ in rows(database, greedy.id)]
+        assert present == [*triggered("abc"), ("d", "PENDING")]
+        letters = about(dead_letters, greedy.id)
+        assert [letter["error_type"] for letter in letters] == ["TooManyAlerts"] * 2
+        assert "3 open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)" in letters[0]["error"]
+        assert about(dead_letters, other.id) == []
+        # What is resolved always passes, and makes room for what is still violated.
+        assert greedy.part(a=20) == [("a", "RESOLVED")]
+        assert greedy.part(d=92, e=90) == [("d", "TRIGGERED"), ("e", "REFUSED")]
+        tell_users()
+        assert listening.told(5)[3:] == [("a", "RESOLVED"), ("d", "TRIGGERED")]
+    write_tables()
+    assert greedy.open == MOST
+
+
+def test_a_refused_alert_is_not_replayed(database: Database, dead_letters: DeadLetters) -> None:
+    """It triggers by itself; the letter names the alert and its device."""
+    user = User(database)
+    user.part(a=90, b=90, c=90, d=90)
+    write_tables()
+    (letter,) = about(dead_letters, user.id)
+    report = replay_letters.apply(kwargs={"device": "d", "user": user.id}, task_id=uuid4().hex).get()
+    assert (report["replayed"], report["no_coordinates"]) == (0, 1)
+    assert letter["original_topic"] == f"users/{user.id}/alerts"
+
+
+@pytest.mark.parametrize("loss", ["flush", "rebuild", "an earlier version"])
+def test_the_count_is_exact_after_a_loss(database: Database, loss: str) -> None:
+    """It comes from the tables with the states, also where the states are those of an earlier version."""
+    user = User(database)
+    user.part(a=90, b=90, c=90, d=90)
+    write_tables()
+    if loss == "flush":
+        client().flushall()
+    elif loss == "rebuild":
+        rebuild_all()
+    else:
+        client().delete(OPEN_ALERTS)
+        generation: Any = client().get("sluice:alerts:generation")
+        client().set("sluice:alerts:generation", generation.removesuffix(b"/open"))
+    assert user.part(e=90) == [("e", "REFUSED")]
+    assert user.part(d=91) == []
+    assert user.open == MOST
+    assert user.part(a=20, b=20, c=20) == [(name, "RESOLVED") for name in "abc"]
+    assert user.open == 0
+    assert not client().hexists(OPEN_ALERTS, user.id)
+    assert user.part(d=91, e=91) == triggered("de")
+
+
+def test_a_worker_that_comes_second_sees_what_the_first_has_opened(database: Database) -> None:
+    """It decides again, though it was far from the limit when it began."""
+    user, rooms = User(database), Rooms()
+    first: list[Any] = []
+
+    def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
+        if not first:
+            first.append(user.part(a=90, b=90))
+        return machine.step(state, RULES, observation((1, 90.0)), rooms.left(user.id))
+
+    changes = states.transact([(user.id, "d"), (user.id, "e")], decide, rooms=rooms)
+    assert [change.status for change in changes] == ["TRIGGERED", "REFUSED"]
+    assert user.open == MOST
+
+
+def test_a_refused_alert_waits_for_kafka(
+    database: Database, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its dead letter is confirmed, what is told of that user stays in the outbox; others' does not."""
+    user, other = User(database), User(database)
+    user.part(a=90, b=90, c=90, d=90)
+    other.part(a=90)
+
+    with monkeypatch.context() as impatient:
+        impatient.setattr(dlq, "ALERT_CONFIRM_SECONDS", 0)
+        write_tables()
+    assert history(database, other.id) == triggered("a")
+    assert (history(database, user.id), outbox.awaited({user.id})) == ([], {user.id: 4})
+    write_tables()
+    assert history(database, user.id) == triggered("abc")
+    # What was sent twice is recognisable as one.
+    assert len({key for key, letter in dead_letters.read() if letter["error_type"] == "TooManyAlerts"}) == 1
+    letter = about(dead_letters, user.id)[-1]
+    assert json.loads(base64.b64decode(letter["payload_base64"]))["device_id"] == "d"
