@@ -34,6 +34,21 @@ settings.load_profile("sluice")
 PROJECT = Path(__file__).resolve().parents[1]
 PROCESSES = ("gateway", "bridge", "control", "worker")
 STARTED = {"RUNNING", "STARTING", "BACKOFF"}
+# What a test needs to run, by the last of these fixtures that it uses; tests of one kind run together.
+# After each change of kind several processes start or stop, which takes longer than most tests do.
+KINDS = ("alone", "stack", "pipeline", "beat", "place")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests without servers first, then those of each kind, in the order of `KINDS`."""
+    items.sort(key=_kind)
+
+
+def _kind(item: pytest.Item) -> int:
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+    if "alone" in fixtures:
+        return 0
+    return max((number for number, kind in enumerate(KINDS) if kind in fixtures), default=-1)
 
 
 @pytest.fixture(scope="session")
@@ -53,21 +68,23 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def pipeline(stack: Stack) -> Stack:
-    """The servers and all of Sluice's processes, running."""
+def pipeline(stack: Stack, request: pytest.FixtureRequest) -> Stack:
+    """The servers and all of Sluice's processes but beat, running."""
+    if "beat" not in request.fixturenames and "beat" in _started(stack):
+        stack.stop("beat")
     # The servers were prepared when they were started; to look again would take seconds a test.
     stack.up(PROCESSES, prepare=not stack.running())
     return stack
 
 
 @pytest.fixture
-def beat(pipeline: Stack) -> Iterator[None]:
+def beat(pipeline: Stack) -> None:
     """The clock of the alerts, which other tests do not expect, runs beside the pipeline."""
     pipeline.up(["beat"], prepare=False)
-    try:
-        yield
-    finally:
-        pipeline.stop("beat")
+
+
+def _started(stack: Stack) -> set[str]:
+    return {status.name for status in stack.status() if status.state in STARTED}
 
 
 @pytest.fixture

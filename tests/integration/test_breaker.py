@@ -205,7 +205,7 @@ def test_a_server_that_falls_silent_in_a_statement_is_given_up_within_bounds() -
     assert breaker_value() == 0.0
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("on_servers")
 def test_an_outage_opens_the_breaker_and_the_return_closes_it(
     pipeline: Stack, dead_letters: DeadLetters
 ) -> None:
