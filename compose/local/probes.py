@@ -1,8 +1,5 @@
-"""Is it ready? One real round trip to each kind of server, and one to the workers."""
+"""Is it ready? One real round trip to each kind of server; processes answer for themselves."""
 
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,6 +9,8 @@ import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from paho.mqtt.enums import CallbackAPIVersion
+
+from compose.healthcheck import fault
 
 _SECONDS = 3.0
 
@@ -64,16 +63,9 @@ def mosquitto_admits(env: Mapping[str, str]) -> str:
     return "" if reason == "Success" else reason
 
 
-def worker(env: Mapping[str, str]) -> str:
-    """Has the worker of this machine answer a ping that went through Redis."""
-    # With a name to wait for the command ends at the answer, else at its timeout.
-    name = f"celery@{socket.gethostname()}"
-    argv = [sys.executable, "-m", "celery", "-A", "tasks", "inspect", "ping", "-t", "1", "-d", name]
-    try:
-        done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False, timeout=30)
-    except subprocess.TimeoutExpired:
-        return "no answer to a ping in 30 s"
-    return "" if done.returncode == 0 else (done.stderr or done.stdout).strip()
+def _says_ready(variable: str) -> Probe:
+    """Asks the process, on the port that the variable names, whether it does its work."""
+    return lambda env: fault({"HEALTH_URL": f"http://127.0.0.1:{env[variable]}/readyz"})
 
 
 # By name of server or process; a process without one is healthy when it keeps running.
@@ -83,7 +75,10 @@ PROBES: dict[str, Probe] = {
     "postgres": postgres,
     "pgbouncer": pgbouncer,
     "mosquitto": mosquitto_answers,
-    "worker": worker,
+    # The worker takes tasks; the gateway and the control process have their subscriptions.
+    "worker": _says_ready("METRICS_PORT"),
+    "gateway": _says_ready("GATEWAY_METRICS_PORT"),
+    "control": _says_ready("CONTROL_METRICS_PORT"),
 }
 
 
