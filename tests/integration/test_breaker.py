@@ -21,7 +21,13 @@ from tasks.redis_client import client
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import assert_one_outcome_each, counter, good, produce, sequence_ids
+from tests.integration.test_recovery import (
+    assert_one_outcome_each,
+    counter,
+    good,
+    produce,
+    row_count,
+)
 
 
 class Silent:
@@ -221,7 +227,7 @@ def test_an_outage_opens_the_breaker_and_the_return_closes_it(
     assert counter(pipeline, "db_rejected") > rejected
     pipeline.start("postgres")
     with psycopg.connect(pipeline.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
-        fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good(5000)), 120, "the rows")
+        fleet.wait_until(lambda: row_count(database, run) >= len(good(5000)), 120, "the rows")
         wait_for_no_lag(pipeline)
         assert_one_outcome_each(database, dead_letters, run, 5000)
     assert breaker_value() == 0.0

@@ -23,7 +23,7 @@ from ingest.lanes import STRIKES_TO_CONDEMN
 from tests.conftest import PROCESSES, PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import sequence_ids
+from tests.integration.test_recovery import row_count, sequence_ids
 
 
 class Workers:
@@ -121,7 +121,7 @@ def check(
     run = uuid4().hex[:8]
     produce(stack, run, deeds)
     good = [number for number, deed in enumerate(deeds) if not deed]
-    fleet.wait_until(lambda: len(sequence_ids(database, run)) >= len(good), 150, "the rows")
+    fleet.wait_until(lambda: row_count(database, run) >= len(good), 150, "the rows")
     wait_for_no_lag(stack)
     assert sequence_ids(database, run) == good
     assert_condemned(letters, run, deeds, error_type)
