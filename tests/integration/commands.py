@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +10,14 @@ from compose.local.stack import Stack
 from tasks.app import app
 from tests.conftest import PROJECT
 from tests.doc_commands import script
-from tests.integration import fleet
+from tests.integration import fleet, forked
 
 
-def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `sluice`."""
-    return _run(stack, "ingest.cli", *arguments)
+def sluice(
+    stack: Stack, *arguments: str, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs `sluice`, with further settings in the environment."""
+    return _run(stack, "ingest.cli", *arguments, stdin=stdin, **settings)
 
 
 def celery(stack: Stack, *arguments: str) -> str:
@@ -55,13 +56,6 @@ def run_page(stack: Stack, page: str, values: Mapping[str, str] | None = None) -
     return done.stdout
 
 
-def _run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env)},
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+def _run(stack: Stack, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env), **settings}
+    return forked.run(*arguments, env=environment, cwd=PROJECT, stdin=stdin)

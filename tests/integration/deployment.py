@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from compose.local import envfile
 from compose.local.stack import Stack
 from tasks.settings import settings
 from tests.conftest import PROCESSES, PROJECT, STARTED
+from tests.integration import forked
 
 
 @contextmanager
@@ -42,15 +42,7 @@ def change(stack: Stack, *modules: str) -> None:
 
 def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a command in the deployment, as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-m", "ingest.cli", *arguments],
-        env={**os.environ, **stack.env},
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    return forked.run("ingest.cli", *arguments, env={**os.environ, **stack.env}, cwd=PROJECT)
 
 
 def stop(stack: Stack) -> None:

@@ -15,9 +15,9 @@ from ingest import provision
 from tasks.redis_client import RULES_VERSION
 from tasks.redis_client import client as redis_client
 from tests.integration import fleet, pages
+from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
 from tests.integration.test_rule_sets import write_unchecked
-from tests.integration.test_rules_command import sluice
 
 pytestmark = pytest.mark.usefixtures("on_servers")
 

@@ -1,7 +1,6 @@
 """`sluice domain` and `sluice migrate` for domains, as an operator runs them, on real tables."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tasks.batch import Row
 from tasks.payload import Limits
 from tasks.registry import load
 from tests.conftest import PROJECT
+from tests.integration import forked
 from tests.integration.samples import MODULES
 from tests.payloads import written
 from tests.unit.tasks.test_columns import UUID
@@ -100,8 +100,9 @@ def written_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def sluice(url: str, tmp_path: Path, *arguments: str, domains: str = "tasks.telemetry") -> tuple[int, str]:
     """Runs the command; its exit code, and all that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ingest.cli", *arguments],
+    done = forked.run(
+        "ingest.cli",
+        *arguments,
         cwd=tmp_path,
         env={
             **os.environ,
@@ -111,10 +112,6 @@ def sluice(url: str, tmp_path: Path, *arguments: str, domains: str = "tasks.tele
             "DATABASE_DIRECT_URL": "",
             "DOMAINS": domains,
         },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr

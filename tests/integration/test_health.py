@@ -2,25 +2,16 @@
 
 import json
 import subprocess
-import sys
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tests.conftest import PROCESSES, PROJECT
-from tests.integration import fleet
+from tests.integration import fleet, forked
 
 
 def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command against the stack."""
-    return subprocess.run(
-        [sys.executable, "-m", "ingest.cli", *arguments],
-        cwd=PROJECT,
-        env=process_environment(stack.env),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return forked.run("ingest.cli", *arguments, cwd=PROJECT, env=process_environment(stack.env))
 
 
 def ready(stack: Stack, process: str) -> bool:

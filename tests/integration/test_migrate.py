@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest import migrate
 from ingest.migrate import MigrationError
+from tests.conftest import PROJECT
+from tests.integration import forked
 
 Database = psycopg.Connection[tuple[Any, ...]]
 ROW = (datetime(2026, 5, 1, 10, tzinfo=UTC), "alice", "d1", 17)
@@ -73,8 +74,9 @@ def columns(conninfo: str) -> list[tuple[Any, ...]]:
 
 def sluice(conninfo: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Runs the command as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-m", "ingest.cli", *arguments],
+    return forked.run(
+        "ingest.cli",
+        *arguments,
         env={
             **os.environ,
             "SLUICE_ENV_FILE": os.devnull,
@@ -82,10 +84,7 @@ def sluice(conninfo: str, *arguments: str, **settings: str) -> subprocess.Comple
             "DATABASE_DIRECT_URL": "",
             **settings,
         },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        cwd=PROJECT,
     )
 
 

@@ -1,9 +1,7 @@
 """The command `sluice provision`, as an operator or a script runs it."""
 
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 from uuid import uuid4
 
@@ -13,24 +11,15 @@ import pytest
 from compose.local.stack import Stack
 from ingest import provision
 from ingest.provision import Credential, InvalidPassword
+from tests.integration.commands import sluice
 from tests.integration.mqtt_session import await_honoured
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
 
-def sluice(
-    stack: Stack, *arguments: str, stdin: str = "", **settings: str
-) -> subprocess.CompletedProcess[str]:
+def provisioned(stack: Stack, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs `sluice provision` as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-m", "ingest.cli", "provision", *arguments],
-        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env), **settings},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return sluice(stack, "provision", *arguments, **more)
 
 
 @pytest.fixture
@@ -41,7 +30,7 @@ def run() -> str:
 
 def test_the_command_prints_json_and_nothing_else(stack: Stack, run: str) -> None:
     """`--json` gives a script exactly the credential, and it works."""
-    done = sluice(stack, "device", run, "d1", "--json")
+    done = provisioned(stack, "device", run, "d1", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     printed = json.loads(done.stdout)
@@ -54,10 +43,10 @@ def test_a_given_password_comes_by_stdin(stack: Stack, database: Database, run: 
     """A password of one's own is read from stdin, the same twice; a weak one is refused."""
     secret = provision.generate_password()
     for _ in range(2):
-        done = sluice(stack, "service", run, "--json", "--password-stdin", stdin=f"{secret}\n")
+        done = provisioned(stack, "service", run, "--json", "--password-stdin", stdin=f"{secret}\n")
         assert json.loads(done.stdout) == {"username": run, "password": secret}
     await_honoured(stack, Credential(run, secret))
-    weak = sluice(stack, "service", run, "--password-stdin", stdin="short\n")
+    weak = provisioned(stack, "service", run, "--password-stdin", stdin="short\n")
     assert (weak.returncode, weak.stdout) == (1, "")
     assert "at least 16 characters" in weak.stderr
     with pytest.raises(InvalidPassword):
@@ -66,20 +55,20 @@ def test_a_given_password_comes_by_stdin(stack: Stack, database: Database, run: 
 
 def test_the_list_shows_accounts_without_secrets(stack: Stack, run: str) -> None:
     """`list` names each account and its kind; neither password nor hash is in it."""
-    credential = json.loads(sluice(stack, "user", run, "--json").stdout)
-    listed = sluice(stack, "list", "--json").stdout
+    credential = json.loads(provisioned(stack, "user", run, "--json").stdout)
+    listed = provisioned(stack, "list", "--json").stdout
     found = [account for account in json.loads(listed) if account["username"] == run]
     assert [account["kind"] for account in found] == ["user"]
     assert credential["password"] not in listed
     assert "hash" not in listed
-    removed = sluice(stack, "remove", run)
+    removed = provisioned(stack, "remove", run)
     assert removed.returncode == 0, removed.stderr
-    assert sluice(stack, "remove", run).returncode == 1
+    assert provisioned(stack, "remove", run).returncode == 1
 
 
 def test_an_id_that_breaks_a_topic_is_refused_with_a_sentence(stack: Stack, run: str) -> None:
     """The command names what is wrong with the id, exits with 1 and shows no traceback."""
-    done = sluice(stack, "device", run, "a/b")
+    done = provisioned(stack, "device", run, "a/b")
     assert (done.returncode, done.stdout) == (1, "")
     assert "The device id must not contain '/'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -89,14 +78,14 @@ def test_accounts_that_are_there_get_the_rights_of_a_new_domain(
     stack: Stack, database: Database, run: str
 ) -> None:
     """`rights` adds what the domains ask for, keeps passwords and what was given by hand, and ends there."""
-    credential = Credential(**json.loads(sluice(stack, "device", run, "d1", "--json").stdout))
+    credential = Credential(**json.loads(provisioned(stack, "device", run, "d1", "--json").stdout))
     by_hand = (
         "INSERT INTO mqtt_acl (username, permission, action, topic) VALUES (%s, 'allow', 'subscribe', 'x')"
     )
     database.execute(by_hand, [credential.username])
     more = {"DOMAINS": "tasks.telemetry,examples.logistics,examples.finance"}
     for expected in ("rights given", "0 rights given"):
-        done = sluice(stack, "rights", **more)
+        done = provisioned(stack, "rights", **more)
         assert (done.returncode, expected in done.stderr) == (0, True), done.stderr
     query = "SELECT action, topic FROM mqtt_acl WHERE username = %s ORDER BY topic"
     assert database.execute(query, [credential.username]).fetchall() == [

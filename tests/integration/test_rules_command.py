@@ -1,9 +1,6 @@
 """`sluice rules` and `sluice alerts`, as an operator runs them."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,21 +9,9 @@ from uuid import uuid4
 import psycopg
 
 from compose.local.stack import Stack
+from tests.integration.commands import sluice
 
 Database = psycopg.Connection[tuple[Any, ...]]
-
-
-def sluice(stack: Stack, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs the command as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-m", "ingest.cli", *arguments],
-        env={**os.environ, "SLUICE_ENV_FILE": str(stack.layout.env)},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def test_rules_are_tried_on_stored_readings_and_nothing_is_changed(
