@@ -4,16 +4,17 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 STACK := $(BIN)/python -m compose.local
+ONE_WAY := tests/integration/test_end_to_end.py::test_every_reading_becomes_one_row_or_one_dead_letter
 # Written last, and named after all that the virtual environment is made of: a half-made one has none, an
 # outdated or a moved one another. One whose Python the system has replaced since finds no packages.
 READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha256sum | cut -c1-12)
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test check bench chaos fuzz clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@$(PYTHON) -c 'from compose.local import ports; print(ports.usual())'
 
 setup: $(READY)  ## the virtual environment, the servers' root file system, Kafka: once
@@ -36,6 +37,9 @@ status: $(READY)  ## say what runs
 
 test: setup  ## every test, on servers of its own
 	@$(BIN)/pytest
+
+test-quick: setup  ## the unit tests, and one reading's way from the device to its row: two minutes
+	@$(BIN)/pytest tests/unit $(ONE_WAY)
 
 check: $(READY)  ## formatting, lint, types, dependencies
 	@$(BIN)/ruff format --check
