@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -22,6 +22,8 @@ from tasks import mqtt_publisher, outbox, redis_client
 from tasks import settings as tasks_settings
 from tasks.alerts import generation, listening, rule_sets
 from tasks.app import app
+from tests.chaos import disks
+from tests.records import up_to_end
 
 # A stack that somebody runs in this clone, and its domains, are none of the tests' business.
 os.environ["SLUICE_ENV_FILE"] = os.devnull
@@ -59,6 +61,7 @@ def stack() -> Iterator[Stack]:
     """
     servers = Stack(PROJECT / ".local" / "test", free_ports=True, tied=True)
     servers.down()
+    disks.release(servers.layout.base)
     shutil.rmtree(servers.layout.base, ignore_errors=True)
     servers.up(())
     try:
@@ -185,20 +188,10 @@ class DeadLetters:
 
     def read(self) -> list[tuple[bytes, dict[str, Any]]]:
         """Key and envelope of each, up to the present end of the topic."""
-        self._consumer.assign(self._starts)
-        found: list[tuple[bytes, dict[str, Any]]] = []
-        ended = 0
-        while ended < len(self._starts):
-            record = self._consumer.poll(10)
-            assert record is not None, "Kafka fell silent while the dead letters were read"
-            error = record.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                ended += 1
-                continue
-            assert error is None, error
-            found.append((record.key() or b"", json.loads(record.value() or b"{}")))
-        self._consumer.unassign()
-        return found
+        return [
+            (record.key() or b"", json.loads(record.value() or b"{}"))
+            for record in up_to_end(self._consumer, self._starts)
+        ]
 
     def close(self) -> None:
         """Ends the consumer."""

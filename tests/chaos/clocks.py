@@ -28,6 +28,11 @@ class Skewed:
         """What the table calls it."""
         return f"clock of {self.victim} {self.skew:+d} s"
 
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim."""
+        return frozenset({self.victim})
+
     def begin(self, place: Place) -> None:
         """Gently: only the clock is the fault."""
         place.stack.stop(self.victim)

@@ -1,11 +1,12 @@
 """Faults of disks: a server whose file system is full."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.place import Place
+from tests.chaos.place import Place, start
 
 ROOM_BYTES = 256 * 2**20
 FILLER = "filler"
@@ -26,50 +27,78 @@ class DiskFull:
         """What the table calls it."""
         return f"disk of {self.victim} full"
 
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim."""
+        return frozenset({self.victim})
+
     def begin(self, place: Place) -> None:
         """The server is restarted on the small file system, which is then filled up."""
-        data, image = self._data(place), self._image(place)
+        as_root("true")
+        data, image, away = self._paths(place)
         place.stack.stop(self.victim)
         used = sum(path.lstat().st_size for path in data.rglob("*") if path.is_file())
         image.touch()
         os.truncate(image, used + used // 8 + ROOM_BYTES)
-        _as_root("mkfs.ext4", "-q", "-F", str(image))
-        away = data.with_name(f"{data.name}.away")
+        as_root("mkfs.ext4", "-q", "-F", str(image))
         data.rename(away)
         data.mkdir()
-        _as_root("mount", "-o", "loop", str(image), str(data))
-        _as_root("rmdir", str(data / "lost+found"))
+        as_root("mount", "-o", "loop", str(image), str(data))
+        as_root("rmdir", str(data / "lost+found"))
         # The folder itself, too: its owner and mode are the server's.
-        _as_root("cp", "-a", f"{away}/.", str(data))
-        _as_root("rm", "-rf", str(away))
-        place.stack.start(self.victim)
-        filled = _as_root("dd", "if=/dev/zero", f"of={data / FILLER}", "bs=1M", check=False)
+        as_root("cp", "-a", f"{away}/.", str(data))
+        # From here on the copy is the data.
+        away.rename(away.with_suffix(".old"))
+        start(place.stack, self.victim)
+        filled = as_root("dd", "if=/dev/zero", f"of={data / FILLER}", "bs=1M", check=False)
         assert b"No space left" in filled.stderr, filled.stderr
 
     def end(self, place: Place) -> None:
-        """There is room again, and then the data moves back."""
-        data, image = self._data(place), self._image(place)
-        _as_root("rm", str(data / FILLER))
-        # A server that has ended because of it, again and again, was given up by the supervisor.
-        place.stack.start(self.victim)
-        place.stack.stop(self.victim)
-        back = data.with_name(f"{data.name}.back")
-        _as_root("cp", "-a", str(data), str(back))
-        _as_root("umount", str(data))
-        data.rmdir()
-        back.rename(data)
-        image.unlink()
-        place.stack.start(self.victim)
+        """There is room again, and then the data moves back; no mount is left, whatever fails."""
+        data, _, _ = self._paths(place)
+        try:
+            if (data / FILLER).exists():
+                as_root("rm", str(data / FILLER))
+                # A server that has ended because of it, again and again, was given up by the supervisor.
+                start(place.stack, self.victim)
+        finally:
+            place.stack.stop(self.victim)
+            self._move_back(place)
+            start(place.stack, self.victim)
 
-    def _data(self, place: Place) -> Path:
-        return place.stack.layout.data(self.victim)
+    def _move_back(self, place: Place) -> None:
+        data, image, away = self._paths(place)
+        if data.is_mount():
+            try:
+                if not away.exists():
+                    as_root("cp", "-a", str(data), str(away))
+            finally:
+                as_root("umount", str(data))
+        if away.exists():
+            shutil.rmtree(data, ignore_errors=True)
+            away.rename(data)
+        image.unlink(missing_ok=True)
+        as_root("rm", "-rf", str(away.with_suffix(".old")))
 
-    def _image(self, place: Place) -> Path:
-        return place.stack.layout.base / f"{self.victim}.img"
+    def _paths(self, place: Place) -> tuple[Path, Path, Path]:
+        """The server's data, the image, and where the data is while it is not at its place."""
+        data = place.stack.layout.data(self.victim)
+        return data, data.with_suffix(".img"), data.with_suffix(".away")
 
 
-def _as_root(*command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+def release(folder: Path) -> None:
+    """Unmounts what a run that was killed has left of the data in a stack's folder."""
+    for data in folder.glob("data/*"):
+        if data.is_mount():
+            as_root("umount", str(data))
+
+
+def as_root(*command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Runs the command as root; without the right to do so it fails, and says so."""
     sudo = [] if os.getuid() == 0 else ["sudo", "-n"]
+    assert not sudo or shutil.which("sudo"), "a full disk is a mounted image: run as root, or install sudo"
     done = subprocess.run([*sudo, *command], capture_output=True, check=False)
-    assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr.decode()}"
+    assert not check or done.returncode == 0, (
+        f"a full disk is a mounted image, which needs root: {' '.join(command)}: {done.stderr.decode()}"
+    )
     return done

@@ -1,12 +1,10 @@
 """The faults, one class a kind: how it begins, and how it ends, which is when the recovery begins."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +14,7 @@ import redis
 from psycopg import sql
 
 from compose.local.preparation import process_environment
-from tests.chaos.clocks import Skewed
-from tests.chaos.disks import DiskFull
-from tests.chaos.lost_parts import FailOver, OldSnapshot, TopicMadeAnew
-from tests.chaos.place import PROCESSES, PROJECT, SERVERS, Fault, Place, await_return, database_name
-from tests.chaos.retention import RetentionGap
+from tests.chaos.place import PROJECT, SERVERS, Place, await_return, database_name, start
 from tests.integration import fleet
 
 
@@ -36,6 +30,11 @@ class Kill:
     def name(self) -> str:
         """What the table calls it."""
         return f"kill {self.victim}"
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim; without PostgreSQL PgBouncer does not count as there again."""
+        return frozenset({"postgres" if self.victim == "pgbouncer" else self.victim})
 
     def begin(self, place: Place) -> None:
         """A worker's main process leaves its children behind, which its next start ends."""
@@ -53,6 +52,7 @@ class KillChildren:
     """SIGKILL of each process of the worker's pool; its main process forks others."""
 
     name: str = "kill worker's children"
+    touches: frozenset[str] = frozenset({"worker"})
     seconds: float = 0
 
     def begin(self, place: Place) -> None:
@@ -77,6 +77,11 @@ class Hang:
     def name(self) -> str:
         """What the table calls it."""
         return f"hang {self.victim}"
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim."""
+        return frozenset({self.victim})
 
     def begin(self, place: Place) -> None:
         """The parent first, so that it cannot replace its children."""
@@ -108,13 +113,18 @@ class Away:
         """What the table calls it."""
         return f"{self.victim} away"
 
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim."""
+        return frozenset({self.victim})
+
     def begin(self, place: Place) -> None:
         """Gently, as an operator would."""
         place.stack.stop(self.victim)
 
     def end(self, place: Place) -> None:
         """Returns when it answers."""
-        place.stack.start(self.victim)
+        start(place.stack, self.victim)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ class RestartBroker:
     """Mosquitto is restarted gently: a killed one loses what it acknowledged in its last seconds."""
 
     name: str = "restart mosquitto"
+    touches: frozenset[str] = frozenset({"mosquitto"})
     seconds: float = 0
 
     def begin(self, place: Place) -> None:
@@ -138,6 +149,7 @@ class Refuse:
 
     seconds: float
     name: str = "postgres refuses"
+    touches: frozenset[str] = frozenset({"postgres"})
 
     def begin(self, place: Place) -> None:
         """As during an administrator's work on the database."""
@@ -166,6 +178,7 @@ class Flush:
     """FLUSHALL: queues, leases, results, states of alerts, the outbox."""
 
     name: str = "flush redis"
+    touches: frozenset[str] = frozenset({"redis"})
     seconds: float = 0
 
     def begin(self, place: Place) -> None:
@@ -185,6 +198,7 @@ class Full:
 
     seconds: float
     name: str = "redis full"
+    touches: frozenset[str] = frozenset({"redis"})
     before: list[str] = field(default_factory=list)
 
     def begin(self, place: Place) -> None:
@@ -211,6 +225,11 @@ class Stall:
         """What the table calls it."""
         return f"stalled network to {self.victim}"
 
+    @property
+    def touches(self) -> frozenset[str]:
+        """Its victim."""
+        return frozenset({self.victim})
+
     def begin(self, place: Place) -> None:
         """Connections stay open, and new ones are accepted."""
         place.networks[self.victim].stall()
@@ -226,6 +245,7 @@ class SecondBridge:
 
     seconds: float
     name: str = "a bridge joins and leaves"
+    touches: frozenset[str] = frozenset({"bridge", "kafka"})
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def begin(self, place: Place) -> None:
@@ -240,87 +260,3 @@ class SecondBridge:
         process = self.processes.pop()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two faults at the same time; it lasts as long as the longer one."""
-
-    one: Fault
-    other: Fault
-
-    @property
-    def name(self) -> str:
-        """What the table calls it."""
-        return f"{self.one.name} + {self.other.name}"
-
-    @property
-    def seconds(self) -> float:
-        """As long as either."""
-        return max(self.one.seconds, self.other.seconds)
-
-    def begin(self, place: Place) -> None:
-        """One right after the other."""
-        self.one.begin(place)
-        self.other.begin(place)
-
-    def end(self, place: Place) -> None:
-        """The second first: it may be what the first needs."""
-        try:
-            self.other.end(place)
-        finally:
-            self.one.end(place)
-
-
-def every(seconds: float) -> list[Fault]:
-    """All faults; those that last, last so long."""
-    return [
-        *(Kill(victim) for victim in (*PROCESSES, *SERVERS, "pgbouncer")),
-        KillChildren(),
-        *(Hang(victim, seconds) for victim in (*PROCESSES, *SERVERS)),
-        Away("postgres", seconds),
-        Away("kafka", seconds),
-        Refuse(seconds),
-        Stall("redis", seconds),
-        Stall("postgres", seconds),
-        Flush(),
-        Full(seconds / 2),
-        RestartBroker(),
-        SecondBridge(seconds),
-        OldSnapshot(),
-        FailOver(),
-        TopicMadeAnew(),
-        RetentionGap(seconds),
-        *(Skewed(victim, skew, seconds) for victim in PROCESSES for skew in (10, -10, 3600, -3600)),
-        DiskFull("postgres", seconds),
-        DiskFull("kafka", seconds),
-        *pairs(seconds),
-    ]
-
-
-def pairs(seconds: float) -> list[Fault]:
-    """Two at once: a process is lost while a server that it needs is."""
-    return [
-        Pair(Kill("worker"), Kill("redis")),
-        Pair(Kill("bridge"), Away("postgres", seconds)),
-        Pair(Kill("gateway"), Away("kafka", seconds)),
-        Pair(Flush(), Away("postgres", seconds)),
-        Pair(Hang("worker", seconds), Kill("redis")),
-    ]
-
-
-def some() -> list[Fault]:
-    """A short selection: each promise is at stake in one of them."""
-    return [
-        Kill("worker"),
-        Kill("gateway"),
-        Kill("redis"),
-        Flush(),
-        Away("postgres", 3),
-        Stall("redis", 3),
-    ]
-
-
-def shuffled(chosen: Sequence[Fault], seed: int) -> list[Fault]:
-    """In an order of chance, the same for the same seed."""
-    return random.Random(seed).sample(chosen, len(chosen))

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import redis
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.errors import StackError
 from compose.local.stack import Stack
@@ -22,6 +22,7 @@ from tests.chaos.place import PROCESSES, Place
 from tests.chaos.watch import Watch
 from tests.conftest import DeadLetters
 from tests.integration import fleet
+from tests.records import up_to_end
 
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 Message = tuple[str, bytes]
@@ -94,7 +95,8 @@ class Judge:
         )
 
     def begin(self) -> None:
-        """What comes from now on is the next slice's."""
+        """What comes from now on is the next slice's; what failed before has come to its end."""
+        self.await_normal()
         self.watch.worst()
         self._first = self._load.last + 1
         self._memory = self._memory or memory(self._place.stack)
@@ -274,7 +276,7 @@ class Records:
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": "chaos",
                 "enable.auto.commit": False,
-                # Of a topic that was made anew the beginning is what comes next.
+                # Of a topic that was made again the beginning is what comes next.
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
             }
@@ -287,16 +289,8 @@ class Records:
 
     def count(self, topic: str) -> "Counter[tuple[str, bytes]]":
         """How many records of each message there are up to now, by MQTT topic and payload."""
-        self._consumer.assign([TopicPartition(topic, n, start) for n, start in self._next.items()])
-        ended = 0
-        while ended < len(self._next):
-            record = self._consumer.poll(10)
-            assert record is not None, "Kafka fell silent while the records were read"
-            error = record.error()
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                ended += 1
-                continue
+        starts = [TopicPartition(topic, n, start) for n, start in self._next.items()]
+        for record in up_to_end(self._consumer, starts):
             partition, offset = record.partition(), record.offset()
             assert partition is not None
             assert offset is not None
@@ -305,7 +299,6 @@ class Records:
             assert isinstance(name, bytes)
             if name.split(b"/")[1].decode() in self._users:
                 self._found[name.decode(), record.value() or b""] += 1
-        self._consumer.unassign()
         return self._found
 
     def close(self) -> None:
@@ -317,7 +310,7 @@ def distinct(letters: Iterable[tuple[bytes, Message]]) -> "Counter[Message]":
     """How many dead letters each message has, by their keys.
 
     A letter whose confirmation was lost on the way is sent again under the same key. Another message may have
-    that key, too: in a topic that was made anew its place comes again.
+    that key, too: in a topic that was made again its place comes again.
     """
     return Counter(message for _, message in set(letters))
 

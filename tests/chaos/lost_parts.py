@@ -1,4 +1,4 @@
-"""Servers that come back with less than they had: Redis without its last writes, a topic made anew."""
+"""Servers that come back with less than they had: Redis without its last writes, a topic made again."""
 
 import shutil
 import tempfile
@@ -25,6 +25,8 @@ from tests.integration.redis_servers import OwnRedis
 
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 SNAPSHOT = "dump.rdb"
+# What it takes to store all that is in Kafka.
+ALL_THE_WAY = ("gateway", "kafka", "bridge", "redis", "worker", "postgres")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class OldSnapshot:
     """Redis is killed, and starts with a snapshot of some seconds ago."""
 
     name: str = "redis restarts from an old snapshot"
+    touches: frozenset[str] = frozenset({"redis"})
     seconds: float = 5
     killed: list[int] = field(default_factory=list)
 
@@ -52,6 +55,7 @@ class FailOver:
     """A replica that lacks the last writes takes over, and hands back some seconds later."""
 
     name: str = "redis fails over to a replica that is behind"
+    touches: frozenset[str] = frozenset({"redis"})
     seconds: float = 5
     replicas: list[OwnRedis] = field(default_factory=list)
 
@@ -90,10 +94,11 @@ class FailOver:
 
 
 @dataclass(frozen=True)
-class TopicMadeAnew:
+class TopicMadeAgain:
     """The topic is deleted and created again, all of it being stored: its offsets begin at 0 once more."""
 
-    name: str = "topic made anew"
+    name: str = "topic deleted and made again"
+    touches: frozenset[str] = frozenset(ALL_THE_WAY)
     seconds: float = 0
 
     def begin(self, place: Place) -> None:

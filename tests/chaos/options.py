@@ -3,8 +3,8 @@
 import os
 import random
 
-from tests.chaos.faults import every, shuffled, some
 from tests.chaos.place import Fault
+from tests.chaos.selection import drawn, named, shuffled, some
 
 ALL = os.environ.get("CHAOS", "") == "all"
 # The order is another one at every run, and told, so that it can be had again.
@@ -19,5 +19,6 @@ REQUEST_SECONDS = float(os.environ.get("FUZZ_SECONDS") or 300)
 
 def faults() -> list[Fault]:
     """The faults of this run, in its order."""
-    chosen = every(SECONDS) if ALL else some()
-    return shuffled([fault for fault in chosen if not ONLY or fault.name in ONLY], SEED)
+    if ONLY:
+        return shuffled(named(ONLY, SECONDS), SEED)
+    return drawn(SECONDS, SEED) if ALL else shuffled(some(), SEED)

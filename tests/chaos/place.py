@@ -1,5 +1,6 @@
 """What can be broken, and what a fault is."""
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import conninfo
 
-from compose.local.errors import StackError
+from compose.local.errors import NotReadyError, StackError
 from compose.local.passwords import password
 from compose.local.stack import Stack
 from tests.chaos.proxy import Proxy
@@ -17,6 +18,7 @@ from tests.integration import fleet
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES = ("worker", "bridge", "gateway", "control", "beat")
 SERVERS = ("redis", "postgres", "kafka")
+START_SECONDS = 300
 
 
 @dataclass
@@ -52,6 +54,10 @@ class Fault(Protocol):
     def seconds(self) -> float:
         """How long it lasts; 0 is a moment."""
 
+    @property
+    def touches(self) -> frozenset[str]:
+        """The servers and processes that it breaks, or needs whole; two faults at once share none."""
+
     def begin(self, place: Place) -> None:
         """Breaks it."""
 
@@ -62,7 +68,20 @@ class Fault(Protocol):
 def await_return(stack: Stack, name: str, killed: int) -> None:
     """Returns when the server that was killed has been started again, and answers."""
     fleet.wait_until(lambda: _pid(stack, name) not in {None, killed}, 60, f"{name} to be started again")
-    stack.start(name)
+    start(stack, name)
+
+
+def start(stack: Stack, name: str) -> None:
+    """Starts a server, and gives it longer than a user would: the machine may have other work."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            stack.start(name)
+        except NotReadyError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _pid(stack: Stack, name: str) -> int | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.faults import every, shuffled
+from tests.chaos.clocks import Skewed
 from tests.chaos.judge import distinct
 from tests.chaos.load import Written
 from tests.chaos.proxy import Proxy
+from tests.chaos.selection import SKEWS, Pair, drawn, named, single
 
 
 @pytest.fixture
@@ -80,15 +81,31 @@ def test_what_was_deleted_on_its_way_needs_no_outcome() -> None:
 
 
 def test_two_dead_letters_of_one_key_are_one_only_if_their_message_is_the_same() -> None:
-    """A letter that was sent again is one; in a topic that was made anew a key comes again for another."""
+    """A letter that was sent again is one; in a topic that was made again a key comes again for another."""
     one, other = ("users/u/devices/d/telemetry", b"{"), ("users/u/devices/d/telemetry", b"[")
     letters = [(b"t/0/1", one), (b"t/0/1", one), (b"t/0/1", other), (b"t/0/2", one)]
     assert distinct(letters) == {one: 2, other: 1}
 
 
 def test_a_seed_stands_for_an_order_of_all_faults() -> None:
-    """The same seed gives the same order, and each fault has a name of its own."""
-    names = [fault.name for fault in shuffled(every(1), 7)]
-    assert names == [fault.name for fault in shuffled(every(1), 7)]
-    assert names != [fault.name for fault in every(1)]
-    assert len(set(names)) == len(names) == len(every(1))
+    """The same seed gives the same faults in the same order, and each has a name of its own."""
+    names = [fault.name for fault in drawn(1, 7)]
+    assert names == [fault.name for fault in drawn(1, 7)]
+    assert names != [fault.name for fault in drawn(1, 8)]
+    assert len(set(names)) == len(names)
+
+
+def test_four_seeds_in_a_row_have_every_fault() -> None:
+    """A run has one skew for each process, and all else."""
+    runs = [{fault.name for fault in drawn(1, seed)} for seed in range(4)]
+    assert set().union(*runs) >= {fault.name for fault in single(1)}
+    skews = {fault.skew for fault in drawn(1, 3) if isinstance(fault, Skewed)}
+    assert skews == set(SKEWS)
+
+
+def test_two_faults_at_once_break_different_things() -> None:
+    """Each pair is found again by its name; over many seeds nearly every fault is in one."""
+    found = [fault for seed in range(200) for fault in drawn(1, seed) if isinstance(fault, Pair)]
+    assert all(not pair.one.touches & pair.other.touches for pair in found)
+    assert [one.name for one in named([pair.name for pair in found], 1)] == [pair.name for pair in found]
+    assert {one.name for pair in found for one in (pair.one, pair.other)} == {f.name for f in single(1)}
