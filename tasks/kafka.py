@@ -22,5 +22,7 @@ def connection(chosen: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": chosen.kafka_bootstrap_servers,
         "security.protocol": chosen.kafka_security_protocol,
+        # librdkafka's ten seconds would be added to every outage.
+        "reconnect.backoff.max.ms": 2000,
         **{name: value for name, value in optional.items() if value is not None},
     }

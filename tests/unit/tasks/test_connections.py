@@ -58,8 +58,13 @@ def test_a_kafka_client_has_what_its_protocol_needs_and_no_more(
             tls_ca_file=ca_file,
         )
     )
-    assert set(made) - {"bootstrap.servers", "security.protocol"} == expected
+    assert set(made) - {"bootstrap.servers", "security.protocol", "reconnect.backoff.max.ms"} == expected
     assert not [name for name in made if "verif" in name or "identification" in name]
+
+
+def test_a_kafka_client_finds_a_broker_soon_after_its_return() -> None:
+    """However long the broker was away: librdkafka alone would wait up to ten seconds more."""
+    assert kafka.connection(chosen())["reconnect.backoff.max.ms"] <= 2000
 
 
 def test_redis_is_verified_where_it_is_encrypted(ca_file: Path) -> None:
