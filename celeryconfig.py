@@ -52,6 +52,11 @@ beat_schedule = {
         "options": {"queue": "db"},
     },
     "share of dead letters": {"task": "tasks.share.watch_share", "schedule": 10.0},
+    "dead letters that nobody handles": {
+        "task": "tasks.replay.watch_unhandled",
+        "schedule": 60.0,
+        "options": {"queue": "db"},
+    },
     "replays whose worker is gone": {
         "task": "tasks.replay.go_on",
         "schedule": 30.0,

@@ -24,7 +24,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most so many, the newest.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")] = False,
 ) -> None:
-    """Show what operators have changed: accounts, rules, replays; who, when and what. Oldest first."""
+    """Show what operators have changed: accounts, rules, dead letters; who, when and what. Oldest first."""
     from psycopg.rows import dict_row  # noqa: PLC0415
 
     from ingest.postgres import session  # noqa: PLC0415
@@ -39,11 +39,11 @@ def audit(
         typer.echo(line)
 
 
-def note_replay(connection: "Connection", run_id: str, arguments: dict[str, Any]) -> None:
-    """Notes that whoever runs this command has asked for a replay."""
+def note(connection: "Connection", action: str, run_id: str, arguments: dict[str, Any]) -> None:
+    """Notes what whoever runs this command does about dead letters: `REPLAY` or `ACKNOWLEDGE`."""
     connection.execute(
-        "INSERT INTO operator_audit (action, subject, key, after) VALUES ('REPLAY', 'replays', %s, %s)",
-        [run_id, json.dumps(arguments)],
+        "INSERT INTO operator_audit (action, subject, key, after) VALUES (%s, %s, %s, %s)",
+        [action, "replays" if action == "REPLAY" else "replayed_letters", run_id, json.dumps(arguments)],
     )
 
 

@@ -43,15 +43,15 @@ def list_letters(
     device: Device = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most so many, the newest.")] = 20,
     settled: Annotated[
-        bool, typer.Option("--all", help="Also those that were replayed, with what became of them.")
+        bool, typer.Option("--all", help="Also those that are handled, with what became of them.")
     ] = False,
     summary: Annotated[bool, typer.Option("--summary", help="Only how many there are of each kind.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the dead letters that are open, then how many there are of each error type.
 
-    A letter is open until it has been replayed. One whose message was refused again is not: a newer letter,
-    with one more attempt, stands in its place.
+    A letter is open until it has been replayed or acknowledged. One whose message was refused again is not:
+    a newer letter, with one more attempt, stands in its place.
     """
     from ingest import dlq_list as work  # noqa: PLC0415
 
@@ -114,7 +114,7 @@ def replay(
     no outcome yet.
     """
     from ingest import dlq_replay as work  # noqa: PLC0415
-    from ingest.audit_cli import note_replay  # noqa: PLC0415
+    from ingest.audit_cli import note  # noqa: PLC0415
     from ingest.dlq_state import State  # noqa: PLC0415
     from ingest.postgres import session  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ def replay(
     with session() as connection, _progress(as_json=as_json) as progress:
         run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         if not dry_run:
-            note_replay(connection, run_id, {"domain": chosen.name, **filters.as_json(), "limit": limit})
+            note(connection, "REPLAY", run_id, {"domain": chosen.name, **filters.as_json(), "limit": limit})
         try:
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
@@ -142,6 +142,44 @@ def replay(
             _tell(line)
     if outcomes and (outcomes[State.REFUSED_AGAIN] or outcomes[State.IN_FLIGHT]):
         raise SystemExit(1)
+
+
+@dlq_app.command()
+def acknowledge(
+    letter: Annotated[
+        str | None,
+        typer.Argument(help="One letter: its key, or PARTITION/OFFSET of the message in the topic."),
+    ] = None,
+    *,
+    domain: Domain = None,
+    error_type: ErrorType = None,
+    since: Since = None,
+    until: Until = None,
+    user: User = None,
+    device: Device = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are open, without a filter.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be acknowledged.")
+    ] = False,
+) -> None:
+    """Say that nothing is to be done about open dead letters: they are handled, and no replay takes them.
+
+    They stay in Kafka until its retention takes them. Who did it is in `sluice audit`.
+    """
+    from ingest import dlq_acknowledge as work  # noqa: PLC0415
+
+    chosen, filters = _domain(domain), _filters(error_type, since, until, user, device)
+    what: dict[str, Any] = {"letter": letter} if letter else filters.as_json()
+    if bool(what) == everything or (letter and filters.as_json()):
+        raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
+    letters = work.select_one(chosen, letter) if letter else work.select(chosen, filters)
+    if dry_run:
+        _print(f"{_count(len(letters), 'dead letter')} would be acknowledged")
+        return
+    count, run_id = work.acknowledge(chosen, letters, what) if letters else (0, "")
+    _print(f"{_count(count, 'dead letter')} acknowledged")
+    if count:
+        _tell(f"In `sluice audit` as {run_id}.")
 
 
 def verify(

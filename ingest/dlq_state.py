@@ -31,6 +31,7 @@ class State(StrEnum):
     STORED = "stored"  # replayed, and a row, or a change of an alert in its table
     REFUSED_AGAIN = "refused again"  # replayed, and a newer dead letter stands in its place
     IN_FLIGHT = "in flight"  # replayed, and not yet worked on
+    ACKNOWLEDGED = "acknowledged"  # somebody has said that nothing is to be done
 
     @property
     def is_open(self) -> bool:
@@ -88,15 +89,15 @@ class Outlook:
             return State.EXHAUSTED if letter.attempts >= MAX_ATTEMPTS else State.OPEN
         if replayed.place is None:
             return State.IN_FLIGHT
-        if replayed.place == done.NOWHERE:
-            return State.STORED
         if replayed.place == (letter.partition, letter.offset):
             return State.STORED
         return self.outcome(replayed.place)
 
     def outcome(self, place: Place) -> State:
-        """What became of the message that was produced to this place."""
+        """What became of a letter that went to this place."""
         partition, offset = place
+        if place == done.ACKNOWLEDGED:
+            return State.ACKNOWLEDGED
         if place == done.NOWHERE:
             return State.STORED
         if place in self._refused_again:

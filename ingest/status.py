@@ -16,11 +16,13 @@ from ingest.errors import OperatorError
 from ingest.rules_report import count_invalid, invalid_rules
 from ingest.watch.gauges import kafka_flow
 from tasks import counters, outbox
+from tasks.replays import unhandled
 from tasks.settings import Settings
 
 T = TypeVar("T")
 
 RATE_SECONDS = 2.0
+DAY_SECONDS = 86_400
 ALERTS = "SELECT status, count(*) FROM active_alerts GROUP BY status ORDER BY status"
 BREAKER = {0.0: "closed", 0.5: "half open", 1.0: "open"}
 
@@ -30,10 +32,11 @@ def look(chosen: Settings) -> dict[str, Any]:
 
     A server that does not answer is an object with `away`, its reason, in the place of what it would tell.
     """
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(7) as pool:
         kafka = pool.submit(_known, lambda: _kafka(chosen))
         pipeline = pool.submit(_known, _pipeline)
         waiting = pool.submit(_known, _outbox)
+        letters = pool.submit(_known, lambda: _letters(chosen))
         alerts = pool.submit(_known, _alerts)
         rules = pool.submit(_known, _rules)
         processes = pool.submit(_processes, chosen)
@@ -41,6 +44,7 @@ def look(chosen: Settings) -> dict[str, Any]:
             "kafka": kafka.result(),
             "pipeline": pipeline.result(),
             "outbox": waiting.result(),
+            "letters": letters.result(),
             "alerts": alerts.result(),
             "rules": rules.result(),
             "breaker": _breaker(chosen),
@@ -50,7 +54,7 @@ def look(chosen: Settings) -> dict[str, Any]:
 
 def as_text(status: dict[str, Any]) -> Iterator[str]:
     """The same for people: a line for each thing."""
-    for title in ("kafka", "pipeline", "outbox", "alerts", "rules"):
+    for title in ("kafka", "pipeline", "outbox", "letters", "alerts", "rules"):
         if title not in status:
             continue
         found = status[title]
@@ -90,6 +94,12 @@ def _pipeline() -> dict[str, float]:
 
 def _outbox() -> dict[str, float]:
     return {"entries": outbox.backlog(), "oldest_seconds": round(outbox.oldest_seconds(), 1)}
+
+
+def _letters(chosen: Settings) -> dict[str, float]:
+    found = unhandled.oldest_seconds()
+    oldest = {} if found is None else {"oldest_unhandled_days": round(max(found.values()) / DAY_SECONDS, 1)}
+    return {**oldest, "kept_days": chosen.dead_letter_retention_days}
 
 
 def _alerts() -> dict[str, float]:

@@ -13,6 +13,7 @@ from celery.worker import state
 from tasks import broker, clocks, consumer, database, instruments, logs, metrics, outbox, tracing, worker
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.redis_client import DEAD_LETTER_SHARE, client
+from tasks.replays import unhandled
 from tasks.settings import settings
 
 T = TypeVar("T")
@@ -112,6 +113,9 @@ def _beat_begins(**_: Any) -> None:
     metrics.OUTBOX_ENTRIES.read_from(_if_it_answers(outbox.backlog))
     metrics.OUTBOX_AGE.read_from(_if_it_answers(outbox.oldest_seconds))
     metrics.DEAD_LETTER_SHARE_HIGH.read_from(_if_it_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
+    metrics.DEAD_LETTER_OLDEST.read_from(_if_it_answers(_oldest_letters))
+    retention_seconds = settings().dead_letter_retention_days * 86_400
+    metrics.DEAD_LETTER_RETENTION.read_from(lambda: retention_seconds)
     metrics.QUEUED.read_from(_if_it_answers(_queued))
     clocks.watch()
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
@@ -120,6 +124,11 @@ def _beat_begins(**_: Any) -> None:
 def _beat_sends(**_: Any) -> None:
     _sent["tasks"] += 1
     _beat.turn()
+
+
+def _oldest_letters() -> dict[tuple[str, ...], float] | None:
+    found = unhandled.oldest_seconds()
+    return None if found is None else {(domain,): seconds for domain, seconds in found.items()}
 
 
 def _queued() -> dict[tuple[str, ...], float]:

@@ -426,6 +426,21 @@ DEAD_LETTER_SHARE_HIGH = Gauge(
     "1 while more than DEAD_LETTER_SHARE_LIMIT of the messages become dead letters, else 0.",
     "1: the log says as `dead_letter_share_high` which errors, and what to look at.",
 )
+DEAD_LETTER_OLDEST = Gauge(
+    "sluice_dead_letter_oldest_unhandled_seconds",
+    ("beat",),
+    "Age of each domain's oldest dead letter that was neither replayed nor acknowledged; 0 without one.",
+    "Kafka drops it after DEAD_LETTER_RETENTION_DAYS; see docs/runbook.md, dead letters expire.",
+    labels=("domain",),
+    unit="seconds",
+)
+DEAD_LETTER_RETENTION = Gauge(
+    "sluice_dead_letter_retention_seconds",
+    ("beat",),
+    "For how long Kafka keeps dead letters, by DEAD_LETTER_RETENTION_DAYS.",
+    "Not the topics' own `retention.ms`, as `sluice topics` says: make them equal, or the alarm is wrong.",
+    unit="seconds",
+)
 OUTBOX_ENTRIES = Gauge(
     "sluice_outbox_entries",
     ("beat",),

@@ -34,6 +34,7 @@ HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has bee
 # Of all:
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
+DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # of each domain, when the oldest unhandled letter came
 SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
 ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
@@ -69,6 +70,11 @@ def done_key(bridge: str) -> str:
 def refused_key(topic: str, partition: int) -> str:
     """Sorted set of the offsets in a Kafka topic's partition that became dead letters lately."""
     return f"sluice:refused:{topic}:{partition}"
+
+
+def handled_key(topic: str, day: int) -> str:
+    """Hash: by partition of a topic of dead letters, the offset below which all are handled on that day."""
+    return f"sluice:dead_letters:handled:{topic}:{day}"
 
 
 def answers_key(control: str) -> str:

@@ -23,7 +23,7 @@ from tasks.errors import NotNow
 from tasks.moments import parse_moment
 from tasks.replays import dead_letters as letters_work
 from tasks.replays import ranges as ranges_work
-from tasks.replays import runs
+from tasks.replays import runs, unhandled
 from tasks.replays.dead_letters import MOST_LETTERS
 from tasks.replays.letters import Filters
 from tasks.replays.runs import CannotRun, Held
@@ -123,6 +123,12 @@ def go_on() -> None:
                 _work(run_id)
     except _AWAY as error:
         log.warning("replay_waits", error=str(error).strip())
+
+
+@app.task(name="tasks.replay.watch_unhandled")
+def watch_unhandled() -> None:
+    """Looks for the oldest dead letter that nobody has handled. Beat asks now and then."""
+    unhandled.watch()
 
 
 def _run(

@@ -22,11 +22,12 @@ class KafkaSilent(NotNow):
 
 
 class TopicReader:
-    """One consumer that joins no group and commits nothing. Every method raises `KafkaSilent` or `NotNow`
-    within a minute when Kafka is away.
+    """One consumer that joins no group and commits nothing, and fetches about `ahead_kbytes` ahead.
+
+    Every method raises `KafkaSilent` or `NotNow` within a minute when Kafka is away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ahead_kbytes: int = 16_384) -> None:
         chosen = settings()
         self._group = chosen.kafka_group
         self._consumer = Consumer(
@@ -38,7 +39,7 @@ class TopicReader:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "queued.max.messages.kbytes": 16_384,
+                "queued.max.messages.kbytes": ahead_kbytes,
                 "log_level": 0,
             }
         )

@@ -1,4 +1,4 @@
-"""Which dead letters have been replayed, and where they went: the table `replayed_letters`."""
+"""Which dead letters are handled, replayed or acknowledged, and where they went: `replayed_letters`."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -16,6 +16,12 @@ INSERT INTO replayed_letters (letter_key, record_ms, run_id)
 SELECT letter_key, record_ms, %s FROM unnest(%s::text[], %s::bigint[]) AS wanted (letter_key, record_ms)
 ON CONFLICT DO NOTHING RETURNING letter_key, record_ms
 """
+ACKNOWLEDGE = """
+INSERT INTO replayed_letters (letter_key, record_ms, run_id, to_partition, to_offset)
+SELECT letter_key, record_ms, %s, %s, %s
+FROM unnest(%s::text[], %s::bigint[]) AS wanted (letter_key, record_ms)
+ON CONFLICT DO NOTHING
+"""
 CONFIRM = """
 UPDATE replayed_letters SET replayed_at = now(), to_partition = place.partition, to_offset = place.number
 FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::bigint[])
@@ -30,16 +36,19 @@ Place = tuple[int, int]  # partition and offset in the domain's topic
 NOWHERE: Place = (-1, -1)
 """The place of a change of an alert, which is in its table and in no topic."""
 
+ACKNOWLEDGED: Place = (-2, -2)
+"""The place of a letter that went nowhere: somebody has seen it, and nothing is to be done."""
+
 
 class Replayed(NamedTuple):
-    """What is known of a letter that somebody replayed; without a place it is on its way."""
+    """What is known of a letter that somebody replayed or acknowledged; without a place it is on its way."""
 
     run_id: str
     place: Place | None
 
 
 def find(connection: database.Connection, letters: Iterable[LetterId]) -> dict[LetterId, Replayed]:
-    """Those of the letters that were replayed."""
+    """Those of the letters that were replayed or acknowledged."""
     keys, times = _columns(letters)
     found = {}
     for key, record_ms, run_id, partition, offset in connection.execute(FIND, [keys, times]):
@@ -53,6 +62,11 @@ def reserve(connection: database.Connection, run_id: str, letters: Iterable[Lett
     keys, times = _columns(letters)
     rows = connection.execute(RESERVE, [run_id, keys, times]).fetchall()
     return {LetterId(str(key), int(str(record_ms))) for key, record_ms in rows}
+
+
+def acknowledge(connection: database.Connection, run_id: str, letters: Iterable[LetterId]) -> int:
+    """Notes that nothing is to be done about the letters; returns how many were open before."""
+    return connection.execute(ACKNOWLEDGE, [run_id, *ACKNOWLEDGED, *_columns(letters)]).rowcount
 
 
 def confirm(connection: database.Connection, places: dict[LetterId, Place]) -> None:

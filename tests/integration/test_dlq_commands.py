@@ -133,11 +133,38 @@ def test_a_dead_letter_from_the_gateway_cannot_be_replayed_and_is_counted(
     fleet.disconnect([device])
 
 
+def test_acknowledged_letters_are_open_no_longer_and_who_did_it_is_known(
+    pipeline: Stack, database: Database, user: str
+) -> None:
+    """By filters, or one by its place; they are kept, no replay takes them, and the audit has who it was."""
+    written = Written(pipeline, user)
+    written.write([b"{}", b"[]", b"[]"])
+    dry = sluice(pipeline, "dlq", "acknowledge", "--user", user, "--error-type", "NotAnObject", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (0, "2 dead letters would be acknowledged\n"), dry.stderr
+    assert listed(pipeline, user)["total"] == 3
+    done = sluice(pipeline, "dlq", "acknowledge", "--user", user, "--error-type", "NotAnObject")
+    assert (done.returncode, done.stdout) == (0, "2 dead letters acknowledged\n"), done.stderr
+    assert [one["error_type"] for one in listed(pipeline, user)["letters"]] == ["MissingField"]
+    partition, offset = written.places[0]
+    one = sluice(pipeline, "dlq", "acknowledge", f"{partition}/{offset}")
+    assert one.stdout == "1 dead letter acknowledged\n", one.stderr
+    assert {letter["state"] for letter in listed(pipeline, user, "--all")["letters"]} == {"acknowledged"}
+    assert sluice(pipeline, "dlq", "acknowledge", "--user", user).stdout == "0 dead letters acknowledged\n"
+    assert sluice(pipeline, "dlq", "replay", "--user", user).stdout == "0 dead letters replayed\n"
+    query = "SELECT key, os_user, after FROM operator_audit WHERE action = 'ACKNOWLEDGE' AND after @> %s"
+    ((run, os_user, after),) = database.execute(query, [json.dumps({"user": user})]).fetchall()
+    assert run in done.stderr
+    assert os_user
+    assert after == {"domain": "telemetry", "user": user, "error_type": "NotAnObject", "letters": 2}
+
+
 def test_wrong_calls_and_absent_servers_are_said_in_sentences(stack: Stack) -> None:
     """No traceback, and the option or variable to look at."""
     for arguments, sentence in {
         ("dlq", "list", "--since", "tomorrow"): "--since is a span such as",
         ("dlq", "replay", "--limit", "0"): "--limit must be from 1 to",
+        ("dlq", "acknowledge"): "Name one letter, or give filters",
+        ("dlq", "acknowledge", "0/1", "--user", "ada"): "Name one letter, or give filters",
         ("verify", "--since", "0d"): "--since is a span such as",
     }.items():
         done = sluice(stack, *arguments)
