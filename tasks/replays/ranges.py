@@ -70,7 +70,7 @@ def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[
 def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -> None:
     """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
     # What kills workers goes the main way, where it is isolated, or not at all.
-    sound = [message for message in messages if message.offset not in known.condemned]
+    sound = [message for message in messages if message not in known.condemned]
     readings, dead = process.validate(domain, sound)
     if held.arguments.get("alerts"):
         process.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
@@ -81,13 +81,13 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
         DeadLetter(by_offset[row.offset], error_type, reason, stored)
         for row, reason, error_type, stored in refused
     ]
-    new = [letter for letter in dead if letter.message.offset not in known.letters]
+    new = [letter for letter in dead if letter.message not in known.letters]
     if new:
         dlq.send(domain, new, {messages[0].partition: messages[0].offset})
     dead_offsets = {letter.message.offset for letter in dead}
     for letter in new:
-        known.letters.add(letter.message.offset)
-    saved = [m for m in sound if m.offset in known.letters and m.offset not in dead_offsets]
+        known.letters.add(letter.message.offset, letter.message.timestamp_ms)
+    saved = [m for m in sound if m in known.letters and m.offset not in dead_offsets]
     last, topic = messages[-1], registry.kafka_topic(domain)
     for name, amount in {
         "done": len(messages),

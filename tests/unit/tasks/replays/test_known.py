@@ -1,24 +1,39 @@
-"""Which records have a dead letter, in a bit each."""
+"""Which records have a dead letter."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.replays.known import Offsets, place_of
+from tasks.batch import Message
+from tasks.replays.known import Letters, place_of
 from tasks.replays.letters import LetterId
 
+START, END = 10, 20
+PLACES = st.tuples(st.integers(0, 30), st.integers(1, 5))
 
-@given(st.integers(0, 2**40), st.integers(0, 200), st.lists(st.integers(-20, 220)))
-def test_the_bits_are_a_set_of_the_offsets_in_the_range(start: int, length: int, added: list[int]) -> None:
-    """Offsets outside are passed over; each is new once."""
-    reach = (start, start + length)
-    offsets, model = Offsets(reach), set[int]()
-    for relative in added:
-        offset = start + relative
-        new = 0 <= relative < length and offset not in model
-        assert offsets.add(offset) == new
-        if 0 <= relative < length:
-            model.add(offset)
-    assert {start + relative for relative in range(-20, 221) if start + relative in offsets} == model
+
+def message(offset: int, timestamp_ms: int) -> Message:
+    """A message of this place and time."""
+    return Message(0, offset, timestamp_ms, "users/u/devices/d/telemetry", "", 0, b"{}", "")
+
+
+@given(st.lists(PLACES), PLACES)
+def test_a_letter_is_that_of_the_record_with_its_offset_and_time(
+    added: list[tuple[int, int]], asked: tuple[int, int]
+) -> None:
+    """Another record of the same offset, as in a topic that was made again, has none; nor one outside."""
+    letters = Letters((START, END))
+    for place in added:
+        letters.add(*place)
+    assert (message(*asked) in letters) == (asked in added and START <= asked[0] < END)
+
+
+@given(st.integers(START, END - 1), st.integers(0, 2**62))
+def test_a_letter_without_a_time_is_that_of_its_offset(offset: int, timestamp_ms: int) -> None:
+    """As those of old versions are."""
+    letters = Letters((START, END))
+    letters.add(offset, 0)
+    assert message(offset, timestamp_ms) in letters
+    assert message(offset + 1, timestamp_ms) not in letters
 
 
 def test_a_key_names_the_place_of_its_message() -> None:
