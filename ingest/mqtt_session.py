@@ -58,6 +58,8 @@ class MqttSession:
         self._subscriptions = list(subscriptions)
         self._leave = list(leave)
         self._take = take
+        # By packet id, so that they are few.
+        self._topics: dict[int, str] = {}
         self._stopping = False
         self._memory = None if old else SessionMemory(client_id)
         self.connects = 0
@@ -74,6 +76,7 @@ class MqttSession:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_publish = self._on_publish
         self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_publish_received = self._on_message
         self.unacknowledged = Acknowledgements(self._client.ack_all)
@@ -139,7 +142,9 @@ class MqttSession:
 
     def publish(self, topic: str, payload: bytes) -> MQTTMessageInfo:
         """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it."""
-        return self._client.publish(topic, payload, qos=1)
+        told = self._client.publish(topic, payload, qos=1)
+        self._topics[told.mid] = topic
+        return told
 
     def close(self, *, forget: bool = False) -> None:
         """Ends the connection; the broker keeps the session unless it is to `forget` it."""
@@ -200,6 +205,14 @@ class MqttSession:
                 f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
             )
         self.subscribed = self.failure is None
+
+    def _on_publish(
+        self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _properties: Properties
+    ) -> None:
+        topic = self._topics.pop(mid, "")
+        if reason.is_failure:
+            metrics.PUBLISHES_REFUSED.add(1, "answer")
+            log.error("answer_refused", topic=topic, reason=str(reason))
 
     def _on_unsubscribe(
         self,

@@ -2,7 +2,7 @@
 -- counts of bytes.
 --
 -- KEYS: the stream, the hash of bytes by user, the hashes of entries that were added and written, by user, and the
---       hash of failing users.
+--       hashes of users with a change that fails and with a notice that is refused.
 -- ARGV: the group, the other group, whether the entries are in the tables now ('1'), then the ids of the entries.
 local function parse(id)
     local milliseconds, number = string.match(id, '(%d+)-(%d+)')
@@ -57,5 +57,5 @@ for index = 4, #ARGV do
 end
 -- Whatever became of the stream: with nothing in it, nothing counts.
 if redis.call('XLEN', KEYS[1]) == 0 then
-    redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+    redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 end

@@ -22,7 +22,7 @@ from tasks.errors import DeadLettersUnconfirmed
 from tasks.outbox_entry import Entry
 from tasks.records import readable
 from tasks.redis_client import DEAD_LETTER_TYPES, client, refused_key, text
-from tasks.replays.letters import ALERT_REFUSED, TOO_MANY_ALERTS
+from tasks.replays.letters import ALERT_REFUSED, NOTICE_REFUSED, TOO_MANY_ALERTS
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -159,6 +159,15 @@ def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
     _send_about_alerts(letters, TOO_MANY_ALERTS, error)
     for user_id, count in Counter(user_id for user_id, _, _ in letters).items():
         log.warning("too_many_alerts", user_id=user_id, refused=count, allowed=most)
+
+
+def send_notice(user_id: str, device_id: str, payload: bytes, error: str) -> None:
+    """Sends a notice of an alert that the MQTT broker does not take; returns when it is confirmed.
+
+    Its key names it for ever. Raises `DeadLettersUnconfirmed`.
+    """
+    _send_about_alerts([(user_id, device_id, payload)], NOTICE_REFUSED, error)
+    log.error("notice_given_up", user_id=user_id, error=error)
 
 
 def _send_about_alerts(letters: list[tuple[str, str, bytes]], error_type: str, error: str) -> None:

@@ -361,6 +361,14 @@ TOPICS_MADE_AGAIN = Counter(
     "Any that nobody has planned: what was in the topic before and not committed is lost.",
     unit="topics",
 )
+PUBLISHES_REFUSED = Counter(
+    "sluice_mqtt_publishes_refused_total",
+    ("control", "worker"),
+    "Times that the MQTT broker refused what a user was to get: a `notice` of an alert, an `answer`.",
+    "Any: the log has the user and the broker's reason; see docs/runbook.md, publishes refused.",
+    labels=("kind",),
+    unit="messages",
+)
 STATES_UNKNOWN = Counter(
     "sluice_unknown_alert_states_total",
     ("worker",),

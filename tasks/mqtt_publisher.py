@@ -25,6 +25,9 @@ CONNECT_SECONDS = 2.0
 
 Message = tuple[str, bytes]
 
+# Of a PUBLISH, besides topic and payload.
+_MOST_HEADER_BYTES = 10
+
 
 class BrokerAway(NotNow):
     """The MQTT broker took only the first `count` messages; check MQTT_HOST, account, ACL, broker."""
@@ -42,6 +45,7 @@ class _Publisher:
         self._connected: str | None = None
         self._ended: str | None = None
         self._answers: dict[int, ReasonCode] = {}
+        self._most_bytes = 0
         self._client = mqtt.client(
             settings(), f"sluice-notifier-{uuid.uuid4().hex[:12]}", reconnect_on_failure=False
         )
@@ -68,31 +72,42 @@ class _Publisher:
         if self._connected != "Success":
             raise BrokerAway(self._connected or self._ended or "no answer to CONNECT")
 
-    def publish(self, messages: Sequence[Message], seconds: float) -> None:
-        """Returns when the broker has acknowledged all. Raises `BrokerAway`."""
+    def publish(self, messages: Sequence[Message], seconds: float) -> dict[int, str]:
+        """Returns when the broker has answered all, with those that it refused. Raises `BrokerAway`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._answers.clear()
-        sent: list[int] = []
-        for topic, payload in messages:
-            info = self._client.publish(topic, payload, qos=1)
+        refused: dict[int, str] = {}
+        sent: dict[int, int] = {}
+        for number, message in enumerate(messages):
+            try:
+                self._check(message)
+                info = self._client.publish(*message, qos=1)
+            except ValueError as error:
+                refused[number] = str(error)
+                continue
             if info.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE}:
                 break
-            sent.append(info.mid)
+            sent[info.mid] = number
         with self._changed:
             self._changed.wait_for(
                 lambda: self._ended is not None or len(self._answers) >= len(sent),
                 max(0.0, deadline - time.monotonic()),
             )
             answers = dict(self._answers)
-        count = 0
-        for mid in sent:
-            if mid not in answers or answers[mid].is_failure:
-                break
-            count += 1
-        if count < len(messages):
-            refusal = next((str(reason) for reason in answers.values() if reason.is_failure), None)
-            raise BrokerAway(refusal or self._ended or "no answer in time", count)
+        refused |= {sent[mid]: str(reason) for mid, reason in answers.items() if reason.is_failure}
+        taken = {sent[mid] for mid, reason in answers.items() if not reason.is_failure}
+        if len(refused) + len(taken) < len(messages):
+            count = next(number for number in range(len(messages)) if number not in taken)
+            raise BrokerAway(self._ended or "no answer in time", count)
+        return refused
+
+    def _check(self, message: Message) -> None:
+        """Raises `ValueError` for what the broker would end the connection for, and again after each."""
+        topic, payload = message
+        size = len(topic.encode()) + len(payload) + _MOST_HEADER_BYTES
+        if self._most_bytes and size > self._most_bytes:
+            raise ValueError(f"{size} bytes are more than the broker takes, {self._most_bytes}")
 
     def close(self) -> None:
         """Ends the connection; what is not acknowledged is forgotten."""
@@ -100,9 +115,10 @@ class _Publisher:
         self._client.loop_stop()
 
     def _on_connect(
-        self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _p: Properties | None
+        self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, given: Properties | None
     ) -> None:
         with self._changed:
+            self._most_bytes = getattr(given, "MaximumPacketSize", 0)
             self._connected = str(reason)
             self._changed.notify_all()
 
@@ -121,8 +137,10 @@ class _Publisher:
             self._changed.notify_all()
 
 
-def publish(messages: Sequence[Message], seconds: float = 4.0) -> None:
-    """Publishes with QoS 1, in order, and returns when the broker has acknowledged every message.
+def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]:
+    """Publishes with QoS 1, in order, and returns when the broker has answered every message.
+
+    The result has the numbers of those that the broker refused, and why.
 
     It takes at most `seconds`, and four more when it has to connect. Raises `BrokerAway`.
     """
@@ -131,7 +149,7 @@ def publish(messages: Sequence[Message], seconds: float = 4.0) -> None:
             close()
             log.debug("mqtt_connects", host=settings().mqtt_host, port=settings().mqtt_port)
             _publisher().open()
-        _publisher().publish(messages, seconds)
+        return _publisher().publish(messages, seconds)
     except BrokerAway:
         close()
         raise

@@ -15,15 +15,11 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
-from tasks import backoff, database, exclusive, failing, mqtt_publisher, outbox
+from tasks import backoff, database, exclusive, failing, notices, outbox
 from tasks.alerts import tables, writing
-from tasks.alerts.change import notice
 from tasks.app import app
 from tasks.errors import DatabaseAway, NotNow
-from tasks.exclusive import Turn
-from tasks.mqtt_publisher import BrokerAway, Message
-from tasks.outbox import Group, Undelivered, backlog, require_room
-from tasks.outbox_entry import Entry
+from tasks.outbox import Group, backlog, require_room
 from tasks.redis_client import OUTBOX_TOLD, client
 
 log = structlog.get_logger()
@@ -90,7 +86,7 @@ def deliver_mqtt() -> None:
         client().delete(_queued("mqtt"))
         return
     try:
-        if _deliver_all("mqtt", _publish):
+        if _deliver_all("mqtt", notices.publish):
             backoff.succeeded("notify:mqtt")
     except NotNow as error:
         log.warning(
@@ -132,40 +128,6 @@ def _deliver_all(group: Group, deliver: outbox.Deliver) -> bool:
     except exclusive.TurnLost:
         log.info("delivery_left_to_another", group=group)
         return False
-
-
-def _publish(entries: list[Entry], turn: Turn) -> list[Entry]:
-    messages: list[Message] = []
-    ends: list[int] = []  # how many messages there are up to the end of each entry
-    published = 0
-    for entry in entries:
-        messages += _messages(entry)
-        ends.append(len(messages))
-    try:
-        for start in range(0, len(messages), outbox.READ_AT_ONCE):
-            # Who was held up and lost the turn must not publish what others have published meanwhile.
-            turn.keep()
-            published = start
-            mqtt_publisher.publish(messages[start : start + outbox.READ_AT_ONCE])
-    except BrokerAway as error:
-        count = sum(end <= published + error.count for end in ends)
-        raise Undelivered(entries[:count], str(error)) from error
-    return entries
-
-
-def _messages(entry: Entry) -> list[Message]:
-    try:
-        topic = f"users/{entry.document['user_id']}/alerts"
-        return [(topic, _notice(change)) for change in entry.changes()]
-    except (KeyError, TypeError, AttributeError) as error:
-        outbox.refuse("mqtt", entry.id, f"{type(error).__name__}: {error}", str(entry.document))
-        return []
-
-
-def _notice(change: dict[str, Any]) -> bytes:
-    # Entries of an older version have it ready.
-    ready = change.get("notice")
-    return notice(change["record"]) if ready is None else ready.encode()
 
 
 def _queued(group: Group) -> str:

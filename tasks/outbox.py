@@ -25,6 +25,7 @@ from tasks.redis_client import (
     OUTBOX_ADDED,
     OUTBOX_BYTES,
     OUTBOX_FAILING,
+    OUTBOX_NOTICES,
     OUTBOX_REFUSED,
     OUTBOX_WRITTEN,
     client,
@@ -46,7 +47,7 @@ READ_BYTES = 1_048_576
 # What one user gets delivered before the others have had their turn.
 USER_BYTES = 1_048_576
 REFUSED_KEPT = 10_000
-COUNTS = (OUTBOX_BYTES, OUTBOX_ADDED, OUTBOX_WRITTEN, OUTBOX_FAILING)
+COUNTS = (OUTBOX_BYTES, OUTBOX_ADDED, OUTBOX_WRITTEN, OUTBOX_FAILING, OUTBOX_NOTICES)
 
 
 class OutboxFull(NotNow):

@@ -23,6 +23,7 @@ OUTBOX_ADDED = "sluice:outbox:added"  # hash: entries that were added, by user
 OUTBOX_WRITTEN = "sluice:outbox:written"  # hash: entries that were written to the tables, by user
 OUTBOX_FAILING = "sluice:outbox:failing"  # hash: users with a change that the database does not take
 OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: such changes that are dead letters by now
+OUTBOX_NOTICES = "sluice:outbox:notices"  # hash: users with a notice that the MQTT broker refuses
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
 # Of each domain, its namespace behind the name:

@@ -12,6 +12,8 @@ from tasks.payload import Refused
 
 ALERT_REFUSED = "AlertRefused"
 TOO_MANY_ALERTS = "TooManyAlerts"
+NOTICE_REFUSED = "NoticeRefused"
+_ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
 # Refused so often, a message is not replayed any more unless forced.
 MAX_ATTEMPTS = 3
 
@@ -48,7 +50,7 @@ class Letter(NamedTuple):
     @property
     def source(self) -> Source | None:
         """User and device by the topic, if it names them, or of the alert."""
-        if self.error_type in {ALERT_REFUSED, TOO_MANY_ALERTS}:
+        if self.error_type in _ABOUT_ALERTS:
             return self._source_of_alert()
         try:
             return registry.domain_of(self.topic, registry.domains()).parse_topic(self.topic)
