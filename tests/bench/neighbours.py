@@ -42,6 +42,7 @@ def neighbours(stack: Stack, progress: Progress) -> list[dict[str, Any]]:
                 task = progress.add_task(f"a quiet tenant beside {name}", total=None)
                 found.append({"noise": name, **_pair(stack, database, quiet, noise)})
                 progress.remove_task(task)
+                progress.console.print(f"beside {name}: {found[-1]}")
     finally:
         fleet.disconnect(quiet)
     return found
