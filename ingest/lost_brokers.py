@@ -17,7 +17,8 @@ from tasks.settings import Settings
 # A client finds a broker again within a few seconds of its return.
 PATIENCE_SECONDS = 10.0
 LOOK_SECONDS = 5.0
-# librdkafka itself waits up to three seconds between two tries: a new client may be the first to find a broker.
+# librdkafka itself waits up to three seconds between two tries: a new client may be the first to find a
+# broker.
 FINDS = 3
 ANSWER_SECONDS = 2.0
 

@@ -77,15 +77,38 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = None
-    key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = None
-    operator: Operator
-    threshold: _Number | None = None
-    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)]
-    severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = DEFAULT_SEVERITY
-    for_seconds: float = Field(0.0, ge=0, le=MAX_SECONDS, allow_inf_nan=False)
-    clear_threshold: _Number | None = None
-    domain: Annotated[str, AfterValidator(_domain)] | None = None  # without it the first of DOMAINS
+    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = Field(
+        None, description="What alerts and commands call the rule; without it they use its `key`."
+    )
+    key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = Field(
+        None,
+        description="Which value of a reading is compared. A dot leads into an object or, with a number, into"
+        " an array. `absent` without a key is about the whole device.",
+    )
+    operator: Operator = Field(description="How the value is compared with `threshold`; see the operators.")
+    threshold: _Number | None = Field(None, description="What the value is compared with.")
+    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)] = Field(
+        description="What the alert says."
+    )
+    severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = Field(
+        DEFAULT_SEVERITY, description="A word of the user's own, which the alert repeats."
+    )
+    for_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="How long the rule must be violated before it triggers, by the times of the readings; for"
+        " `absent`, how long nothing must have come.",
+    )
+    clear_threshold: _Number | None = Field(
+        None,
+        description="What the value must pass before an open alert is resolved, so that a value near the"
+        " threshold does not flap; without it, `threshold`.",
+    )
+    domain: Annotated[str, AfterValidator(_domain)] | None = Field(
+        None, description="Which domain's readings the rule is about; without it, the first of `DOMAINS`."
+    )
 
     @property
     def rule_id(self) -> str:

@@ -21,7 +21,7 @@ Action = Literal["SNOOZE", "DISABLE", "ENABLE"]
 MAX_MINUTES = 43_200
 MAX_COMMAND_BYTES = 4096
 
-_EXPECTED = {
+EXPECTED = {
     "device_id": "the id of a device, as alerts name it",
     "rule_id": "the `id` of a rule, or its `key` where it has none",
     "action": "one of SNOOZE, DISABLE, ENABLE",
@@ -49,10 +49,17 @@ class Command(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    device_id: Annotated[str, AfterValidator(_id)]
-    rule_id: str = Field(min_length=1, max_length=256)
-    action: Action
-    duration_minutes: float | None = Field(None, gt=0, le=MAX_MINUTES)
+    device_id: Annotated[str, AfterValidator(_id)] = Field(
+        description="Which device; of another domain's source, `NAME/ID`."
+    )
+    rule_id: str = Field(min_length=1, max_length=256, description="Which rule: its `id`, or else its `key`.")
+    action: Action = Field(description="What to do; see the actions.")
+    duration_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_MINUTES,
+        description="How long a snooze lasts. `SNOOZE` must have it; others must not.",
+    )
 
 
 class Request(NamedTuple):
@@ -86,7 +93,7 @@ def parse_command(document: Any) -> Command:
     action = None if "action" in wrong else document.get("action")
     minutes = document.get("duration_minutes")
     if action == "SNOOZE" and minutes is None:
-        sentence = f"is missing; it must be {_EXPECTED['duration_minutes']}"
+        sentence = f"is missing; it must be {EXPECTED['duration_minutes']}"
         faults.append({"path": "duration_minutes", "message": sentence})
     elif action in {"DISABLE", "ENABLE"} and minutes is not None and "duration_minutes" not in wrong:
         sentence = f"means nothing for {action}, which has no end; did you mean `SNOOZE`?"
@@ -180,11 +187,11 @@ def _fault(detail: ErrorDetails) -> Fault:
         return {"path": "command", "message": "has a field whose name is no text"}
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
-        message = f"is no field of a command{suggestion(name, list(_EXPECTED))}"
+        message = f"is no field of a command{suggestion(name, list(EXPECTED))}"
     elif detail["type"] == "missing":
-        message = f"is missing; it must be {_EXPECTED[name]}"
+        message = f"is missing; it must be {EXPECTED[name]}"
     else:
-        message = f"must be {_EXPECTED[name]}, got {describe(detail['input'])}"
+        message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
         given = detail["input"]
         if name == "action" and isinstance(given, str) and given.upper() in get_args(Action):
             message += "; actions are written in capitals"

@@ -1,0 +1,54 @@
+"""The page of rules and alerts says what the code does."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+from ingest.rules_page import (
+    ACTIONS,
+    EXAMPLES,
+    FIELDS,
+    OPERATORS,
+    REASONS,
+    SNOOZE,
+    STATUSES,
+    changes_of,
+    markdown,
+)
+from tasks.alerts import change, manage
+from tasks.alerts.change import ChangeStatus, notice
+from tasks.rule_model import Operator, Rule
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "rules.md"
+
+
+def test_the_page_is_up_to_date() -> None:
+    """`python -m ingest.rules_page > docs/rules.md` has been run since the last change."""
+    assert PAGE.read_text() == markdown()
+
+
+def test_everything_has_its_line() -> None:
+    """Operators, actions, statuses that are published, reasons, and the fields that one can write."""
+    assert set(OPERATORS) == set(get_args(Operator))
+    assert set(ACTIONS) == set(get_args(manage.Action))
+    assert set(STATUSES) == {*get_args(ChangeStatus)} - {change.REFUSED}
+    reasons = {change.RULE_REMOVED, change.RULE_CHANGED, change.SNOOZE_ENDED, change.RETURNED}
+    assert set(REASONS) - {"until TIME"} == reasons
+    for model in (Rule, manage.Command):
+        assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
+    """In the order in which it is published."""
+    for example in EXAMPLES:
+        triggered = [
+            one for _, changes in changes_of(example) for one in changes if one.status == "TRIGGERED"
+        ]
+        assert len(triggered) == 1
+        record = triggered[0].to_record() | {"reason": "", "by": ""}
+        assert list(json.loads(notice(record))) == list(FIELDS)
+
+
+def test_the_command_of_the_page_is_one() -> None:
+    """It is parsed as a user's would be."""
+    assert manage.parse_command(SNOOZE).action == "SNOOZE"
