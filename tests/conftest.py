@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from compose.local import preparation
 from compose.local.stack import Stack
 from tasks import database as database_module
 from tasks import mqtt_publisher, outbox, redis_client
@@ -24,6 +26,7 @@ from tasks.alerts import generation, listening, rule_sets
 from tasks.app import app
 from tests.chaos import disks
 from tests.records import up_to_end
+from tests.integration import forked
 
 # A stack that somebody runs in this clone, and its domains, are none of the tests' business.
 os.environ["SLUICE_ENV_FILE"] = os.devnull
@@ -65,9 +68,16 @@ def stack() -> Iterator[Stack]:
     shutil.rmtree(servers.layout.base, ignore_errors=True)
     servers.up(())
     try:
-        yield servers
+        with pytest.MonkeyPatch.context() as patch:
+            # The first preparation was by commands as a user has them; any other need not wait for imports.
+            patch.setattr(preparation, "run_sluice", _forked_sluice)
+            yield servers
     finally:
         servers.down()
+
+
+def _forked_sluice(arguments: Sequence[str], env: Mapping[str, str], stdin: str) -> CompletedProcess[str]:
+    return forked.run("ingest.cli", *arguments, env=env, cwd=PROJECT, stdin=stdin)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +82,25 @@ def _superuser(layout: Layout, env: Mapping[str, str], database: str) -> psycopg
     )
 
 
+def run_sluice(
+    arguments: Sequence[str], env: Mapping[str, str], stdin: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command of `sluice`, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ingest.cli", *arguments],
+        env=dict(env),
+        cwd=PROJECT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+    )
+
+
 def _sluice(env: Mapping[str, str], *arguments: str, stdin: str = "") -> str:
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "ingest.cli", *arguments],
-            env=process_environment(env),
-            cwd=PROJECT,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
+        done = run_sluice(arguments, process_environment(env), stdin)
     except subprocess.TimeoutExpired as error:
         raise StackError(f"`sluice {arguments[0]}` did not end in {_SECONDS} s") from error
     if done.returncode:

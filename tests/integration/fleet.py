@@ -54,7 +54,8 @@ def connect(stack: Stack, credential: Credential, client_id: str = "") -> Client
     )
     client.max_inflight_messages_set(200)
     client.username_pw_set(credential.username, credential.password)
-    client.reconnect_delay_set(1, 1)
+    # A new account is known after a moment, which is shorter than the least whole second.
+    client.reconnect_delay_set(0.1, 1)  # type: ignore[arg-type]
     client.connect_async(stack.env["MQTT_HOST"], int(stack.env["MQTT_PORT"]))
     client.loop_start()
     wait_until(client.is_connected, 30, f"{credential.username} to be let in")

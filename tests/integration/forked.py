@@ -34,7 +34,7 @@ _READY = b"ready\n"
 def run(
     *arguments: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """Does what `python -m` does with the arguments. Raises `TimeoutError`."""
+    """Does what `python -m` does with the arguments, or `python -c`. Raises `TimeoutError`."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         connection.connect(str(_server()))
@@ -100,8 +100,11 @@ def _become(wanted: Mapping[str, Any], files: list[IO[bytes]]) -> NoReturn:
         os.environ.update(wanted["env"])
         os.chdir(wanted["cwd"])
         sys.path[:1] = [wanted["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        module, *sys.argv[1:] = wanted["arguments"]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        first, *sys.argv[1:] = wanted["arguments"]
+        if first == "-c":
+            exec(sys.argv[1], {"__name__": "__main__"})  # noqa: S102 - what the tests' own code says
+        else:
+            runpy.run_module(first, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code or 0

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from tasks.alerts import writing
 from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
 from tasks.settings import settings
 from tests.conftest import DeadLetters
+from tests.integration import forked
 from tests.integration.changes import (
     Database,
     empty_outbox,
@@ -49,8 +48,7 @@ def run_in_worker(stack: Stack, code: str) -> int:
     """Runs the code in a process of its own; returns how it ended."""
     environment = {**os.environ, **process_environment(stack.env)}
     prelude = "import os, signal\nfrom tasks import exclusive, notify, outbox\nexclusive.TURN_SECONDS = 4.0\n"
-    done = subprocess.run([sys.executable, "-c", prelude + code], cwd=PROJECT, env=environment, check=False)
-    return done.returncode
+    return forked.run("-c", prelude + code, env=environment, cwd=PROJECT).returncode
 
 
 def in_threads(*work: Callable[[], None]) -> None:
