@@ -36,7 +36,7 @@ status: $(READY)  ## say what runs
 	@$(STACK) status
 
 test: setup  ## every test, on servers of its own
-	@$(BIN)/pytest
+	@sh tests/all.sh $(BIN)/pytest
 
 test-quick: setup  ## the unit tests, and one reading's way from the device to its row: two minutes
 	@$(BIN)/pytest tests/unit $(ONE_WAY)
