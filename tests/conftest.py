@@ -25,8 +25,8 @@ from tasks import settings as tasks_settings
 from tasks.alerts import generation, listening, rule_sets
 from tasks.app import app
 from tests.chaos import disks
-from tests.records import up_to_end
 from tests.integration import forked
+from tests.records import up_to_end
 
 # A stack that somebody runs in this clone, and its domains, are none of the tests' business.
 os.environ["SLUICE_ENV_FILE"] = os.devnull
