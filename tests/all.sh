@@ -1,17 +1,17 @@
 #!/bin/sh
-# Every test: those that need no server run beside the others, which mostly wait. Fails if any fails.
+# Every test: those that do without the stack's servers run beside the others, which mostly wait. Fails if any fails.
 # usage: tests/all.sh PYTEST
 
 mkdir -p .local
-log=.local/unit-tests.log
-"$1" tests/unit >"$log" 2>&1 &
-unit=$!
-trap 'kill "$unit" 2>/dev/null' EXIT
+log=.local/tests-without-stack.log
+"$1" -m "not stack" >"$log" 2>&1 &
+others=$!
+trap 'kill "$others" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 
-"$1" tests/integration tests/chaos
-servers=$?
-wait "$unit"
-units=$?
-if [ "$units" -eq 0 ]; then tail -n 1 "$log"; else cat "$log"; fi
-[ "$servers" -eq 0 ] && [ "$units" -eq 0 ]
+"$1" -m stack
+with=$?
+wait "$others"
+without=$?
+if [ "$without" -eq 0 ]; then tail -n 1 "$log"; else cat "$log"; fi
+[ "$with" -eq 0 ] && [ "$without" -eq 0 ]

@@ -44,9 +44,13 @@ STARTED = {"RUNNING", "STARTING", "BACKOFF"}
 KINDS = ("alone", "stack", "pipeline", "beat", "place")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests without servers first, then those of each kind, in the order of `KINDS`."""
+    """Tests without the stack first, then those of each kind, in the order of `KINDS`, marked `stack`."""
     items.sort(key=_kind)
+    for item in items:
+        if _kind(item) >= 0:
+            item.add_marker("stack")
 
 
 def _kind(item: pytest.Item) -> int:
