@@ -88,7 +88,7 @@ class Topics:
 
     def __init__(self, chosen: Settings) -> None:
         self._admin = AdminClient({**kafka.connection(chosen), "client.id": "sluice-bridge", "log_level": 0})
-        self._known: dict[str, str] = {}
+        self.ids: dict[str, str] = {}  # by which the positions go; none before `starts`
         self._asked: dict[str, Future[Any]] = {}
         self._ask_at = 0.0
         self._doubted = False
@@ -128,7 +128,7 @@ class Topics:
             high = highs[place]
             before, low = unpack(one.metadata), lows.get(place, high)
             found[place] = begin(one.offset, before, low, high, now, int(time.time()))
-        self._known = {name: _id(topic) for name, topic in described.items()}
+        self.ids = {name: _id(topic) for name, topic in described.items()}
         self._asked = {}
         return found
 
@@ -140,12 +140,12 @@ class Topics:
         if self._asked and all(future.done() for future in self._asked.values()):
             answers, self._asked = self._asked, {}
             return any(
-                future.exception() is None and _id(future.result()) != self._known.get(name)
+                future.exception() is None and _id(future.result()) != self.ids.get(name)
                 for name, future in answers.items()
             )
-        if not self._asked and self._known and now >= self._ask_at:
+        if not self._asked and self.ids and now >= self._ask_at:
             self._ask_at = now + LOOK_SECONDS
-            self._asked = self._describe(sorted(self._known))
+            self._asked = self._describe(sorted(self.ids))
         return False
 
     def _describe(self, topics: list[str]) -> dict[str, Future[Any]]:

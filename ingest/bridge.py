@@ -3,7 +3,6 @@ of stored batches. It never looks inside a payload, and it keeps nothing: what i
 A batch is of one domain, for each domain has a topic and lanes of its own.
 """
 
-import logging
 import signal
 import sys
 import time
@@ -13,13 +12,15 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from ingest import group_consumer
 from ingest.aside import Gathered
 from ingest.assignment import Partition, Start, Topics, report_starts
 from ingest.dispatch import Dispatcher, Report
-from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
+from ingest.kafka_statistics import KafkaStatistics
 from ingest.lanes import Lane, Limits, partitions_to_pause
 from ingest.lost_brokers import LostBrokers, finds_brokers
-from tasks import clocks, evidence, garbage, kafka, logs, metrics, tracing
+from ingest.topic_ids import TopicIds
+from tasks import clocks, evidence, garbage, logs, metrics, tracing
 from tasks.monitoring import Monitoring, Pulse, first_problem
 from tasks.records import message_of
 from tasks.registry import Domains, InvalidDomains, domains
@@ -73,31 +74,9 @@ class Bridge:
         self._statistics = KafkaStatistics(self._lanes_of)
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
-        self._consumer = Consumer(
-            {
-                **kafka.connection(chosen),
-                "group.id": chosen.kafka_group,
-                "client.id": "sluice-bridge",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "on_commit": self._on_commit,
-                "stats_cb": self._statistics.told,
-                "statistics.interval.ms": EVERY_MS,
-                # An offset that is not there any more must not be passed over silently.
-                "auto.offset.reset": "error",
-                # How soon a topic that was made again, or has more partitions, is noticed.
-                "topic.metadata.refresh.interval.ms": 10_000,
-                # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
-                # so a lane never holds messages of a partition that another bridge owns.
-                "partition.assignment.strategy": "range",
-                # The least that brokers allow by default: so long after a killed bridge its partitions move.
-                "session.timeout.ms": 6000,
-                "heartbeat.interval.ms": 1500,
-                "fetch.wait.max.ms": 50,
-                "queued.min.messages": chosen.batch_max_messages,
-                "queued.max.messages.kbytes": 16_384,
-            },
-            logger=logging.getLogger("librdkafka"),
+        self._ids = TopicIds()
+        self._consumer = group_consumer.connect(
+            chosen, self._ids, on_statistics=self._statistics.told, on_commit=self._on_commit
         )
 
     def show(self) -> None:
@@ -147,7 +126,7 @@ class Bridge:
 
     def _gather(self) -> None:
         now = time.monotonic()
-        for record in self._poll():
+        for record in self._trusted(self._poll()):
             error = record.error()
             if error is not None:
                 self._complain(error)
@@ -157,6 +136,14 @@ class Bridge:
                 continue  # revoked while this very call returned it
             self._consumed += 1
             lane.gather(Gathered(record.key() or b"", message_of(record)), now)
+
+    def _trusted(self, records: list[Record]) -> list[Record]:
+        """The records without those of topics made again, which are read from their beginning soon."""
+        made_again = self._ids.others(self._topics.ids)
+        if not made_again:
+            return records
+        self._topics.doubt()
+        return [record for record in records if record.error() or record.topic() not in made_again]
 
     def _poll(self) -> list[Record]:
         most = self._settings.batch_max_messages

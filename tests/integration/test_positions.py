@@ -196,6 +196,22 @@ def test_a_topic_that_is_made_again_under_the_bridge(
     assert value(pipeline, "worker", "sluice_topics_made_again_total") == before + 1
 
 
+def test_a_topic_that_is_made_again_and_outgrows_the_old_one_at_once(
+    topic: OwnTopic, database: Database
+) -> None:
+    """Kafka's client goes on from the old offset; the bridge does not, and judges all in order."""
+    with topic.bridge():
+        topic.send(90.0, 20.0)
+        await_history(database, topic.user, "TRIGGERED", "RESOLVED")
+        wait_until(lambda: topic.committed() == 2, 30, "the commit")
+        topic.remove()
+        topic.make()
+        topic.send(90.0, 20.0, 90.0, 20.0)
+        wait_until(lambda: len(sequence_ids(database, topic.user)) == 6, 120, "all rows")
+        await_history(database, topic.user, *["TRIGGERED", "RESOLVED"] * 3)
+    assert '"topic_has_another_id"' in topic.log.read_text()
+
+
 def test_records_that_retention_took_are_reported_and_named(topic: OwnTopic, database: Database) -> None:
     """While the bridge was away, and while it stood still: log, metric and `sluice verify` say which."""
     with topic.bridge():
