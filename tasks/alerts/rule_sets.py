@@ -26,6 +26,8 @@ RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
 STATEMENT_SECONDS = 10
+# A user's rules are 256 KiB at most, and a statement brings those of so many.
+AT_ONCE = 100
 # As many users' copies a process keeps, beside those that it was asked for last.
 MAX_USERS = 10_000
 
@@ -173,15 +175,16 @@ def in_force(raw: Any) -> Sifted:
     return found._replace(faults=[*found.faults, *misplaced(found.rules, found.places)])
 
 
-def load_rules(users: list[str] | None) -> dict[str, Any]:
-    """What is in `user_configs.rules` now, of these users or of all. Raises `psycopg.Error`."""
+def load_rules(users: Sequence[str]) -> dict[str, Any]:
+    """What is in `user_configs.rules` now, of these users. Raises `psycopg.Error`."""
+    found: dict[str, Any] = {}
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        if users is None:
-            cursor.execute("SELECT user_id, rules FROM user_configs")
-        else:
-            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [users])
-        return {str(user_id): rules for user_id, rules in cursor.fetchall()}
+        for start in range(0, len(users), AT_ONCE):
+            some = list(users[start : start + AT_ONCE])
+            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [some])
+            found |= {str(user_id): rules for user_id, rules in cursor}
+    return found
 
 
 def rules_version() -> bytes:

@@ -200,13 +200,18 @@ def test_a_topic_that_is_made_again_and_outgrows_the_old_one_at_once(
     topic: OwnTopic, database: Database
 ) -> None:
     """Kafka's client goes on from the old offset; the bridge does not, and judges all in order."""
-    with topic.bridge():
+    with topic.bridge() as bridge:
         topic.send(90.0, 20.0)
         await_history(database, topic.user, "TRIGGERED", "RESOLVED")
         wait_until(lambda: topic.committed() == 2, 30, "the commit")
+        # It must not see the new topic while that is shorter.
+        bridge.send_signal(signal.SIGSTOP)
         topic.remove()
         topic.make()
-        topic.send(90.0, 20.0, 90.0, 20.0)
+        # One by one, so that what is judged too late is older than what was judged before it.
+        for temperature in (90.0, 20.0, 90.0, 20.0):
+            topic.send(temperature)
+        bridge.send_signal(signal.SIGCONT)
         wait_until(lambda: len(sequence_ids(database, topic.user)) == 6, 120, "all rows")
         await_history(database, topic.user, *["TRIGGERED", "RESOLVED"] * 3)
     assert '"topic_has_another_id"' in topic.log.read_text()

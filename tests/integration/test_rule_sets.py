@@ -52,7 +52,7 @@ def test_a_change_is_seen_when_it_is_announced(database: Database) -> None:
     assert rule_sets([user]) == {user: NO_RULES}
 
 
-def test_a_number_never_comes_back_after_redis_was_flushed(database: Database) -> None:
+def test_a_number_never_comes_back_after_redis_was_flushed() -> None:
     """Counting begins at the clock, so that the first change after a loss is not taken for an old one."""
     client().delete(RULES_VERSION)
     announce_change()
@@ -60,7 +60,20 @@ def test_a_number_never_comes_back_after_redis_was_flushed(database: Database) -
     client().delete(RULES_VERSION)
     announce_change()
     assert int(client().get(RULES_VERSION) or 0) > before
-    assert set(load_rules(None)) == {user for (user,) in database.execute("SELECT user_id FROM user_configs")}
+
+
+def test_the_rules_of_many_users_are_read_a_few_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each user's own, and nothing of those without a row."""
+    monkeypatch.setattr("tasks.alerts.rule_sets.AT_ONCE", 2)
+    users = [uuid4().hex[:8] for _ in range(5)]
+    for number, user in enumerate(users[:-1]):
+        write(database, user, [COLD[0] | {"threshold": number}])
+    assert {user: raw[0]["threshold"] for user, raw in load_rules(users).items()} == dict(
+        zip(users[:-1], range(4), strict=True)
+    )
+    assert load_rules([]) == {}
 
 
 def judge(state: DeviceState) -> tuple[DeviceState, Changes]:

@@ -18,9 +18,9 @@ from tests.payloads import written
 RULES = parse_rules([{"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "message": "m"}])
 
 
-def flipping(device: str, count: int) -> list[Judged]:
+def flipping(device: str, count: int, user: str = "u") -> list[Judged]:
     """Readings of which each triggers or resolves an alert."""
-    topic, found = f"users/u/devices/{device}/telemetry", []
+    topic, found = f"users/{user}/devices/{device}/telemetry", []
     for number in range(count):
         values: dict[str, Any] = {
             "sequence_id": number,
@@ -51,6 +51,20 @@ def test_a_user_is_stopped_at_the_bound(room: int, count: int) -> None:
     assert made == {name: budget.stopped.get(Source("u", name), count) for name in ("a", "b")}
     # Another writer was there first: the same once more.
     assert step(budget, {"a": count, "b": count}) == made
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_a_user_at_the_bound_stops_nobody_else(loud: int, quiet: int) -> None:
+    """In one part, whoever comes first: only the readings of the loud one are left for later."""
+    counts = {Source("loud", "a"): loud + 6, Source("quiet", "b"): quiet, Source("loud", "c"): loud}
+    looks = {
+        one: _look_at(DOMAIN, RULES, flipping(one.device_id, n, one.user_id)) for one, n in counts.items()
+    }
+    budget = Budget(6 * CHANGE_BYTES)
+    stepping = Stepping(DOMAIN, {"loud": RULES, "quiet": RULES}, looks, {}, {}, budget)
+    made = {one: len(stepping.step(DeviceState(*one))[1]) for one in counts}
+    assert made[Source("quiet", "b")] == quiet
+    assert budget.stopped == {Source("loud", "a"): made[Source("loud", "a")], Source("loud", "c"): 0}
 
 
 def test_a_commit_has_room_for_so_many_bytes() -> None:
