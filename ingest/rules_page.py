@@ -191,7 +191,8 @@ def _alerts() -> Iterator[str]:
     yield (
         "\n## Alerts\n\n"
         "Each change of an alert is published once to `users/{user}/alerts` and is a row of `alert_history`;"
-        " what is not over is in `active_alerts`. The first example's alert begins so:\n"
+        " what is not over is in `active_alerts`. How many a user may have open, and what becomes of one"
+        " more, is in [reference.md](reference.md#limits-of-one-user). The first example's alert begins so:\n"
     )
     (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
     yield _block(json.loads(triggered.to_json()))

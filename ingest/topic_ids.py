@@ -18,8 +18,8 @@ _CHANGED = re.compile(r"Topic (\S+) changed id from (\S+) to (\S+)$")
 class TopicIds(logging.Filter):
     """The id of each topic, as the client's log has it; to be added to its logger, at level DEBUG.
 
-    The client hands an entry over before the first record that it reads under the new id. A client that logs
-    no ids is taken at its word; other brokers than Kafka have none.
+    The client hands an entry over before the first record that it reads under the new id. Where it logs no
+    ids, as of brokers that have none, nothing is doubted.
     """
 
     def __init__(self) -> None:
