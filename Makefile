@@ -38,8 +38,8 @@ status: $(READY)  ## say what runs
 test: setup  ## every test, on servers of its own
 	@sh tests/all.sh $(BIN)/pytest
 
-test-quick: setup  ## the unit tests, and one reading's way from the device to its row: two minutes
-	@$(BIN)/pytest tests/unit $(ONE_WAY)
+test-quick: setup  ## the unit tests with fewer examples, and the way of readings to their rows: two minutes
+	@$(BIN)/pytest --hypothesis-profile=quick tests/unit $(ONE_WAY)
 
 check: $(READY)  ## formatting, lint, types, dependencies
 	@$(BIN)/ruff format --check

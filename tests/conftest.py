@@ -34,6 +34,8 @@ os.environ.pop("DOMAINS", None)
 
 # A loaded machine is slow, and no property is about time.
 settings.register_profile("sluice", deadline=None)
+# For `make test-quick`.
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("sluice")
 
 PROJECT = Path(__file__).resolve().parents[1]

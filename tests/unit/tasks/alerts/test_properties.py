@@ -15,6 +15,9 @@ from tests.unit.tasks.alerts.plain_model import PlainModel
 
 Event = tuple[Any, ...]
 
+# As many examples as other properties have, and that again.
+TWICE = 2 * settings().max_examples
+
 RULE_IDS = ("r0", "r1", "r2", "r3")
 VALUES = st.sampled_from([0, 1, 2, 3, 1.5, True, None, "2"])
 
@@ -252,7 +255,7 @@ LIVES = lives(READINGS, READINGS, READINGS, REPEATED, COMMANDS, REPEATED_COMMAND
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=TWICE)
 @given(rule_sets(), LIVES)
 def test_any_life_is_told_as_the_plain_model_tells_it(
     rules: list[dict[str, Any]], events: list[Event]
@@ -264,7 +267,6 @@ def test_any_life_is_told_as_the_plain_model_tells_it(
     well_formed(life.device.changes)
 
 
-@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES)
 def test_nothing_depends_on_how_readings_are_cut_into_batches(
     rules: list[dict[str, Any]], events: list[Event]
@@ -275,7 +277,6 @@ def test_nothing_depends_on_how_readings_are_cut_into_batches(
     assert whole.state == cut.state
 
 
-@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES, st.data())
 def test_what_comes_again_changes_nothing(
     rules: list[dict[str, Any]], events: list[Event], data: st.DataObject
@@ -291,7 +292,6 @@ def test_what_comes_again_changes_nothing(
     assert (after.newest and after.newest.time) == (state.newest and state.newest.time)
 
 
-@settings(max_examples=100, deadline=None)
 @given(rule_sets(), lives(READINGS, READINGS, COMMANDS, RULES, CLOCK, UNFENCED))
 def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
     rules: list[dict[str, Any]], events: list[Event]
@@ -300,7 +300,7 @@ def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
     well_formed(Life(rules, model=False).live(events).device.changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=TWICE)
 @given(rule_sets(), lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, RULES, CLOCK, AGAIN, LOST))
 def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """Rebuilt from the rows and the history, with the uncommitted readings again, the same changes follow."""
@@ -314,7 +314,6 @@ def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Ev
     well_formed(life.device.changes)
 
 
-@settings(max_examples=100, deadline=None)
 @given(rule_sets(), LIVES)
 def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """After each event, the rows say how every rule stands; a rule in order has none."""
@@ -329,7 +328,7 @@ def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], event
         }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=TWICE)
 @given(rule_sets(), LIVES, st.lists(st.integers(0, 3), min_size=1, max_size=4))
 def test_no_more_alerts_are_open_than_there_is_room_for(
     rules: list[dict[str, Any]], events: list[Event], rooms: list[int]
