@@ -39,11 +39,11 @@ def audit(
         typer.echo(line)
 
 
-def note(connection: "Connection", action: str, run_id: str, arguments: dict[str, Any]) -> None:
-    """Notes what whoever runs this command does about dead letters: `REPLAY` or `ACKNOWLEDGE`."""
+def note(connection: "Connection", action: str, subject: str, key: str, arguments: dict[str, Any]) -> None:
+    """Notes what whoever runs this command does, where no statement on a table of ours says it all."""
     connection.execute(
         "INSERT INTO operator_audit (action, subject, key, after) VALUES (%s, %s, %s, %s)",
-        [action, "replays" if action == "REPLAY" else "replayed_letters", run_id, json.dumps(arguments)],
+        [action, subject, key, json.dumps(arguments)],
     )
 
 

@@ -147,17 +147,24 @@ def roles(
     """Make the database's least-privileged roles, of the workers and of EMQX, with their rights."""
     from ingest import migrate as migrations  # noqa: PLC0415
     from ingest import roles as work  # noqa: PLC0415
+    from ingest.audit_cli import note  # noqa: PLC0415
     from ingest.postgres import session  # noqa: PLC0415
 
     if password_stdin and password_stdin not in work.ROLES:
         _fail(f"There is no role {password_stdin}; the roles are {', '.join(work.ROLES)}.")
     with session() as connection:
-        for name in work.create(connection):
+        made = work.create(connection)
+        for name in made:
             _tell(f"made the role {name}, for {work.ROLES[name]}")
         if password_stdin:
             work.set_password(connection, password_stdin, sys.stdin.readline().rstrip("\r\n"))
             _tell(f"{password_stdin} has its password")
         migrations.migrate(connection, migrations.load(), _tell)
+        # Only now there surely is a table for it.
+        for name in made:
+            note(connection, "CREATE", "role", name, {})
+        if password_stdin:
+            note(connection, "ALTER", "role", password_stdin, {"password": "new"})
 
 
 @app.command()

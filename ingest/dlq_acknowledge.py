@@ -36,5 +36,11 @@ def acknowledge(domain: AnyDomain, letters: set[LetterId], what: dict[str, Any])
     run_id = f"acknowledged-{uuid4()}"
     with session() as connection, connection.transaction():
         count = done.acknowledge(connection, run_id, letters)
-        note(connection, "ACKNOWLEDGE", run_id, {"domain": domain.name, **what, "letters": count})
+        note(
+            connection,
+            "ACKNOWLEDGE",
+            "replayed_letters",
+            run_id,
+            {"domain": domain.name, **what, "letters": count},
+        )
     return count, run_id

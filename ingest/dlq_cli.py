@@ -123,7 +123,8 @@ def replay(
     with session() as connection, _progress(as_json=as_json) as progress:
         run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         if not dry_run:
-            note(connection, "REPLAY", run_id, {"domain": chosen.name, **filters.as_json(), "limit": limit})
+            arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
+            note(connection, "REPLAY", "replays", run_id, arguments)
         try:
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)

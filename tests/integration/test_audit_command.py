@@ -69,6 +69,42 @@ def test_rules_by_sql_are_in_the_trail_and_users_own_are_not(stack: Stack, datab
     assert (lines[0]["before"]["rules"], lines[0]["after"]["rules"]) == (rules, [])
 
 
+def test_dead_letters_and_runs_that_are_changed_by_sql_are_in_the_trail(
+    stack: Stack, database: Database
+) -> None:
+    """A line for each run, with how many letters; what workers do about them is in the tables alone."""
+    run = uuid4().hex
+    insert = (
+        "INSERT INTO replayed_letters (letter_key, record_ms, run_id)"
+        " SELECT %s || n, 0, %s FROM generate_series(1, 3) n"
+    )
+    database.execute(insert, [run, run])
+    database.execute("DELETE FROM replayed_letters WHERE run_id = %s", [run])
+    database.execute("INSERT INTO replays (run_id, kind, arguments) VALUES (%s, 'ranges', '{}')", [run])
+    database.execute("UPDATE replays SET ended_at = now() WHERE run_id = %s", [run])
+    worker = make_conninfo(stack.env["DATABASE_DIRECT_URL"], application_name="sluice-worker")
+    with psycopg.connect(worker, autocommit=True) as connection:
+        connection.execute(insert, [run, run])
+        connection.execute("DELETE FROM replayed_letters WHERE run_id = %s", [run])
+        connection.execute("UPDATE replays SET attempts = 3 WHERE run_id = %s", [run])
+    lines = trail(stack, run)
+    assert [(line["action"], line["subject"]) for line in lines] == [
+        ("INSERT", "replayed_letters"),
+        ("DELETE", "replayed_letters"),
+        ("INSERT", "replays"),
+        ("UPDATE", "replays"),
+    ]
+    assert [line["after"] for line in lines[:2]] == [{"letters": 3}] * 2
+    assert (lines[3]["before"]["ended_at"], bool(lines[3]["after"]["ended_at"])) == (None, True)
+    database.execute("DELETE FROM replays WHERE run_id = %s", [run])
+
+
+def test_a_migration_is_in_the_trail(database: Database) -> None:
+    """By its name, with who ran it."""
+    query = "SELECT action, os_user FROM operator_audit WHERE subject = %s AND after ->> 'name' = %s"
+    assert database.execute(query, ["sluice_migrations", "audit_of_letters"]).fetchall() == [("INSERT", ME)]
+
+
 def test_a_replay_is_in_the_trail_with_who_asked_for_it(pipeline: Stack) -> None:
     """Twice: as the command asked, and as a worker began."""
     user = uuid4().hex[:8]
