@@ -17,6 +17,7 @@ from tasks.redis_client import client as redis_client
 from tests.integration import fleet, pages
 from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
+from tests.integration.refusals import refused
 from tests.integration.test_rule_sets import write_unchecked
 
 pytestmark = pytest.mark.usefixtures("on_servers")
@@ -102,6 +103,26 @@ def test_invalid_rules_change_nothing_and_name_every_error(user: User, database:
         answer = user.ask("config", nonsense)
         assert [error["path"] for error in answer["errors"]] == ["rules"], nonsense[:10]
     assert user.rules(database) == [HOT]
+
+
+def test_an_answer_that_the_broker_refuses_is_counted_and_holds_up_nothing(
+    user: User, database: Database, pipeline: Stack
+) -> None:
+    """What was asked for is done, the log has the topic, and the user's other answers come."""
+
+    def counted() -> float:
+        return pages.value(pipeline, "control", "sluice_mqtt_publishes_refused_total", kind="answer")
+
+    before = counted()
+    with refused(pipeline, database, "users/+/config/status", f"users/{uuid4().hex}/config/status"):
+        user.publish("config", {"rules": [HOT]})
+        wait_until(lambda: counted() == before + 1, 30, "the refusal to be counted")
+        assert user.rules(database) == [HOT]
+        assert not user.ask("alerts/manage", {})["ok"]
+    assert any(
+        "answer_refused" in line and f"users/{user.id}/config/status" in line
+        for line in pipeline.log("control").splitlines()
+    )
 
 
 def test_rules_by_sql_are_announced_at_once(user: User, database: Database, pipeline: Stack) -> None:

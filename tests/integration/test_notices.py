@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +10,11 @@ import pytest
 
 from compose.local.stack import Stack
 from tasks import backoff, mqtt_publisher, notices, notify
-from tasks.mqtt_publisher import BrokerAway
 from tasks.redis_client import OUTBOX_NOTICES, client
 from tests.conftest import DeadLetters
 from tests.integration.changes import Database, empty_outbox, flap, judge, tell_users, write_tables
 from tests.integration.fleet import wait_until
+from tests.integration.refusals import refused
 from tests.integration.subscriber import subscriber
 
 
@@ -25,29 +24,6 @@ def own_outbox(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(notices, "MOST_PAUSE_SECONDS", 0.0)
     with empty_outbox():
         yield
-
-
-def is_refused(topic: str) -> bool:
-    """Whether the broker refuses what Sluice publishes there. Nobody may listen."""
-    try:
-        return bool(mqtt_publisher.publish([(topic, b"")]))
-    except BrokerAway:
-        return True
-
-
-@contextmanager
-def refused(stack: Stack, database: Database, topic: str, example: str = "") -> Iterator[None]:
-    """Sluice's account may not publish there."""
-    row = [stack.env["MQTT_USERNAME"], topic]
-    database.execute("INSERT INTO mqtt_acl VALUES (%s, 'deny', 'publish', %s)", row)
-    try:
-        wait_until(lambda: is_refused(example or topic), 60, "the broker to refuse")
-        yield
-    finally:
-        database.execute(
-            "DELETE FROM mqtt_acl WHERE username = %s AND permission = 'deny' AND topic = %s", row
-        )
-        wait_until(lambda: not is_refused(example or topic), 60, "the broker to take it again")
 
 
 def letters_of(dead_letters: DeadLetters, user: str) -> list[dict[str, Any]]:
