@@ -1,5 +1,6 @@
 #!/bin/sh
-# Every test: those that do without the stack's servers run beside the others, which mostly wait. Fails if any fails.
+# Every test: those that do without the stack's servers run beside the others, which mostly wait.
+# Fails if any of them fails.
 # usage: tests/all.sh PYTEST
 
 mkdir -p .local

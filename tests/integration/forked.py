@@ -29,14 +29,16 @@ PRELOADED = (
     *("celery.bin.celery", "rich.console", "rich.progress"),
 )
 _READY = b"ready\n"
+_SECONDS = 240
+_PARENT = os.getppid()
 
 
 def run(
-    *arguments: str, env: Mapping[str, str], cwd: Path, stdin: str = "", timeout: float = 240
+    *arguments: str, env: Mapping[str, str], cwd: Path, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Does what `python -m` does with the arguments, or `python -c`. Raises `TimeoutError`."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
+        connection.settimeout(_SECONDS)
         connection.connect(str(_server()))
         wanted = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "stdin": stdin}
         connection.sendall(json.dumps(wanted).encode() + b"\n")
@@ -65,7 +67,7 @@ def _server() -> Path:
 class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     def service_actions(self) -> None:
         super().service_actions()
-        if os.getppid() == 1:
+        if os.getppid() != _PARENT:
             sys.exit("the tests are gone")
 
 
