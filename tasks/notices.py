@@ -7,7 +7,7 @@ as well is away for all.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import structlog
@@ -71,10 +71,13 @@ class _Publishing:
 
     def publish(self) -> list[Entry]:
         try:
-            self._publish(item for item in self._items if item.entry.user not in self._refusals)
-            for user, refusal in list(self._refusals.items()):
-                if user not in self._held:
-                    self._publish_refused(user, refusal)
+            refused: dict[str, list[_Item]] = {}
+            for item in self._items:
+                if item.entry.user in self._refusals:
+                    refused.setdefault(item.entry.user, []).append(item)
+            self._publish([item for item in self._items if item.entry.user not in refused])
+            for user, own in refused.items():
+                self._publish_refused(user, own, self._refusals[user])
         except BrokerAway as error:
             raise Undelivered(self._delivered(), str(error)) from error
         return self._delivered()
@@ -93,12 +96,11 @@ class _Publishing:
                 delivered.append(entry)
         return delivered
 
-    def _publish(self, items: Iterable[_Item]) -> None:
-        wanted = list(items)
-        for start in range(0, len(wanted), outbox.READ_AT_ONCE):
+    def _publish(self, items: list[_Item]) -> None:
+        for start in range(0, len(items), outbox.READ_AT_ONCE):
             some = [
                 item
-                for item in wanted[start : start + outbox.READ_AT_ONCE]
+                for item in items[start : start + outbox.READ_AT_ONCE]
                 if item.entry.user not in self._held
             ]
             refused = self._send(some)
@@ -108,10 +110,9 @@ class _Publishing:
                 if some[number].entry.user not in self._held:
                     self._refuse(some[number], reason)
 
-    def _publish_refused(self, user: str, refusal: Refusal) -> None:
+    def _publish_refused(self, user: str, own: list[_Item], refusal: Refusal) -> None:
         """What waits of a user whose first notice was refused: that one alone, until one is taken."""
-        own = [item for item in self._items if item.entry.user == user]
-        if own and own[0].entry.id == refusal.entry:
+        if own[0].entry.id == refusal.entry:
             # Those before it were taken.
             self._done.update((refusal.entry, number) for number in range(refusal.number))
             own = [item for item in own if (item.entry.id, item.number) not in self._done]
@@ -145,6 +146,7 @@ class _Publishing:
 
     def _probe(self) -> None:
         """Raises `BrokerAway` when the broker refuses what is nobody's, too."""
+        self._turn.keep()
         if refused := mqtt_publisher.publish([PROBE]):
             raise BrokerAway(f"the broker refuses everything: {refused[0]}")
 

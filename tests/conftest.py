@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -199,8 +199,20 @@ class DeadLetters:
             }
         )
         numbers = self._consumer.list_topics(topic, 10).topics[topic].partitions
-        ends = [self._consumer.get_watermark_offsets(TopicPartition(topic, n), 10) for n in numbers]
-        self._starts = [TopicPartition(topic, n, end[1]) for n, end in zip(numbers, ends, strict=True)]
+        self._starts = [TopicPartition(topic, number, self._end(topic, number)) for number in numbers]
+
+    def _end(self, topic: str, number: int) -> int:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                end: int = self._consumer.get_watermark_offsets(TopicPartition(topic, number), 10)[1]
+            except KafkaException:
+                # A topic that was just made has no leader for a moment.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return end
 
     def read(self) -> list[tuple[bytes, dict[str, Any]]]:
         """Key and envelope of each, up to the present end of the topic."""
