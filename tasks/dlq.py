@@ -151,8 +151,8 @@ def send_alert_change(piece: Entry, error: str) -> None:
 def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
     """Sends alerts that were refused because their users have too many; returns when they are confirmed.
 
-    Each is the user, the device, and as the payload what would have been published; its key names it for
-    ever. Raises `DeadLettersUnconfirmed`.
+    Each is the user, the device, and as the payload the alert as it would have been published; its key names
+    it for ever. Raises `DeadLettersUnconfirmed`.
     """
     most = settings().open_alerts_per_user
     error = f"the user has {most:,} open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)"

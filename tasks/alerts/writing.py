@@ -48,7 +48,6 @@ class _Writing:
 
     def write(self, entries: list[Entry]) -> list[Entry]:
         healthy = [entry for entry in entries if entry.user not in self._failures]
-        self._send_refused(healthy)
         for some in _by_bytes(healthy):
             self._write(some, tables.STATEMENT_SECONDS)
         # After all others: each may cost as much time as a statement has.
@@ -56,12 +55,12 @@ class _Writing:
             own = [entry for entry in entries if entry.user == user]
             if own and user not in self._held:
                 self._write_failing(user, own, failure)
+        # Last: a database that is away must not have them sent again at each try.
+        self._send_refused([entry for entry in entries if entry.id not in self._left])
         return [entry for entry in entries if entry.id not in self._left]
 
     def _write_failing(self, user: str, entries: list[Entry], failure: Failure) -> None:
-        if failure.is_due:
-            self._send_refused(entries)
-        if not failure.is_due or user in self._held:
+        if not failure.is_due:
             self._left.update(entry.id for entry in entries)
             return
         for piece in _around(entries, failure.item):
@@ -71,7 +70,7 @@ class _Writing:
             self._failures.pop(user, None)
 
     def _send_refused(self, entries: list[Entry]) -> None:
-        """Sends the alerts that were refused, before anything that comes after them is written."""
+        """Sends the alerts that were refused; leaves all of users of whom Kafka does not confirm it."""
         letters: list[tuple[str, str, bytes]] = []
         for entry in entries:
             # What is malformed is found when it is written.
@@ -86,7 +85,8 @@ class _Writing:
             dlq.send_too_many_alerts(letters)
         except DeadLettersUnconfirmed as unconfirmed:
             log.warning("refused_alerts_wait", error=str(unconfirmed))
-            self._held.update(user_id for user_id, _, _ in letters)
+            waiting = {user_id for user_id, _, _ in letters}
+            self._left.update(entry.id for entry in entries if entry.user in waiting)
 
     def _write(self, pieces: list[Entry], seconds: float) -> None:
         self._left.update(piece.id for piece in pieces if piece.user in self._held)
