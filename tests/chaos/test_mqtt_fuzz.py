@@ -24,7 +24,8 @@ from tests.integration.samples import MODULES, SAMPLES
 from tests.integration.test_end_to_end import wait_for_no_lag
 from tests.integration.test_recovery import counter
 
-USERS = 6
+# A user's requests are done one after the other.
+USERS = 20 if options.REQUESTS > 1000 else 6
 DEVICE = "fuzz-0"
 # Fewer than REQUESTS_PER_USER, so that most requests reach a worker.
 WINDOW = 60
@@ -99,9 +100,11 @@ def test_each_hostile_request_is_answered_or_refused_and_nobody_dies(
         # For commands that can be obeyed.
         asker.ask(Hostile("config", 0, RULES))
         sent["config"] += 1
-    for request in hostile_requests(options.SEED, options.REQUESTS, users, DEVICE):
+    for count, request in enumerate(hostile_requests(options.SEED, options.REQUESTS, users, DEVICE)):
         if time.monotonic() - begun > options.REQUEST_SECONDS:
             break
+        if count and count % 1000 == 0:
+            print(f"{count:,} requests after {time.monotonic() - begun:.0f} s", flush=True)  # noqa: T201
         number = request.number
         if request.way in TOPICS:
             askers[number].ask(request)
