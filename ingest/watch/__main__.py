@@ -35,6 +35,7 @@ def main(
     users: Annotated[int, typer.Option(min=1, help="Users of the fleet.")] = 3,
     devices_per_user: Annotated[int, typer.Option(min=1, help="Devices of each.")] = 10,
     rate: Annotated[float, typer.Option(min=0.1, help="Messages per second of the whole fleet.")] = 200.0,
+    svg: Annotated[Path | None, typer.Option(help="Write the last view to this file, as a picture.")] = None,
 ) -> None:
     """Show what the pipeline does until Ctrl-C, by default while a simulated fleet publishes.
 
@@ -59,6 +60,8 @@ def main(
         else:
             while not stopped.wait(LINE_SECONDS):
                 console.print(screen.line(watch.view()), markup=False, soft_wrap=True)
+        if svg is not None:
+            svg.write_text(screen.picture(watch.view()))
     finally:
         if fleet:
             console.print("Ending the simulated fleet", style="dim")

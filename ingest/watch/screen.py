@@ -1,10 +1,12 @@
 """Draws the live view: pure, from what was read to what is shown."""
 
+import io
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.padding import Padding
 from rich.rule import Rule
@@ -13,6 +15,8 @@ from rich.text import Text
 
 ROOM_FOR_HINTS = 22
 """Lines of a screen below which the rows matter more than the hints."""
+PICTURE_COLUMNS, PICTURE_LINES = 110, 30
+_FETCHED_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,20 @@ def screen(view: View, height: int) -> RenderableType:
     layout = Layout()
     layout.split_column(*(Layout(Padding(block, (0, 1)), size=lines) for block, lines in [*blocks, *below]))
     return layout
+
+
+def picture(view: View) -> str:
+    """The screen as SVG, in the reader's own monospace font."""
+    console = Console(
+        file=io.StringIO(),
+        record=True,
+        width=PICTURE_COLUMNS,
+        height=PICTURE_LINES,
+        force_terminal=True,
+        color_system="truecolor",
+    )
+    console.print(screen(view, PICTURE_LINES), height=PICTURE_LINES)
+    return _FETCHED_FONTS.sub("", console.export_svg(title="make run"))
 
 
 def _title(view: View) -> RenderableType:

@@ -1,10 +1,12 @@
 """The live view: true numbers, and a sentence instead of a traceback."""
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,14 @@ def drawn(view: screen.View, width: int, height: int) -> list[str]:
     console = Console(file=text, width=width, height=height)
     console.print(screen.screen(view, height), height=height)
     return text.getvalue().splitlines()
+
+
+def test_a_picture_needs_nothing_from_elsewhere() -> None:
+    """It is well-formed SVG, has the numbers, and fetches no font."""
+    found = screen.picture(VIEW)
+    text = "".join(ElementTree.fromstring(found).itertext())  # noqa: S314 - made a line before
+    assert "12,345" in text
+    assert not re.search(r"url\(\"?https?:", found)
 
 
 @pytest.mark.parametrize(("width", "height"), [(100, 30), (80, 24)])
