@@ -1,5 +1,6 @@
 """The Kafka topics of each domain: its messages and its dead letters."""
 
+import time
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
@@ -16,6 +17,9 @@ from tasks import kafka, registry
 from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 15
+# A broker that has just started, or is held up, counts as fenced for a moment.
+FENCED_SECONDS = 30.0
+FENCED_PAUSE_SECONDS = 0.5
 _DAY_MS = 86_400_000
 
 
@@ -113,13 +117,19 @@ def ensure(settings: Settings) -> list[Outcome]:
 
 def _create(admin: AdminClient, topic: Topic) -> Outcome:
     new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
-    try:
-        admin.create_topics([new], operation_timeout=TIMEOUT_SECONDS)[topic.name].result(TIMEOUT_SECONDS)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
-            return Outcome(topic, created=False, differences=[])
-        raise TopicRefused(f"Kafka does not create the topic {topic.name}: {error.args[0].str()}.") from error
-    return Outcome(topic, created=True, differences=[])
+    deadline = time.monotonic() + FENCED_SECONDS
+    while True:
+        try:
+            admin.create_topics([new], operation_timeout=TIMEOUT_SECONDS)[topic.name].result(TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
+                return Outcome(topic, created=False, differences=[])
+            reason = error.args[0].str()
+            if "fenced" not in reason or time.monotonic() >= deadline:
+                raise TopicRefused(f"Kafka does not create the topic {topic.name}: {reason}.") from error
+            time.sleep(FENCED_PAUSE_SECONDS)
+        else:
+            return Outcome(topic, created=True, differences=[])
 
 
 def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:

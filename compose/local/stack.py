@@ -26,7 +26,7 @@ from compose.local.programs import MOSQUITTO_AUTH, programs
 from compose.local.report import Report
 from compose.local.supervise import Status, Supervisor
 
-_READY_SECONDS = 90
+_READY_SECONDS = 180
 # A program that has been started this often and is not ready yet will not come up by itself.
 _STARTS = 5
 # A server of the user's own runs already, or is not where its variable says.

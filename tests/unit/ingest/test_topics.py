@@ -1,7 +1,45 @@
 """The Kafka topics as the settings want them, and what is told about existing ones."""
 
+from concurrent.futures import Future
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
 from ingest import topics
 from tasks.settings import Settings
+
+
+class Admin:
+    """Answers each request to create a topic with the next reason for which it cannot; without one it can."""
+
+    def __init__(self, *reasons: str) -> None:
+        self._reasons = list(reasons)
+
+    def create_topics(self, new: list[Any], **_: Any) -> dict[str, Future[None]]:
+        """What the client's method returns."""
+        answer: Future[None] = Future()
+        if self._reasons:
+            answer.set_exception(
+                KafkaException(KafkaError(KafkaError.INVALID_REPLICATION_FACTOR, self._reasons.pop(0)))
+            )
+        else:
+            answer.set_result(None)
+        return {new[0].topic: answer}
+
+
+def test_a_broker_that_is_fenced_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other refusal is reported at once, and so is one that lasts."""
+    monkeypatch.setattr(topics, "FENCED_PAUSE_SECONDS", 0.0)
+    fenced, few = "All brokers are currently fenced.", "only 1 broker is registered"
+    (wanted, _) = topics.wanted(Settings())
+    assert topics._create(cast("AdminClient", Admin(fenced, fenced)), wanted).created
+    with pytest.raises(topics.TopicRefused, match=few):
+        topics._create(cast("AdminClient", Admin(few)), wanted)
+    monkeypatch.setattr(topics, "FENCED_SECONDS", 0.0)
+    with pytest.raises(topics.TopicRefused, match="fenced"):
+        topics._create(cast("AdminClient", Admin(fenced)), wanted)
 
 
 def test_dead_letters_are_larger_and_kept_longer() -> None:
