@@ -173,7 +173,12 @@ def _rules() -> Iterator[str]:
         yield f"| `{operator}` | {meaning} |"
     yield (
         "\nOnly numbers are compared: a value that is missing, null, a string or a boolean neither"
-        " triggers nor resolves.\n"
+        " triggers nor resolves.\n\n"
+        "Of a silence only the time counts in which something could have come: while a gateway is away, or"
+        " readings still wait in Kafka, nothing is absent, and after an outage devices have"
+        " `ABSENCE_GRACE_SECONDS` to return. With Vector as the bridge nobody says when it listens, and"
+        " absences are not judged.\n\n"
+        "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 
 

@@ -55,6 +55,18 @@ def test_the_commands_for_contributors_are_there(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_diagram_shows_files_that_exist_and_every_process() -> None:
+    """Its boxes are doors of the house, and no process of the pipeline is missing."""
+    diagram = re.search(
+        r"```mermaid\n(.*?)```", (PROJECT / "docs" / "architecture.md").read_text(), re.DOTALL
+    )
+    assert diagram
+    boxes = set(re.findall(r'\["((?:ingest|tasks)/\w+\.py)', diagram[1]))
+    assert [box for box in boxes if not (PROJECT / box).is_file()] == []
+    started = re.findall(r"python -m ingest\.(\w+)", (PROJECT / "Procfile").read_text())
+    assert {f"ingest/{process}.py" for process in started} <= boxes
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_what_a_sentence_names_is_there(page: Path) -> None:
     """Commands with their options, targets of make, modules, tasks and files in the text exist."""
