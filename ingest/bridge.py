@@ -14,7 +14,7 @@ from confluent_kafka import Message as Record
 
 from ingest import group_consumer
 from ingest.aside import Gathered
-from ingest.assignment import Partition, Start, Topics, report_starts
+from ingest.assignment import Partition, Topics, report_starts
 from ingest.dispatch import Dispatcher, Report
 from ingest.kafka_statistics import KafkaStatistics
 from ingest.lanes import Lane, Limits, partitions_to_pause
@@ -75,9 +75,7 @@ class Bridge:
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._ids = TopicIds()
-        self._consumer = group_consumer.connect(
-            chosen, self._ids, on_statistics=self._statistics.told, on_commit=self._on_commit
-        )
+        self._consumer = self._connect()
 
     def show(self) -> None:
         """Serves this bridge's metrics and health. It is ready while it has partitions and Kafka answers."""
@@ -103,12 +101,7 @@ class Bridge:
 
     def run(self) -> None:
         """Moves messages until `stop`. Raises `KafkaException` when the consumer cannot go on."""
-        self._consumer.subscribe(
-            list(self._lanes_of),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._subscribe()
         log.info("bridge_started", topics=list(self._lanes_of), lanes=len(self._lanes))
         while not self._stopping:
             self._pulse.turn()
@@ -123,6 +116,19 @@ class Bridge:
         self._await_lanes(self._settings.stop_grace_seconds)
         self._consumer.close()
         log.info("bridge_stopped")
+
+    def _connect(self) -> Consumer:
+        return group_consumer.connect(
+            self._settings, self._ids, on_statistics=self._statistics.told, on_commit=self._on_commit
+        )
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            list(self._lanes_of),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
     def _gather(self) -> None:
         now = time.monotonic()
@@ -295,11 +301,7 @@ class Bridge:
             for one in partitions
         }
         # Where Kafka does not say, from the committed offsets, and looked at later.
-        self._begin(consumer, partitions, self._topics.starts(consumer, partitions) or {})
-
-    def _begin(
-        self, consumer: Consumer, partitions: list[TopicPartition], starts: dict[Partition, Start]
-    ) -> None:
+        starts = self._topics.starts(consumer, partitions) or {}
         self._notes |= {one: start.note.pack() for one, start in starts.items()}
         for (topic, _), start in starts.items():
             for lane in self._lanes_of[topic]:
@@ -319,14 +321,18 @@ class Bridge:
         self._commit({one: start.offset for one, start in starts.items()}, wait=False)
 
     def _start_over(self) -> None:
-        """Begins again where the positions mean something else than before, or are not there any more."""
+        """Begins again where the positions mean something else than before, or are not there any more.
+
+        With a new client: one that has seen a topic without partitions may never read it again.
+        """
         if not self._assigned or not self._topics.changed(time.monotonic()):
             return
-        partitions = [TopicPartition(*one) for one in self._assigned]
-        starts = self._topics.starts(self._consumer, partitions)
-        if starts is not None:
-            self._await_lanes(self._settings.rebalance_wait_seconds)
-            self._begin(self._consumer, partitions, starts)
+        # While Kafka does not say where to begin, it goes on as it is.
+        if self._topics.starts(self._consumer, [TopicPartition(*one) for one in self._assigned]) is not None:
+            log.warning("begins_again", partitions=self._assigned_by_topic())
+            self._consumer.close()
+            self._consumer = self._connect()
+            self._subscribe()
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.add(1)

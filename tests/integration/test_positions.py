@@ -196,6 +196,22 @@ def test_a_topic_that_is_made_again_under_the_bridge(
     assert value(pipeline, "worker", "sluice_topics_made_again_total") == before + 1
 
 
+def test_a_topic_that_is_made_again_after_the_bridge_has_seen_its_end(
+    topic: OwnTopic, database: Database
+) -> None:
+    """A client that has seen a topic without partitions may never read it again; the bridge does."""
+    with topic.bridge():
+        topic.send(90.0, 20.0)
+        await_history(database, topic.user, "TRIGGERED", "RESOLVED")
+        wait_until(lambda: topic.committed() == 2, 30, "the commit")
+        topic.remove()
+        wait_until(lambda: "partition count changed from 1 to 0" in topic.log.read_text(), 60, "its end")
+        topic.make()
+        topic.send(90.0, 91.0, 20.0)
+        wait_until(lambda: len(sequence_ids(database, topic.user)) == 5, 120, "all rows")
+        await_history(database, topic.user, "TRIGGERED", "RESOLVED", "TRIGGERED", "RESOLVED")
+
+
 def test_a_topic_that_is_made_again_and_outgrows_the_old_one_at_once(
     topic: OwnTopic, database: Database
 ) -> None:
