@@ -1,27 +1,25 @@
 """Faults of clocks: a process whose clock is wrong, by libfaketime, of Debian's package of that name."""
 
 import os
-import signal
+import shlex
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from compose.local import procfile
-from compose.local.preparation import process_environment
+from compose.local.supervise import Supervisor
 from tests.chaos.place import PROJECT, Place
 
-STOP_SECONDS = 90
+PYTHON = PROJECT / "tests" / "chaos" / "skewed"
 
 
 @dataclass(frozen=True)
 class Skewed:
-    """A process runs with a clock that is wrong by some seconds, in the place of the supervisor's."""
+    """A process runs with a clock that is wrong by some seconds."""
 
     victim: str
     skew: int
     seconds: float
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -36,31 +34,30 @@ class Skewed:
     def begin(self, place: Place) -> None:
         """Gently: only the clock is the fault."""
         place.stack.stop(self.victim)
-        environment = {
-            **process_environment(place.stack.env),
-            "SLUICE_ENV_FILE": str(place.stack.layout.env),
+        script = self._script(place)
+        script.write_text(script.read_text().replace("\nexec ", f"\n{self._exports()}exec "))
+        # Without a probe: a worker whose clock is wrong takes questions for expired.
+        Supervisor(place.stack.layout).start_program(self.victim)
+
+    def end(self, place: Place) -> None:
+        """The process with the right clock takes over."""
+        place.stack.stop(self.victim)
+        script = self._script(place)
+        script.write_text(script.read_text().replace(self._exports(), ""))
+        place.stack.start(self.victim)
+
+    def _script(self, place: Place) -> Path:
+        return place.stack.layout.supervisor_conf.parent / f"{self.victim}.sh"
+
+    def _exports(self) -> str:
+        values = {
             "LD_PRELOAD": str(library()),
             "FAKETIME": f"{self.skew:+d}s",
             # Durations are right: a clock that was set wrong runs as quickly as any other.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": str(PYTHON),
         }
-        command = f"exec {procfile.read(PROJECT / 'Procfile')[self.victim]}"
-        with place.stack.layout.log(f"{self.victim}-skewed").open("ab") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    ["/bin/sh", "-c", command], cwd=PROJECT, env=environment, stdout=log, stderr=log
-                )
-            )
-
-    def end(self, place: Place) -> None:
-        """The process with the right clock takes over."""
-        process = self.processes.pop()
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        finally:
-            process.kill()
-            place.stack.start(self.victim)
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 @cache
