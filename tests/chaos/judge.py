@@ -119,6 +119,9 @@ class Judge:
         """Counts all that was published since `begin`, once it has come to rest."""
         while self._place.deleted:
             self._load.forget(*self._place.deleted.pop())
+        if self._place.made_again:
+            self._records.begin_again()
+            self._place.made_again = False
         last = self._load.last
         ticks = range(self._first, last + 1)
         verdict.messages = self._load.messages(ticks.start, last)
@@ -271,16 +274,15 @@ class Records:
 
     def __init__(self, bootstrap_servers: str, users: Iterable[str]) -> None:
         self._users = set(users)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "chaos",
-                "enable.auto.commit": False,
-                # Of a topic that was made again the beginning is what comes next.
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-            }
-        )
+        self._settings = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "chaos",
+            "enable.auto.commit": False,
+            # A fault may have taken away what comes next.
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+        self._consumer = Consumer(self._settings)
         numbers = self._consumer.list_topics(TOPIC, 10).topics[TOPIC].partitions
         self._next = {
             n: self._consumer.get_watermark_offsets(TopicPartition(TOPIC, n), 10)[1] for n in numbers
@@ -300,6 +302,12 @@ class Records:
             if name.split(b"/")[1].decode() in self._users:
                 self._found[name.decode(), record.value() or b""] += 1
         return self._found
+
+    def begin_again(self) -> None:
+        """The topic is another one now; a client that knows the old one may not read it."""
+        self._consumer.close()
+        self._consumer = Consumer(self._settings)
+        self._next = dict.fromkeys(self._next, 0)
 
     def close(self) -> None:
         """Ends the consumer."""

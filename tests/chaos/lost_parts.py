@@ -116,6 +116,7 @@ class TopicMadeAgain:
             lambda: TOPIC not in admin.list_topics(timeout=10).topics, 30, "the topic to be gone"
         )
         fleet.wait_until(lambda: _made(chosen), 30, "the topic to be there again")
+        place.made_again = True
 
     def end(self, place: Place) -> None:
         """What devices sent meanwhile comes."""

@@ -31,6 +31,8 @@ class Place:
     database_url: str
     deleted: list[tuple[str, bytes]] = field(default_factory=list)
     """MQTT topics and payloads of records that were deleted before anybody read them."""
+    made_again: bool = False
+    """Whether Kafka's topic has been deleted and made again."""
 
     def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection that no lock on Sluice's database keeps out."""
