@@ -17,11 +17,11 @@ from compose.local.envfile import write_private
 from compose.local.layout import Layout
 from compose.local.passwords import password
 from ingest import topics
-from ingest.positions import Positions
 from tasks.settings import Settings
 from tests.chaos.place import Place, await_return
 from tests.integration import fleet
 from tests.integration.redis_servers import OwnRedis
+from tests.integration.test_end_to_end import wait_for_no_lag
 
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 SNAPSHOT = "dump.rdb"
@@ -104,11 +104,7 @@ class TopicMadeAgain:
     def begin(self, place: Place) -> None:
         """Without a gateway nothing comes; the MQTT broker keeps what devices send."""
         place.stack.stop("gateway")
-        positions = Positions(place.stack.env["KAFKA_BOOTSTRAP_SERVERS"], GROUP)
-        try:
-            fleet.wait_until(lambda: positions.lag(TOPIC) == 0, 60, "the bridge to commit everything")
-        finally:
-            positions.close()
+        wait_for_no_lag(place.stack)
         chosen = Settings(_env_file=place.stack.layout.env)
         admin = AdminClient({"bootstrap.servers": chosen.kafka_bootstrap_servers})
         admin.delete_topics([TOPIC])[TOPIC].result(30)

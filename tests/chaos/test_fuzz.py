@@ -10,11 +10,9 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from compose.local.stack import Stack
-from ingest.positions import Positions
 from tests.chaos import options
 from tests.chaos.hostile import hostile
 from tests.conftest import DeadLetters
-from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag
 from tests.integration.test_recovery import counter
 
@@ -42,9 +40,7 @@ def test_each_hostile_message_has_one_outcome_and_no_worker_dies(
     worker = pipeline.pid("worker")
     (known,) = database.execute("SELECT count(*) FROM raw_telemetry").fetchone() or (0,)
     sent = _produce(pipeline, run, options.MESSAGES)
-    positions = Positions(pipeline.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
-    fleet.wait_until(lambda: positions.lag("iot-stream") == 0, 600, "the lag to be 0")
-    positions.close()
+    wait_for_no_lag(pipeline, seconds=600)
 
     letters = Counter(_coordinates(key, letter) for key, letter in dead_letters.read())
     good = {at: message for at, message in sent.items() if at not in letters}

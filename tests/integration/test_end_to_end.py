@@ -251,7 +251,7 @@ def fleet_username(database: psycopg.Connection[tuple[Any, ...]], user: str) -> 
     return str(found[0])
 
 
-def wait_for_no_lag(stack: Stack, topic: str = "iot-stream") -> None:
+def wait_for_no_lag(stack: Stack, topic: str = "iot-stream", seconds: float = 180) -> None:
     """Returns when the bridge has committed every record of the topic."""
     positions = Positions(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
 
@@ -261,5 +261,5 @@ def wait_for_no_lag(stack: Stack, topic: str = "iot-stream") -> None:
         except KafkaAway:
             return False
 
-    fleet.wait_until(no_lag, 180, f"the lag of {topic} to be 0")
+    fleet.wait_until(no_lag, seconds, f"the lag of {topic} to be 0")
     positions.close()
