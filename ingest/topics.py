@@ -17,6 +17,9 @@ from tasks import kafka, registry
 from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 15
+# A request gives up by itself; then it is as if Kafka did not answer.
+REQUEST_SECONDS = 45.0
+_NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
 # A broker that has just started, or is held up, counts as fenced for a moment.
 FENCED_SECONDS = 30.0
 FENCED_PAUSE_SECONDS = 0.5
@@ -120,10 +123,15 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
     deadline = time.monotonic() + FENCED_SECONDS
     while True:
         try:
-            admin.create_topics([new], operation_timeout=TIMEOUT_SECONDS)[topic.name].result(TIMEOUT_SECONDS)
+            asked = admin.create_topics(
+                [new], operation_timeout=TIMEOUT_SECONDS, request_timeout=REQUEST_SECONDS
+            )
+            asked[topic.name].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
                 return Outcome(topic, created=False, differences=[])
+            if error.args[0].code() in _NO_ANSWER:
+                raise
             reason = error.args[0].str()
             if "fenced" not in reason or time.monotonic() >= deadline:
                 raise TopicRefused(f"Kafka does not create the topic {topic.name}: {reason}.") from error
@@ -134,7 +142,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
 
 def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:
     resource = ConfigResource(ResourceType.TOPIC, name)
-    config = admin.describe_configs([resource])[resource].result(TIMEOUT_SECONDS)
+    config = admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource].result()
     partitions = metadata.partitions
     return Topic(
         name,

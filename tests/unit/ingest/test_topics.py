@@ -14,16 +14,15 @@ from tasks.settings import Settings
 class Admin:
     """Answers each request to create a topic with the next reason for which it cannot; without one it can."""
 
-    def __init__(self, *reasons: str) -> None:
+    def __init__(self, *reasons: str, code: int = KafkaError.INVALID_REPLICATION_FACTOR) -> None:
         self._reasons = list(reasons)
+        self._code = code
 
     def create_topics(self, new: list[Any], **_: Any) -> dict[str, Future[None]]:
         """What the client's method returns."""
         answer: Future[None] = Future()
         if self._reasons:
-            answer.set_exception(
-                KafkaException(KafkaError(KafkaError.INVALID_REPLICATION_FACTOR, self._reasons.pop(0)))
-            )
+            answer.set_exception(KafkaException(KafkaError(self._code, self._reasons.pop(0))))
         else:
             answer.set_result(None)
         return {new[0].topic: answer}
@@ -40,6 +39,13 @@ def test_a_broker_that_is_fenced_for_a_moment_is_waited_for(monkeypatch: pytest.
     monkeypatch.setattr(topics, "FENCED_SECONDS", 0.0)
     with pytest.raises(topics.TopicRefused, match="fenced"):
         topics._create(cast("AdminClient", Admin(fenced)), wanted)
+
+
+def test_a_server_that_gives_no_answer_has_refused_nothing() -> None:
+    """The caller reports that Kafka is away."""
+    (wanted, _) = topics.wanted(Settings())
+    with pytest.raises(KafkaException):
+        topics._create(cast("AdminClient", Admin("no answer", code=KafkaError._TIMED_OUT)), wanted)
 
 
 def test_dead_letters_are_larger_and_kept_longer() -> None:
