@@ -72,6 +72,8 @@ worker_prefetch_multiplier = 1
 task_reject_on_worker_lost = False
 # How long a result of a dead child is still awaited; a lane waits as long, and a repetition costs little.
 worker_lost_wait = 0.5
+# A machine that is busy starts a child in more than Celery's four seconds, and killing it does not help.
+worker_proc_alive_timeout = 30.0
 # The longest task is a `store` that waits for the database.
 task_time_limit = _settings.store_wait_seconds + _settings.database_statement_timeout_seconds + 30
 
