@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     )
     batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
     part_alert_bytes: int = Field(
-        2_097_152,
+        524_288,
         ge=1,
         description="With so many bytes of one user's alert changes (about 1 kB each) a part judges no more"
         " of the user's readings; they go with the next batches, and nobody else's wait.",

@@ -88,7 +88,7 @@ def test_each_hostile_request_is_answered_or_refused_and_nobody_dies(
     deployment: Stack, database: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
     """Whatever users and devices send by MQTT, each request has its answer, each message its outcome."""
-    users = [f"fuzz-{options.SEED}-{number}" for number in range(USERS - 1)] + ["desk"]
+    users = [f"asker-{options.SEED}-{number}" for number in range(USERS - 1)] + ["desk"]
     devices = fleet.devices(deployment, [(user, DEVICE) for user in users])
     credentials = [provision.provision(database, provision.user(user)) for user in users]
     askers = [Asker(deployment, user, one) for user, one in zip(users, credentials, strict=True)]
