@@ -56,7 +56,7 @@ def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime)
     readings = devices = 0
     for device_id, of_device in groupby(stored, key=lambda item: item[0]):
         devices += 1
-        life = _Life(rules, user_id, device_id)
+        life = Life(rules, user_id, device_id)
         for _, reading in of_device:
             readings += 1
             life.hear(reading)
@@ -108,8 +108,8 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, Decimal) else value
 
 
-class _Life:
-    """One device, from its first reading on."""
+class Life:
+    """One device under its rules, from its first reading on, and the changes so far."""
 
     def __init__(self, rules: RuleSet, user_id: str, device_id: str) -> None:
         self.changes: list[Change] = []

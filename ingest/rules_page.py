@@ -6,22 +6,22 @@ makes of them.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tasks.alerts import machine
+from ingest.rules_history import Life
 from tasks.alerts.change import Change
-from tasks.alerts.machine import LastSeen, Observation
+from tasks.alerts.machine import Observation
 from tasks.alerts.manage import EXPECTED as EXPECTED_OF_COMMANDS
-from tasks.alerts.manage import Command, InvalidCommand, parse_command
-from tasks.alerts.state import DeviceState, to_us
+from tasks.alerts.manage import Command, parse_command
+from tasks.alerts.state import to_us
 from tasks.answers import Answer, refusal
 from tasks.rule_model import EXPECTED, MAX_RULES, Rule
-from tasks.rules import MAX_DOCUMENT_BYTES, InvalidRules, parse_rules
+from tasks.rules import MAX_DOCUMENT_BYTES, Fault, InvalidDocument, parse_rules
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 USER, DEVICE = "ada", "fridge"
@@ -123,7 +123,7 @@ EXAMPLES = (
     Example(
         "A device that is silent",
         {"operator": "absent", "for_seconds": 300, "message": "nothing for five minutes"},
-        ((0, {"temperature": 4}), (300, None), (600, {"temperature": 4})),
+        ((0, {"temperature": 4}), (301, None), (600, {"temperature": 4})),
     ),
 )
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
@@ -138,18 +138,16 @@ def markdown() -> str:
 
 def changes_of(example: Example) -> Iterator[tuple[Event, list[Change]]]:
     """Each event with the changes that it makes."""
-    rules = parse_rules([example.rule])
-    state = DeviceState(USER, DEVICE)
-    seen = LastSeen(0)
+    life = Life(parse_rules([example.rule]), USER, DEVICE)
     for number, (second, payload) in enumerate(example.events):
+        before = len(life.changes)
         time = START + timedelta(seconds=second)
         at_ms = to_us(time) // 1000
         if payload is None:
-            state, changes = machine.absent(state, rules, seen, at_ms, 0)
+            life.wait(at_ms)
         else:
-            seen = LastSeen(at_ms)
-            state, changes = machine.step(state, rules, Observation(0, number, at_ms, time, number, payload))
-        yield (second, payload), list(changes)
+            life.hear(Observation(0, number, at_ms, time, number, payload))
+        yield (second, payload), life.changes[before:]
 
 
 def _rules() -> Iterator[str]:
@@ -168,9 +166,8 @@ def _rules() -> Iterator[str]:
         " alert goes on when the threshold changes.\n"
     )
     yield from _fields(Rule, EXPECTED)
-    yield "\n### Operators\n\n| operator | violated when |\n|---|---|"
-    for operator, meaning in OPERATORS.items():
-        yield f"| `{operator}` | {meaning} |"
+    yield "\n### Operators\n"
+    yield from _meanings("operator", "violated when", OPERATORS)
     yield (
         "\nOnly numbers are compared: a value that is missing, null, a string or a boolean neither"
         " triggers nor resolves.\n\n"
@@ -201,15 +198,11 @@ def _alerts() -> Iterator[str]:
     )
     (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
     yield _block(json.loads(triggered.to_json()))
-    yield "| field | meaning |\n|---|---|"
-    for name, meaning in FIELDS.items():
-        yield f"| `{name}` | {meaning} |"
-    yield "\n| `status` | meaning |\n|---|---|"
-    for status, meaning in STATUSES.items():
-        yield f"| `{status}` | {meaning} |"
-    yield "\n| `reason` | meaning |\n|---|---|"
-    for reason, meaning in REASONS.items():
-        yield f"| `{reason}` | {meaning} |"
+    yield from _meanings("field", "meaning", FIELDS)
+    yield ""
+    yield from _meanings("`status`", "meaning", STATUSES)
+    yield ""
+    yield from _meanings("`reason`", "meaning", REASONS)
 
 
 def _commands() -> Iterator[str]:
@@ -219,9 +212,8 @@ def _commands() -> Iterator[str]:
     )
     yield _block(SNOOZE)
     yield from _fields(Command, EXPECTED_OF_COMMANDS)
-    yield "\n| `action` | effect |\n|---|---|"
-    for action, effect in ACTIONS.items():
-        yield f"| `{action}` | {effect} |"
+    yield ""
+    yield from _meanings("`action`", "effect", ACTIONS)
     yield (
         "\nA command is as old as its arrival, and one that is older than the last obeyed one changes"
         " nothing. Snoozing what has no open alert is refused.\n"
@@ -237,24 +229,22 @@ def _answers() -> Iterator[str]:
     yield _block(Answer(ok=True, rules=1))
     yield _block(Answer(ok=True))
     yield "What is refused changes nothing, and every fault is named with its path:\n"
-    yield _block(refusal(_faults_of_rules()))
-    yield _block(refusal(_faults_of_command()))
+    yield _block(refusal(_faults(parse_rules, WRONG_RULES)))
+    yield _block(refusal(_faults(parse_command, WRONG_COMMAND)))
 
 
-def _faults_of_rules() -> list[Any]:
+def _faults(parse: Callable[[Any], object], document: Any) -> list[Fault]:
     try:
-        parse_rules(WRONG_RULES)
-    except InvalidRules as error:
+        parse(document)
+    except InvalidDocument as error:
         return error.errors
-    raise AssertionError("the wrong rules of the page are right")
+    raise AssertionError(f"the page shows as wrong what is right: {document}")
 
 
-def _faults_of_command() -> list[Any]:
-    try:
-        parse_command(WRONG_COMMAND)
-    except InvalidCommand as error:
-        return error.errors
-    raise AssertionError("the wrong command of the page is right")
+def _meanings(head: str, meaning: str, table: dict[str, str]) -> Iterator[str]:
+    yield f"| {head} | {meaning} |\n|---|---|"
+    for name, text in table.items():
+        yield f"| `{name}` | {text} |"
 
 
 def _fields(model: type[BaseModel], expected: dict[str, str]) -> Iterator[str]:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest import migrate, provision, roles
 from tasks.registry import default, limits
+from tests.integration.commands import sluice
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -128,6 +130,23 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
         ):
             denied(reader, statement)
     provision.remove(database, credential.username)
+
+
+def test_a_password_that_a_role_gets_is_in_the_audit_and_not_what_it_is(
+    stack: Stack, logins: dict[str, str], database: Database
+) -> None:
+    """By `sluice roles`, whose statements no trigger sees."""
+    secret = str(conninfo_to_dict(logins["sluice_emqx"])["password"])
+    direct = urlsplit(stack.env["DATABASE_DIRECT_URL"])
+    login = f"postgres:{password(stack.layout, 'postgres-superuser')}"
+    url = direct._replace(netloc=f"{login}@{direct.hostname}:{direct.port}").geturl()
+    done = sluice(
+        stack, "roles", "--password-stdin", "sluice_emqx", stdin=f"{secret}\n", DATABASE_DIRECT_URL=url
+    )
+    assert done.returncode == 0, done.stderr
+    trail = "SELECT action, role, after FROM operator_audit WHERE subject = 'role' AND key = 'sluice_emqx'"
+    assert database.execute(trail).fetchall() == [("ALTER", "postgres", {"password": "new"})]
+    assert secret not in done.stdout + done.stderr
 
 
 def test_who_may_not_make_roles_is_told_what_to_do(database: Database) -> None:

@@ -7,36 +7,32 @@ import re
 import stat
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
-import pyhocon
 import pytest
-import yaml
 
 import celeryconfig
 from compose import generate_secrets
-from compose.local import procfile
 from compose.local.layout import PROJECT
-from ingest import provision
 from ingest.roles import ROLES
 from tasks.registry import default
 from tasks.settings import Settings
+from tests.unit.deployment.documents import (
+    CHART,
+    COMPOSE,
+    DEFAULTS,
+    EMQX,
+    PROCFILE,
+    RENDERED,
+    SERVICES,
+    VALUES,
+    VARIABLES,
+    VECTOR,
+    Document,
+)
 
-Document = dict[str, Any]
-
-PROCFILE = procfile.read(PROJECT / "Procfile")
-COMPOSE: Document = yaml.safe_load((PROJECT / "compose" / "compose.yaml").read_text())
-SERVICES: Document = COMPOSE["services"]
-CHART = PROJECT / "helm-values" / "sluice"
-VALUES: Document = yaml.safe_load((CHART / "values.yaml").read_text())
-RENDERED: list[Document] = list(yaml.safe_load_all((PROJECT / "helm-values" / "rendered.yaml").read_text()))
-VECTOR: Document = tomllib.loads((PROJECT / "vector.toml").read_text())
-DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
-VARIABLES = {name.upper() for name in Settings.model_fields}
 # Where the settings are, what the health check of a container asks, and what OpenTelemetry itself reads.
 AROUND = {"SLUICE_SECRETS_DIR", "HEALTH_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
@@ -48,14 +44,6 @@ HEALTH_PORTS = {
     "beat": DEFAULTS["beat_metrics_port"],
     "flower": DEFAULTS["flower_port"],
 }
-
-
-@pytest.fixture(scope="module")
-def emqx() -> Document:
-    """EMQX's configuration, as a parser of HOCON reads it."""
-    text = (PROJECT / "compose" / "emqx" / "emqx.conf").read_text()
-    parsed: Document = pyhocon.ConfigFactory.parse_string(text, resolve=False).as_plain_ordered_dict()
-    return parsed
 
 
 def of_kind(*kinds: str) -> list[Document]:
@@ -247,7 +235,7 @@ def test_servers_are_where_the_settings_look_for_them() -> None:
     assert all(f"role {name} " in roles for name in ROLES)
 
 
-def test_vector_uses_the_topics_and_the_servers_of_the_rest(emqx: Document) -> None:
+def test_vector_uses_the_topics_and_the_servers_of_the_rest() -> None:
     """Its topics, its MQTT filter and its servers are those of the code and of Compose."""
     source = VECTOR["sources"]["emqx"]
     assert source["topic"] == default().filter
@@ -260,68 +248,8 @@ def test_vector_uses_the_topics_and_the_servers_of_the_rest(emqx: Document) -> N
         SERVICES["worker"]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
     }
     largest = 1024 * 1024
-    assert emqx["mqtt"]["max_packet_size"] == "1MB"
+    assert EMQX["mqtt"]["max_packet_size"] == "1MB"
     assert largest < source["max_packet_size"] < DEFAULTS["kafka_max_message_bytes"]
-
-
-def test_emqx_asks_the_tables_that_provision_writes(emqx: Document) -> None:
-    """Its hashes are those of `sluice provision`, its queries name columns that exist, and it denies."""
-    (login,) = emqx["authentication"]
-    assert login["password_hash_algorithm"] == {
-        "name": "pbkdf2",
-        "mac_fun": "sha512",
-        "iterations": provision.ITERATIONS,
-        "dk_length": provision.HASH_BYTES,
-    }
-    tables = (PROJECT / "sql" / "0004_mqtt_credentials.sql").read_text()
-    rights = emqx["authorization"]["sources"][0]
-    for query in (login["query"], rights["query"]):
-        columns, table = re.fullmatch(r"SELECT (.+) FROM (\w+) WHERE .+", query).groups()  # type: ignore[union-attr]
-        assert f"CREATE TABLE {table} (" in tables
-        assert all(re.search(rf"^\s+{column} ", tables, re.MULTILINE) for column in columns.split(", "))
-        assert "'${" not in query
-    assert " AND enabled " in login["query"]
-    assert {login["username"], rights["username"]} == {"sluice_emqx"}
-    assert emqx["authorization"]["no_match"] == "deny"
-    assert len(emqx["authorization"]["sources"]) == 1
-    listeners = {**emqx["listeners"]["tcp"], **emqx["listeners"]["ssl"]}
-    assert all(one["enable_authn"] == "quick_deny_anonymous" for one in listeners.values())
-
-
-def test_emqx_gives_nobody_the_session_of_another_account(emqx: Document) -> None:
-    """In every zone a client id begins with its account, and a colon, which no account has in its name."""
-    assert emqx["mqtt"]["clientid_override"] == "concat([username, ':', clientid])"
-    assert not any("clientid_override" in zone["mqtt"] for zone in emqx["zones"].values())
-    assert "use_username_as_clientid" not in emqx["mqtt"]
-    for account in (provision.device("a:b", "c:d"), provision.user("a:b"), provision.service("a:b")):
-        assert ":" not in account.username
-
-
-def test_emqx_keeps_on_its_disk_what_waits_for_one_gateway(emqx: Document) -> None:
-    """Our zone has durable sessions, no gateway of Compose shares, and the disk outlives the container."""
-    zone = emqx["zones"][emqx["listeners"]["tcp"]["bridge"]["zone"]]
-    assert zone["durable_sessions"]["enable"] is True
-    assert emqx["durable_sessions"]["enable"] is False
-    assert emqx["durable_sessions"]["message_retention_period"].days == 7
-    assert not any("MQTT_SHARED_GROUP" in service.get("environment", {}) for service in SERVICES.values())
-    assert "emqx-data:/opt/emqx/data" in SERVICES["emqx"]["volumes"]
-    assert "EMQX_NODE__NAME" in SERVICES["emqx"]["environment"]
-
-
-def test_emqx_bounds_devices_and_keeps_what_waits_for_us(emqx: Document) -> None:
-    """Devices have quotas; we have a long session and queue, and a device's messages keep their order."""
-    for listener in (emqx["listeners"]["tcp"]["default"], emqx["listeners"]["ssl"]["default"]):
-        assert listener["messages_rate"]
-        assert listener["bytes_rate"]
-    bridge = emqx["listeners"]["tcp"]["bridge"]
-    assert "messages_rate" not in bridge
-    assert bridge["bind"].endswith(f":{SERVICES['worker']['environment']['MQTT_PORT']}")
-    zone = emqx["zones"][bridge["zone"]]["mqtt"]
-    assert zone["max_mqueue_len"] > emqx["mqtt"]["max_mqueue_len"]
-    assert zone["max_inflight"] >= DEFAULTS["mqtt_receive_maximum"]
-    assert emqx["mqtt"]["shared_subscription_strategy"] in {"hash_topic", "hash_clientid"}
-    assert emqx["listeners"]["ws"]["default"]["enable"] is False
-    assert emqx["listeners"]["wss"]["default"]["enable"] is False
 
 
 def test_the_rendered_chart_is_the_charts() -> None:
