@@ -41,10 +41,11 @@ test: setup  ## every test, on servers of its own
 test-quick: setup  ## the unit tests with fewer examples, and the way of readings to their rows: two minutes
 	@$(BIN)/pytest --hypothesis-profile=quick tests/unit $(ONE_WAY)
 
-check: $(READY)  ## formatting, lint, types, dependencies
+check: $(READY)  ## formatting, lint, types, who imports whom, dependencies
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/python -m tests.audit
 
 bench: setup  ## measure against what the database itself can take; ONLY=drain (latency, gateway, growth, tracing, neighbours)

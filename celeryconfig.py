@@ -1,28 +1,28 @@
 """Celery's configuration, every value from `tasks.settings` or with its reason beside it."""
 
-from tasks import broker, redis_client
+from tasks.servers import celery_broker, redis_client
 from tasks.settings import settings
 
 _settings = settings()
 
-broker_url = broker.url(_settings)
+broker_url = celery_broker.url(_settings)
 result_backend = _settings.redis_url.get_secret_value()
 # None where the URL is neither rediss:// nor amqps://
-broker_use_ssl = broker.tls_options(_settings) or None
+broker_use_ssl = celery_broker.tls_options(_settings) or None
 redis_backend_use_ssl = redis_client.tls_options(_settings) or None
 
-broker_transport_options = broker.transport_options(_settings)
+broker_transport_options = celery_broker.transport_options(_settings)
 broker_connection_timeout = _settings.redis_timeout_seconds
 # RabbitMQ's alone, and told by workers: a connection that has been silent for twice as long is broken.
 broker_heartbeat = 10
-result_backend_transport_options = broker.redis_sockets(_settings)
+result_backend_transport_options = celery_broker.redis_sockets(_settings)
 redis_socket_timeout = _settings.redis_timeout_seconds
 redis_socket_connect_timeout = _settings.redis_timeout_seconds
 redis_socket_keepalive = True
 redis_backend_health_check_interval = 10
 redis_retry_on_timeout = True
 broker_connection_retry_on_startup = True
-# A full Redis refuses commands: tasks/consumer.py waits that out, where Celery would end the worker.
+# A full Redis refuses commands: tasks/worker/consumer.py waits that out, where Celery would end the worker.
 broker_channel_error_retry = _settings.celery_broker_url is None
 
 # A forged task message must not be able to run code, as it could with pickle. `celery call` sends JSON,
@@ -33,16 +33,18 @@ accept_content = ["msgpack", "json"]
 result_accept_content = ["msgpack"]
 
 # Counts what it refuses.
-worker_consumer = "tasks.consumer:Consumer"
+worker_consumer = "tasks.worker.consumer:Consumer"
 
 task_default_queue = "process"
 task_routes = {
     "tasks.process.*": {"queue": "process"},
     "tasks.store.*": {"queue": "db"},
     "tasks.replay.*": {"queue": "db"},
+    "tasks.config.set_rules": {"queue": "db"},
+    "tasks.notify.deliver_database": {"queue": "db"},
 }
 
-# None of them expires: see tasks/schedule.py, which beat is started with.
+# None of them expires: see tasks/worker/schedule.py, which beat is started with.
 beat_schedule = {
     "clock of the alerts": {"task": "tasks.alerts.clock.tick", "schedule": 1.0},
     "outbox over MQTT": {"task": "tasks.notify.deliver_mqtt", "schedule": 5.0},
@@ -80,7 +82,7 @@ task_time_limit = _settings.store_wait_seconds + _settings.database_statement_ti
 task_ignore_result = True
 result_expires = _settings.celery_result_expires_seconds
 
-# Only for a cold shutdown (SIGQUIT, or SIGTERM under REMAP_SIGTERM=SIGQUIT); see tasks/worker.py.
+# Only for a cold shutdown (SIGQUIT, or SIGTERM under REMAP_SIGTERM=SIGQUIT); see tasks/worker/stop.py.
 worker_soft_shutdown_timeout = _settings.celery_soft_shutdown_seconds
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

@@ -1,8 +1,6 @@
 """Ticks of a market: the latest price of each symbol, and an alert while it is below its floor."""
 
-from tasks.columns import Bigint, Numeric, Time, TopicLevel
-from tasks.domain import Alert, Domain
-from tasks.record import Record
+from tasks.domain import Alert, Bigint, Domain, Numeric, Record, Time, TopicLevel
 
 FLOORS = {"ACME": 100, "GLOBEX": 12}
 

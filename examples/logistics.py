@@ -2,9 +2,7 @@
 
 from enum import StrEnum
 
-from tasks.columns import Point, Time, TopicLevel
-from tasks.domain import Alert, Domain
-from tasks.record import Record
+from tasks.domain import Alert, Domain, Point, Record, Time, TopicLevel
 
 
 class Status(StrEnum):

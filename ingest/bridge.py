@@ -12,18 +12,21 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from ingest import group_consumer
-from ingest.aside import Gathered
-from ingest.assignment import Partition, Topics, report_starts
-from ingest.dispatch import Dispatcher, Report
-from ingest.kafka_statistics import KafkaStatistics
-from ingest.lanes import Lane, Limits, partitions_to_pause
-from ingest.lost_brokers import LostBrokers, finds_brokers
-from ingest.topic_ids import TopicIds
-from tasks import clocks, evidence, garbage, logs, metrics, tracing
-from tasks.monitoring import Monitoring, Pulse, first_problem
-from tasks.records import message_of
+from ingest.health.kafka_statistics import KafkaStatistics
+from ingest.health.lost_brokers import LostBrokers, finds_brokers
+from ingest.lanes.aside import Gathered
+from ingest.lanes.dispatch import Dispatcher, Report
+from ingest.lanes.lane import Lane, Limits, partitions_to_pause
+from ingest.partitions import group_consumer
+from ingest.partitions.assignment import Partition, Topics, report_starts
+from ingest.partitions.topic_ids import TopicIds
+from tasks.batch import marks
+from tasks.batch.kafka_record import message_of
+from tasks.observe import garbage_collector, logs, tracing
+from tasks.observe.metrics import bridge as metrics
+from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.registry import Domains, InvalidDomains, domains
+from tasks.servers import clocks
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -227,7 +230,7 @@ class Bridge:
         batch = lane.batch
         assert batch is not None
         metrics.BATCHES_LOST.add(1)
-        found = evidence.read(batch.id)
+        found = marks.read(batch.id)
         log.warning(
             "batch_lost",
             batch=batch.id,
@@ -377,7 +380,7 @@ def main() -> None:
     tracing.begin("bridge")
     signal.signal(signal.SIGTERM, bridge.stop)
     signal.signal(signal.SIGINT, bridge.stop)
-    garbage.settle()
+    garbage_collector.tune()
     try:
         bridge.run()
     except (KafkaException, BridgeFailed) as error:

@@ -16,19 +16,22 @@ from types import FrameType
 import structlog
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest.acknowledge import Acknowledgements, Answers, Unacknowledged
-from ingest.mqtt_packets import Publish
-from ingest.mqtt_session import MqttSession
-from ingest.old_session import OldSession
-from ingest.requests import Request, Requests
-from ingest.rules_listener import RulesListener
-from tasks import clocks, logs, metrics, mqtt
-from tasks.alerts.manage import MAX_COMMAND_BYTES, parse_command
-from tasks.answers import Answer, Kind, internal_error, refusal, too_many
-from tasks.monitoring import Monitoring, Pulse, first_problem
-from tasks.record import id_fault
-from tasks.rules import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
+from ingest.mqtt.acknowledge import Acknowledgements, Answers, Unacknowledged
+from ingest.mqtt.old_session import OldSession
+from ingest.mqtt.packets import Publish
+from ingest.mqtt.session import MqttSession
+from ingest.requests.queue import Request, Requests
+from ingest.requests.rules_listener import RulesListener
+from tasks.observe import logs
+from tasks.observe.internal_error import internal_error
+from tasks.observe.metrics import control as metrics
+from tasks.observe.port import Monitoring, Pulse, first_problem
+from tasks.rules.answers import Answer, Kind, refusal, too_many
+from tasks.rules.commands import MAX_COMMAND_BYTES, parse_command
+from tasks.rules.rule import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
+from tasks.servers import clocks, mqtt
 from tasks.settings import Settings, settings
+from tasks.text.wording import id_fault
 
 log = structlog.get_logger()
 

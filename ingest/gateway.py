@@ -20,21 +20,25 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ingest import mqtt_record
-from ingest.acknowledge import Acknowledgements, Unacknowledged
-from ingest.heartbeat import Heartbeat
-from ingest.kafka_statistics import EVERY_MS, KafkaStatistics
-from ingest.lost_brokers import LostBrokers, finds_brokers
-from ingest.message_trace import follow, traceparent_of
-from ingest.mqtt_packets import Publish
-from ingest.mqtt_session import MqttSession
-from ingest.old_session import OldSession
-from ingest.rate_limits import UserLimits
-from tasks import clocks, garbage, kafka, logs, metrics, mqtt, tracing
-from tasks.alerts.listening import ON_THE_WAY_MS
-from tasks.monitoring import Monitoring, Pulse, first_problem
-from tasks.payload import Refused
-from tasks.registry import Domains, InvalidDomains, domain_of, domains
+from ingest.health.heartbeat import Heartbeat
+from ingest.health.kafka_statistics import EVERY_MS, KafkaStatistics
+from ingest.health.lost_brokers import LostBrokers, finds_brokers
+from ingest.mqtt.acknowledge import Acknowledgements, Unacknowledged
+from ingest.mqtt.old_session import OldSession
+from ingest.mqtt.packets import Publish
+from ingest.mqtt.rate_limits import UserLimits
+from ingest.mqtt.record import record_of
+from ingest.mqtt.session import MqttSession
+from ingest.mqtt.trace import follow, traceparent_of
+from tasks.domain.payload import Refused
+from tasks.domain.routing import domain_of
+from tasks.observe import garbage_collector, logs, tracing
+from tasks.observe.metrics import gateway as metrics
+from tasks.observe.metrics.several import DEAD_LETTERED
+from tasks.observe.port import Monitoring, Pulse, first_problem
+from tasks.registry import Domains, InvalidDomains, domains
+from tasks.servers import clocks, kafka, mqtt
+from tasks.servers.gateways import ON_THE_WAY_MS
 from tasks.settings import Settings, settings
 
 log = structlog.get_logger()
@@ -250,7 +254,7 @@ class Gateway:
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
         # What comes again was counted before; limited now, it would be a record and a dead letter.
         admit = None if message.dup else self._limits.admit
-        record = mqtt_record.make(
+        record = record_of(
             self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit
         )
         if record.refused is not None:
@@ -264,7 +268,7 @@ class Gateway:
         )
 
     def _note_refused(self, topic: str, refused: Refused) -> None:
-        metrics.DEAD_LETTERED.add(1, refused.error_type)
+        DEAD_LETTERED.add(1, refused.error_type)
         if refused.error_type == "RateLimited":
             self._limited[domain_of(topic, self._domains).parse_topic(topic).user_id] += 1
         else:
@@ -308,7 +312,7 @@ def main() -> None:
     tracing.begin("gateway")
     signal.signal(signal.SIGTERM, gateway.stop)
     signal.signal(signal.SIGINT, gateway.stop)
-    garbage.settle()
+    garbage_collector.tune()
     try:
         gateway.run()
     except GatewayFailed as error:

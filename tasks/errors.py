@@ -1,10 +1,4 @@
-"""The two kinds of failure: *not now* (wait and try again) and *never* (`Refused`, in `tasks.payload`)."""
-
-import psycopg
-import redis
-from celery.exceptions import SoftTimeLimitExceeded
-from confluent_kafka import KafkaException
-from kombu.exceptions import OperationalError
+"""*Not now*: failures that pass, after which the work is done again. The other kind is `Refused`."""
 
 
 class NotNow(Exception):
@@ -25,13 +19,3 @@ class DeadLettersUnconfirmed(NotNow):
 
 class OutOfMemory(Exception):
     """The messages need more memory than the process may have."""
-
-
-def is_not_now(error: BaseException) -> bool:
-    """Whether the error says something about servers, the network or this process's end.
-
-    What is left is a bug: it says something about the messages, and a repetition will not mend it.
-    """
-    servers = (NotNow, redis.RedisError, psycopg.Error, KafkaException, OperationalError, OSError)
-    # What is no `Exception` ends the process: somebody wants it to stop.
-    return isinstance(error, (*servers, SoftTimeLimitExceeded)) or not isinstance(error, Exception)

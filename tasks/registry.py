@@ -5,14 +5,15 @@ from functools import lru_cache
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from tasks.domain import AnyDomain, Domain
 from tasks.errors import NotNow
-from tasks.payload import Limits, Refused, describe
-from tasks.record import KNOWN_SOURCES
 from tasks.settings import settings
 
-Domains = tuple[AnyDomain, ...]
+if TYPE_CHECKING:
+    from tasks.domain.domain import AnyDomain
+
+Domains: TypeAlias = "tuple[AnyDomain, ...]"
 
 
 class InvalidDomains(Exception):
@@ -28,12 +29,12 @@ def domains() -> Domains:
     return load(settings().domains)
 
 
-def default() -> AnyDomain:
+def default() -> "AnyDomain":
     """The domain of rules and commands that name none."""
     return domains()[0]
 
 
-def by_name(name: str) -> AnyDomain:
+def by_name(name: str) -> "AnyDomain":
     """The domain of this name; without a name the default one. Raises `UnknownDomain`."""
     if not name:
         return default()
@@ -43,41 +44,24 @@ def by_name(name: str) -> AnyDomain:
     raise UnknownDomain(f"the domain {name} is not among DOMAINS={settings().domains}")
 
 
-def of_device(device_id: str) -> AnyDomain | None:
+def of_device(device_id: str) -> "AnyDomain | None":
     """The domain that an alert's `device_id` belongs to; None when it is not of this deployment."""
     return next((domain for domain in domains() if domain.owns(device_id)), None)
 
 
-def kafka_topic(domain: AnyDomain) -> str:
+def kafka_topic(domain: "AnyDomain") -> str:
     """The Kafka topic of a domain's messages."""
     return domain.qualified(settings().kafka_topic)
 
 
-def of_kafka_topic(topic: object) -> AnyDomain | None:
+def of_kafka_topic(topic: object) -> "AnyDomain | None":
     """The domain whose messages come by this Kafka topic, if it is one."""
     return next((domain for domain in domains() if kafka_topic(domain) == topic), None)
 
 
-def kafka_dlq_topic(domain: AnyDomain) -> str:
+def kafka_dlq_topic(domain: "AnyDomain") -> str:
     """The Kafka topic of a domain's dead letters."""
     return domain.qualified(settings().kafka_dlq_topic)
-
-
-def limits() -> Limits:
-    """The limits of a payload that this process is configured with."""
-    chosen = settings()
-    return Limits(chosen.payload_max_bytes, chosen.payload_max_depth)
-
-
-@lru_cache(KNOWN_SOURCES)
-def domain_of(topic: str, among: Domains) -> AnyDomain:
-    """The domain whose MQTT topics have the form of this one. Raises `Refused` (`InvalidTopic`)."""
-    levels = topic.split("/")
-    for domain in among:
-        if _match(domain.filter.split("/"), levels):
-            return domain
-    forms = " or ".join(domain.topic for domain in among)
-    raise Refused("InvalidTopic", f"the topic must be {forms}, got {describe(topic)}")
 
 
 @lru_cache
@@ -96,7 +80,7 @@ def load(names: str) -> Domains:
                     f"The domains {one.name} and {other.name} have the same {what},"
                     f" {getattr(one, what)!r}; give one of them another."
                 )
-        if _match(one.filter.split("/"), other.filter.split("/")):
+        if match(one.filter.split("/"), other.filter.split("/")):
             raise InvalidDomains(
                 f"A topic could belong to {one.name} ({one.topic}) and to {other.name} ({other.topic});"
                 " a level must tell them apart."
@@ -104,7 +88,7 @@ def load(names: str) -> Domains:
     return found
 
 
-def _import(name: str) -> AnyDomain:
+def _import(name: str) -> "AnyDomain":
     here = str(Path.cwd())
     if here not in sys.path:
         # As `python -m` does; a command that is installed does not look there.
@@ -115,13 +99,17 @@ def _import(name: str) -> AnyDomain:
         raise InvalidDomains(f"DOMAINS names {name}, which cannot be imported: {error}.") from error
     except TypeError as error:
         raise InvalidDomains(f"The domain {name} cannot work as it is declared: {error}.") from error
+    # Those who only ask for names and topics need nothing of how a domain is declared.
+    from tasks.domain.domain import Domain  # noqa: PLC0415 - see above
+
     domain = getattr(module, "DOMAIN", None)
     if not isinstance(domain, Domain):
         raise InvalidDomains(f"The module {name} has no Domain by the name DOMAIN.")
     return domain
 
 
-def _match(levels: list[str], others: list[str]) -> bool:
+def match(levels: list[str], others: list[str]) -> bool:
+    """Whether two topics, of which either may have `+` for a level, can be one."""
     return len(levels) == len(others) and all(
         one == other or "+" in {one, other} for one, other in zip(levels, others, strict=True)
     )

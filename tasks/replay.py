@@ -17,16 +17,18 @@ from celery.exceptions import Ignore
 from confluent_kafka import KafkaException
 from redis import RedisError
 
-from tasks import database, registry
+from tasks import registry
 from tasks.app import app
+from tasks.dead_letters import unhandled
+from tasks.dead_letters.letter import Filters
 from tasks.errors import NotNow
-from tasks.moments import parse_moment
 from tasks.replays import dead_letters as letters_work
 from tasks.replays import ranges as ranges_work
-from tasks.replays import runs, unhandled
+from tasks.replays import runs
 from tasks.replays.dead_letters import MOST_LETTERS
-from tasks.replays.letters import Filters
 from tasks.replays.runs import CannotRun, Held
+from tasks.servers import database
+from tasks.text.times import parse_moment
 
 log = structlog.get_logger()
 

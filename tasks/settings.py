@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.urls import is_database, is_url
+from tasks.text.urls import is_database, is_url
 
 
 class Settings(BaseSettings):

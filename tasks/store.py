@@ -3,23 +3,28 @@
 import json
 import time
 from collections.abc import Iterable
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 import structlog
 
-from tasks import blobs, conflicts, counters, database, dlq, lease, metrics, notify, registry
+from tasks import registry
 from tasks.alerts import generation
 from tasks.app import app
-from tasks.batch import NOTHING_DEFERRED, Deferred, PartResult, Row
-from tasks.breaker import CircuitOpen
-from tasks.dlq import DeadLetter
-from tasks.domain import AnyDomain
+from tasks.batch import handover, lease
+from tasks.batch.messages import NOTHING_DEFERRED, Deferred, PartResult, Row
+from tasks.dead_letters import sender
+from tasks.dead_letters.sender import DeadLetter
+from tasks.domain.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
-from tasks.message_spans import flushing
-from tasks.redis_client import (
+from tasks.observe.metrics import worker as metrics
+from tasks.outbox import deliver
+from tasks.rows.spans import flushing
+from tasks.rows.write import Unstored, write
+from tasks.servers import counters, database
+from tasks.servers.breaker import CircuitOpen
+from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
     COUNTERS,
@@ -33,15 +38,6 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-# Each day is a chunk of the hypertable, and a transaction holds locks on every chunk that it touches: a
-# device with a wild clock must not exhaust the server's table of locks.
-MOST_DAYS = 100
-# Whatever parts the rows came in: of several with one key in a partition the first counts.
-_KAFKA_ORDER = attrgetter("partition", "offset")
-# What is left of a statement's time after many halvings, and what a lone row has.
-LEAST_SECONDS, PROBE_SECONDS = 2.0, 5.0
-# So often a lone row is tried again while the table takes others.
-LONE_ATTEMPTS = 2
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
 
 
@@ -64,15 +60,6 @@ class Outcome(NamedTuple):
     oldest_ms: int
     generations: frozenset[str] = frozenset()
     deferred: Deferred = NOTHING_DEFERRED
-
-
-class Unstored(NamedTuple):
-    """A row that cannot be stored, and why; of a conflict with the row that is `stored` in its place."""
-
-    row: Row
-    reason: str
-    error_type: str = "DatabaseRefused"
-    stored: dict[str, Any] | None = None
 
 
 @app.task(name="tasks.store.store_batch")
@@ -99,12 +86,12 @@ def store_batch(
         return
     try:
         with lease.held(batch, "store"):
-            rows = blobs.load_rows(batch, parts)
+            rows = handover.load_rows(batch, parts)
             with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
                 inserted, refused = _wait_and_write(registry.by_name(domain), rows)
             if refused:
                 _refuse(refused, batch, parts)
-            notify.settle(settings().store_wait_seconds, _awaited(arrived.values()))
+            deliver.await_written(settings().store_wait_seconds, _awaited(arrived.values()))
             dead = sum(result["dead"] for result in arrived.values()) + len(refused)
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
@@ -118,83 +105,6 @@ def store_batch(
         log.info("batch_given_up", batch=batch, stage="store")
 
 
-def write(
-    connection: database.Connection, domain: AnyDomain, rows: list[Row], seconds: float | None = None
-) -> tuple[int, list[Unstored]]:
-    """Writes the rows into the domain's table.
-
-    Returns how many were new, and the rows that cannot be stored: the database refuses them, or has another
-    row of the same key (`Conflict`). A row that is there already, or twice, is no conflict.
-
-    COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
-    which can; then, where data is refused or takes longer than the settings or `seconds` say, in halves down
-    to the single row. Rows of very many days go in several transactions. Raises `psycopg.Error` that says
-    nothing about the data.
-    """
-    if not rows:
-        return 0, []
-    seconds = seconds or settings().database_statement_timeout_seconds
-    days = sorted({_day(row) for row in rows})
-    if len(days) > MOST_DAYS:
-        middle_day = days[len(days) // 2]
-        early = [row for row in rows if _day(row) < middle_day]
-        return _write_both(
-            connection, domain, early, [row for row in rows if _day(row) >= middle_day], seconds
-        )
-    lines = b"".join([row.line for row in rows])
-    try:
-        try:
-            return _copy(connection, domain, lines, seconds), []
-        except psycopg.errors.UniqueViolation:
-            return _copy_staged(connection, domain, sorted(rows, key=_KAFKA_ORDER), seconds)
-    except psycopg.Error as error:
-        may_pass = database.may_be_repeatable(error) and not database.waits_for_lock(error)
-        if not (database.refuses_data(error) or may_pass):
-            raise
-        if len(rows) == 1:
-            return _write_lone(connection, domain, rows[0]) if may_pass else (0, [_refused(rows[0], error)])
-    rows = sorted(rows, key=_KAFKA_ORDER)
-    middle = len(rows) // 2
-    if may_pass:
-        # Half as much takes half as long, and others wait meanwhile.
-        seconds = max(LEAST_SECONDS, seconds / 2)
-    return _write_both(connection, domain, rows[:middle], rows[middle:], seconds)
-
-
-def _write_lone(connection: database.Connection, domain: AnyDomain, row: Row) -> tuple[int, list[Unstored]]:
-    """Tries a row again that has failed alone; it is refused if it fails each time, though others pass.
-
-    Raises `psycopg.Error` when the table takes nothing.
-    """
-    refused: list[Unstored] = []
-    for _ in range(LONE_ATTEMPTS):
-        with connection.transaction(), connection.cursor() as cursor:
-            _limit_statements(cursor, PROBE_SECONDS)
-            cursor.execute(
-                f'INSERT INTO "{domain.table}" SELECT * FROM "{domain.table}" LIMIT 1'  # noqa: S608 - our own
-                " ON CONFLICT DO NOTHING"
-            )
-        try:
-            return _copy_staged(connection, domain, [row], PROBE_SECONDS)
-        except psycopg.Error as error:
-            if not database.may_be_repeatable(error) or database.waits_for_lock(error):
-                raise
-            refused = [_refused(row, error)]
-    return 0, refused
-
-
-def _refused(row: Row, error: psycopg.Error) -> Unstored:
-    return Unstored(row, f"{error.diag.message_primary or error} (SQLSTATE {error.sqlstate})")
-
-
-def _write_both(
-    connection: database.Connection, domain: AnyDomain, first: list[Row], second: list[Row], seconds: float
-) -> tuple[int, list[Unstored]]:
-    inserted, refused = write(connection, domain, first, seconds)
-    inserted_after, refused_after = write(connection, domain, second, seconds)
-    return inserted + inserted_after, refused + refused_after
-
-
 def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
     """What must be in the tables; None, which is everything, where a part does not say."""
     awaited: dict[str, int] = {}
@@ -204,40 +114,6 @@ def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
         for user_id, count in result["awaited"].items():
             awaited[user_id] = max(count, awaited.get(user_id, 0))
     return awaited
-
-
-def _day(row: Row) -> bytes:
-    # The time is the first column, and begins with its date.
-    return row.line[:10]
-
-
-def _copy(connection: database.Connection, domain: AnyDomain, lines: bytes, seconds: float) -> int:
-    with connection.transaction(), connection.cursor() as cursor:
-        _limit_statements(cursor, seconds)
-        with cursor.copy(domain.copy) as copy:
-            copy.write(lines)
-        return cursor.rowcount
-
-
-def _copy_staged(
-    connection: database.Connection, domain: AnyDomain, rows: list[Row], seconds: float
-) -> tuple[int, list[Unstored]]:
-    with connection.transaction(), connection.cursor() as cursor:
-        _limit_statements(cursor, seconds)
-        lines = [row.line for row in rows]
-        conflicts.stage(cursor, domain, lines)
-        cursor.execute(domain.insert_staged)
-        inserted = cursor.rowcount
-        found = conflicts.find(cursor, domain, lines) if inserted < len(rows) else []
-    return inserted, [Unstored(rows[one.number], one.reason, "Conflict", one.stored) for one in found]
-
-
-def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]], seconds: float) -> None:
-    cursor.execute(
-        f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
-        # So that who waits for a lock is told from who takes too long.
-        f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms'"
-    )
 
 
 def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unstored]]:
@@ -264,13 +140,13 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
 
 
 def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
-    loaded = [blobs.load_part(batch, part) for part in range(parts)]
+    loaded = [handover.load_part(batch, part) for part in range(parts)]
     messages = {(message.partition, message.offset): message for part in loaded for message in part.messages}
     letters = [
         DeadLetter(messages[row.partition, row.offset], error_type, reason, stored)
         for row, reason, error_type, stored in refused
     ]
-    dlq.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
+    sender.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
 def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:

@@ -3,9 +3,7 @@
 Declared here once; its validation, table, columns and COPY text follow from it, as for every domain.
 """
 
-from tasks.columns import Bigint, Double, Time, TopicLevel
-from tasks.domain import Domain
-from tasks.record import Record
+from tasks.domain import Bigint, Domain, Double, Record, Time, TopicLevel
 
 
 class Telemetry(Record):

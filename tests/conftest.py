@@ -19,11 +19,12 @@ from psycopg.conninfo import make_conninfo
 
 from compose.local import preparation
 from compose.local.stack import Stack
-from tasks import database as database_module
-from tasks import mqtt_publisher, outbox, redis_client
 from tasks import settings as tasks_settings
-from tasks.alerts import generation, listening, rule_sets
+from tasks.alerts import generation, rule_cache, silence
 from tasks.app import app
+from tasks.outbox import publisher, stream
+from tasks.servers import database as database_module
+from tasks.servers import redis_client
 from tests.chaos import disks
 from tests.integration import forked
 from tests.records import up_to_end
@@ -143,16 +144,16 @@ def forget_servers() -> None:
     # Celery's own way to forget connections; the tests' process has no other that would do.
     app._after_fork()  # type: ignore[attr-defined]
     database_module.close()
-    mqtt_publisher.close()
-    listening.close()
+    publisher.close()
+    silence.close()
     if redis_client.client.cache_info().currsize:
         redis_client.client().close()
     for cached in (
         tasks_settings.settings,
         redis_client.client,
         generation.script,
-        outbox._script,
-        rule_sets._shared,
+        stream._script,
+        rule_cache._shared,
     ):
         cached.cache_clear()
 

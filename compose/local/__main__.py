@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from compose.local import foreground, ground, summary
+from compose.local import foreground, root_filesystem, summary
+from compose.local.console import ConsoleReport
 from compose.local.errors import StackError
-from compose.local.report import ConsoleReport
 from compose.local.stack import Stack
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def status(directory: Directory = DEFAULT) -> None:
 def run(context: typer.Context, directory: Directory = DEFAULT, free_ports: FreePorts = False) -> None:
     """Start everything and a simulated fleet, show what happens, and stop it all at Ctrl-C.
 
-    A stack that ran before is left running. Further options go to the live view (`python -m ingest.watch`).
+    A stack that ran before is left running. Further options go to the live view (`python -m compose.watch`).
     """
     report = ConsoleReport()
     stack = Stack(directory, free_ports, environ=os.environ, report=report)
@@ -114,13 +114,13 @@ def clean(
     if Stack(directory, report=report).clean():
         report.line(f"Removed the stack's files in {directory}")
     if with_ground:
-        ground.remove(report)
+        root_filesystem.remove(report)
 
 
 @app.command("ground")
 def make_ground() -> None:
     """Make the servers' root file system and fetch Kafka, once."""
-    ground.ensure(ConsoleReport())
+    root_filesystem.ensure(ConsoleReport())
 
 
 def _running(stack: Stack) -> set[str]:

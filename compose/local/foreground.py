@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from compose.local import preparation
+from compose.local.console import Report
 from compose.local.layout import PROJECT
-from compose.local.report import Report
 from compose.local.stack import Stack
 
 # A Ctrl-C reaches the live view as well; a signal to this process alone is passed on after this long.
@@ -47,7 +47,7 @@ def run(stack: Stack, arguments: Sequence[str], report: Report) -> int:
 
 def _watch(stack: Stack, arguments: Sequence[str]) -> int:
     env = {**preparation.process_environment(stack.env), "SLUICE_ENV_FILE": str(stack.layout.env)}
-    child = subprocess.Popen([sys.executable, "-m", "ingest.watch", *arguments], env=env, cwd=PROJECT)
+    child = subprocess.Popen([sys.executable, "-m", "compose.watch", *arguments], env=env, cwd=PROJECT)
     try:
         return child.wait()
     except KeyboardInterrupt:

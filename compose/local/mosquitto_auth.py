@@ -16,10 +16,10 @@ import psycopg
 import structlog
 import typer
 
-from ingest.errors import OperatorError, ServerAway
-from ingest.postgres import Connection, connect
-from ingest.provision import mosquitto_hash
-from tasks import logs
+from ingest.admin.accounts import mosquitto_hash
+from ingest.admin.errors import OperatorError, ServerAway
+from ingest.admin.postgres import Connection, connect
+from tasks.observe import logs
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from compose.local import ground, passwords
+from compose.local import passwords, root_filesystem
 from compose.local.envfile import write_private
 from compose.local.errors import StackError
 from compose.local.layout import PROJECT, Layout
@@ -144,7 +144,7 @@ def initialise(server: Server, layout: Layout) -> bool:
     if data.exists():
         return False
     part = data.with_name(f"{data.name}.part")
-    ground.remove_tree(part)
+    root_filesystem.remove_tree(part)
     part.mkdir(parents=True, mode=0o700)
     if server.first:
         done = subprocess.run(
@@ -175,7 +175,7 @@ def script(server: Server, layout: Layout) -> str:
 
 def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[str]:
     """The argument list that runs the shell command inside the root file system."""
-    user, group = ground.server_user()
+    user, group = root_filesystem.server_user()
     inside = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
@@ -186,7 +186,7 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         inside["KAFKA_HEAP_OPTS"] = os.environ.get("KAFKA_HEAP_OPTS", "-Xms512m -Xmx1g")
     return [
         "bwrap",
-        *("--ro-bind", str(ground.root()), "/"),
+        *("--ro-bind", str(root_filesystem.root()), "/"),
         *("--dev", "/dev"),
         # No new /proc: pids inside are those outside, and containers often forbid mounting one.
         *("--bind", "/proc", "/proc"),
@@ -196,8 +196,12 @@ def enclosed(server: Server, layout: Layout, data: Path, command: str) -> list[s
         *("--bind", str(data), "/srv/data"),
         *("--ro-bind", str(layout.conf(server.name)), "/srv/conf"),
         *("--bind", str(layout.run), "/srv/run"),
-        *(("--ro-bind", str(ground.jars()), "/srv/jars") if server.name == KAFKA.name else ()),
-        *(("--ro-bind", str(ground.plugins()), "/srv/plugins") if server.name == MOSQUITTO.name else ()),
+        *(("--ro-bind", str(root_filesystem.jars()), "/srv/jars") if server.name == KAFKA.name else ()),
+        *(
+            ("--ro-bind", str(root_filesystem.plugins()), "/srv/plugins")
+            if server.name == MOSQUITTO.name
+            else ()
+        ),
         # Postgres refuses to be root and a plain user cannot become another: inside, each is postgres.
         *("--unshare-user", "--uid", str(user), "--gid", str(group)),
         *("--cap-drop", "ALL"),

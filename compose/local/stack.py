@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compose.local import (
+    client_scripts,
     envfile,
     environment,
-    ground,
-    leftovers,
+    orphans,
     ports,
     preparation,
     probes,
     procfile,
+    root_filesystem,
     servers,
-    tools,
 )
+from compose.local.console import Report
 from compose.local.errors import NotReadyError, StackError
 from compose.local.layout import PROJECT, Layout
 from compose.local.passwords import password
 from compose.local.programs import MOSQUITTO_AUTH, programs
-from compose.local.report import Report
 from compose.local.supervise import Status, Supervisor
 
 _READY_SECONDS = 180
@@ -90,9 +90,9 @@ class Stack:
         wanted = list(listed) if processes is None else list(processes)
         if unknown := set(wanted) - set(listed):
             raise StackError(f"the Procfile has no {', '.join(sorted(unknown))}")
-        ground.ensure(self._report)
+        root_filesystem.ensure(self._report)
         with self._locked():
-            tools.write(self.layout)
+            client_scripts.write(self.layout)
             fresh = not self._supervisor.running()
             env = self._begin() if fresh else self.env
             running = set() if fresh else self._running()
@@ -124,7 +124,7 @@ class Stack:
         found = [path for path in self.layout.contents() if path.exists()]
         for path in found:
             if path.is_dir():
-                ground.remove_tree(path)
+                root_filesystem.remove_tree(path)
             else:
                 path.unlink()
         return bool(found)
@@ -175,7 +175,7 @@ class Stack:
 
     def _begin(self) -> dict[str, str]:
         self.layout.make()
-        for pid, name in leftovers.end(self.layout).items():
+        for pid, name in orphans.end(self.layout).items():
             self._report.line(f"Ended {name} (process {pid}), left over from a stack that was killed")
         for path in (*self.layout.run.glob("*.pid"), self.layout.data("postgres") / "postmaster.pid"):
             # Nothing of the stack runs any more; after a reboot these ids may be those of other programs.
@@ -281,7 +281,7 @@ class Stack:
                 [n for n in (MOSQUITTO_AUTH, *(s.name for s in servers.SERVERS)) if n in known]
             )
             self._supervisor.shutdown(_STOP_SECONDS)
-        left = leftovers.end(self.layout)
+        left = orphans.end(self.layout)
         for pid, name in left.items():
             self._report.line(f"Ended {name} (process {pid}), which no supervisor looked after")
         for path in self.layout.run.glob("*.pid"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compose.local import environment, servers, tools
+from compose.local import client_scripts, environment, servers
 from compose.local.stack import Stack
 
 _NAME_COLUMNS = 15
@@ -24,7 +24,7 @@ def where(stack: Stack) -> list[str]:
         lines.append(_line("Flower", f"http://127.0.0.1:{env['FLOWER_PORT']} ({login})"))
     file = shlex.quote(_shown(stack.layout.env))
     lines.append(_line("Settings", f"{file} (a shell takes them by `set -a; . {file}; set +a`)"))
-    lines.append(_line("Clients", f"{_shown(stack.layout.base / 'bin')}: {', '.join(tools.NAMES)}"))
+    lines.append(_line("Clients", f"{_shown(stack.layout.base / 'bin')}: {', '.join(client_scripts.NAMES)}"))
     lines.append(_line("Logs", _shown(stack.layout.log("NAME"))))
     return lines
 

@@ -10,10 +10,10 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from ingest.errors import OperatorError
+from ingest.admin.errors import OperatorError
 from ingest.loadtest import report
 from ingest.loadtest.run import Servers, run
-from tasks import logs, tracing
+from tasks.observe import logs, tracing
 from tasks.settings import settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tasks.database import conninfo
+from tasks.servers.database import conninfo
 
 MOST_PENDING = 20_000
 MOST_IN_A_QUERY = 2_000

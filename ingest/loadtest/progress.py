@@ -6,7 +6,7 @@ from types import TracebackType
 from rich import progress
 from rich.console import Console
 
-from ingest.fleet.fleet import Totals
+from ingest.loadtest.fleet.fleet import Totals
 
 LINE_SECONDS = 5.0
 

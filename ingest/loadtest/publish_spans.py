@@ -3,9 +3,9 @@
 import time
 from typing import NamedTuple
 
-from ingest.fleet.device import Device, Message
-from tasks import tracing
-from tasks.tracing import SpanContext, is_sampled, parse
+from ingest.loadtest.fleet.device import Device, Message
+from tasks.observe import tracing
+from tasks.observe.tracing import SpanContext, is_sampled, parse
 
 
 class _Begun(NamedTuple):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.fleet.fleet import Totals
+from ingest.loadtest.fleet.fleet import Totals
 from ingest.loadtest.latency import Latency
 from ingest.loadtest.ledger import Id, Ledger, Outcome, Seen
 

@@ -13,18 +13,18 @@ import psycopg
 from pydantic import SecretStr
 from rich.console import Console
 
-from ingest.errors import OperatorError, ServerAway
-from ingest.fleet.device import Device, Message
-from ingest.fleet.enroll import dismiss, enroll, run_name
-from ingest.fleet.fleet import Fleet, Login, Mix
+from ingest.admin.errors import OperatorError, ServerAway
+from ingest.admin.positions import KafkaAway
 from ingest.loadtest import report
-from ingest.loadtest.evidence import KafkaEvidence, Rows
+from ingest.loadtest.findings import KafkaEvidence, Rows
+from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.enroll import dismiss, enroll, run_name
+from ingest.loadtest.fleet.fleet import Fleet, Login, Mix
 from ingest.loadtest.latency import Sampler
 from ingest.loadtest.ledger import Ledger, Letter, Outcome, locate, reconcile
 from ingest.loadtest.progress import Progress
 from ingest.loadtest.publish_spans import PublishSpans
-from ingest.positions import KafkaAway
-from tasks import tracing
+from tasks.observe import tracing
 from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 

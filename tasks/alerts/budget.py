@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from tasks.alerts.change import Change
-from tasks.alerts.state import DeviceState
-from tasks.domain import Source
+from tasks.domain.domain import Source
+from tasks.rules.change import Change
+from tasks.rules.state import DeviceState
 
 # Redis serves nobody else while it commits.
 COMMIT_BYTES = 2_097_152

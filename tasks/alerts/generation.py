@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis.commands.core import Script
 
-from tasks.redis_client import ALERTS_GENERATION, ALERTS_READY, client, text
+from tasks.servers.redis_client import ALERTS_GENERATION, ALERTS_READY, client, text
 
 _PRELUDE = Path(__file__).with_name("memory.lua")
 

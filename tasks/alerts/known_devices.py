@@ -2,10 +2,10 @@
 
 from psycopg import sql
 
-from tasks import database
 from tasks.alerts import last_seen
-from tasks.domain import AnyDomain
-from tasks.redis_client import alert_key, client
+from tasks.domain.domain import AnyDomain
+from tasks.servers import database
+from tasks.servers.redis_client import alert_key, client
 
 STATEMENT_SECONDS = 10
 # A row is looked for last: where there is none, that takes a look into each chunk's index.

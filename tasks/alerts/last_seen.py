@@ -7,13 +7,13 @@ from typing import Any
 import structlog
 from psycopg import sql
 
-from tasks import database
-from tasks.alerts.machine import LastSeen
-from tasks.alerts.state import to_us
-from tasks.domain import AnyDomain
-from tasks.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
-from tasks.rule_model import MAX_SECONDS
-from tasks.rules import Compiled, RuleSet
+from tasks.domain.domain import AnyDomain
+from tasks.rules.machine import LastSeen
+from tasks.rules.model import MAX_SECONDS
+from tasks.rules.rule import Compiled, RuleSet
+from tasks.rules.state import to_us
+from tasks.servers import database
+from tasks.servers.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ from typing import TypeVar
 import msgpack
 from redis.client import Pipeline
 
-from tasks.alerts.order import PATIENCE_US, Newest
-from tasks.domain import AnyDomain
-from tasks.redis_client import NEWEST, client
+from tasks.domain.domain import AnyDomain
+from tasks.rules.order import PATIENCE_US, Newest
+from tasks.servers.redis_client import NEWEST, client
 
 Device = TypeVar("Device", bound=tuple[str, str])
 

@@ -19,15 +19,15 @@ from psycopg.rows import class_row, dict_row
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from tasks import database, notify, outbox
 from tasks.alerts import generation
-from tasks.alerts.active import ActiveAlert, rebuild
-from tasks.alerts.change import Change
-from tasks.alerts.state import Position
-from tasks.app import app
-from tasks.cpu_limit import cpu_unlimited
+from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
-from tasks.redis_client import (
+from tasks.outbox import deliver, stream
+from tasks.rules.change import Change
+from tasks.rules.rows import ActiveAlert, rebuild
+from tasks.rules.state import Position
+from tasks.servers import database
+from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
     ALERTS_REBUILDING,
@@ -95,14 +95,6 @@ def rebuild_states() -> str:
         return generation.current() or _rebuild(_begin(bytes(lock.local.token or b"")))
 
 
-@app.task(name="tasks.alerts.rebuild", throws=(NotNow,))
-def rebuild_all() -> None:
-    """Drops the states and restores them from the tables. Raises `NotNow`, `redis.RedisError`."""
-    # From here on nobody commits a change, and whoever wants to comes here first.
-    client().delete(ALERTS_READY)
-    rebuild_states()
-
-
 @contextmanager
 def _kept(lock: Lock) -> Iterator[None]:
     """Renews the lock while the block runs, and opens it."""
@@ -133,10 +125,10 @@ def _renew(lock: Lock, finished: threading.Event) -> None:
 
 def _begin(token: bytes) -> _Fence:
     """Keeps others from committing, and gets what is in the outbox into the tables unless it is old."""
-    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *outbox.COUNTS]
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *stream.COUNTS]
     fence = _Fence(token, generation.own("begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
-    notify.settle(SETTLE_SECONDS)
+    deliver.await_written(SETTLE_SECONDS)
     return fence
 
 
@@ -175,7 +167,7 @@ def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int])
     entries = [
         entry
         for change in untold
-        for entry in outbox.entries(change.user_id, change.device_id, [change], [], [])
+        for entry in stream.entries(change.user_id, change.device_id, [change], [], [])
     ]
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OPEN_ALERTS]
     counts = msgpack.packb([one for item in open_alerts.items() for one in item], use_bin_type=False)

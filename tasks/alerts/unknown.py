@@ -6,12 +6,13 @@ lost: they are rebuilt from the tables.
 
 import structlog
 
-from tasks import backoff, liveness, metrics
 from tasks.alerts import generation
 from tasks.alerts.rebuild import rebuild_states
-from tasks.alerts.state import VERSION, UnknownState
 from tasks.errors import NotNow
-from tasks.redis_client import ALERTS_READY, client
+from tasks.observe.metrics import worker as metrics
+from tasks.rules.state import VERSION, UnknownState
+from tasks.servers import backoff, workers
+from tasks.servers.redis_client import ALERTS_READY, client
 
 log = structlog.get_logger()
 
@@ -28,7 +29,7 @@ def forget(error: UnknownState, seen_in: str) -> None:
     Raises `StatesOfAnotherVersion`, and like `rebuild_states`.
     """
     metrics.STATES_UNKNOWN.add(1)
-    others = liveness.state_versions() - {VERSION}
+    others = workers.state_versions() - {VERSION}
     if error.version in others:
         raise StatesOfAnotherVersion(f"{error}, and a worker with that version runs")
     if backoff.rests(_REST):

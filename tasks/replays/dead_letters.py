@@ -16,18 +16,20 @@ import structlog
 from confluent_kafka import Message as Record
 from confluent_kafka import Producer
 
-from tasks import database, kafka, registry
-from tasks.batch import SILENT, WITH_ALERTS
+from tasks import registry
+from tasks.batch.kafka_record import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
+from tasks.batch.messages import SILENT, WITH_ALERTS
+from tasks.dead_letters import replayed
+from tasks.dead_letters.letter import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.dead_letters.read import letter_of, read_letters
+from tasks.dead_letters.replayed import Place
 from tasks.errors import DeadLettersUnconfirmed
-from tasks.metrics import REPLAYED
-from tasks.records import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
-from tasks.replays import done, refused_alerts
-from tasks.replays.done import Place
-from tasks.replays.letters import MAX_ATTEMPTS, Filters, Letter, LetterId
-from tasks.replays.reading import letter_of, read_letters
+from tasks.observe.metrics.worker import REPLAYED
+from tasks.replays import refused_alerts
 from tasks.replays.runs import Held, domain_of
+from tasks.servers import database, kafka
+from tasks.servers.topic_reader import Range, TopicReader
 from tasks.settings import settings
-from tasks.topic_reader import Range, TopicReader
 
 log = structlog.get_logger()
 
@@ -85,7 +87,7 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
             elif letter.id not in oldest:
                 replayable.append(letter)
         with database.access() as connection:
-            known = done.find(connection, {letter.id for letter in replayable})
+            known = replayed.find(connection, {letter.id for letter in replayable})
         for letter in replayable:
             if letter.id in known:
                 counts["replayed_before"] += known[letter.id].run_id != held.run_id
@@ -143,11 +145,11 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
     held.positions["stream"] = _as_json(reader.ranges(topic))
     with database.access() as connection, connection.transaction():
         held.save(connection)
-        reserved = done.reserve(connection, held.run_id, {letter.id for letter in letters})
+        reserved = replayed.reserve(connection, held.run_id, {letter.id for letter in letters})
     partitions = len(held.positions["stream"])
     alerts = [letter for letter in letters if letter.is_alert and letter.id in reserved]
     written = refused_alerts.write(alerts)
-    places: dict[LetterId, Place] = {letter.id: done.NOWHERE for letter in written}
+    places: dict[LetterId, Place] = {letter.id: replayed.NOWHERE for letter in written}
     if len(alerts) > len(written):
         held.counts["not_written"] = held.counts.get("not_written", 0) + len(alerts) - len(written)
     reserved -= {letter.id for letter in alerts}
@@ -215,7 +217,7 @@ def _iso(timestamp_ms: int) -> str:
 def _settle(held: Held, reader: TopicReader) -> None:
     """Finds out what became of the chunk at which the last worker died."""
     with database.access() as connection:
-        open_ids = done.unconfirmed(connection, held.run_id)
+        open_ids = replayed.unconfirmed(connection, held.run_id)
     if not open_ids:
         return
     topic = registry.kafka_topic(domain_of(held))
@@ -237,8 +239,8 @@ def _settle(held: Held, reader: TopicReader) -> None:
 def _confirm(held: Held, places: dict[LetterId, Place]) -> None:
     counted = held.counts.get("replayed", 0) + len(places)
     with database.access() as connection, connection.transaction():
-        done.confirm(connection, places)
-        done.free(connection, held.run_id)
+        replayed.confirm(connection, places)
+        replayed.free(connection, held.run_id)
         held.counts["replayed"] = counted
         held.save(connection)
     REPLAYED.add(len(places), held.kind)

@@ -8,17 +8,21 @@ from typing import Any
 
 import structlog
 
-from tasks import database, dlq, epochs, process, registry, store
-from tasks.batch import Message
-from tasks.dlq import DeadLetter
-from tasks.domain import AnyDomain
-from tasks.metrics import REPLAYED
-from tasks.records import message_of
-from tasks.replays import done
-from tasks.replays.known import Known, letters_of
-from tasks.replays.letters import LetterId
+from tasks import registry
+from tasks.alerts import evaluate
+from tasks.batch import epochs
+from tasks.batch.kafka_record import message_of
+from tasks.batch.messages import Message
+from tasks.dead_letters import envelope, replayed, sender
+from tasks.dead_letters.index import Known, letters_of
+from tasks.dead_letters.letter import LetterId
+from tasks.dead_letters.sender import DeadLetter
+from tasks.domain.domain import AnyDomain
+from tasks.observe.metrics.worker import REPLAYED
 from tasks.replays.runs import CannotRun, Held, domain_of
-from tasks.topic_reader import Range, TopicReader, chunks
+from tasks.rows import validate, write
+from tasks.servers import database
+from tasks.servers.topic_reader import Range, TopicReader, chunks
 
 log = structlog.get_logger()
 
@@ -71,19 +75,19 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
     # What kills workers goes the main way, where it is isolated, or not at all.
     sound = [message for message in messages if message not in known.condemned]
-    readings, dead = process.validate(domain, sound)
+    readings, dead = validate.validate(domain, sound)
     if held.arguments.get("alerts"):
-        process.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
+        evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
     by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
-        inserted, refused = store.write(connection, domain, [process.row_of(judged) for judged in readings])
+        inserted, refused = write.write(connection, domain, [validate.row_of(judged) for judged in readings])
     dead += [
         DeadLetter(by_offset[row.offset], error_type, reason, stored)
         for row, reason, error_type, stored in refused
     ]
     new = [letter for letter in dead if letter.message not in known.letters]
     if new:
-        dlq.send(domain, new, {messages[0].partition: messages[0].offset})
+        sender.send(domain, new, {messages[0].partition: messages[0].offset})
     dead_offsets = {letter.message.offset for letter in dead}
     for letter in new:
         known.letters.add(letter.message.offset, letter.message.timestamp_ms)
@@ -103,10 +107,13 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
         # A letter whose message became a row in its own place is no longer open.
         topic = registry.kafka_topic(domain)
         places = {
-            LetterId(dlq.key(topic, m.partition, m.offset).decode(), m.timestamp_ms): (m.partition, m.offset)
+            LetterId(envelope.key(topic, m.partition, m.offset).decode(), m.timestamp_ms): (
+                m.partition,
+                m.offset,
+            )
             for m in saved
         }
-        done.reserve(connection, held.run_id, places)
-        done.confirm(connection, places)
+        replayed.reserve(connection, held.run_id, places)
+        replayed.confirm(connection, places)
         held.save(connection)
     REPLAYED.add(len(messages), held.kind)

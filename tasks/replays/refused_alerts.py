@@ -5,10 +5,10 @@ import json
 import psycopg
 import structlog
 
-from tasks import database
-from tasks.alerts import tables
-from tasks.outbox_entry import Entry
-from tasks.replays.letters import Letter
+from tasks.dead_letters.letter import Letter
+from tasks.outbox import tables
+from tasks.outbox.entry import Entry
+from tasks.servers import database
 
 log = structlog.get_logger()
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import psycopg
 import structlog
 
-from tasks import database, registry
-from tasks.domain import AnyDomain
+from tasks import registry
+from tasks.domain.domain import AnyDomain
 from tasks.errors import NotNow
+from tasks.servers import database
 
 log = structlog.get_logger()
 

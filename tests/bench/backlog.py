@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient
 from rich.progress import Progress
 
-from tasks import registry
-from tasks.payload import Refused
+from tasks.domain import routing
+from tasks.domain.payload import Refused
+from tasks.observe.tracing import child
 from tasks.telemetry import DOMAIN
-from tasks.tracing import child
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICES_OF_A_USER = 10
@@ -82,7 +82,7 @@ def records(shape: Shape) -> Iterator[Record]:
 
 def copy_lines(shape: Shape) -> list[bytes]:
     """The rows of the good records as COPY text."""
-    limits = registry.limits()
+    limits = routing.limits()
     lines = []
     for record in records(shape):
         try:

@@ -9,8 +9,8 @@ import redis
 from rich.progress import Progress
 
 from compose.local.stack import Stack
-from ingest.positions import Positions
-from tasks.redis_client import COUNTERS, OUTBOX
+from ingest.admin.positions import Positions
+from tasks.servers.redis_client import COUNTERS, OUTBOX
 from tests.bench import cost, rules
 from tests.bench.backlog import Backlog, rewind
 from tests.bench.reference import empty

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from ingest.message_trace import follow, traceparent_of
-from tasks import registry, tracing
-from tasks.batch import Message, PartResult
-from tasks.message_spans import flushing, processed
-from tasks.process import validate
+from ingest.mqtt.trace import follow, traceparent_of
+from tasks import registry
+from tasks.batch.messages import Message, PartResult
+from tasks.observe import tracing
+from tasks.rows.spans import flushing, processed
+from tasks.rows.validate import validate
 from tests.integration.collector import collecting
 
 MESSAGES = 100_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from ingest.fleet.payloads import BadMessages
+from ingest.loadtest.fleet.payloads import BadMessages
 
 # What parsers, JSON columns, COPY and log lines have stumbled over.
 BYTES = (

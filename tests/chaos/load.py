@@ -16,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest import provision
-from ingest.fleet.payloads import BadMessages
+from ingest.admin import accounts
+from ingest.loadtest.fleet.payloads import BadMessages
 from tests.integration import fleet
 from tests.integration.mqtt_session import await_honoured
 
@@ -195,7 +195,7 @@ class Listener:
 
     def __init__(self, stack: Stack, user: str) -> None:
         with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-            credential = provision.provision(connection, provision.user(user))
+            credential = accounts.provision(connection, accounts.user(user))
         await_honoured(stack, credential)
         self.notices: list[dict[str, Any]] = []
         subscribed = threading.Event()

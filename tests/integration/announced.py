@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import redis
 
 from compose.local.stack import Stack
-from tasks.redis_client import RULES_VERSION
+from tasks.servers.redis_client import RULES_VERSION
 from tests.integration.fleet import wait_until
 
 

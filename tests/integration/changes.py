@@ -7,12 +7,15 @@ from typing import Any
 
 import psycopg
 
-from tasks import database, mqtt_publisher, notify
-from tasks.alerts import machine, states
-from tasks.alerts.machine import Changes, Observation
-from tasks.alerts.state import DeviceState
-from tasks.redis_client import client
-from tasks.rules import parse_rules
+from tasks import notify
+from tasks.alerts import state_store
+from tasks.batch import marks
+from tasks.outbox import publisher
+from tasks.rules import machine
+from tasks.rules.machine import Changes, Observation
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import client
 from tests.integration.fleet import wait_until
 
 HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
@@ -27,7 +30,7 @@ def empty_outbox() -> Iterator[None]:
     """No entries of other tests, and no pause after their failures. Needs `in_process`."""
     _forget()
     yield
-    mqtt_publisher.close()
+    publisher.close()
     _forget()
 
 
@@ -51,7 +54,7 @@ def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
         after, changes = machine.step_all(state, HOT, map(observation, readings))
         return after, tuple(changes)
 
-    return tuple(states.transact([(user, device)], decide))
+    return tuple(state_store.transact([(user, device)], decide))
 
 
 def tell_users() -> None:
@@ -69,7 +72,7 @@ def write_tables() -> None:
 
     def written() -> bool:
         notify.deliver_database()
-        return not database.breaker().troubled()
+        return not marks.database_fails()
 
     wait_until(written, 60, "the database to take what there is to tell")
 

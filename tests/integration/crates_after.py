@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from tasks.columns import Bigint, Double, Time, TopicLevel
-from tasks.domain import Domain
-from tasks.record import Record
+from tasks.domain.columns import Bigint, Double, Time, TopicLevel
+from tasks.domain.declaration import Record
+from tasks.domain.domain import Domain
 
 
 class Crate(Record):

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks import process, store
-from tasks.batch import Message, Row
-from tasks.domain import AnyDomain
+from tasks.batch.messages import Message, Row
+from tasks.domain.domain import AnyDomain
+from tasks.rows import validate, write
 
 
 def _kill() -> None:
@@ -82,6 +83,6 @@ def _write(connection: Any, domain: AnyDomain, rows: list[Row]) -> Any:
     return written
 
 
-VALIDATE, WRITE = process.validate, store.write
+VALIDATE, WRITE = validate.validate, write.write
 setattr(process, "validate", _validate)  # noqa: B010 - the type checker knows that modules are not for this
 setattr(store, "write", _write)  # noqa: B010

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from compose.local import ground
-from compose.local.report import Report
+from compose.local import root_filesystem
+from compose.local.console import Report
 
 
 def enclosed(
@@ -17,10 +17,20 @@ def enclosed(
 
     One that starts `daemons` has process ids of its own, so that they end with it.
     """
-    ground.ensure(Report())
-    user, group = ground.server_user()
+    root_filesystem.ensure(Report())
+    user, group = root_filesystem.server_user()
     return [
-        *("bwrap", "--ro-bind", str(ground.root()), "/", "--dev", "/dev", "--bind", "/proc", "/proc"),
+        *(
+            "bwrap",
+            "--ro-bind",
+            str(root_filesystem.root()),
+            "/",
+            "--dev",
+            "/dev",
+            "--bind",
+            "/proc",
+            "/proc",
+        ),
         *("--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/srv"),  # noqa: S108 - private to the program
         *(("--ro-bind", str(read), "/srv/read") if read else ()),
         *(("--bind", str(write), "/srv/write") if write else ()),

@@ -23,9 +23,21 @@ from tempfile import TemporaryFile, mkdtemp
 from typing import IO, Any, NoReturn
 
 PRELOADED = (
-    *("ingest.audit_cli", "ingest.dlq_list", "ingest.dlq_replay", "ingest.domain_cli", "ingest.domain_sql"),
-    *("ingest.migrate", "ingest.postgres", "ingest.provision", "ingest.rules_cli", "ingest.topics"),
-    *("ingest.verify", "tasks.telemetry", "tasks.process", "tasks.store", "tasks.replay"),
+    *(
+        "ingest.admin.audit",
+        "ingest.admin.dlq_list",
+        "ingest.admin.dlq_replay",
+        "ingest.cli.domain",
+        "ingest.admin.domain_table",
+    ),
+    *(
+        "ingest.admin.migrate",
+        "ingest.admin.postgres",
+        "ingest.admin.accounts",
+        "ingest.admin.rules",
+        "ingest.admin.topics",
+    ),
+    *("ingest.admin.verify", "tasks.telemetry", "tasks.process", "tasks.store", "tasks.replay"),
     *("celery.bin.celery", "rich.console", "rich.progress"),
 )
 _READY = b"ready\n"

@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from compose.local.stack import Stack
-from ingest.provision import Credential
+from ingest.admin.accounts import Credential
 from tests.integration.fleet import wait_until
 
 # A change is effective in well under a second; the rest is for a machine that is busy with other tests.

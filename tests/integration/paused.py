@@ -13,9 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks import registry
-from tasks.alerts import rebuild, states
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.batch import Message
+from tasks.alerts import rebuild, state_store
+from tasks.alerts.evaluate import evaluate
+from tasks.batch.messages import Message
+from tasks.domain import routing
+from tasks.rebuild import rebuild_all
+from tasks.rows.validate import Judged
 
 
 def stopping(module: Any, name: str) -> None:
@@ -34,13 +37,13 @@ def main(name: str, user: str) -> None:
     """Does the work; continues after SIGCONT."""
     if name == "rebuild":
         stopping(rebuild, "_change")
-        rebuild.rebuild_all()
+        rebuild_all()
         return
-    stopping(states, "_commit")
+    stopping(state_store, "_commit")
     domain, now_ms = registry.default(), time.time_ns() // 1_000_000
     topic = f"users/{user}/devices/d/telemetry"
     payload = json.dumps({"sequence_id": 1, "temperature": 90.0}).encode()
-    reading = domain.validate(topic, payload, now_ms, registry.limits())
+    reading = domain.validate(topic, payload, now_ms, routing.limits())
     evaluate(domain, [Judged(Message(0, 1, now_ms, topic, "", 0, payload), reading)])
 
 

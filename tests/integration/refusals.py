@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compose.local.stack import Stack
-from tasks import mqtt_publisher
-from tasks.mqtt_publisher import BrokerAway
+from tasks.outbox import publisher
+from tasks.outbox.publisher import BrokerAway
 from tests.integration.changes import Database
 from tests.integration.fleet import wait_until
 
@@ -13,7 +13,7 @@ from tests.integration.fleet import wait_until
 def is_refused(topic: str) -> bool:
     """Whether the broker refuses what Sluice publishes there. Nobody may listen."""
     try:
-        return bool(mqtt_publisher.publish([(topic, b"")]))
+        return bool(publisher.publish([(topic, b"")]))
     except BrokerAway:
         return True
 

@@ -10,7 +10,7 @@ from typing import Any
 import examples.finance
 import examples.logistics
 import tasks.telemetry
-from tasks.domain import AnyDomain
+from tasks.domain.domain import AnyDomain
 
 MODULES = ("tasks.telemetry", "examples.logistics", "examples.finance")
 

@@ -10,7 +10,7 @@ import psycopg
 from confluent_kafka import Message, Producer
 
 from compose.local.stack import Stack
-from tasks.topic_reader import TopicReader
+from tasks.servers.topic_reader import TopicReader
 from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]

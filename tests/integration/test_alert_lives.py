@@ -11,19 +11,21 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
-from tasks import notify
-from tasks.alerts import machine, states
-from tasks.alerts.change import Change
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.alerts.machine import LastSeen, Observation
-from tasks.alerts.manage import Request, manage, parse_command
+from tasks.alerts import state_store
+from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rebuild import UNTOLD, _change
-from tasks.alerts.rule_sets import announce_change
-from tasks.alerts.state import DeviceState
-from tasks.batch import Message
-from tasks.payload import Limits
-from tasks.redis_client import alert_key, client
-from tasks.rules import parse_rules
+from tasks.batch.messages import Message
+from tasks.domain.payload import Limits
+from tasks.outbox import deliver
+from tasks.rows.validate import Judged
+from tasks.rules import machine
+from tasks.rules.change import Change
+from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.machine import LastSeen, Observation
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import alert_key, client
+from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
 from tests.unit.tasks.alerts.device import START, Device
 from tests.unit.tasks.alerts.plain_model import PlainModel
@@ -71,7 +73,7 @@ class RealDevice(Device):
     @property
     def changes(self) -> list[Change]:
         """What the history has."""
-        notify.settle(30)
+        deliver.await_written(30)
         rows = self.database.cursor(row_factory=dict_row).execute(ALL_OF_USER, [self.user])
         return [_change(row) for row in rows]
 
@@ -82,7 +84,7 @@ class RealDevice(Device):
     def judge(self, *readings: Observation) -> list[str]:
         """As `process` does, and `store` after it."""
         self.evaluate(*readings)
-        notify.settle(30)
+        deliver.await_written(30)
         return []
 
     def evaluate(self, *readings: Observation) -> None:
@@ -128,9 +130,9 @@ class RealDevice(Device):
         message = Message(reading.partition, reading.offset, reading.timestamp_ms, topic, "", 0, payload)
         return Judged(message, DOMAIN.validate(topic, payload, reading.timestamp_ms, Limits()))
 
-    def _transact(self, decide: states.Decide) -> None:
-        states.transact([(self.user, "d")], decide)
-        notify.settle(30)
+    def _transact(self, decide: state_store.Decide) -> None:
+        state_store.transact([(self.user, "d")], decide)
+        deliver.await_written(30)
 
 
 class RealLife(Life):

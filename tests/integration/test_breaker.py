@@ -14,10 +14,10 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from tasks import database as module
 from tasks import settings
-from tasks.breaker import FAILURES, FIRST_SECONDS, Breaker, CircuitOpen
-from tasks.redis_client import client
+from tasks.servers import database as module
+from tasks.servers.breaker import FAILURES, FIRST_SECONDS, Breaker, CircuitOpen
+from tasks.servers.redis_client import client
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag

@@ -11,18 +11,20 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
-from tasks import backoff, notify
-from tasks.alerts import clock, listening, states
-from tasks.alerts.change import Change
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.alerts.listening import Heard
-from tasks.alerts.manage import Request, manage, parse_command
-from tasks.alerts.rule_sets import rule_sets
-from tasks.batch import Message
-from tasks.database import breaker
-from tasks.domain import AnyDomain
-from tasks.payload import Limits
-from tasks.redis_client import (
+from tasks import clock, notify
+from tasks.alerts import absences, silence, state_store
+from tasks.alerts.evaluate import evaluate
+from tasks.alerts.rule_cache import rule_sets
+from tasks.alerts.silence import Heard
+from tasks.batch import marks
+from tasks.batch.messages import Message
+from tasks.domain.domain import AnyDomain
+from tasks.domain.payload import Limits
+from tasks.rows.validate import Judged
+from tasks.rules.change import Change
+from tasks.rules.commands import Request, manage, parse_command
+from tasks.servers import backoff
+from tasks.servers.redis_client import (
     CLOCK,
     GATEWAYS,
     HORIZON,
@@ -91,7 +93,7 @@ class User:
         document = {"device_id": device, "rule_id": rules.rules[0].rule_id, "action": action}
         command = parse_command(document | {"duration_minutes": minutes})
         request = Request(uuid4().hex, round((time.time() + at_s) * 1000), "anna")
-        states.transact([(self.id, device)], lambda state: manage(state, rules, command, request))
+        state_store.transact([(self.id, device)], lambda state: manage(state, rules, command, request))
 
     def told(self) -> list[tuple[str, str]]:
         """Device and status of all that was told, as the history has it."""
@@ -104,12 +106,12 @@ class User:
 def fresh_clock(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001 - first
     """A clock that has judged nothing yet, and sends no tasks."""
     monkeypatch.setattr(notify, "wake", lambda: None)
-    clock._users.clear()
+    absences._users.clear()
     forget()
     client().ping()
     client().set(LAST_SEEN_READY, server_run())
     yield
-    listening.close()
+    silence.close()
     forget()
 
 
@@ -125,7 +127,7 @@ def forget() -> None:
 def ear(monkeypatch: pytest.MonkeyPatch) -> Ear:
     """The clock hears what the test says."""
     own = Ear()
-    monkeypatch.setattr(listening, "heard", own.heard)
+    monkeypatch.setattr(silence, "heard", own.heard)
     return own
 
 
@@ -293,7 +295,7 @@ def test_without_the_database_silence_is_still_told(stack: Stack, user: User) ->
         client().zadd(LAST_SEEN, {f"{user.id}/d": (time.time() - 100) * 1000})
         client().hset(CLOCK, "full_ms", 0)
         clock.tick()
-        assert breaker().troubled()
+        assert marks.database_fails()
         assert not backoff.rests("clock:absences")
     finally:
         stack.start("postgres")
@@ -307,7 +309,7 @@ def test_a_kafka_that_is_away_makes_the_clock_wait(user: User, monkeypatch: pyte
     def away(_now_ms: int, _domain: AnyDomain) -> Heard | None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
-    monkeypatch.setattr(listening, "heard", away)
+    monkeypatch.setattr(silence, "heard", away)
     user.rule(SILENT)
     user.send("d", -100)
     clock.tick()

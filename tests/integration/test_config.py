@@ -7,12 +7,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasks.alerts import states
-from tasks.alerts.rule_sets import rule_sets
-from tasks.answers import Answer
-from tasks.config import manage_alert, set_rules
-from tasks.redis_client import answers_key, client, request_key
-from tasks.rules import parse_rules
+from tasks.alerts import state_store
+from tasks.alerts.rule_cache import rule_sets
+from tasks.rules.answers import Answer
+from tasks.rules.rule import parse_rules
+from tasks.servers.redis_client import answers_key, client, request_key
+from tasks.user_requests import manage_alert, set_rules
 from tests.integration.test_rule_sets import judge
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -68,12 +68,12 @@ def test_a_command_that_comes_again_counts_once() -> None:
     """Under the same id a snooze is obeyed once and answered twice."""
     user, control, request = uuid4().hex[:8], uuid4().hex[:8], awaited()
     set_rules(user, rules(80), awaited(), control)
-    states.transact([(user, "d")], judge)
+    state_store.transact([(user, "d")], judge)
     command = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 5}
     numbers = []
     for _ in range(2):
         client().set(request_key(request), 1, ex=60)
         manage_alert(user, json.dumps(command).encode(), request, control, 1_800_000_000_000)
-        states.transact([(user, "d")], lambda state: (numbers.append(state.number) or state, ()))  # type: ignore[func-returns-value]
+        state_store.transact([(user, "d")], lambda state: (numbers.append(state.number) or state, ()))  # type: ignore[func-returns-value]
     assert numbers == [2, 2]
     assert [answer(control) for _ in range(3)] == [{"ok": True, "rules": 1}, {"ok": True}, {"ok": True}]

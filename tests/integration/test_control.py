@@ -11,9 +11,9 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 
 from compose.local.stack import Stack
-from ingest import provision
-from tasks.redis_client import RULES_VERSION
-from tasks.redis_client import client as redis_client
+from ingest.admin import accounts
+from tasks.servers.redis_client import RULES_VERSION
+from tasks.servers.redis_client import client as redis_client
 from tests.integration import fleet, pages
 from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
@@ -32,7 +32,7 @@ class User:
     def __init__(self, stack: Stack, database: Database) -> None:
         self.id = uuid4().hex[:8]
         self.heard: list[tuple[str, dict[str, Any]]] = []
-        credential = provision.provision(database, provision.user(self.id))
+        credential = accounts.provision(database, accounts.user(self.id))
         self.client: Client = fleet.connect(stack, credential)
         self.client.on_message = self._on_message
         subscribed: list[int] = []
@@ -155,7 +155,7 @@ def test_an_invalid_rule_by_sql_is_told_and_leaves_the_others_in_force(
     assert "   invalid " in sluice(pipeline, "status").stdout
     pipeline.stop("worker")
     pipeline.up(["worker"], prepare=False)
-    device = fleet.connect(pipeline, provision.provision(database, provision.device(user.id, "d1")))
+    device = fleet.connect(pipeline, accounts.provision(database, accounts.device(user.id, "d1")))
     reading = json.dumps({"sequence_id": 1, HOT["key"]: 99}).encode()
     device.publish(f"users/{user.id}/devices/d1/telemetry", reading, qos=1).wait_for_publish(10)
 
@@ -173,7 +173,7 @@ def test_an_invalid_rule_by_sql_is_told_and_leaves_the_others_in_force(
 def test_commands_are_answered(user: User, database: Database) -> None:
     """DISABLE and ENABLE of a rule work for a new device; what cannot be done is said, with every fault."""
     assert user.ask("config", {"rules": [HOT]})["ok"]
-    provision.provision(database, provision.device(user.id, "d1"))
+    accounts.provision(database, accounts.device(user.id, "d1"))
     command = {"device_id": "d1", "rule_id": "temperature", "action": "DISABLE"}
     assert user.ask("alerts/manage", command) == {"ok": True}
     assert user.ask("alerts/manage", {**command, "action": "ENABLE"}) == {"ok": True}
@@ -190,7 +190,7 @@ def test_commands_are_answered(user: User, database: Database) -> None:
 
 def test_a_request_survives_a_killed_control_process(user: User, database: Database, pipeline: Stack) -> None:
     """What was not acknowledged comes again to the next process, and is answered."""
-    provision.provision(database, provision.device(user.id, "d"))
+    accounts.provision(database, accounts.device(user.id, "d"))
     pipeline.stop("worker")
     for threshold in range(5):
         user.publish("config", {"rules": [{**HOT, "threshold": threshold}]})

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingest import domain_sql
-from tasks import store
-from tasks.batch import Row
-from tasks.payload import Limits
+from ingest.admin import domain_table
+from tasks.batch.messages import Row
+from tasks.domain.payload import Limits
 from tasks.registry import load
+from tasks.rows import write
 from tests.conftest import PROJECT
 from tests.integration import forked
 from tests.integration.samples import MODULES
@@ -28,11 +28,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from tasks.columns import (
-    Bigint, Boolean, Double, Integer, Json, Numeric, Point, Text, Time, TopicLevel, Uuid, sql
+from tasks.domain import (
+    Bigint, Boolean, Domain, Double, Integer, Json, Numeric, Point, Record, Text, Time, TopicLevel, Uuid, sql
 )
-from tasks.domain import Domain
-from tasks.record import Record
 
 
 class Colour(StrEnum):
@@ -64,9 +62,7 @@ DOMAIN = Domain(
 )
 """
 SMALL = """
-from tasks.columns import Bigint, Double, Text, Time, TopicLevel
-from tasks.domain import Domain
-from tasks.record import Record
+from tasks.domain import Bigint, Domain, Double, Record, Text, Time, TopicLevel
 
 
 class Box(Record):
@@ -276,22 +272,22 @@ def test_every_kind_of_column_comes_back_equal(
     ]
     query = f"SELECT to_jsonb(t) - 'at', at = '2026-05-01T08:00:00.000001Z' FROM {domain.table} t ORDER BY at"
     with psycopg.connect(empty, autocommit=True) as connection:
-        inserted, refused = store.write(connection, domain, rows)
+        inserted, refused = write.write(connection, domain, rows)
         assert inserted == 2
         assert [(one.row.offset, one.reason) for one in refused] == [
             (2, 'invalid input syntax for type inet: "nowhere" (SQLSTATE 22P02)')
         ]
-        assert store.write(connection, domain, rows[:2]) == (0, [])
+        assert write.write(connection, domain, rows[:2]) == (0, [])
         others = [
             Row(0, n, domain.validate("things/a", written(sent | {name: value}), 0, Limits()).copy_line)
             for n, (name, value) in enumerate(OTHERS.items())
         ]
-        _, conflicts = store.write(connection, domain, others)
+        _, conflicts = write.write(connection, domain, others)
         assert [one.reason.rpartition(": ")[2] for one in conflicts] == list(OTHERS)
         (full, at), (bare, _) = connection.execute(query).fetchall()
         numeric = connection.execute(f"SELECT numeric::text FROM {domain.table} WHERE numeric IS NOT NULL")
         assert numeric.fetchone() == (sent["numeric"],)
-        assert domain_sql.differences(connection, domain) == []
+        assert domain_table.differences(connection, domain) == []
     assert at
     expected = {name: value for name, value in sent.items() if name not in {"at", "more", "numeric"}}
     assert {name: full[name] for name in expected} == expected | {"place": "(8.54,47.38)"}

@@ -13,8 +13,8 @@ import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.stack import Stack
-from ingest.fleet.payloads import BadMessages
-from ingest.positions import KafkaAway, Positions
+from ingest.admin.positions import KafkaAway, Positions
+from ingest.loadtest.fleet.payloads import BadMessages
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 

@@ -5,9 +5,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasks import database, evidence, lease
+from tasks.batch import lease, marks
 from tasks.errors import NotNow, OutOfMemory
-from tasks.redis_client import client, done_key, evidence_key, lease_key
+from tasks.servers import database
+from tasks.servers.redis_client import client, done_key, evidence_key, lease_key
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -26,7 +27,7 @@ def batch() -> str:
 def begin(batch: str, stage: str) -> None:
     """A task that begins to work on the batch, and is killed in the middle of it."""
     pipeline = client().pipeline()
-    evidence.begun(pipeline, batch, stage)
+    marks.begun(pipeline, batch, stage)
     pipeline.execute()
 
 
@@ -39,7 +40,7 @@ def test_work_that_ends_well_leaves_nothing(batch: str) -> None:
     """Neither a mark nor a report; the lease is for the next stage."""
     with lease.held(batch, "process 0"):
         assert client().hexists(evidence_key(batch), "process 0")
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None
     assert client().exists(lease_key(batch))
     assert reports() == []
 
@@ -47,7 +48,7 @@ def test_work_that_ends_well_leaves_nothing(batch: str) -> None:
 def test_who_is_killed_leaves_its_mark(batch: str) -> None:
     """It names the stage, and fades: who has been at work for long waits for a server."""
     begin(batch, "store")
-    found = evidence.read(batch)
+    found = marks.read(batch)
     assert found is not None
     assert found.error_type == "WorkerLost"
     assert "store" in found.error
@@ -59,7 +60,7 @@ def test_a_batch_that_is_handed_back_is_innocent(batch: str) -> None:
     begin(batch, "process 1")
     with pytest.raises(NotNow), lease.held(batch, "process 0"):
         raise NotNow("Kafka is away")
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None
     assert not client().exists(lease_key(batch))
     assert reports() == [f"{batch} {lease.GIVEN_UP}".encode()]
     with pytest.raises(lease.LeaseLost), lease.held(batch, "process 1"):
@@ -70,7 +71,7 @@ def test_a_bug_is_told_with_its_exception(batch: str) -> None:
     """Its type and text are what the dead letter will say."""
     with pytest.raises(ZeroDivisionError), lease.held(batch, "process 0"):
         raise ZeroDivisionError("by nothing")
-    assert evidence.read(batch) == ("Unexpected", "ZeroDivisionError: by nothing")
+    assert marks.read(batch) == ("Unexpected", "ZeroDivisionError: by nothing")
     assert reports() == [f"{batch} {lease.GIVEN_UP}".encode()]
 
 
@@ -78,7 +79,7 @@ def test_too_little_memory_does_not_end_the_worker(batch: str) -> None:
     """Celery ends the whole worker at a `MemoryError`, so it goes by another name."""
     with pytest.raises(OutOfMemory), lease.held(batch, "process 0"):
         raise MemoryError
-    found = evidence.read(batch)
+    found = marks.read(batch)
     assert found is not None
     assert found.error.startswith("MemoryError")
 
@@ -87,7 +88,7 @@ def test_a_batch_of_a_worker_that_is_stopped_is_innocent(batch: str) -> None:
     """Who is about to end its tasks by force hands back what they work on first."""
     begin(batch, "store")
     lease.hand_back(batch)
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None
     assert reports() == [f"{batch} {lease.GIVEN_UP}".encode()]
 
 
@@ -96,19 +97,19 @@ def test_a_loss_while_the_database_fails_is_no_evidence(batch: str) -> None:
     begin(batch, "store")
     with pytest.raises(psycopg.OperationalError), database.breaker():
         raise psycopg.OperationalError("refused")
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None
     with database.access() as connection:
         connection.execute("SELECT 1")
-    assert evidence.read(batch) is not None
+    assert marks.read(batch) is not None
 
 
 def test_a_hang_is_evidence_whatever_else_fails(batch: str) -> None:
     """Waiting takes no CPU time: a database that fails meanwhile explains nothing."""
     begin(batch, "process 0")
-    evidence.hung(batch)
+    marks.hung(batch)
     with pytest.raises(psycopg.OperationalError), database.breaker():
         raise psycopg.OperationalError("refused")
-    found = evidence.read(batch)
+    found = marks.read(batch)
     assert found is not None
     assert found.error_type == "WorkerHung"
     with database.access() as connection:
@@ -119,4 +120,4 @@ def test_a_flushed_redis_leaves_no_evidence(batch: str) -> None:
     """What is not there speaks against nobody."""
     begin(batch, "process 0")
     client().delete(evidence_key(batch))
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None

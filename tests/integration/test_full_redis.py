@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from tasks.redis_client import client
+from tasks.servers.redis_client import client
 from tests.conftest import DeadLetters
 from tests.integration.fleet import wait_until
 from tests.integration.pages import value

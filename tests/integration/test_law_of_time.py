@@ -7,10 +7,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.alerts.rule_sets import announce_change
-from tasks.batch import Message
-from tasks.payload import Limits
+from tasks.alerts.evaluate import evaluate
+from tasks.batch.messages import Message
+from tasks.domain.payload import Limits
+from tasks.rows.validate import Judged
+from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
 from tests.integration.test_rule_sets import write
 from tests.payloads import written

@@ -9,11 +9,12 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it lacks an __all__
 
 from compose.local.stack import Stack
-from ingest.heartbeat import Heartbeat
-from tasks import clocks
-from tasks.alerts import listening
-from tasks.alerts.listening import Heard
-from tasks.redis_client import GATEWAYS, HORIZON, client
+from ingest.health.heartbeat import Heartbeat
+from tasks.alerts import silence
+from tasks.alerts.silence import Heard
+from tasks.servers import clocks
+from tasks.servers.gateways import ON_THE_WAY_MS
+from tasks.servers.redis_client import GATEWAYS, HORIZON, client
 from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.integration.fleet import wait_until
@@ -31,14 +32,14 @@ class Topic:
         self._bridge = Consumer(servers | {"group.id": self.name, "enable.auto.commit": False})
         update = {"kafka_topic": self.name, "kafka_group": self.name, "absence_grace_seconds": 30}
         chosen = settings().model_copy(update=update)
-        monkeypatch.setattr(listening, "settings", lambda: chosen)
-        listening.close()
+        monkeypatch.setattr(silence, "settings", lambda: chosen)
+        silence.close()
         wait_until(self._answers, 30, "the coordinator of the group")
 
     def _answers(self) -> bool:
         # A new server has no coordinator for a while; the clock would wait likewise.
         try:
-            return listening.heard(0, DOMAIN) is None and listening.heard(0, DOMAIN) is None
+            return silence.heard(0, DOMAIN) is None and silence.heard(0, DOMAIN) is None
         except KafkaException:
             return False
         finally:
@@ -65,7 +66,7 @@ def topic(stack: Stack, in_process: None, monkeypatch: pytest.MonkeyPatch) -> It
     own = Topic(stack, monkeypatch)
     yield own
     own.close()
-    listening.close()
+    silence.close()
     client().delete(HORIZON, GATEWAYS)
 
 
@@ -79,32 +80,32 @@ def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> 
     now = 1_800_000_000_000
     gateway(now, since_ms=now - 500_000)
     since = now - 500_000 + 30_000
-    assert listening.heard(now, DOMAIN) is None
-    assert listening.heard(now + 1000, DOMAIN) == Heard(since, now - listening.ON_THE_WAY_MS)
+    assert silence.heard(now, DOMAIN) is None
+    assert silence.heard(now + 1000, DOMAIN) == Heard(since, now - ON_THE_WAY_MS)
     topic.produce(1)
     topic.produce(1)
-    assert listening.heard(now + 2000, DOMAIN) == Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
-    waits = Heard(since, now + 1000 - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 3000, DOMAIN) == waits
+    assert silence.heard(now + 2000, DOMAIN) == Heard(since, now + 1000 - ON_THE_WAY_MS)
+    waits = Heard(since, now + 1000 - ON_THE_WAY_MS)
+    assert silence.heard(now + 3000, DOMAIN) == waits
     topic.commit(1, 1)
-    assert listening.heard(now + 4000, DOMAIN) == waits
+    assert silence.heard(now + 4000, DOMAIN) == waits
     topic.commit(1, 2)
-    assert listening.heard(now + 5000, DOMAIN) == Heard(since, now + 2000 - listening.ON_THE_WAY_MS)
+    assert silence.heard(now + 5000, DOMAIN) == Heard(since, now + 2000 - ON_THE_WAY_MS)
 
 
 @pytest.mark.usefixtures("topic")
 def test_silence_means_nothing_without_a_gateway() -> None:
     """One that has gone deaf counts from its return; one that was taken away is forgotten."""
     now = 1_800_000_000_000
-    listening.heard(now, DOMAIN)
-    assert listening.heard(now, DOMAIN) is None
+    silence.heard(now, DOMAIN)
+    assert silence.heard(now, DOMAIN) is None
     gateway(now, since_ms=0)
-    assert listening.heard(now, DOMAIN) is None
+    assert silence.heard(now, DOMAIN) is None
     gateway(now, since_ms=now - 10)
-    assert listening.heard(now, DOMAIN) == Heard(now - 10 + 30_000, now - listening.ON_THE_WAY_MS)
-    assert listening.heard(now + 6000, DOMAIN) is None
+    assert silence.heard(now, DOMAIN) == Heard(now - 10 + 30_000, now - ON_THE_WAY_MS)
+    assert silence.heard(now + 6000, DOMAIN) is None
     client().hset(GATEWAYS, "other", f"{now} {now + 700_000}")
-    assert listening.heard(now + 700_000, DOMAIN) is not None
+    assert silence.heard(now + 700_000, DOMAIN) is not None
     assert client().hkeys(GATEWAYS) == [b"other"]
 
 
@@ -119,18 +120,18 @@ def test_a_gateway_with_a_wrong_clock_listens_like_another(monkeypatch: pytest.M
             Heartbeat("sluice-gateway", lambda: True)._beat(listens=True)
 
     # A loaded machine may take its time between the sign of life and the question.
-    monkeypatch.setattr(listening, "GATEWAY_FRESH_MS", 60_000)
+    monkeypatch.setattr(silence, "GATEWAY_FRESH_MS", 60_000)
     until = {}
     for skew_s in (0, -6, 90, -3600):
         client().delete(HORIZON)
         beat(skew_s)
         now = clocks.now_ms()
-        assert listening.heard(now, DOMAIN) is None
-        found = listening.heard(now + 10, DOMAIN)
+        assert silence.heard(now, DOMAIN) is None
+        found = silence.heard(now + 10, DOMAIN)
         assert found is not None
         until[skew_s] = now - found.until_ms
-    assert until[0] == until[90] == listening.ON_THE_WAY_MS
-    assert until[-6] == pytest.approx(listening.ON_THE_WAY_MS + 5500, abs=1000)
-    assert until[-3600] == pytest.approx(listening.ON_THE_WAY_MS + 3_599_500, abs=1000)
+    assert until[0] == until[90] == ON_THE_WAY_MS
+    assert until[-6] == pytest.approx(ON_THE_WAY_MS + 5500, abs=1000)
+    assert until[-3600] == pytest.approx(ON_THE_WAY_MS + 3_599_500, abs=1000)
     beat(90)
-    assert listening.heard(clocks.now_ms() + listening.GATEWAY_FRESH_MS + 1000, DOMAIN) is None
+    assert silence.heard(clocks.now_ms() + silence.GATEWAY_FRESH_MS + 1000, DOMAIN) is None

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from compose.local import leftovers, servers
+from compose.local import orphans, servers
 from compose.local.errors import PortTakenError
 from compose.local.stack import Stack
 
@@ -57,7 +57,7 @@ def test_data_outlives_a_stop_and_nothing_else_does(own: Stack) -> None:
         client.set("kept", 17)
 
     assert own.down()
-    assert leftovers.find(own.layout) == {}
+    assert orphans.find(own.layout) == {}
     assert list(own.layout.run.iterdir()) == []
     own.up((), prepare=False)
 
@@ -89,4 +89,4 @@ def test_a_taken_port_stops_the_start_and_starts_nothing(own: Stack, tmp_path: P
         second.up((), prepare=False)
 
     assert not second.running()
-    assert leftovers.find(second.layout) == {}
+    assert orphans.find(second.layout) == {}

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from tasks import batch as packing
 from tasks.app import app
-from tasks.batch import Message, Part
-from tasks.lease import GIVEN_UP
+from tasks.batch import messages as packing
+from tasks.batch.lease import GIVEN_UP
+from tasks.batch.messages import Message, Part
 from tasks.process import process_part
-from tasks.redis_client import client, done_key, lease_key, part_key
+from tasks.servers.redis_client import client, done_key, lease_key, part_key
 from tasks.store import store_batch
 from tests.conftest import PROJECT, forget_servers
 from tests.integration import forked

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import notify
-from tasks.alerts.rebuild import rebuild_all
-from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client
+from tasks.outbox import deliver
+from tasks.rebuild import rebuild_all
+from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
 from tests.integration.changes import (
     Database,
     empty_outbox,
@@ -48,19 +48,19 @@ def test_what_was_not_told_when_redis_was_flushed_is_told_again(stack: Stack, da
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
         told = flap(user, "d", 2)
-        notify.settle(20)
+        deliver.await_written(20)
         tell_users()
         assert listening.told(4) == told
         write_tables()
         untold = flap(user, "d", 1, start=5)
         judge(user, "d", (20, 90.0))
-        notify.settle(20)
+        deliver.await_written(20)
         client().flushall()
         judge(user, "d", (20, 90.0), (21, 91.0), (22, 20.0))
         tell_users()
         wanted = [*told, *untold, ("d", "TRIGGERED"), ("d", "RESOLVED")]
         assert listening.told(len(wanted)) == wanted
-    notify.settle(20)
+    deliver.await_written(20)
     assert history(database, user) == wanted
     assert rows(database, user) == []
 
@@ -73,7 +73,7 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
     old_state = client().get(alert_key(user, "d"))
     old_outbox: Any = client().xrange(OUTBOX)
     judge(user, "d", (6, 20.0))
-    notify.settle(20)
+    deliver.await_written(20)
     tell_users()
     write_tables()
     client().flushall()
@@ -86,7 +86,7 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
         assert [change.status for change in judge(user, "d", (6, 20.0), (7, 90.0))] == ["TRIGGERED"]
         tell_users()
         assert listening.told(1) == [("d", "TRIGGERED")]
-    notify.settle(20)
+    deliver.await_written(20)
     assert rows(database, user) == [("d", "TRIGGERED", 90.0, 1)]
     assert len(history(database, user)) == 5
 
@@ -101,7 +101,7 @@ def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Dat
     assert client().get(alert_key(user, "d")) == before
     judge(user, "d", (5, 90.0), (6, 91.0), (7, 20.0))
     wanted += [("d", "TRIGGERED"), ("d", "RESOLVED")]
-    notify.settle(20)
+    deliver.await_written(20)
     assert history(database, user) == wanted
     with subscriber(stack, user) as listening:
         tell_users()

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks.metrics import CATALOGUE
+from tasks.observe.catalogue import CATALOGUE
 from tests.integration import fleet, pages
 from tests.integration.pages import value
 from tests.integration.test_end_to_end import wait_for_no_lag

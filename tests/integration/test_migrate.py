@@ -18,8 +18,8 @@ from psycopg.conninfo import make_conninfo
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest import migrate
-from ingest.migrate import MigrationError
+from ingest.admin import migrate
+from ingest.admin.migrate import MigrationError
 from tests.conftest import PROJECT
 from tests.integration import forked
 

@@ -16,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest import provision
-from ingest.provision import Credential
+from ingest.admin import accounts as provision
+from ingest.admin.accounts import Credential
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import await_honoured
 

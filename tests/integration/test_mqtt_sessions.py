@@ -17,9 +17,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.provision import Credential, provision_devices
-from tasks import mqtt
+from ingest.admin.accounts import Credential, provision_devices
 from tasks.registry import default
+from tasks.servers import mqtt
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet, pages

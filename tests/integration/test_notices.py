@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import backoff, mqtt_publisher, notices, notify
-from tasks.redis_client import OUTBOX_NOTICES, client
+from tasks import notify
+from tasks.outbox import notices, publisher, stream
+from tasks.servers import backoff
+from tasks.servers.redis_client import OUTBOX_NOTICES, client
 from tests.conftest import DeadLetters
 from tests.integration.changes import Database, empty_outbox, flap, judge, tell_users, write_tables
 from tests.integration.fleet import wait_until
@@ -49,12 +51,12 @@ def test_a_user_whose_notices_are_refused_delays_nobody_and_they_end_as_dead_let
         write_tables()
         tell_users()
         assert listening.told(8) == wanted
-        assert notify.backlog() == 2
+        assert stream.backlog() == 2
         assert letters_of(dead_letters, bad) == []
 
         def over() -> bool:
             tell_users()
-            return notify.backlog() == 0
+            return stream.backlog() == 0
 
         wait_until(over, 60, "the end of the attempts")
         assert len(listening.notices) == 8
@@ -104,6 +106,6 @@ def test_a_broker_that_refuses_everything_is_waited_out(
 def test_what_is_too_large_for_the_broker_is_refused_by_itself() -> None:
     """The broker would end the connection for it, each time."""
     topic = f"users/{uuid4().hex[:8]}/alerts"
-    found = mqtt_publisher.publish([(topic, b""), (topic, bytes(2_000_000)), (topic, b"")])
+    found = publisher.publish([(topic, b""), (topic, bytes(2_000_000)), (topic, b"")])
     assert found.keys() == {1}
     assert "are more than the broker takes" in found[1]

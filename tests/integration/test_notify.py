@@ -16,9 +16,10 @@ import redis
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from tasks import backoff, exclusive, mqtt_publisher, notify, outbox
-from tasks.alerts import writing
-from tasks.redis_client import OUTBOX, OUTBOX_REFUSED, client
+from tasks import notify
+from tasks.outbox import deliver, publisher, stream, writing
+from tasks.servers import backoff, turns
+from tasks.servers.redis_client import OUTBOX, OUTBOX_REFUSED, client
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import forked
@@ -48,7 +49,13 @@ def own_outbox(in_process: None) -> Iterator[None]:  # noqa: ARG001 - it must co
 def run_in_worker(stack: Stack, code: str) -> int:
     """Runs the code in a process of its own; returns how it ended."""
     environment = {**os.environ, **process_environment(stack.env)}
-    prelude = "import os, signal\nfrom tasks import exclusive, notify, outbox\nexclusive.TURN_SECONDS = 4.0\n"
+    prelude = """
+import os, signal
+from tasks import notify
+from tasks.outbox import stream
+from tasks.servers import turns
+turns.TURN_SECONDS = 4.0
+"""
     return forked.run("-c", prelude + code, env=environment, cwd=PROJECT).returncode
 
 
@@ -67,7 +74,7 @@ def test_users_are_told_in_order_and_the_tables_say_the_same(
 ) -> None:
     """More changes than one reading of the outbox takes, of several devices; then nothing is left."""
     # What a broker on a busy machine acknowledges too late is published again.
-    monkeypatch.setattr(mqtt_publisher, "publish", partial(mqtt_publisher.publish, seconds=60))
+    monkeypatch.setattr(publisher, "publish", partial(publisher.publish, seconds=60))
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
         wanted = [flap(user, "d1", 130), flap(user, "d2", 30)]
@@ -80,7 +87,7 @@ def test_users_are_told_in_order_and_the_tables_say_the_same(
     assert told[320:] == [("d3", "TRIGGERED")]
     assert history(database, user) == [*wanted[0], *wanted[1], ("d3", "TRIGGERED")]
     assert rows(database, user) == [("d3", "TRIGGERED", 95.5, 2)]
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_the_notice_and_the_history_have_all_that_there_is_to_say(stack: Stack, database: Database) -> None:
@@ -127,7 +134,7 @@ def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: 
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 3)
     with subscriber(stack, user) as listening:
-        dies = "outbox._acknowledge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        dies = "stream._acknowledge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
         assert run_in_worker(stack, dies + "notify.deliver_database()") == -signal.SIGKILL
         assert listening.told(6) == wanted
@@ -142,14 +149,14 @@ def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: 
     assert ids[:6] == ids[6:12]
     assert len(set(ids)) == 8
     assert history(database, user) == wanted
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_a_worker_killed_before_publishing_loses_nothing(stack: Stack) -> None:
     """What it had read, and nobody had heard, the next one tells first."""
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 2)
-    dies = "outbox._deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    dies = "stream._deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
     wanted += flap(user, "d", 1, start=2)
     wait_until(lambda: not client().exists("sluice:turn:notify:mqtt"), 30, "the turn")
@@ -164,10 +171,10 @@ def test_a_worker_that_was_held_up_writes_nothing_old(
     """It notices before its commit that others have gone on without it."""
     user = uuid4().hex[:8]
     judge(user, "d", (1, 90.0))
-    stale: list[list[outbox.Entry]] = []
+    stale: list[list[stream.Entry]] = []
     write = writing.write
 
-    def held_up(entries: list[outbox.Entry], turn: exclusive.Turn) -> list[outbox.Entry]:
+    def held_up(entries: list[stream.Entry], turn: turns.Turn) -> list[stream.Entry]:
         stale.append(entries)
         client().delete("sluice:turn:notify:database")
         monkeypatch.setattr(writing, "write", write)
@@ -180,7 +187,7 @@ def test_a_worker_that_was_held_up_writes_nothing_old(
     assert len(stale) == 1
     assert rows(database, user) == []
     assert history(database, user) == [("d", "TRIGGERED"), ("d", "RESOLVED")]
-    assert notify.backlog() in {0, 1, 2}
+    assert stream.backlog() in {0, 1, 2}
 
 
 def test_many_workers_at_once_tell_each_change_once(stack: Stack) -> None:
@@ -206,13 +213,13 @@ def test_a_broker_that_is_down_does_not_hold_up_the_tables(stack: Stack, databas
             assert backoff.rests("notify:mqtt")
             write_tables()
             assert history(database, user) == wanted
-            assert notify.backlog() == 4
+            assert stream.backlog() == 4
         finally:
             stack.start("mosquitto")
     with subscriber(stack, user) as listening:
         tell_users()
         assert listening.told(4) == wanted
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> None:
@@ -225,13 +232,13 @@ def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> Non
             notify.deliver_database()
             notify.deliver_mqtt()
             assert listening.told(4) == wanted
-            assert notify.backlog() == 4
+            assert stream.backlog() == 4
         finally:
             stack.start("postgres")
     write_tables()
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as database:
         assert history(database, user) == wanted
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_a_broker_that_goes_away_in_between_is_found_again(stack: Stack) -> None:
@@ -272,7 +279,7 @@ def test_what_can_never_be_delivered_is_put_aside(
     letters = [letter for _, letter in dead_letters.read()]
     assert [letter["error_type"] for letter in letters] == ["AlertRefused"] * 2
     assert any("23514" in letter["error"] for letter in letters)
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,12 +287,12 @@ def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> No
     user = uuid4().hex[:8]
     flap(user, "d", 2)
     chosen = settings().model_copy(update={"outbox_max_entries": 4})
-    monkeypatch.setattr(outbox, "settings", lambda: chosen)
-    with pytest.raises(outbox.OutboxFull):
-        notify.require_room()
+    monkeypatch.setattr(stream, "settings", lambda: chosen)
+    with pytest.raises(stream.OutboxFull):
+        stream.require_room()
     tell_users()
     write_tables()
-    notify.require_room()
+    stream.require_room()
 
 
 def test_one_task_at_most_waits_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,11 +300,11 @@ def test_one_task_at_most_waits_to_deliver(monkeypatch: pytest.MonkeyPatch) -> N
     sent: list[str] = []
     monkeypatch.setattr(notify.deliver_mqtt, "apply_async", lambda **_: sent.append("mqtt"))
     monkeypatch.setattr(notify.deliver_database, "apply_async", lambda **_: sent.append("database"))
-    notify.wake()
-    notify.wake()
+    deliver.wake()
+    deliver.wake()
     assert sent == ["mqtt", "database"]
     notify.deliver_mqtt()
-    notify.wake()
+    deliver.wake()
     assert sent == ["mqtt", "database", "mqtt"]
 
 
@@ -308,4 +315,4 @@ def test_without_redis_nothing_is_woken_and_nothing_fails(monkeypatch: pytest.Mo
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(notify, "client", away)
-    notify.wake()
+    deliver.wake()

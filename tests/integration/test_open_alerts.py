@@ -10,18 +10,22 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import dlq, notify, outbox
-from tasks.alerts import machine, states, tables
-from tasks.alerts.evaluate import Judged, evaluate
-from tasks.alerts.machine import Changes
-from tasks.alerts.rebuild import rebuild_all
-from tasks.alerts.rooms import Rooms
-from tasks.alerts.rule_sets import announce_change
-from tasks.alerts.state import DeviceState
-from tasks.batch import Message
-from tasks.payload import Limits
-from tasks.redis_client import OPEN_ALERTS, client
+from tasks import notify
+from tasks.alerts import state_store
+from tasks.alerts.evaluate import evaluate
+from tasks.alerts.open_alerts import Rooms
+from tasks.batch.messages import Message
+from tasks.dead_letters import about_alerts
+from tasks.domain.payload import Limits
+from tasks.outbox import deliver, stream, tables
+from tasks.rebuild import rebuild_all
 from tasks.replay import dead_letters as replay_letters
+from tasks.rows.validate import Judged
+from tasks.rules import machine
+from tasks.rules.machine import Changes
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import OPEN_ALERTS, client
+from tasks.servers.rules_version import announce_change
 from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.conftest import DeadLetters
@@ -89,9 +93,9 @@ def triggered(names: str) -> list[tuple[str, str]]:
     return [(name, "TRIGGERED") for name in names]
 
 
-def deliver() -> None:
+def write_all() -> None:
     """Writes the tables and sends the dead letters, again where a server was slow."""
-    notify.settle(60)
+    deliver.await_written(60)
 
 
 def letters_of(dead_letters: DeadLetters, user: User, count: int) -> list[dict[str, Any]]:
@@ -117,7 +121,7 @@ def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters:
         assert greedy.part(d=91, e=20) == []
         assert other.part(a=90, b=90, c=90) == triggered("abc")
         tell_users()
-        deliver()
+        write_all()
         assert listening.told(MOST) == history(database, greedy.id) == triggered("abc")
         assert history(database, other.id) == triggered("abc")
         present = [(device, status) for device, status, *_ in rows(database, greedy.id)]
@@ -131,7 +135,7 @@ def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters:
         assert greedy.part(d=92, e=90) == [("d", "TRIGGERED"), ("e", "REFUSED")]
         tell_users()
         assert listening.told(5)[3:] == [("a", "RESOLVED"), ("d", "TRIGGERED")]
-    deliver()
+    write_all()
     assert greedy.open == MOST
 
 
@@ -139,7 +143,7 @@ def test_a_refused_alert_is_not_replayed(database: Database, dead_letters: DeadL
     """It triggers by itself; the letter names the alert and its device."""
     user = User(database)
     user.part(a=90, b=90, c=90, d=90)
-    deliver()
+    write_all()
     (letter,) = letters_of(dead_letters, user, 1)
     report = replay_letters.apply(kwargs={"device": "d", "user": user.id}, task_id=uuid4().hex).get()
     assert (report["replayed"], report["no_coordinates"]) == (0, 1)
@@ -151,7 +155,7 @@ def test_the_count_is_exact_after_a_loss(database: Database, loss: str) -> None:
     """It comes from the tables with the states, also where the states are those of an earlier version."""
     user = User(database)
     user.part(a=90, b=90, c=90, d=90)
-    deliver()
+    write_all()
     if loss == "flush":
         client().flushall()
     elif loss == "rebuild":
@@ -179,7 +183,7 @@ def test_a_worker_that_comes_second_sees_what_the_first_has_opened(database: Dat
             first.append(user.part(a=90, b=90))
         return machine.step(state, RULES, observation((1, 90.0)), rooms.left(user.id))
 
-    changes = states.transact([(user.id, "d"), (user.id, "e")], decide, rooms=rooms)
+    changes = state_store.transact([(user.id, "d"), (user.id, "e")], decide, rooms=rooms)
     assert [change.status for change in changes] == ["TRIGGERED", "REFUSED"]
     assert user.open == MOST
 
@@ -193,12 +197,12 @@ def test_a_refused_alert_waits_for_kafka(
     other.part(a=90)
 
     with monkeypatch.context() as impatient:
-        impatient.setattr(dlq, "ALERT_CONFIRM_SECONDS", 0)
+        impatient.setattr(about_alerts, "CONFIRM_SECONDS", 0)
         write_tables()
     assert history(database, other.id) == triggered("a")
-    assert outbox.awaited({user.id, other.id}) == {user.id: 4}
-    deliver()
-    assert outbox.awaited({user.id}) == {}
+    assert stream.awaited({user.id, other.id}) == {user.id: 4}
+    write_all()
+    assert stream.awaited({user.id}) == {}
     assert history(database, user.id) == triggered("abc")
     (letter,) = letters_of(dead_letters, user, 1)
     assert json.loads(base64.b64decode(letter["payload_base64"]))["device_id"] == "d"
@@ -216,5 +220,5 @@ def test_a_database_that_is_away_multiplies_no_dead_letter(
         for _ in range(3):
             notify.deliver_database()
     letters_of(dead_letters, user, 0)
-    deliver()
+    write_all()
     letters_of(dead_letters, user, 1)

@@ -9,14 +9,16 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import failing, notify, outbox
-from tasks.alerts import machine, states, tables
-from tasks.alerts.machine import Changes
-from tasks.alerts.state import DeviceState
-from tasks.outbox_entry import ENTRY_BYTES
-from tasks.redis_client import OUTBOX, OUTBOX_BYTES, client
+from tasks import notify
+from tasks.alerts import state_store
+from tasks.outbox import deliver, failing, stream, tables
+from tasks.outbox.entry import ENTRY_BYTES
 from tasks.replay import dead_letters as replay_letters
-from tasks.rules import parse_rules
+from tasks.rules import machine
+from tasks.rules.machine import Changes
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import OUTBOX, OUTBOX_BYTES, client
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration.changes import (
@@ -65,7 +67,7 @@ def mountain(user: str, readings: int = 40) -> int:
         after, changes = machine.step_all(state, HEAVY, burst)
         return after, tuple(changes)
 
-    return len(states.transact([(user, "d")], decide))
+    return len(state_store.transact([(user, "d")], decide))
 
 
 @contextmanager
@@ -90,11 +92,11 @@ def test_a_burst_is_cut_into_small_entries_and_counted_by_user() -> None:
     # What a rebuild tells again, for others, is not counted.
     sizes = [len(fields[b"entry"]) for _, fields in _stream() if fields.get(b"user") == user.encode()]
     assert max(sizes) <= ENTRY_BYTES + 200
-    assert outbox.backlog_bytes() == sum(sizes) == _bytes_of(user)
+    assert stream.backlog_bytes() == sum(sizes) == _bytes_of(user)
     tell_users()
-    assert outbox.backlog_bytes() == sum(sizes)
+    assert stream.backlog_bytes() == sum(sizes)
     write_tables()
-    assert outbox.backlog_bytes() == 0
+    assert stream.backlog_bytes() == 0
     assert client().exists(OUTBOX_BYTES, "sluice:outbox:added", "sluice:outbox:written") == 0
 
 
@@ -102,12 +104,12 @@ def test_a_backlog_of_one_user_does_not_hold_up_another(
     stack: Stack, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other's changes, which came later, are in the tables and told while most of it still waits."""
-    monkeypatch.setattr(outbox, "USER_BYTES", 200_000)
+    monkeypatch.setattr(stream, "USER_BYTES", 200_000)
     loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
     count = mountain(loud)
     wanted = flap(quiet, "d", 2)
     with subscriber(stack, quiet) as listening:
-        notify.settle(60, outbox.awaited({quiet}))
+        deliver.await_written(60, stream.awaited({quiet}))
         tell_users()
         assert listening.told(4) == wanted
     write_tables()
@@ -120,37 +122,37 @@ def test_a_backlog_of_one_user_does_not_hold_up_another(
     later, whole = database.execute(query, [last, loud]).fetchone() or (0, 0)
     assert whole == count
     assert later > count / 2
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 def test_a_user_at_the_bound_is_named_until_the_backlog_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are not; when all is delivered, or Redis was flushed, nobody is."""
     loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
     chosen = settings().model_copy(update={"outbox_max_user_bytes": 500_000})
-    monkeypatch.setattr(outbox, "settings", lambda: chosen)
+    monkeypatch.setattr(stream, "settings", lambda: chosen)
     mountain(loud)
     flap(quiet, "d", 1)
-    assert outbox.users_at_bound({loud, quiet, "nobody"}) == {loud}
-    notify.require_room()
+    assert stream.users_at_bound({loud, quiet, "nobody"}) == {loud}
+    stream.require_room()
     tell_users()
     write_tables()
-    assert outbox.users_at_bound({loud, quiet}) == frozenset()
+    assert stream.users_at_bound({loud, quiet}) == frozenset()
     mountain(loud)
     client().flushall()
-    assert outbox.users_at_bound({loud, quiet}) == frozenset()
-    assert outbox.users_at_bound([]) == frozenset()
+    assert stream.users_at_bound({loud, quiet}) == frozenset()
+    assert stream.users_at_bound([]) == frozenset()
 
 
 def test_an_outbox_full_of_bytes_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who would add to it waits until something was delivered."""
     chosen = settings().model_copy(update={"outbox_max_bytes": 500_000})
-    monkeypatch.setattr(outbox, "settings", lambda: chosen)
+    monkeypatch.setattr(stream, "settings", lambda: chosen)
     mountain(uuid4().hex[:8])
-    with pytest.raises(outbox.OutboxFull):
-        notify.require_room()
+    with pytest.raises(stream.OutboxFull):
+        stream.require_room()
     tell_users()
     write_tables()
-    notify.require_room()
+    stream.require_room()
 
 
 def test_a_large_entry_of_an_older_version_is_delivered(stack: Stack, database: Database) -> None:
@@ -170,7 +172,7 @@ def test_a_large_entry_of_an_older_version_is_delivered(stack: Stack, database: 
         write_tables()
         assert len(listening.told(count)) == count
     assert len(history(database, user)) == count
-    assert notify.backlog() == 0
+    assert stream.backlog() == 0
 
 
 @pytest.mark.parametrize(
@@ -186,18 +188,18 @@ def test_a_change_that_fails_again_and_again_becomes_a_dead_letter(
     with trouble(database, "alert_history", f"bad-{bad}", does):
         judge(bad, f"bad-{bad}", (1, 90.0))
         wanted = flap(good, "d", 5)
-        notify.settle(60, outbox.awaited({good}))
+        deliver.await_written(60, stream.awaited({good}))
         assert history(database, good) == wanted
-        assert outbox.users_at_bound({bad, good}) == {bad}
+        assert stream.users_at_bound({bad, good}) == {bad}
         wanted += flap(good, "d", 1, start=10)
-        notify.settle(60, outbox.awaited({good}))
+        deliver.await_written(60, stream.awaited({good}))
         wait_until(lambda: not _deliver(bad), 120, "the change to be given up")
     letters = about(dead_letters, bad)
     assert [letter["error_type"] for letter in letters] == ["AlertRefused"]
     assert state in letters[0]["error"]
     assert history(database, good) == wanted
     assert rows(database, bad) == [(f"bad-{bad}", "TRIGGERED", 90.0, 1)]
-    assert outbox.users_at_bound({bad}) == frozenset()
+    assert stream.users_at_bound({bad}) == frozenset()
 
 
 def _stream() -> Any:
@@ -216,7 +218,7 @@ def about(dead_letters: DeadLetters, user: str) -> list[dict[str, Any]]:
 
 def _deliver(user: str) -> frozenset[str]:
     notify.deliver_database()
-    return outbox.users_at_bound({user})
+    return stream.users_at_bound({user})
 
 
 def test_an_outage_makes_no_dead_letter(

@@ -13,13 +13,14 @@ from uuid import uuid4
 
 import pytest
 
-from tasks import evidence
 from tasks.alerts import rebuild
-from tasks.alerts.apply import apply_rules
-from tasks.alerts.rule_sets import announce_change
+from tasks.apply_rules import apply_rules
+from tasks.batch import marks
 from tasks.errors import NotNow
 from tasks.process import process_part
-from tasks.redis_client import ALERTS_REBUILDING, WORKERS, alert_key, client
+from tasks.rebuild import rebuild_all
+from tasks.servers.redis_client import ALERTS_REBUILDING, WORKERS, alert_key, client
+from tasks.servers.rules_version import announce_change
 from tests.integration.changes import Database, empty_outbox, history, judge, rows, write_tables
 from tests.integration.fleet import wait_until
 from tests.integration.test_lost_memory import RULES, send, work
@@ -107,7 +108,7 @@ def test_a_rebuild_keeps_its_lock_for_as_long_as_it_takes(
 ) -> None:
     """A slow database is no reason for others to begin, too."""
     monkeypatch.setattr(rebuild, "LOCK_SECONDS", 1.0)
-    thread = threading.Thread(target=rebuild.rebuild_all)
+    thread = threading.Thread(target=rebuild_all)
     with database.transaction():
         database.execute("LOCK TABLE active_alerts IN ACCESS EXCLUSIVE MODE")
         thread.start()
@@ -128,7 +129,7 @@ def test_a_state_of_another_version_is_read_later_by_who_can(user: str) -> None:
     batch, _ = send(user, 90.0, first_offset=1)
     with pytest.raises(NotNow):
         process_part(batch, 0)
-    assert evidence.read(batch) is None
+    assert marks.read(batch) is None
     assert client().get(alert_key(user, "d")) == b"\x09of another version"
 
 

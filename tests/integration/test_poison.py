@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.lanes import STRIKES_TO_CONDEMN
+from ingest.lanes.lane import STRIKES_TO_CONDEMN
 from tests.conftest import PROCESSES, PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag

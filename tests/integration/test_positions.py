@@ -21,9 +21,9 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from compose.local import ports
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.positions import Positions
-from tasks import dlq
-from tasks.alerts.rule_sets import announce_change
+from ingest.admin.positions import Positions
+from tasks.dead_letters import envelope
+from tasks.servers.rules_version import announce_change
 from tests.conftest import PROJECT
 from tests.integration.changes import Database, history
 from tests.integration.fleet import wait_until
@@ -78,7 +78,7 @@ class OwnTopic:
     def refuse(self, offset: int) -> None:
         """The dead letter of a record of now, though nothing was wrong with it."""
         producer = Producer({"bootstrap.servers": self.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all"})
-        value = dlq.envelope(
+        value = envelope.envelope(
             f"users/{self.user}/devices/d/telemetry",
             b"x",
             "InvalidJson",
@@ -88,7 +88,7 @@ class OwnTopic:
             kafka_offset=offset,
             kafka_timestamp_ms=int(time.time() * 1000) - 60_000,
         )
-        producer.produce("iot-stream-dlq", value, dlq.key(self.name, 0, offset))
+        producer.produce("iot-stream-dlq", value, envelope.key(self.name, 0, offset))
         assert producer.flush(30) == 0
 
     def drop(self, before: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from compose.local import ports
 from compose.local.stack import Stack
-from tasks.metrics import CATALOGUE
+from tasks.observe.catalogue import CATALOGUE
 from tests.conftest import PROJECT
 from tests.integration import enclosure, fleet, pages
 from tests.integration.test_recovery import produce

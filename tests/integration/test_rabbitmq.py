@@ -20,8 +20,8 @@ from kombu import Connection
 
 from compose.local import envfile, ports
 from compose.local.stack import Stack
-from tasks import broker
 from tasks.replays import runs
+from tasks.servers import celery_broker
 from tasks.settings import Settings
 from tests.conftest import DeadLetters
 from tests.integration import enclosure, fleet, pages
@@ -53,7 +53,7 @@ class RabbitMQ:
     def send(self, body: bytes) -> None:
         """Puts something into a queue of the workers that is no task."""
         chosen = Settings(_env_file=None, celery_broker_url=self.url, tls_ca_file=self.authority)
-        with Connection(self.url, ssl=broker.tls_options(chosen)) as connection:
+        with Connection(self.url, ssl=celery_broker.tls_options(chosen)) as connection:
             connection.Producer().publish(body, routing_key="process", content_type="application/x-odd")
 
     @contextmanager

@@ -17,8 +17,8 @@ from confluent_kafka import Producer
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.positions import Positions
-from tasks.redis_client import COUNTERS
+from ingest.admin.positions import Positions
+from tasks.servers.redis_client import COUNTERS
 from tests.conftest import PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from compose.local.stack import Stack
-from tasks.redis_client import LAST_SEEN
 from tasks.replays import dead_letters as work
 from tasks.replays import runs
+from tasks.servers.redis_client import LAST_SEEN
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.announced import announced

@@ -10,12 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from compose.local.stack import Stack
-from ingest import provision
-from ingest.provision import Credential
-from ingest.requests import Request, Requests
-from tasks import config, mqtt
-from tasks.answers import Answer
-from tasks.redis_client import alert_key, answers_key, client, request_key
+from ingest.admin import accounts
+from ingest.admin.accounts import Credential
+from ingest.requests.queue import Request, Requests
+from tasks import user_requests
+from tasks.rules.answers import Answer
+from tasks.servers import mqtt
+from tasks.servers.redis_client import alert_key, answers_key, client, request_key
 from tasks.settings import settings
 from tests.integration.fleet import wait_until
 from tests.integration.subscriber import subscriber
@@ -72,7 +73,7 @@ def test_a_user_with_too_many_requests_is_refused_and_alone(
     """One user's rules are locked: 300 requests wait, further ones are refused, and others are answered."""
     slow, other = users
     with database.transaction():
-        database.execute(config.LOCK, [slow.id])
+        database.execute(user_requests.LOCK, [slow.id])
         for threshold in range(320):
             document = json.dumps({"rules": [{**HOT, "threshold": threshold}]})
             slow.client.publish(f"users/{slow.id}/config", document, qos=1)
@@ -89,14 +90,14 @@ def test_commands_are_for_devices_that_there_are(users: tuple[User, User], datab
     """What never was is refused and leaves nothing; an account, a row or a reading makes a device."""
     user, other = users
     assert user.ask("config", {"rules": [HOT]})["ok"]
-    provision.provision(database, provision.device(other.id, "d"))
+    accounts.provision(database, accounts.device(other.id, "d"))
     for action in ("DISABLE", "ENABLE", "SNOOZE"):
         command = {**COMMAND, "action": action, **({"duration_minutes": 1} if action == "SNOOZE" else {})}
         answer = user.ask("alerts/manage", command)
         assert [error["path"] for error in answer["errors"]] == ["device_id"]
         assert "no such device" in answer["errors"][0]["message"]
     assert not client().exists(alert_key(user.id, "d"))
-    provision.provision(database, provision.device(user.id, "d"))
+    accounts.provision(database, accounts.device(user.id, "d"))
     database.execute("INSERT INTO raw_telemetry VALUES (now(), %s, 'rows', 1, 20, 50, '{}')", [user.id])
     assert user.ask("alerts/manage", COMMAND) == {"ok": True}
     assert user.ask("alerts/manage", {**COMMAND, "device_id": "rows"}) == {"ok": True}
@@ -110,15 +111,15 @@ def test_a_bug_is_answered_with_the_id_that_the_log_has(kind: str, monkeypatch: 
     def bug(*_: object, **__: object) -> Answer:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(config, "_set_rules", bug)
-    monkeypatch.setattr(config, "_manage", bug)
+    monkeypatch.setattr(user_requests, "_set_rules", bug)
+    monkeypatch.setattr(user_requests, "_manage", bug)
     request, control = uuid4().hex, uuid4().hex[:8]
     client().set(request_key(request), 1, ex=60)
     with capture_logs() as logs:
         if kind == "config":
-            config.set_rules("u", b"[]", request, control)
+            user_requests.set_rules("u", b"[]", request, control)
         else:
-            config.manage_alert("u", b"{}", request, control, 1)
+            user_requests.manage_alert("u", b"{}", request, control, 1)
     (reported,) = client().lrange(answers_key(control), 0, -1)
     (error,) = json.loads(reported)["answer"]["errors"]
     assert error["message"].startswith("internal error")

@@ -18,7 +18,7 @@ from compose.local import envfile
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tasks.app import app
-from tasks.liveness import deaf_seconds
+from tasks.servers.workers import deaf_seconds
 from tests.conftest import PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.test_end_to_end import wait_for_no_lag

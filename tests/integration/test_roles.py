@@ -11,8 +11,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest import migrate, provision, roles
-from tasks.registry import default, limits
+from ingest.admin import accounts, migrate, roles
+from tasks.domain.routing import limits
+from tasks.registry import default
 from tests.integration.commands import sluice
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -113,13 +114,13 @@ def test_who_writes_rules_with_the_workers_role_is_in_the_audit(
 
 def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str], database: Database) -> None:
     """The queries of `emqx.conf` work for its role; telemetry, rules and changes are denied."""
-    credential = provision.provision(database, provision.device(f"emqx-{uuid4().hex[:8]}", "d"))
+    credential = accounts.provision(database, accounts.device(f"emqx-{uuid4().hex[:8]}", "d"))
     with psycopg.connect(logins["sluice_emqx"], autocommit=True) as reader:
         login = (
             "SELECT password_hash, salt, is_superuser FROM mqtt_users WHERE username = %s AND enabled LIMIT 1"
         )
         hashed, salt, superuser = reader.execute(login, [credential.username]).fetchall()[0]
-        assert (provision.hash_password(credential.password, salt), False) == (hashed, superuser)
+        assert (accounts.hash_password(credential.password, salt), False) == (hashed, superuser)
         rights = "SELECT permission, action, topic FROM mqtt_acl WHERE username = %s"
         assert len(reader.execute(rights, [credential.username]).fetchall()) == 1
         for statement in (
@@ -129,7 +130,7 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
             "DELETE FROM mqtt_acl",
         ):
             denied(reader, statement)
-    provision.remove(database, credential.username)
+    accounts.remove(database, credential.username)
 
 
 def test_a_password_that_a_role_gets_is_in_the_audit_and_not_what_it_is(

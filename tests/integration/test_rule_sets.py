@@ -7,13 +7,16 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from ingest import rules_check
-from tasks.alerts import apply, machine, states
-from tasks.alerts.machine import Changes
-from tasks.alerts.rule_sets import announce_change, load_rules, rule_sets
-from tasks.alerts.state import DeviceState
-from tasks.redis_client import RULES_VERSION, alert_key, client
-from tasks.rules import NO_RULES, parse_rules
+from ingest.admin import rules_check
+from tasks import apply_rules
+from tasks.alerts import state_store
+from tasks.alerts.rule_cache import load_rules, rule_sets
+from tasks.rules import machine
+from tasks.rules.machine import Changes
+from tasks.rules.rule import NO_RULES, parse_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import RULES_VERSION, alert_key, client
+from tasks.servers.rules_version import announce_change
 from tests.integration.test_states import HOT, reading
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -66,7 +69,7 @@ def test_the_rules_of_many_users_are_read_a_few_at_a_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each user's own, and nothing of those without a row."""
-    monkeypatch.setattr("tasks.alerts.rule_sets.AT_ONCE", 2)
+    monkeypatch.setattr("tasks.alerts.rule_cache.AT_ONCE", 2)
     users = [uuid4().hex[:8] for _ in range(5)]
     for number, user in enumerate(users[:-1]):
         write(database, user, [COLD[0] | {"threshold": number}])
@@ -85,7 +88,7 @@ def judge(state: DeviceState) -> tuple[DeviceState, Changes]:
 def test_alerts_of_rules_that_are_gone_are_resolved_once(database: Database) -> None:
     """Applying resolves what has no valid rule any more, of the users asked for."""
     gone, other, broken, typo = (uuid4().hex[:8] for _ in range(4))
-    states.transact([(user, "d") for user in (gone, other, broken, typo)], judge)
+    state_store.transact([(user, "d") for user in (gone, other, broken, typo)], judge)
     write(database, gone, COLD)
     write(database, other, COLD)
     write_unchecked(database, broken, [{"key": 1}])
@@ -96,8 +99,8 @@ def test_alerts_of_rules_that_are_gone_are_resolved_once(database: Database) -> 
         packed = client().get(alert_key(user, "d"))
         return isinstance(packed, bytes) and DeviceState.unpack(user, "d", packed).is_open
 
-    apply.apply_rules([gone, broken, typo])
-    apply.apply_rules([gone, broken, typo])
+    apply_rules.apply_rules([gone, broken, typo])
+    apply_rules.apply_rules([gone, broken, typo])
     assert [is_open(user) for user in (gone, other, broken, typo)] == [False, True, False, True]
-    apply.apply_rules(None)
+    apply_rules.apply_rules(None)
     assert (is_open(other), is_open(typo)) == (False, True)

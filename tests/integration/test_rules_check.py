@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import errors
 
-from ingest import migrate, rules_check
-from tasks.rules import Fault, sift_rules
+from ingest.admin import migrate, rules_check
+from tasks.rules.rule import Fault, sift_rules
 from tests.integration.test_rule_sets import write_unchecked
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -66,7 +66,7 @@ def holds(database: Database, document: Any) -> Any:
 
 
 def test_the_check_stands_in_the_migrations() -> None:
-    """Who changes the model makes the migration anew: python -m ingest.rules_check."""
+    """Who changes the model makes the migration anew: python -m ingest.admin.rules_check."""
     (path,) = migrate.SQL_DIR.glob("*_rules_check.always.sql")
     assert path.read_text() == rules_check.sql()
 

@@ -4,11 +4,11 @@ import pytest
 from celery.beat import ScheduleEntry
 from celery.schedules import schedule
 
-from tasks import clocks
 from tasks.app import app
-from tasks.redis_client import client, scheduled_key
-from tasks.schedule import Scheduler
-from tasks.share import watch_share
+from tasks.dead_letter_share import watch_share
+from tasks.servers import clocks
+from tasks.servers.redis_client import client, scheduled_key
+from tasks.worker.schedule import Scheduler
 
 pytestmark = pytest.mark.usefixtures("in_process")
 TASK = watch_share.name

@@ -8,12 +8,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasks.alerts import machine, states
-from tasks.alerts.change import Change
-from tasks.alerts.machine import Changes, Observation
-from tasks.alerts.state import DeviceState
-from tasks.redis_client import ALERTS_READY, OUTBOX, alert_key, client
-from tasks.rules import parse_rules
+from tasks.alerts import state_store
+from tasks.rules import machine
+from tasks.rules.change import Change
+from tasks.rules.machine import Changes, Observation
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -49,10 +50,11 @@ def test_a_state_and_what_there_is_to_tell_are_written_together() -> None:
     """A violated rule is remembered, and told of once, however often the reading comes."""
     user = uuid4().hex[:8]
     for _ in range(3):
-        states.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
+        state_store.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
     assert [[c["record"]["status"] for c in entry["changes"]] for entry in told(user)] == [["TRIGGERED"]]
     assert (
-        states.transact([(user, "d")], lambda state: judge(state, reading(2, 20.0)))[0].status == "RESOLVED"
+        state_store.transact([(user, "d")], lambda state: judge(state, reading(2, 20.0)))[0].status
+        == "RESOLVED"
     )
     assert [entry["gone"] for entry in told(user)] == [[], ["temperature"]]
 
@@ -64,11 +66,11 @@ def test_another_writer_is_noticed_and_the_reading_judged_again() -> None:
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
         if not seen:
-            states.transact([(user, "d")], lambda other: judge(other, reading(1, 90.0)))
+            state_store.transact([(user, "d")], lambda other: judge(other, reading(1, 90.0)))
         seen.append(state)
         return judge(state, reading(1, 90.0), reading(2, 20.0))
 
-    assert statuses(states.transact([(user, "d")], decide)) == ["RESOLVED"]
+    assert statuses(state_store.transact([(user, "d")], decide)) == ["RESOLVED"]
     assert len(seen) == 2
     assert [c["record"]["status"] for entry in told(user) for c in entry["changes"]] == [
         "TRIGGERED",
@@ -88,7 +90,7 @@ def test_one_conflict_among_many_devices_writes_nothing() -> None:
         attempts.append(state.device_id)
         return judge(state, reading(1, 90.0))
 
-    changes = states.transact([(user, "d1"), (user, "d2")], decide)
+    changes = state_store.transact([(user, "d1"), (user, "d2")], decide)
     assert attempts == ["d1", "d2", "d1", "d2"]
     assert [(change.device_id, change.number) for change in changes] == [("d1", 1), ("d2", 6)]
 
@@ -98,7 +100,7 @@ def test_lost_states_are_rebuilt_before_anything_is_judged(
 ) -> None:
     """After a flushed Redis an open alert is still open: the next violation tells nothing new."""
     user = uuid4().hex[:8]
-    (triggered,) = states.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
+    (triggered,) = state_store.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
     (entry,) = told(user)
     (row,) = entry["written"]
     columns = ", ".join(row)
@@ -106,6 +108,6 @@ def test_lost_states_are_rebuilt_before_anything_is_judged(
     values = [json.dumps(v) if name in {"threshold", "value"} else v for name, v in row.items()]
     database.execute(f"INSERT INTO active_alerts ({columns}) VALUES ({marks})", values)
     client().delete(ALERTS_READY, alert_key(user, "d"))
-    assert states.transact([(user, "d")], lambda state: judge(state, reading(2, 91.0))) == []
-    (resolved,) = states.transact([(user, "d")], lambda state: judge(state, reading(3, 20.0)))
+    assert state_store.transact([(user, "d")], lambda state: judge(state, reading(2, 91.0))) == []
+    (resolved,) = state_store.transact([(user, "d")], lambda state: judge(state, reading(3, 20.0)))
     assert (resolved.status, resolved.alert_id) == ("RESOLVED", triggered.alert_id)

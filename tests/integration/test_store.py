@@ -10,8 +10,9 @@ import pytest
 
 from compose.local.stack import Stack
 from tasks import store
-from tasks.batch import Row
-from tasks.payload import Limits
+from tasks.batch.messages import Row
+from tasks.domain.payload import Limits
+from tasks.rows import write
 from tasks.telemetry import DOMAIN
 
 
@@ -46,9 +47,9 @@ def cold_only(database: psycopg.Connection[tuple[Any, ...]]) -> Iterator[None]:
 def test_rows_that_are_there_already_are_passed_over(database: psycopg.Connection[tuple[Any, ...]]) -> None:
     """A batch that runs again adds only what is missing, and says how many rows were new."""
     run = uuid4().hex[:8]
-    assert store.write(database, DOMAIN, rows(run, range(100))) == (100, [])
-    assert store.write(database, DOMAIN, rows(run, range(50, 150))) == (50, [])
-    assert store.write(database, DOMAIN, rows(run, range(150))) == (0, [])
+    assert write.write(database, DOMAIN, rows(run, range(100))) == (100, [])
+    assert write.write(database, DOMAIN, rows(run, range(50, 150))) == (50, [])
+    assert write.write(database, DOMAIN, rows(run, range(150))) == (0, [])
     assert stored(database, run) == list(range(150))
 
 
@@ -62,18 +63,18 @@ def test_rows_of_very_many_days_go_in_several_transactions(
     for number in range(250):
         day = f"{start + timedelta(days=number * 7 % 250):%Y-%m-%d}".encode()
         batch[number] = batch[number]._replace(line=day + batch[number].line[10:])
-    assert store.write(database, DOMAIN, batch) == (250, [])
+    assert write.write(database, DOMAIN, batch) == (250, [])
     days = database.execute(
         "SELECT count(*) FROM raw_telemetry WHERE user_id = %s GROUP BY xmin::text", [run]
     ).fetchall()
     assert len(days) > 1
-    assert max(int(count) for (count,) in days) <= store.MOST_DAYS
+    assert max(int(count) for (count,) in days) <= write.MOST_DAYS
 
 
 def test_two_equal_rows_in_one_batch_are_one_row(database: psycopg.Connection[tuple[Any, ...]]) -> None:
     """A gateway that sent a message twice does not make two rows of it."""
     run = uuid4().hex[:8]
-    assert store.write(database, DOMAIN, rows(run, range(10)) * 2) == (10, [])
+    assert write.write(database, DOMAIN, rows(run, range(10)) * 2) == (10, [])
     assert stored(database, run) == list(range(10))
 
 
@@ -86,14 +87,14 @@ def test_a_row_that_the_database_refuses_is_found_alone(
     batch = rows(run, range(200))
     batch[77:78] = rows(run, range(77, 78), temperature=5000.0)
     batch[199:200] = rows(run, range(199, 200), temperature=5000.0)
-    inserted, refused = store.write(database, DOMAIN, batch)
+    inserted, refused = write.write(database, DOMAIN, batch)
     assert inserted == 198
     assert [one.row.offset for one in refused] == [77, 199]
     assert all("cold" in one.reason and "23514" in one.reason for one in refused)
     assert stored(database, run) == [n for n in range(200) if n not in {77, 199}]
 
 
-def conflicting(refused: list[store.Unstored]) -> dict[int, Any]:
+def conflicting(refused: list[write.Unstored]) -> dict[int, Any]:
     """The temperatures that are stored in the place of the conflicting rows, by their offsets."""
     assert {one.error_type for one in refused} <= {"Conflict"}
     return {one.row.offset: (one.stored or {})["temperature"] for one in refused}
@@ -104,10 +105,10 @@ def test_another_reading_with_a_stored_key_is_a_conflict(
 ) -> None:
     """The first is stored, and named; the same batch once more finds the same conflicts and no others."""
     run = uuid4().hex[:8]
-    assert store.write(database, DOMAIN, rows(run, range(100), temperature=4.0)) == (100, [])
+    assert write.write(database, DOMAIN, rows(run, range(100), temperature=4.0)) == (100, [])
     later = rows(run, range(98, 102), temperature=19.0)
     for inserted in (2, 0):
-        written, refused = store.write(database, DOMAIN, later)
+        written, refused = write.write(database, DOMAIN, later)
         assert (written, conflicting(refused)) == (inserted, {98: 4.0, 99: 4.0})
         assert refused[0].reason == (
             "a reading with this time, user_id, device_id, sequence_id is stored with other values:"
@@ -132,7 +133,7 @@ def test_of_two_readings_with_one_key_in_a_batch_the_first_in_kafka_is_stored(
     first, second, third = (rows(run, range(1), value)[0] for value in (4.0, 19.0, 4.0))
     batch = [second._replace(offset=7), first._replace(offset=3), third._replace(offset=8)]
     for inserted in (1, 0):
-        written, refused = store.write(database, DOMAIN, batch)
+        written, refused = write.write(database, DOMAIN, batch)
         assert (written, conflicting(refused)) == (inserted, {7: 4.0})
 
 
@@ -150,7 +151,7 @@ def test_the_same_reading_written_otherwise_is_no_conflict(
         Row(0, n, DOMAIN.validate(topic, payload, 0, Limits()).copy_line)
         for n, payload in enumerate(payloads)
     ]
-    inserted, refused = store.write(database, DOMAIN, batch)
+    inserted, refused = write.write(database, DOMAIN, batch)
     assert (inserted, [one.row.offset for one in refused]) == (1, [2])
     assert "extra_data" in refused[0].reason
 
@@ -169,7 +170,7 @@ def test_a_very_large_stored_row_is_named_by_its_key_alone(
         ).copy_line
         for letter in (b"a", b"b")
     ]
-    _, refused = store.write(database, DOMAIN, [Row(0, n, line) for n, line in enumerate(lines)])
+    _, refused = write.write(database, DOMAIN, [Row(0, n, line) for n, line in enumerate(lines)])
     assert [one.stored for one in refused] == [
         {"time": "2026-03-02T10:00:00+00:00", "user_id": user, "device_id": "d", "sequence_id": 1}
     ]
@@ -192,7 +193,7 @@ def test_a_row_that_fails_again_and_again_is_refused(
         f"CREATE TRIGGER hot_{run} BEFORE INSERT ON raw_telemetry FOR EACH ROW EXECUTE FUNCTION hot_{run}()"
     )
     try:
-        inserted, refused = store.write(database, DOMAIN, rows(run, range(8)), 1.0)
+        inserted, refused = write.write(database, DOMAIN, rows(run, range(8)), 1.0)
     finally:
         database.execute(f"DROP FUNCTION hot_{run} CASCADE")
     assert inserted == 7
@@ -209,5 +210,5 @@ def test_a_table_that_takes_nothing_refuses_nothing(
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as other, other.transaction():
         other.execute("LOCK TABLE raw_telemetry")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            store.write(database, DOMAIN, rows(run, range(8)), 1.0)
+            write.write(database, DOMAIN, rows(run, range(8)), 1.0)
     assert stored(database, run) == []

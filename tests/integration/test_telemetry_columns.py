@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from compose.local.stack import Stack
-from tasks.payload import Limits
+from tasks.domain.payload import Limits
 from tasks.telemetry import DOMAIN
 from tests.payloads import DECLARED, IDS, documents, written
 

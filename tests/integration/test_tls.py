@@ -22,8 +22,8 @@ from confluent_kafka.admin import AdminClient
 from paho.mqtt.enums import MQTTErrorCode
 
 from compose.local.layout import PROJECT
-from tasks import database, kafka, mqtt, redis_client
 from tasks import settings as tasks_settings
+from tasks.servers import database, kafka, mqtt, redis_client
 from tasks.settings import Settings
 from tests.integration import tls_servers
 from tests.integration.fleet import wait_until

@@ -10,10 +10,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from compose.local.stack import Stack
-from tasks import dlq, registry, settings
-from tasks.redis_client import DEAD_LETTERS_OLDEST, client
-from tasks.replays import done, unhandled
-from tasks.replays.letters import LetterId
+from tasks import registry, settings
+from tasks.dead_letters import envelope, replayed, unhandled
+from tasks.dead_letters.letter import LetterId
+from tasks.servers.redis_client import DEAD_LETTERS_OLDEST, client
 from tests.integration.changes import Database
 from tests.integration.fleet import wait_until
 
@@ -51,8 +51,8 @@ class Letters:
         producer = Producer({"bootstrap.servers": self._servers, "acks": "all"})
         for number in range(count):
             at_ms = int((self._now - (days - number) * DAY) * 1000)
-            key = dlq.key("iot-stream", 0, 10**9 + len(self.ids))
-            value = dlq.envelope(
+            key = envelope.key("iot-stream", 0, 10**9 + len(self.ids))
+            value = envelope.envelope(
                 "users/u/devices/d/telemetry",
                 b"x",
                 "InvalidJson",
@@ -68,7 +68,7 @@ class Letters:
 
     def acknowledge(self, *numbers: int) -> None:
         """Somebody has seen these letters."""
-        done.acknowledge(self._database, self._name, [self.ids[number] for number in numbers])
+        replayed.acknowledge(self._database, self._name, [self.ids[number] for number in numbers])
 
     def days(self) -> float:
         """The age that is shown after a look."""
@@ -108,9 +108,9 @@ def test_the_oldest_letter_that_is_neither_replayed_nor_acknowledged_counts(
     assert letters.days() == 20
     letters.acknowledge(0)
     assert letters.days() == 18
-    done.reserve(database, letters.name, [letters.ids[2]])
+    replayed.reserve(database, letters.name, [letters.ids[2]])
     assert letters.days() == 18
-    done.confirm(database, {letters.ids[2]: (0, 17)})
+    replayed.confirm(database, {letters.ids[2]: (0, 17)})
     assert letters.days() == 10
     letters.acknowledge(3)
     assert letters.days() == 0

@@ -16,8 +16,8 @@ from compose.local import ports, servers
 from compose.local.layout import Layout
 from compose.local.mosquitto_auth import Right, User, acl_file, password_file
 from compose.local.passwords import password
-from ingest import provision
-from ingest.provision import Account, Credential
+from ingest.admin import accounts as provision
+from ingest.admin.accounts import Account, Credential
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from ingest.message_trace import Span, traceparent_of
-from tasks import tracing
-from tasks.columns import (
+from ingest.mqtt.trace import Span, traceparent_of
+from tasks.dead_letters.letter import NoLetter, parse_letter
+from tasks.domain.columns import (
     Bigint,
     Boolean,
     Double,
@@ -28,10 +28,10 @@ from tasks.columns import (
     Uuid,
     sql,
 )
-from tasks.domain import Domain
-from tasks.payload import Limits, Refused
-from tasks.record import Record
-from tasks.replays.letters import NoLetter, parse_letter
+from tasks.domain.declaration import Record
+from tasks.domain.domain import Domain
+from tasks.domain.payload import Limits, Refused
+from tasks.observe import tracing
 from tasks.telemetry import DOMAIN
 
 # Of CPU. Linear work takes milliseconds, quadratic work minutes: room for a loaded machine.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.instruments import Metric
-from tasks.metrics import CATALOGUE
+from tasks.observe.catalogue import CATALOGUE
+from tasks.observe.instruments import Metric
 
 FOLDER = Path(__file__).resolve().parents[2] / "compose" / "observability"
 DASHBOARDS = sorted((FOLDER / "grafana" / "dashboards").glob("*.json"))

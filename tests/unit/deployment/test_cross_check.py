@@ -16,7 +16,7 @@ import pytest
 import celeryconfig
 from compose import generate_secrets
 from compose.local.layout import PROJECT
-from ingest.roles import ROLES
+from ingest.admin.roles import ROLES
 from tasks.registry import default
 from tasks.settings import Settings
 from tests.unit.deployment.documents import (

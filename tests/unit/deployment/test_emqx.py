@@ -3,7 +3,7 @@
 import re
 
 from compose.local.layout import PROJECT
-from ingest import provision
+from ingest.admin import accounts
 from tests.unit.deployment.documents import DEFAULTS, EMQX, SERVICES
 
 
@@ -13,8 +13,8 @@ def test_emqx_asks_the_tables_that_provision_writes() -> None:
     assert login["password_hash_algorithm"] == {
         "name": "pbkdf2",
         "mac_fun": "sha512",
-        "iterations": provision.ITERATIONS,
-        "dk_length": provision.HASH_BYTES,
+        "iterations": accounts.ITERATIONS,
+        "dk_length": accounts.HASH_BYTES,
     }
     tables = (PROJECT / "sql" / "0004_mqtt_credentials.sql").read_text()
     rights = EMQX["authorization"]["sources"][0]
@@ -36,7 +36,7 @@ def test_emqx_gives_nobody_the_session_of_another_account() -> None:
     assert EMQX["mqtt"]["clientid_override"] == "concat([username, ':', clientid])"
     assert not any("clientid_override" in zone["mqtt"] for zone in EMQX["zones"].values())
     assert "use_username_as_clientid" not in EMQX["mqtt"]
-    for account in (provision.device("a:b", "c:d"), provision.user("a:b"), provision.service("a:b")):
+    for account in (accounts.device("a:b", "c:d"), accounts.user("a:b"), accounts.service("a:b")):
         assert ":" not in account.username
 
 

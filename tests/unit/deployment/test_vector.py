@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.local.layout import PROJECT
-from ingest import mqtt_record
+from ingest.mqtt.record import record_of
 from tasks.registry import domains
 from tasks.settings import Settings
 
@@ -60,7 +60,7 @@ def by_vector(topic: str, payload: bytes) -> Sent:
 
 def by_gateway(topic: str, payload: bytes, traceparent: str = "") -> Sent:
     """The record that the gateway makes."""
-    record = mqtt_record.make(domains(), topic, payload, traceparent, NOW, Settings())
+    record = record_of(domains(), topic, payload, traceparent, NOW, Settings())
     headers = {name: value for name, value in record.headers if isinstance(value, bytes)}
     return Sent(record.topic, record.key, record.value, headers)
 

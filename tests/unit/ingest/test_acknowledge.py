@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
-from ingest.acknowledge import Acknowledgements, Answers
+from ingest.mqtt.acknowledge import Acknowledgements, Answers
 
 
 @given(st.permutations(range(12)))

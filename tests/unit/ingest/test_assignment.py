@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.assignment import MOST_SKIPPED, Note, Start, begin, unpack
+from ingest.partitions.assignment import MOST_SKIPPED, Note, Start, begin, unpack
 
 NOW = Note("new", 4)
 BEFORE = Note("new", 4, ((0, 9, 1),))

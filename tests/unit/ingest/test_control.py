@@ -8,10 +8,10 @@ import pytest
 
 from ingest import control as module
 from ingest.control import RECEIVE_MAXIMUM, Control, parse_topic, status_topic, too_large
-from ingest.mqtt_packets import Publish
-from ingest.requests import MAX_WAIT_SECONDS, Request
-from tasks.alerts.manage import MAX_COMMAND_BYTES
-from tasks.rules import MAX_DOCUMENT_BYTES
+from ingest.mqtt.packets import Publish
+from ingest.requests.queue import MAX_WAIT_SECONDS, Request
+from tasks.rules.commands import MAX_COMMAND_BYTES
+from tasks.rules.rule import MAX_DOCUMENT_BYTES
 from tasks.settings import Settings
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest import domain_new
-from ingest.domain_sql import ddl
-from ingest.errors import OperatorError
+from ingest.admin import domain_template
+from ingest.admin.domain_table import ddl
+from ingest.admin.errors import OperatorError
 from tasks.registry import load
 
 
@@ -23,15 +23,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_domain_that_exists_is_not_written_again(here: Path) -> None:
     """A name of DOMAINS is refused: two domains of one name cannot run side by side."""
     with pytest.raises(OperatorError, match="telemetry is the name of a domain"):
-        domain_new.write("telemetry", Path("domains"))
+        domain_template.write("telemetry", Path("domains"))
     assert not (here / "domains").exists()
 
 
 def test_the_new_test_passes_at_once(here: Path) -> None:
     """The module can be imported by the name that DOMAINS would have, and its test finds it right."""
-    module, test = domain_new.write("cold_rooms", Path("domains"))
-    assert domain_new.module_of(module) == "domains.cold_rooms"
-    project = Path(domain_new.__file__).parents[1]
+    module, test = domain_template.write("cold_rooms", Path("domains"))
+    assert domain_template.module_of(module) == "domains.cold_rooms"
+    project = Path(domain_template.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
         cwd=here,
@@ -47,7 +47,7 @@ def test_the_new_test_passes_at_once(here: Path) -> None:
 
 def test_the_new_domain_goes_with_the_ones_that_are_there(here: Path) -> None:
     """Its names are its own, and its migration names its table."""
-    domain_new.write("vans", Path())
+    domain_template.write("vans", Path())
     sys.path.insert(0, str(here))
     try:
         _, vans = load("tasks.telemetry,vans")
@@ -61,11 +61,11 @@ def test_the_new_domain_goes_with_the_ones_that_are_there(here: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_nothing_is_written_over() -> None:
     """Files that are there stay as they are."""
-    module, test = domain_new.write("vans", Path())
+    module, test = domain_template.write("vans", Path())
     test.unlink()
     module.write_text("mine")
     with pytest.raises(OperatorError, match=r"vans\.py is there already"):
-        domain_new.write("vans", Path())
+        domain_template.write("vans", Path())
     assert module.read_text() == "mine"
     assert not test.exists()
 
@@ -76,5 +76,5 @@ def test_nothing_is_written_over() -> None:
 def test_what_cannot_be_imported_is_refused(here: Path, name: str, folder: str) -> None:
     """A name or folder that is none in Python."""
     with pytest.raises(OperatorError):
-        domain_new.write(name, Path(folder))
+        domain_template.write(name, Path(folder))
     assert list(here.iterdir()) == []

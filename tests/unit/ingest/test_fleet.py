@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.fleet import mqtt
-from ingest.fleet.device import Device, Message
-from ingest.fleet.fleet import Fleet, Login, Mix, Schedule
-from ingest.fleet.payloads import NORMAL, VIOLATING, BadMessages, Clock, Readings, TimeText
-from ingest.mqtt_packets import Stream
-from tasks.payload import Limits, Refused
+from ingest.loadtest.fleet import packets
+from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.fleet import Fleet, Login, Mix, Schedule
+from ingest.loadtest.fleet.payloads import NORMAL, VIOLATING, BadMessages, Clock, Readings, TimeText
+from ingest.mqtt.packets import Stream
+from tasks.domain.payload import Limits, Refused
 from tasks.telemetry import DOMAIN
 
 TOPIC = "users/u/devices/d/telemetry"
@@ -135,7 +135,7 @@ def test_a_schedule_without_room_waits() -> None:
 @given(st.integers(0, (1 << 28) - 1))
 def test_lengths_are_read_as_written(number: int) -> None:
     """A length takes at most four bytes, seven bits each, the lowest first."""
-    written = mqtt.length(number)
+    written = packets.length(number)
     assert len(written) <= 4
     assert sum((byte & 127) << 7 * at for at, byte in enumerate(written)) == number
     assert [byte >> 7 for byte in written] == [1] * (len(written) - 1) + [0]
@@ -177,7 +177,7 @@ class Broker:
                     self.connections += 1
                     reason, self.refuse = (0x87, self.refuse - 1) if self.refuse else (0, 0)
                     answer = bytes((0, reason, 3, 0x21)) + struct.pack("!H", self.receive_maximum)
-                    writer.write(b"\x20" + mqtt.length(len(answer)) + answer)
+                    writer.write(b"\x20" + packets.length(len(answer)) + answer)
                 elif first & 0xF0 == 0x30:
                     unacknowledged += 1
                     self.most_unacknowledged = max(self.most_unacknowledged, unacknowledged)

@@ -1,7 +1,7 @@
 """The gateway keeps to what each QoS promises."""
 
 from ingest.gateway import MOST_UNPROMISED, Gateway
-from ingest.mqtt_packets import Publish
+from ingest.mqtt.packets import Publish
 from tasks import telemetry
 from tasks.settings import Settings
 

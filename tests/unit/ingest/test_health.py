@@ -2,9 +2,9 @@
 
 import pytest
 
-from ingest import health
-from ingest.health import Unwell, ask
-from tasks.monitoring import Monitoring, Pulse, first_problem
+from ingest.admin import probe
+from ingest.admin.probe import Unwell, ask
+from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.settings import Settings
 
 
@@ -28,7 +28,7 @@ def test_a_process_that_is_not_there_is_unwell() -> None:
         ask(Settings(beat_metrics_port=1), "beat", ready=False)
     with pytest.raises(Unwell, match="has no port"):
         ask(Settings(metrics_port=0), "worker", ready=False)
-    assert health.address(Settings(metrics_host="10.0.0.1"), "worker", ready=True) == (
+    assert probe.address(Settings(metrics_host="10.0.0.1"), "worker", ready=True) == (
         "http://10.0.0.1:9000/readyz"
     )
 
@@ -36,7 +36,7 @@ def test_a_process_that_is_not_there_is_unwell() -> None:
 def test_a_loop_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time without a turn the process is not live any more; a turn makes it live again."""
     now = [100.0]
-    monkeypatch.setattr("tasks.monitoring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.observe.port.time.monotonic", lambda: now[0])
     pulse = Pulse("the bridge", 30)
     now[0] += 29
     assert pulse.check() == ""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ingest.kafka_statistics import KafkaStatistics
+from ingest.health.kafka_statistics import KafkaStatistics
 
 
 def told(partitions: dict[int, dict[str, int]], state: str = "UP") -> KafkaStatistics:

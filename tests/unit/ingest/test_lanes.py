@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
-from ingest.aside import PAUSE_SECONDS, Gathered
-from ingest.lanes import (
+from ingest.lanes.aside import PAUSE_SECONDS, Gathered
+from ingest.lanes.lane import (
     MAX_RETRY_SECONDS,
     STRIKES_TO_CONDEMN,
     Batch,
@@ -14,7 +14,7 @@ from ingest.lanes import (
     make_batch,
     partitions_to_pause,
 )
-from tasks.batch import Deferred, Message, Verdict, unpack_part
+from tasks.batch.messages import Deferred, Message, Verdict, unpack_part
 
 LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
 LOST = Verdict("WorkerLost", "killed")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ingest.fleet.fleet import Totals
 from ingest.loadtest import report
+from ingest.loadtest.fleet.fleet import Totals
 from ingest.loadtest.latency import Key, Sampler, percentile
 from ingest.loadtest.ledger import Id, Ledger, Letter, Outcome, Record, Seen, fingerprint, locate, reconcile
 

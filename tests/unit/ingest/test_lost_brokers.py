@@ -1,6 +1,6 @@
 """A Kafka client that has lost its brokers is told from a Kafka that is away."""
 
-from ingest.lost_brokers import FINDS, LOOK_SECONDS, PATIENCE_SECONDS, LostBrokers
+from ingest.health.lost_brokers import FINDS, LOOK_SECONDS, PATIENCE_SECONDS, LostBrokers
 
 
 class World:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingest.message_trace import follow, traceparent_of
+from ingest.mqtt.trace import follow, traceparent_of
 
 GOOD, OTHER = f"00-{1:032x}-{2:016x}-01", f"00-{3:032x}-{4:016x}-00"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.metrics_table import markdown
-from tasks.instruments import Metric
+from ingest.cli.metrics_table import markdown
+from tasks.observe.instruments import Metric
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 

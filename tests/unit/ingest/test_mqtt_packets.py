@@ -9,8 +9,8 @@ from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingest.fleet import mqtt
-from ingest.mqtt_packets import Packet, Publish, Stream, pubacks, publish, user_properties
+from ingest.loadtest.fleet import packets
+from ingest.mqtt.packets import Packet, Publish, Stream, pubacks, publish, user_properties
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=5)
@@ -36,7 +36,7 @@ def packed(pairs: list[tuple[str, str]], **others: object) -> bytes:
 @given(st.lists(st.binary(max_size=300), max_size=20), st.randoms(use_true_random=False))
 def test_packets_survive_any_cut(bodies: list[bytes], rng: random.Random) -> None:
     """Packets are read whole, once and in order, however TCP cuts them."""
-    data = b"".join(b"\x40" + mqtt.length(len(body)) + body for body in bodies)
+    data = b"".join(b"\x40" + packets.length(len(body)) + body for body in bodies)
     stream, found = Stream(), []
     while data:
         size = rng.randint(1, len(data))
@@ -47,7 +47,7 @@ def test_packets_survive_any_cut(bodies: list[bytes], rng: random.Random) -> Non
 
 def test_a_large_packet_may_come_in_small_pieces() -> None:
     """A packet whose length takes three bytes, one byte at a time."""
-    data = b"\x30" + mqtt.length(20_000) + bytes(20_000)
+    data = b"\x30" + packets.length(20_000) + bytes(20_000)
     stream = Stream()
     assert [one for at in range(len(data)) for one in stream.packets(data[at : at + 1])] == [
         Packet(0x30, bytes(20_000))
@@ -74,9 +74,9 @@ def test_a_message_is_read_as_it_was_sent(
 ) -> None:
     """Topic, payload, flags and every user property, NUL and U+FEFF included."""
     properties = packed(pairs, MessageExpiryInterval=7, ContentType="json", CorrelationData=b"\x26")
-    body = mqtt.string(topic) + (mid.to_bytes(2) if qos else b"") + properties + payload
+    body = packets.string(topic) + (mid.to_bytes(2) if qos else b"") + properties + payload
     first = 0x30 | dup << 3 | qos << 1 | retain
-    found = publish(whole(bytes((first,)) + mqtt.length(len(body)) + body))
+    found = publish(whole(bytes((first,)) + packets.length(len(body)) + body))
     assert found == Publish(topic, payload, qos, mid if qos else 0, dup, retain, found.properties)
     assert list(user_properties(found.properties)) == pairs
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import provision
-from ingest.provision import InvalidId, InvalidPassword
+from ingest.admin import accounts
+from ingest.admin.accounts import InvalidId, InvalidPassword
 
 FORBIDDEN = "/+#\x00\x1f\x7f\x85\ufffe\U0001ffff"
 # Computed by the command line: openssl kdf -keylen 64 -kdfopt digest:SHA512 -kdfopt iter:100 … PBKDF2
@@ -29,21 +29,21 @@ ids = st.text(
 
 def test_hash_matches_a_vector_of_another_implementation() -> None:
     """EMQX gets PBKDF2-HMAC-SHA512 of 100 iterations in hexadecimal, over the salt's characters."""
-    assert provision.ITERATIONS == 100
-    assert provision.hash_password(KNOWN_PASSWORD, KNOWN_SALT) == KNOWN_HEX
+    assert accounts.ITERATIONS == 100
+    assert accounts.hash_password(KNOWN_PASSWORD, KNOWN_SALT) == KNOWN_HEX
 
 
 def test_mosquitto_gets_the_same_hash_in_its_own_form() -> None:
     """Mosquitto gets `$7$iterations$salt$hash`, both in base64, of the hash that EMQX gets."""
-    assert provision.mosquitto_hash(KNOWN_HEX, KNOWN_SALT, 100) == KNOWN_MOSQUITTO
+    assert accounts.mosquitto_hash(KNOWN_HEX, KNOWN_SALT, 100) == KNOWN_MOSQUITTO
 
 
 @given(password=st.text(min_size=1, max_size=64), iterations=st.integers(1, 200))
 def test_both_forms_hold_the_same_hash(password: str, iterations: int) -> None:
     """Whatever the password, what Mosquitto decodes is what EMQX compares."""
-    salt = provision.generate_salt()
-    in_hex = provision.hash_password(password, salt, iterations)
-    _, kind, count, encoded_salt, encoded_hash = provision.mosquitto_hash(in_hex, salt, iterations).split("$")
+    salt = accounts.generate_salt()
+    in_hex = accounts.hash_password(password, salt, iterations)
+    _, kind, count, encoded_salt, encoded_hash = accounts.mosquitto_hash(in_hex, salt, iterations).split("$")
     assert (kind, count) == ("7", str(iterations))
     expected = hashlib.pbkdf2_hmac(
         "sha512", password.encode(), base64.b64decode(encoded_salt), iterations, 64
@@ -53,32 +53,32 @@ def test_both_forms_hold_the_same_hash(password: str, iterations: int) -> None:
 
 def test_salts_are_of_the_length_that_mosquitto_takes() -> None:
     """A salt is 12 bytes, without which Mosquitto drops the account, and no two are alike."""
-    salts = {provision.generate_salt() for _ in range(1000)}
+    salts = {accounts.generate_salt() for _ in range(1000)}
     assert len(salts) == 1000
     assert {len(salt.encode()) for salt in salts} == {12}
 
 
 def test_passwords_are_long_url_safe_and_unlike() -> None:
     """A generated password has 43 characters that need no quoting, and none comes twice."""
-    passwords = {provision.generate_password() for _ in range(1000)}
+    passwords = {accounts.generate_password() for _ in range(1000)}
     assert len(passwords) == 1000
     for password in passwords:
         assert len(password) == 43
         assert password.replace("-", "").replace("_", "").isalnum()
-        assert provision.check_password(password) == password
+        assert accounts.check_password(password) == password
 
 
 @pytest.mark.parametrize("password", ["", "fifteen-letters", "a" * 20 + "\n", "a" * 20 + "\udcff"])
 def test_weak_or_unprintable_passwords_are_refused(password: str) -> None:
     """A password that the fast hash would not protect, or that nobody could type, is refused."""
     with pytest.raises(InvalidPassword):
-        provision.check_password(password)
+        accounts.check_password(password)
 
 
 @given(ids)
 def test_every_id_of_a_topic_can_be_provisioned(value: str) -> None:
     """An id of 1 to 128 ordinary characters is taken as it is."""
-    assert provision.check_id(value, "user id") == value
+    assert accounts.check_id(value, "user id") == value
 
 
 @given(before=ids, bad=st.sampled_from(FORBIDDEN), after=ids)
@@ -86,7 +86,7 @@ def test_ids_that_break_a_topic_are_refused(before: str, bad: str, after: str) -
     """A separator, a wildcard, a control character or a noncharacter anywhere in an id is refused."""
     value = (before[:63] + bad + after[:63]).strip(" ")
     with pytest.raises(InvalidId):
-        provision.check_id(value, "device id")
+        accounts.check_id(value, "device id")
 
 
 @pytest.mark.parametrize(
@@ -95,33 +95,33 @@ def test_ids_that_break_a_topic_are_refused(before: str, bad: str, after: str) -
 def test_ids_out_of_bounds_are_refused(value: str) -> None:
     """Empty, too long, with white space at an end, a lone surrogate, a placeholder of EMQX: refused."""
     with pytest.raises(InvalidId, match="user id"):
-        provision.user(value)
+        accounts.user(value)
 
 
 @given(st.lists(st.tuples(ids, ids), unique=True, max_size=20))
 def test_no_two_devices_share_a_username(devices: list[tuple[str, str]]) -> None:
     """Different devices have different usernames, none with a colon, none like a user's."""
-    usernames = [provision.device(user, device).username for user, device in devices]
+    usernames = [accounts.device(user, device).username for user, device in devices]
     assert len(set(usernames)) == len(devices)
     assert not any(":" in username for username in usernames)
-    assert not {provision.user(user).username for user, _ in devices} & set(usernames)
+    assert not {accounts.user(user).username for user, _ in devices} & set(usernames)
 
 
 def test_an_address_with_colons_is_escaped_in_the_username_only() -> None:
     """A MAC address is a fine device id: its topic keeps the colons, its username has none."""
-    account = provision.device("alice", "aa:bb%cc")
+    account = accounts.device("alice", "aa:bb%cc")
     assert account.username == "alice/aa%3Abb%25cc"
-    assert provision.acl(account) == [("publish", "users/alice/devices/aa:bb%cc/telemetry")]
+    assert accounts.acl(account) == [("publish", "users/alice/devices/aa:bb%cc/telemetry")]
 
 
 def test_a_device_may_publish_its_own_telemetry_and_nothing_else() -> None:
     """One right, and no wildcard in it."""
-    assert provision.acl(provision.device("alice", "d1")) == [("publish", "users/alice/devices/d1/telemetry")]
+    assert accounts.acl(accounts.device("alice", "d1")) == [("publish", "users/alice/devices/d1/telemetry")]
 
 
 def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
     """A user hears what Sluice tells this user and asks what this user may ask."""
-    assert set(provision.acl(provision.user("alice"))) == {
+    assert set(accounts.acl(accounts.user("alice"))) == {
         ("publish", "users/alice/config"),
         ("publish", "users/alice/alerts/manage"),
         ("subscribe", "users/alice/config/status"),
@@ -132,7 +132,7 @@ def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
 
 def test_a_service_is_the_other_end_of_every_users_topics() -> None:
     """What users publish, the service hears, and the reverse; besides, it hears the telemetry."""
-    assert set(provision.acl(provision.service("sluice"))) == {
+    assert set(accounts.acl(accounts.service("sluice"))) == {
         ("subscribe", "users/+/devices/+/telemetry"),
         ("subscribe", "users/+/config"),
         ("subscribe", "users/+/alerts/manage"),

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.rate_limits import LEAST_SWEPT, RateLimit, UserLimits
-from tasks.payload import Refused
+from ingest.mqtt.rate_limits import LEAST_SWEPT, RateLimit, UserLimits
+from tasks.domain.payload import Refused
 from tasks.settings import Settings
 
 

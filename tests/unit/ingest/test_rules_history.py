@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import OperatorError
-from ingest.rules_cli import RulesRefused, as_text, explain, load, parse_since
-from ingest.rules_history import Stored, judge
-from tasks.alerts.machine import Observation
-from tasks.rules import parse_rules
+from ingest.admin.errors import OperatorError
+from ingest.admin.rules import RulesRefused, as_text, explain, load, parse_since
+from ingest.admin.rules_rehearsal import Stored, judge
+from tasks.rules.machine import Observation
+from tasks.rules.rule import parse_rules
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}

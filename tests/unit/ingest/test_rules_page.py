@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
-from ingest.rules_page import (
+from ingest.cli.rules_page import (
     ACTIONS,
     EXAMPLES,
     FIELDS,
@@ -15,26 +15,26 @@ from ingest.rules_page import (
     changes_of,
     markdown,
 )
-from tasks.alerts import change, manage
-from tasks.alerts.change import ChangeStatus, notice
-from tasks.rule_model import Operator, Rule
+from tasks.rules import change, commands
+from tasks.rules.change import ChangeStatus, notice
+from tasks.rules.model import Operator, Rule
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rules.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    """`python -m ingest.rules_page > docs/rules.md` has been run since the last change."""
+    """`python -m ingest.cli.rules_page > docs/rules.md` has been run since the last change."""
     assert PAGE.read_text() == markdown()
 
 
 def test_everything_has_its_line() -> None:
     """Operators, actions, statuses that are published, reasons, and the fields that one can write."""
     assert set(OPERATORS) == set(get_args(Operator))
-    assert set(ACTIONS) == set(get_args(manage.Action))
+    assert set(ACTIONS) == set(get_args(commands.Action))
     assert set(STATUSES) == {*get_args(ChangeStatus)} - {change.REFUSED}
     reasons = {change.RULE_REMOVED, change.RULE_CHANGED, change.SNOOZE_ENDED, change.RETURNED}
     assert set(REASONS) - {"until TIME"} == reasons
-    for model in (Rule, manage.Command):
+    for model in (Rule, commands.Command):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
@@ -51,4 +51,4 @@ def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
 
 def test_the_command_of_the_page_is_one() -> None:
     """It is parsed as a user's would be."""
-    assert manage.parse_command(SNOOZE).action == "SNOOZE"
+    assert commands.parse_command(SNOOZE).action == "SNOOZE"

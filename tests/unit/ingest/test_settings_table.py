@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ingest.settings_table import markdown
+from ingest.cli.settings_table import markdown
 from tasks.settings import Settings
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "settings.md"

@@ -1,6 +1,6 @@
 """What `sluice status` prints fits on a screen and says of each part how it is."""
 
-from ingest.status import as_text
+from ingest.admin.status import as_text
 
 STATUS = {
     "kafka": {"lag": 12345, "records_per_second": 7.5},

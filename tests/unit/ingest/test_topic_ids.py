@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ingest.topic_ids import TopicIds
+from ingest.partitions.topic_ids import TopicIds
 
 NONE = "A" * 22
 

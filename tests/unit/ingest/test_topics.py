@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from ingest import topics
+from ingest.admin import topics
 from tasks.settings import Settings
 
 

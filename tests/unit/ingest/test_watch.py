@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ingest.errors import ServerAway
-from ingest.watch import screen
-from ingest.watch.gauges import Gauge, Meter
+from compose.watch import screen
+from compose.watch.gauges import Gauge, Meter
+from ingest.admin.errors import ServerAway
 
 VIEW = screen.View(
     up_seconds=72,

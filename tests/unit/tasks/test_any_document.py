@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.alerts.manage import MAX_COMMAND_BYTES, Command, InvalidCommand, parse_command
-from tasks.rules import MAX_DOCUMENT_BYTES, InvalidRules, RuleSet, parse_rules
+from tasks.rules.commands import MAX_COMMAND_BYTES, Command, InvalidCommand, parse_command
+from tasks.rules.rule import MAX_DOCUMENT_BYTES, InvalidRules, RuleSet, parse_rules
 
 RULE = (
     "id",

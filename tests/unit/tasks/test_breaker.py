@@ -6,9 +6,9 @@ import psycopg
 import pytest
 import redis
 
-from tasks import breaker as module
-from tasks.breaker import FAILURES, FIRST_SECONDS, MOST_SECONDS, Breaker, CircuitOpen
-from tasks.database import _judge, is_away
+from tasks.servers import breaker as module
+from tasks.servers.breaker import FAILURES, FIRST_SECONDS, MOST_SECONDS, Breaker, CircuitOpen
+from tasks.servers.database import _judge, is_away
 
 
 class Clock:

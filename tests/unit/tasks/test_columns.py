@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from tasks.columns import (
+from tasks.domain.columns import (
     Bigint,
     Boolean,
     Double,
@@ -28,8 +28,8 @@ from tasks.columns import (
     sql,
     time_text,
 )
-from tasks.payload import Limits, Refused
-from tasks.record import Declaration, Record
+from tasks.domain.declaration import Declaration, Record
+from tasks.domain.payload import Limits, Refused
 from tests.copy_text import decode_line
 from tests.payloads import TEXTS, VALUES, written
 

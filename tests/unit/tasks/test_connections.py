@@ -10,8 +10,8 @@ import trustme
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from tasks import broker, database, kafka, mqtt, redis_client
 from tasks import settings as tasks_settings
+from tasks.servers import celery_broker, database, kafka, mqtt, redis_client
 from tasks.settings import Settings
 
 
@@ -81,23 +81,23 @@ def test_redis_is_verified_where_it_is_encrypted(ca_file: Path) -> None:
 def test_celerys_broker_is_redis_until_rabbitmq_is_named(ca_file: Path) -> None:
     """Each has the options that it understands, and RabbitMQ is verified, too, where it is encrypted."""
     over_redis = chosen(redis_url="redis://r.example/0")
-    assert broker.url(over_redis) == "redis://r.example/0"
-    assert broker.transport_options(over_redis)["visibility_timeout"] > 0
+    assert celery_broker.url(over_redis) == "redis://r.example/0"
+    assert celery_broker.transport_options(over_redis)["visibility_timeout"] > 0
     url = "amqps://me:secret@rabbit.example/"
     over_rabbitmq = chosen(celery_broker_url=url, redis_url="rediss://r.example/0", tls_ca_file=ca_file)
-    assert broker.url(over_rabbitmq) == url
-    assert broker.transport_options(over_rabbitmq).keys() == {
+    assert celery_broker.url(over_rabbitmq) == url
+    assert celery_broker.transport_options(over_rabbitmq).keys() == {
         "confirm_publish",
         "read_timeout",
         "write_timeout",
     }
-    assert broker.tls_options(over_rabbitmq) == {
+    assert celery_broker.tls_options(over_rabbitmq) == {
         "cert_reqs": ssl.CERT_REQUIRED,
         "server_hostname": "rabbit.example",
         "ca_certs": str(ca_file),
     }
     unencrypted = chosen(celery_broker_url="amqp://rabbit.example/", tls_ca_file=ca_file)
-    assert broker.tls_options(unencrypted) == {}
+    assert celery_broker.tls_options(unencrypted) == {}
 
 
 def test_another_broker_is_refused_without_telling_its_password() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.concurrency.asynpool import AsynPool
 
-from tasks.consumer import EVENTS_SECONDS, Consumer, track_anew
+from tasks.worker.consumer import EVENTS_SECONDS, Consumer, track_anew
 
 
 class Hub:
@@ -48,7 +48,7 @@ def test_a_child_that_celery_has_lost_sight_of_is_watched_again() -> None:
 def test_events_that_come_together_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """One call for all that come meanwhile; where a lost connection took it, the next event makes another."""
     now = [100.0]
-    monkeypatch.setattr("tasks.consumer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.worker.consumer.time.monotonic", lambda: now[0])
     asked: list[float] = []
     consumer = object.__new__(Consumer)
     consumer.hub = SimpleNamespace(call_later=lambda seconds, _flush: asked.append(seconds))

@@ -7,12 +7,12 @@ import time
 
 from billiard.common import human_status
 
-from tasks.cpu_limit import cpu_limit, cpu_unlimited, exceeded
+from tasks.batch.cpu_limit import cpu_limit, cpu_unlimited, exceeded
 
 
 def test_a_loop_is_killed() -> None:
     """By the kernel, and the signal says why."""
-    loop = "from tasks.cpu_limit import cpu_limit\nwith cpu_limit(0.1):\n    while True: pass"
+    loop = "from tasks.batch.cpu_limit import cpu_limit\nwith cpu_limit(0.1):\n    while True: pass"
     ended = subprocess.run([sys.executable, "-c", loop], timeout=60, check=False)
     assert ended.returncode == -signal.SIGPROF
     assert exceeded(RuntimeError(f"Worker exited prematurely: {human_status(ended.returncode)}."))

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tasks import registry
-from tasks.columns import Bigint, Time, TopicLevel
-from tasks.domain import Alert, Domain, Source
-from tasks.payload import Limits, Refused
-from tasks.record import Record
-from tasks.registry import InvalidDomains, domain_of, load
+from tasks.domain.columns import Bigint, Time, TopicLevel
+from tasks.domain.declaration import Record
+from tasks.domain.domain import Alert, Domain, Source
+from tasks.domain.payload import Limits, Refused
+from tasks.domain.routing import domain_of
+from tasks.registry import InvalidDomains, load
 from tasks.telemetry import DOMAIN as TELEMETRY
 
 ALL = "tasks.telemetry, examples.logistics,examples.finance"

@@ -7,8 +7,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from confluent_kafka import KafkaError, KafkaException
 from kombu.exceptions import OperationalError
 
-from tasks.errors import DeadLettersUnconfirmed, NotNow, OutOfMemory, is_not_now
-from tasks.lease import LeaseLost
+from tasks.batch.lease import LeaseLost
+from tasks.batch.marks import is_not_now
+from tasks.errors import DeadLettersUnconfirmed, NotNow, OutOfMemory
 
 
 @pytest.mark.parametrize(

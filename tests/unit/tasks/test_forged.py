@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.app import app
-from tasks.forged import TaskHeaders, require_sound
+from tasks.worker.foreign import TaskHeaders, require_sound
 
 SOUND = {"task": "tasks.store.store_batch", "id": "1"}
 ANYTHING = st.recursive(

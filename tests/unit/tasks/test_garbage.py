@@ -7,17 +7,17 @@ from tests.conftest import PROJECT
 
 LOOKS = """
 import gc
-from tasks import garbage
+from tasks.observe import garbage_collector
 
 kept = [[number] for number in range(1000)]
-garbage.settle()
+garbage_collector.tune()
 assert gc.get_freeze_count() > 1000, "what was there before is looked at"
 
 looks = []
 gc.callbacks.append(lambda phase, info: looks.append(info["generation"]) if phase == "start" else None)
-batch = [[number] for number in range(garbage.YOUNG // 2)]
+batch = [[number] for number in range(garbage_collector.YOUNG // 2)]
 assert not looks, "a batch alone made it look"
-more = [[number] for number in range(garbage.YOUNG * 3)]
+more = [[number] for number in range(garbage_collector.YOUNG * 3)]
 assert looks and not any(looks), looks
 """
 

@@ -14,9 +14,9 @@ from billiard.process import current_process
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.parser import text_string_to_metric_families
 
-from tasks import instruments
-from tasks.instruments import Counter, Gauge, Histogram, Metric
-from tasks.monitoring import Monitoring
+from tasks.observe import instruments
+from tasks.observe.instruments import Counter, Gauge, Histogram, Metric
+from tasks.observe.port import Monitoring
 
 
 def shown() -> dict[str, float]:

@@ -1,6 +1,7 @@
 """When a worker counts as deaf."""
 
-from tasks.liveness import Attention, Look
+from tasks.servers.workers import Look
+from tasks.worker.deafness import Attention
 
 
 def test_a_worker_that_takes_nothing_though_free_grows_deaf() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tasks import logs, tracing
-from tasks.tracing import SpanContext
+from tasks.observe import logs, tracing
+from tasks.observe.tracing import SpanContext
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.moments import parse_moment
+from tasks.text.times import parse_moment
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import outbox_entry
-from tasks.alerts.change import Change, notice
-from tasks.outbox_entry import ENTRY_BYTES, Entry, entries, parse
+from tasks.outbox import entry as outbox_entry
+from tasks.outbox.entry import ENTRY_BYTES, Entry, entries, parse
+from tasks.rules.change import Change, notice
 
 NOW = datetime(2026, 5, 1, 10, tzinfo=UTC)
 

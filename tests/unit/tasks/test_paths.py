@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.paths import MISSING, lookup
+from tasks.text.paths import MISSING, lookup
 
 
 @pytest.mark.parametrize(

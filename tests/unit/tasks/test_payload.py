@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks import payload as payload_module
-from tasks.payload import DEEPEST, ErrorType, Limits, Refused, parse, refuse_faults
+from tasks.domain import payload as payload_module
+from tasks.domain.payload import DEEPEST, ErrorType, Limits, Refused, parse, refuse_faults
 from tests.payloads import VALUES, documents, filled, with_hole, written
 
 LIMITS = Limits()

@@ -7,9 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tasks.columns import Bigint, Double, Text, Time, TopicLevel
-from tasks.payload import Limits, Refused
-from tasks.record import Declaration, Record, id_fault
+from tasks.domain.columns import Bigint, Double, Text, Time, TopicLevel
+from tasks.domain.declaration import Declaration, Record
+from tasks.domain.payload import Limits, Refused
+from tasks.text.wording import id_fault
 from tests.copy_text import decode_line
 from tests.payloads import IDS, TEXTS, written
 

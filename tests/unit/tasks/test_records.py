@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import dlq
-from tasks.batch import SILENT, Message, Part, pack_part, unpack_part
-from tasks.dlq import DeadLetter
-from tasks.payload import Limits, Refused
-from tasks.records import message_of
-from tasks.replays.letters import parse_letter
+from tasks.batch.kafka_record import message_of
+from tasks.batch.messages import SILENT, Message, Part, pack_part, unpack_part
+from tasks.dead_letters import sender
+from tasks.dead_letters.letter import parse_letter
+from tasks.dead_letters.sender import DeadLetter
+from tasks.domain.payload import Limits, Refused
 from tasks.telemetry import DOMAIN
 
 
@@ -84,18 +84,18 @@ def test_a_topic_that_is_no_utf_8_is_refused(level: bytes) -> None:
     (found,) = unpack_part(pack_part(part)).messages
     with pytest.raises(Refused, match="InvalidTopic: the topic must be UTF-8, but its byte"):
         DOMAIN.validate(found.topic, found.payload, found.timestamp_ms, Limits())
-    value = dlq._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8"))
+    value = sender._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8"))
     assert parse_letter(b"k", value, 5).topic.encode(errors="surrogateescape") == topic
 
 
 def test_the_dead_letter_shows_the_bytes_of_such_a_topic() -> None:
     """For a reader as escapes, for a replay exactly; other letters say nothing of it."""
     found = message([("mqtt_topic", b"users/Ren\xe9/devices/d/telemetry")])
-    letter = json.loads(dlq._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8")))
+    letter = json.loads(sender._envelope_of("iot-stream", DeadLetter(found, "InvalidTopic", "not UTF-8")))
     assert letter["original_topic"] == "users/Ren\\xe9/devices/d/telemetry"
     assert letter["original_topic_base64"] == "dXNlcnMvUmVu6S9kZXZpY2VzL2QvdGVsZW1ldHJ5"
     plain = message([("mqtt_topic", "users/René/devices/d/telemetry".encode())])
-    letter = json.loads(dlq._envelope_of("iot-stream", DeadLetter(plain, "MissingField", "wrong")))
+    letter = json.loads(sender._envelope_of("iot-stream", DeadLetter(plain, "MissingField", "wrong")))
     assert letter["original_topic"] == "users/René/devices/d/telemetry"
     assert "original_topic_base64" not in letter
 

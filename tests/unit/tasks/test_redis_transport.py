@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from tasks.redis_transport import Channel
+from tasks.worker.redis_transport import Channel
 
 
 def channel() -> Any:

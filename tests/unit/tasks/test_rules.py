@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks.rule_model import MAX_RULES
-from tasks.rules import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, RuleSet, parse_rules
+from tasks.rules.model import MAX_RULES
+from tasks.rules.rule import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, RuleSet, parse_rules
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 30, "message": "too hot"}
 SILENT = {"operator": "absent", "for_seconds": 60, "message": "silent"}

@@ -1,6 +1,6 @@
 """The share of dead letters: when it is high, for how long, and what is made of the counters."""
 
-from tasks.share import FEWEST, Sample, Share, between
+from tasks.dead_letter_share import FEWEST, Sample, Share, between
 
 
 def sample(received: int, dead: int, **types: int) -> Sample:

@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks import registry
-from tasks.domain import Source
-from tasks.payload import ErrorType, Limits, Refused
-from tasks.record import Declaration, Reading
+from tasks.domain import routing
+from tasks.domain.declaration import Declaration, Reading
+from tasks.domain.domain import Source
+from tasks.domain.payload import ErrorType, Limits, Refused
 from tasks.settings import Settings
 from tasks.telemetry import DOMAIN, Telemetry
 from tests.copy_text import decode_line
@@ -380,7 +380,7 @@ def test_the_limits_are_those_given(document: dict[str, Any], limit: int) -> Non
 
 def test_the_configured_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits come from the settings, and a depth that the parser cannot keep is refused there."""
-    monkeypatch.setattr(registry, "settings", lambda: Settings(payload_max_bytes=1000, payload_max_depth=5))
-    assert registry.limits() == Limits(max_bytes=1000, max_depth=5)
+    monkeypatch.setattr(routing, "settings", lambda: Settings(payload_max_bytes=1000, payload_max_depth=5))
+    assert routing.limits() == Limits(max_bytes=1000, max_depth=5)
     with pytest.raises(ValidationError, match="payload_max_depth"):
         Settings(payload_max_depth=201)

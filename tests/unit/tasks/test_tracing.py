@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import tracing
-from tasks.tracing import SpanContext
+from tasks.observe import tracing
+from tasks.observe.tracing import SpanContext
 
 IDS = st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1)
 

@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from tasks.alerts.change import Change
-from tasks.alerts.machine import LastSeen, Observation, absent, rules_changed, snoozes_ended, step
-from tasks.alerts.manage import Request, manage, parse_command
-from tasks.alerts.state import EPOCH, DeviceState, Entry
-from tasks.rules import NO_RULES, RuleSet, parse_rules
+from tasks.rules.change import Change
+from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.machine import LastSeen, Observation, absent, rules_changed, snoozes_ended, step
+from tasks.rules.rule import NO_RULES, RuleSet, parse_rules
+from tasks.rules.state import EPOCH, DeviceState, Entry
 
 # The second at which tests begin, so that they may count from 0.
 START = 1_777_629_600

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts.budget import CHANGE_BYTES, COMMIT_BYTES, Budget
-from tasks.alerts.evaluate import Judged, Stepping, _look_at
-from tasks.alerts.state import DeviceState
-from tasks.batch import Message
-from tasks.domain import Source
-from tasks.payload import Limits
-from tasks.rules import parse_rules
+from tasks.alerts.stepping import Stepping, look_at
+from tasks.batch.messages import Message
+from tasks.domain.domain import Source
+from tasks.domain.payload import Limits
+from tasks.rows.validate import Judged
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.payloads import written
 
@@ -36,7 +37,7 @@ def flipping(device: str, count: int, user: str = "u") -> list[Judged]:
 
 def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:
     """How many changes each device makes, with so many flipping readings."""
-    looks = {Source("u", name): _look_at(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()}
+    looks = {Source("u", name): look_at(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()}
     stepping = Stepping(DOMAIN, {"u": RULES}, looks, {}, {}, budget)
     return {name: len(stepping.step(DeviceState("u", name))[1]) for name in devices}
 
@@ -58,7 +59,7 @@ def test_a_user_at_the_bound_stops_nobody_else(loud: int, quiet: int) -> None:
     """In one part, whoever comes first: only the readings of the loud one are left for later."""
     counts = {Source("loud", "a"): loud + 6, Source("quiet", "b"): quiet, Source("loud", "c"): loud}
     looks = {
-        one: _look_at(DOMAIN, RULES, flipping(one.device_id, n, one.user_id)) for one, n in counts.items()
+        one: look_at(DOMAIN, RULES, flipping(one.device_id, n, one.user_id)) for one, n in counts.items()
     }
     budget = Budget(6 * CHANGE_BYTES)
     stepping = Stepping(DOMAIN, {"loud": RULES, "quiet": RULES}, looks, {}, {}, budget)

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks import registry
-from tasks.alerts import machine
-from tasks.alerts.change import Change
-from tasks.alerts.machine import Observation
-from tasks.alerts.manage import Request, manage, parse_command
-from tasks.alerts.rule_sets import misplaced
-from tasks.alerts.state import DeviceState
-from tasks.rules import NO_RULES, Alert, RuleSet, check, parse_rules
+from tasks.domain.placement import misplaced
+from tasks.rules import machine
+from tasks.rules.change import Change
+from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.machine import Observation
+from tasks.rules.rule import NO_RULES, Alert, RuleSet, check, parse_rules
+from tasks.rules.state import DeviceState
 from tasks.settings import Settings
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)

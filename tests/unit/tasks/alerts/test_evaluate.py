@@ -5,16 +5,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.alerts import machine
 from tasks.alerts.budget import Budget
-from tasks.alerts.change import Change
-from tasks.alerts.evaluate import Judged, Stepping, _look_at, _observation
-from tasks.alerts.order import Newest, later
-from tasks.alerts.state import DeviceState
-from tasks.batch import Message
-from tasks.domain import Source
-from tasks.payload import Limits
-from tasks.rules import parse_rules
+from tasks.alerts.stepping import Stepping, look_at, observation
+from tasks.batch.messages import Message
+from tasks.domain.domain import Source
+from tasks.domain.payload import Limits
+from tasks.rows.validate import Judged
+from tasks.rules import machine
+from tasks.rules.change import Change
+from tasks.rules.order import Newest, later
+from tasks.rules.rule import parse_rules
+from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.payloads import written
 
@@ -48,14 +49,14 @@ def test_what_is_passed_over_would_have_changed_nothing(
     """State, changes and newest reading are the machine's own, in one part or in several, and again."""
     all_judged = [judged(number, second, value) for number, (second, value) in enumerate(readings)]
     start = DeviceState("u", "d")
-    wanted, changes = machine.step_all(start, RULES, [_observation(DOMAIN, one, {}) for one in all_judged])
+    wanted, changes = machine.step_all(start, RULES, [observation(DOMAIN, one, {}) for one in all_judged])
     ends = sorted({*cuts, len(all_judged)})
     for parts in ([all_judged], [all_judged[a:b] for a, b in zip([0, *ends], ends, strict=False)]):
         state = start
         told: list[Change] = []
         newest: dict[Source, Newest] = {}
         for part in filter(None, parts):
-            looks = {SOURCE: _look_at(DOMAIN, RULES, part)}
+            looks = {SOURCE: look_at(DOMAIN, RULES, part)}
             for _ in range(2):
                 quiet: dict[Source, Newest] = {}
                 after, more = Stepping(DOMAIN, {"u": RULES}, looks, newest, quiet, Budget(1 << 30)).step(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from tasks.alerts import listening
-from tasks.alerts.listening import GATEWAY_FRESH_MS, Gateway, listening_since
+from tasks.alerts import silence
+from tasks.alerts.silence import GATEWAY_FRESH_MS, listening_since
+from tasks.servers.gateways import Gateway
 
 NOW = 1_800_000_000_000
 FRESH = NOW - 1000
@@ -59,18 +60,18 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Client]]:
     class Fresh(Client):
         pass
 
-    listening.close()
-    monkeypatch.setattr(listening, "Consumer", Fresh)
+    silence.close()
+    monkeypatch.setattr(silence, "Consumer", Fresh)
     yield Fresh
-    listening.close()
+    silence.close()
 
 
 def test_a_client_that_may_have_forgotten_its_brokers_is_not_asked_again(clients: type[Client]) -> None:
     """Of a broker that came out of a hang only a new client knows; one that answers is kept."""
     with pytest.raises(KafkaException):
-        listening._partitions("iot-stream")
+        silence._partitions("iot-stream")
     clients.topics = {"iot-stream": SimpleNamespace(error=None, partitions={0: None, 1: None})}
-    assert [listening._partitions("iot-stream") for _ in range(2)] == [[0, 1]] * 2
+    assert [silence._partitions("iot-stream") for _ in range(2)] == [[0, 1]] * 2
     assert clients.made == 2
 
 
@@ -86,4 +87,4 @@ def test_a_broker_that_names_no_partition_says_nothing(clients: type[Client], to
     """Nothing heard is not the same as everything judged."""
     clients.topics = topics
     with pytest.raises(KafkaException):
-        listening._partitions("iot-stream")
+        silence._partitions("iot-stream")

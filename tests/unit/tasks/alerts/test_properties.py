@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.alerts.active import ActiveAlert, rebuild, row_changes
-from tasks.alerts.change import Change
-from tasks.alerts.manage import CannotManage
-from tasks.alerts.state import EPOCH, DeviceState
+from tasks.rules.change import Change
+from tasks.rules.commands import CannotManage
+from tasks.rules.rows import ActiveAlert, rebuild, row_changes
+from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.alerts.device import START, Device
 from tests.unit.tasks.alerts.plain_model import PlainModel
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.alerts.state import EPOCH, DeviceState
+from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.alerts.device import START, Device, rule
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from tasks.alerts.budget import Budget
-from tasks.alerts.change import Change
-from tasks.alerts.evaluate import Stepping, _look_at
-from tasks.alerts.manage import CannotManage
-from tasks.alerts.rooms import Rooms
-from tasks.alerts.state import DeviceState
-from tasks.domain import Source
+from tasks.alerts.open_alerts import Rooms
+from tasks.alerts.stepping import Stepping, look_at
+from tasks.domain.domain import Source
+from tasks.rules.change import Change
+from tasks.rules.commands import CannotManage
+from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.unit.tasks.alerts.device import Device, rule
 from tests.unit.tasks.alerts.test_budget import RULES, flipping
@@ -118,7 +118,7 @@ def test_the_devices_of_a_user_share_the_room() -> None:
     rooms = Rooms()
     rooms._left = {"u": 2}
     sources = [Source("u", name) for name in "abc"]
-    looks = {source: _look_at(DOMAIN, RULES, flipping(source.device_id, 3)) for source in sources}
+    looks = {source: look_at(DOMAIN, RULES, flipping(source.device_id, 3)) for source in sources}
     stepping = Stepping(DOMAIN, {"u": RULES}, looks, {}, {}, Budget(1 << 40), rooms=rooms)
     said = []
     for source in sources:

@@ -5,9 +5,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tasks.alerts import rule_sets as module
-from tasks.alerts.rule_sets import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
-from tasks.rules import NO_RULES, parse_rules
+from tasks.alerts import rule_cache as module
+from tasks.alerts.rule_cache import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
+from tasks.domain import placement
+from tasks.rules.rule import NO_RULES, parse_rules
 
 
 def rule(threshold: float) -> dict[str, Any]:
@@ -115,6 +116,6 @@ def test_memory_does_not_grow_with_the_users_that_were_ever_heard(monkeypatch: p
 def test_faults_say_where_in_the_document_they_are() -> None:
     """Those of misplaced rules, too, behind invalid ones."""
     lost = {"key": "t", "operator": ">", "threshold": 1, "message": "m", "domain": "nowhere"}
-    found = module.in_force([NONSENSE, rule(1), lost])
+    found = placement.in_force([NONSENSE, rule(1), lost])
     assert [fault["path"] for fault in found.faults] == ["rules.0.operator", "rules.2.domain"]
     assert len(found.rules.rules) == 2

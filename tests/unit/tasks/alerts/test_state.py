@@ -5,9 +5,9 @@ import json
 import msgpack
 import pytest
 
-from tasks.alerts.active import rebuild, row_changes, rows
-from tasks.alerts.order import Newest
-from tasks.alerts.state import DeviceState, Position, UnknownState, advanced
+from tasks.rules.order import Newest
+from tasks.rules.rows import rebuild, row_changes, rows
+from tasks.rules.state import DeviceState, Position, UnknownState, advanced
 from tests.unit.tasks.alerts.device import Device, rule
 
 SILENT = {"id": "silent", "operator": "absent", "for_seconds": 60, "message": "silent"}

@@ -1,7 +1,7 @@
 """What several entries of the outbox come to, as one write."""
 
-from tasks.alerts.tables import _collapse
-from tasks.outbox import Entry
+from tasks.outbox.stream import Entry
+from tasks.outbox.tables import _collapse
 
 
 def entry(

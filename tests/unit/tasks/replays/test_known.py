@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.batch import Message
-from tasks.replays.known import Letters, place_of
-from tasks.replays.letters import LetterId
+from tasks.batch.messages import Message
+from tasks.dead_letters.index import Letters, place_of
+from tasks.dead_letters.letter import LetterId
 
 START, END = 10, 20
 PLACES = st.tuples(st.integers(0, 30), st.integers(1, 5))

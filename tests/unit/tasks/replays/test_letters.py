@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import dlq
-from tasks.batch import Message
-from tasks.dlq import DeadLetter
-from tasks.replays.letters import Filters, Letter, NoLetter, parse_letter
+from tasks.batch.messages import Message
+from tasks.dead_letters import envelope, sender
+from tasks.dead_letters.letter import Filters, Letter, NoLetter, parse_letter
+from tasks.dead_letters.sender import DeadLetter
 
 TOPIC = "users/u/devices/d/telemetry"
 
@@ -18,8 +18,8 @@ TOPIC = "users/u/devices/d/telemetry"
 def letter(topic: str = TOPIC, payload: bytes = b"{}", attempts: int = 0) -> Letter:
     """A letter as the workers send it, read back."""
     message = Message(3, 17, 1_700_000_000_123, topic, "00-1", attempts, payload)
-    value = dlq._envelope_of("iot-stream", DeadLetter(message, "MissingField", "`sequence_id` is missing"))
-    return parse_letter(dlq.key("iot-stream", 3, 17), value, 5, 1, 2)
+    value = sender._envelope_of("iot-stream", DeadLetter(message, "MissingField", "`sequence_id` is missing"))
+    return parse_letter(envelope.key("iot-stream", 3, 17), value, 5, 1, 2)
 
 
 @given(st.binary(), st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 9))
@@ -34,8 +34,8 @@ def test_a_letter_comes_back_as_it_was_sent(payload: bytes, topic: str, attempts
 
 def test_a_letter_of_the_gateway_has_no_coordinates() -> None:
     """It cannot be replayed, for it was never in the topic."""
-    value = dlq.envelope("users//devices/d/telemetry", b"x", "InvalidTopic", "no user")
-    found = parse_letter(dlq.key_without_coordinates("t", b"x"), value, 5)
+    value = envelope.envelope("users//devices/d/telemetry", b"x", "InvalidTopic", "no user")
+    found = parse_letter(envelope.key_without_coordinates("t", b"x"), value, 5)
     assert not found.can_be_replayed
     assert (found.partition, found.offset, found.timestamp_ms, found.source) == (None, None, 5, None)
 
@@ -43,7 +43,7 @@ def test_a_letter_of_the_gateway_has_no_coordinates() -> None:
 def test_a_letter_whose_payload_was_cut_cannot_be_replayed() -> None:
     """Half a payload is another payload."""
     value = json.loads(
-        dlq._envelope_of("iot-stream", DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e"))
+        sender._envelope_of("iot-stream", DeadLetter(Message(0, 1, 2, TOPIC, "", 0, b"{}"), "E", "e"))
     )
     cut = json.dumps({**value, "payload_bytes": 3_000_000}).encode()
     assert not parse_letter(b"k", cut, 5).can_be_replayed
@@ -62,7 +62,7 @@ def test_what_is_no_letter_is_refused_as_such(value: bytes) -> None:
 @pytest.mark.parametrize("field", ["original_topic", "traceparent"])
 def test_a_letter_whose_text_no_header_can_hold_is_none(field: str) -> None:
     """Half of a surrogate pair, which JSON can write and UTF-8 cannot, would end the replay of all others."""
-    value = json.loads(dlq.envelope(TOPIC, b"{}", "MissingField", "`sequence_id` is missing"))
+    value = json.loads(envelope.envelope(TOPIC, b"{}", "MissingField", "`sequence_id` is missing"))
     with pytest.raises(NoLetter):
         parse_letter(b"key", json.dumps({**value, field: "\ud800"}).encode(), 0)
 

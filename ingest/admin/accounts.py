@@ -1,0 +1,313 @@
+"""Credentials of the MQTT broker: who may log in, and which topics are theirs."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import unicodedata
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import psycopg
+
+from ingest.admin.errors import OperatorError
+from ingest.admin.postgres import Connection
+from tasks import registry
+from tasks.settings import settings
+
+# A slow hash protects passwords that can be guessed. Ours are 256 random bits, beyond guessing at any speed.
+# The broker's one thread pays for the hash at every login, and Mosquitto again for all who are connected when
+# an account changes: at 100 iterations (65 µs) ten thousand devices cost it 0.7 s; at the 210,000 that are
+# advised for passwords of people, 23 minutes. EMQX has this number in its configuration.
+ITERATIONS = 100
+HASH_BYTES = 64
+MIN_PASSWORD_CHARACTERS = 16
+MAX_ID_CHARACTERS = 128
+
+Kind = Literal["device", "user", "service"]
+Action = Literal["publish", "subscribe"]
+
+
+class InvalidId(OperatorError):
+    """An id that cannot be part of a topic or of a username."""
+
+
+class InvalidPassword(OperatorError):
+    """A password that the fast hash does not protect, or that cannot be typed."""
+
+
+class UsernameTaken(OperatorError):
+    """The username belongs to an account of another kind."""
+
+
+class TooManyDevices(OperatorError):
+    """A user would have more devices than DEVICES_PER_USER."""
+
+
+class UnknownUsername(OperatorError):
+    """There is no such account."""
+
+
+class Credential(NamedTuple):
+    """What an MQTT client logs in with."""
+
+    username: str
+    password: str
+
+
+class Account(NamedTuple):
+    """Who a credential is for."""
+
+    kind: Kind
+    username: str
+    user_id: str | None
+    device_id: str | None
+
+
+class Listed(NamedTuple):
+    """An account as `sluice provision list` shows it."""
+
+    username: str
+    kind: Kind
+    enabled: bool
+    created_at: datetime
+    rotated_at: datetime
+
+
+def check_id(value: str, what: str) -> str:
+    """The id, when it can stand in a topic and in a username. Raises `InvalidId`."""
+    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
+        raise InvalidId(f"The {what} must have 1 to {MAX_ID_CHARACTERS} characters; it has {len(value)}.")
+    if value != value.strip():
+        raise InvalidId(f"The {what} must not begin or end with white space.")
+    for character in value:
+        if character in "/+#":
+            raise InvalidId(f"The {what} must not contain {character!r}, which has a meaning in MQTT topics.")
+        # Cn covers the noncharacters, which MQTT brokers refuse as well
+        if unicodedata.category(character) in {"Cc", "Cs", "Cn"}:
+            raise InvalidId(f"The {what} must not contain the character U+{ord(character):04X}.")
+    if "${" in value:
+        raise InvalidId(f"The {what} must not contain '${{', which EMQX would fill in.")
+    return value
+
+
+def device(user_id: str, device_id: str) -> Account:
+    """The account of a device. Raises `InvalidId`."""
+    check_id(user_id, "user id")
+    check_id(device_id, "device id")
+    return Account("device", f"{_escape(user_id)}/{_escape(device_id)}", user_id, device_id)
+
+
+def user(user_id: str) -> Account:
+    """The account of a user's own programs. Raises `InvalidId`."""
+    return Account("user", _escape(check_id(user_id, "user id")), user_id, None)
+
+
+def service(name: str) -> Account:
+    """The account of a process of Sluice. Raises `InvalidId`."""
+    return Account("service", _escape(check_id(name, "service name")), None, None)
+
+
+def _escape(value: str) -> str:
+    """Without a colon, which ends the name in Mosquitto's password file (MAC addresses have them)."""
+    return value.replace("%", "%25").replace(":", "%3A")
+
+
+def acl(account: Account) -> list[tuple[Action, str]]:
+    """Every right of an account in the domains of the settings; what is not listed is denied."""
+    if account.kind == "device":
+        assert account.user_id is not None
+        assert account.device_id is not None
+        own = [domain.topic_of(account.user_id, account.device_id) for domain in registry.domains()]
+        return [("publish", topic) for topic in own if topic is not None]
+    owner = account.user_id if account.kind == "user" else "+"
+    asks: Action = "publish" if account.kind == "user" else "subscribe"
+    tells: Action = "subscribe" if account.kind == "user" else "publish"
+    rights: list[tuple[Action, str]] = [
+        (asks, f"users/{owner}/config"),
+        (asks, f"users/{owner}/alerts/manage"),
+        (tells, f"users/{owner}/config/status"),
+        (tells, f"users/{owner}/alerts"),
+        (tells, f"users/{owner}/alerts/manage/status"),
+    ]
+    if account.kind == "service":
+        rights += [("subscribe", domain.filter) for domain in registry.domains()]
+    return rights
+
+
+def generate_password() -> str:
+    """43 characters that need no quoting anywhere: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def check_password(password: str) -> str:
+    """The password, when it is long enough for a fast hash. Raises `InvalidPassword`."""
+    if not password.isprintable():
+        raise InvalidPassword("The password must be printable characters in UTF-8.")
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        raise InvalidPassword(f"The password must have at least {MIN_PASSWORD_CHARACTERS} characters.")
+    return password
+
+
+def generate_salt() -> str:
+    """12 characters: Mosquitto takes no salt of another length."""
+    return secrets.token_urlsafe(9)
+
+
+def hash_password(password: str, salt: str, iterations: int = ITERATIONS) -> str:
+    """PBKDF2-HMAC-SHA512 in hexadecimal, as EMQX reads it; the salt's bytes are its characters."""
+    return hashlib.pbkdf2_hmac("sha512", password.encode(), salt.encode(), iterations, HASH_BYTES).hex()
+
+
+def mosquitto_hash(password_hash: str, salt: str, iterations: int) -> str:
+    """The same hash as Mosquitto reads it from its password file."""
+    encoded_salt = base64.b64encode(salt.encode()).decode()
+    encoded_hash = base64.b64encode(bytes.fromhex(password_hash)).decode()
+    return f"$7${iterations}${encoded_salt}${encoded_hash}"
+
+
+def provision(connection: Connection, account: Account, password: str | None = None) -> Credential:
+    """Creates the account, or gives it a new password and exactly the rights of its kind.
+
+    Raises `UsernameTaken`, `InvalidPassword`, `TooManyDevices`.
+    """
+    chosen = generate_password() if password is None else check_password(password)
+    return _store(connection, [account], [chosen], [_salt_of(connection, account, chosen)])[0]
+
+
+def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]) -> list[Credential]:
+    """New passwords for many devices `(user_id, device_id)`, one for each, in their order: all or none.
+
+    A device that is named twice gets one password. 10,000 devices take about 1 s, a third of it for
+    the hashes (two cores). Raises `InvalidId`, `UsernameTaken`, `TooManyDevices`.
+    """
+    wanted = [device(user_id, device_id) for user_id, device_id in devices]
+    accounts = list(dict.fromkeys(wanted))
+    passwords = [generate_password() for _ in accounts]
+    salts = [generate_salt() for _ in accounts]
+    made = dict(zip(accounts, _store(connection, accounts, passwords, salts), strict=True))
+    return [made[account] for account in wanted]
+
+
+def _salt_of(connection: Connection, account: Account, password: str) -> str:
+    """The account's salt where this is its password already, so that nothing changes; else a new one.
+
+    Mosquitto takes every change for a new password, and checks everybody again.
+    """
+    present = connection.execute(
+        "SELECT password_hash, salt FROM mqtt_users WHERE username = %s AND iterations = %s",
+        [account.username, ITERATIONS],
+    ).fetchone()
+    if present is not None and hmac.compare_digest(str(present[0]), hash_password(password, str(present[1]))):
+        return str(present[1])
+    return generate_salt()
+
+
+def _store(
+    connection: Connection,
+    accounts: Sequence[Account],
+    passwords: Sequence[str],
+    salts: Sequence[str],
+) -> list[Credential]:
+    with ThreadPoolExecutor() as pool:  # OpenSSL computes without the interpreter lock
+        hashes = list(pool.map(hash_password, passwords, salts, chunksize=64))
+    rights = [(account.username, *right) for account in accounts for right in acl(account)]
+    usernames = [account.username for account in accounts]
+    with connection.transaction():
+        written = connection.execute(
+            _UPSERT_USERS,
+            {
+                "usernames": usernames,
+                "hashes": hashes,
+                "salts": salts,
+                "iterations": ITERATIONS,
+                "kinds": [account.kind for account in accounts],
+                "users": [account.user_id for account in accounts],
+                "devices": [account.device_id for account in accounts],
+            },
+        ).fetchall()
+        if len(written) != len(accounts):
+            taken = min(set(usernames) - {str(row[0]) for row in written})
+            raise UsernameTaken(
+                f"The username {taken} belongs to an account of another kind. Remove that one first"
+                f" (`sluice provision remove {taken}`), or choose another name."
+            )
+        made = {str(username) for username, new in written if new}
+        _refuse_too_many(connection, {account.user_id for account in accounts if account.username in made})
+        columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
+        # Rights that stay are left alone, and are no change for the audit.
+        connection.execute(
+            "DELETE FROM mqtt_acl WHERE username = ANY(%s) AND (username, permission, action, topic) NOT IN"
+            " (SELECT username, 'allow', action, topic"
+            " FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic))",
+            [usernames, *columns],
+        )
+        connection.execute(_INSERT_RIGHTS, columns)
+    return [Credential(*pair) for pair in zip(usernames, passwords, strict=True)]
+
+
+_UPSERT_USERS = """
+INSERT INTO mqtt_users AS present (username, password_hash, salt, iterations, kind, user_id, device_id)
+SELECT username, password_hash, salt, %(iterations)s, kind, user_id, device_id
+FROM unnest(%(usernames)s::text[], %(hashes)s::text[], %(salts)s::text[], %(kinds)s::text[],
+            %(users)s::text[], %(devices)s::text[])
+     AS given (username, password_hash, salt, kind, user_id, device_id)
+ON CONFLICT (username) DO UPDATE
+SET password_hash = excluded.password_hash, salt = excluded.salt, iterations = excluded.iterations,
+    enabled = true,
+    rotated_at = CASE WHEN present.password_hash = excluded.password_hash THEN present.rotated_at
+                      ELSE now() END
+WHERE present.kind = excluded.kind
+RETURNING username, xmax = 0
+"""
+_TOO_MANY = """
+SELECT user_id, count(*) FROM mqtt_users WHERE kind = 'device' AND user_id = ANY(%s)
+GROUP BY user_id HAVING count(*) > %s LIMIT 1
+"""
+
+
+def _refuse_too_many(connection: Connection, users: set[str | None]) -> None:
+    """Raises `TooManyDevices` when one of them, with what was just written, has too many."""
+    most = settings().devices_per_user
+    found = connection.execute(_TOO_MANY, [[user for user in users if user], most]).fetchone()
+    if found is not None:
+        raise TooManyDevices(
+            f"The user {found[0]} would have {found[1]:,} devices; at most {most:,} are allowed"
+            " (DEVICES_PER_USER). Remove some (`sluice provision remove`), or raise the setting."
+        )
+
+
+_INSERT_RIGHTS = """
+INSERT INTO mqtt_acl (username, permission, action, topic)
+SELECT username, 'allow', action, topic
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS rights (username, action, topic)
+ON CONFLICT DO NOTHING
+"""
+
+
+def grant(connection: Connection) -> int:
+    """Gives every account the rights that it lacks, as after another domain; returns how many.
+
+    Passwords stay, and so do rights that were given by other means.
+    """
+    with connection.cursor(row_factory=psycopg.rows.class_row(Account)) as cursor:
+        known = cursor.execute("SELECT kind, username, user_id, device_id FROM mqtt_users").fetchall()
+    rights = [(account.username, *right) for account in known for right in acl(account)]
+    columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
+    return connection.execute(_INSERT_RIGHTS, columns).rowcount
+
+
+def remove(connection: Connection, username: str) -> None:
+    """Removes the account and its rights. Raises `UnknownUsername`."""
+    if connection.execute("DELETE FROM mqtt_users WHERE username = %s", [username]).rowcount == 0:
+        raise UnknownUsername(f"There is no account {username}; `sluice provision list` shows all.")
+
+
+def accounts(connection: Connection) -> list[Listed]:
+    """Every account, by username."""
+    with connection.cursor(row_factory=psycopg.rows.class_row(Listed)) as cursor:
+        return cursor.execute(
+            "SELECT username, kind, enabled, created_at, rotated_at FROM mqtt_users ORDER BY username"
+        ).fetchall()

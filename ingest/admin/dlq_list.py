@@ -1,0 +1,145 @@
+"""The work of `sluice dlq list` and `sluice dlq show`."""
+
+import base64
+import json
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any, NamedTuple
+
+from ingest.admin.dlq_outcome import Outlook, Standing, State, envelope, printable
+from ingest.admin.errors import OperatorError, ServerAway
+from tasks import registry
+from tasks.batch.kafka_record import readable
+from tasks.dead_letters.letter import Filters
+from tasks.dead_letters.read import letter_of
+from tasks.domain.domain import AnyDomain
+from tasks.errors import NotNow
+from tasks.servers.topic_reader import TopicReader
+from tasks.settings import settings
+
+LINE_PAYLOAD = 60
+
+_PLACE = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
+
+
+class Listing(NamedTuple):
+    """The newest letters of a selection, and how many there are of each error type and state."""
+
+    newest: list[Standing]
+    counts: Counter[tuple[str, State]]
+    database_away: str
+
+    @property
+    def total(self) -> int:
+        """How many letters the selection has."""
+        return self.counts.total()
+
+
+@contextmanager
+def reading() -> Iterator[TopicReader]:
+    """A reader for one command. Raises `ServerAway` when Kafka does not answer."""
+    try:
+        with TopicReader() as reader:
+            yield reader
+    except NotNow as error:
+        raise ServerAway(
+            f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
+            " Check KAFKA_BOOTSTRAP_SERVERS, and the topics by `sluice topics`."
+        ) from error
+
+
+def select(domain: AnyDomain, filters: Filters, limit: int, *, settled: bool) -> Listing:
+    """The letters that are meant; with `settled` also those that are no longer open."""
+    newest: deque[Standing] = deque(maxlen=2 * limit)
+    counts: Counter[tuple[str, State]] = Counter()
+    with reading() as reader, Outlook(reader, domain) as outlook:
+        for standing in outlook.standings(filters):
+            if settled or standing.state.is_open:
+                counts[standing.letter.error_type, standing.state] += 1
+                newest.append(standing)
+                if len(newest) == newest.maxlen:
+                    newest = deque(_newest(newest, limit), maxlen=2 * limit)
+    return Listing(_newest(newest, limit), counts, outlook.database_away)
+
+
+def _newest(standings: "deque[Standing]", limit: int) -> list[Standing]:
+    ordered = sorted(standings, key=lambda standing: standing.letter.refused_at)
+    return ordered[-limit:]
+
+
+def as_json(listing: Listing) -> dict[str, Any]:
+    """The listing for machines, oldest letter first."""
+    return {
+        "total": listing.total,
+        "counts": [
+            {"error_type": error_type, "state": str(state), "letters": count}
+            for (error_type, state), count in sorted(listing.counts.items())
+        ],
+        "letters": [envelope(standing) for standing in listing.newest],
+    }
+
+
+def as_lines(listing: Listing) -> Iterator[str]:
+    """Two lines a letter, oldest first: what it is, and why it was refused."""
+    for letter, state in listing.newest:
+        times = f"  refused {letter.attempts} times" if letter.attempts > 1 else ""
+        yield (
+            f"{letter.refused_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {_safe(letter.id.key)}"
+            f"  {letter.error_type}  {state}{times}"
+        )
+        yield f"    {_safe(readable(letter.topic))}: {_safe(letter.error)}"
+
+
+def as_summary(listing: Listing) -> Iterator[str]:
+    """A line for each error type and state, the most frequent first."""
+    width = max((len(error_type) for error_type, _ in listing.counts), default=0)
+    for (error_type, state), count in listing.counts.most_common():
+        yield f"{count:>9}  {error_type:<{width}}  {state}"
+
+
+def find(domain: AnyDomain, wanted: str) -> tuple[bytes, Standing]:
+    """The letter of this key, or of the message at `partition/offset` of the domain's topic, as it was sent
+    and how it stands; of several with one key the newest. Raises `OperatorError`.
+    """
+    place = _PLACE.fullmatch(wanted)
+    key = f"{registry.kafka_topic(domain)}/{wanted}" if place else wanted
+    found: tuple[bytes, Any] | None = None
+    with reading() as reader:
+        topic = registry.kafka_dlq_topic(domain)
+        for record in reader.records(topic, reader.ranges(topic)):
+            if record.key() == key.encode() and (letter := letter_of(record)):
+                found = (record.value() or b"", letter)
+        if found is None:
+            raise OperatorError(
+                f"There is no dead letter {key}. `sluice dlq list` shows which there are;"
+                f" Kafka may have dropped an old one."
+            )
+        value, letter = found
+        with Outlook(reader, domain) as outlook:
+            known = outlook.replayed([letter.id]).get(letter.id)
+            if outlook.database_away:
+                raise ServerAway(f"The database does not say what became of it: {outlook.database_away}")
+            if known and known.place:
+                outlook.outcomes([known.place], letter.refused_at)
+            return value, Standing(letter, outlook.state(letter, known))
+
+
+def whole(value: bytes, standing: Standing) -> dict[str, Any]:
+    """The envelope as it was sent, with how it stands, and the payload as text where it is printable."""
+    sent: dict[str, Any] = json.loads(value)
+    return {
+        **sent,
+        "key": standing.letter.id.key,
+        "state": str(standing.state),
+        "payload": printable(base64.b64decode(sent["payload_base64"])),
+    }
+
+
+def _safe(text: str) -> str:
+    # Topics and payloads come from strangers, and a terminal obeys control characters.
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

@@ -1,0 +1,159 @@
+"""How each dead letter stands: open, or what became of it after it was replayed."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Any, NamedTuple
+
+import psycopg
+
+from ingest.admin.errors import ServerAway
+from ingest.admin.postgres import Connection, connect
+from tasks import registry
+from tasks.batch.kafka_record import readable
+from tasks.dead_letters import replayed as replays
+from tasks.dead_letters.letter import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.dead_letters.read import read_letters
+from tasks.dead_letters.replayed import Place
+from tasks.domain.domain import AnyDomain
+from tasks.servers.topic_reader import TopicReader
+
+AT_ONCE = 500
+
+
+class State(StrEnum):
+    """How a dead letter stands."""
+
+    OPEN = "open"  # not replayed yet
+    EXHAUSTED = "exhausted"  # refused so often that only a forced replay takes it
+    NO_REPLAY = "cannot be replayed"  # never was in its domain's topic, or is cut
+    STORED = "stored"  # replayed, and a row, or a change of an alert in its table
+    REFUSED_AGAIN = "refused again"  # replayed, and a newer dead letter stands in its place
+    IN_FLIGHT = "in flight"  # replayed, and not yet worked on
+    ACKNOWLEDGED = "acknowledged"  # somebody has said that nothing is to be done
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there still is something to do about it."""
+        return self in {State.OPEN, State.EXHAUSTED, State.NO_REPLAY}
+
+
+class Standing(NamedTuple):
+    """A letter and how it stands."""
+
+    letter: Letter
+    state: State
+
+
+class Outlook:
+    """Judges letters by what the database and Kafka know at the moment.
+
+    Without a database no letter counts as replayed, and `database_away` says why. Takes about 100 bytes of
+    memory for each letter that was sent. Raises `NotNow` when Kafka is away.
+    """
+
+    def __enter__(self) -> "Outlook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def __init__(self, reader: TopicReader, domain: AnyDomain) -> None:
+        self._reader = reader
+        self._domain = domain
+        self._committed = reader.committed(registry.kafka_topic(self._domain))
+        self._refused_again: set[Place] = set()
+        self._connection: Connection | None = None
+        self.database_away = ""
+
+    def standings(self, filters: Filters) -> Iterator[Standing]:
+        """Each letter that is meant, once, in Kafka's order."""
+        # What stands in the place of a letter is newer than it.
+        self._note_refused_again(filters.since)
+        seen: set[LetterId] = set()
+        letters = (letter for letter in self._letters(filters) if letter.id not in seen)
+        while some := list(islice(letters, AT_ONCE)):
+            unique = {letter.id: letter for letter in some}
+            seen.update(unique)
+            known = self.replayed(unique)
+            for letter in unique.values():
+                yield Standing(letter, self.state(letter, known.get(letter.id)))
+
+    def state(self, letter: Letter, replayed: replays.Replayed | None) -> State:
+        """How one letter stands."""
+        if replayed is None:
+            if not letter.can_be_replayed:
+                return State.NO_REPLAY
+            return State.EXHAUSTED if letter.attempts >= MAX_ATTEMPTS else State.OPEN
+        if replayed.place is None:
+            return State.IN_FLIGHT
+        if replayed.place == (letter.partition, letter.offset):
+            return State.STORED
+        return self.outcome(replayed.place)
+
+    def outcome(self, place: Place) -> State:
+        """What became of a letter that went to this place."""
+        partition, offset = place
+        if place == replays.ACKNOWLEDGED:
+            return State.ACKNOWLEDGED
+        if place == replays.NOWHERE:
+            return State.STORED
+        if place in self._refused_again:
+            return State.REFUSED_AGAIN
+        return State.STORED if offset < self._committed.get(partition, 0) else State.IN_FLIGHT
+
+    def outcomes(self, places: Iterable[Place], since: datetime) -> list[State]:
+        """What became of the messages that were produced to these places, since that time at the earliest."""
+        self._committed = self._reader.committed(registry.kafka_topic(self._domain))
+        self._note_refused_again(since)
+        return [self.outcome(place) for place in places]
+
+    def replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, replays.Replayed]:
+        """Those of the letters that were replayed, as far as the database says so."""
+        if self.database_away:
+            return {}
+        try:
+            if self._connection is None:
+                self._connection = connect()
+            return replays.find(self._connection, letters)
+        except (ServerAway, psycopg.Error) as error:
+            self.database_away = " ".join(str(error).split())
+            return {}
+
+    def _note_refused_again(self, since: datetime | None = None) -> None:
+        for letter in self._letters(Filters(since=since)):
+            if letter.attempts > 1 and letter.partition is not None and letter.offset is not None:
+                self._refused_again.add((letter.partition, letter.offset))
+
+    def _letters(self, filters: Filters) -> Iterator[Letter]:
+        ranges = self._reader.ranges(registry.kafka_dlq_topic(self._domain))
+        return read_letters(self._reader, self._domain, ranges, filters)
+
+
+def envelope(standing: Standing) -> dict[str, Any]:
+    """The letter for machines, with how it stands."""
+    letter = standing.letter
+    return {
+        "key": letter.id.key,
+        "state": str(standing.state),
+        "error_type": letter.error_type,
+        "error": letter.error,
+        "original_topic": readable(letter.topic),
+        "timestamp": letter.refused_at.isoformat(),
+        "attempts": letter.attempts,
+        "traceparent": letter.traceparent or None,
+        "kafka_partition": letter.partition,
+        "kafka_offset": letter.offset,
+        "payload": printable(letter.payload),
+    }
+
+
+def printable(payload: bytes) -> str | None:
+    """The payload as text; None when it is not UTF-8 or holds what a terminal must not get."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(character.isprintable() or character in "\n\t\r" for character in text) else None

@@ -1,0 +1,102 @@
+"""The work of `sluice dlq replay`: hands the replay to the workers, and follows it up to the outcomes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import redis
+from kombu.exceptions import OperationalError
+
+from ingest.admin.dlq_list import reading
+from ingest.admin.dlq_outcome import Outlook, State
+from ingest.admin.errors import OperatorError, ServerAway
+from ingest.admin.postgres import Connection
+from tasks.dead_letters import replayed
+from tasks.dead_letters.letter import Filters
+from tasks.domain.domain import AnyDomain
+from tasks.replay import dead_letters
+from tasks.replays import runs
+from tasks.replays.dead_letters import MOST_LETTERS
+from tasks.replays.runs import Run
+
+POLL_SECONDS = 0.25
+# So long a worker may take to begin, and the pipeline to work on what was replayed.
+BEGIN_SECONDS = 30.0
+OUTCOME_SECONDS = 120.0
+# A run that gets no further for so long has lost its worker, and no other takes it.
+STALL_SECONDS = 300.0
+
+Progress = Callable[[str, int, int], None]
+
+
+class Replay(NamedTuple):
+    """A run that has ended, and what became of its messages so far."""
+
+    run: Run
+    outcomes: Counter[State]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        outcomes = {str(state).replace(" ", "_"): count for state, count in self.outcomes.items()}
+        return {**self.run.report, "outcomes": outcomes}
+
+
+def start(
+    domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
+) -> str:
+    """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
+    if not 1 <= limit <= MOST_LETTERS:
+        raise OperatorError(f"--limit must be from 1 to {MOST_LETTERS}; call it again for more.")
+    run_id = str(uuid4())
+    kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
+    kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
+    try:
+        # Its progress and its end are in the database; Celery would tell only of the end.
+        dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
+    except (redis.RedisError, OperationalError) as error:
+        raise ServerAway(
+            f"Redis does not take the replay: {error}. Check REDIS_URL and that the server runs."
+        ) from error
+    return run_id
+
+
+def follow(connection: Connection, run_id: str, progress: Progress) -> Run:
+    """The run, when it has ended. Raises `OperatorError` when it does not begin, get on, or was given up."""
+    deadline = time.monotonic() + BEGIN_SECONDS
+    last: object = None
+    while True:
+        run = runs.read(connection, run_id)
+        if run is not None:
+            if run.error is not None:
+                raise OperatorError(f"The replay {run_id} was given up: {run.error}.")
+            progress("replayed", run.counts.get("replayed", 0), run.counts.get("selected", 0))
+            if run.ended_at is not None:
+                return run
+            if run.counts != last:
+                last, deadline = run.counts, time.monotonic() + STALL_SECONDS
+        if time.monotonic() > deadline:
+            raise OperatorError(
+                f"No worker has taken the replay {run_id}; it begins when one does. Check that a worker takes"
+                " the queue db."
+                if run is None
+                else f"The replay {run_id} does not get on; a worker goes on with it when it can. See the"
+                " workers' logs."
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def await_outcomes(connection: Connection, run: Run, progress: Progress) -> Counter[State]:
+    """What became of the run's messages; returns when each has an outcome, or two minutes have passed."""
+    places = replayed.places(connection, run.run_id)
+    deadline = time.monotonic() + OUTCOME_SECONDS
+    with reading() as reader, Outlook(reader, runs.domain_of(run)) as outlook:
+        while True:
+            # A dead letter is sent before the bridge commits, so whoever looks after the commit finds it.
+            outcomes = Counter(outlook.outcomes(places, run.started_at - timedelta(minutes=1)))
+            progress("worked on", len(places) - outcomes[State.IN_FLIGHT], len(places))
+            if not outcomes[State.IN_FLIGHT] or time.monotonic() > deadline:
+                return outcomes
+            time.sleep(2 * POLL_SECONDS)

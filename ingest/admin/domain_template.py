@@ -1,0 +1,125 @@
+"""What `sluice domain new` writes: a module to fill in, and a test that passes already."""
+
+import re
+from pathlib import Path
+
+from ingest.admin.errors import OperatorError
+from tasks import registry
+
+_MODULE = '''"""{title}: say here what one message is, and who sends it."""
+
+from tasks.domain import Alert, Bigint, Domain, Double, Record, Time, TopicLevel
+
+
+class {model}(Record):
+    """What a message says. Each field is a column of its name.
+
+    The kinds of columns are in `tasks.domain`: Bigint, Integer, Double, Numeric, Text, Boolean, Time, Uuid,
+    Json, Point; a StrEnum, a Literal, `list[Text]`; and `Annotated[str, sql("inet", "an IP address")]` for
+    any other type of the database. `… | None = None` makes a field optional.
+    """
+
+    # From the topic: levels that it writes in braces.
+    user_id: TopicLevel
+    {source}: TopicLevel
+    # Without a time in the message, that of its arrival in Kafka counts.
+    time: Time | None = None
+    # From the payload, a JSON object.
+    sequence_id: Bigint
+    value: Double | None = None
+
+
+def too_high(record: {model}) -> Alert | None:
+    """A check: an alert while it returns one, over when it returns None. It may look at the record alone."""
+    if record.value is not None and record.value > 100:
+        return Alert(f"{{record.{source}}} is at {{record.value}}", value=record.value)
+    return None
+
+
+DOMAIN = Domain(
+    {model},
+    name="{name}",
+    topic="users/{{user_id}}/{name}/{{{source}}}",
+    # Whom alerts are told: on users/OWNER/alerts. A fixed name will do where there are no users.
+    owner="{{user_id}}",
+    # Whose messages stay in order, and what alerts are about.
+    source="{{{source}}}",
+    table="raw_{name}",
+    # What makes a message that comes again the same row. The time must be part of it.
+    primary_key=("time", "user_id", "{source}", "sequence_id"),
+    # By the rule_id that users see, and that SNOOZE and DISABLE take. Optional.
+    checks={{"TooHigh": too_high}},
+    # Members of the payload that are no field go to the column `extra_data`; `extra=None` leaves them out.
+)
+'''
+
+_TEST = '''"""{title}: a message becomes its row, or is refused for a reason that its sender can act on."""
+
+import pytest
+
+from tasks.domain.payload import Limits, Refused
+from tasks.registry import load
+
+(DOMAIN,) = load("{module}")
+TOPIC = "users/ann/{name}/one"
+
+
+def test_a_message_becomes_its_row() -> None:
+    """The columns in their order, and what is no field in the last one."""
+    payload = b'{{"time": "2026-05-01T10:00:00Z", "sequence_id": 7, "value": 1.5, "more": true}}'
+    reading = DOMAIN.validate(TOPIC, payload, 0, Limits())
+    assert reading.copy_line == b'2026-05-01T10:00:00Z\\tann\\tone\\t7\\t1.5\\t{{"more":true}}\\n'
+
+
+def test_a_wrong_message_is_refused_with_the_reason() -> None:
+    """The reason names the field, and what it must be."""
+    with pytest.raises(Refused, match="`sequence_id` must be a 64-bit integer"):
+        DOMAIN.validate(TOPIC, b'{{"sequence_id": "7"}}', 0, Limits())
+
+
+@pytest.mark.parametrize(("value", "alert"), [(100, False), (101, True)])
+def test_the_check(value: float, alert: bool) -> None:
+    """Above 100 there is an alert."""
+    reading = DOMAIN.validate(TOPIC, b'{{"sequence_id": 7, "value": %d}}' % value, 0, Limits())
+    assert (DOMAIN.verdicts(TOPIC, reading, print)["TooHigh"] is not None) is alert
+'''
+
+
+def write(name: str, folder: Path) -> list[Path]:
+    """Writes the module and its test into the folder, and returns their paths.
+
+    Raises `OperatorError` for a name that is none, a folder that cannot be imported from, and files that are
+    there.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
+        raise OperatorError(
+            f"{name} is no name of a domain: lower-case letters, digits and _, as in parcels."
+        )
+    if any(domain.name == name for domain in registry.domains()):
+        raise OperatorError(f"{name} is the name of a domain that DOMAINS has already; choose another.")
+    parts = [part for part in folder.parts if part != "."]
+    if folder.is_absolute() or not all(part.isidentifier() for part in parts):
+        raise OperatorError(
+            f"{folder} is no folder to import from, as in domains, below the working directory."
+        )
+    paths = [folder / f"{name}.py", folder / f"test_{name}.py"]
+    for path in paths:
+        if path.exists():
+            raise OperatorError(f"{path} is there already.")
+    singular = name.removesuffix("s")
+    values = {
+        "name": name,
+        "title": name.replace("_", " ").capitalize(),
+        "model": "".join(word.capitalize() for word in singular.split("_")),
+        "source": f"{singular}_id" if singular != "user" else "source_id",
+        "module": ".".join([*parts, name]),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, template in zip(paths, (_MODULE, _TEST), strict=True):
+        path.write_text(template.format(**values), encoding="utf-8")
+    return paths
+
+
+def module_of(path: Path) -> str:
+    """The module of a file, as DOMAINS names it."""
+    return ".".join(path.with_suffix("").parts)

@@ -1,0 +1,235 @@
+"""Brings the database to the schema of `sql/` and of the domains: plain SQL, a transaction each.
+
+`NNNN_name.sql` runs once and is never edited afterwards; `NNNN_name.always.sql` runs at every call, after
+the others, and may be edited. What the domains declare runs at every call, between the two.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from ingest.admin.errors import OperatorError
+from ingest.admin.postgres import Connection
+from tasks import registry
+from tasks.domain.declaration import quoted
+from tasks.domain.domain import AnyDomain
+from tasks.settings import settings
+
+SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
+LOCK_TIMEOUT_SECONDS = 60
+# Any number that nothing else in the database takes as an advisory lock: the letters "sluice" in ASCII.
+LOCK = int.from_bytes(b"sluice", "big")
+_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+?)(?P<always>\.always)?\.sql")
+
+_CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS sluice_migrations (
+    version    integer     PRIMARY KEY,
+    name       text        NOT NULL,
+    checksum   text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+class MigrationError(OperatorError):
+    """The migrations cannot be run as they are; the database is as it was before the one that is named."""
+
+
+class Migration(NamedTuple):
+    """One file of `sql/`, or, with the version 0, what a domain declares."""
+
+    version: int
+    name: str
+    sql: str
+    checksum: str
+    always: bool
+
+    @property
+    def label(self) -> str:
+        """Number and name, as in the file's name; of a domain the name alone."""
+        return f"{self.version:04d}_{self.name}" if self.version else self.name
+
+
+class Applied(NamedTuple):
+    """What the database remembers of a migration."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at: datetime
+
+
+def load(folder: Path = SQL_DIR) -> list[Migration]:
+    """The migrations in the order in which they run. Raises `MigrationError` for a name out of order."""
+    found = [_read(path) for path in sorted(folder.glob("*.sql"))]
+    if not found:
+        raise MigrationError(f"There are no migrations in {folder}.")
+    versions = [migration.version for migration in found]
+    for version in versions:
+        if versions.count(version) > 1:
+            raise MigrationError(f"Two files in sql/ have the number {version:04d}; number one of them anew.")
+    return together(found, ())
+
+
+def together(files: Iterable[Migration], of_domains: Iterable[Migration]) -> list[Migration]:
+    """The files and the domains' migrations, in the order in which they run."""
+    return sorted([*files, *of_domains], key=lambda migration: (migration.always, migration.version))
+
+
+def _read(path: Path) -> Migration:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise MigrationError(
+            f"{path.name} is no migration's name; expected NNNN_name.sql, as in 0001_tables.sql."
+        )
+    sql = path.read_text(encoding="utf-8")
+    return Migration(int(match["version"]), match["name"], sql, checksum(sql), bool(match["always"]))
+
+
+def checksum(sql: str) -> str:
+    """The same for the same text, however a checkout ends its lines."""
+    return hashlib.sha256(sql.replace("\r\n", "\n").rstrip().encode()).hexdigest()
+
+
+def pending(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[Migration]:
+    """What is still to run, in order.
+
+    Raises `MigrationError` when what was applied is not what is in the files: edited, missing, or a new
+    file numbered below one that has run.
+    """
+    files = {migration.version: migration for migration in migrations if not migration.always}
+    done = {record.version: record for record in applied}
+    for record in done.values():
+        file = files.get(record.version)
+        if file is None:
+            raise MigrationError(
+                f"The database has the migration {record.version:04d}_{record.name}, which is not in sql/:"
+                " it belongs to a newer version of Sluice. Use that version, or one that knows it."
+            )
+        if file.checksum != record.checksum:
+            raise MigrationError(
+                f"sql/{file.label}.sql was edited after it ran ({_moment(record.applied_at)})."
+                " Restore it, and put the change into a new migration with the next number."
+            )
+    newest = max(done, default=0)
+    todo = [migration for version, migration in sorted(files.items()) if version not in done]
+    for migration in todo:
+        if migration.version < newest:
+            raise MigrationError(
+                f"sql/{migration.label}.sql is numbered below {newest:04d}, which has already run."
+                " Give it the next free number."
+            )
+    return todo + [migration for migration in migrations if migration.always]
+
+
+def status(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[str]:
+    """A line for each migration; one for the trouble where `pending` would raise."""
+    migrations, done = list(migrations), {record.version: record for record in applied}
+    lines = []
+    for migration in migrations:
+        record = done.get(migration.version)
+        if migration.always:
+            state = "runs at every migrate"
+        else:
+            state = f"applied {_moment(record.applied_at)}" if record else "pending"
+        lines.append(f"{migration.label:<32} {state}")
+    try:
+        pending(migrations, done.values())
+    except MigrationError as error:
+        lines.append(str(error))
+    return lines
+
+
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def applied(connection: Connection) -> list[Applied]:
+    """What the database remembers, by version; nothing for a database that was never migrated."""
+    exists = connection.execute("SELECT to_regclass('sluice_migrations') IS NOT NULL").fetchone()
+    if exists is None or not exists[0]:
+        return []
+    with connection.cursor(row_factory=psycopg.rows.class_row(Applied)) as cursor:
+        return cursor.execute(
+            "SELECT version, name, checksum, applied_at FROM sluice_migrations ORDER BY version"
+        ).fetchall()
+
+
+def migrate(connection: Connection, migrations: list[Migration], tell: Callable[[str], None]) -> int:
+    """Runs what is pending and returns how many numbered migrations that were.
+
+    `tell` gets a line for each step. Safe to run twice and by several at once: each waits for the
+    other, up to `LOCK_TIMEOUT_SECONDS`. Raises `MigrationError`; what ran before the failing one stays.
+    Works through PgBouncer in any mode.
+    """
+    connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
+    tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is at work here; waiting for it"))
+    ran: set[str] = set()
+    while True:
+        with connection.transaction():
+            _prepare(connection, tell_waiting)
+            todo = [one for one in pending(migrations, applied(connection)) if one.label not in ran]
+            if not todo:
+                return len([one for one in migrations if one.label in ran and not one.always])
+            _run(connection, todo[0], tell)
+            ran.add(todo[0].label)
+
+
+def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
+    # Held until the transaction ends, so it also holds through PgBouncer and needs no clearing up.
+    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    free = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK]).fetchone()
+    if free is None or not free[0]:
+        tell_waiting()
+        try:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        except psycopg.errors.LockNotAvailable as error:
+            raise MigrationError(
+                f"Another `sluice migrate` has held the lock for {LOCK_TIMEOUT_SECONDS} s. Try again, or find"
+                " it in pg_stat_activity by its application_name, 'sluice/' and who called it."
+            ) from error
+    connection.execute("SET LOCAL client_min_messages = warning")
+    # building an index may take longer than the role's queries may
+    connection.execute("SET LOCAL statement_timeout = 0")
+    connection.execute(_CREATE_TABLE)
+    values = {name: str(getattr(settings(), name)) for name in ("compress_after_days", "retention_days")}
+    values["hypertables"] = json.dumps([_compression(domain) for domain in registry.domains()])
+    for name, value in values.items():
+        connection.execute("SELECT set_config(%s, %s, true)", [f"sluice.{name}", value])
+
+
+def _compression(domain: AnyDomain) -> dict[str, str]:
+    """One segment per source, in the order of its rows: what queries ask for, and what lets the check for a
+    duplicate open only the segments of its source.
+    """
+    segment = [name for name in (domain.owner, domain.source) if name]
+    others = [name for name in domain.primary_key if name not in {*segment, domain.time}]
+    order = [f'"{domain.time}" DESC', *(f'"{name}"' for name in others)]
+    return {"relation": domain.table, "segment_by": quoted(tuple(segment)), "order_by": ", ".join(order)}
+
+
+def _run(connection: Connection, migration: Migration, tell: Callable[[str], None]) -> None:
+    try:
+        connection.execute(migration.sql.encode())
+        if not migration.always:
+            connection.execute(
+                "INSERT INTO sluice_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+                [migration.version, migration.name, migration.checksum],
+            )
+    except psycopg.Error as error:
+        hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
+        raise MigrationError(
+            f"{migration.label} failed and left no trace: {error.diag.message_primary or error}.{hint}"
+        ) from error
+    tell(f"{'checked' if migration.always else 'applied'} {migration.label}")
+
+
+def _tell_notice(notice: psycopg.errors.Diagnostic, tell: Callable[[str], None]) -> None:
+    tell(f"{(notice.severity or 'notice').lower()}: {notice.message_primary}")

@@ -1,0 +1,80 @@
+"""A database connection for the operator's commands: direct, short-lived, with errors that say what to do."""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+
+from ingest.admin.errors import OperatorError, ServerAway
+from tasks.servers import database
+from tasks.settings import settings
+
+Connection = database.Connection
+
+
+def connect(url: str | None = None) -> Connection:
+    """A connection in autocommit mode, by default to DATABASE_DIRECT_URL, and without that to DATABASE_URL.
+
+    Raises `ServerAway`; its message names the server, never the password.
+    """
+    conninfo = settings().owners_database_url().get_secret_value() if url is None else url
+    try:
+        return database.connect_directly(conninfo, f"sluice/{_os_user()}")
+    except database.InvalidUrl as error:
+        raise ServerAway(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise ServerAway(
+            f"The database at {_place(conninfo)} does not let us in: {_reason(error)}"
+            " Check DATABASE_URL and that the server runs."
+        ) from error
+
+
+@contextmanager
+def session() -> Iterator[Connection]:
+    """A connection for one command, closed at its end.
+
+    What the database refuses becomes an `OperatorError` that says what to do; a lost connection,
+    `ServerAway`.
+    """
+    with connect() as connection:
+        try:
+            yield connection
+        except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+            raise OperatorError(
+                f"The database lacks what this command needs ({error.diag.message_primary})."
+                " Run `sluice migrate` first."
+            ) from error
+        except errors.InsufficientPrivilege as error:
+            raise OperatorError(
+                f"The role of DATABASE_URL may not do this: {error.diag.message_primary}."
+                " Make it the owner of the database, or grant it the right."
+            ) from error
+        except psycopg.OperationalError as error:
+            raise ServerAway(
+                f"The connection to the database was lost: {_reason(error)} Try again."
+            ) from error
+        except psycopg.Error as error:
+            raise OperatorError(f"The database refuses: {error.diag.message_primary or error}.") from error
+
+
+def _os_user() -> str:
+    # Not by the environment, in which everybody writes.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return str(os.getuid())
+
+
+def _place(conninfo: str) -> str:
+    parts = conninfo_to_dict(conninfo)
+    return (
+        f"{parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+    )
+
+
+def _reason(error: psycopg.OperationalError) -> str:
+    return " ".join(str(error).split()).rstrip(".") + "."

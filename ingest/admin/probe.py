@@ -1,0 +1,48 @@
+"""Is a process well? Asked on its monitoring port, for the checks of containers: `sluice health PROCESS`."""
+
+import urllib.error
+import urllib.request
+from typing import Literal, get_args
+
+from ingest.admin.errors import OperatorError
+from tasks.settings import Settings
+
+Process = Literal["gateway", "bridge", "control", "worker", "beat", "flower"]
+PROCESSES: tuple[Process, ...] = get_args(Process)
+
+ANSWER_SECONDS = 5.0
+
+
+class Unwell(OperatorError):
+    """The process does not answer, or says what is wrong with it."""
+
+
+def ask(chosen: Settings, process: Process, *, ready: bool) -> str:
+    """The process's own words when it is well. Raises `Unwell`, within seconds."""
+    url = address(chosen, process, ready=ready)
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - our own http address
+            return str(answer.read().decode(errors="replace")).strip()
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace").strip()
+        raise Unwell(f"{process} says: {said or error.reason}") from error
+    except OSError as error:
+        raise Unwell(f"{process} does not answer at {url}: {error}") from error
+
+
+def address(chosen: Settings, process: Process, *, ready: bool) -> str:
+    """Where the process answers. Raises `Unwell` when it has no port."""
+    # Where it listens everywhere, it listens here, too.
+    host = "127.0.0.1" if chosen.metrics_host in {"0.0.0.0", "::"} else chosen.metrics_host  # noqa: S104
+    if process == "flower":
+        return f"http://127.0.0.1:{chosen.flower_port}/healthcheck"
+    port = {
+        "gateway": chosen.gateway_metrics_port,
+        "bridge": chosen.bridge_metrics_port,
+        "control": chosen.control_metrics_port,
+        "worker": chosen.metrics_port,
+        "beat": chosen.beat_metrics_port,
+    }[process]
+    if not port:
+        raise Unwell(f"{process} has no port for its metrics and health, by the settings")
+    return f"http://{host}:{port}/{'readyz' if ready else 'healthz'}"

@@ -1,0 +1,178 @@
+"""The work of `sluice rules`: rules read from a file, explained, and tried on what is stored."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ingest.admin.errors import OperatorError
+from ingest.admin.postgres import session
+from ingest.admin.rules_rehearsal import History, judge, read
+from ingest.requests.rules_report import invalid_rules
+from tasks import registry
+from tasks.domain.domain import AnyDomain
+from tasks.rules.change import iso
+from tasks.rules.model import Rule
+from tasks.rules.rule import Compiled, InvalidRules, RuleSet, parse_rules
+from tasks.text.times import parse_moment
+
+# As many firings of a rule as anybody reads.
+MAX_SHOWN = 20
+
+
+class RulesRefused(OperatorError):
+    """The file holds no rule set; the message has every error, each with its path."""
+
+
+def load(path: str) -> RuleSet:
+    """The rules of a file, or of stdin for `-`. Raises `OperatorError`, `RulesRefused`."""
+    try:
+        document = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        return parse_rules(document)
+    except InvalidRules as error:
+        lines = [f"  {fault['path']}: {fault['message']}" for fault in error.errors]
+        counted = _count(len(lines), "error")
+        raise RulesRefused("\n".join([f"{path} is no valid rule set; {counted}:", *lines])) from error
+
+
+def check_stored() -> str:
+    """How many rules there are in the table. Raises `OperatorError`, `RulesRefused`."""
+    lines: list[str] = []
+    users = valid = 0
+    with session() as connection:
+        for user_id, own, faults in invalid_rules(connection, None):
+            users, valid = users + 1, valid + own
+            lines += [f"  {user_id}: {fault['path']}: {fault['message']}" for fault in faults]
+    counted = f"{_count(valid, 'valid rule')} of {_count(users, 'user')}"
+    if lines:
+        raise RulesRefused(
+            "\n".join([f"{counted}; not in force, with {_count(len(lines), 'error')}:", *lines])
+        )
+    return counted
+
+
+def explain(rules: RuleSet) -> Iterator[str]:
+    """Each rule as a sentence."""
+    for rule, compiled in zip(rules.rules, rules.by_id.values(), strict=True):
+        about_domain = f"of {rule.domain}, " if rule.domain else ""
+        yield f"{compiled.rule_id}: {about_domain}{_condition(rule)}: {rule.severity}, “{rule.message}”"
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """The begin of a span such as `7d` or `90m`, or a time. Raises `OperatorError`."""
+    try:
+        return parse_moment(text, now)
+    except ValueError as error:
+        raise OperatorError(f"--since {error}.") from error
+
+
+def domain_named(name: str | None) -> AnyDomain:
+    """The domain of that name, or the default one. Raises `OperatorError`."""
+    if name is None:
+        return registry.default()
+    try:
+        return registry.by_name(name)
+    except registry.UnknownDomain as error:
+        raise OperatorError(f"{error}.") from None
+
+
+def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
+    """The rules that are about a domain, without its checks, which need more than what is stored."""
+    return rules.of(domain.name, (), default=domain is registry.default())
+
+
+def try_out(
+    domain: AnyDomain, rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime
+) -> History:
+    """What the rules would have said of the domain's stored readings. Raises `OperatorError`."""
+    with session() as connection:
+        return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
+
+
+def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:
+    """The history for machines; durations in seconds, the end null for an alert that is still open."""
+    return {
+        "readings": history.readings,
+        "devices": history.devices,
+        "rules": [
+            {
+                "rule_id": rule.rule_id,
+                "fired": len(firings),
+                "flaps": sum(firing.flap for firing in firings),
+                "seconds": sum(firing.lasted(now).total_seconds() for firing in firings),
+                "firings": [
+                    {
+                        "device_id": firing.device_id,
+                        "begin": iso(firing.begin),
+                        "end": None if firing.end is None else iso(firing.end),
+                        "value": firing.value,
+                        "flap": firing.flap,
+                    }
+                    for firing in firings
+                ],
+            }
+            for rule, firings in _by_rule(rules, history)
+        ],
+    }
+
+
+def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
+    """The history for people, rule by rule."""
+    yield f"{_count(history.readings, 'reading')} of {_count(history.devices, 'device')}"
+    for rule, firings in _by_rule(rules, history):
+        if not firings:
+            yield f"{rule.rule_id}: would not have fired"
+            continue
+        open_for = _span(sum((firing.lasted(now) for firing in firings), timedelta()))
+        flaps = sum(firing.flap for firing in firings)
+        devices = _count(len({firing.device_id for firing in firings}), "device")
+        yield (
+            f"{rule.rule_id}: would have fired {_count(len(firings), 'time')} on {devices}, open for"
+            f" {open_for} in all; {_count(flaps, 'flap')} (back within 5 minutes)"
+        )
+        for firing in firings[:MAX_SHOWN]:
+            value = "" if firing.value is None else f"  at {firing.value:g}"
+            still = "" if firing.end else ", still open"
+            yield (
+                f"  {firing.begin.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {firing.device_id}"
+                f"  for {_span(firing.lasted(now))}{still}{value}{'  flap' if firing.flap else ''}"
+            )
+        if len(firings) > MAX_SHOWN:
+            yield f"  and {len(firings) - MAX_SHOWN} more; --json has them all"
+
+
+def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Any]]]:
+    return [
+        (rule, sorted(history.firings[rule_id], key=lambda firing: firing.begin))
+        for rule_id, rule in rules.by_id.items()
+    ]
+
+
+def _condition(rule: Rule) -> str:
+    patience = _span(timedelta(seconds=rule.for_seconds))
+    if rule.operator == "absent":
+        what = f"no value of {rule.key}" if rule.key else "nothing from the device"
+        return f"{what} for {patience}"
+    condition = f"{rule.key} {rule.operator} {rule.threshold}"
+    if rule.for_seconds:
+        condition += f" for {patience}"
+    if rule.clear_threshold is not None:
+        condition += f", over when no longer {rule.operator} {rule.clear_threshold}"
+    return condition
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    whole = int(seconds)
+    parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    if whole < 60 and whole != seconds:
+        return f"{seconds:g} s"
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,156 @@
+"""What rules would have said to readings that are stored: the workers' own code, with nobody told."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from psycopg import sql
+
+from ingest.admin.postgres import Connection
+from tasks.domain.domain import AnyDomain
+from tasks.rules import machine
+from tasks.rules.change import Change
+from tasks.rules.machine import LastSeen, Observation
+from tasks.rules.rule import RuleSet, find
+from tasks.rules.state import DeviceState, to_us
+from tasks.text.paths import MISSING
+
+# An alert that is back so soon after its end was hardly over.
+FLAP = timedelta(minutes=5)
+ROWS_AT_ONCE = 5000
+
+Stored = tuple[str, Observation]
+"""A device and its reading."""
+
+
+class Firing(NamedTuple):
+    """One alert: from its trigger to its end, if it came to one. `value` is the one that triggered it."""
+
+    device_id: str
+    begin: datetime
+    end: datetime | None
+    value: int | float | None
+    flap: bool
+
+    def lasted(self, now: datetime) -> timedelta:
+        """How long the alert was open, up to now if it still is."""
+        return (self.end or now) - self.begin
+
+
+class History(NamedTuple):
+    """What the rules would have said: the firings by `rule_id`, and how much was judged."""
+
+    readings: int
+    devices: int
+    firings: dict[str, list[Firing]]
+
+
+def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime) -> History:
+    """Judges readings that come device by device, each in the order of time.
+
+    Of a device that still sent nothing at `now` the silence up to then counts.
+    """
+    firings: dict[str, list[Firing]] = {rule_id: [] for rule_id in rules.by_id}
+    readings = devices = 0
+    for device_id, of_device in groupby(stored, key=lambda item: item[0]):
+        devices += 1
+        life = Life(rules, user_id, device_id)
+        for _, reading in of_device:
+            readings += 1
+            life.hear(reading)
+        life.wait(to_us(now) // 1000)
+        for rule_id, found in _firings(life.changes).items():
+            firings[rule_id] += found
+    return History(readings, devices, firings)
+
+
+def read(
+    connection: Connection,
+    domain: AnyDomain,
+    user_id: str,
+    device_id: str | None,
+    since: datetime,
+    now: datetime,
+) -> Iterator[Stored]:
+    """The stored readings of a user, or of one source, as `judge` wants them. Raises `psycopg.Error`."""
+    query = sql.SQL(
+        "SELECT {columns} FROM {table} WHERE {owner} = %s AND (%s::text IS NULL OR {source} = %s)"
+        " AND {time} BETWEEN %s AND %s ORDER BY {source}, {key}"
+    ).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, domain.columns)),
+        table=sql.Identifier(domain.table),
+        owner=sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id),
+        source=sql.Identifier(domain.source),
+        time=sql.Identifier(domain.time),
+        key=sql.SQL(", ").join(map(sql.Identifier, domain.primary_key)),
+    )
+    with connection.transaction(), connection.cursor(name="history") as cursor:
+        cursor.itersize = ROWS_AT_ONCE
+        cursor.execute(query, [user_id, device_id, device_id, since, now])
+        for number, row in enumerate(cursor):
+            fields: dict[str, Any] = dict(zip(domain.columns, row, strict=True))
+            yield str(fields[domain.source]), _observation(domain, number, fields)
+
+
+def _observation(domain: AnyDomain, number: int, fields: dict[str, Any]) -> Observation:
+    time: datetime = fields.pop(domain.time)
+    extra: dict[str, Any] = fields.pop(domain.extra) if domain.extra else {}
+    for level in domain.levels:
+        del fields[level]
+    payload = {name: _number(value) for name, value in fields.items() if value is not None} | extra
+    return Observation(0, number, to_us(time) // 1000, time, fields.get("sequence_id"), payload)
+
+
+def _number(value: Any) -> Any:
+    # What the payload had as a number comes back from a column of the type numeric as a decimal.
+    return float(value) if isinstance(value, Decimal) else value
+
+
+class Life:
+    """One device under its rules, from its first reading on, and the changes so far."""
+
+    def __init__(self, rules: RuleSet, user_id: str, device_id: str) -> None:
+        self.changes: list[Change] = []
+        self._rules = rules
+        self._state = DeviceState(user_id, device_id)
+        self._seen_ms: int | None = None
+        self._keys_seen: dict[str, int] = {}
+
+    def hear(self, reading: Observation) -> None:
+        """A reading comes, after a silence that may have been too long."""
+        self.wait(reading.timestamp_ms)
+        self._state, changes = machine.step(self._state, self._rules, reading)
+        self.changes += changes
+        self._seen_ms = reading.timestamp_ms
+        for rule in self._rules.absences:
+            if rule.key and (value := find(reading.payload, rule)) is not MISSING and value is not None:
+                self._keys_seen[rule.key] = reading.timestamp_ms
+
+    def wait(self, until_ms: int) -> None:
+        """The clock judges the silence at each moment at which a rule's patience ends."""
+        if self._seen_ms is None or not self._rules.absences:
+            return
+        ends = set()
+        for rule in self._rules.absences:
+            seen_ms = self._keys_seen.get(rule.key) if rule.key else self._seen_ms
+            if seen_ms is not None and self._seen_ms <= (end := seen_ms + -(-rule.for_us // 1000)) < until_ms:
+                ends.add(end)
+        for end in sorted(ends):
+            seen = LastSeen(self._seen_ms, self._keys_seen)
+            self._state, changes = machine.absent(self._state, self._rules, seen, end, 0)
+            self.changes += changes
+
+
+def _firings(changes: Iterable[Change]) -> dict[str, list[Firing]]:
+    found: dict[str, list[Firing]] = {}
+    for change in changes:
+        of_rule = found.setdefault(change.rule_id, [])
+        if change.status == "TRIGGERED":
+            before = of_rule[-1].end if of_rule else None
+            flap = before is not None and change.time - before < FLAP
+            of_rule.append(Firing(change.device_id, change.time, None, change.value, flap))
+        elif change.status == "RESOLVED":
+            of_rule[-1] = of_rule[-1]._replace(end=change.time)
+    return found

@@ -1,0 +1,149 @@
+"""One look at everything: what comes and goes, what waits, who works, and what is wrong. `sluice status`."""
+
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import psycopg
+import redis
+from confluent_kafka import KafkaException
+from prometheus_client.parser import text_string_to_metric_families
+
+from ingest.admin import postgres, probe
+from ingest.admin.errors import OperatorError
+from ingest.admin.flow import kafka_flow
+from ingest.requests.rules_report import count_invalid, invalid_rules
+from tasks.dead_letters import unhandled
+from tasks.outbox import stream
+from tasks.servers import counters
+from tasks.settings import Settings
+
+T = TypeVar("T")
+
+RATE_SECONDS = 2.0
+DAY_SECONDS = 86_400
+ALERTS = "SELECT status, count(*) FROM active_alerts GROUP BY status ORDER BY status"
+BREAKER = {0.0: "closed", 0.5: "half open", 1.0: "open"}
+
+
+def look(chosen: Settings) -> dict[str, Any]:
+    """What there is to know now, as JSON can hold it; takes about `RATE_SECONDS`.
+
+    A server that does not answer is an object with `away`, its reason, in the place of what it would tell.
+    """
+    with ThreadPoolExecutor(7) as pool:
+        kafka = pool.submit(_known, lambda: _kafka(chosen))
+        pipeline = pool.submit(_known, _pipeline)
+        waiting = pool.submit(_known, _outbox)
+        letters = pool.submit(_known, lambda: _letters(chosen))
+        alerts = pool.submit(_known, _alerts)
+        rules = pool.submit(_known, _rules)
+        processes = pool.submit(_processes, chosen)
+        return {
+            "kafka": kafka.result(),
+            "pipeline": pipeline.result(),
+            "outbox": waiting.result(),
+            "letters": letters.result(),
+            "alerts": alerts.result(),
+            "rules": rules.result(),
+            "breaker": _breaker(chosen),
+            "processes": processes.result(),
+        }
+
+
+def as_text(status: dict[str, Any]) -> Iterator[str]:
+    """The same for people: a line for each thing."""
+    for title in ("kafka", "pipeline", "outbox", "letters", "alerts", "rules"):
+        if title not in status:
+            continue
+        found = status[title]
+        if "away" in found:
+            yield f"{title:<10} does not answer: {found['away']}"
+        else:
+            told = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
+            yield f"{title:<10} {told or 'none'}"
+    if status.get("rules", {}).get("invalid"):
+        yield f"{'':<10} which rules are invalid: sluice rules check --stored"
+    yield f"{'breaker':<10} {status['breaker']}"
+    for process, problem in status["processes"].items():
+        yield f"{process:<10} {problem or 'ready'}"
+
+
+def _kafka(chosen: Settings) -> dict[str, float]:
+    flow = kafka_flow(chosen)
+    first, began = flow(), time.monotonic()
+    time.sleep(RATE_SECONDS)
+    last, seconds = flow(), time.monotonic() - began
+    return {
+        "lag": last.lag,
+        "records_per_second": round((last.records - first.records) / seconds, 1),
+        "dead_letters_per_second": round((last.dead_letters - first.dead_letters) / seconds, 1),
+        "records": last.records,
+        "dead_letters": last.dead_letters,
+    }
+
+
+def _pipeline() -> dict[str, float]:
+    first, began = counters.read(), time.monotonic()
+    time.sleep(RATE_SECONDS)
+    last, seconds = counters.read(), time.monotonic() - began
+    grown = max(0, last.get("stored", 0) - first.get("stored", 0))
+    return {"stored_per_second": round(grown / seconds, 1), **last}
+
+
+def _outbox() -> dict[str, float]:
+    return {"entries": stream.backlog(), "oldest_seconds": round(stream.oldest_seconds(), 1)}
+
+
+def _letters(chosen: Settings) -> dict[str, float]:
+    found = unhandled.oldest_seconds()
+    oldest = {} if found is None else {"oldest_unhandled_days": round(max(found.values()) / DAY_SECONDS, 1)}
+    return {**oldest, "kept_days": chosen.dead_letter_retention_days}
+
+
+def _alerts() -> dict[str, float]:
+    with postgres.session() as connection:
+        return {str(status): int(str(count)) for status, count in connection.execute(ALERTS).fetchall()}
+
+
+def _rules() -> dict[str, float]:
+    users = valid = invalid = 0
+    with postgres.session() as connection:
+        for _, own, faults in invalid_rules(connection, None):
+            users, valid, invalid = users + 1, valid + own, invalid + count_invalid(faults)
+    return {"users": users, "in_force": valid, **({"invalid": invalid} if invalid else {})}
+
+
+def _breaker(chosen: Settings) -> str:
+    try:
+        url = probe.address(chosen, "worker", ready=True).replace("readyz", "metrics")
+        with urllib.request.urlopen(url, timeout=probe.ANSWER_SECONDS) as answer:  # noqa: S310 - our own
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except (OperatorError, OSError):
+        return "unknown: no worker answers"
+    states = [s.value for f in families if f.name == "db_circuit_breaker_state" for s in f.samples]
+    return BREAKER.get(max(states), "unknown") if states else "unknown: no worker has used the database yet"
+
+
+def _processes(chosen: Settings) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for process in probe.PROCESSES:
+        try:
+            probe.ask(chosen, process, ready=True)
+            found[process] = ""
+        except OperatorError as error:
+            found[process] = str(error)
+    return found
+
+
+def _known(read: Callable[[], T]) -> T | dict[str, str]:
+    try:
+        return read()
+    except (OperatorError, KafkaException, redis.RedisError, psycopg.Error, OSError) as error:
+        return {"away": " ".join(str(error).split()) or type(error).__name__}
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"

@@ -1,0 +1,153 @@
+"""The Kafka topics of each domain: its messages and its dead letters."""
+
+import time
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ lacks an __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+    TopicMetadata,
+)
+
+from ingest.admin.errors import OperatorError, ServerAway
+from tasks import registry
+from tasks.servers import kafka
+from tasks.settings import Settings
+
+TIMEOUT_SECONDS = 15
+# A request gives up by itself; then it is as if Kafka did not answer.
+REQUEST_SECONDS = 45.0
+_NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
+# A broker that has just started, or is held up, counts as fenced for a moment.
+FENCED_SECONDS = 30.0
+FENCED_PAUSE_SECONDS = 0.5
+_DAY_MS = 86_400_000
+
+
+class TopicRefused(OperatorError):
+    """Kafka does not create a topic as it was asked to."""
+
+
+class Topic(NamedTuple):
+    """A topic as it should be, or as it is."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+class Outcome(NamedTuple):
+    """What was found or done about one topic; `differences` of an existing one are not put right."""
+
+    topic: Topic
+    created: bool
+    differences: list[str]
+
+
+def wanted(settings: Settings) -> list[Topic]:
+    """Both topics of each domain, as the settings want them."""
+
+    # With three copies one may be missing, and what is acknowledged is on two brokers all the same.
+    in_sync = 2 if settings.kafka_replication >= 3 else 1
+
+    def topic(name: str, days: int, max_message_bytes: int) -> Topic:
+        config = {
+            "min.insync.replicas": str(in_sync),
+            "cleanup.policy": "delete",
+            "retention.ms": str(days * _DAY_MS),
+            "max.message.bytes": str(max_message_bytes),
+        }
+        return Topic(name, settings.kafka_partitions, settings.kafka_replication, config)
+
+    return [
+        one
+        for domain in registry.load(settings.domains)
+        for one in (
+            topic(domain.qualified(settings.kafka_topic), 7, settings.kafka_max_message_bytes),
+            # a dead letter carries its payload in base64, and waits until somebody looks
+            topic(
+                domain.qualified(settings.kafka_dlq_topic),
+                settings.dead_letter_retention_days,
+                2 * settings.kafka_max_message_bytes,
+            ),
+        )
+    ]
+
+
+def differences(topic: Topic, found: Topic) -> list[str]:
+    """What an existing topic has otherwise, each as a sentence's part."""
+    told = []
+    if found.partitions != topic.partitions:
+        told.append(f"partitions are {found.partitions}, not {topic.partitions}")
+    if found.replication != topic.replication:
+        told.append(f"replication is {found.replication}, not {topic.replication}")
+    told += [
+        f"{key} is {found.config.get(key)}, not {value}"
+        for key, value in topic.config.items()
+        if found.config.get(key) != value
+    ]
+    return told
+
+
+def ensure(settings: Settings) -> list[Outcome]:
+    """Creates the topics that do not exist and compares those that do; alters none.
+
+    Raises `ServerAway`, `TopicRefused`.
+    """
+    # librdkafka logs its failing connections by itself; the error below says it once and better
+    admin = AdminClient({**kafka.connection(settings), "log_level": 0})
+    try:
+        existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        return [
+            Outcome(
+                topic,
+                created=False,
+                differences=differences(topic, _found(admin, topic.name, existing[topic.name])),
+            )
+            if topic.name in existing
+            else _create(admin, topic)
+            for topic in wanted(settings)
+        ]
+    except KafkaException as error:
+        raise ServerAway(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not answer: {error.args[0].str()}."
+            " Check KAFKA_BOOTSTRAP_SERVERS and that the server runs."
+        ) from error
+
+
+def _create(admin: AdminClient, topic: Topic) -> Outcome:
+    new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
+    deadline = time.monotonic() + FENCED_SECONDS
+    while True:
+        try:
+            asked = admin.create_topics(
+                [new], operation_timeout=TIMEOUT_SECONDS, request_timeout=REQUEST_SECONDS
+            )
+            asked[topic.name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
+                return Outcome(topic, created=False, differences=[])
+            if error.args[0].code() in _NO_ANSWER:
+                raise
+            reason = error.args[0].str()
+            if "fenced" not in reason or time.monotonic() >= deadline:
+                raise TopicRefused(f"Kafka does not create the topic {topic.name}: {reason}.") from error
+            time.sleep(FENCED_PAUSE_SECONDS)
+        else:
+            return Outcome(topic, created=True, differences=[])
+
+
+def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    config = admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource].result()
+    partitions = metadata.partitions
+    return Topic(
+        name,
+        len(partitions),
+        len(partitions[0].replicas),
+        {key: entry.value for key, entry in config.items()},
+    )

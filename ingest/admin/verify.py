@@ -1,0 +1,278 @@
+"""Conservation: every committed record of a domain's topic is a row or a dead letter, or it is missing.
+
+Rows carry no offsets. So each record is validated once more to know its primary key, and the keys are looked
+up in the table, chunk by chunk. A row with other values than the record's is another record's.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from ingest.admin.errors import OperatorError, ServerAway
+from ingest.admin.postgres import Connection, session
+from ingest.partitions.assignment import unpack
+from tasks import registry
+from tasks.batch.kafka_record import message_of, readable
+from tasks.batch.messages import Message
+from tasks.dead_letters.index import Letters, letters_of
+from tasks.domain import routing
+from tasks.domain.declaration import EPOCH, Reading
+from tasks.domain.domain import AnyDomain
+from tasks.domain.payload import Refused
+from tasks.errors import NotNow
+from tasks.rows import conflicts
+from tasks.servers import database
+from tasks.servers.topic_reader import Range, TopicReader, chunks
+from tasks.settings import settings
+
+CHUNK_MESSAGES = 5000
+CHUNK_BYTES = 16_777_216
+# As many missing messages are named; all are counted.
+MOST_NAMED = 1000
+
+Progress = Callable[[int, int], None]
+
+
+class Missing(NamedTuple):
+    """A committed record of which nothing is found."""
+
+    partition: int
+    offset: int
+    topic: str
+    sequence_id: int | None
+    time: str | None
+    reason: str
+
+
+class Skipped(NamedTuple):
+    """Records that Kafka dropped by its retention before the bridge had read them: they are lost."""
+
+    partition: int
+    first: int
+    last: int
+
+
+@dataclass
+class Balance:
+    """What became of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
+
+    received: int = 0
+    rows: int = 0  # whose row is there, also where several records are one row
+    dead_lettered: int = 0  # that have a dead letter and no row
+    recovered: int = 0  # of those in `rows`, that had a dead letter before
+    expired: int = 0  # without a row, and older than rows are kept
+    missing: int = 0
+    in_flight: int = 0  # in Kafka and not yet committed by the bridge
+    named: list[Missing] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # not in `received`
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; of what is missing the first thousand are named."""
+        counts = asdict(self)
+        del counts["named"]
+        counts["skipped"] = [skipped._asdict() for skipped in self.skipped]
+        return {**counts, "missing_messages": [missing._asdict() for missing in self.named]}
+
+
+class _Wanted(NamedTuple):
+    message: Message
+    key: tuple[Any, ...]  # of its row
+    time: datetime
+    line: bytes  # its row, as COPY takes it
+
+
+def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Balance:
+    """Compares Kafka, up to what the bridge has committed, with the rows and the dead letters.
+
+    `progress` is told how many records are done, of how many. Takes about 100 bytes of memory for each dead
+    letter, and one chunk. Raises `OperatorError`.
+    """
+    topic = registry.kafka_topic(domain)
+    try:
+        with TopicReader() as reader, session() as connection:
+            there, committed = reader.ranges(topic), reader.committed(topic)
+            starts = (
+                {number: low for number, (low, _) in there.items()}
+                if since is None
+                else reader.offsets_at(topic, int(since.timestamp() * 1000))
+            )
+            ranges = {
+                number: (max(low, starts[number]), min(end, max(committed[number], low)))
+                for number, (low, end) in there.items()
+            }
+            balance = Balance(in_flight=sum(end - max(committed[n], low) for n, (low, end) in there.items()))
+            balance.skipped = _skipped(reader.marks(topic), there, since)
+            ranges = {n: reach for n, reach in ranges.items() if reach[0] < reach[1]}
+            _count(reader, connection, domain, ranges, balance, progress)
+    except NotNow as error:
+        raise ServerAway(
+            f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
+            " Check KAFKA_BOOTSTRAP_SERVERS and that the server runs."
+        ) from error
+    return balance
+
+
+def _skipped(
+    marks: dict[int, tuple[int, str]], there: dict[int, Range], since: datetime | None
+) -> list[Skipped]:
+    """What the bridge has noticed, from `since` on, and what it will notice when it runs again."""
+    begin = int(since.timestamp()) if since else 0
+    found: list[Skipped] = []
+    for number, (committed, metadata) in sorted(marks.items()):
+        low = there[number][0]
+        found += [Skipped(number, first, last) for first, last, at in unpack(metadata).skipped if at >= begin]
+        if 0 <= committed < low:
+            found.append(Skipped(number, committed, low - 1))
+    return found
+
+
+def _count(
+    reader: TopicReader,
+    connection: Connection,
+    domain: AnyDomain,
+    ranges: dict[int, Range],
+    balance: Balance,
+    progress: Progress,
+) -> None:
+    total = sum(end - start for start, end in ranges.values())
+    passed = 0
+    progress(passed, total)
+    letters = letters_of(reader, domain, ranges)
+    for number, reach in sorted(ranges.items()):
+        records = reader.records(registry.kafka_topic(domain), {number: reach})
+        for chunk in chunks(records, CHUNK_MESSAGES, CHUNK_BYTES):
+            messages = [message_of(record) for record in chunk]
+            _account(connection, domain, messages, letters[number].letters, balance)
+            progress(passed + messages[-1].offset + 1 - reach[0], total)
+        passed += reach[1] - reach[0]
+        progress(passed, total)
+
+
+def _account(
+    connection: Connection, domain: AnyDomain, messages: list[Message], letters: Letters, balance: Balance
+) -> None:
+    limits = routing.limits()
+    balance.received += len(messages)
+    wanted: list[_Wanted] = []
+    for message in messages:
+        try:
+            reading = domain.validate(message.topic, message.payload, message.timestamp_ms, limits)
+        except Refused as refused:
+            if message in letters:
+                balance.dead_lettered += 1
+            else:
+                _miss(balance, domain, message, None, f"no dead letter, though it is refused: {refused}")
+        else:
+            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time, reading.copy_line))
+    there = _rows(connection, domain, wanted)
+    others = _of_others(connection, domain, [one for one in wanted if one.key in there])
+    oldest = _oldest_kept()
+    for one in wanted:
+        has_letter = one.message in letters
+        if one.key in there and one.message.offset not in others:
+            balance.rows += 1
+            balance.recovered += has_letter
+        elif has_letter:
+            balance.dead_lettered += 1
+        elif one.key in there:
+            reason = "its key is stored with other values, and there is no dead letter"
+            _miss(balance, domain, one.message, one.key, reason)
+        elif oldest is not None and one.time < oldest:
+            balance.expired += 1
+        else:
+            _miss(balance, domain, one.message, one.key, "no row and no dead letter")
+
+
+def _key(domain: AnyDomain, message: Message, reading: Reading[Any, Any]) -> tuple[Any, ...]:
+    whole = domain.whole(message.topic, reading)
+    return tuple(getattr(whole, name) for name in domain.primary_key)
+
+
+def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) -> set[tuple[Any, ...]]:
+    """The keys that the table has. Day by day, so that no statement touches more than a chunk or two."""
+    by_day: dict[int, list[_Wanted]] = {}
+    for one in wanted:
+        by_day.setdefault((one.time - EPOCH).days, []).append(one)
+    found: set[tuple[Any, ...]] = set()
+    with connection.transaction(), connection.cursor() as cursor:
+        # The planner knows nothing of the keys that it is given, and must not read a whole chunk for them.
+        cursor.execute("SET LOCAL enable_hashjoin = off")
+        cursor.execute("SET LOCAL enable_mergejoin = off")
+        cursor.execute("SET LOCAL TimeZone = 'UTC'")
+        for some in by_day.values():
+            times = [one.time for one in some]
+            columns = [list(column) for column in zip(*(one.key for one in some), strict=True)]
+            try:
+                cursor.execute(_query(domain), [*columns, min(times), max(times)])
+            except psycopg.DataError as error:
+                raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
+            found.update(cursor.fetchall())
+    return found
+
+
+def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[int]:
+    """The offsets of those whose row is of another reading. What the database refuses has no row."""
+    if not wanted:
+        return set()
+    lines = [one.line for one in wanted]
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            conflicts.stage(cursor, domain, lines)
+            return {wanted[one.number].message.offset for one in conflicts.find(cursor, domain, lines)}
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise
+    if len(wanted) == 1:
+        return {wanted[0].message.offset}
+    middle = len(wanted) // 2
+    halves = wanted[:middle], wanted[middle:]
+    return set().union(*(_of_others(connection, domain, half) for half in halves))
+
+
+@lru_cache
+def _query(domain: AnyDomain) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, domain.primary_key))
+    types = domain.sql_types
+    arrays = sql.SQL(", ").join(
+        sql.SQL("%s::{}[]").format(sql.SQL(types[name])) for name in domain.primary_key
+    )
+    return sql.SQL(
+        "SELECT {wanted} FROM (SELECT DISTINCT * FROM unnest({arrays}) AS keys ({names})) AS wanted"
+        " JOIN {table} AS stored USING ({names}) WHERE stored.{time} BETWEEN %s AND %s"
+    ).format(
+        wanted=sql.SQL(", ").join(sql.Identifier("wanted", name) for name in domain.primary_key),
+        arrays=arrays,
+        names=names,
+        time=sql.Identifier(domain.time),
+        table=sql.Identifier(domain.table),
+    )
+
+
+def _oldest_kept() -> datetime | None:
+    days = settings().retention_days
+    # Whole chunks are dropped, thus up to a day later; what is gone earlier is missing.
+    return datetime.now(UTC) - timedelta(days=days) if days else None
+
+
+def _miss(
+    balance: Balance, domain: AnyDomain, message: Message, key: tuple[Any, ...] | None, reason: str
+) -> None:
+    balance.missing += 1
+    if len(balance.named) < MOST_NAMED:
+        own = dict(zip(domain.primary_key, key, strict=True)) if key else {}
+        time = own.get(domain.time)
+        balance.named.append(
+            Missing(
+                message.partition,
+                message.offset,
+                readable(message.topic),
+                own.get("sequence_id"),
+                time.isoformat() if isinstance(time, datetime) else None,
+                reason,
+            )
+        )

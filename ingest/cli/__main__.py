@@ -1,0 +1,5 @@
+"""`python -m ingest.cli`, as `sluice`."""
+
+from ingest.cli import main
+
+main()

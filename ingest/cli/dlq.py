@@ -1,0 +1,296 @@
+"""The commands `sluice dlq …` and `sluice verify`. Parses and prints; the work is in the module of each."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ingest.admin.errors import OperatorError
+
+if TYPE_CHECKING:
+    from tasks.dead_letters.letter import Filters
+    from tasks.domain.domain import AnyDomain
+
+MOST_SHOWN = 20
+
+dlq_app = typer.Typer(
+    help="Dead letters: what cannot become a row, whole, with the reason.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Domain = Annotated[str | None, typer.Option(help="Of this domain; without it the first of DOMAINS.")]
+ErrorType = Annotated[str | None, typer.Option(help="Only this error type, as in `MissingField`.")]
+Since = Annotated[str | None, typer.Option(help="Refused since: as in 45s, 90m, 12h, 7d; or a time.")]
+Until = Annotated[str | None, typer.Option(help="Refused before: likewise.")]
+User = Annotated[str | None, typer.Option(help="Only messages of this user.")]
+Device = Annotated[str | None, typer.Option(help="Only messages of devices of this name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+
+
+@dlq_app.command("list")
+def list_letters(
+    *,
+    domain: Domain = None,
+    error_type: ErrorType = None,
+    since: Since = None,
+    until: Until = None,
+    user: User = None,
+    device: Device = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most so many, the newest.")] = 20,
+    settled: Annotated[
+        bool, typer.Option("--all", help="Also those that are handled, with what became of them.")
+    ] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only how many there are of each kind.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the dead letters that are open, then how many there are of each error type.
+
+    A letter is open until it has been replayed or acknowledged. One whose message was refused again is not:
+    a newer letter, with one more attempt, stands in its place.
+    """
+    from ingest.admin import dlq_list as work  # noqa: PLC0415
+
+    filters = _filters(error_type, since, until, user, device)
+    listing = work.select(_domain(domain), filters, limit, settled=settled)
+    if listing.database_away:
+        _tell(f"The database does not say which were replayed, so all count as open: {listing.database_away}")
+    if as_json:
+        document = work.as_json(listing)
+        if summary:
+            del document["letters"]
+        _print(json.dumps(document, ensure_ascii=False))
+        return
+    if not summary:
+        for line in work.as_lines(listing):
+            _print(line)
+        if listing.total > len(listing.newest):
+            _tell(f"the newest {len(listing.newest)} of {listing.total}; --limit shows more")
+    for line in work.as_summary(listing):
+        _print(line)
+    _tell(_count(listing.total, "dead letter"))
+
+
+@dlq_app.command()
+def show(
+    letter: Annotated[str, typer.Argument(help="Its key, or PARTITION/OFFSET of the message in the topic.")],
+    *,
+    domain: Domain = None,
+) -> None:
+    """Show one dead letter whole, as JSON; the payload also as text, where it is printable."""
+    from ingest.admin import dlq_list as work  # noqa: PLC0415
+
+    value, standing = work.find(_domain(domain), letter)
+    _print(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
+
+
+@dlq_app.command()
+def replay(
+    *,
+    domain: Domain = None,
+    error_type: ErrorType = None,
+    since: Since = None,
+    until: Until = None,
+    user: User = None,
+    device: Device = None,
+    limit: Annotated[int, typer.Option(help="Replay at most so many, the oldest first.")] = 10_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be replayed.")] = False,
+    alerts: Annotated[
+        bool, typer.Option("--alerts", help="Judge the readings by the alert rules, as if they came now.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also those that were refused three times.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait for what becomes of the messages.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send open dead letters through the pipeline again, and say what became of them.
+
+    The workers do it, also when this command is interrupted. Exit code 1: a message was refused again, or has
+    no outcome yet.
+    """
+    from ingest.admin import dlq_replay as work  # noqa: PLC0415
+    from ingest.admin.audit import note  # noqa: PLC0415
+    from ingest.admin.dlq_outcome import State  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    filters = _filters(error_type, since, until, user, device)
+    chosen = _domain(domain)
+    with session() as connection, _progress(as_json=as_json) as progress:
+        run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
+        if not dry_run:
+            arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
+            note(connection, "REPLAY", "replays", run_id, arguments)
+        try:
+            run = work.follow(connection, run_id, progress)
+            outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
+        except KeyboardInterrupt:
+            _tell(f"The replay {run_id} goes on in the workers.")
+            raise SystemExit(130) from None
+    counts = run.counts
+    if as_json:
+        _print(json.dumps(run.report if outcomes is None else work.Replay(run, outcomes).as_json()))
+    else:
+        done = counts.get("selected", 0) if dry_run else counts.get("replayed", 0)
+        _print(f"{_count(done, 'dead letter')} {'would be ' if dry_run else ''}replayed")
+        for state, count in (outcomes or {}).items():
+            _print(f"{count:>9}  {state}")
+        for line in _left_out(counts):
+            _tell(line)
+    if outcomes and (outcomes[State.REFUSED_AGAIN] or outcomes[State.IN_FLIGHT]):
+        raise SystemExit(1)
+
+
+@dlq_app.command()
+def acknowledge(
+    letter: Annotated[
+        str | None,
+        typer.Argument(help="One letter: its key, or PARTITION/OFFSET of the message in the topic."),
+    ] = None,
+    *,
+    domain: Domain = None,
+    error_type: ErrorType = None,
+    since: Since = None,
+    until: Until = None,
+    user: User = None,
+    device: Device = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are open, without a filter.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be acknowledged.")
+    ] = False,
+) -> None:
+    """Say that nothing is to be done about open dead letters: they are handled, and no replay takes them.
+
+    They stay in Kafka until its retention takes them. Who did it is in `sluice audit`.
+    """
+    from ingest.admin import dlq_acknowledge as work  # noqa: PLC0415
+
+    chosen, filters = _domain(domain), _filters(error_type, since, until, user, device)
+    what: dict[str, Any] = {"letter": letter} if letter else filters.as_json()
+    if bool(what) == everything or (letter and filters.as_json()):
+        raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
+    letters = work.select_one(chosen, letter) if letter else work.select(chosen, filters)
+    if dry_run:
+        _print(f"{_count(len(letters), 'dead letter')} would be acknowledged")
+        return
+    count, run_id = work.acknowledge(chosen, letters, what) if letters else (0, "")
+    _print(f"{_count(count, 'dead letter')} acknowledged")
+    if count:
+        _tell(f"In `sluice audit` as {run_id}.")
+
+
+def verify(
+    *,
+    domain: Domain = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only records that came since: as in 90m, 12h, 7d; or a time. Default: all in Kafka."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every record in Kafka has become a row or a dead letter, and name those that have not.
+
+    Looks at what the bridge has committed; the rest is in flight. Exit code 1: something is missing.
+    """
+    from ingest.admin import verify as work  # noqa: PLC0415
+
+    begin = None if since is None else _moment("--since", since)
+    with _progress(as_json=as_json) as progress:
+        balance = work.verify(_domain(domain), begin, lambda done, total: progress("verified", done, total))
+    if as_json:
+        _print(json.dumps(balance.as_json(), ensure_ascii=False))
+    else:
+        recovered = f", {balance.recovered} of them after they were dead letters" if balance.recovered else ""
+        _print(f"{balance.received:>12}  committed by the bridge")
+        _print(f"{balance.rows:>12}  with their row{recovered}")
+        _print(f"{balance.dead_lettered:>12}  with a dead letter")
+        if balance.expired:
+            _print(f"{balance.expired:>12}  older than rows are kept")
+        _print(f"{balance.missing:>12}  missing")
+        _print(f"{balance.in_flight:>12}  in flight, not counted above")
+        for one in balance.named[:MOST_SHOWN]:
+            which = "" if one.sequence_id is None else f", sequence_id {one.sequence_id} at {one.time}"
+            _print(f"{one.partition}/{one.offset}  {json.dumps(one.topic)}{which}: {one.reason}")
+        for gap in balance.skipped:
+            _print(
+                f"{gap.partition}/{gap.first}..{gap.last}  dropped by Kafka's retention before they were read"
+            )
+        if balance.missing > MOST_SHOWN:
+            _tell(f"and {balance.missing - MOST_SHOWN} more; --json names the first {work.MOST_NAMED}")
+    if balance.missing or balance.skipped:
+        raise SystemExit(1)
+
+
+def _domain(name: str | None) -> "AnyDomain":
+    from ingest.admin.rules import domain_named  # noqa: PLC0415
+
+    return domain_named(name)
+
+
+def _filters(
+    error_type: str | None, since: str | None, until: str | None, user: str | None, device: str | None
+) -> "Filters":
+    from tasks.dead_letters.letter import Filters  # noqa: PLC0415
+
+    begin = None if since is None else _moment("--since", since)
+    end = None if until is None else _moment("--until", until)
+    return Filters(error_type, begin, end, user, device)
+
+
+def _moment(option: str, text: str) -> datetime:
+    from tasks.text.times import parse_moment  # noqa: PLC0415
+
+    try:
+        return parse_moment(text, datetime.now(UTC))
+    except ValueError as error:
+        raise OperatorError(f"{option} {error}.") from None
+
+
+def _left_out(counts: dict[str, int]) -> Iterator[str]:
+    reasons = {
+        "left": "more than --limit; run it again",
+        "too_many_attempts": "refused three times already; --force takes them, too",
+        "no_coordinates": "never reached the topic, or cut: cannot be replayed",
+        "not_written": "changes of alerts that the tables still refuse; the workers' log says why",
+    }
+    for name, reason in reasons.items():
+        if counts.get(name):
+            yield f"{_count(counts[name], 'dead letter')} left out: {reason}"
+
+
+@contextmanager
+def _progress(*, as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr, if that is a terminal and a person reads."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show_progress
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _print(text: str) -> None:
+    typer.echo(text)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

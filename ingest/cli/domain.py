@@ -1,0 +1,79 @@
+"""`sluice domain`: parses and prints; the work is in `domain_sql` and `domain_new`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingest.admin.errors import OperatorError
+
+if TYPE_CHECKING:
+    from tasks.domain.domain import AnyDomain
+
+domain_app = typer.Typer(
+    help="The domains: kinds of messages with a topic and a table each, by the setting DOMAINS.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Domains, or modules that have one.")
+]
+
+
+@domain_app.command()
+def new(
+    name: str,
+    *,
+    folder: Annotated[Path, typer.Option(help="Where to; it must be importable.")] = Path("domains"),
+) -> None:
+    """Write a domain's module, with a comment at everything, and a test of it."""
+    from ingest.admin import domain_template as work  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
+
+    module, test = work.write(name, folder)
+    typer.echo(f"{module}\n{test}")
+    typer.echo(
+        f"Fill in the first, and run the second: pytest {test}\n"
+        f"Then set DOMAINS={settings().domains},{work.module_of(module)} for every process,"
+        " run `sluice migrate`, `sluice topics` and `sluice provision rights` (accounts that exist get the"
+        " new topic), and start them.",
+        err=True,
+    )
+
+
+@domain_app.command()
+def ddl(names: Names = None) -> None:
+    """Print the migration of each domain: its table, a hypertable where the server has TimescaleDB."""
+    from ingest.admin import domain_table as work  # noqa: PLC0415
+
+    typer.echo("\n".join(work.ddl(domain) for domain in _chosen(names)).rstrip())
+
+
+@domain_app.command()
+def check(names: Names = None) -> None:
+    """Say how each domain's table differs from its declaration. Exit code 1 if one does."""
+    from ingest.admin import domain_table as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    differ = []
+    for domain in _chosen(names):
+        with session() as connection:
+            found = work.differences(connection, domain)
+        for difference in found:
+            typer.echo(f"{domain.name}: {difference}")
+        if found:
+            differ.append(domain.table)
+        else:
+            typer.echo(f"{domain.name}: {domain.table} is as declared")
+    if differ:
+        raise OperatorError(f"not as declared: {', '.join(differ)}")
+
+
+def _chosen(names: list[str] | None) -> "list[AnyDomain]":
+    from tasks import registry  # noqa: PLC0415
+
+    configured = {domain.name: domain for domain in registry.domains()}
+    if not names:
+        return list(configured.values())
+    return [configured[name] if name in configured else registry.load(name)[0] for name in names]

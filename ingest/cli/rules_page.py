@@ -1,0 +1,267 @@
+"""Everything about rules and alerts, as a page: `python -m ingest.cli.rules_page > docs/rules.md`.
+
+Fields and their descriptions are those of the models, and what the examples come to is what the state machine
+makes of them.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ingest.admin.rules_rehearsal import Life
+from tasks.rules.answers import Answer, refusal
+from tasks.rules.change import Change
+from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
+from tasks.rules.commands import Command, parse_command
+from tasks.rules.machine import Observation
+from tasks.rules.model import EXPECTED, MAX_RULES, Rule
+from tasks.rules.rule import MAX_DOCUMENT_BYTES, Fault, InvalidDocument, parse_rules
+from tasks.rules.state import to_us
+
+START = datetime(2026, 5, 1, 10, tzinfo=UTC)
+USER, DEVICE = "ada", "fridge"
+
+OPERATORS = {
+    ">": "the value is above `threshold`",
+    "<": "the value is below `threshold`",
+    ">=": "the value is `threshold` or above it",
+    "<=": "the value is `threshold` or below it",
+    "==": "the value equals `threshold`",
+    "!=": "the value does not equal `threshold`",
+    "absent": "nothing has come for `for_seconds`: of the key, or of the whole device where there is no"
+    " `key`. It has no `threshold` and no `clear_threshold`, and needs at least a second",
+}
+ACTIONS = {
+    "SNOOZE": "The open alert is silent for `duration_minutes`. If it ends meanwhile it is resolved at once;"
+    " if it does not, it triggers again after the snooze, under another `alert_id`.",
+    "DISABLE": "The rule is not judged for this device, until `ENABLE`. An open alert is over with it.",
+    "ENABLE": "Ends a snooze or a `DISABLE`. An alert that is still open triggers again at the next reading.",
+}
+STATUSES = {
+    "TRIGGERED": "The rule is violated, for `for_seconds`.",
+    "RESOLVED": "The violation is over, or the rule is gone.",
+    "SNOOZED": "A user snoozed the alert.",
+    "DISABLED": "A user disabled the rule for this device.",
+    "ENABLED": "A user ended a snooze or a `DISABLE`.",
+}
+REASONS = {
+    "rule_removed": "resolved, because the user has no such rule any more",
+    "rule_changed": "resolved, because the `rule_id` now has another key or operator",
+    "snooze_ended": "triggered again after a snooze",
+    "returned": "resolved, because what was absent has come",
+    "until TIME": "snoozed until then",
+}
+FIELDS = {
+    "alert_id": "the same in all changes of one alert, and in repetitions of a change",
+    "status": "what has changed; see the table below",
+    "user_id": "whose device it is",
+    "device_id": "which device; of another domain's source, `NAME/ID`",
+    "rule_id": "the rule's `id`, or else its `key`; `absent` where it has neither",
+    "message": "the rule's",
+    "severity": "the rule's",
+    "key": "the rule's; null if it has none",
+    "operator": "the rule's, or `check` for a check of the domain",
+    "threshold": "the rule's; null for `absent` and for checks",
+    "value": "the latest value that violated the rule; when RESOLVED, the value that resolved it; null if"
+    " there is none",
+    "time": "of the reading that made the change, or else of the command or the clock",
+    "sequence_id": "of the latest reading that violated the rule; null if there is none",
+    "first_seen": "since when the rule is violated without a break",
+    "last_seen": "the latest reading that violated it; for `absent`, when it was noticed",
+    "count": "how many readings have violated it since `first_seen`",
+    "reason": "why, where rule and reading do not say it; otherwise it is left out",
+    "by": "the user who sent the command; otherwise it is left out",
+}
+
+Event = tuple[int, dict[str, Any] | None]
+"""Seconds since the start, and the payload of a reading; without one the clock looks."""
+
+
+class Example(NamedTuple):
+    """A rule, and what happens to one device."""
+
+    title: str
+    rule: dict[str, Any]
+    events: tuple[Event, ...]
+
+
+EXAMPLES = (
+    Example(
+        "A fridge that is too warm, and not only for a moment. It is cold again below 7, not at 8",
+        {
+            "key": "temperature",
+            "operator": ">",
+            "threshold": 8,
+            "clear_threshold": 7,
+            "for_seconds": 60,
+            "message": "too warm",
+            "severity": "critical",
+        },
+        tuple((30 * n, {"temperature": t}) for n, t in enumerate((9, 9.5, 9.2, 7.5, 6.9))),
+    ),
+    Example(
+        "A value inside an object and an array, under a name of its own",
+        {
+            "id": "phase-1",
+            "key": "motor.phases.0",
+            "operator": "<",
+            "threshold": 210,
+            "message": "undervoltage",
+        },
+        ((0, {"motor": {"phases": [229, 231]}}), (10, {"motor": {"phases": [205, 230]}})),
+    ),
+    Example(
+        "A code that means trouble",
+        {"key": "error_code", "operator": "!=", "threshold": 0, "message": "the device reports an error"},
+        ((0, {"error_code": 0}), (10, {"error_code": 17}), (20, {"error_code": 0})),
+    ),
+    Example(
+        "A device that is silent",
+        {"operator": "absent", "for_seconds": 300, "message": "nothing for five minutes"},
+        ((0, {"temperature": 4}), (301, None), (600, {"temperature": 4})),
+    ),
+)
+WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
+WRONG_COMMAND = {"device_id": DEVICE, "rule_id": "temperature", "action": "DISABLE", "duration_minutes": 5}
+SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}
+
+
+def markdown() -> str:
+    """The page."""
+    return "\n".join([*_rules(), *_examples(), *_alerts(), *_commands(), *_answers()])
+
+
+def changes_of(example: Example) -> Iterator[tuple[Event, list[Change]]]:
+    """Each event with the changes that it makes."""
+    life = Life(parse_rules([example.rule]), USER, DEVICE)
+    for number, (second, payload) in enumerate(example.events):
+        before = len(life.changes)
+        time = START + timedelta(seconds=second)
+        at_ms = to_us(time) // 1000
+        if payload is None:
+            life.wait(at_ms)
+        else:
+            life.hear(Observation(0, number, at_ms, time, number, payload))
+        yield (second, payload), life.changes[before:]
+
+
+def _rules() -> Iterator[str]:
+    yield "# Rules and alerts\n"
+    yield (
+        "Made by `python -m ingest.cli.rules_page` from the models, and from what the state machine makes of"
+        " the examples.\n\n"
+        "## Rules\n\n"
+        "A user's rules are one document, published to `users/{user}/config` or written by SQL into"
+        " `user_configs.rules`:\n"
+    )
+    yield _block({"rules": [EXAMPLES[0].rule]})
+    yield (
+        f"At most {MAX_RULES} rules in at most {MAX_DOCUMENT_BYTES // 1024} KiB. A document replaces all"
+        " rules of the user. Two rules with the same `rule_id`, `key` and `operator` are the same rule, so an"
+        " alert goes on when the threshold changes.\n"
+    )
+    yield from _fields(Rule, EXPECTED)
+    yield "\n### Operators\n"
+    yield from _meanings("operator", "violated when", OPERATORS)
+    yield (
+        "\nOnly numbers are compared: a value that is missing, null, a string or a boolean neither"
+        " triggers nor resolves.\n\n"
+        "Of a silence only the time counts in which something could have come: while a gateway is away, or"
+        " readings still wait in Kafka, nothing is absent, and after an outage devices have"
+        " `ABSENCE_GRACE_SECONDS` to return. With Vector as the bridge nobody says when it listens, and"
+        " absences are not judged.\n\n"
+        "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
+    )
+
+
+def _examples() -> Iterator[str]:
+    yield "### Examples"
+    for example in EXAMPLES:
+        yield f"\n{example.title}:\n\n{_block(example.rule)}"
+        yield "| after | reading | change |\n|---|---|---|"
+        for (second, payload), changes in changes_of(example):
+            reading = "nothing comes" if payload is None else f"`{json.dumps(payload)}`"
+            yield f"| {second} s | {reading} | {', '.join(change.status for change in changes)} |"
+
+
+def _alerts() -> Iterator[str]:
+    yield (
+        "\n## Alerts\n\n"
+        "Each change of an alert is published once to `users/{user}/alerts` and is a row of `alert_history`;"
+        " what is not over is in `active_alerts`. How many a user may have open, and what becomes of one"
+        " more, is in [reference.md](reference.md#limits-of-one-user). The first example's alert begins so:\n"
+    )
+    (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
+    yield _block(json.loads(triggered.to_json()))
+    yield from _meanings("field", "meaning", FIELDS)
+    yield ""
+    yield from _meanings("`status`", "meaning", STATUSES)
+    yield ""
+    yield from _meanings("`reason`", "meaning", REASONS)
+
+
+def _commands() -> Iterator[str]:
+    yield (
+        "\n## Commands\n\n"
+        "A command is about one rule of one device, and is published to `users/{user}/alerts/manage`:\n"
+    )
+    yield _block(SNOOZE)
+    yield from _fields(Command, EXPECTED_OF_COMMANDS)
+    yield ""
+    yield from _meanings("`action`", "effect", ACTIONS)
+    yield (
+        "\nA command is as old as its arrival, and one that is older than the last obeyed one changes"
+        " nothing. Snoozing what has no open alert is refused.\n"
+    )
+
+
+def _answers() -> Iterator[str]:
+    yield (
+        "## Answers\n\n"
+        "Each document has one answer: rules on `users/{user}/config/status`, commands on"
+        " `users/{user}/alerts/manage/status`. Rules that are in force, and a command that was obeyed:\n"
+    )
+    yield _block(Answer(ok=True, rules=1))
+    yield _block(Answer(ok=True))
+    yield "What is refused changes nothing, and every fault is named with its path:\n"
+    yield _block(refusal(_faults(parse_rules, WRONG_RULES)))
+    yield _block(refusal(_faults(parse_command, WRONG_COMMAND)))
+
+
+def _faults(parse: Callable[[Any], object], document: Any) -> list[Fault]:
+    try:
+        parse(document)
+    except InvalidDocument as error:
+        return error.errors
+    raise AssertionError(f"the page shows as wrong what is right: {document}")
+
+
+def _meanings(head: str, meaning: str, table: dict[str, str]) -> Iterator[str]:
+    yield f"| {head} | {meaning} |\n|---|---|"
+    for name, text in table.items():
+        yield f"| `{name}` | {text} |"
+
+
+def _fields(model: type[BaseModel], expected: dict[str, str]) -> Iterator[str]:
+    yield "| field | value | default | meaning |\n|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        yield f"| `{name}` | {expected[name]} | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "" if field.default is None else f"`{field.default}`"
+
+
+def _block(document: Any) -> str:
+    return f"```json\n{json.dumps(document, ensure_ascii=False, indent=2)}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,1 @@
+"""Batches between Kafka and the workers: gathered, sent, followed."""

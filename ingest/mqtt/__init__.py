@@ -1,0 +1,1 @@
+"""A message as MQTT has it, up to its Kafka record: session, packets, acknowledgement."""

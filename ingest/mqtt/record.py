@@ -1,0 +1,69 @@
+"""The Kafka record that the gateway makes of an MQTT message; Vector makes the same by `vector.toml`."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from tasks.dead_letters import envelope
+from tasks.domain.payload import Refused
+from tasks.domain.routing import domain_of
+from tasks.registry import Domains
+from tasks.settings import Settings
+
+# What a record has besides its payload: the key and the headers.
+HEADERS_BYTES = 4096
+
+
+class KafkaRecord(NamedTuple):
+    """What goes to Kafka; `refused` says why, where it goes to the dead letters."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, str | bytes | None]]
+    refused: Refused | None
+
+
+def record_of(
+    among: Domains,
+    topic: str,
+    payload: bytes,
+    traceparent: str,
+    received_at: datetime,
+    chosen: Settings,
+    admit: Callable[[str, int], None] | None = None,
+) -> KafkaRecord:
+    """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
+
+    `received_at` must be in UTC; an empty `traceparent` is none. `admit` is called with the user and the
+    payload's bytes, and raises `Refused` for what is too much.
+    """
+    # What comes by a subscription that an older session had is the default domain's to refuse.
+    domain = among[0]
+    try:
+        domain = domain_of(topic, among)
+        source = domain.parse_topic(topic)
+        _refuse_too_large(payload, chosen.kafka_max_message_bytes - HEADERS_BYTES)
+        if admit is not None:
+            admit(source.user_id, len(payload))
+    except Refused as refused:
+        return KafkaRecord(
+            domain.qualified(chosen.kafka_dlq_topic),
+            envelope.key_without_coordinates(topic, payload),
+            envelope.envelope(topic, payload, refused.error_type, refused.reason, traceparent=traceparent),
+            [],
+            refused,
+        )
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("mqtt_topic", topic.encode()),
+        ("received_at", received_at.isoformat(timespec="microseconds").encode()),
+    ]
+    if traceparent:
+        headers.append(("traceparent", traceparent.encode()))
+    key = f"{source.user_id}/{source.device_id}".encode()
+    return KafkaRecord(domain.qualified(chosen.kafka_topic), key, payload, headers, None)
+
+
+def _refuse_too_large(payload: bytes, most: int) -> None:
+    if len(payload) > most:
+        raise Refused("TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them")

@@ -1,0 +1,51 @@
+"""The bridge's consumer of Kafka: how it reads, and how it joins and leaves its group."""
+
+import logging
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from ingest.health.kafka_statistics import EVERY_MS
+from ingest.partitions import topic_ids
+from ingest.partitions.topic_ids import TopicIds
+from tasks.servers import kafka
+from tasks.settings import Settings
+
+
+def connect(
+    chosen: Settings,
+    ids: TopicIds,
+    on_statistics: Callable[[str], None],
+    on_commit: Callable[[KafkaError | None, list[TopicPartition]], None],
+) -> Consumer:
+    """A consumer of the group, with no topics yet. It calls back in the thread that polls it."""
+    logger = logging.getLogger("librdkafka.bridge")
+    logger.setLevel(logging.DEBUG)
+    logger.addFilter(ids)
+    return Consumer(
+        {
+            **kafka.connection(chosen),
+            "group.id": chosen.kafka_group,
+            "client.id": "sluice-bridge",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "on_commit": on_commit,
+            "stats_cb": on_statistics,
+            "statistics.interval.ms": EVERY_MS,
+            "debug": topic_ids.DEBUG,
+            # An offset that is not there any more must not be passed over silently.
+            "auto.offset.reset": "error",
+            # How soon a topic that was made again, or has more partitions, is noticed.
+            "topic.metadata.refresh.interval.ms": 10_000,
+            # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
+            # so a lane never holds messages of a partition that another bridge owns.
+            "partition.assignment.strategy": "range",
+            # The least that brokers allow by default: so long after a killed bridge its partitions move.
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 1500,
+            "fetch.wait.max.ms": 50,
+            "queued.min.messages": chosen.batch_max_messages,
+            "queued.max.messages.kbytes": 16_384,
+        },
+        logger=logger,
+    )

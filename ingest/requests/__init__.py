@@ -1,0 +1,1 @@
+"""What users ask over MQTT: queued, handed to the workers, answered."""

@@ -1,0 +1,77 @@
+"""What is invalid among the rules in the table, told to the users whose rules they are.
+
+By MQTT nothing invalid gets there; by SQL what the database's check cannot see, and what is older than it.
+"""
+
+import json
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from tasks.domain.placement import in_force
+from tasks.observe.metrics import control as metrics
+from tasks.rules.answers import Answer
+from tasks.rules.rule import Fault
+from tasks.servers.database import Connection
+
+log = structlog.get_logger()
+
+ALL = "SELECT user_id, rules FROM user_configs"
+NAMED = f"{ALL} WHERE user_id = ANY(%s)"
+
+
+def invalid_rules(connection: Connection, users: list[str] | None) -> Iterator[tuple[str, int, list[Fault]]]:
+    """Of these users, or of all, the rules in force, how many, and the faults of the others.
+
+    Raises `psycopg.Error`.
+    """
+    with connection.cursor() as cursor:
+        rows = cursor.stream(ALL) if users is None else cursor.stream(NAMED, [users])
+        for user_id, raw in rows:
+            found = in_force(raw)
+            yield str(user_id), len(found.rules.rules), found.faults
+
+
+def count_invalid(faults: list[Fault]) -> int:
+    """How many rules the faults are about."""
+    return len({fault["path"].split(".")[1] for fault in faults if "." in fault["path"]}) or bool(faults)
+
+
+class RulesReport:
+    """Looks at rules, in the thread of the listener, and has answers for the one that publishes."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, str]] = {}  # by user: how many are invalid, and the faults
+        self._answers: SimpleQueue[tuple[str, Answer]] = SimpleQueue()
+
+    def look(self, connection: Connection, users: list[str] | None) -> None:
+        """Takes note of what is invalid now, of these users or of all. Raises `psycopg.Error`."""
+        gone = self._known.keys() & (self._known.keys() if users is None else users)
+        for user_id, valid, faults in invalid_rules(connection, users):
+            gone -= {user_id}
+            self._note(user_id, valid, faults)
+        for user_id in gone:
+            self._note(user_id, 0, [])
+        metrics.RULES_INVALID.set(sum(count for count, _ in self._known.values()))
+
+    def answers(self) -> Iterator[tuple[str, Answer]]:
+        """What users are to be told since the last call, each with the user."""
+        while True:
+            try:
+                yield self._answers.get_nowait()
+            except Empty:
+                return
+
+    def _note(self, user_id: str, valid: int, faults: list[Fault]) -> None:
+        known = (count_invalid(faults), json.dumps(faults)) if faults else None
+        if known == self._known.get(user_id):
+            return
+        if known is None:
+            del self._known[user_id]
+            self._answers.put((user_id, Answer(ok=True, rules=valid)))
+            log.info("rules_valid_again", user_id=user_id, rules=valid)
+        else:
+            self._known[user_id] = known
+            self._answers.put((user_id, Answer(ok=False, rules=valid, errors=faults)))
+            log.error("rules_invalid", user_id=user_id, errors=faults[:5], in_force=valid)

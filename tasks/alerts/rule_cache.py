@@ -1,0 +1,161 @@
+"""The rule sets that a worker judges by: compiled copies of `user_configs`, at most one second old.
+
+A number in Redis changes with every change of the rules, whoever makes it: each call asks for that number
+alone, and reads from Postgres only the users whose copies it has outdated.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+
+from tasks.errors import NotNow
+from tasks.rules.rule import RuleSet, sift_rules
+from tasks.servers import database
+from tasks.servers.rules_version import rules_version
+
+log = structlog.get_logger()
+
+# Heals a number that was not changed, for example because nobody listened to the database.
+RELOAD_SECONDS = 60.0
+# While the database is away, not every batch waits for it.
+TRY_AGAIN_SECONDS = 5.0
+STATEMENT_SECONDS = 10
+# A user's rules are 256 KiB at most, and a statement brings those of so many.
+AT_ONCE = 100
+# As many users' copies a process keeps, beside those that it was asked for last.
+MAX_USERS = 10_000
+
+RawRules = Mapping[str, Any]
+"""By user, what is in `user_configs.rules`; users without a row are missing."""
+
+
+class RulesUnknown(NotNow):
+    """The database is away, and the rules of a user were never read; check DATABASE_URL and the server."""
+
+
+class Versioned(NamedTuple):
+    """Rule sets by user, and the version of the rules that they are at least as new as."""
+
+    sets: dict[str, RuleSet]
+    version: bytes
+
+
+class RuleSets:
+    """The copies of one process. `load` reads users from the database, `version` the number in Redis."""
+
+    def __init__(
+        self,
+        load: Callable[[list[str]], RawRules],
+        version: Callable[[], bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._version = version
+        self._clock = clock
+        self._sets: dict[str, RuleSet] = {}
+        self._raw: dict[str, Any] = {}
+        self._current: set[str] = set()
+        self._seen: bytes | None = None
+        self._reload_at = 0.0
+        self._away_until: float | None = None
+
+    def get(self, users: Iterable[str]) -> dict[str, RuleSet]:
+        """The users' sets, each the same object until it changes. Raises like `rule_sets`."""
+        return self.versioned(users).sets
+
+    def versioned(self, users: Iterable[str]) -> Versioned:
+        """The users' sets with their version. Raises like `rule_sets`."""
+        wanted = set(users)
+        # Asked before the rules are read: what is read is then at least as new as the number.
+        version = self._version()
+        now = self._clock()
+        if version != self._seen or now >= self._reload_at:
+            self._current.clear()
+            self._seen, self._reload_at = version, now + RELOAD_SECONDS
+        if outdated := wanted - self._current:
+            self._refresh(outdated, now)
+        found = {user: self._sets[user] for user in wanted}
+        if len(self._sets) > MAX_USERS:
+            self._make_room(wanted)
+        return Versioned(found, version)
+
+    def _refresh(self, users: set[str], now: float) -> None:
+        if self._away_until is not None and now < self._away_until:
+            self._make_do(users, None)
+            return
+        try:
+            raw = self._load(sorted(users))
+        except psycopg.Error as error:
+            if self._away_until is None:
+                log.warning("rules_not_read", error=str(error).strip(), known=len(self._sets))
+            self._away_until = now + TRY_AGAIN_SECONDS
+            self._make_do(users, error)
+            return
+        if self._away_until is not None:
+            log.info("rules_read_again")
+            self._away_until = None
+        for user in sorted(users):
+            self._take(user, raw.get(user))
+        self._current |= users
+
+    def _make_do(self, users: set[str], error: psycopg.Error | None) -> None:
+        if unknown := users - self._sets.keys():
+            raise RulesUnknown(f"the rules of {len(unknown)} users cannot be read") from error
+
+    def _take(self, user: str, raw: Any) -> None:
+        if user in self._sets and raw == self._raw.get(user):
+            return
+        # Nobody checked what was written by SQL: what of it is valid counts, whatever was there before, so
+        # that all workers judge by the same rules, whenever they were started.
+        found = sift_rules([] if raw is None else raw)
+        self._sets[user] = found.rules
+        if found.faults:
+            rules = len(found.rules.rules)
+            log.error("rules_invalid", user_id=user, errors=found.faults[:5], in_force=rules)
+        if raw is None:
+            self._raw.pop(user, None)
+        else:
+            self._raw[user] = raw
+
+    def _make_room(self, wanted: set[str]) -> None:
+        """Forgets the users who have been known for longest, but for those who are wanted."""
+        others = [user for user in self._sets if user not in wanted]
+        for user in others[: len(self._sets) - MAX_USERS]:
+            del self._sets[user]
+            self._raw.pop(user, None)
+            self._current.discard(user)
+
+
+def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
+    """The rule set of each user, `NO_RULES` for those without, at most one second old.
+
+    While the database is away the sets of users known before are as old as its absence. Raises
+    `RulesUnknown` for others, and `redis.RedisError`.
+    """
+    return versioned(users).sets
+
+
+def versioned(users: Iterable[str]) -> Versioned:
+    """Those of `rule_sets`, with the version that a commit of what they decide demands. Raises like it."""
+    return _shared().versioned(users)
+
+
+def load_rules(users: Sequence[str]) -> dict[str, Any]:
+    """What is in `user_configs.rules` now, of these users. Raises `psycopg.Error`."""
+    found: dict[str, Any] = {}
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        for start in range(0, len(users), AT_ONCE):
+            some = list(users[start : start + AT_ONCE])
+            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [some])
+            found |= {str(user_id): rules for user_id, rules in cursor}
+    return found
+
+
+@lru_cache
+def _shared() -> RuleSets:
+    return RuleSets(load_rules, rules_version)

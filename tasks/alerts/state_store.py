@@ -1,0 +1,189 @@
+"""The states of devices in Redis: read many in one command, write what changed all at once or not at all.
+
+Redis may lose them, or come back with old ones. Their generation stands beside them; where it is missing, or
+not that of the server's present memory, they are rebuilt from the tables before anything is judged.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgpack
+import structlog
+
+from tasks.alerts import generation, unknown
+from tasks.alerts.open_alerts import Rooms
+from tasks.alerts.rebuild import rebuild_states
+from tasks.errors import NotNow
+from tasks.observe.metrics import worker as metrics
+from tasks.outbox import stream
+from tasks.rules.change import Change
+from tasks.rules.rows import row_changes
+from tasks.rules.state import DeviceState, UnknownState
+from tasks.servers.redis_client import (
+    ALERTS_GENERATION,
+    ALERTS_READY,
+    OPEN_ALERTS,
+    OUTBOX,
+    RULES_VERSION,
+    alert_key,
+    client,
+    text,
+)
+
+log = structlog.get_logger()
+
+ATTEMPTS = 8
+READ_AT_ONCE = 1000
+# What `commit.lua` returns.
+RULES_REPLACED, NO_ROOM = -2, -3
+
+Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]
+
+
+class StatesContended(NotNow):
+    """Other writers were there first, again and again. Nothing was written; it is tried again later."""
+
+
+class RulesReplaced(NotNow):
+    """Other rules came into force after those that it was decided by were read. Nothing was written."""
+
+
+class Committed(NamedTuple):
+    """What there is to tell, and the generation of the states that it was decided on."""
+
+    changes: list[Change]
+    generation: str
+
+
+class Update(NamedTuple):
+    """One device's state before and after, with the bytes that Redis had for it."""
+
+    stored: bytes
+    before: DeviceState
+    after: DeviceState
+    changes: tuple[Change, ...]
+    opened: int  # how many more of its alerts are open
+
+
+def transact(
+    devices: Sequence[tuple[str, str]],
+    decide: Decide,
+    rules_version: bytes = b"",
+    rooms: Rooms | None = None,
+) -> list[Change]:
+    """What `commit` has to tell. Raises like it."""
+    return commit(devices, decide, rules_version, rooms).changes
+
+
+def commit(
+    devices: Sequence[tuple[str, str]],
+    decide: Decide,
+    rules_version: bytes = b"",
+    rooms: Rooms | None = None,
+) -> Committed:
+    """Reads the devices' states, decides each, and commits the changed ones with what there is to tell.
+
+    When another writer was there first, everything is read and decided again. With a `rules_version`,
+    nothing is committed once the rules have another one. With `rooms`, by which it is decided, no user gets
+    more open alerts than OPEN_ALERTS_PER_USER; without, they are only counted. Raises `RulesReplaced`,
+    `StatesContended`, `redis.RedisError`, and `NotNow` or `psycopg.Error` when lost states cannot be rebuilt.
+    """
+    for attempt in range(ATTEMPTS):
+        current = _ensure_there()
+        if rooms is not None:
+            rooms.begin(user_id for user_id, _ in devices)
+        try:
+            loaded = _load(devices)
+        except UnknownState as error:
+            unknown.forget(error, current)
+            continue
+        updates = _decide(loaded, decide, rooms)
+        said = _commit(updates, current, rules_version, rooms) if updates else 1
+        if said == 1:
+            changes = [change for update in updates for change in update.changes]
+            for status, count in Counter(change.status for change in changes).items():
+                metrics.ALERT_CHANGES.add(count, status)
+            return Committed(changes, current)
+        if said == NO_ROOM and rooms is not None:
+            rooms.limit()
+            continue
+        log.info("states_contended", devices=len(updates), attempt=attempt + 1)
+        time.sleep(0.005 * 2**attempt)
+    raise StatesContended(f"{len(devices)} devices, {ATTEMPTS} attempts")
+
+
+def by_present_rules(once: Callable[[], int]) -> int:
+    """The result of `once`, which reads the rules and commits; it runs again when the rules were replaced.
+
+    Raises what it raises, `RulesReplaced` after many times in a row.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return once()
+        except RulesReplaced:
+            log.info("rules_replaced")
+    return once()
+
+
+def load_all() -> Iterator[tuple[str, str]]:
+    """User and device of every device that has a state. Raises like `transact`."""
+    _ensure_there()
+    prefix = len(alert_key("", "")) - 1
+    for key in client().scan_iter(match=alert_key("*", "*"), count=READ_AT_ONCE):
+        user_id, device_id = text(key)[prefix:].split("/", 1)
+        yield user_id, device_id
+
+
+def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]:
+    loaded = []
+    for start in range(0, len(devices), READ_AT_ONCE):
+        some = devices[start : start + READ_AT_ONCE]
+        values = client().mget([alert_key(user_id, device_id) for user_id, device_id in some])
+        for (user_id, device_id), value in zip(some, values, strict=True):
+            stored = value if isinstance(value, bytes) else b""
+            loaded.append((stored, DeviceState.unpack(user_id, device_id, stored)))
+    return loaded
+
+
+def _decide(loaded: list[tuple[bytes, DeviceState]], decide: Decide, rooms: Rooms | None) -> list[Update]:
+    updates = []
+    for stored, before in loaded:
+        after, changes = decide(before)
+        if after is not before:
+            opened = after.open_alerts - before.open_alerts if rooms is None else rooms.take(before, after)
+            updates.append(Update(stored, before, after, changes, opened))
+    return updates
+
+
+def _ensure_there() -> str:
+    # Lost after this look, they are missed by the commit, or by the batch's report where nothing changed.
+    return generation.current() or rebuild_states()
+
+
+def _commit(updates: list[Update], current: str, rules_version: bytes, rooms: Rooms | None) -> int:
+    keys: list[str] = [ALERTS_READY, ALERTS_GENERATION, RULES_VERSION, OUTBOX, OPEN_ALERTS]
+    opened: Counter[str] = Counter()
+    for update in updates:
+        opened[update.after.user_id] += update.opened
+    most = 0 if rooms is None else rooms.most
+    counts = msgpack.packb([one for item in opened.items() if item[1] for one in item], use_bin_type=False)
+    arguments: list[bytes] = [current.encode(), rules_version, str(most).encode(), counts]
+    for update in updates:
+        keys.append(alert_key(update.after.user_id, update.after.device_id))
+        arguments += [update.stored, update.after.pack(), _outbox_entries(update)]
+    said = int(generation.own("commit.lua")(keys=keys, args=arguments))
+    if said == RULES_REPLACED:
+        raise RulesReplaced("the rules were replaced while they were judged by")
+    return said
+
+
+def _outbox_entries(update: Update) -> bytes:
+    written, gone = row_changes(update.before, update.after)
+    if not (update.changes or written or gone):
+        return b""
+    after = update.after
+    return stream.pack(
+        after.user_id, after.device_id, update.changes, [row.to_record() for row in written], gone
+    )

@@ -1,0 +1,158 @@
+"""Steps the devices of a part through their readings, in Kafka order."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from zlib import crc32
+
+import structlog
+
+from tasks.alerts.budget import Budget
+from tasks.alerts.open_alerts import Rooms
+from tasks.batch import epochs
+from tasks.domain.domain import AnyDomain, Source
+from tasks.observe.metrics import worker as metrics
+from tasks.rows.validate import Judged
+from tasks.rules import machine, order
+from tasks.rules.change import Change
+from tasks.rules.machine import Changes, Observation
+from tasks.rules.order import Moment, Newest
+from tasks.rules.rule import Alert, RuleSet
+from tasks.rules.state import DeviceState, to_us
+from tasks.servers import counters
+from tasks.servers.redis_client import client
+
+BySource = dict[Source, list["Judged"]]
+
+log = structlog.get_logger()
+
+
+class Look(NamedTuple):
+    """A reading with what the checks say of it, and whether it violates anything at all."""
+
+    judged: Judged
+    verdicts: Mapping[str, Alert | None]
+    violates: bool
+
+
+_NO_VERDICTS: Mapping[str, Alert | None] = {}
+
+
+def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[Look]:
+    """Looks at the readings of one source, by its rules and the checks of its domain."""
+    looks: list[Look] = []
+    for judged in readings:
+        message, reading = judged
+        verdicts = domain.verdicts(message.topic, reading, _check_failed) if domain.checks else _NO_VERDICTS
+        looks.append(Look(judged, verdicts, machine.violates(rules, reading.payload, verdicts)))
+    return looks
+
+
+class Stepping(NamedTuple):
+    """What steps the devices of a part: the looks at their readings, and the newest ones of before.
+
+    `quiet` gets the newest readings of those whose state does not change, which has them else.
+    """
+
+    domain: AnyDomain
+    rules: Mapping[str, RuleSet]
+    looks: Mapping[Source, list[Look]]
+    known: Mapping[Source, Newest]
+    quiet: dict[Source, Newest]
+    budget: Budget
+    epoch: int = 0
+    rooms: Rooms | None = None
+
+    def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
+        """Steps one device through its readings; its state itself, where at most the newest one changed."""
+        source = Source(before.user_id, before.device_id)
+        rules, looks = self.rules[before.user_id], self.looks[source]
+        if not self.budget.begin(source):
+            return before, ()
+        state = before._replace(newest=order.later(before.newest, self.known.get(source)))
+        changes: list[Change] = []
+        room = left = None if self.rooms is None else self.rooms.left(source.user_id)
+        if state.entries or any(look.violates for look in looks):
+            for number, (judged, verdicts, _) in enumerate(looks):
+                if not self.budget.allows(source.user_id):
+                    self.budget.stopped[source] = number
+                    break
+                state, more = machine.step(
+                    state, rules, observation(self.domain, judged, verdicts, self.epoch), room
+                )
+                if more:
+                    self.budget.spend(source.user_id, more)
+                    changes += more
+                    if left is not None:
+                        room = left - (state.open_alerts - before.open_alerts)
+        elif judges(rules):
+            # Most readings end here, without being made observations.
+            state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
+        if not state.same_but_newest(before):
+            self.quiet.pop(source, None)
+            self.budget.carry(state)
+            return state, tuple(changes)
+        if state.newest is not None and judges(rules):
+            self.quiet[source] = state.newest
+        return before, ()
+
+
+def judges(rules: RuleSet) -> bool:
+    """Whether readings are judged, not only their absence."""
+    return bool(rules.comparisons or rules.checks)
+
+
+def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
+    """The newest reading after several that violate nothing; as the machine has it, for less."""
+    readings = [look.judged for look in looks]
+    if len(readings) > 1:
+        latest = max([judged.reading.time for judged in readings])
+        equal = [judged for judged in readings if judged.reading.time == latest]
+    else:
+        equal = readings
+    message, reading = equal[-1]
+    own, arrival = to_us(reading.time), message.timestamp_ms * 1000
+    newer = own <= arrival and (before is None or (own > before.time and arrival >= before.arrival))
+    if newer and len(equal) == 1:
+        return Newest(own, own - arrival, (_key(domain, equal[0], own),))
+    # Where clocks are ahead, not the latest of the own times is the newest, but what came last.
+    for judged in equal if newer else readings[-order.KEYS :]:
+        moment = _moment(domain, judged)
+        if not order.is_late(before, moment):
+            before = order.advanced(before, moment)
+    return before
+
+
+def observation(
+    domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None], epoch: int = 0
+) -> Observation:
+    """What the state machine sees of a reading; `epoch` is that of its topic."""
+    message, reading = judged
+    return Observation(
+        message.partition,
+        epochs.position(epoch, message.offset),
+        message.timestamp_ms,
+        reading.time,
+        reading.fields.__dict__.get("sequence_id"),
+        reading.payload,
+        verdicts,
+        _key(domain, judged, to_us(reading.time)),
+    )
+
+
+def _moment(domain: AnyDomain, judged: Judged) -> Moment:
+    own = to_us(judged.reading.time)
+    return Moment.of(own, judged.message.timestamp_ms * 1000, _key(domain, judged, own))
+
+
+def _key(domain: AnyDomain, judged: Judged, own: int) -> int:
+    """The row's key as a number below 2^63 that is the same in every process."""
+    message, reading = judged
+    fields = reading.fields.__dict__
+    text = message.topic + repr([fields[name] for name in domain.key_fields])
+    return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def _check_failed(rule_id: str, error: Exception) -> None:
+    log.error("check_failed", rule_id=rule_id, exc_info=error)
+    counters.add(client(), {"checks_failed": 1})
+    metrics.CHECKS_FAILED.add(1, rule_id)

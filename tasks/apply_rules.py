@@ -1,0 +1,73 @@
+"""What a change of rules means for alerts that are open: those of rules that are gone are resolved."""
+
+import time
+from functools import partial
+
+import psycopg
+import redis
+import structlog
+
+from tasks import registry
+from tasks.alerts import state_store
+from tasks.alerts.rule_cache import load_rules
+from tasks.app import app
+from tasks.domain.placement import about
+from tasks.errors import NotNow
+from tasks.outbox import deliver
+from tasks.rules import machine
+from tasks.rules.rule import NO_RULES, RuleSet, sift_rules
+from tasks.rules.state import DeviceState
+from tasks.servers.rules_version import rules_version
+
+log = structlog.get_logger()
+
+# Few enough that readings that come meanwhile seldom make a commit start again.
+AT_ONCE = 100
+
+
+@app.task(
+    name="tasks.alerts.apply_rules",
+    autoretry_for=(NotNow, redis.RedisError, psycopg.Error),
+    retry_backoff=1,
+    retry_backoff_max=60,
+    max_retries=12,
+)
+def apply_rules(users: list[str] | None = None) -> None:
+    """Resolves open alerts whose rule is gone or is another one now: of these users, or of all.
+
+    Safe to run twice and beside the judging of readings. An invalid rule is none; domains that this worker
+    does not have are passed over.
+    """
+    of_interest = None if users is None else set(users)
+    devices = [
+        device
+        for device in state_store.load_all()
+        if (of_interest is None or device[0] in of_interest) and registry.of_device(device[1]) is not None
+    ]
+    now_ms = int(time.time() * 1000)
+    changes = 0
+    for start in range(0, len(devices), AT_ONCE):
+        changes += state_store.by_present_rules(partial(_apply, devices[start : start + AT_ONCE], now_ms))
+    if changes:
+        deliver.wake()
+    log.info(
+        "rules_applied", users=None if users is None else len(users), devices=len(devices), changes=changes
+    )
+
+
+def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
+    # Before the rules are read: these are then at least as new.
+    version = rules_version()
+    users = sorted({user_id for user_id, _ in devices})
+    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
+    return len(
+        state_store.transact(
+            devices, lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms), version
+        )
+    )
+
+
+def _rules_of(state: DeviceState, rules: dict[str, RuleSet]) -> RuleSet:
+    domain = registry.of_device(state.device_id)
+    assert domain is not None
+    return about(domain, rules.get(state.user_id, NO_RULES))

@@ -1,0 +1,28 @@
+"""Handing a batch on through Redis: the bridge's parts to `process`, its rows to `store`."""
+
+from tasks.batch import messages as packing
+from tasks.batch.lease import LeaseLost
+from tasks.batch.messages import KEEP_SECONDS, Part, Row
+from tasks.servers.redis_client import client, part_key, rows_key
+
+
+def load_part(batch: str, part: int) -> Part:
+    """The part as the bridge sent it. Raises `LeaseLost` when Redis no longer has it."""
+    blob = client().get(part_key(batch, part))
+    if not isinstance(blob, bytes):
+        raise LeaseLost(batch)
+    return packing.unpack_part(blob)
+
+
+def keep_rows(batch: str, part: int, rows: list[Row]) -> None:
+    """Keeps the part's rows for `load_rows`."""
+    client().set(rows_key(batch, part), packing.pack_rows(rows), ex=KEEP_SECONDS)
+
+
+def load_rows(batch: str, parts: int) -> list[Row]:
+    """The rows of all parts. Raises `LeaseLost` when Redis does not have every part's."""
+    blobs = client().mget([rows_key(batch, part) for part in range(parts)])
+    packed = [blob for blob in blobs if isinstance(blob, bytes)]
+    if len(packed) != parts:
+        raise LeaseLost(batch)
+    return [row for blob in packed for row in packing.unpack_rows(blob)]

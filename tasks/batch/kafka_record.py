@@ -1,0 +1,54 @@
+"""A Kafka record of a domain's topic as the message that the pipeline works on."""
+
+from confluent_kafka import Message as Record
+
+from tasks.batch.messages import Message
+
+# Headers that a replay adds to those of the gateway. The record's own timestamp is that of the replay, so
+# that Kafka's retention does not take an old message away before it was read.
+ATTEMPTS = "attempts"  # how often the message has been refused
+REPLAY = "replay"  # `silent` or `alerts`
+REPLAY_OF = "replay_of"  # the dead letter
+TIMESTAMP = "timestamp_ms"  # of the record that was refused first
+_OF_REPLAYS = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
+
+
+def message_of(record: Record) -> Message:
+    """The message; the same whoever reads the record, and however often."""
+    headers = dict(record.headers() or ())
+    timestamp_ms = record.timestamp()[1]
+    attempts, replay = 0, ""
+    if not _OF_REPLAYS.isdisjoint(headers):
+        timestamp_ms = _number(headers.get(TIMESTAMP)) or timestamp_ms
+        attempts = _number(headers.get(ATTEMPTS))
+        replay = header_text(headers.get(REPLAY))
+    return Message(
+        record.partition() or 0,
+        record.offset() or 0,
+        timestamp_ms,
+        _topic_text(headers.get("mqtt_topic")),
+        header_text(headers.get("traceparent")),
+        attempts,
+        record.value() or b"",
+        replay,
+    )
+
+
+def header_text(header: str | bytes | None) -> str:
+    """A header as text; nothing where there is none."""
+    return header.decode(errors="replace") if isinstance(header, bytes) else ""
+
+
+def readable(topic: str) -> str:
+    """The topic of a message for a reader: a byte that is no UTF-8 as the escape `\\xff`."""
+    return topic.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _topic_text(header: str | bytes | None) -> str:
+    # Bytes that are no UTF-8 become surrogates, which no id may hold; replaced, they would be part of an id.
+    return header.decode(errors="surrogateescape") if isinstance(header, bytes) else ""
+
+
+def _number(header: str | bytes | None) -> int:
+    # Nobody refuses a message so often, and no time has so many digits: then the header is not ours.
+    return int(header) if header and header.isdigit() and len(header) < 16 else 0

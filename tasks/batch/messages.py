@@ -1,0 +1,116 @@
+"""What travels between the bridge, `process` and `store`: messages and rows, packed as msgpack.
+
+The blobs stay in Redis under the batch's keys and the Celery tasks carry only the batch's id, so that
+neither the broker's base64 nor the worker's main process touches a payload.
+"""
+
+from typing import NamedTuple, NotRequired, TypedDict
+
+import msgpack
+
+# Longer than any wait of a task: an expired blob only means that the batch is sent again.
+KEEP_SECONDS = 900
+# How a replayed message is judged: by no rule, or as any other.
+SILENT, WITH_ALERTS = "silent", "alerts"
+
+
+class Message(NamedTuple):
+    """One Kafka record of a domain's topic."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    topic: str  # with bytes that are no UTF-8 as surrogates, by `surrogateescape`
+    traceparent: str
+    attempts: int
+    payload: bytes
+    replay: str = ""  # of a message that is replayed, `SILENT` or `WITH_ALERTS`
+
+
+class Part(NamedTuple):
+    """What one `process` task works on: messages of one domain, by its name; without one, the first.
+
+    `incarnation` is the topic that they come from, as NAME@ID: one that is made again has another id.
+    """
+
+    domain: str
+    # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
+    first_offsets: dict[int, int]
+    messages: list[Message]
+    incarnation: str = ""
+
+
+class Row(NamedTuple):
+    """One line of COPY text and the record that it came from."""
+
+    partition: int
+    offset: int
+    line: bytes
+
+
+class Deferred(NamedTuple):
+    """Messages of a batch that are not finished, by partition and offset; they go with a later one."""
+
+    soon: frozenset[tuple[int, int]] = frozenset()
+    # Of users whose outbox is full: after a pause.
+    held: frozenset[tuple[int, int]] = frozenset()
+
+
+NOTHING_DEFERRED = Deferred()
+
+
+class Verdict(NamedTuple):
+    """What the dead letters of messages say that must not be worked on any more."""
+
+    error_type: str
+    error: str
+
+
+class PartResult(TypedDict):
+    """What `process` tells `store` about its part: every message is in `rows`, in `dead`, or deferred.
+
+    `soon` and `held` are the deferred ones, as in `Deferred`. `followed` has the `traceparent` of those whose
+    traces are recorded, `generation` is that of the states by which the alerts were judged, and `awaited`
+    what of the outbox must be in the tables before the batch is done.
+    """
+
+    batch: str
+    part: int
+    rows: int
+    dead: int
+    oldest_ms: int
+    soon: NotRequired[list[tuple[int, int]]]
+    held: NotRequired[list[tuple[int, int]]]
+    followed: NotRequired[list[str]]
+    generation: NotRequired[str]
+    awaited: NotRequired[dict[str, int]]
+
+
+def pack_part(part: Part) -> bytes:
+    """The part as one blob."""
+    first = [part.domain, part.incarnation]
+    return bytes(
+        msgpack.packb(
+            [*first, part.first_offsets, part.messages], use_bin_type=True, unicode_errors="surrogateescape"
+        )
+    )
+
+
+def unpack_part(blob: bytes) -> Part:
+    """The inverse of `pack_part`."""
+    # An older bridge says less: neither the incarnation, nor the domain where there is only the first.
+    *first, first_offsets, messages = msgpack.unpackb(
+        blob, use_list=False, strict_map_key=False, unicode_errors="surrogateescape"
+    )
+    domain, incarnation = (*first, "", "")[:2]
+    return Part(domain, first_offsets, [Message(*fields) for fields in messages], incarnation)
+
+
+def pack_rows(rows: list[Row]) -> bytes:
+    """The rows as one blob."""
+    return bytes(msgpack.packb(rows, use_bin_type=True))
+
+
+def unpack_rows(blob: bytes) -> list[Row]:
+    """The inverse of `pack_rows`."""
+    return [Row._make(fields) for fields in msgpack.unpackb(blob, use_list=False)]

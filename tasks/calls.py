@@ -1,0 +1,75 @@
+"""Task messages, by the names of their tasks: a process that sends one imports nothing of what it does.
+
+Each function returns the signature of one task. A test holds their arguments against the tasks themselves.
+"""
+
+from typing import Any
+
+from celery import Signature
+
+from tasks.app import app
+
+Call = Signature[Any]
+
+# As long as the database may take for the rules of a `set_rules`.
+SET_RULES_SECONDS = 10
+
+
+def process_part(
+    batch: str, part: int, verdict: tuple[str, str] | None = None, *, blind: bool = False
+) -> Call:
+    """`tasks.process.process_part` for one part of a batch."""
+    optional = {"verdict": verdict, "blind": blind}
+    given = {name: value for name, value in optional.items() if value}
+    return _call("tasks.process.process_part", batch=batch, part=part, **given)
+
+
+def store_batch(batch: str, parts: int, total: int, bridge: str, domain: str) -> Call:
+    """`tasks.store.store_batch`; the results of the parts come first."""
+    return _call(
+        "tasks.store.store_batch", batch=batch, parts=parts, total=total, bridge=bridge, domain=domain
+    )
+
+
+def set_rules(user_id: str, document: bytes, request: str, control: str, *, retained: bool) -> Call:
+    """`tasks.config.set_rules` for one request of a user."""
+    return _call(
+        "tasks.config.set_rules",
+        user_id=user_id,
+        document=document,
+        request=request,
+        control=control,
+        retained=retained,
+    )
+
+
+def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> Call:
+    """`tasks.config.manage` for one command of a user."""
+    return _call(
+        "tasks.config.manage",
+        user_id=user_id,
+        document=document,
+        request=request,
+        control=control,
+        at_ms=at_ms,
+    )
+
+
+def apply_rules(users: list[str] | None) -> Call:
+    """`tasks.alerts.apply_rules` for these users, or for all."""
+    return _call("tasks.alerts.apply_rules", users=users)
+
+
+def deliver_mqtt() -> Call:
+    """`tasks.notify.deliver_mqtt`."""
+    return _call("tasks.notify.deliver_mqtt")
+
+
+def deliver_database() -> Call:
+    """`tasks.notify.deliver_database`."""
+    return _call("tasks.notify.deliver_database")
+
+
+def _call(name: str, **arguments: Any) -> Call:
+    # Where the task is not imported, nothing else says that nobody waits for its result.
+    return app.signature(name, kwargs=arguments, options={"ignore_result": True})

@@ -1,0 +1,56 @@
+"""The clock of the alerts: beat sends `tick` every second; it judges absences and ends snoozes."""
+
+from collections.abc import Callable
+from functools import partial
+
+import psycopg
+import structlog
+from confluent_kafka import KafkaException
+
+from tasks import registry
+from tasks.alerts.absences import end_snoozes, judge_absences
+from tasks.app import app
+from tasks.errors import NotNow
+from tasks.outbox import deliver, stream
+from tasks.servers import backoff, clocks, turns
+from tasks.servers.breaker import CircuitOpen
+from tasks.servers.turns import Turn
+
+log = structlog.get_logger()
+
+
+@app.task(name="tasks.alerts.clock.tick")
+def tick() -> None:
+    """Judges the absences and ends the snoozes that are due. A server that is away is tried again later."""
+    turns.run_if_free("clock", _tick)
+
+
+def _tick(turn: Turn) -> None:
+    now_ms = clocks.now_ms()
+    # Each domain by itself: one whose table or topic is in trouble must not hold up the others.
+    looks: dict[str, Callable[[Turn, int], int]] = {
+        domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
+    }
+    looks["snoozes"] = end_snoozes
+    changes = sum(_look(name, look, turn, now_ms) for name, look in looks.items())
+    if changes:
+        deliver.wake()
+
+
+def _look(name: str, look: Callable[[Turn, int], int], turn: Turn, now_ms: int) -> int:
+    if backoff.rests(f"clock:{name}"):
+        return 0
+    try:
+        stream.require_room()
+        return look(turn, now_ms)
+    except psycopg.Error as error:
+        # The breaker sees to the pauses, and has logged why it is open.
+        if not isinstance(error, CircuitOpen):
+            log.warning("clock_waits", look=name, error=str(error).strip())
+        return 0
+    except (NotNow, KafkaException, TimeoutError) as error:
+        # Changes of a part that was committed before the failure are told by the sweep.
+        log.warning(
+            "clock_waits", look=name, error=str(error).strip(), again_in_s=backoff.failed(f"clock:{name}")
+        )
+        return 0

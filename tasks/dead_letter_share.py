@@ -1,0 +1,126 @@
+"""The share of dead letters: a few are a device's fault, many at once are usually ours.
+
+Beat has the counters looked at; above the limit a log entry says what to look at, once for each episode, and
+a metric stays raised until the share is back below half of the limit.
+"""
+
+import json
+import time
+from typing import Any, NamedTuple
+
+import structlog
+
+from tasks.app import app
+from tasks.servers import counters, turns
+from tasks.servers.redis_client import DEAD_LETTER_SHARE, DEAD_LETTER_TYPES, SHARE_SAMPLES, client, text
+from tasks.servers.turns import Turn
+from tasks.settings import settings
+
+log = structlog.get_logger()
+
+# Fewer in a window say nothing, however large a share of the messages they are.
+FEWEST = 10
+SAMPLES_KEPT = 1000
+
+LOOK_AT = {
+    "Unexpected": "the workers' log for the exception; mend the code, then replay",
+    "WorkerLost": "the memory of the workers and their log; then replay",
+    "WorkerHung": "the domain's code for a loop that does not end; mend it, then replay",
+    "DatabaseRefused": "the constraints of the table and the errors' SQLSTATE; mend the schema, then replay",
+    "Conflict": "the devices of the letters: a clock that stands still, or a counter that begins again",
+}
+LOOK_AT_DEVICES = "the errors' texts and topics: which devices, and since which firmware"
+
+
+class Sample(NamedTuple):
+    """The running totals at one time."""
+
+    at: float
+    received: int
+    dead: int
+    types: dict[str, int]
+
+
+class Share(NamedTuple):
+    """What became of the messages of a window: the error types are those of its dead letters, most first."""
+
+    received: int
+    dead: int
+    types: list[str]
+
+    @property
+    def value(self) -> float:
+        """Dead letters per message, 0 to 1."""
+        return self.dead / self.received if self.received else 0.0
+
+    def is_high(self, limit: float, *, before: bool) -> bool:
+        """Whether it is above the limit; once it was, until it is below half of that."""
+        if before:
+            return self.value > limit / 2
+        return self.dead >= FEWEST and self.value > limit
+
+
+def between(first: Sample, last: Sample) -> Share:
+    """The share in the time between two samples; nothing where the counters have started anew."""
+    received, dead = last.received - first.received, last.dead - first.dead
+    if received < 0 or dead < 0:
+        return Share(0, 0, [])
+    grown = {name: count - first.types.get(name, 0) for name, count in last.types.items()}
+    types = sorted((name for name, count in grown.items() if count > 0), key=lambda name: -grown[name])
+    return Share(received, dead, types)
+
+
+def is_high() -> bool:
+    """Whether an episode is under way. Raises `redis.RedisError`."""
+    return bool(client().exists(DEAD_LETTER_SHARE))
+
+
+@app.task(name="tasks.share.watch_share")
+def watch_share() -> None:
+    """Looks at the share of the last window, and says so when an episode begins or ends."""
+    turns.run_if_free("share", _watch)
+
+
+def _watch(_turn: Turn) -> None:
+    chosen = settings()
+    now = _sample()
+    share = between(_oldest(now, chosen.dead_letter_share_window_seconds), now)
+    before = is_high()
+    high = share.is_high(chosen.dead_letter_share_limit, before=before)
+    if high == before:
+        return
+    if not high:
+        client().delete(DEAD_LETTER_SHARE)
+        log.info("dead_letter_share_normal", share=round(share.value, 4))
+        return
+    client().set(DEAD_LETTER_SHARE, 1)
+    log.error(
+        "dead_letter_share_high",
+        share=round(share.value, 4),
+        limit=chosen.dead_letter_share_limit,
+        window_s=chosen.dead_letter_share_window_seconds,
+        dead_letters=share.dead,
+        received=share.received,
+        error_types=share.types[:5],
+        look_at=LOOK_AT.get(share.types[0] if share.types else "", LOOK_AT_DEVICES),
+    )
+
+
+def _sample() -> Sample:
+    totals = counters.read()
+    types = {text(name): int(count) for name, count in client().hgetall(DEAD_LETTER_TYPES).items()}
+    return Sample(time.time(), totals.get("received", 0), totals.get("dead_lettered", 0), types)
+
+
+def _oldest(now: Sample, window_seconds: float) -> Sample:
+    """Adds the sample to those kept; returns the oldest of the window."""
+    pipeline = client().pipeline(transaction=True)
+    pipeline.rpush(SHARE_SAMPLES, json.dumps(now))
+    pipeline.ltrim(SHARE_SAMPLES, -SAMPLES_KEPT, -1)
+    pipeline.lrange(SHARE_SAMPLES, 0, -1)
+    kept: list[Any] = [json.loads(text(sample)) for sample in pipeline.execute()[2]]
+    # Larger totals than now are those of before a flush.
+    while kept[0][0] < now.at - window_seconds or kept[0][1] > now.received:
+        kept.pop(0)
+        client().lpop(SHARE_SAMPLES)
+    return Sample._make(kept[0])

@@ -1,0 +1,170 @@
+"""A dead letter as it is read back from Kafka, and which of them somebody asks for. Pure."""
+
+import base64
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from tasks import registry
+from tasks.domain import routing
+from tasks.domain.domain import Source
+from tasks.domain.payload import Refused
+
+ALERT_REFUSED = "AlertRefused"
+TOO_MANY_ALERTS = "TooManyAlerts"
+NOTICE_REFUSED = "NoticeRefused"
+_ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
+# Refused so often, a message is not replayed any more unless forced.
+MAX_ATTEMPTS = 3
+
+
+class NoLetter(ValueError):
+    """The record in the dead letters' topic is none of ours."""
+
+
+class LetterId(NamedTuple):
+    """What tells a dead letter from every other; the same for one that was sent twice."""
+
+    key: str  # of its record: topic/partition/offset of the message that was refused
+    record_ms: int  # timestamp of that message's record; 0 where the envelope does not say
+
+
+class Letter(NamedTuple):
+    """One dead letter, with the place of its own record."""
+
+    id: LetterId
+    topic: str
+    error_type: str
+    error: str
+    refused_at: datetime
+    payload: bytes
+    cut: bool
+    attempts: int
+    traceparent: str
+    partition: int | None  # of the refused message; None where it never reached the domain's topic
+    offset: int | None
+    timestamp_ms: int
+    letter_partition: int
+    letter_offset: int
+
+    @property
+    def source(self) -> Source | None:
+        """User and device by the topic, if it names them, or of the alert."""
+        if self.error_type in _ABOUT_ALERTS:
+            return self._source_of_alert()
+        try:
+            return routing.domain_of(self.topic, registry.domains()).parse_topic(self.topic)
+        except Refused:
+            return None
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether it is a change of an alert, which goes to the tables of alerts and never into telemetry."""
+        return self.error_type == ALERT_REFUSED
+
+    def _source_of_alert(self) -> Source | None:
+        try:
+            document = json.loads(self.payload)
+            return Source(str(document["user_id"]), str(document["device_id"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def can_be_replayed(self) -> bool:
+        """Whether the message was in its domain's topic, and is whole, or is a change of an alert."""
+        if self.is_alert:
+            return not self.cut
+        return self.partition is not None and self.offset is not None and not self.cut
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which dead letters are meant: all of these at once, times being those of the refusal."""
+
+    error_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    user: str | None = None
+    device: str | None = None
+
+    def match(self, letter: Letter) -> bool:
+        """Whether the letter is meant."""
+        if self.error_type is not None and letter.error_type != self.error_type:
+            return False
+        if self.since is not None and letter.refused_at < self.since:
+            return False
+        if self.until is not None and letter.refused_at >= self.until:
+            return False
+        if self.user is None and self.device is None:
+            return True
+        source = letter.source
+        if source is None:
+            return False
+        own = source.device_id.rpartition("/")[2]
+        return self.user in {None, source.user_id} and self.device in {None, source.device_id, own}
+
+    def as_json(self) -> dict[str, Any]:
+        """The filters that are set, for `from_json`."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+            if value is not None
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Filters":
+        """The inverse of `as_json`."""
+        times = {
+            name: datetime.fromisoformat(values[name]) for name in ("since", "until") if values.get(name)
+        }
+        return cls(**{**values, **times})
+
+
+def parse_letter(
+    key: bytes, value: bytes, timestamp_ms: int, letter_partition: int = 0, letter_offset: int = 0
+) -> Letter:
+    """The letter of a record of a topic of dead letters; `timestamp_ms` is that record's.
+
+    Raises `NoLetter`.
+    """
+    try:
+        envelope = json.loads(value)
+        payload = base64.b64decode(envelope["payload_base64"] or "", validate=True)
+        partition, offset = envelope.get("kafka_partition"), envelope.get("kafka_offset")
+        came_by = registry.of_kafka_topic(envelope.get("kafka_topic"))
+        if came_by is None or not (partition >= 0 and offset >= 0):
+            partition = offset = None
+        record_ms = envelope.get("kafka_timestamp_ms")
+        refused_at = datetime.fromisoformat(envelope["timestamp"])
+        return Letter(
+            LetterId(key.decode(errors="replace"), int(record_ms or 0)),
+            _topic(envelope),
+            str(envelope.get("error_type") or ""),
+            str(envelope.get("error") or ""),
+            refused_at if refused_at.tzinfo else refused_at.replace(tzinfo=UTC),
+            payload,
+            envelope.get("payload_bytes") is not None,
+            int(envelope.get("attempts") or 1),
+            _encodable(str(envelope.get("traceparent") or "")),
+            None if partition is None else int(partition),
+            None if offset is None else int(offset),
+            timestamp_ms if record_ms is None else int(record_ms),
+            letter_partition,
+            letter_offset,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise NoLetter(f"no envelope of a dead letter: {error}") from error
+
+
+def _topic(envelope: dict[str, Any]) -> str:
+    exact = envelope.get("original_topic_base64")
+    if exact is None:
+        return _encodable(str(envelope["original_topic"]))
+    return base64.b64decode(exact, validate=True).decode(errors="surrogateescape")
+
+
+def _encodable(text: str) -> str:
+    """The text as it is. Raises `UnicodeEncodeError` where no header could hold it."""
+    text.encode()
+    return text

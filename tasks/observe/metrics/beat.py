@@ -1,0 +1,55 @@
+"""What beat shows: what belongs to no single process."""
+
+from tasks.observe.instruments import Counter, Gauge
+
+DEAD_LETTER_SHARE_HIGH = Gauge(
+    "sluice_dead_letter_share_high",
+    ("beat",),
+    "1 while more than DEAD_LETTER_SHARE_LIMIT of the messages become dead letters, else 0.",
+    "1: the log says as `dead_letter_share_high` which errors, and what to look at.",
+)
+DEAD_LETTER_OLDEST = Gauge(
+    "sluice_dead_letter_oldest_unhandled_seconds",
+    ("beat",),
+    "Age of each domain's oldest dead letter that was neither replayed nor acknowledged; 0 without one.",
+    "Kafka drops it after DEAD_LETTER_RETENTION_DAYS; see docs/runbook.md, dead letters expire.",
+    labels=("domain",),
+    unit="seconds",
+)
+DEAD_LETTER_RETENTION = Gauge(
+    "sluice_dead_letter_retention_seconds",
+    ("beat",),
+    "For how long Kafka keeps dead letters, by DEAD_LETTER_RETENTION_DAYS.",
+    "Not the topics' own `retention.ms`, as `sluice topics` says: make them equal, or the alarm is wrong.",
+    unit="seconds",
+)
+OUTBOX_ENTRIES = Gauge(
+    "sluice_outbox_entries",
+    ("beat",),
+    "Alert changes not yet delivered to both MQTT and the tables.",
+    "Growing: the MQTT broker or the database is away. At OUTBOX_MAX_ENTRIES or OUTBOX_MAX_BYTES no more"
+    " readings are judged.",
+    unit="entries",
+)
+OUTBOX_AGE = Gauge(
+    "sluice_outbox_oldest_seconds",
+    ("beat",),
+    "Age of the oldest alert change that is not delivered yet; 0 when there is none.",
+    "Minutes: users are told late; see docs/runbook.md, outbox age.",
+    unit="seconds",
+)
+QUEUED = Gauge(
+    "sluice_queued_tasks",
+    ("beat",),
+    "Tasks that wait in the broker for a worker, by queue.",
+    "Growing: there are too few workers, or they are deaf; see docs/runbook.md, worker deaf.",
+    labels=("queue",),
+    unit="tasks",
+)
+TASKS_SENT = Counter(
+    "sluice_beat_tasks_sent_total",
+    ("beat",),
+    "Tasks that beat has sent.",
+    "No growth: beat hangs, or Redis is away; silent devices are not noticed then.",
+    unit="tasks",
+)

@@ -1,0 +1,57 @@
+"""What the control process shows."""
+
+from tasks.observe.instruments import Counter, Gauge
+
+REQUESTS = Gauge(
+    "sluice_control_requests",
+    ("control",),
+    "Rules and commands of users that wait for their task's answer.",
+    "Growing: the workers or the database are away; nothing is lost, the users wait.",
+    unit="requests",
+)
+REQUEST_AGE = Gauge(
+    "sluice_control_oldest_request_seconds",
+    ("control",),
+    "For how long the request that has waited longest has waited for its answer; 0 when none waits.",
+    "Above 30 s: the workers or the database are away, or one user's request hangs; `/readyz` says which.",
+    unit="seconds",
+)
+REQUESTS_GIVEN_UP = Counter(
+    "sluice_control_requests_given_up_total",
+    ("control",),
+    "Requests that were not done within REQUEST_PATIENCE_SECONDS, by kind; their users were told so.",
+    "Any: the workers or the database were away, or one request hangs; see `request_given_up` in the log.",
+    labels=("kind",),
+    unit="requests",
+)
+REQUESTS_FAILED = Counter(
+    "sluice_requests_failed_total",
+    ("control", "worker"),
+    "Requests that met a bug, by kind; their users were answered with the id that the log has.",
+    "Any: look for `request_failed` in the logs, and report the traceback.",
+    labels=("kind",),
+    unit="requests",
+)
+REQUESTS_DROPPED = Counter(
+    "sluice_control_qos0_dropped_requests_total",
+    ("control",),
+    "Requests by QoS 0 that came while too many were waiting, and got no answer.",
+    "Any: a user sends more than can be done; who needs an answer publishes with QoS 1.",
+    unit="requests",
+)
+ANSWERS = Counter(
+    "sluice_control_answers_total",
+    ("control",),
+    "Rules and commands answered, by kind (config, manage) and outcome (ok, refused).",
+    "Many refused ones: a client sends what is no valid rule or command; its answer says what.",
+    labels=("kind", "outcome"),
+    unit="requests",
+)
+
+RULES_INVALID = Gauge(
+    "sluice_rules_invalid",
+    ("control",),
+    "Rules in the table that are invalid and not in force; their users hear of it on config/status.",
+    "Above 0: somebody wrote rules by SQL; `sluice rules check --stored` names users and faults.",
+    unit="rules",
+)

@@ -1,0 +1,58 @@
+"""What the gateway shows, and with it every client of MQTT, and every process."""
+
+from tasks.observe.instruments import Counter, Gauge
+
+# Gateway
+
+GATEWAY_RECEIVED = Counter(
+    "sluice_gateway_received_messages_total",
+    ("gateway",),
+    "Messages that came by MQTT, redelivered ones again.",
+    "No growth while devices send: see `sluice_mqtt_connected` and the gateway's log.",
+    unit="messages",
+)
+GATEWAY_RECEIVED_BYTES = Counter(
+    "sluice_gateway_received_bytes_total",
+    ("gateway",),
+    "Payload bytes that came by MQTT.",
+    "A jump without more messages: a device sends larger payloads; see PAYLOAD_MAX_BYTES.",
+    unit="bytes",
+)
+GATEWAY_UNACKNOWLEDGED = Gauge(
+    "sluice_gateway_unacknowledged_messages",
+    ("gateway",),
+    "Messages taken from MQTT that Kafka has not confirmed yet; at most MQTT_RECEIVE_MAXIMUM.",
+    "Near the maximum for minutes: Kafka is slow or away, and the MQTT broker's queue grows.",
+    unit="messages",
+)
+GATEWAY_DROPPED = Counter(
+    "sluice_gateway_qos0_dropped_messages_total",
+    ("gateway",),
+    "QoS 0 messages that Kafka did not take in time. QoS 1 messages are never dropped.",
+    "Kafka is slow or away; devices whose readings matter must publish with QoS 1.",
+    unit="messages",
+)
+
+# Every MQTT client
+
+MQTT_CONNECTED = Gauge(
+    "sluice_mqtt_connected",
+    ("gateway", "control"),
+    "1 while connected to the MQTT broker and subscribed, else 0.",
+    "0: the broker is away or refuses the account; the process says which in its log.",
+)
+MQTT_CONNECTS = Counter(
+    "sluice_mqtt_connects_total",
+    ("gateway", "control"),
+    "Connections made to the MQTT broker: the first, and each after a loss.",
+    "Growing: the network or the broker ends connections, or two processes have the same client id.",
+    unit="connections",
+)
+MQTT_SESSIONS_LOST = Counter(
+    "sluice_mqtt_sessions_lost_total",
+    ("gateway", "control"),
+    "Connections at which the MQTT broker had no session though this client had one before.",
+    "Messages that waited in the broker are lost: it lost its data, or somebody ended the session."
+    " See the runbook.",
+    unit="sessions",
+)

@@ -1,0 +1,161 @@
+"""What workers show of the stages of a batch, of alerts and of themselves."""
+
+from tasks.observe.instruments import Counter, Gauge, Histogram
+
+RECEIVED = Counter(
+    "sluice_messages_received_total",
+    ("worker",),
+    "Messages of finished batches: stored, duplicate and dead-lettered ones together.",
+    "No growth while the lag grows: the workers do not finish; see the log of the worker.",
+    unit="messages",
+)
+STORED = Counter(
+    "sluice_messages_stored_total",
+    ("worker",),
+    "New rows written and committed.",
+    "Far below the received ones: see the duplicates and the dead letters.",
+    unit="messages",
+)
+DUPLICATE = Counter(
+    "sluice_messages_duplicate_total",
+    ("worker",),
+    "Messages whose row was there already: redelivered, resent or replayed ones.",
+    "Growing without replays: a device repeats itself, or batches are lost and resent.",
+    unit="messages",
+)
+REPLAYED = Counter(
+    "sluice_messages_replayed_total",
+    ("worker",),
+    "Messages replayed: dead letters produced again (`dead_letters`), records run again (`ranges`).",
+    "Stands still while a replay has not ended: see its line in the table `replays`, and docs/replay.md.",
+    labels=("kind",),
+    unit="messages",
+)
+BATCHES_FINISHED = Counter(
+    "sluice_batches_finished_total",
+    ("worker",),
+    "Batches whose rows are committed.",
+    "No growth while batches are in flight: the workers are stuck or deaf.",
+    unit="batches",
+)
+BATCHES_GIVEN_UP = Counter(
+    "sluice_batches_given_up_total",
+    ("worker",),
+    "Tasks that found their batch's lease gone and did nothing, by stage.",
+    "Growing: tasks wait in Redis for longer than LEASE_SECONDS; add workers or raise it.",
+    labels=("stage",),
+    unit="tasks",
+)
+STAGE_SECONDS = Histogram(
+    "sluice_stage_seconds",
+    ("worker",),
+    "Time that one part or batch spends in each stage: load, validate, evaluate, dead_letters, keep, store.",
+    "The stage that grows names the narrow place: evaluate Redis, dead_letters Kafka, store the database.",
+    labels=("stage",),
+)
+END_TO_END_SECONDS = Histogram(
+    "sluice_end_to_end_seconds",
+    ("worker",),
+    "Age of the oldest message of each batch, from its Kafka record's time to the commit of its row.",
+    "All other messages of the batch are younger. Grows with the lag: see there.",
+)
+STORE_WAITS = Counter(
+    "sluice_store_waits_total",
+    ("worker",),
+    "Times that `store` waited because the database did not take the rows.",
+    "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
+    unit="waits",
+)
+DB_BREAKER_STATE = Gauge(
+    "db_circuit_breaker_state",
+    ("worker",),
+    "Circuit breaker of the database, one for all workers: 1 open, 0.5 half-open, 0 closed.",
+    "1: the database is away and left alone; the reason is in a worker's log as `breaker_open`.",
+)
+DB_BREAKER_REJECTED = Counter(
+    "db_circuit_breaker_rejected_total",
+    ("worker",),
+    "Accesses to the database that were refused without a try, because its circuit breaker was open.",
+    "Growing: the database is away, or slow to answer; see `db_circuit_breaker_state`.",
+    unit="accesses",
+)
+CHECKS_FAILED = Counter(
+    "sluice_checks_failed_total",
+    ("worker",),
+    "Times that a check of a domain raised an error and said nothing of a record, by check.",
+    "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
+    labels=("rule_id",),
+    unit="checks",
+)
+ALERT_CHANGES = Counter(
+    "sluice_alert_changes_total",
+    ("worker",),
+    "Changes of alerts, by their new status; REFUSED were not triggered, as their users have too many.",
+    "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`."
+    " REFUSED: one user's rules; see OPEN_ALERTS_PER_USER, and `too_many_alerts` in the log for whose.",
+    labels=("status",),
+    unit="changes",
+)
+TOPICS_MADE_AGAIN = Counter(
+    "sluice_topics_made_again_total",
+    ("worker",),
+    "Times that a topic was found deleted and made again, so that its offsets begin at 0.",
+    "Any that nobody has planned: what was in the topic before and not committed is lost.",
+    unit="topics",
+)
+STATES_UNKNOWN = Counter(
+    "sluice_unknown_alert_states_total",
+    ("worker",),
+    "Times that alert states were found which this version cannot read.",
+    "Growing: workers of two versions run; stop either. With one version left the states are rebuilt.",
+    unit="states",
+)
+TASK_SECONDS = Histogram(
+    "sluice_task_seconds",
+    ("worker",),
+    "Time that tasks run, by task.",
+    "See `sluice_stage_seconds` for the two of the pipeline.",
+    labels=("task",),
+)
+TASKS_FAILED = Counter(
+    "sluice_tasks_failed_total",
+    ("worker",),
+    "Tasks that ended with an error, by task. Their work is done again.",
+    "Growing: the error is in the worker's log.",
+    labels=("task",),
+    unit="tasks",
+)
+CHILDREN = Gauge(
+    "sluice_worker_children",
+    ("worker",),
+    "Processes of this worker that run tasks.",
+    "At the maximum of --autoscale with a growing lag: more CPU or more workers would help.",
+    unit="processes",
+)
+ACTIVE_TASKS = Gauge(
+    "sluice_worker_active_tasks",
+    ("worker",),
+    "Tasks that this worker's children have at the moment.",
+    "Equal to the children for minutes while nothing finishes: they hang; see the database and Redis.",
+    unit="tasks",
+)
+DEAF = Gauge(
+    "sluice_worker_deaf_seconds",
+    ("worker",),
+    "For how long this worker has had work and free processes, and has taken nothing.",
+    "Growing: it ends itself after WORKER_DEAF_SECONDS; see docs/runbook.md, worker deaf.",
+    unit="seconds",
+)
+REFUSED = Gauge(
+    "sluice_worker_redis_refuses",
+    ("worker",),
+    "1 while this worker waits because Redis refuses its commands, else 0.",
+    "1: Redis is full, read-only, or denies the account a command; the worker says which in its log.",
+)
+CHILDREN_LOST = Counter(
+    "sluice_worker_children_lost_total",
+    ("worker",),
+    "Tasks whose process was killed, or ran out of time; their work is done again.",
+    "Growing: out of memory, or a message that kills its worker; see the kernel's log and the worker's.",
+    unit="tasks",
+)

@@ -1,0 +1,159 @@
+"""Writing `active_alerts` and `alert_history` from entries of the outbox."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+from tasks.outbox.entry import Entry
+from tasks.rules.change import Change
+from tasks.rules.rows import ActiveAlert
+from tasks.servers.database import Connection
+
+STATEMENT_SECONDS = 5
+# Held to the end of the transaction, so that two workers write one after the other.
+WRITERS = 0x51_A1E_27
+
+_KEY = ("user_id", "device_id", "rule_id")
+_ROW = tuple(field.name for field in fields(ActiveAlert))
+_CHANGE = (
+    *(field.name for field in fields(Change) if field.name != "position"),
+    "kafka_partition",
+    "kafka_offset",
+    "outbox_position",
+)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+_INSERT_HISTORY = f"""
+INSERT INTO alert_history ({_quoted(_CHANGE)})
+SELECT {_quoted(_CHANGE)} FROM jsonb_populate_recordset(NULL::alert_history, %s::jsonb)
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 - the names are those of our own fields
+
+_UPSERT_ROWS = f"""
+INSERT INTO active_alerts ({_quoted(_ROW)})
+SELECT {_quoted(_ROW)} FROM jsonb_populate_recordset(NULL::active_alerts, %s::jsonb)
+ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
+SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
+"""  # noqa: S608 - the names are those of our own fields
+
+_UPSERT_OLD_ROWS = f"""
+INSERT INTO active_alerts ({_quoted(_ROW)})
+SELECT {_quoted(_ROW)} FROM jsonb_populate_recordset(NULL::active_alerts, %s::jsonb) AS old
+WHERE NOT EXISTS (
+    SELECT FROM alert_history AS known
+    WHERE (known.user_id, known.device_id, known.rule_id) = (old.user_id, old.device_id, old.rule_id)
+        AND known."number" > old."number")
+ON CONFLICT ({_quoted(_KEY)}) DO UPDATE
+SET ({_quoted(_ROW[3:])}, updated_at) = ROW ({", ".join(f'excluded."{name}"' for name in _ROW[3:])}, now())
+WHERE active_alerts."number" < excluded."number"
+"""  # noqa: S608 - the names are those of our own fields
+
+_DELETE_ENDED_ROW = """
+DELETE FROM active_alerts WHERE user_id = %s AND device_id = %s AND rule_id = %s
+    AND EXISTS (SELECT FROM alert_history AS known
+        WHERE known.alert_id = active_alerts.alert_id AND known.status = 'RESOLVED')
+"""
+
+_NOTE_TOLD = """
+INSERT INTO alert_delivery (consumer, outbox_position) VALUES ('mqtt', %s)
+ON CONFLICT (consumer) DO UPDATE SET outbox_position = excluded.outbox_position, updated_at = now()
+WHERE alert_delivery.outbox_position < excluded.outbox_position
+"""
+
+_DELETE_ROWS = """
+DELETE FROM active_alerts
+USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (user_id, device_id, rule_id)
+WHERE (active_alerts.user_id, active_alerts.device_id, active_alerts.rule_id)
+    = (gone.user_id, gone.device_id, gone.rule_id)
+"""
+
+
+_PROBE = """
+INSERT INTO alert_history (alert_id, status, time, user_id, device_id, rule_id)
+VALUES (gen_random_uuid(), 'TRIGGERED', now(), '', '', '');
+INSERT INTO active_alerts (user_id, device_id, rule_id, status) VALUES ('', '', gen_random_uuid(), 'PENDING')
+"""
+
+
+def write(
+    connection: Connection,
+    entries: Iterable[Entry],
+    before: Callable[[], None],
+    seconds: float = STATEMENT_SECONDS,
+) -> None:
+    """Writes the entries, in their order, in one transaction; a change that is there already stays as it is.
+
+    Each statement may take `seconds`, and wait for a lock half as long. `before` is called when no other
+    worker can write any more until the commit: what it raises leaves the tables as they were. Raises
+    `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
+    """
+    history, present, gone = _collapse(entries)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
+            # So that who waits is told from who takes too long.
+            f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms';"
+            # A worker that was stopped here, or lost its network, must not hold up the others for ever.
+            f"SET LOCAL idle_in_transaction_session_timeout = '{2 * STATEMENT_SECONDS}s'"
+        )
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
+        before()
+        if history:
+            cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
+        if present:
+            cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
+        if gone:
+            cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+
+
+def write_again(connection: Connection, entry: Entry) -> None:
+    """Writes an old entry in one transaction: its changes, and its rows where nothing newer is known.
+
+    Raises like `write`.
+    """
+    history, present, gone = _collapse([entry])
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
+        cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
+        cursor.execute(_UPSERT_OLD_ROWS, [json.dumps(present, ensure_ascii=False)])
+        for key in gone:
+            cursor.execute(_DELETE_ENDED_ROW, key)
+
+
+def probe(connection: Connection) -> None:
+    """Writes a change and a row, and takes both back: after it the tables take what is written at the moment.
+
+    Raises `psycopg.Error`.
+    """
+    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute(_PROBE)
+
+
+def note_told(connection: Connection, position: int) -> None:
+    """Notes up to where users were told over MQTT. Raises `psycopg.Error`."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute(_NOTE_TOLD, [position])
+
+
+def _collapse(
+    entries: Iterable[Entry],
+) -> tuple[list[Any], list[Any], list[tuple[str, str, str]]]:
+    """All changes, and of each row what the last entry that names it says."""
+    history: list[Any] = []
+    rows: dict[tuple[str, str, str], Any] = {}
+    for entry in entries:
+        document = entry.document
+        history += [{**change["record"], "outbox_position": entry.position} for change in entry.changes()]
+        device = (document["user_id"], document["device_id"])
+        rows.update({(*device, row["rule_id"]): row for row in document["written"]})
+        rows.update({(*device, rule_id): None for rule_id in document["gone"]})
+    present = [row for row in rows.values() if row is not None]
+    return history, present, [key for key, row in rows.items() if row is None]

@@ -1,0 +1,77 @@
+"""Spans of `process` and `store`: one for each message that is followed, one for the flush of its batch."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from tasks import registry
+from tasks.batch.messages import PartResult
+from tasks.dead_letters.sender import DeadLetter
+from tasks.domain import routing
+from tasks.domain.payload import Refused
+from tasks.observe import tracing
+from tasks.observe.tracing import Attributes, child, is_sampled, parse
+from tasks.rows.validate import Judged
+from tasks.rules.change import Change
+
+
+def processed(
+    begun_ns: int, readings: list[Judged], dead: list[DeadLetter], changes: Iterable[Change]
+) -> list[str]:
+    """Records `worker_process` for the messages of a part that are sampled, refused, or changed an alert.
+
+    Returns those that became rows, for the flush to refer to.
+    """
+    if not tracing.on():
+        return []
+    alerting = {change.position for change in changes if change.position}
+    followed = []
+    for message, reading in readings:
+        alerts = bool(alerting) and (message.partition, message.offset) in alerting
+        if alerts or is_sampled(message.traceparent):
+            named: dict[str, str | int] = reading.source._asdict()
+            if (sequence_id := getattr(reading.fields, "sequence_id", None)) is not None:
+                named["sequence_id"] = sequence_id
+            outcome = "alert" if alerts else "row"
+            followed.append(_record(message.traceparent, begun_ns, {**named, "outcome": outcome}))
+    for letter in dead:
+        attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
+        with suppress(Refused):  # where the topic is what is wrong with it
+            topic = letter.message.topic
+            attributes |= routing.domain_of(topic, registry.domains()).parse_topic(topic)._asdict()
+        _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
+    return followed
+
+
+@contextmanager
+def flushing(batch: str, rows: int, parts: Iterable[PartResult]) -> Iterator[None]:
+    """Records `batch_flush` with a link to every followed message, and `store_telemetry_batch` in it.
+
+    Nothing, when the batch is not traced and none of its messages is followed.
+    """
+    parent = tracing.current()
+    followed = [traceparent for part in parts for traceparent in part.get("followed", ())]
+    if not tracing.on() or not (parent or followed):
+        yield
+        return
+    flush = child(parent, sampled=True)
+    store = child(flush, sampled=True)
+    attributes: Attributes = {"batch": batch, "rows": rows}
+    begun_ns, error = time.time_ns(), ""
+    try:
+        with tracing.within(store):
+            yield
+    except BaseException as raised:
+        error = type(raised).__name__
+        raise
+    finally:
+        tracing.record("store_telemetry_batch", store, flush, begun_ns, attributes, error=error)
+        links = [context for traceparent in followed if (context := parse(traceparent))]
+        tracing.record("batch_flush", flush, parent, begun_ns, attributes, links, error=error)
+
+
+def _record(traceparent: str, begun_ns: int, attributes: Attributes, *, error: str = "") -> str:
+    parent = parse(traceparent)
+    context = child(parent, sampled=True)
+    tracing.record("worker_process", context, parent, begun_ns, attributes, error=error)
+    return context.traceparent()

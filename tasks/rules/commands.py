@@ -1,0 +1,197 @@
+"""Commands of users about one rule of one device: SNOOZE, DISABLE, ENABLE.
+
+A command is about the `rule_id`: it outlives a change of the rule, but not its removal.
+"""
+
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from tasks.rules.change import iso
+from tasks.rules.machine import Changes
+from tasks.rules.rule import Compiled, Fault, InvalidDocument, RuleSet, suggestion
+from tasks.rules.state import DeviceState, Entry, Status, from_us
+from tasks.rules.transition import Cause, Draft
+from tasks.text.wording import describe, id_fault, printable, shorten
+
+Action = Literal["SNOOZE", "DISABLE", "ENABLE"]
+
+MAX_MINUTES = 43_200
+MAX_COMMAND_BYTES = 4096
+
+EXPECTED = {
+    "device_id": "the id of a device, as alerts name it",
+    "rule_id": "the `id` of a rule, or its `key` where it has none",
+    "action": "one of SNOOZE, DISABLE, ENABLE",
+    "duration_minutes": f"a number of minutes above 0, up to {MAX_MINUTES} (30 days)",
+}
+
+
+class InvalidCommand(InvalidDocument):
+    """The document is no command."""
+
+
+class CannotManage(Exception):
+    """The command is well-formed, but not possible as things stand. Its text is a sentence for the user."""
+
+
+def _id(text: str) -> str:
+    # A source of another domain has that domain's name before its own.
+    if any(id_fault(part) for part in text.split("/", 1)):
+        raise ValueError
+    return text
+
+
+class Command(BaseModel):
+    """What a user wants. Made by `parse_command`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    device_id: Annotated[str, AfterValidator(_id)] = Field(
+        description="Which device; of another domain's source, `NAME/ID`."
+    )
+    rule_id: str = Field(min_length=1, max_length=256, description="Which rule: its `id`, or else its `key`.")
+    action: Action = Field(description="What to do; see the actions.")
+    duration_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_MINUTES,
+        description="How long a snooze lasts. `SNOOZE` must have it; others must not.",
+    )
+
+
+class Request(NamedTuple):
+    """Who asked, when (ms), and the id under which a redelivered command is recognised."""
+
+    command_id: str
+    at_ms: int
+    by: str
+
+
+def parse_command(document: Any) -> Command:
+    """The command of a document: JSON bytes, or parsed JSON. Raises `InvalidCommand` with every fault."""
+    if isinstance(document, bytes):
+        if len(document) > MAX_COMMAND_BYTES:
+            message = f"at most {MAX_COMMAND_BYTES} bytes are allowed, got {len(document)}"
+            raise InvalidCommand([{"path": "command", "message": message}])
+        try:
+            document = from_json(document)
+        except ValueError as error:
+            raise InvalidCommand([{"path": "command", "message": f"must be JSON: {error}"}]) from None
+    if type(document) is not dict:
+        message = f"must be an object, got {describe(document)}"
+        raise InvalidCommand([{"path": "command", "message": message}])
+    faults: list[Fault] = []
+    try:
+        command = Command.model_validate(document)
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+    wrong = {fault["path"] for fault in faults}
+    # A wrong one may be anything, also what cannot be looked up in a set.
+    action = None if "action" in wrong else document.get("action")
+    minutes = document.get("duration_minutes")
+    if action == "SNOOZE" and minutes is None:
+        sentence = f"is missing; it must be {EXPECTED['duration_minutes']}"
+        faults.append({"path": "duration_minutes", "message": sentence})
+    elif action in {"DISABLE", "ENABLE"} and minutes is not None and "duration_minutes" not in wrong:
+        sentence = f"means nothing for {action}, which has no end; did you mean `SNOOZE`?"
+        faults.append({"path": "duration_minutes", "message": sentence})
+    if faults:
+        raise InvalidCommand(faults)
+    return command
+
+
+def manage(
+    state: DeviceState, rules: RuleSet, command: Command, request: Request
+) -> tuple[DeviceState, Changes]:
+    """Obeys a command. One that was obeyed before, and one older than it, changes nothing.
+
+    - SNOOZE silences an alert that is open, or lengthens or shortens its snooze. During the snooze nothing
+      triggers; an alert that ends is resolved at once; one still open at the end triggers again.
+    - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last word on an open alert.
+    - ENABLE ends either. After a snooze, an alert still open triggers again at the next reading.
+
+    DISABLE of what is disabled and ENABLE of what is enabled change nothing. Raises `CannotManage`.
+    """
+    rule = rules.by_id.get(command.rule_id)
+    if rule is None:
+        known = suggestion(command.rule_id, list(rules.by_id))
+        raise CannotManage(f"there is no rule `{shorten(command.rule_id, 60)}`{known}")
+    entry = state.entries.get(command.rule_id) or Entry(Status.OK, rule.facts)
+    if entry.command_at is not None and (
+        request.at_ms < entry.command_at or request.command_id == entry.command_id
+    ):
+        return state, ()
+    draft = Draft(state, Cause(from_us(request.at_ms * 1000), by=request.by))
+    if entry.status in {Status.OK, Status.DISABLED}:
+        entry = entry._replace(facts=rule.facts)
+    entry = entry._replace(command_at=request.at_ms, command_id=request.command_id)
+    match command.action:
+        case "SNOOZE":
+            _snooze(draft, rule, entry, command, request)
+        case "DISABLE":
+            _disable(draft, rule, entry, request)
+        case "ENABLE":
+            _enable(draft, rule, entry, request)
+    return draft.finish(), tuple(draft.changes)
+
+
+def _snooze(draft: Draft, rule: Compiled, entry: Entry, command: Command, request: Request) -> None:
+    assert command.duration_minutes is not None
+    if entry.status is Status.DISABLED:
+        raise CannotManage(f"the rule `{rule.rule_id}` is disabled for this device; ENABLE it first")
+    if not entry.is_open and entry.status is not Status.SNOOZED:
+        raise CannotManage(f"the rule `{rule.rule_id}` has no alert for this device that could be snoozed")
+    until = request.at_ms + round(command.duration_minutes * 60_000)
+    entry = entry._replace(status=Status.SNOOZED, snoozed_until=until)
+    draft.entries[rule.rule_id] = entry
+    alert_id = entry.alert_id or _command_alert_id(draft, rule, request)
+    reason = f"until {iso(from_us(until * 1000))}"
+    draft.tell("SNOOZED", rule.rule_id, entry, alert_id, value=entry.value, reason=reason)
+
+
+def _disable(draft: Draft, rule: Compiled, entry: Entry, request: Request) -> None:
+    if entry.status is Status.DISABLED:
+        return
+    alert_id = entry.alert_id if entry.is_open else None
+    alert_id = alert_id or _command_alert_id(draft, rule, request)
+    draft.tell("DISABLED", rule.rule_id, entry, alert_id, value=entry.value)
+    calm = entry.in_order()
+    draft.entries[rule.rule_id] = calm._replace(status=Status.DISABLED, alert_id=alert_id)
+
+
+def _enable(draft: Draft, rule: Compiled, entry: Entry, request: Request) -> None:
+    if entry.status is Status.DISABLED:
+        enabled = entry.in_order()
+    elif entry.status is Status.SNOOZED and entry.is_open:
+        enabled = entry._replace(status=Status.ACTIVE, snoozed_until=request.at_ms)
+    elif entry.status is Status.SNOOZED and entry.first_seen is not None:
+        enabled = entry._replace(status=Status.PENDING, snoozed_until=None)
+    elif entry.status is Status.SNOOZED:
+        enabled = entry.in_order()
+    else:
+        return
+    draft.entries[rule.rule_id] = enabled
+    alert_id = entry.alert_id or _command_alert_id(draft, rule, request)
+    draft.tell("ENABLED", rule.rule_id, entry, alert_id, value=entry.value)
+
+
+def _command_alert_id(draft: Draft, rule: Compiled, request: Request) -> str:
+    return draft.derive_id(rule.rule_id, "command", request.command_id)
+
+
+def _fault(detail: ErrorDetails) -> Fault:
+    if not detail["loc"]:
+        return {"path": "command", "message": "has a field whose name is no text"}
+    name = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        message = f"is no field of a command{suggestion(name, list(EXPECTED))}"
+    elif detail["type"] == "missing":
+        message = f"is missing; it must be {EXPECTED[name]}"
+    else:
+        message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
+        given = detail["input"]
+        if name == "action" and isinstance(given, str) and given.upper() in get_args(Action):
+            message += "; actions are written in capitals"
+    return {"path": printable(name), "message": message}

@@ -1,0 +1,289 @@
+"""The state machine of alerts: pure functions from a state and an event to the next state and its changes.
+
+`step` takes one reading, `absent` and `snoozes_ended` the clock, `rules_changed` another rule set; commands
+of users are in `tasks.rules.commands`. Readings must come in Kafka order. The same readings give the same
+changes however they are cut into batches, and readings that come again change nothing.
+
+That has one limit, for of a quiet device nothing is remembered: a reading that changed nothing, and comes
+again after the user changed the rules, is judged by the new ones, as any reading of an unfinished batch.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tasks.rules import order
+from tasks.rules.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
+from tasks.rules.model import Number
+from tasks.rules.rule import Alert, Compiled, RuleSet, checked, find, is_number
+from tasks.rules.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
+from tasks.rules.transition import Cause, Draft
+from tasks.text.paths import MISSING
+
+Changes = tuple[Change, ...]
+
+
+class Observation(NamedTuple):
+    """A reading as the rules see it, `time` being its own and `timestamp_ms` that of its Kafka record.
+
+    `timestamp_ms` is the present as far as `step` knows: it is the same at every run. `verdicts` is what the
+    domain's checks say of the reading, by their `rule_id`; a check that is missing says nothing.
+    """
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    time: datetime
+    sequence_id: int | None
+    payload: dict[str, Any]
+    verdicts: Mapping[str, Alert | None] = {}
+    key: int | None = None  # of the row, as a number; without it a key that comes again goes unnoticed
+
+    @property
+    def moment(self) -> order.Moment:
+        """When it was measured and came."""
+        return order.Moment.of(to_us(self.time), self.timestamp_ms * 1000, self.key)
+
+
+class LastSeen(NamedTuple):
+    """When something last came from a device, by the timestamps of the records (ms)."""
+
+    device_ms: int
+    keys: Mapping[str, int] = {}
+
+
+def violates(rules: RuleSet, payload: dict[str, Any], verdicts: Mapping[str, Alert | None]) -> bool:
+    """Whether anything is wrong with a reading: if not, it changes nothing while nothing is remembered."""
+    return rules.any_violated(payload) or any(verdicts.values())
+
+
+def step(
+    state: DeviceState, rules: RuleSet, reading: Observation, room: int | None = None
+) -> tuple[DeviceState, Changes]:
+    """Judges one reading. `room` is how many more alerts of the user may be open; None is any number.
+
+    - A value that violates its rule for `for_seconds`, by the readings' times, triggers it. One that is in
+      order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or no number
+      changes nothing.
+    - A reading at or before a position that changed the state changes nothing. A late one (see
+      `tasks.rules.order`) is judged by no rule. When the device's clock was set, `for_seconds` starts again.
+    - A rule that is gone, or whose `rule_id` now stands for another key or operator, resolves its alert.
+    - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
+      triggers again, under a new id.
+    - Whatever comes from a device, late or not, ends its absence.
+    - An alert for which there is no room is refused, which is said once; a later reading triggers it, if its
+      rule is still violated and there is room.
+    - A check is violated while it says something, and in order when it says that nothing is wrong.
+    """
+    if state.has_judged(reading.partition, reading.offset):
+        return state, ()
+    moment = reading.moment
+    late = order.is_late(state.newest, moment)
+    newest = state.newest if late else order.advanced(state.newest, moment)
+    if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
+        return state._replace(newest=newest), ()
+    position = Position(reading.partition, reading.offset)
+    draft = Draft(state, Cause(reading.time, position, reading.sequence_id), room)
+    _drop_foreign(draft, rules, reading.timestamp_ms)
+    for rule in rules.absences:
+        _end_absence(draft, rule, reading)
+    if not late:
+        if order.jumped(state.newest, moment):
+            _wait_again(draft, reading.timestamp_ms)
+        for rule in rules.comparisons:
+            value = find(reading.payload, rule)
+            if is_number(value):
+                _judge(draft, rule, value, moment.time, reading)
+        for rule in rules.checks:
+            if rule.rule_id in reading.verdicts:
+                _judge_check(draft, rule, reading.verdicts[rule.rule_id], moment.time, reading)
+    after = draft.finish()
+    if after is state and not state.is_open:
+        return state._replace(newest=newest), ()
+    return after._replace(positions=advanced(state.positions, position), newest=newest), tuple(draft.changes)
+
+
+def absent(
+    state: DeviceState,
+    rules: RuleSet,
+    last_seen: LastSeen,
+    now_ms: int,
+    listening_since_ms: int | None,
+    room: int | None = None,
+) -> tuple[DeviceState, Changes]:
+    """Judges the absence rules by the clock; `room` is that of `step`.
+
+    `listening_since_ms` is since when everything that was sent could arrive: silence counts from then on,
+    so an outage of ours is nobody's absence. None while that is not so, and then nothing is judged. A key
+    that never came is not missed, for not every device has every value.
+    """
+    if listening_since_ms is None or not rules.absences:
+        return state, ()
+    draft = Draft(state, Cause(from_us(now_ms * 1000)), room)
+    _drop_foreign(draft, rules, now_ms)
+    for rule in rules.absences:
+        seen_ms = last_seen.keys.get(rule.key) if rule.key else last_seen.device_ms
+        if seen_ms is not None:
+            _judge_absence(draft, rule, seen_ms, now_ms, listening_since_ms)
+    return draft.finish(), tuple(draft.changes)
+
+
+def snoozes_ended(state: DeviceState, now_ms: int) -> tuple[DeviceState, Changes]:
+    """Ends the snoozes that are over without waiting for a reading: alerts still open trigger again."""
+    draft = Draft(state, Cause(from_us(now_ms * 1000)))
+    for rule_id, entry in sorted(state.entries.items()):
+        if entry.snoozed_until is None or entry.is_snoozed(now_ms):
+            continue
+        if entry.is_open:
+            draft.renew(rule_id, entry)
+        elif entry.first_seen is None:
+            draft.settle(rule_id, entry, now_ms)
+        else:
+            draft.entries[rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
+    return draft.finish(), tuple(draft.changes)
+
+
+def rules_changed(state: DeviceState, rules: RuleSet, at_ms: int) -> tuple[DeviceState, Changes]:
+    """Resolves the alerts of rules that are gone or now stand for something else, without a reading."""
+    draft = Draft(state, Cause(from_us(at_ms * 1000)))
+    _drop_foreign(draft, rules, at_ms)
+    return draft.finish(), tuple(draft.changes)
+
+
+def step_all(
+    state: DeviceState, rules: RuleSet, readings: Iterable[Observation]
+) -> tuple[DeviceState, list[Change]]:
+    """Judges readings of one device, in their order."""
+    changes: list[Change] = []
+    for reading in readings:
+        state, more = step(state, rules, reading)
+        changes += more
+    return state, changes
+
+
+def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
+    for rule_id, entry in sorted(draft.state.entries.items()):
+        rule = rules.by_id.get(rule_id)
+        if rule is None:
+            if entry.is_open:
+                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_REMOVED)
+            draft.entries.pop(rule_id, None)
+        elif entry.status is not Status.OK and not rule.facts.same_rule(entry.facts):
+            if entry.is_open:
+                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_CHANGED)
+            elif entry.status is not Status.DISABLED:
+                draft.settle(rule_id, entry, now_ms)
+            if kept := draft.entries.get(rule_id):
+                draft.entries[rule_id] = kept._replace(facts=rule.facts)
+
+
+def _wait_again(draft: Draft, now_ms: int) -> None:
+    """Forgets since when rules without an alert are violated."""
+    for rule_id, entry in sorted(draft.entries.items()):
+        if entry.first_seen is not None and not entry.is_open:
+            draft.settle(rule_id, entry, now_ms)
+
+
+def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:
+    entry = draft.entries.get(rule.rule_id)
+    said = checked(rule, alert, None if entry is None else entry.facts)
+    _judge(draft, said, None if alert is None else alert.value, time, reading)
+
+
+def _judge(draft: Draft, rule: Compiled, value: Number | None, time: int, reading: Observation) -> None:
+    violated = rule.compare(value, rule.threshold)
+    entry = draft.entries.get(rule.rule_id)
+    if entry is None:
+        if violated:
+            _judge_closed(draft, rule, Entry(Status.OK, rule.facts), value, time, reading)
+    elif entry.is_open:
+        _judge_open(draft, rule, entry, value, time, reading)
+    elif entry.status is Status.DISABLED:
+        return
+    elif violated:
+        _judge_closed(draft, rule, entry, value, time, reading)
+    else:
+        draft.settle(rule.rule_id, entry, reading.timestamp_ms)
+
+
+def _judge_open(
+    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
+) -> None:
+    """A reading of a rule with an open alert."""
+    if rule.compare(value, rule.threshold):
+        entry = _violated(entry, rule, value, time, reading.sequence_id)
+    elif rule.cleared(value):
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, value, facts=rule.facts)
+        return
+    if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
+        draft.renew(rule.rule_id, entry)
+    else:
+        draft.entries[rule.rule_id] = entry
+
+
+def _judge_closed(
+    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
+) -> None:
+    """A reading that violates a rule without an open alert."""
+    begins = entry.first_seen is None or entry.first_seen > time
+    if begins or entry.facts.threshold != rule.facts.threshold:
+        entry = entry._replace(first_seen=time, last_seen=None, violations=0)
+    entry = _violated(entry, rule, value, time, reading.sequence_id)
+    assert entry.first_seen is not None
+    if entry.is_snoozed(reading.timestamp_ms):
+        draft.entries[rule.rule_id] = entry
+    elif time - entry.first_seen >= rule.for_us:
+        alert_id = draft.derive_id(rule.rule_id, "reading", reading.partition, reading.offset)
+        draft.trigger(rule.rule_id, entry, alert_id)
+    else:
+        draft.entries[rule.rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
+
+
+def _violated(
+    entry: Entry, rule: Compiled, value: Number | None, time: int, sequence_id: int | None
+) -> Entry:
+    return entry._replace(
+        facts=rule.facts,
+        last_seen=time if entry.last_seen is None else max(time, entry.last_seen),
+        violations=entry.violations + 1,
+        value=value,
+        sequence_id=sequence_id,
+    )
+
+
+def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
+    entry = draft.entries.get(rule.rule_id)
+    if entry is None or not (entry.is_open or entry.is_refused) or entry.first_seen is None:
+        return
+    value = find(reading.payload, rule) if rule.key else None
+    if value is MISSING or (rule.key and value is None):
+        return
+    # An older record may be judged only now, or again: it is no return.
+    if reading.timestamp_ms * 1000 > entry.first_seen:
+        number = value if is_number(value) else None
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, number, facts=rule.facts, reason=RETURNED)
+
+
+def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, listening_since_ms: int) -> None:
+    rule_id = rule.rule_id
+    entry = draft.entries.get(rule_id) or Entry(Status.OK, rule.facts)
+    if entry.status is Status.DISABLED:
+        return
+    if entry.is_open or entry.is_refused:
+        assert entry.first_seen is not None
+        if seen_ms * 1000 > entry.first_seen:
+            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts, reason=RETURNED)
+            return
+        if (now_ms - seen_ms) * 1000 < rule.for_us:
+            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
+            return
+        # One that waits for room is not written again at each look.
+        if entry.is_open or not draft.has_room:
+            return
+    silent_ms = now_ms - max(seen_ms, listening_since_ms)
+    if silent_ms * 1000 >= rule.for_us and not entry.is_snoozed(now_ms):
+        entry = entry._replace(
+            facts=rule.facts, first_seen=seen_ms * 1000, last_seen=now_ms * 1000, violations=1
+        )
+        # The number tells an absence from an earlier one since the same reading, ended by a command.
+        draft.trigger(rule_id, entry, draft.derive_id(rule_id, "absent", seen_ms, draft.number))

@@ -1,0 +1,187 @@
+"""The rows of `active_alerts`: the entries of the states, kept in SQL, from which lost states are rebuilt."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tasks.rules.change import iso
+from tasks.rules.model import Judging, Number
+from tasks.rules.order import Newest
+from tasks.rules.rule import Facts
+from tasks.rules.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
+
+# An alert that is ACTIVE has the status of its last change.
+_ROW_STATUS = {
+    Status.PENDING: "PENDING",
+    Status.ACTIVE: "TRIGGERED",
+    Status.SNOOZED: "SNOOZED",
+    Status.DISABLED: "DISABLED",
+}
+_STATUS = {name: status for status, name in _ROW_STATUS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """One row; its fields are the columns.
+
+    `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while SNOOZED after the alert was
+    resolved, and while PENDING unless the alert was refused. The last five columns are the device's: the
+    latest record judged (at least when the row was written), the time of its reading, how far that was from
+    its arrival (µs), and how many changes the device had had.
+    """
+
+    user_id: str
+    device_id: str
+    rule_id: str
+    alert_id: str | None
+    status: str
+    message: str
+    severity: str
+    key: str | None
+    operator: Judging
+    threshold: Number | None
+    value: Number | None
+    sequence_id: int | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    count: int
+    snoozed_until: datetime | None
+    command_at: datetime | None
+    command_id: str | None
+    kafka_partition: int | None
+    kafka_offset: int | None
+    judged: datetime | None
+    skew: int | None
+    number: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the user was told of an alert that is not over."""
+        return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED"}
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as JSON can hold it."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+class RowChanges(NamedTuple):
+    """What to do to `active_alerts`: rows to write over what is there, and rule_ids whose rows go."""
+
+    written: tuple[ActiveAlert, ...]
+    gone: tuple[str, ...]
+
+
+def rows(state: DeviceState) -> tuple[ActiveAlert, ...]:
+    """The rows of a device: one for each rule that is not in order."""
+    return tuple(
+        _row(state, rule_id, entry)
+        for rule_id, entry in sorted(state.entries.items())
+        if entry.status is not Status.OK
+    )
+
+
+def row_changes(before: DeviceState, after: DeviceState) -> RowChanges:
+    """What brings the rows of a device from one state to another, however many readings lie between."""
+    old = {rule_id for rule_id, entry in before.entries.items() if entry.status is not Status.OK}
+    present = rows(after)
+    return RowChanges(
+        tuple(row for row in present if after.entries[row.rule_id] != before.entries.get(row.rule_id)),
+        tuple(sorted(old - {row.rule_id for row in present})),
+    )
+
+
+def rebuild(
+    user_id: str,
+    device_id: str,
+    active: Iterable[ActiveAlert],
+    *,
+    positions: Iterable[Position] = (),
+    judged: datetime | None = None,
+    number: int = 0,
+) -> DeviceState:
+    """The state of a device from its rows.
+
+    The other arguments come from its latest changes in `alert_history`, and keep readings that come again
+    from changing anything where no row is left: their positions, the latest `time` of one with a position,
+    and the highest `number`.
+    """
+    newest = [] if judged is None else [Newest(to_us(judged), 0)]
+    entries: dict[str, Entry] = {}
+    known = list(positions)
+    for row in active:
+        entries[row.rule_id] = _entry(row)
+        if row.kafka_partition is not None and row.kafka_offset is not None:
+            known.append(Position(row.kafka_partition, row.kafka_offset))
+        if row.judged is not None:
+            newest.append(Newest(to_us(row.judged), row.skew or 0))
+        number = max(number, row.number)
+    furthest: tuple[Position, ...] = ()
+    for position in known:
+        furthest = advanced(furthest, position)
+    # Of two that are equal the row's, which knows when it came.
+    latest = max(reversed(newest), key=lambda one: one.time, default=None)
+    return DeviceState(user_id, device_id, entries, furthest, latest, number)
+
+
+def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
+    # A device is in one partition, except for a short time after their number was changed.
+    partition, offset = max(state.positions, key=lambda known: known.offset, default=(None, None))
+    return ActiveAlert(
+        user_id=state.user_id,
+        device_id=state.device_id,
+        rule_id=rule_id,
+        alert_id=entry.alert_id,
+        status=_ROW_STATUS[entry.status],
+        message=entry.facts.message,
+        severity=entry.facts.severity,
+        key=entry.facts.key,
+        operator=entry.facts.operator,
+        threshold=entry.facts.threshold,
+        value=entry.value,
+        sequence_id=entry.sequence_id,
+        first_seen=_time(entry.first_seen),
+        last_seen=_time(entry.last_seen),
+        count=entry.violations,
+        snoozed_until=_time_of_ms(entry.snoozed_until),
+        command_at=_time_of_ms(entry.command_at),
+        command_id=entry.command_id,
+        kafka_partition=partition,
+        kafka_offset=offset,
+        judged=_time(state.newest and state.newest.time),
+        skew=state.newest and state.newest.skew,
+        number=state.number,
+    )
+
+
+def _entry(row: ActiveAlert) -> Entry:
+    return Entry(
+        status=_STATUS[row.status],
+        facts=Facts(row.message, row.severity, row.key, row.operator, row.threshold),
+        alert_id=row.alert_id,
+        first_seen=_us(row.first_seen),
+        last_seen=_us(row.last_seen),
+        violations=row.count,
+        value=row.value,
+        sequence_id=row.sequence_id,
+        snoozed_until=_ms(row.snoozed_until),
+        command_at=_ms(row.command_at),
+        command_id=row.command_id,
+    )
+
+
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
+
+
+def _time_of_ms(ms: int | None) -> datetime | None:
+    return None if ms is None else from_us(ms * 1000)
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else to_us(time)
+
+
+def _ms(time: datetime | None) -> int | None:
+    return None if time is None else to_us(time) // 1000

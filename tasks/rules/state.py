@@ -1,0 +1,207 @@
+"""What is remembered of one device between its readings, and its compact form.
+
+Only what is not in order is remembered in full: a device whose rules were never violated has no state at
+all (`pack` gives nothing), and one whose alerts are over keeps a few bytes, its *traces*: the positions up to
+which it was judged and the newest reading, so that readings that come again change nothing. Traces may be
+forgotten as soon as those readings can no longer come again.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgpack
+
+from tasks.rules.model import Number
+from tasks.rules.order import Newest
+from tasks.rules.rule import Facts
+
+VERSION = 2
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Status(StrEnum):
+    """How one rule stands for one device."""
+
+    OK = "OK"
+    PENDING = "PENDING"  # violated, not yet for as long as the rule wants, or refused
+    ACTIVE = "ACTIVE"
+    SNOOZED = "SNOOZED"  # judged in silence until the snooze ends
+    DISABLED = "DISABLED"  # not judged
+
+
+_STATUSES = tuple(Status)
+_ALERTED = (Status.ACTIVE, Status.SNOOZED)
+
+
+class UnknownState(ValueError):
+    """The bytes are not a packed state of this version; `version` is None for what no version reads."""
+
+    def __init__(self, reason: str, version: int | None = None) -> None:
+        super().__init__(reason)
+        self.version = version
+
+
+class Position(NamedTuple):
+    """Where a record is in Kafka."""
+
+    partition: int
+    offset: int
+
+
+class Entry(NamedTuple):
+    """One rule of one device that is not in order, or that was commanded. Times in µs, and in ms where said.
+
+    While ACTIVE or SNOOZED, `alert_id` names the open alert, and a snoozed rule without one has been in
+    order since, or is violated again unannounced; while DISABLED it names the change that disabled it. While
+    PENDING it names the alert that was refused, because the user had too many.
+    """
+
+    status: Status
+    facts: Facts  # of the rule that judged last
+    alert_id: str | None = None
+    first_seen: int | None = None  # since when the rule is violated without a break
+    last_seen: int | None = None
+    violations: int = 0  # readings that violated the rule since then
+    value: Number | None = None  # of the last of them
+    sequence_id: int | None = None  # likewise
+    snoozed_until: int | None = None  # ms; stays after its end until the alert is announced anew
+    command_at: int | None = None  # ms, of the last command obeyed
+    command_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the user was told of an alert that is not over."""
+        return self.alert_id is not None and self.status in _ALERTED
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the rule has no alert only because its user had too many."""
+        return self.alert_id is not None and self.status is Status.PENDING
+
+    def is_snoozed(self, now_ms: int) -> bool:
+        """Whether the user wants to hear nothing at this time."""
+        return (
+            self.status is Status.SNOOZED and self.snoozed_until is not None and now_ms < self.snoozed_until
+        )
+
+    def in_order(self) -> "Entry":
+        """The rule after its violation: only the commands are remembered."""
+        return Entry(Status.OK, self.facts, command_at=self.command_at, command_id=self.command_id)
+
+
+class DeviceState(NamedTuple):
+    """One device. Values, never changed in place; equal states are equal, packed too."""
+
+    user_id: str
+    device_id: str
+    entries: Mapping[str, Entry] = {}  # by rule_id
+    positions: tuple[Position, ...] = ()  # up to which it was judged, one a partition, sorted
+    newest: Newest | None = None  # of the readings judged
+    number: int = 0  # of changes so far
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any rule is not in order; if none, what is left are traces."""
+        return any(entry.status is not Status.OK for entry in self.entries.values())
+
+    @property
+    def open_alerts(self) -> int:
+        """How many of its rules have an alert that is open."""
+        return sum(entry.is_open for entry in self.entries.values())
+
+    def has_judged(self, partition: int, offset: int) -> bool:
+        """Whether the record at this position, or a later one of its partition, was judged before."""
+        return any(known.partition == partition and offset <= known.offset for known in self.positions)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is to be kept in the state: the newest reading alone is remembered elsewhere."""
+        return not (self.entries or self.positions or self.number)
+
+    def same_but_newest(self, other: "DeviceState") -> bool:
+        """Whether the two differ in the newest reading at most."""
+        return self._replace(newest=other.newest) == other
+
+    def pack(self) -> bytes:
+        """The state in bytes, always the same for the same state; nothing if there is nothing to remember."""
+        if self.is_blank:
+            return b""
+        entries = [
+            [rule_id, _STATUSES.index(entry.status), list(entry.facts), *_pack_rest(entry)]
+            for rule_id, entry in sorted(self.entries.items())
+        ]
+        packed: bytes = msgpack.packb([self.number, self.newest, self.positions, entries])
+        return bytes([VERSION]) + packed
+
+    @classmethod
+    def unpack(cls, user_id: str, device_id: str, packed: bytes | None) -> "DeviceState":
+        """The state that was packed; without bytes, that of a device never heard of.
+
+        Raises `UnknownState`.
+        """
+        if not packed:
+            return cls(user_id, device_id)
+        if packed[0] not in {1, VERSION}:
+            raise UnknownState(f"the state has version {packed[0]}, not {VERSION}", packed[0])
+        try:
+            number, newest, positions, entries = msgpack.unpackb(packed[1:])
+            return cls(
+                user_id,
+                device_id,
+                {entry[0]: _unpack_entry(entry) for entry in entries},
+                tuple(Position(*position) for position in positions),
+                _unpack_newest(newest),
+                number,
+            )
+        except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+            raise UnknownState(f"the state cannot be read: {error}") from error
+
+
+def advanced(positions: tuple[Position, ...], position: Position) -> tuple[Position, ...]:
+    """The positions with this one in the place of an older one of its partition."""
+    if len(positions) == 1 and positions[0].partition == position.partition:
+        return (max(positions[0], position),)
+    furthest = dict(positions)
+    furthest[position.partition] = max(position.offset, furthest.get(position.partition, position.offset))
+    return tuple(Position(*item) for item in sorted(furthest.items()))
+
+
+def to_us(time: datetime) -> int:
+    """A time as microseconds since 1970."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_us(time: int) -> datetime:
+    """A time from microseconds since 1970."""
+    return EPOCH + time * MICROSECOND
+
+
+def _pack_number(number: Number | None) -> Number | str | None:
+    # JSON has integers of any size, msgpack up to 64 bits.
+    return str(number) if isinstance(number, int) and not -(2**63) <= number < 2**63 else number
+
+
+def _unpack_number(packed: Number | str | None) -> Number | None:
+    return int(packed) if isinstance(packed, str) else packed
+
+
+def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
+    if packed is None:
+        return None
+    # Version 1 has the time alone.
+    if isinstance(packed, int):
+        return Newest(packed, 0)
+    time, skew, keys = packed
+    return Newest(time, skew, tuple(keys))
+
+
+def _pack_rest(entry: Entry) -> list[Any]:
+    return [_pack_number(entry.value), *entry[2:6], *entry[7:]]
+
+
+def _unpack_entry(packed: list[Any]) -> Entry:
+    _, status, facts, value, *rest = packed
+    return Entry._make([_STATUSES[status], Facts(*facts), *rest[:4], _unpack_number(value), *rest[4:]])

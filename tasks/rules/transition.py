@@ -1,0 +1,146 @@
+"""The next state of a device while it is being made, and the changes on the way."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from tasks.rules.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
+from tasks.rules.model import Number
+from tasks.rules.rule import Facts
+from tasks.rules.state import DeviceState, Entry, Position, Status, from_us
+
+
+class Cause(NamedTuple):
+    """What makes the state change: a reading, with its position and sequence_id, a command, or the clock."""
+
+    time: datetime
+    position: Position | None = None
+    sequence_id: int | None = None
+    by: str | None = None
+
+
+class Draft:
+    """Collects entries and changes; the state that it starts from stays as it is.
+
+    `room` is how many more alerts of the user may be open; None is any number.
+    """
+
+    def __init__(self, state: DeviceState, cause: Cause, room: int | None = None) -> None:
+        self.state = state
+        self.cause = cause
+        self._room = room
+        self.entries = dict(state.entries)
+        self.changes: list[Change] = []
+
+    @property
+    def number(self) -> int:
+        """How many changes the device has had, those of this draft included."""
+        return self.state.number + len(self.changes)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more alert of the user may be open."""
+        if self._room is None:
+            return True
+        now_open = sum(entry.is_open for entry in self.entries.values())
+        return now_open - self.state.open_alerts < self._room
+
+    def derive_id(self, rule_id: str, kind: str, *trigger: object) -> str:
+        """The id of an alert of this device."""
+        return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
+
+    def trigger(self, rule_id: str, entry: Entry, alert_id: str, reason: str | None = None) -> None:
+        """The rule has an alert from now on, and the user is told; without room for it, it is refused."""
+        if not (entry.is_open or self.has_room):
+            self._refuse(rule_id, entry, alert_id)
+            return
+        entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
+        self.entries[rule_id] = entry
+        self.tell("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
+
+    def _refuse(self, rule_id: str, entry: Entry, alert_id: str) -> None:
+        """The rule waits for room; that is said once, however often it is violated meanwhile."""
+        refused = entry._replace(
+            status=Status.PENDING, alert_id=entry.alert_id or alert_id, snoozed_until=None
+        )
+        self.entries[rule_id] = refused
+        if not entry.is_refused:
+            self.tell(REFUSED, rule_id, refused, alert_id, value=entry.value)
+
+    def renew(self, rule_id: str, entry: Entry) -> None:
+        """The snooze of an open alert is over: it is announced again, under an id of its own.
+
+        Under the old id nobody could tell the announcement from a redelivered one. The clock and a reading
+        give the same new id, whoever comes first.
+        """
+        alert_id = self.derive_id(rule_id, "renewed", entry.alert_id)
+        self.trigger(rule_id, entry, alert_id, SNOOZE_ENDED)
+
+    def resolve(
+        self,
+        rule_id: str,
+        entry: Entry,
+        now_ms: int,
+        value: Number | None,
+        *,
+        facts: Facts | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """The alert is over. The user is told of one that was open, also during a snooze, which goes on."""
+        assert entry.alert_id is not None
+        if not entry.is_refused:
+            told = entry._replace(facts=facts or entry.facts)
+            self.tell("RESOLVED", rule_id, told, entry.alert_id, value=value, reason=reason)
+        self.settle(rule_id, entry, now_ms)
+
+    def settle(self, rule_id: str, entry: Entry, now_ms: int) -> None:
+        """The rule is no longer violated: nothing of it is remembered but a snooze and the last command."""
+        calm = entry.in_order()
+        if entry.is_snoozed(now_ms):
+            self.entries[rule_id] = calm._replace(status=Status.SNOOZED, snoozed_until=entry.snoozed_until)
+        elif entry.command_at is not None:
+            self.entries[rule_id] = calm
+        else:
+            self.entries.pop(rule_id, None)
+
+    def tell(
+        self,
+        status: ChangeStatus,
+        rule_id: str,
+        entry: Entry,
+        alert_id: str,
+        *,
+        value: Number | None,
+        reason: str | None = None,
+    ) -> None:
+        """Adds a change."""
+        facts = entry.facts
+        self.changes.append(
+            Change(
+                alert_id=alert_id,
+                status=status,
+                user_id=self.state.user_id,
+                device_id=self.state.device_id,
+                rule_id=rule_id,
+                message=facts.message,
+                severity=facts.severity,
+                key=facts.key,
+                operator=facts.operator,
+                threshold=facts.threshold,
+                value=value,
+                time=self.cause.time,
+                sequence_id=self.cause.sequence_id,
+                first_seen=None if entry.first_seen is None else from_us(entry.first_seen),
+                last_seen=None if entry.last_seen is None else from_us(entry.last_seen),
+                count=entry.violations,
+                reason=reason,
+                by=self.cause.by,
+                number=self.number + 1,
+                position=self.cause.position,
+            )
+        )
+
+    def finish(self) -> DeviceState:
+        """The next state; the one before, itself, where nothing changed."""
+        if self.entries == self.state.entries and not self.changes:
+            return self.state
+        return self.state._replace(entries=self.entries, number=self.number)

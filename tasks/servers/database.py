@@ -1,0 +1,204 @@
+"""This process's database connection, behind the circuit breaker, and what the database's errors mean."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TypeVar
+
+import psycopg
+import structlog
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tasks.servers.breaker import Breaker, Verdict
+from tasks.settings import settings
+
+log = structlog.get_logger()
+
+# The server ends a statement when its time is over; one that is silent for so much longer is not there.
+SILENCE_SECONDS = 5.0
+# What was sent must reach the other host's kernel within this time.
+DELIVERY_SECONDS = 15
+# PgBouncer needs so long to try the server again, which it begins with the first client that comes.
+POOLER_PAUSE_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class _Bounded(Connection):
+    """A connection that breaks off when the server, or the network, falls silent."""
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        """As in the base class, but no answer is awaited for ever. Raises `psycopg.OperationalError`."""
+        if timeout is None:
+            timeout = settings().database_statement_timeout_seconds + SILENCE_SECONDS
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.errors._WaitTimeout as error:
+            # Nothing can be asked of it any more, not even a rollback.
+            self.close()
+            raise psycopg.OperationalError(f"no answer within {timeout:.0f} s") from error
+
+
+class InvalidUrl(psycopg.OperationalError):
+    """What should be the URL of a database is no URL of PostgreSQL. The text does not repeat it."""
+
+
+def connect_directly(url: str, application_name: str) -> Connection:
+    """A connection in autocommit mode, not behind the circuit breaker.
+
+    Raises `InvalidUrl`, and `psycopg.OperationalError` when the server does not let us in.
+    """
+    try:
+        return psycopg.connect(
+            conninfo(url),
+            autocommit=True,
+            connect_timeout=settings().database_connect_timeout_seconds,
+            # PgBouncer in transaction mode keeps no prepared statements
+            prepare_threshold=None,
+            application_name=application_name,
+        )
+    except psycopg.ProgrammingError:
+        # its text repeats the URL, and the password with it
+        raise InvalidUrl(
+            "DATABASE_URL is not a valid PostgreSQL URL, as in postgresql://user:password@host:5432/database."
+        ) from None
+
+
+def conninfo(url: str) -> str:
+    """The URL, with the certificates of the settings, by which the server is verified.
+
+    Raises `psycopg.ProgrammingError` for what is no URL of PostgreSQL.
+    """
+    ca_file = settings().tls_ca_file
+    if ca_file is None:
+        return url
+    given = conninfo_to_dict(url)
+    return make_conninfo(
+        url,
+        sslmode=given.get("sslmode") or "verify-full",
+        sslrootcert=given.get("sslrootcert") or str(ca_file),
+    )
+
+
+@lru_cache
+def _opened() -> _Bounded:
+    """A connection on which the server itself has answered."""
+    try:
+        return _connect()
+    except psycopg.OperationalError as error:
+        # The first client after an outage gets PgBouncer's memory of it, as if the server were still away.
+        if "server_login_retry" not in str(error):
+            raise
+    time.sleep(POOLER_PAUSE_SECONDS)
+    return _connect()
+
+
+def _connect() -> _Bounded:
+    """No prepared statements and no session settings: PgBouncer in transaction mode keeps neither."""
+    chosen = settings()
+    connection = _Bounded.connect(
+        conninfo(chosen.database_url.get_secret_value()),
+        autocommit=True,
+        connect_timeout=chosen.database_connect_timeout_seconds,
+        prepare_threshold=None,
+        application_name="sluice-worker",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=DELIVERY_SECONDS * 1000,
+    )
+    try:
+        connection.execute("SELECT")
+    except psycopg.Error:
+        connection.close()
+        raise
+    return connection
+
+
+@lru_cache
+def breaker() -> Breaker:
+    """The circuit breaker of the database: each access of a worker goes through it."""
+    return Breaker("database", _judge)
+
+
+@contextmanager
+def access() -> Iterator[Connection]:
+    """The connection, opened when there is none that works, for as long as the block needs the database.
+
+    Raises `breaker.CircuitOpen` without trying while the database is left alone, and `psycopg.Error`; after
+    an error the next access opens a new connection. Not to be nested, nor to wait for anything else inside.
+    """
+    with breaker():
+        try:
+            yield _connection()
+        except psycopg.Error as error:
+            if not refuses_data(error):
+                close()
+            raise
+
+
+def _connection() -> Connection:
+    if _opened.cache_info().currsize and _opened().closed:
+        _opened.cache_clear()
+    return _opened()
+
+
+def close() -> None:
+    """Drops the connection, so that the next use opens a new one."""
+    if _opened.cache_info().currsize:
+        _opened().close()
+        _opened.cache_clear()
+
+
+def refuses_data(error: psycopg.Error) -> bool:
+    """Whether the database refuses what it was given (SQLSTATE classes 22 and 23).
+
+    Anything else is taken as *not now*: a wrong guess in this direction costs a wait, in the other
+    direction it would send good messages to the dead letters.
+    """
+    return (error.sqlstate or "")[:2] in {"22", "23"}
+
+
+def lacks_column(error: psycopg.Error) -> bool:
+    """Whether the table, or a column of it, is not there: it will be after the next migration."""
+    return error.sqlstate in {"42703", "42P01"}
+
+
+def is_too_much(error: psycopg.Error) -> bool:
+    """Whether the server had no memory or locks left for the statement: half as many rows may pass."""
+    return error.sqlstate in {"53200", "54000"}
+
+
+def may_be_repeatable(error: psycopg.Error) -> bool:
+    """Whether it may be this statement alone that cannot be done: its time was over, or it was too much.
+
+    Half of it may pass, and if nothing is left to halve, the same again says whether it was chance.
+    """
+    return is_too_much(error) or error.sqlstate == "57014" or waits_for_lock(error)
+
+
+def waits_for_lock(error: psycopg.Error) -> bool:
+    """Whether another transaction held what the statement needs for too long."""
+    return error.sqlstate == "55P03"
+
+
+def is_away(error: psycopg.Error) -> bool:
+    """Whether the server itself failed, and not a statement: no connection, no answer in time, no resources,
+    shutting down, broken, or only good for reading. https://www.postgresql.org/docs/17/errcodes-appendix.html
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if is_too_much(error):
+        return False
+    return error.sqlstate[:2] in {"08", "53", "57", "58", "XX"} or error.sqlstate == "25006"
+
+
+def _judge(error: BaseException) -> Verdict:
+    if not isinstance(error, psycopg.Error):
+        return "unknown"
+    return "failed" if is_away(error) else "answered"

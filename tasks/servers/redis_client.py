@@ -1,0 +1,167 @@
+"""This process's Redis client, and the names of Sluice's keys."""
+
+import re
+import ssl
+from functools import lru_cache
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from tasks.settings import Settings, settings
+
+COUNTERS = "sluice:counters"
+ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; another: they are lost
+DATABASE_BREAKER = "sluice:breaker:database"
+ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/alerts/memory.lua)
+ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
+OPEN_ALERTS = "sluice:alerts:open"  # hash: how many alerts are open, by user; kept with the states
+OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
+OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
+OUTBOX_BYTES = "sluice:outbox:bytes"  # hash: bytes in the stream by user, and under no name of all
+OUTBOX_ADDED = "sluice:outbox:added"  # hash: entries that were added, by user
+OUTBOX_WRITTEN = "sluice:outbox:written"  # hash: entries that were written to the tables, by user
+OUTBOX_FAILING = "sluice:outbox:failing"  # hash: users with a change that the database does not take
+OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: such changes that are dead letters by now
+OUTBOX_NOTICES = "sluice:outbox:notices"  # hash: users with a notice that the MQTT broker refuses
+OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
+RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
+# Of each domain, its namespace behind the name:
+LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
+LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
+NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices
+CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
+HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
+# Of all:
+DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
+DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
+DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # of each domain, when the oldest unhandled letter came
+SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
+ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
+WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
+GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its name
+SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
+
+
+def lease_key(batch: str) -> str:
+    """Exists while somebody works on the batch; its value is the name of the bridge that has sent it."""
+    return f"sluice:lease:{batch}"
+
+
+def evidence_key(batch: str) -> str:
+    """Hash: who works on the batch, and how those ended who did not finish."""
+    return f"sluice:evidence:{batch}"
+
+
+def part_key(batch: str, part: int) -> str:
+    """The part's messages, as the bridge packed them."""
+    return f"sluice:part:{batch}:{part}"
+
+
+def rows_key(batch: str, part: int) -> str:
+    """The part's rows, from `process` to `store`."""
+    return f"sluice:rows:{batch}:{part}"
+
+
+def done_key(bridge: str) -> str:
+    """List on which a bridge is told of its finished batches."""
+    return f"sluice:done:{bridge}"
+
+
+def refused_key(topic: str, partition: int) -> str:
+    """Sorted set of the offsets in a Kafka topic's partition that became dead letters lately."""
+    return f"sluice:refused:{topic}:{partition}"
+
+
+def handled_key(topic: str, day: int) -> str:
+    """Hash: by partition of a topic of dead letters, the offset below which all are handled on that day."""
+    return f"sluice:dead_letters:handled:{topic}:{day}"
+
+
+def answers_key(control: str) -> str:
+    """List on which a control process is told what became of its requests."""
+    return f"sluice:answers:{control}"
+
+
+def request_key(request: str) -> str:
+    """Exists while a control process waits for the answer to the request."""
+    return f"sluice:request:{request}"
+
+
+def answered_key(request: str) -> str:
+    """The answer to a request that was answered lately."""
+    return f"sluice:answered:{request}"
+
+
+def scheduled_key(task: str) -> str:
+    """Exists while a task that beat sent waits for a worker."""
+    return f"sluice:scheduled:{task}"
+
+
+def received_key(message: str) -> str:
+    """The id and time that an MQTT message got when it came first, should it come again."""
+    return f"sluice:received:{message}"
+
+
+def text(value: bytes | str) -> str:
+    """A reply of Redis as text."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def alert_key(user_id: str, device_id: str) -> str:
+    """The state of the device's alerts."""
+    return f"sluice:alert:{user_id}/{device_id}"
+
+
+def tls_options(chosen: Settings) -> dict[str, Any]:
+    """What a connection needs besides the URL: nothing, or how the server is verified."""
+    if not chosen.redis_url.get_secret_value().startswith("rediss://"):
+        return {}
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        **({"ssl_ca_certs": str(chosen.tls_ca_file)} if chosen.tls_ca_file else {}),
+    }
+
+
+# The run of the server that this process connected to last.
+_run = b""
+
+
+def server_run() -> bytes:
+    """Names this run of the Redis server; it has another name after every restart.
+
+    A server that was restarted may have loaded an old copy of its memory: what must not be old is marked
+    with the run that it belongs to. Ask after a command, whose connection tells. It costs no command.
+    """
+    return _run
+
+
+def _greet(connection: redis.Connection) -> None:
+    global _run  # noqa: PLW0603 - one server, one run, whatever connection hears of it
+    connection.on_connect()  # type: ignore[no-untyped-call]
+    connection.send_command("INFO", "server")  # type: ignore[no-untyped-call]
+    reply = connection.read_response()
+    found = re.search(rb"run_id:(\w+)", reply if isinstance(reply, bytes) else str(reply).encode())
+    _run = found[1] if found else b"unnamed"
+
+
+@lru_cache
+def client() -> redis.Redis:
+    """A pooled client that is safe to use after a fork.
+
+    A command that meets a broken connection is tried twice more within a second, then raises
+    `redis.RedisError`.
+    """
+    chosen = settings()
+    return redis.Redis.from_url(
+        chosen.redis_url.get_secret_value(),
+        socket_timeout=chosen.redis_timeout_seconds,
+        socket_connect_timeout=chosen.redis_timeout_seconds,
+        socket_keepalive=True,
+        health_check_interval=10,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2),
+        redis_connect_func=_greet,
+        **tls_options(chosen),
+    )

@@ -1,0 +1,31 @@
+"""The version of the rules: a number in Redis that changes with every change of them, whoever makes it."""
+
+import time
+from typing import Any
+
+from tasks.servers.redis_client import RULES_VERSION, client
+
+
+def rules_version() -> bytes:
+    """The version of the rules: what is read after it is at least as new. Raises `redis.RedisError`."""
+    version = client().get(RULES_VERSION)
+    if version is None:
+        pipeline = client().pipeline(transaction=True)
+        _begin_version(pipeline)
+        pipeline.get(RULES_VERSION)
+        version = pipeline.execute()[-1]
+    assert isinstance(version, bytes)
+    return version
+
+
+def announce_change() -> None:
+    """Outdates every worker's copies; called after a change is committed. Raises `redis.RedisError`."""
+    pipeline = client().pipeline(transaction=True)
+    _begin_version(pipeline)
+    pipeline.incr(RULES_VERSION)
+    pipeline.execute()
+
+
+def _begin_version(commands: Any) -> None:
+    # From the clock, so that after a flushed Redis no number comes that a worker has seen before.
+    commands.set(RULES_VERSION, time.time_ns() // 1000, nx=True)

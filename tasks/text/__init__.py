@@ -1,0 +1,1 @@
+"""Sentences, paths, times and URLs. Pure: no I/O, no clock, no settings."""

@@ -1,0 +1,55 @@
+"""How values, paths and ids read in a sentence. Pure."""
+
+import re
+from typing import Any
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path as it stands in a reason: "`location.lat`", printable whatever the keys hold."""
+    if not path:
+        return "the payload"
+    return f"`{shorten('.'.join(printable(str(part)) for part in path), 120)}`"
+
+
+def describe(value: Any) -> str:
+    """What came, for a reason: its JSON type, and the value where that is short: `the string "on"`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            # Python writes no integer of more than 4300 digits.
+            huge = type(value) is int and value.bit_length() > 10_000
+            return "a number of thousands of digits" if huge else f"the number {shorten(repr(value), 32)}"
+        case str():
+            return f'the string "{printable(value)}"'
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, cut to `length` characters where it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The beginning of the text, escaped where it holds what cannot be shown or encoded."""
+    short = shorten(text, 40)
+    return short if short.isprintable() else shorten(ascii(short)[1:-1], 40)
+
+
+_NOT_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f+#/\ud800-\udfff]")
+
+
+def id_fault(text: str) -> str | None:
+    """What is wrong with `text` as an id in a topic, as the end of a sentence; None when it is fine."""
+    if not 1 <= len(text) <= 128:
+        return f"must have 1 to 128 characters, not {len(text)}"
+    if text.isspace():
+        return "must not be blank"
+    if _NOT_IN_ID.search(text):
+        return "must not hold control characters, '+', '#' or '/'"
+    return None

@@ -1,0 +1,180 @@
+"""What users ask for over MQTT: other rules, and SNOOZE, DISABLE, ENABLE. One task for each, and its answer.
+
+A control process sends a request and waits for the answer, one request of a user at a time. A request that
+it does not hear of it sends again under the same id, so a task may run twice, even at once, and late: the
+request's key in Redis says whether somebody still waits.
+"""
+
+import json
+import time
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from psycopg.types.json import Jsonb
+
+from tasks import calls, registry
+from tasks.alerts import generation, state_store
+from tasks.alerts.known_devices import is_known
+from tasks.alerts.rule_cache import versioned
+from tasks.app import app
+from tasks.batch.marks import is_not_now
+from tasks.domain.placement import about, misplaced
+from tasks.errors import DatabaseAway, NotNow
+from tasks.observe.internal_error import internal_error
+from tasks.outbox import deliver, stream
+from tasks.rules.answers import Answer, Kind, Reply, refusal
+from tasks.rules.commands import CannotManage, InvalidCommand, Request, manage, parse_command
+from tasks.rules.rule import InvalidRules, RuleSet, parse_rules
+from tasks.servers import database
+from tasks.servers.redis_client import answered_key, answers_key, client, request_key
+from tasks.servers.rules_version import announce_change
+
+log = structlog.get_logger()
+
+# So long a command may wait for the database; the control process asks again.
+SETTLE_SECONDS = 5.0
+# For a control process that was killed before it acknowledged: the next one gets the message again.
+KEEP_ANSWERS_SECONDS = 3600
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('sluice_rules'), hashtext(%s))"
+REPLACE = """
+INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)
+ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
+WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules
+"""
+BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (user_id) DO NOTHING"
+
+
+class NobodyWaits(Exception):
+    """The control process has given the request up, or has its answer: it must not be done any more."""
+
+
+@app.task(name="tasks.config.set_rules", throws=(NotNow,))
+def set_rules(user_id: str, document: bytes, request: str, control: str, retained: bool = False) -> None:
+    """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
+
+    When the answer is there, every reading that is judged from then on is judged by the new rules. A
+    `retained` document is one that the broker had kept, nobody knows for how long: it counts only for a
+    user who has no rules yet. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
+    """
+    _answer(
+        "config", user_id, request, control, lambda: _set_rules(user_id, document, request, retained=retained)
+    )
+
+
+@app.task(name="tasks.config.manage", throws=(NotNow,))
+def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> None:
+    """Obeys a command about one rule of one device, as of `at_ms`, or answers why not.
+
+    Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
+    """
+    _answer(
+        "manage",
+        user_id,
+        request,
+        control,
+        lambda: _manage(user_id, document, Request(request, at_ms, user_id)),
+    )
+
+
+def _answer(kind: Kind, user_id: str, request: str, control: str, work: Callable[[], Answer | None]) -> None:
+    """Does the work and reports its answer; a bug has one, too. Raises what is *not now*."""
+    if not _is_awaited(request):
+        log.info("request_given_up", request=request, kind=kind)
+        return
+    try:
+        answer = work()
+    except NobodyWaits:
+        log.info("request_given_up", request=request, kind=kind)
+        return
+    except Exception as error:
+        if is_not_now(error):
+            raise
+        answer = internal_error(kind, user_id, request)
+    _reply(request, control, answer)
+
+
+def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -> Answer | None:
+    try:
+        rules = parse_rules(document)
+    except InvalidRules as error:
+        return refusal(error.errors)
+    if misplaced_rules := misplaced(rules):
+        return refusal(misplaced_rules)
+    try:
+        written = _write(user_id, rules, request, retained=retained)
+    except psycopg.Error as error:
+        if not database.refuses_data(error):
+            raise DatabaseAway(str(error).strip()) from error
+        log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
+        message = "the database does not take these rules; please tell who runs this service"
+        return refusal([{"path": "rules", "message": message}])
+    announce_change()
+    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
+    return None if retained and not written else Answer(ok=True, rules=len(rules.rules))
+
+
+def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool:
+    """Whether the rules in the table are others now. Raises `NobodyWaits`."""
+    document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
+    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{calls.SET_RULES_SECONDS}s'")
+        # Asked under the lock: a late copy of this request can then not undo a request that came after it.
+        cursor.execute(LOCK, [user_id])
+        if not _is_awaited(request):
+            raise NobodyWaits
+        cursor.execute(BEGIN if retained else REPLACE, [user_id, document])
+        return cursor.rowcount > 0
+
+
+def _manage(user_id: str, document: bytes, request: Request) -> Answer:
+    try:
+        command = parse_command(document)
+    except InvalidCommand as error:
+        return refusal(error.errors)
+    domain = registry.of_device(command.device_id)
+    if domain is None:
+        message = "must be the id of a device, or NAME/ID for a source of another domain"
+        return refusal([{"path": "device_id", "message": message}])
+    if not is_known(domain, user_id, command.device_id):
+        message = "there is no such device: it has no account, and nothing came from it"
+        return refusal([{"path": "device_id", "message": message}])
+    own, version = versioned([user_id])
+    rules = about(domain, own[user_id])
+    try:
+        changes, judged_in = state_store.commit(
+            [(user_id, command.device_id)], lambda state: manage(state, rules, command, request), version
+        )
+    except CannotManage as error:
+        return refusal([{"path": "command", "message": str(error)}])
+    log.info(
+        "alert_managed",
+        user_id=user_id,
+        device_id=command.device_id,
+        rule_id=command.rule_id,
+        action=command.action,
+        changes=len(changes),
+        waited_ms=int(time.time() * 1000) - request.at_ms,
+    )
+    if changes:
+        deliver.wake()
+    # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
+    deliver.await_written(SETTLE_SECONDS, stream.awaited([user_id]))
+    if generation.current() != judged_in:
+        raise NotNow("Redis lost its memory, and the command maybe with it")
+    return Answer(ok=True)
+
+
+def _is_awaited(request: str) -> bool:
+    return bool(client().exists(request_key(request)))
+
+
+def _reply(request: str, control: str, answer: Answer | None) -> None:
+    reply = json.dumps(Reply(request=request, answer=answer))
+    pipeline = client().pipeline(transaction=True)
+    pipeline.set(answered_key(request), reply, ex=KEEP_ANSWERS_SECONDS)
+    pipeline.rpush(answers_key(control), reply)
+    pipeline.expire(answers_key(control), KEEP_ANSWERS_SECONDS)
+    pipeline.delete(request_key(request))
+    pipeline.execute()

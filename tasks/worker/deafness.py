@@ -1,0 +1,29 @@
+"""Whether workers take their work: a process can be alive, and connected, and deaf.
+
+Each worker's main process watches itself: there is work, it has hands free, and yet it has taken none for
+long. Then it ends, and its supervisor starts it again. What it sees it also writes to Redis
+(`tasks.servers.workers`).
+"""
+
+from tasks.servers.workers import Look
+
+
+class Attention:
+    """Reckons for how long a worker has taken none of the work that was there for it. Pure, without I/O."""
+
+    def __init__(self) -> None:
+        self._taken = -1
+        self._since: float | None = None
+
+    def deaf_for(self, look: Look, now: float) -> float:
+        """Seconds for which there was work at every look, and the worker free, and nothing was taken."""
+        if look.queued == 0 or look.busy or look.taken != self._taken:
+            self._taken, self._since = look.taken, None
+            return 0.0
+        if self._since is None:
+            self._since = now
+        return now - self._since
+
+    def forget(self) -> None:
+        """Starts anew: nobody knows what there was to do."""
+        self._since = None

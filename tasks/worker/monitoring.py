@@ -1,0 +1,158 @@
+"""What workers and beat show on their monitoring ports, hung on Celery's signals."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import redis
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.worker import state
+
+from tasks.dead_letters import unhandled
+from tasks.observe import instruments, logs, tracing
+from tasks.observe.metrics import worker as metrics
+from tasks.observe.metrics.beat import (
+    DEAD_LETTER_OLDEST,
+    DEAD_LETTER_RETENTION,
+    DEAD_LETTER_SHARE_HIGH,
+    OUTBOX_AGE,
+    OUTBOX_ENTRIES,
+    QUEUED,
+    TASKS_SENT,
+)
+from tasks.observe.port import Monitoring, Pulse, first_problem
+from tasks.outbox import stream
+from tasks.servers import celery_broker, clocks, database
+from tasks.servers.redis_client import DEAD_LETTER_SHARE, client
+from tasks.settings import settings
+from tasks.worker import consumer, stop
+
+T = TypeVar("T")
+
+# It has a task for every second; without Redis it tries for so long before it gives up.
+BEAT_SECONDS = 60.0
+# Anything shorter may be two looks that fell badly.
+DEAF_SECONDS = 10.0
+QUEUES = ("process", "db")
+
+_monitoring: list[Monitoring] = []
+_began: dict[str, float] = {}
+_consuming: list[bool] = []
+# Of the main process, which must not count by the instruments.
+_lost: Counter[str] = Counter()
+_sent: Counter[str] = Counter()
+_beat = Pulse("beat", BEAT_SECONDS)
+
+
+@signals.worker_init.connect
+def _worker_begins(sender: Any, **_: Any) -> None:
+    logs.configure()
+    instruments.share()
+    metrics.CHILDREN.read_from(lambda: sender.pool.num_processes if getattr(sender, "pool", None) else None)
+    metrics.ACTIVE_TASKS.read_from(lambda: len(state.active_requests))
+    metrics.DEAF.read_from(stop.deaf_seconds)
+    metrics.REFUSED.read_from(lambda: bool(consumer.refusal()))
+    metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
+    metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
+    port, deafness = settings().metrics_port, stop.deafness
+    clocks.watch()
+    _monitoring.append(Monitoring("worker", port, live=deafness, ready=first_problem(deafness, _why_no_work)))
+
+
+def _why_no_work() -> str:
+    if not _consuming:
+        return "it does not consume from the broker yet"
+    try:
+        client().ping()
+    except redis.RedisError as error:
+        return f"Redis is away: {error}"
+    if refusal := consumer.refusal():
+        return f"Redis refuses commands: {refusal}"
+    if problem := stop.broker_problem():
+        return f"the broker is away: {problem}"
+    deaf = stop.deaf_seconds()
+    return f"there is work, and it has taken none for {deaf:.0f} s" if deaf >= DEAF_SECONDS else ""
+
+
+@signals.worker_ready.connect
+def _worker_consumes(**_: Any) -> None:
+    _consuming.append(True)
+
+
+@signals.worker_shutdown.connect
+def _worker_ends(**_: Any) -> None:
+    instruments.stop_sharing()
+
+
+@signals.worker_process_init.connect
+def _child_begins(**_: Any) -> None:
+    for monitoring in _monitoring:
+        monitoring.close()
+    instruments.child_begins()
+    tracing.begin("worker")
+
+
+@signals.worker_process_shutdown.connect
+def _child_ends(**_: Any) -> None:
+    tracing.end()
+    instruments.child_ends()
+
+
+@signals.task_prerun.connect
+def _task_begins(task_id: str, **_: Any) -> None:
+    _began[task_id] = time.perf_counter()
+
+
+@signals.task_postrun.connect
+def _task_ends(task_id: str, task: Any, **_: Any) -> None:
+    if (began := _began.pop(task_id, None)) is not None:
+        metrics.TASK_SECONDS.observe(time.perf_counter() - began, task.name)
+
+
+@signals.task_failure.connect
+def _task_fails(sender: Any, exception: BaseException, **_: Any) -> None:
+    if isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        _lost["children"] += 1  # told by the main process, as there is no child left to tell
+    else:
+        metrics.TASKS_FAILED.add(1, sender.name)
+
+
+@signals.beat_init.connect
+def _beat_begins(**_: Any) -> None:
+    signals.after_task_publish.connect(_beat_sends)
+    TASKS_SENT.read_from(lambda: _sent["tasks"])
+    OUTBOX_ENTRIES.read_from(_if_it_answers(stream.backlog))
+    OUTBOX_AGE.read_from(_if_it_answers(stream.oldest_seconds))
+    DEAD_LETTER_SHARE_HIGH.read_from(_if_it_answers(lambda: client().exists(DEAD_LETTER_SHARE)))
+    DEAD_LETTER_OLDEST.read_from(_if_it_answers(_oldest_letters))
+    retention_seconds = settings().dead_letter_retention_days * 86_400
+    DEAD_LETTER_RETENTION.read_from(lambda: retention_seconds)
+    QUEUED.read_from(_if_it_answers(_queued))
+    clocks.watch()
+    _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
+
+
+def _beat_sends(**_: Any) -> None:
+    _sent["tasks"] += 1
+    _beat.turn()
+
+
+def _oldest_letters() -> dict[tuple[str, ...], float] | None:
+    found = unhandled.oldest_seconds()
+    return None if found is None else {(domain,): seconds for domain, seconds in found.items()}
+
+
+def _queued() -> dict[tuple[str, ...], float]:
+    return {(queue,): count for queue, count in celery_broker.waiting(QUEUES).items()}
+
+
+def _if_it_answers(read: Callable[[], T]) -> Callable[[], T | None]:
+    def known() -> T | None:
+        try:
+            return read()
+        except (redis.RedisError, celery_broker.BrokerAway):
+            return None  # no value is shown, rather than an old or a wrong one
+
+    return known

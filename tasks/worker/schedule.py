@@ -1,0 +1,43 @@
+"""Beat's schedule without clocks: a task is not sent again while one like it waits for a worker.
+
+Celery's own means against a pile of missed runs, `expires`, compares the clock of beat with that of a worker,
+and drops every run where they differ.
+"""
+
+from typing import Any
+
+import redis
+import structlog
+from celery import signals
+from celery.beat import Scheduler as CelerysScheduler
+
+from tasks.servers.redis_client import client, scheduled_key
+
+log = structlog.get_logger()
+
+# A task that was lost on its way must not keep others from being sent.
+WAITS_SECONDS = 30
+
+
+class Scheduler(CelerysScheduler):
+    """In memory, so that beat keeps nothing, like every other process."""
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Sends a task that is due, unless one of before has not begun yet. Never fails."""
+        try:
+            if not client().set(scheduled_key(entry.task), 1, nx=True, ex=WAITS_SECONDS):
+                return
+        except redis.RedisError as error:
+            log.warning("schedule_waits", task=entry.task, error=str(error))
+            return
+        super().apply_entry(entry, producer=producer)
+
+
+@signals.task_prerun.connect
+def _begins(task: Any, **_: Any) -> None:
+    if task.name in _scheduled(task):
+        client().delete(scheduled_key(task.name))
+
+
+def _scheduled(task: Any) -> set[str]:
+    return {entry["task"] for entry in task.app.conf.beat_schedule.values()}

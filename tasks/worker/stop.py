@@ -1,0 +1,119 @@
+"""What a worker's main process does beside its tasks: it stops in time, and ends when it has gone deaf.
+
+Celery's warm shutdown (SIGTERM) waits for running tasks without any limit, its soft shutdown (SIGQUIT) always
+sleeps through the whole of its limit. Here a stopping worker ends as soon as its tasks have, and after the
+limit hands back what they work on, so that the lanes send it again at once.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+import structlog
+from billiard import active_children
+from celery import signals
+from celery.worker import state
+
+from tasks.batch import lease
+from tasks.servers import celery_broker, workers
+from tasks.servers.workers import Look
+from tasks.settings import settings
+from tasks.worker.deafness import Attention
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 2.0
+# sysexits.h: a service is unavailable.
+EX_UNAVAILABLE = 69
+
+_taken = [0]
+_stopping = threading.Event()
+_deaf_for = [0.0]
+_broker_problem = [""]
+
+
+def deaf_seconds() -> float:
+    """For how long there has been work, and hands free, and nothing was taken."""
+    return _deaf_for[0]
+
+
+def deafness() -> str:
+    """What is wrong with this worker's hearing, in a sentence; nothing when all is well."""
+    if _deaf_for[0] < settings().worker_deaf_seconds:
+        return ""
+    return f"there is work, and none was taken for {_deaf_for[0]:.0f} s"
+
+
+def broker_problem() -> str:
+    """Why the broker, or Redis, could not be asked at the last look; nothing when all is well."""
+    return _broker_problem[0]
+
+
+@signals.task_received.connect
+def _count(**_: Any) -> None:
+    _taken[0] += 1
+
+
+@signals.worker_ready.connect
+def _watch(sender: Any, **_: Any) -> None:
+    queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
+    threading.Thread(target=_look, args=(sender, queues), name="attention", daemon=True).start()
+
+
+@signals.worker_shutting_down.connect
+def _stop(how: str, **_: Any) -> None:
+    if how == "Warm" and not _stopping.is_set():
+        _stopping.set()
+        threading.Thread(target=_end_in_time, args=(os.EX_OK,), name="stop", daemon=True).start()
+
+
+@signals.task_retry.connect
+def _cancelled(request: Any, **_: Any) -> None:
+    # A cold shutdown cancels what runs, and calls that a retry.
+    if batch := (request.kwargs or {}).get("batch"):
+        lease.hand_back(batch)
+
+
+def _end_in_time(exit_code: int) -> None:
+    """Lets the tasks finish within the limit, then ends this process and its children."""
+    active = set(state.active_requests)
+    # Tasks in reserve do not begin any more.
+    _hand_back(request for request in list(state.requests.values()) if request not in active)
+    time.sleep(settings().celery_soft_shutdown_seconds)
+    _hand_back(list(state.requests.values()))
+    log.warning("worker_stop_forced", tasks=[request.name for request in state.active_requests])
+    for child in active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+    os._exit(exit_code)
+
+
+def _hand_back(requests: Iterable[Any]) -> None:
+    batches = {(request.kwargs or {}).get("batch") for request in requests}
+    for batch in filter(None, batches):
+        lease.hand_back(batch)
+
+
+def _look(consumer: Any, queues: list[str]) -> None:
+    attention = Attention()
+    while not _stopping.wait(LOOK_SECONDS):
+        try:
+            queued = sum(celery_broker.waiting(queues).values())
+            look = Look(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
+            deaf = _deaf_for[0] = attention.deaf_for(look, time.monotonic())
+            workers.tell(consumer.hostname, look, deaf)
+            _broker_problem[0] = ""
+        except (celery_broker.BrokerAway, redis.RedisError) as error:
+            attention.forget()
+            _broker_problem[0] = str(error)
+            log.warning("attention_suspended", error=str(error))
+            continue
+        if deaf >= settings().worker_deaf_seconds:
+            log.error("worker_deaf", seconds=round(deaf), queued=look.queued, taken=look.taken)
+            _stopping.set()
+            setattr(state, "should_stop", EX_UNAVAILABLE)  # noqa: B010 - the stubs take it for a constant
+            _end_in_time(EX_UNAVAILABLE)

@@ -1,0 +1,85 @@
+"""The folders show what runs: processes and tasks at the front, what they are made of in the rooms behind."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tasks import app, calls
+from tests.conftest import PROJECT
+
+# What tasks and processes share, and no task.
+GROUND = {"__init__", "app", "calls", "errors", "registry", "settings", "telemetry"}
+MOST_OF_THE_BRIDGE = 42
+
+
+def front(folder: str) -> set[str]:
+    """The names of the Python files in a folder itself."""
+    return {path.stem for path in (PROJECT / folder).glob("*.py")}
+
+
+def test_each_file_at_the_front_of_tasks_has_tasks() -> None:
+    """`ls tasks/*.py` is what `celery inspect registered` shows, and the ground files."""
+    app.loader.import_default_modules()
+    modules = {task.__module__ for name, task in app.tasks.items() if not name.startswith("celery.")}
+    assert {f"tasks.{name}" for name in front("tasks") - GROUND} == modules
+    assert len(front("tasks")) <= 22
+
+
+def test_each_file_at_the_front_of_ingest_is_a_process() -> None:
+    """`ls ingest/*.py` is the Procfile's part of `python -m ingest.…`."""
+    procfile = (PROJECT / "Procfile").read_text()
+    named = {word.removeprefix("ingest.") for word in procfile.split() if word.startswith("ingest.")}
+    assert front("ingest") - {"__init__"} == named
+
+
+def test_the_bridge_is_thin() -> None:
+    """It dispatches tasks, and imports nothing of what they do."""
+    code = (
+        "import sys, ingest.bridge;"
+        "print(*(name for name in sys.modules if name.split('.')[0] in ('ingest', 'tasks')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert len(done.stdout.split()) <= MOST_OF_THE_BRIDGE, done.stdout
+
+
+SENT: list[tuple[Callable[..., calls.Call], dict[str, Any]]] = [
+    (calls.process_part, {"batch": "b", "part": 0}),
+    (calls.process_part, {"batch": "b", "part": 0, "verdict": ("Unexpected", "why"), "blind": True}),
+    (calls.store_batch, {"batch": "b", "parts": 1, "total": 1, "bridge": "x", "domain": ""}),
+    (
+        calls.set_rules,
+        {"user_id": "u", "document": b"{}", "request": "r", "control": "c", "retained": False},
+    ),
+    (calls.manage_alert, {"user_id": "u", "document": b"{}", "request": "r", "control": "c", "at_ms": 1}),
+    (calls.apply_rules, {"users": None}),
+    (calls.deliver_mqtt, {}),
+    (calls.deliver_database, {}),
+]
+
+
+@pytest.mark.parametrize(("call", "arguments"), SENT, ids=lambda value: getattr(value, "__name__", None))
+def test_a_call_fits_its_task(call: Callable[..., calls.Call], arguments: dict[str, Any]) -> None:
+    """The task exists, takes the arguments, and goes to the queue that the task itself would go to."""
+    app.loader.import_default_modules()
+    message = call(**arguments)
+    task = app.tasks[str(message.task)]
+    results: list[Any] = [[]] if call is calls.store_batch else []
+    bound = inspect.signature(task.run).bind(*results, **message.kwargs)
+    assert bound.arguments.keys() >= {name for name, value in arguments.items() if value is not None}
+    assert message.options == {"ignore_result": app.conf.task_ignore_result}
+
+
+def test_every_call_is_held_against_its_task() -> None:
+    """None of `tasks.calls` is missing above."""
+    made = {
+        name
+        for name, value in inspect.getmembers(calls, inspect.isfunction)
+        if value.__module__ == calls.__name__ and not name.startswith("_")
+    }
+    assert made == {call.__name__ for call, _ in SENT}
