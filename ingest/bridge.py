@@ -308,7 +308,7 @@ class Bridge:
         self._notes |= {one: start.note.pack() for one, start in starts.items()}
         for (topic, _), start in starts.items():
             for lane in self._lanes_of[topic]:
-                lane.incarnation = f"{topic}@{start.note.topic_id}"
+                lane.incarnation = f"{topic}@{start.note.incarnation}"
         for one in partitions:
             if found := starts.get((one.topic, one.partition)):
                 one.offset = found.offset

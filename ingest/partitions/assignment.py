@@ -1,4 +1,4 @@
-"""Where the bridge begins to read a partition, and what it finds there: lost records, a topic made again.
+"""Where the bridge begins to read a partition: what is lost there, and whether its offsets begin again.
 
 With each committed offset the bridge leaves a note of what it belongs to. Kafka keeps the two together.
 """
@@ -34,11 +34,21 @@ Skipped = tuple[int, int, int]
 
 
 class Note(NamedTuple):
-    """What an offset belongs to: the topic's id, how many partitions it had, and what was skipped before."""
+    """What an offset belongs to: the topic's id, how many partitions it had, and what was skipped before.
+
+    `begun_again` counts how often Kafka has lost records at the end of a partition of this id, whose offsets
+    then come a second time: after an unclean election, or a damaged disk.
+    """
 
     topic_id: str = ""
     partitions: int = 0
     skipped: tuple[Skipped, ...] = ()
+    begun_again: int = 0
+
+    @property
+    def incarnation(self) -> str:
+        """Names what the offsets belong to: under another name an old offset is that of a new record."""
+        return f"{self.topic_id}+{self.begun_again}" if self.begun_again else self.topic_id
 
     def pack(self) -> str:
         """The note as the metadata of an offset; `unpack` is the inverse."""
@@ -60,7 +70,8 @@ def unpack(metadata: str | None) -> Note:
     try:
         document = json.loads(metadata or "{}")
         skipped = tuple((int(first), int(last), int(at)) for first, last, at in document.get("skipped", ()))
-        return Note(str(document.get("topic_id", "")), int(document.get("partitions", 0)), skipped)
+        topic_id, partitions = str(document.get("topic_id", "")), int(document.get("partitions", 0))
+        return Note(topic_id, partitions, skipped, int(document.get("begun_again", 0)))
     except (ValueError, TypeError, AttributeError):
         return Note()
 
@@ -74,14 +85,31 @@ def begin(committed: int, before: Note, low: int, high: int, now: Note, at: int)
     added = max(0, now.partitions - before.partitions) if before.partitions else 0
     if committed < 0:
         return Start(low, now)
-    made_again = before.topic_id not in {"", now.topic_id} or committed > high
-    if made_again:
+    if before.topic_id not in {"", now.topic_id}:
         return Start(low, now, made_again=True, added=added)
+    now = now._replace(begun_again=before.begun_again)
+    if committed > high:
+        return Start(low, now._replace(begun_again=now.begun_again + 1), made_again=True, added=added)
     if committed < low:
         skipped = (committed, low - 1, at)
         note = now._replace(skipped=(*before.skipped, skipped)[-MOST_SKIPPED:])
         return Start(low, note, skipped, added=added)
     return Start(committed, now._replace(skipped=before.skipped), added=added)
+
+
+def agreed(starts: dict[Partition, Start], others: dict[Partition, Note]) -> dict[Partition, Start]:
+    """The starts, with one `begun_again` for all partitions of a topic: the highest, `others` included.
+
+    A partition that goes from one bridge to another then never goes back to a name of before.
+    """
+    highest: dict[tuple[str, str], int] = {}
+    notes = [*others.items(), *((place, start.note) for place, start in starts.items())]
+    for (topic, _), note in notes:
+        highest[topic, note.topic_id] = max(note.begun_again, highest.get((topic, note.topic_id), 0))
+    return {
+        place: start._replace(note=start.note._replace(begun_again=highest[place[0], start.note.topic_id]))
+        for place, start in starts.items()
+    }
 
 
 class Topics:
@@ -116,14 +144,20 @@ class Topics:
     def _starts(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[Partition, Start]:
         topics = sorted({one.topic for one in partitions})
         described = {name: future.result(ANSWER_SECONDS) for name, future in self._describe(topics).items()}
-        asked = [TopicPartition(one.topic, one.partition) for one in partitions]
-        committed = consumer.committed(asked, ANSWER_SECONDS)
+        own = {(one.topic, one.partition) for one in partitions}
+        every = [TopicPartition(name, one.id) for name in topics for one in described[name].partitions]
+        committed = consumer.committed(every, ANSWER_SECONDS)
+        asked = [TopicPartition(*place) for place in sorted(own)]
         lows, highs = _ends(consumer, asked, BEGINNING), _ends(consumer, asked, END)
         found: dict[Partition, Start] = {}
+        others: dict[Partition, Note] = {}
         for one in committed:
             if one.error is not None:
                 raise KafkaException(one.error)
             place = (one.topic, one.partition)
+            if place not in own:
+                others[place] = unpack(one.metadata)
+                continue
             topic = described[one.topic]
             now = Note(_id(topic), len(topic.partitions))
             high = highs[place]
@@ -131,7 +165,7 @@ class Topics:
             found[place] = begin(one.offset, before, low, high, now, int(time.time()))
         self.ids = {name: _id(topic) for name, topic in described.items()}
         self._asked = {}
-        return found
+        return agreed(found, others)
 
     def changed(self, now: float) -> bool:
         """Whether `starts` may be others by now; asks Kafka now and then, and waits for nothing."""

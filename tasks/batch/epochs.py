@@ -1,5 +1,6 @@
-"""How often each topic has been made again: its offsets then begin at 0, so an offset alone does not name a
-record.
+"""How often the offsets of each topic have begun again, after which an offset alone does not name a record.
+
+They begin again when the topic is deleted and made again, and when Kafka loses records that were read.
 
 The number is in Postgres, beside the alerts whose positions it completes.
 """
@@ -18,7 +19,7 @@ _BITS = 48
 
 NOTE = """
 INSERT INTO kafka_topics (topic, topic_id, epoch)
-SELECT %(topic)s, %(topic_id)s, coalesce(max(epoch) + 1, 0) FROM kafka_topics WHERE topic = %(topic)s
+SELECT %(topic)s, %(topic_id)s, coalesce(max(epoch) + 1, %(first)s) FROM kafka_topics WHERE topic = %(topic)s
 ON CONFLICT DO NOTHING
 """
 FIND = "SELECT epoch FROM kafka_topics WHERE topic = %(topic)s AND topic_id = %(topic_id)s"
@@ -53,7 +54,8 @@ def position(epoch: int, offset: int) -> int:
 
 
 def _ask(topic: str, topic_id: str) -> int:
-    named = {"topic": topic, "topic_id": topic_id}
+    # Without ids only the later incarnations have a name.
+    named = {"topic": topic, "topic_id": topic_id, "first": int(topic_id.startswith("+"))}
     try:
         with database.access() as connection, connection.transaction():
             found = connection.execute(FIND, named).fetchone()

@@ -97,6 +97,14 @@ class OwnTopic:
         for future in gone.values():
             future.result(30)
 
+    def lose_all(self, stack: Stack) -> None:
+        """Kafka loses the records, and keeps the topic."""
+        stack.stop("kafka")
+        for file in (stack.layout.data("kafka") / f"{self.name}-0").iterdir():
+            if file.name.startswith("0"):
+                file.unlink()
+        stack.start("kafka")
+
     def committed(self) -> int:
         """Up to where the bridge has committed."""
         positions = Positions(self.env["KAFKA_BOOTSTRAP_SERVERS"], self.name)
@@ -231,6 +239,25 @@ def test_a_topic_that_is_made_again_and_outgrows_the_old_one_at_once(
         wait_until(lambda: len(sequence_ids(database, topic.user)) == 6, 120, "all rows")
         await_history(database, topic.user, *["TRIGGERED", "RESOLVED"] * 3)
     assert '"topic_has_another_id"' in topic.log.read_text()
+
+
+def test_records_that_kafka_has_lost_at_the_end_of_a_partition(
+    pipeline: Stack, topic: OwnTopic, database: Database
+) -> None:
+    """After an unclean election, or on a damaged disk, offsets come a second time: with readings to judge."""
+    with topic.bridge():
+        topic.send(*[20.0] * 5, 90.0)
+        await_history(database, topic.user, "TRIGGERED")
+        wait_until(lambda: topic.committed() == 6, 60, "the commit")
+    topic.lose_all(pipeline)
+    with topic.bridge():
+        topic.send(20.0, 90.0)
+        await_history(database, topic.user, "TRIGGERED", "RESOLVED", "TRIGGERED")
+        wait_until(lambda: topic.committed() == 2, 60, "the commit")
+    assert '"offsets_begin_again"' in topic.log.read_text()
+    with topic.bridge():
+        topic.send(20.0)
+        await_history(database, topic.user, "TRIGGERED", "RESOLVED", "TRIGGERED", "RESOLVED")
 
 
 def test_records_that_retention_took_are_reported_and_named(topic: OwnTopic, database: Database) -> None:

@@ -99,8 +99,8 @@ ALERT_CHANGES = Counter(
 TOPICS_MADE_AGAIN = Counter(
     "sluice_topics_made_again_total",
     ("worker",),
-    "Times that a topic was found deleted and made again, so that its offsets begin at 0.",
-    "Any that nobody has planned: what was in the topic before and not committed is lost.",
+    "Times that the offsets of a topic began again: it was deleted and made again, or Kafka lost records.",
+    "Any that nobody has planned: what was there before and not committed is lost; see docs/runbook.md.",
     unit="topics",
 )
 STATES_UNKNOWN = Counter(

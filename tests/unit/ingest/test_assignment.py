@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.partitions.assignment import MOST_SKIPPED, Note, Start, begin, unpack
+from ingest.partitions.assignment import MOST_SKIPPED, Note, Start, agreed, begin, unpack
 
 NOW = Note("new", 4)
 BEFORE = Note("new", 4, ((0, 9, 1),))
@@ -29,11 +29,28 @@ def test_an_offset_that_retention_has_passed() -> None:
     assert start.note.skipped == ((0, 9, 1), (50, 59, AT))
 
 
-@pytest.mark.parametrize(("committed", "topic_id"), [(50, "old"), (90, "old"), (90, ""), (90, "new")])
-def test_an_offset_of_another_topic(committed: int, topic_id: str) -> None:
-    """The topic with this name is another one, or shorter than it was: it is read from its beginning."""
-    start = begin(committed, Note(topic_id, 4, ((0, 9, 1),)), 7, 70, NOW, AT)
+@pytest.mark.parametrize("committed", [50, 90])
+def test_an_offset_of_another_topic(committed: int) -> None:
+    """The topic with this name is another one: it is read from its beginning."""
+    start = begin(committed, Note("old", 4, ((0, 9, 1),), 3), 7, 70, NOW, AT)
     assert (start.offset, start.note, start.made_again, start.skipped) == (7, NOW, True, None)
+
+
+@pytest.mark.parametrize("topic_id", ["", "new"])
+def test_an_offset_that_kafka_has_lost(topic_id: str) -> None:
+    """The partition is shorter than it was: it is read from its beginning, and its offsets are other ones."""
+    start = begin(90, Note(topic_id, 4, ((0, 9, 1),), 3), 7, 70, NOW, AT)
+    assert (start.offset, start.made_again, start.skipped) == (7, True, None)
+    assert start.note.incarnation == "new+4"
+    assert begin(70, start.note, 7, 70, NOW, AT).note.incarnation == "new+4"
+
+
+def test_the_partitions_of_a_topic_agree() -> None:
+    """Whatever a partition of a topic has met counts for all of this id, also for those of other bridges."""
+    own = {("t", 0): Start(5, Note("new", 3, (), 1)), ("other", 0): Start(5, Note("x", 1))}
+    others = {("t", 1): Note("new", 3, (), 2), ("t", 2): Note("old", 3, (), 7)}
+    found = agreed(own, others)
+    assert {place: start.note.begun_again for place, start in found.items()} == {("t", 0): 2, ("other", 0): 0}
 
 
 def test_an_offset_that_an_older_bridge_committed() -> None:
