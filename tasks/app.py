@@ -3,7 +3,7 @@
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
-# By the schemes of URLs, so that whoever shows the broker's address shows it as it was given.
+# Named by the schemes of URLs, so that log lines show the broker's address as it was given.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.worker.redis_transport:Transport"))
 
 app = Celery(

@@ -1,4 +1,4 @@
-"""What a change of rules means for alerts that are open: those of rules that are gone are resolved."""
+"""After a change of rules: resolves the open alerts of rules that are gone."""
 
 import time
 from functools import partial
@@ -21,7 +21,7 @@ from tasks.servers.rules_version import rules_version
 
 log = structlog.get_logger()
 
-# Few enough that readings that come meanwhile seldom make a commit start again.
+# Few enough that readings which arrive meanwhile rarely make a commit start again.
 AT_ONCE = 100
 
 
@@ -33,10 +33,10 @@ AT_ONCE = 100
     max_retries=12,
 )
 def apply_rules(users: list[str] | None = None) -> None:
-    """Resolves open alerts whose rule is gone or is another one now: of these users, or of all.
+    """Resolves open alerts whose rule is gone or is another one now, for these users or for all.
 
-    Safe to run twice and beside the judging of readings. An invalid rule is none; domains that this worker
-    does not have are passed over.
+    Safe to run twice, and while readings are judged. An invalid rule counts as missing; domains that this
+    worker does not have are skipped.
     """
     of_interest = None if users is None else set(users)
     devices = [
@@ -56,7 +56,7 @@ def apply_rules(users: list[str] | None = None) -> None:
 
 
 def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
-    # Before the rules are read: these are then at least as new.
+    # Read before the rules, which are then at least as new.
     version = rules_version()
     users = sorted({user_id for user_id, _ in devices})
     rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}

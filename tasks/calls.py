@@ -1,6 +1,6 @@
-"""Task messages, by the names of their tasks: a process that sends one imports nothing of what it does.
+"""Task messages by task name, so that a process can send one without importing the task.
 
-Each function returns the signature of one task. A test holds their arguments against the tasks themselves.
+Each function returns the signature of one task. A test compares the arguments with the tasks themselves.
 """
 
 from typing import Any
@@ -18,21 +18,21 @@ SET_RULES_SECONDS = 10
 def process_part(
     batch: str, part: int, verdict: tuple[str, str] | None = None, *, blind: bool = False
 ) -> Call:
-    """`tasks.process.process_part` for one part of a batch."""
+    """`tasks.process.process_part`: one part of a batch."""
     optional = {"verdict": verdict, "blind": blind}
     given = {name: value for name, value in optional.items() if value}
     return _call("tasks.process.process_part", batch=batch, part=part, **given)
 
 
 def store_batch(batch: str, parts: int, total: int, bridge: str, domain: str) -> Call:
-    """`tasks.store.store_batch`; the results of the parts come first."""
+    """`tasks.store.store_batch`; Celery puts the results of the parts before these arguments."""
     return _call(
         "tasks.store.store_batch", batch=batch, parts=parts, total=total, bridge=bridge, domain=domain
     )
 
 
 def set_rules(user_id: str, document: bytes, request: str, control: str, *, retained: bool) -> Call:
-    """`tasks.config.set_rules` for one request of a user."""
+    """`tasks.config.set_rules`: one request of a user."""
     return _call(
         "tasks.config.set_rules",
         user_id=user_id,
@@ -44,7 +44,7 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, *, reta
 
 
 def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> Call:
-    """`tasks.config.manage` for one command of a user."""
+    """`tasks.config.manage`: one command of a user."""
     return _call(
         "tasks.config.manage",
         user_id=user_id,
@@ -56,7 +56,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
 
 
 def apply_rules(users: list[str] | None) -> Call:
-    """`tasks.alerts.apply_rules` for these users, or for all."""
+    """`tasks.alerts.apply_rules`: for these users, or for all."""
     return _call("tasks.alerts.apply_rules", users=users)
 
 
@@ -71,5 +71,5 @@ def deliver_database() -> Call:
 
 
 def _call(name: str, **arguments: Any) -> Call:
-    # Where the task is not imported, nothing else says that nobody waits for its result.
+    # The task's own `ignore_result` is unknown to a process that does not import it.
     return app.signature(name, kwargs=arguments, options={"ignore_result": True})

@@ -21,13 +21,13 @@ log = structlog.get_logger()
 
 @app.task(name="tasks.alerts.clock.tick")
 def tick() -> None:
-    """Judges the absences and ends the snoozes that are due. A server that is away is tried again later."""
+    """Judges absences and ends snoozes that are due. If a server is away, the next tick tries again."""
     turns.run_if_free("clock", _tick)
 
 
 def _tick(turn: Turn) -> None:
     now_ms = clocks.now_ms()
-    # Each domain by itself: one whose table or topic is in trouble must not hold up the others.
+    # Each domain separately: a failing table or topic must not hold up the other domains.
     looks: dict[str, Callable[[Turn, int], int]] = {
         domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
     }
@@ -44,12 +44,12 @@ def _look(name: str, look: Callable[[Turn, int], int], turn: Turn, now_ms: int) 
         stream.require_room()
         return look(turn, now_ms)
     except psycopg.Error as error:
-        # The breaker sees to the pauses, and has logged why it is open.
+        # The breaker takes care of the pauses, and has logged why it is open.
         if not isinstance(error, CircuitOpen):
             log.warning("clock_waits", look=name, error=str(error).strip())
         return 0
     except (NotNow, KafkaException, TimeoutError) as error:
-        # Changes of a part that was committed before the failure are told by the sweep.
+        # The sweep delivers the changes of a part that was committed before the failure.
         log.warning(
             "clock_waits", look=name, error=str(error).strip(), again_in_s=backoff.failed(f"clock:{name}")
         )

@@ -1,7 +1,7 @@
 """The share of dead letters: a few are a device's fault, many at once are usually ours.
 
-Beat has the counters looked at; above the limit a log entry says what to look at, once for each episode, and
-a metric stays raised until the share is back below half of the limit.
+Beat schedules the check of the counters. Above the limit a log entry says what to look at, once per episode,
+and a metric stays raised until the share is below half of the limit.
 """
 
 import json
@@ -18,7 +18,7 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-# Fewer in a window say nothing, however large a share of the messages they are.
+# Fewer in a window mean nothing, however large their share of the messages.
 FEWEST = 10
 SAMPLES_KEPT = 1000
 
@@ -42,7 +42,7 @@ class Sample(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What became of the messages of a window: the error types are those of its dead letters, most first."""
+    """The outcome of a window's messages, with the error types of its dead letters, most frequent first."""
 
     received: int
     dead: int
@@ -61,7 +61,7 @@ class Share(NamedTuple):
 
 
 def between(first: Sample, last: Sample) -> Share:
-    """The share in the time between two samples; nothing where the counters have started anew."""
+    """The share between two samples; zero messages where the counters have started again."""
     received, dead = last.received - first.received, last.dead - first.dead
     if received < 0 or dead < 0:
         return Share(0, 0, [])
@@ -77,7 +77,7 @@ def is_high() -> bool:
 
 @app.task(name="tasks.share.watch_share")
 def watch_share() -> None:
-    """Looks at the share of the last window, and says so when an episode begins or ends."""
+    """Checks the share of the last window, and logs when an episode begins or ends."""
     turns.run_if_free("share", _watch)
 
 
@@ -113,13 +113,13 @@ def _sample() -> Sample:
 
 
 def _oldest(now: Sample, window_seconds: float) -> Sample:
-    """Adds the sample to those kept; returns the oldest of the window."""
+    """Adds the sample to the stored ones; returns the oldest of the window."""
     pipeline = client().pipeline(transaction=True)
     pipeline.rpush(SHARE_SAMPLES, json.dumps(now))
     pipeline.ltrim(SHARE_SAMPLES, -SAMPLES_KEPT, -1)
     pipeline.lrange(SHARE_SAMPLES, 0, -1)
     kept: list[Any] = [json.loads(text(sample)) for sample in pipeline.execute()[2]]
-    # Larger totals than now are those of before a flush.
+    # Totals larger than the present ones date from before a flush.
     while kept[0][0] < now.at - window_seconds or kept[0][1] > now.received:
         kept.pop(0)
         client().lpop(SHARE_SAMPLES)

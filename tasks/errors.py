@@ -1,4 +1,4 @@
-"""*Not now*: failures that pass, after which the work is done again. The other kind is `Refused`."""
+"""*Not now*: temporary failures, after which the work is repeated. *Never* is `Refused`."""
 
 
 class NotNow(Exception):

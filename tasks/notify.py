@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 @app.task(name="tasks.notify.deliver_mqtt")
 def deliver_mqtt() -> None:
-    """Publishes on `users/{user}/alerts` what was not published yet. Waits for nothing but the broker."""
+    """Publishes what was not published yet on `users/{user}/alerts`. Waits for nothing but the broker."""
     if backoff.rests("notify:mqtt"):
         deliver.is_not_queued("mqtt")
         return
@@ -32,5 +32,5 @@ def deliver_database() -> None:
         deliver.to_database()
         deliver.note_told()
     except NotNow as error:
-        # The breaker sees to the pauses.
+        # The breaker takes care of the pauses.
         log.warning("delivery_waits", group="database", error=str(error))

@@ -1,4 +1,4 @@
-"""First stage, queue `process`: turn the messages of a part into rows, and refuse those that cannot be rows.
+"""First stage, queue `process`: turns the messages of a part into rows, or refuses them.
 
 The stage runs in this order: validate, evaluate the alert rules on the readings in Kafka order, dead letters,
 rows.
@@ -31,11 +31,11 @@ def process_part(
 ) -> PartResult | None:
     """Accounts for every message: a row for `store`, a confirmed dead letter, or deferred to a later batch.
 
-    With a `verdict` (error type and reason) each becomes a dead letter, unless its row is stored already: its
-    workers may have died after that. `blind` looks into none, for even that has killed workers.
-    Returns nothing when the batch was given up meanwhile. Raises `NotNow` when a server is away; the
-    bridge then sends the batch again. More CPU time than PROCESS_CPU_SECONDS ends the process: then a message
-    hangs, and the bridge finds it.
+    With a `verdict` (error type and reason) each message becomes a dead letter, unless its row is stored
+    already: its workers may have died after that. `blind` does not look into the messages, because even that
+    has killed workers. Returns None when the batch was given up meanwhile. Raises `NotNow` when a server is
+    away; the bridge then sends the batch again. Using more CPU time than PROCESS_CPU_SECONDS kills the
+    process: a message hangs, and the bridge isolates it.
     """
     begun_ns = time.time_ns()
     try:
@@ -61,7 +61,7 @@ def process_part(
                     sender.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 handover.keep_rows(batch, part, [row_of(judged) for judged in readings])
-            # Also what an earlier run of this part has added.
+            # Includes what an earlier run of this part has added.
             awaited = stream.awaited({judged.reading.source.user_id for judged in readings})
             followed = spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
@@ -83,6 +83,6 @@ def process_part(
 
 
 def _oldest_ms(messages: list[Message]) -> int:
-    # What is replayed is old on purpose, and says nothing about how quick the pipeline is.
+    # Replayed messages are old on purpose, and say nothing about the latency of the pipeline.
     now_ms = time.time_ns() // 1_000_000
     return min((message.timestamp_ms for message in messages if not message.replay), default=now_ms)

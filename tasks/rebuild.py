@@ -9,6 +9,6 @@ from tasks.servers.redis_client import ALERTS_READY, client
 @app.task(name="tasks.alerts.rebuild", throws=(NotNow,))
 def rebuild_all() -> None:
     """Drops the states and restores them from the tables. Raises `NotNow`, `redis.RedisError`."""
-    # From here on nobody commits a change, and whoever wants to comes here first.
+    # From here on no worker can commit a change before it has rebuilt the states.
     client().delete(ALERTS_READY)
     rebuild_states()

@@ -17,11 +17,11 @@ Domains: TypeAlias = "tuple[AnyDomain, ...]"
 
 
 class InvalidDomains(Exception):
-    """DOMAINS names what is no domain, or domains that cannot be together. Its text is a sentence."""
+    """DOMAINS names something that is not a domain, or domains that conflict. Its text is a sentence."""
 
 
 class UnknownDomain(NotNow):
-    """This process does not have a domain that another one has: start it with the same DOMAINS."""
+    """Another process has a domain that this one does not: start both with the same DOMAINS."""
 
 
 def domains() -> Domains:
@@ -30,7 +30,7 @@ def domains() -> Domains:
 
 
 def default() -> "AnyDomain":
-    """The domain of rules and commands that name none."""
+    """The domain of rules and commands that do not name one."""
     return domains()[0]
 
 
@@ -45,7 +45,7 @@ def by_name(name: str) -> "AnyDomain":
 
 
 def of_device(device_id: str) -> "AnyDomain | None":
-    """The domain that an alert's `device_id` belongs to; None when it is not of this deployment."""
+    """The domain that an alert's `device_id` belongs to; None if this deployment does not have it."""
     return next((domain for domain in domains() if domain.owns(device_id)), None)
 
 
@@ -55,7 +55,7 @@ def kafka_topic(domain: "AnyDomain") -> str:
 
 
 def of_kafka_topic(topic: object) -> "AnyDomain | None":
-    """The domain whose messages come by this Kafka topic, if it is one."""
+    """The domain whose messages are in this Kafka topic, if there is one."""
     return next((domain for domain in domains() if kafka_topic(domain) == topic), None)
 
 
@@ -91,7 +91,7 @@ def load(names: str) -> Domains:
 def _import(name: str) -> "AnyDomain":
     here = str(Path.cwd())
     if here not in sys.path:
-        # As `python -m` does; a command that is installed does not look there.
+        # As `python -m` does; an installed command does not look there.
         sys.path.insert(0, here)
     try:
         module = import_module(name)
@@ -99,7 +99,7 @@ def _import(name: str) -> "AnyDomain":
         raise InvalidDomains(f"DOMAINS names {name}, which cannot be imported: {error}.") from error
     except TypeError as error:
         raise InvalidDomains(f"The domain {name} cannot work as it is declared: {error}.") from error
-    # Those who only ask for names and topics need nothing of how a domain is declared.
+    # Callers that only need names and topics must not load what declares a domain.
     from tasks.domain.domain import Domain  # noqa: PLC0415 - see above
 
     domain = getattr(module, "DOMAIN", None)
@@ -109,7 +109,7 @@ def _import(name: str) -> "AnyDomain":
 
 
 def match(levels: list[str], others: list[str]) -> bool:
-    """Whether two topics, of which either may have `+` for a level, can be one."""
+    """Whether one topic can match both patterns; either may have `+` for a level."""
     return len(levels) == len(others) and all(
         one == other or "+" in {one, other} for one, other in zip(levels, others, strict=True)
     )

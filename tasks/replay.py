@@ -1,7 +1,7 @@
-"""Replay: dead letters back through the pipeline, or a stretch of its topic once more, domain by domain.
+"""Replay: dead letters back through the pipeline, or a range of its topic once more, domain by domain.
 
 Started by `celery -A tasks call`, each task returns its report. A run is kept in the database under the id of
-its task; when its worker dies, beat has another go on. A replay raises no alerts unless asked to.
+its task; when its worker dies, beat makes another one continue. A replay raises no alerts unless asked to.
 """
 
 from collections.abc import Callable
@@ -59,11 +59,11 @@ def dead_letters(
     force: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Produces the oldest open dead letters that are meant into their domain's topic again, each once.
+    """Produces the oldest open dead letters that match into their domain's topic again, each once.
 
-    `since` and `until` are of the refusal: a time, or a span back from now such as `7d`. Letters that were
+    `since` and `until` refer to the refusal: a time, or a span back from now such as `7d`. Letters that were
     refused three times are left out unless `force`; those that never reached the topic always are. `dry_run`
-    only counts. Raises `ValueError` for arguments that make no sense.
+    only counts. Raises `ValueError` for invalid arguments.
     """
     if not 1 <= limit <= MOST_LETTERS:
         raise ValueError(f"limit must be from 1 to {MOST_LETTERS}, got {limit}; run it again for more")
@@ -83,9 +83,9 @@ def offsets(
     alerts: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Validates and stores the records of one partition again, from `start` up to and without `end`.
+    """Validates and stores the records of one partition again, from `start` up to `end`, excluding `end`.
 
-    What is not in Kafka any more, or not yet committed by the bridge, is left out. Raises `ValueError`.
+    Records that Kafka no longer has, or that the bridge has not committed, are left out. Raises `ValueError`.
     """
     if partition < 0 or not 0 <= start <= end:
         raise ValueError(f"partition {partition}, offsets {start} to {end} are no range of a topic")
@@ -103,7 +103,7 @@ def times(
     alerts: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Like `offsets`, of every partition, for the records that came from `start` up to `end` (default: now).
+    """Like `offsets`, for every partition: the records that came from `start` up to `end` (default: now).
 
     Each is a time, or a span back from now such as `2h`. Raises `ValueError`.
     """
@@ -116,12 +116,12 @@ def times(
 
 @app.task(name="tasks.replay.go_on", time_limit=TASK_SECONDS)
 def go_on() -> None:
-    """Goes on with runs whose worker is gone. Beat asks now and then."""
+    """Continues runs whose worker is gone. Beat sends it periodically."""
     try:
         with database.access() as connection:
             abandoned = runs.abandoned(connection)
         for run_id in abandoned:
-            with suppress(CannotRun):  # the run has its reason by now
+            with suppress(CannotRun):  # the reason is in the run by now
                 _work(run_id)
     except _AWAY as error:
         log.warning("replay_waits", error=str(error).strip())
@@ -129,7 +129,7 @@ def go_on() -> None:
 
 @app.task(name="tasks.replay.watch_unhandled")
 def watch_unhandled() -> None:
-    """Looks for the oldest dead letter that nobody has handled. Beat asks now and then."""
+    """Looks for the oldest unhandled dead letter. Beat sends it periodically."""
     unhandled.watch()
 
 
@@ -155,7 +155,7 @@ def _run(
         log.warning("replay_waits", run=run_id, error=str(error).strip(), again_in_s=pause)
         raise task.retry(exc=error, countdown=pause, max_retries=RETRIES) from error
     if run is None or not (worked or run.ended_at):
-        # Redis gave the task to a second worker, because the first takes its time.
+        # Redis gave the task to a second worker, because the first one takes long.
         raise Ignore
     return run.report
 
@@ -180,7 +180,7 @@ def _work(run_id: str) -> bool:
 
 
 def _domain(name: str | None) -> str:
-    """The domain that is meant, by default the first. Raises `ValueError` for one that is none."""
+    """The domain of this name, by default the first. Raises `ValueError` for an unknown one."""
     if name is None:
         return registry.default().name
     try:

@@ -1,15 +1,15 @@
--- Ends a batch: gives its lease up, tells its bridge, counts its messages and removes its blobs, if the lease is
--- still there and Redis still has the memory in which the batch's alerts were judged.
+-- Ends a batch: gives its lease up, reports to its bridge, counts its messages and removes its blobs, if the lease
+-- still exists and Redis still has the memory in which the batch's alerts were judged.
 --
--- A lease that is gone says that the batch was given up, or that Redis was flushed. An old copy of Redis' memory, or
--- a replica that has become the primary, may have the lease and lack the changes of alerts: another generation of
--- the states says so. Then the batch is sent again, and this run of it counts for nothing.
+-- A missing lease means that the batch was given up, or that Redis was flushed. An old copy of Redis' memory, or a
+-- replica that has become the primary, may have the lease but not the changes of alerts: then the states have
+-- another generation. In either case the batch is sent again, and this run of it does not count.
 --
 -- KEYS: the lease, the bridge's list, the counters, the marker that the states are there, their generation, then
 -- the blobs.
--- ARGV: the generation that the alerts were judged in (empty: there was nothing to judge), what to tell, for how
--- many seconds the list is kept, the age of the oldest message in milliseconds, then pairs of a counter's name and
--- an amount.
+-- ARGV: the generation that the alerts were judged in (empty: there was nothing to judge), the report, for how many
+-- seconds the list is kept, the age of the oldest message in milliseconds, then pairs of a counter's name and an
+-- amount.
 -- Returns 1, or 0 without a lease, or -1 in another generation.
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return 0

@@ -1,4 +1,4 @@
-"""Second stage, queue `db`: write the rows of a whole batch, and tell the bridge that it is done."""
+"""Second stage, queue `db`: writes the rows of a whole batch, and reports to the bridge that it is done."""
 
 import json
 import time
@@ -45,13 +45,13 @@ REPORT = Path(__file__).with_name("report.lua")
 
 
 class StatesLost(lease.LeaseLost):
-    """Redis lost its memory since the alerts of the batch were judged, and maybe their changes with it."""
+    """Redis has lost data since the alerts of the batch were judged, and maybe their changes with it."""
 
 
 class Outcome(NamedTuple):
-    """What became of a batch: its messages, those of them that are new rows, dead letters, and deferred.
+    """The outcome of a batch: its messages, how many are new rows, dead letters, and deferred.
 
-    `generations` are those of the states by which its parts were judged; a part without rules has none.
+    `generations` are those of the states that its parts were judged with; a part without rules has none.
     """
 
     total: int
@@ -71,13 +71,13 @@ def store_batch(
     bridge: str,
     domain: str = "",
 ) -> None:
-    """Writes a complete batch and reports its `total` messages as done; of an incomplete batch, nothing.
+    """Writes a complete batch and reports its `total` messages as done; does nothing for an incomplete one.
 
-    The report names those that are deferred, and thus not done.
-    Waits for a database that is away, with the lease kept, up to the settings' `store_wait_seconds`, then
-    raises `DatabaseAway`, and at once `TableOutdated`; the bridge then sends the batch again. Safe to run any
-    number of times.
-    A batch is done when the changes of alerts that it made are in the tables, too: Redis may lose them then.
+    The report names the deferred messages, which are not done.
+    Waits for a database that is away, keeping the lease, up to the settings' `store_wait_seconds`, then
+    raises `DatabaseAway`; raises `TableOutdated` at once. The bridge then sends the batch again. Safe to run
+    any number of times.
+    A batch is done when its changes of alerts are in the tables, too: from then on Redis may lose them.
     """
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(map(_accounted, arrived.values())) != total:
@@ -106,7 +106,7 @@ def store_batch(
 
 
 def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
-    """What must be in the tables; None, which is everything, where a part does not say."""
+    """What must be in the tables; None, meaning everything, if a part does not say."""
     awaited: dict[str, int] = {}
     for result in results:
         if "awaited" not in result:
@@ -125,7 +125,7 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
                 return write(connection, domain, rows)
         except psycopg.Error as error:
             if database.lacks_column(error):
-                # Handed back at once: a worker that waited here could do the work of other domains.
+                # Handed back at once: a waiting worker could do the work of other domains instead.
                 raise TableOutdated(f"{domain.table}: {error.diag.message_primary}") from error
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
@@ -134,7 +134,7 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
                 metrics.STORE_WAITS.add(1)
             if not isinstance(error, CircuitOpen):
                 log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate)
-        # While the breaker is open, this is how soon it is noticed that another worker has closed it.
+        # While the breaker is open, the pause bounds how late this worker sees that another one closed it.
         time.sleep(pause)
         pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
@@ -150,9 +150,9 @@ def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
 
 
 def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
-    """Tells the bridge that the batch is done, and removes what it had in Redis.
+    """Reports to the bridge that the batch is done, and removes its data from Redis.
 
-    Raises `LeaseLost` if it was given up, or lost with Redis, and `StatesLost`.
+    Raises `LeaseLost` if the batch was given up, or lost with Redis, and `StatesLost`.
     """
     if len(outcome.generations) > 1:
         raise StatesLost(batch)
@@ -191,7 +191,7 @@ def _accounted(result: PartResult) -> int:
 
 
 def _deferred(results: Iterable[PartResult]) -> Deferred:
-    # As lists, for they have travelled.
+    # They are lists, because msgpack has no tuples.
     soon = frozenset((partition, offset) for r in results for partition, offset in r.get("soon", ()))
     held = frozenset((partition, offset) for r in results for partition, offset in r.get("held", ()))
     return Deferred(soon, held)

@@ -7,7 +7,7 @@ from tasks.domain import Bigint, Domain, Double, Record, Time, TopicLevel
 
 
 class Telemetry(Record):
-    """What a device sends, besides whatever it likes, which goes to `extra_data`.
+    """The declared fields of a device's message; any others go to `extra_data`.
 
     `time` is ISO 8601 with a UTC offset, kept to the microsecond. Null for an optional field means absent.
     """
@@ -23,7 +23,7 @@ class Telemetry(Record):
 DOMAIN = Domain(
     Telemetry,
     name="telemetry",
-    # Its Kafka topics and the devices in its alerts go by their own names, without the domain's before them.
+    # The names of its Kafka topics, and of the devices in its alerts, have no prefix.
     namespace="",
     topic="users/{user_id}/devices/{device_id}/telemetry",
     owner="{user_id}",

@@ -1,8 +1,8 @@
-"""What users ask for over MQTT: other rules, and SNOOZE, DISABLE, ENABLE. One task for each, and its answer.
+"""Users' requests over MQTT: new rules, and SNOOZE, DISABLE, ENABLE. One task for each, and its answer.
 
-A control process sends a request and waits for the answer, one request of a user at a time. A request that
-it does not hear of it sends again under the same id, so a task may run twice, even at once, and late: the
-request's key in Redis says whether somebody still waits.
+A control process sends a request and waits for the answer, one request of a user at a time. If no answer
+comes, it sends the request again under the same id, so a task may run twice, even at once, and late: the
+request's key in Redis says whether the control process still waits.
 """
 
 import json
@@ -32,9 +32,9 @@ from tasks.servers.rules_version import announce_change
 
 log = structlog.get_logger()
 
-# So long a command may wait for the database; the control process asks again.
+# How long a command may wait for the database; the control process sends it again.
 SETTLE_SECONDS = 5.0
-# For a control process that was killed before it acknowledged: the next one gets the message again.
+# A control process that was killed before it acknowledged gets the message again at its next start.
 KEEP_ANSWERS_SECONDS = 3600
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('sluice_rules'), hashtext(%s))"
@@ -47,16 +47,16 @@ BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (
 
 
 class NobodyWaits(Exception):
-    """The control process has given the request up, or has its answer: it must not be done any more."""
+    """The control process has given the request up, or has its answer: the request must not be done now."""
 
 
 @app.task(name="tasks.config.set_rules", throws=(NotNow,))
 def set_rules(user_id: str, document: bytes, request: str, control: str, retained: bool = False) -> None:
     """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
 
-    When the answer is there, every reading that is judged from then on is judged by the new rules. A
-    `retained` document is one that the broker had kept, nobody knows for how long: it counts only for a
-    user who has no rules yet. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
+    Once the answer is there, every reading is judged by the new rules. A `retained` document is one that the
+    broker has kept, for an unknown time: it counts only for a user who does not have rules yet. Raises
+    `DatabaseAway`, `redis.RedisError`; then there is no answer.
     """
     _answer(
         "config", user_id, request, control, lambda: _set_rules(user_id, document, request, retained=retained)
@@ -65,7 +65,7 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
 
 @app.task(name="tasks.config.manage", throws=(NotNow,))
 def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> None:
-    """Obeys a command about one rule of one device, as of `at_ms`, or answers why not.
+    """Executes a command about one rule of one device, as of `at_ms`, or answers why not.
 
     Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
     """
@@ -79,7 +79,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
 
 
 def _answer(kind: Kind, user_id: str, request: str, control: str, work: Callable[[], Answer | None]) -> None:
-    """Does the work and reports its answer; a bug has one, too. Raises what is *not now*."""
+    """Does the work and reports its answer; a bug gets an answer, too. Raises what is *not now*."""
     if not _is_awaited(request):
         log.info("request_given_up", request=request, kind=kind)
         return
@@ -116,11 +116,11 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
 
 
 def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool:
-    """Whether the rules in the table are others now. Raises `NobodyWaits`."""
+    """Writes the rules; returns whether the table changed. Raises `NobodyWaits`."""
     document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{calls.SET_RULES_SECONDS}s'")
-        # Asked under the lock: a late copy of this request can then not undo a request that came after it.
+        # Checked under the lock: a late copy of this request cannot undo a request that came after it.
         cursor.execute(LOCK, [user_id])
         if not _is_awaited(request):
             raise NobodyWaits
@@ -159,7 +159,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     )
     if changes:
         deliver.wake()
-    # An answered command is kept whatever Redis loses; also one that was obeyed before and not answered.
+    # An answered command survives any loss in Redis; also one that was executed before but not answered.
     deliver.await_written(SETTLE_SECONDS, stream.awaited([user_id]))
     if generation.current() != judged_in:
         raise NotNow("Redis lost its memory, and the command maybe with it")

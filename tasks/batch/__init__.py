@@ -1,1 +1,1 @@
-"""What travels between the bridge, `process` and `store`: messages, leases, marks."""
+"""Shared between the bridge, `process` and `store`: messages, leases, marks."""

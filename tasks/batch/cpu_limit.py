@@ -1,4 +1,4 @@
-"""A limit on the CPU time of a block: the kernel kills the process that needs more.
+"""A limit on the CPU time of a block: the kernel kills a process that uses more.
 
 Nothing else stops a loop inside a C extension, such as a regular expression. Waiting for a server costs no
 CPU time, so an outage never looks like a message that hangs.

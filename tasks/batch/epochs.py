@@ -14,7 +14,7 @@ from tasks.servers import database
 
 log = structlog.get_logger()
 
-# Above the offset; Kafka would need thousands of years for so many records in a partition.
+# The offset's bits, below the epoch; Kafka would need thousands of years to fill them in one partition.
 _BITS = 48
 
 NOTE = """
@@ -29,9 +29,9 @@ _known: dict[str, int] = {}
 
 
 def of(incarnation: str) -> int:
-    """The epoch of a topic, given as NAME@ID: 0 for the first id that was seen, and for one without an id.
+    """The epoch of a topic, given as NAME@ID: 0 for the first id that was seen, and without an id.
 
-    Each process asks once. Raises `psycopg.Error`, `NotNow`.
+    Each process queries it once. Raises `psycopg.Error`, `NotNow`.
     """
     topic, _, topic_id = incarnation.partition("@")
     if not topic_id:
@@ -42,14 +42,14 @@ def of(incarnation: str) -> int:
 
 
 def latest(topic: str) -> int:
-    """The epoch of the topic as it is now. Raises `psycopg.Error`."""
+    """The present epoch of the topic. Raises `psycopg.Error`."""
     with database.access() as connection:
         found = connection.execute(LATEST, [topic]).fetchone()
     return int(str(found[0])) if found else 0
 
 
 def position(epoch: int, offset: int) -> int:
-    """The offset with its epoch, as the positions of alerts have it: greater than any of earlier epochs."""
+    """The offset with its epoch, as used in alert positions: greater than any of an earlier epoch."""
     return (epoch << _BITS) + offset
 
 

@@ -20,7 +20,7 @@ def keep_rows(batch: str, part: int, rows: list[Row]) -> None:
 
 
 def load_rows(batch: str, parts: int) -> list[Row]:
-    """The rows of all parts. Raises `LeaseLost` when Redis does not have every part's."""
+    """The rows of all parts. Raises `LeaseLost` when those of a part are missing in Redis."""
     blobs = client().mget([rows_key(batch, part) for part in range(parts)])
     packed = [blob for blob in blobs if isinstance(blob, bytes)]
     if len(packed) != parts:

@@ -5,7 +5,7 @@ from confluent_kafka import Message as Record
 from tasks.batch.messages import Message
 
 # Headers that a replay adds to those of the gateway. The record's own timestamp is that of the replay, so
-# that Kafka's retention does not take an old message away before it was read.
+# that Kafka's retention does not drop an old message before it is read.
 ATTEMPTS = "attempts"  # how often the message has been refused
 REPLAY = "replay"  # `silent` or `alerts`
 REPLAY_OF = "replay_of"  # the dead letter
@@ -14,7 +14,7 @@ _OF_REPLAYS = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
 
 
 def message_of(record: Record) -> Message:
-    """The message; the same whoever reads the record, and however often."""
+    """The message of a record: always the same for the same record."""
     headers = dict(record.headers() or ())
     timestamp_ms = record.timestamp()[1]
     attempts, replay = 0, ""
@@ -35,20 +35,20 @@ def message_of(record: Record) -> Message:
 
 
 def header_text(header: str | bytes | None) -> str:
-    """A header as text; nothing where there is none."""
+    """A header as text; empty without one."""
     return header.decode(errors="replace") if isinstance(header, bytes) else ""
 
 
 def readable(topic: str) -> str:
-    """The topic of a message for a reader: a byte that is no UTF-8 as the escape `\\xff`."""
+    """The topic of a message for people: a byte that is not UTF-8 becomes the escape `\\xff`."""
     return topic.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _topic_text(header: str | bytes | None) -> str:
-    # Bytes that are no UTF-8 become surrogates, which no id may hold; replaced, they would be part of an id.
+    # Invalid UTF-8 becomes surrogates, which no id may hold; a replacement character would be part of an id.
     return header.decode(errors="surrogateescape") if isinstance(header, bytes) else ""
 
 
 def _number(header: str | bytes | None) -> int:
-    # Nobody refuses a message so often, and no time has so many digits: then the header is not ours.
+    # No count of refusals and no time is this long: a longer header is not ours.
     return int(header) if header and header.isdigit() and len(header) < 16 else 0

@@ -1,9 +1,9 @@
-"""The lease of a batch: a key in Redis that lives as long as somebody works on the batch.
+"""The lease of a batch: a key in Redis that exists while a task works on the batch.
 
-The bridge sets it when it sends the batch, with its own name in it, and the tasks renew it while they work.
-Who cannot finish gives it up and tells the bridge; if nobody is left to do that, its absence tells it. Then
-the bridge sends the batch again. A task that finds no lease drops its work: the batch has been given up, and
-a newer sending of the same messages is under way.
+The bridge sets it when it sends the batch, with its own name as the value, and the tasks renew it while they
+work. A task that cannot finish gives it up and notifies the bridge; if the task was killed, the lease
+expires. Then the bridge sends the batch again. A task that finds no lease drops its work: the batch has been
+given up, and the same messages have been sent again.
 """
 
 import threading
@@ -20,22 +20,22 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-# How long a bridge may take to hear of a batch: a list that nobody reads goes away by itself.
+# How long a bridge may take to read the report of a batch: a list that is not read expires.
 DONE_SECONDS = 900
 GIVEN_UP = "given-up"
 
 
 class LeaseLost(NotNow):
-    """The batch was given up by its bridge: whatever this task did for it counts for nothing."""
+    """The bridge has given the batch up: this task's work on it does not count."""
 
 
 @contextmanager
 def held(batch: str, stage: str) -> Iterator[None]:
-    """Renews the batch's lease for as long as the block runs, and marks the batch as worked on by this stage.
+    """Renews the batch's lease while the block runs, and marks the batch as worked on by this stage.
 
-    Raises `LeaseLost` when there is no lease at the start. An exception inside the block gives the lease
-    up, with a note whether it is a bug, and the bridge hears of it at once. `MemoryError` comes out as
-    `OutOfMemory`, because Celery would end the whole worker at the former.
+    Raises `LeaseLost` when there is no lease at the start. An exception inside the block gives the lease up,
+    notes whether it is a bug, and notifies the bridge at once. `MemoryError` is raised as `OutOfMemory`,
+    because Celery would end the whole worker at the former.
     """
     if not _begin(batch, stage):
         raise LeaseLost(batch)
@@ -58,7 +58,7 @@ def held(batch: str, stage: str) -> Iterator[None]:
 
 
 def release(batch: str) -> None:
-    """Gives the lease up and tells the bridge. Without Redis nothing happens: then it expires by itself."""
+    """Gives the lease up and notifies the bridge. Does nothing without Redis: the lease expires."""
     try:
         bridge = client().getdel(lease_key(batch))
         if bridge is not None:
@@ -72,7 +72,7 @@ def release(batch: str) -> None:
 
 
 def hand_back(batch: str) -> None:
-    """Gives up a batch that others work on, because they are about to be stopped: no fault of the batch's."""
+    """Gives up a batch whose tasks are about to be stopped, without evidence against its messages."""
     try:
         client().hset(evidence_key(batch), marks.HANDED_BACK, 1)
         client().expire(evidence_key(batch), 3 * settings().lease_seconds)
@@ -89,7 +89,7 @@ def _begin(batch: str, stage: str) -> bool:
 
 
 def _end(batch: str, stage: str) -> None:
-    # The work is done and told; a mark that stays fades before anybody looks at it.
+    # The work is done and reported; a mark that stays expires before the bridge reads it.
     try:
         marks.ended(client(), batch, stage)
     except redis.RedisError as error:

@@ -1,10 +1,10 @@
-"""What a batch leaves behind when it vanishes: the evidence by which its bridge tells a message that kills
-workers, or that no task can digest, from a server that is away.
+"""The evidence that a lost batch leaves: by it the bridge distinguishes a message that kills workers, or that
+meets a bug, from a server that is away.
 
 A task marks the batch when it begins to work on it, and removes the mark when it ends in any orderly way. A
-mark that outlives its task is that of a process that was killed in the middle. An orderly end other than
-success is noted, too: with it, the batch vanished for a reason that is not its own. A process that used up
-its CPU time was killed, too, and its worker notes that it hung.
+mark that outlives its task means that its process was killed in the middle. An orderly end other than success
+is noted, too: then the messages are not the reason for the loss. A process that used up its CPU time was
+killed as well, and its worker notes that it hung.
 """
 
 import psycopg
@@ -31,7 +31,7 @@ MOST_TEXT = 1000
 def begun(commands: Pipeline, batch: str, stage: str) -> None:
     """Marks the batch as worked on.
 
-    The mark fades: who has been at it for long waits for a server, and what befalls it then is no evidence.
+    The mark expires: a task that has worked for long waits for a server, and its death is not evidence.
     """
     commands.hset(evidence_key(batch), stage, 1)
     commands.expire(evidence_key(batch), 3 * settings().lease_seconds)
@@ -43,7 +43,7 @@ def ended(commands: Pipeline | redis.Redis, batch: str, stage: str) -> None:
 
 
 def failed(commands: Pipeline, batch: str, stage: str, error: BaseException) -> None:
-    """Removes the mark, and notes whether the batch is handed back for now or met a bug."""
+    """Removes the mark, and notes whether the batch was handed back for now or met a bug."""
     ended(commands, batch, stage)
     if is_not_now(error):
         commands.hset(evidence_key(batch), HANDED_BACK, 1)
@@ -53,7 +53,7 @@ def failed(commands: Pipeline, batch: str, stage: str, error: BaseException) -> 
 
 
 def hung(batch: str) -> None:
-    """Notes that a process used up its CPU time on the batch. Without Redis nothing happens."""
+    """Notes that a process used up its CPU time on the batch. Does nothing without Redis."""
     try:
         client().hset(evidence_key(batch), HUNG, 1)
         client().expire(evidence_key(batch), 3 * settings().lease_seconds)
@@ -62,16 +62,16 @@ def hung(batch: str) -> None:
 
 
 def read(batch: str) -> Verdict | None:
-    """What speaks against the messages of a batch that has vanished; None is the rule.
+    """The evidence against the messages of a lost batch; None in most cases.
 
-    While the database fails nothing counts, and without Redis there is no evidence.
+    While the database fails only a bug or a hang counts, and without Redis there is no evidence.
     """
     try:
         notes = {text(name): text(value) for name, value in client().hgetall(evidence_key(batch)).items()}
         if BUG in notes:
             return Verdict("Unexpected", notes[BUG])
         if HUNG in notes:
-            # Waiting for a server takes no CPU time: whatever is away, this is the messages' own.
+            # Waiting for a server takes no CPU time: whatever is away, the messages are to blame.
             seconds = settings().process_cpu_seconds
             return Verdict("WorkerHung", f"work on it did not end within {seconds:g} s of CPU time")
         if not notes or HANDED_BACK in notes or database_fails():
@@ -84,15 +84,15 @@ def read(batch: str) -> Verdict | None:
 
 
 def is_not_now(error: BaseException) -> bool:
-    """Whether the error says something about servers, the network or this process's end.
+    """Whether the error is about servers, the network or this process's end.
 
-    What is left is a bug: it says something about the messages, and a repetition will not mend it.
+    Any other is a bug: it is about the messages, and repeating the work will not help.
     """
     servers = (NotNow, redis.RedisError, psycopg.Error, KafkaException, OperationalError, OSError)
-    # What is no `Exception` ends the process: somebody wants it to stop.
+    # An exception that is not an `Exception` is a request to stop the process.
     return isinstance(error, (*servers, SoftTimeLimitExceeded)) or not isinstance(error, Exception)
 
 
 def database_fails() -> bool:
-    """Whether the last access of any worker to the database has failed, as their circuit breaker has it."""
+    """Whether the last access of any worker to the database has failed, by their circuit breaker."""
     return bool(int(client().hget(DATABASE_BREAKER, "failures") or 0))

@@ -1,7 +1,7 @@
-"""What travels between the bridge, `process` and `store`: messages and rows, packed as msgpack.
+"""Messages and rows as they travel between the bridge, `process` and `store`, packed as msgpack.
 
-The blobs stay in Redis under the batch's keys and the Celery tasks carry only the batch's id, so that
-neither the broker's base64 nor the worker's main process touches a payload.
+The blobs stay in Redis under the batch's keys, and the Celery tasks carry only the batch's id: payloads are
+neither base64-encoded for the broker nor read by the worker's main process.
 """
 
 from typing import NamedTuple, NotRequired, TypedDict
@@ -10,7 +10,7 @@ import msgpack
 
 # Longer than any wait of a task: an expired blob only means that the batch is sent again.
 KEEP_SECONDS = 900
-# How a replayed message is judged: by no rule, or as any other.
+# How a replayed message is judged: by no rules, or like any other message.
 SILENT, WITH_ALERTS = "silent", "alerts"
 
 
@@ -28,13 +28,13 @@ class Message(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one `process` task works on: messages of one domain, by its name; without one, the first.
+    """The input of one `process` task: messages of one domain, by its name; without a name, the first.
 
-    `incarnation` is the topic that they come from, as NAME@ID: one that is made again has another id.
+    `incarnation` is the topic that they come from, as NAME@ID: a recreated topic has another id.
     """
 
     domain: str
-    # The batch's lowest offset in each partition: nothing below it comes again, unless it is replayed.
+    # The batch's lowest offset in each partition: no record below it is read again, except by a replay.
     first_offsets: dict[int, int]
     messages: list[Message]
     incarnation: str = ""
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Deferred(NamedTuple):
-    """Messages of a batch that are not finished, by partition and offset; they go with a later one."""
+    """Messages of a batch that are not finished, by partition and offset; they join a later batch."""
 
     soon: frozenset[tuple[int, int]] = frozenset()
     # Of users whose outbox is full: after a pause.
@@ -60,18 +60,18 @@ NOTHING_DEFERRED = Deferred()
 
 
 class Verdict(NamedTuple):
-    """What the dead letters of messages say that must not be worked on any more."""
+    """The error type and reason for the dead letters of messages that must not be processed any more."""
 
     error_type: str
     error: str
 
 
 class PartResult(TypedDict):
-    """What `process` tells `store` about its part: every message is in `rows`, in `dead`, or deferred.
+    """The result of `process` for `store`: every message of the part is in `rows`, in `dead`, or deferred.
 
     `soon` and `held` are the deferred ones, as in `Deferred`. `followed` has the `traceparent` of those whose
-    traces are recorded, `generation` is that of the states by which the alerts were judged, and `awaited`
-    what of the outbox must be in the tables before the batch is done.
+    traces are recorded, `generation` is that of the states with which the alerts were judged, and `awaited`
+    is what of the outbox must be in the tables before the batch is done.
     """
 
     batch: str
@@ -98,7 +98,7 @@ def pack_part(part: Part) -> bytes:
 
 def unpack_part(blob: bytes) -> Part:
     """The inverse of `pack_part`."""
-    # An older bridge says less: neither the incarnation, nor the domain where there is only the first.
+    # An older bridge sends neither the incarnation, nor the domain where there is only the first.
     *first, first_offsets, messages = msgpack.unpackb(
         blob, use_list=False, strict_map_key=False, unicode_errors="surrogateescape"
     )
