@@ -1,6 +1,6 @@
-"""Alerts: from readings, commands and the clock to changes that users are told, once each and in order.
+"""Alerts: evaluates rules on readings and on silence, with the states in Redis.
 
-All of it is pure: no clock, no servers. `state` is what is remembered of a device and its bytes, `machine`
-judges readings and silence, `manage` obeys users, `change` is what users are told, and `active` turns
-states into rows of `active_alerts` and back.
+`evaluate` judges the readings of a part and `absences` those that did not come; `state_store` reads and
+commits the states, and `rebuild` restores them from the tables. The rules themselves are in `tasks.rules`,
+which is pure.
 """

@@ -1,6 +1,6 @@
-"""Devices that fall silent, and snoozes that end: what no reading says.
+"""Devices that fall silent, and snoozes that end: changes of alerts that no reading causes.
 
-Most looks see only what the last second changed. A full look, every ten seconds or more, finds the rest: a
+Most looks check only what the last second changed. A full look, every ten seconds or more, finds the rest: a
 rule that is new or was enabled again, a return that was judged before the absence was.
 """
 
@@ -35,7 +35,7 @@ AT_ONCE = 500
 FULL_EVERY_MS = 10_000
 
 
-# A full look may cost this part of the time.
+# A full look may take one twentieth of the time.
 FULL_SHARE = 20
 
 
@@ -49,12 +49,12 @@ SELECT DISTINCT user_id, device_id FROM active_alerts WHERE snoozed_until <= %s
 """
 
 
-# What this process knows of the users with absence rules: one entry, by version of the rules and minute.
+# The users with absence rules, cached by this process: one entry, by version of the rules and minute.
 _users: dict[tuple[str, int], frozenset[str]] = {}
 
 
 class Looked(NamedTuple):
-    """What the clock has judged."""
+    """How far the clock has judged a domain."""
 
     judged_ms: int
     full_ms: int
@@ -63,7 +63,7 @@ class Looked(NamedTuple):
 
 
 def end_snoozes(turn: Turn, now_ms: int) -> int:
-    """Ends the snoozes that are over, as `active_alerts` has them; returns how many changes that made.
+    """Ends the snoozes that are over according to `active_alerts`; returns how many changes that made.
 
     While the database is away, the next reading of the device ends them. Raises `psycopg.Error`,
     `redis.RedisError`, `NotNow`.
@@ -78,7 +78,7 @@ def end_snoozes(turn: Turn, now_ms: int) -> int:
 
 
 def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
-    """Judges the devices of a domain that the absence rules may miss; returns how many changes that made.
+    """Judges the devices of a domain that may be absent by the rules; returns how many changes that made.
 
     Raises `psycopg.Error`, `redis.RedisError`, `KafkaException`, `NotNow`.
     """
@@ -129,7 +129,7 @@ def _judge_some(domain: AnyDomain, devices: list[Device], heard: silence.Heard) 
 
 
 def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
-    """Devices whose absence was told; without the database none, for then there is another time for them."""
+    """Devices whose absence was announced; none without the database: a later full look finds them."""
     try:
         return set(last_seen.open_absences(domain, rules))
     except psycopg.Error as error:
@@ -143,7 +143,7 @@ def _full_is_due(looked: Looked, version: str, now_ms: int) -> bool:
 
 
 def _users_with_absences(version: str, now_ms: int) -> frozenset[str]:
-    # The minute makes the answer at most so old where nobody counted a change.
+    # The minute limits the age of the answer where a change did not raise the version.
     known = (version, now_ms // 60_000)
     if known not in _users:
         try:

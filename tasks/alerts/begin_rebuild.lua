@@ -1,5 +1,5 @@
--- Begins a rebuild of the states: from here on nobody commits a change. An outbox from another run or from before
--- a failover is of long ago and is dropped in the same step, so that nobody can mistake it for one of today.
+-- Begins a rebuild of the states: from here on no worker commits a change. An outbox from another run or from before
+-- a failover is old and is dropped in the same step, so that it cannot be mistaken for a current one.
 --
 -- KEYS: the rebuild's lock, the marker that the states are there, their generation, then the outbox's keys.
 -- ARGV: the token of the lock.

@@ -1,4 +1,4 @@
-"""How much may change while a part of a batch is judged: of each user, and in one commit. Pure."""
+"""Limits on what may change while a part of a batch is judged: for each user, and in one commit. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from tasks.domain.domain import Source
 from tasks.rules.change import Change
 from tasks.rules.state import DeviceState
 
-# Redis serves nobody else while it commits.
+# Redis serves no other client while it commits.
 COMMIT_BYTES = 2_097_152
-# What a change takes in the outbox besides its message, which is in it twice; an entry of a state likewise.
+# Bytes of a change in the outbox besides its message, which is there twice; likewise of an entry of a state.
 CHANGE_BYTES, ENTRY_BYTES = 900, 100
 
 
 class Budget:
-    """Says when to stop judging: a user's readings, for this part, and devices, for this commit.
+    """Decides when to stop judging: a user's readings, for this part, and devices, for this commit.
 
     A user's first reading is always judged, and a commit's first device, so there is always progress.
     """
@@ -26,11 +26,11 @@ class Budget:
         self._size = 0
         self._begun: set[Source] = set()
         self._no_room: set[Source] = set()
-        # How many of their readings are judged, of the devices that were stopped.
+        # By device that was stopped: how many of its readings are judged.
         self.stopped: dict[Source, int] = {}
 
     def begin(self, source: Source) -> bool:
-        """Whether this commit has room for the device. One that comes again begins another attempt."""
+        """Whether this commit has room for the device. A device that is repeated begins another attempt."""
         if source in self._begun:
             self._restart()
         self._begun.add(source)
@@ -55,7 +55,7 @@ class Budget:
         self._size += sum(ENTRY_BYTES + len(entry.facts.message) for entry in state.entries.values())
 
     def committed(self) -> set[Source]:
-        """Notes that the commit is made; returns the devices that are done, for which it had room."""
+        """Notes that the commit is made; returns the devices that it had room for, which are done."""
         done = self._begun - self._no_room
         self._spent += self._spent_now
         self._restart()

@@ -1,12 +1,12 @@
--- Writes the states that changed and appends what there is to tell, all of it or nothing.
+-- Writes the states that changed and appends their outbox entries, all of it or nothing.
 --
 -- KEYS: the marker that the states are there, their generation, the version of the rules, the outbox stream, the hash
 --       of open alerts by user, then the states.
 -- ARGV: the generation that they were read from, the version of the rules by which they were decided (empty: by
 --       none), how many open alerts a user may have (0: any number), users and how many more they have open now,
 --       in turn and packed, then for each state: the bytes that it had when it was read, the bytes that it gets
---       (empty: no state), and its outbox entries (empty: nothing to tell), packed with their user.
--- Returns 1, or 0 when another writer was there first, -1 when the states are lost, -2 when the rules are others,
+--       (empty: no state), and its outbox entries (empty: none), packed with their user.
+-- Returns 1, or 0 when another writer committed first, -1 when the states are lost, -2 when the rules have changed,
 -- -3 when a user would have too many open alerts.
 if generation_in(KEYS[1], KEYS[2]) ~= ARGV[1] then
     return -1

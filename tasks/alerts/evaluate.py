@@ -27,13 +27,13 @@ from tasks.text.paths import MISSING
 
 log = structlog.get_logger()
 
-# How often the rules may be replaced while a part is judged by them, and how old they may then be.
+# How often the rules may be replaced while a part is judged by them, and how old they may be after that.
 RULES_ATTEMPTS = 8
 RULES_FRESH_SECONDS = 1.0
 
 
 class Judgement(NamedTuple):
-    """What there is to tell, the generation of the states that were judged, and what is not judged yet."""
+    """The changes to deliver, the generation of the states that were judged, and what is not judged yet."""
 
     changes: list[Change]
     generation: str
@@ -44,11 +44,11 @@ NOTHING = Judgement([], "", NOTHING_DEFERRED)
 
 
 def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judgement:
-    """Steps the sources of the part through its readings and commits the changes with what to tell of them.
+    """Steps the sources of the part through its readings, and commits the states and outbox entries.
 
     `epoch` is that of the topic that they come from; see `tasks.batch.epochs`.
-    The rest of a user whose alerts change too much, or whose outbox is full, is deferred. Readings that are
-    replayed silently are left out: they change no state and are no sign of life.
+    The remaining readings of a user whose alerts change too much, or whose outbox is full, are deferred.
+    Readings that are replayed silently are left out: they change no state and are not a sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
@@ -64,7 +64,7 @@ def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judge
     part.done |= held
     generation = _commit(part)
     commands = client().pipeline(transaction=False)
-    # What is deferred is a sign of life, too.
+    # Deferred readings are a sign of life, too.
     _note_seen(commands, domain, by_source, part.rules)
     newest.note(commands, domain, part.quiet, part.at_ms)
     commands.execute()
@@ -80,7 +80,7 @@ def _deferred(part: "_Part", held: set[Source]) -> Deferred:
 
 
 class _Part:
-    """The readings of a part, looked at by their users' rules."""
+    """The readings of a part, with the look at each by its user's rules."""
 
     def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int, epoch: int) -> None:
         self.domain, self.by_source, self.at_ms, self.epoch = domain, by_source, at_ms, epoch
@@ -105,7 +105,7 @@ class _Part:
             self.looks.pop(source, None)
             self.quiet.pop(source, None)
             if (rules := self.rules[source.user_id]) != NO_RULES:
-                # Not in the step, which runs again when another writer was there first.
+                # Not in the step, which is repeated when another writer committed first.
                 self.looks[source] = look_at(self.domain, rules, self.by_source[source])
         judging = [
             source
@@ -117,10 +117,10 @@ class _Part:
 
 
 def _commit(part: _Part) -> str:
-    """Commits what the rules that are in force decide; returns the generation of the states.
+    """Commits what the rules in force decide; returns the generation of the states.
 
-    A change of anybody's rules makes it look again, so one who changes them without end could hold up all
-    others: after many tries, rules that were in force a moment ago are good enough.
+    A change of any user's rules makes it look again, so a user who changes rules without end could hold up
+    all others: after many tries, rules that were in force a moment ago are good enough.
     """
     for attempt in range(1, RULES_ATTEMPTS + 1):
         version, begun = part.refresh(), time.monotonic()
@@ -164,7 +164,7 @@ def _has_value(judged: Judged, rule: Compiled) -> bool:
 
 
 def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Judgement:
-    """Evaluates the alert rules and the domain's checks, and has what changed told at once.
+    """Evaluates the alert rules and the domain's checks, and has the changes delivered at once.
 
     `epoch` is that of the topic that the readings come from.
     """

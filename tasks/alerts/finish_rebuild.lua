@@ -1,5 +1,5 @@
--- Ends a rebuild: marks the states as there, under a generation of their own, counts the open alerts, and puts into
--- the outbox what users have not heard. What is still in the outbox is told from there.
+-- Ends a rebuild: marks the states as present, under a generation of their own, counts the open alerts, and puts the
+-- changes that were not published into an empty outbox; one with entries delivers them itself.
 --
 -- KEYS: the rebuild's lock, the marker that the states are there, their generation, the outbox stream, the hash of
 --       open alerts by user.

@@ -1,4 +1,4 @@
-"""The generation of the states in Redis: what was written under it is there while it is the current one.
+"""The generation of the states in Redis: what was written under it is kept while it is the current one.
 
 A restart, a failover and a flush end it; the next one begins when the states have been rebuilt.
 """
@@ -25,6 +25,6 @@ def own(name: str) -> Script:
 
 
 def current() -> str:
-    """The generation of the states, or nothing while they are lost. Raises `redis.RedisError`."""
+    """The generation of the states, empty while they are lost. Raises `redis.RedisError`."""
     found: bytes = own("generation.lua")(keys=[ALERTS_READY, ALERTS_GENERATION])
     return text(found)

@@ -1,4 +1,4 @@
-"""Whether there is such a device. What a command says of one that never was would be kept for ever."""
+"""Whether a device exists. The effect of a command for a device that never existed would be kept forever."""
 
 from psycopg import sql
 
@@ -8,7 +8,7 @@ from tasks.servers import database
 from tasks.servers.redis_client import alert_key, client
 
 STATEMENT_SECONDS = 10
-# A row is looked for last: where there is none, that takes a look into each chunk's index.
+# Rows come last: where there are none, the search reads each chunk's index.
 KNOWN = """
 SELECT EXISTS (
     SELECT FROM mqtt_users WHERE kind = 'device' AND user_id = %(user)s AND device_id = %(source)s
@@ -17,7 +17,7 @@ SELECT EXISTS (
 
 
 def is_known(domain: AnyDomain, user_id: str, device_id: str) -> bool:
-    """Whether the device has a state, was seen, has an account, or has a row: the cheapest look comes first.
+    """Whether the device has a state, was seen, has an account, or has a row: the cheapest check comes first.
 
     Raises `redis.RedisError`, `psycopg.Error`.
     """
@@ -33,7 +33,7 @@ def is_known(domain: AnyDomain, user_id: str, device_id: str) -> bool:
 
 
 def _known(domain: AnyDomain) -> sql.Composed:
-    # A domain of one owner alone has no column for it.
+    # A domain with a fixed owner has no column for it.
     owner = sql.SQL("{} = %(user)s").format(sql.Identifier(domain.owner)) if domain.owner else sql.SQL("true")
     return sql.SQL(KNOWN).format(
         table=sql.Identifier(domain.table), owned=owner, source=sql.Identifier(domain.source)

@@ -1,4 +1,4 @@
-"""When something last came from each device: found by how long ago that is, and brought back when lost."""
+"""When each device last sent something: searched by that time, and restored when Redis has lost it."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,9 +19,9 @@ log = structlog.get_logger()
 
 Device = tuple[str, str]
 
-# No rule waits longer than this, so what has been silent for longer was told long ago.
+# No rule waits longer than this, so a longer silence was announced long ago.
 FORGET_MS = (MAX_SECONDS + 86_400) * 1000
-# The clock of a gateway may be ahead by so much, and is then as good as right.
+# The clock of a gateway may be ahead by this much and still counts as right.
 AHEAD_MS = 2000
 TIDY_AT_ONCE = 10_000
 STATEMENT_SECONDS = 60
@@ -49,19 +49,19 @@ SELECT id FROM device WHERE id IS NOT NULL
 
 
 def was_seen(domain: AnyDomain, device: Device) -> bool:
-    """Whether something came from the device and is not forgotten. Raises `redis.RedisError`."""
+    """Whether the device has sent something that is not forgotten. Raises `redis.RedisError`."""
     return client().zscore(domain.qualified(LAST_SEEN), _member(device, "")) is not None
 
 
 def wait_ms(rule: Compiled) -> int:
-    """For how many milliseconds the rule wants silence."""
+    """How many milliseconds of silence violate the rule."""
     return -(-rule.for_us // 1000)
 
 
 def tidy(domain: AnyDomain, now_ms: int) -> None:
-    """Forgets devices that are gone for good, and counts those that were heard in the future as heard now.
+    """Forgets devices that are gone for good, and sets last-seen times in the future to now.
 
-    What a wrong clock stamped would else stay the newest, and no absence be noticed until its time has come.
+    Otherwise a time from a wrong clock would stay the newest, and no absence be noticed until it has passed.
     Raises `redis.RedisError`.
     """
     key = domain.qualified(LAST_SEEN)
@@ -74,7 +74,7 @@ def tidy(domain: AnyDomain, now_ms: int) -> None:
 def fell_silent(
     domain: AnyDomain, rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, until_ms: int
 ) -> set[Device]:
-    """Devices that a rule began to miss after `judged_ms`, up to `until_ms`.
+    """Devices that became absent by a rule after `judged_ms`, up to `until_ms`.
 
     Silence counts from `since_ms` on. Raises `redis.RedisError`.
     """
@@ -82,7 +82,7 @@ def fell_silent(
     for wait in sorted({wait_ms(rule) for one in rules.values() for rule in one.absences}):
         if until_ms - wait < since_ms:
             continue
-        # When the wait since the outage ends, all that was not heard since counts, however old.
+        # Once the wait after an outage ends, every device not heard since counts, however long ago it was.
         earliest = f"({judged_ms - wait}" if judged_ms - wait >= since_ms else "-inf"
         members: Any = client().zrangebyscore(domain.qualified(LAST_SEEN), earliest, until_ms - wait)
         for member in members:
@@ -93,7 +93,7 @@ def fell_silent(
 
 
 def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
-    """Every device that a rule misses, since when ever. Raises `redis.RedisError`."""
+    """Every device that is absent by a rule, for whatever time. Raises `redis.RedisError`."""
     waits: dict[tuple[str, str], int] = {}
     for user_id, one in rules.items():
         for rule in one.absences:
@@ -109,8 +109,8 @@ def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> se
 
 
 def open_absences(domain: AnyDomain, users: Iterable[str]) -> dict[Device, dict[str, int]]:
-    """The absences that were told, as `active_alerts` has them: of the device by the key "", of values by
-    theirs, with the time (ms) since which they last. Raises `psycopg.Error`.
+    """The open absences in `active_alerts`: the device's own by the key "", those of values by their keys,
+    each with the time (ms) when it began. Raises `psycopg.Error`.
     """
     found: dict[Device, dict[str, int]] = {}
     values = [list(users), domain.prefix, domain.prefix]
@@ -124,7 +124,7 @@ def open_absences(domain: AnyDomain, users: Iterable[str]) -> dict[Device, dict[
 
 
 def read(domain: AnyDomain, devices: list[Device], rules: Mapping[str, RuleSet]) -> dict[Device, LastSeen]:
-    """The last-seen times of the devices and of the values that their rules miss; only of known devices.
+    """The last-seen times of the devices, and of the values with absence rules; only of known devices.
 
     Raises `redis.RedisError`.
     """
@@ -139,16 +139,16 @@ def read(domain: AnyDomain, devices: list[Device], rules: Mapping[str, RuleSet])
 
 
 def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
-    """When the times are lost, or have never been there, the known devices of these users count from now on.
+    """When the times are lost, or never existed, counts silence of these users' known devices from now on.
 
-    An absence that was told goes on. Of values it is not known which a device has: they are missed once they
-    have come again. Raises `redis.RedisError` and `psycopg.Error`; then nothing may be judged.
+    An open absence goes on. It is unknown which values a device sends: they can be absent once they have come
+    again. Raises `redis.RedisError` and `psycopg.Error`; then nothing may be judged.
     """
     marker = client().get(domain.qualified(LAST_SEEN_READY))
     if marker is not None and marker == server_run():
         return
     if marker is not None:
-        # The server was restarted and has loaded times of long ago: all devices would look silent.
+        # The server was restarted and has loaded old times: all devices would look silent.
         client().unlink(domain.qualified(LAST_SEEN))
     users = list(users)
     seen: dict[str, float] = {}
@@ -162,7 +162,7 @@ def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
         seen |= {_member(device, key): since_ms for key, since_ms in absences.items()}
     pipeline = client().pipeline(transaction=True)
     if seen:
-        # What is there already has come since, and is newer.
+        # A time that exists already has come since, and is newer.
         pipeline.zadd(domain.qualified(LAST_SEEN), seen, nx=True)
     pipeline.set(domain.qualified(LAST_SEEN_READY), server_run())
     pipeline.execute()
@@ -170,7 +170,7 @@ def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
 
 
 def _devices(domain: AnyDomain) -> sql.Composed:
-    # A domain of one owner alone has no column for it.
+    # A domain with a fixed owner has no column for it.
     owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
     return sql.SQL(DEVICES).format(
         source=sql.Identifier(domain.source),

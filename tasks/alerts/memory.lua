@@ -1,10 +1,10 @@
--- What every script about the states begins with: which memory of Redis they are in.
+-- The beginning of every script about the states: which memory of Redis they are in.
 --
 -- A generation is one memory: the server's run, its replication id and the rebuild that filled it. A restart gives
--- another run, a failover another run or, back to a former primary, another replication id; a flush takes the key
--- with it. So whatever lost a write has also lost the generation under which it was made.
+-- another run, a failover another run or, back to a former primary, another replication id; a flush deletes the key.
+-- So whatever lost a write has also lost the generation under which it was made.
 
--- Ends a generation in which open alerts are counted: one of an earlier version of Sluice is rebuilt once.
+-- Suffix of a generation in which open alerts are counted: states of an earlier version of Sluice are rebuilt once.
 local COUNTED = '/open'
 
 local function identity()

@@ -1,8 +1,8 @@
-"""The newest reading of each device that is quiet, so that an older one does not speak for it.
+"""The newest reading of each quiet device, so that an older one is not judged as the newest.
 
-A device whose rules are all in order has no state, or one that is not written with every reading. What is
-kept here instead costs a field of a hash for each device and batch, is forgotten within an hour and a half,
-and is nothing to rely on: without it an older reading is judged as if it were the newest.
+A device whose rules are all in order has no state, or one that is not written with every reading. The memory
+here costs a field of a hash for each device and batch, is forgotten within an hour and a half, and may be
+lost: without it an older reading is judged as if it were the newest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def recall(domain: AnyDomain, devices: Sequence[Device], at_ms: int) -> dict[Dev
     """
     span, into_ms = divmod(at_ms, SPAN_MS)
     found: dict[Device, Newest] = {}
-    # What is older than the patience makes no reading late.
+    # A reading older than the patience does not make another one late.
     for one in (span, span - 1) if into_ms * 1000 < PATIENCE_US else (span,):
         missing = [device for device in devices if device not in found]
         if not missing:
@@ -43,7 +43,7 @@ def recall(domain: AnyDomain, devices: Sequence[Device], at_ms: int) -> dict[Dev
 
 
 def note(commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: int) -> None:
-    """Adds to the commands what keeps the newest readings of devices that were quiet."""
+    """Adds commands that keep the newest readings of devices that were quiet."""
     if newest:
         key = _key(domain, at_ms // SPAN_MS)
         commands.hset(key, mapping={_field(device): msgpack.packb(one) for device, one in newest.items()})

@@ -1,4 +1,4 @@
-"""How many more alerts each user may have open; Redis counts, in the commits that open and close them."""
+"""How many more alerts each user may have open; the commits that open and close them count in Redis."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,9 @@ from tasks.settings import settings
 
 
 class Rooms:
-    """The users' rooms while something is decided: without end until a commit was refused for too many.
+    """The users' rooms during a decision: unlimited until a commit was refused for too many open alerts.
 
-    So a user who is far from the limit, as all are, costs no question.
+    So a user far from the limit, as most are, costs no extra command.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Rooms:
         self._left = {name: self.most - int(count or 0) for name, count in zip(names, counts, strict=True)}
 
     def limit(self) -> None:
-        """A commit was refused: from the next attempt on the rooms are asked for."""
+        """A commit was refused: the next attempt reads the rooms from Redis."""
         self._asks = True
 
     def left(self, user_id: str) -> int | None:
@@ -35,7 +35,7 @@ class Rooms:
         return self._left.get(user_id)
 
     def take(self, before: DeviceState, after: DeviceState) -> int:
-        """Notes what was decided of a device; returns how many more of its alerts are open."""
+        """Notes the decision about a device; returns how many more of its alerts are open."""
         opened = after.open_alerts - before.open_alerts
         if opened and (left := self._left.get(after.user_id)) is not None:
             self._left[after.user_id] = left - opened

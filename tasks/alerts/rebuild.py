@@ -1,7 +1,7 @@
-"""Bringing lost states back from Postgres: the rows of `active_alerts`, and the latest of `alert_history`.
+"""Restores lost states from Postgres: the rows of `active_alerts`, and the latest of `alert_history`.
 
-What users were not told yet goes into the outbox again; some of it they may have heard before, under the same
-`alert_id` and status.
+Changes that were not noted as published go into the outbox again; users may get some of them twice, under the
+same `alert_id` and status.
 """
 
 import threading
@@ -41,7 +41,7 @@ from tasks.servers.redis_client import (
 
 log = structlog.get_logger()
 
-# Without a sign of life for so long a worker loses the rebuild to another.
+# After this long without a sign of life a worker loses the rebuild to another one.
 LOCK_SECONDS = 20.0
 SETTLE_SECONDS = 20.0
 WAIT_SECONDS = 15.0
@@ -72,32 +72,32 @@ GROUP BY user_id, device_id, kafka_partition
 
 
 class StatesBeingRebuilt(NotNow):
-    """The states are not there yet: another worker needs longer than expected, or Redis lost them again."""
+    """The states are not rebuilt yet: another worker takes longer than expected, or Redis lost them again."""
 
 
 class _Fence(NamedTuple):
-    """What a rebuild must still have when it writes: the lock, and the server with the memory that it had."""
+    """What a rebuild must still hold when it writes: the lock, and the server with the same memory."""
 
     token: bytes
     identity: bytes
 
 
 def rebuild_states() -> str:
-    """Returns the states' generation when they are there: rebuilt by this call or by another worker's.
+    """Returns the states' generation once they are rebuilt, by this call or by another worker's.
 
     Raises `StatesBeingRebuilt`, `psycopg.Error` and `redis.RedisError`; then nothing may be judged.
     """
     lock = client().lock(ALERTS_REBUILDING, timeout=LOCK_SECONDS, blocking=False, thread_local=False)
     if not lock.acquire():
         return _await_other()
-    # The states of a large fleet take longer than any message may.
+    # Rebuilding the states of a large fleet takes longer than any message may.
     with _kept(lock), cpu_unlimited():
         return generation.current() or _rebuild(_begin(bytes(lock.local.token or b"")))
 
 
 @contextmanager
 def _kept(lock: Lock) -> Iterator[None]:
-    """Renews the lock while the block runs, and opens it."""
+    """Renews the lock while the block runs, then releases it."""
     finished = threading.Event()
     renewer = threading.Thread(target=_renew, args=(lock, finished), name="rebuild-lock", daemon=True)
     renewer.start()
@@ -117,14 +117,14 @@ def _renew(lock: Lock, finished: threading.Event) -> None:
         try:
             lock.reacquire()
         except LockError:
-            # What is still to be written is refused.
+            # The scripts refuse any further write.
             return
         except redis.RedisError as error:
             log.warning("rebuild_lock_not_renewed", error=str(error))
 
 
 def _begin(token: bytes) -> _Fence:
-    """Keeps others from committing, and gets what is in the outbox into the tables unless it is old."""
+    """Keeps others from committing, and waits until the outbox, unless it is old, is in the tables."""
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *stream.COUNTS]
     fence = _Fence(token, generation.own("begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
@@ -143,7 +143,7 @@ def _rebuild(fence: _Fence) -> str:
             traces.setdefault((trace["user_id"], trace["device_id"]), []).append(trace)
         untold = [_change(row) for row in connection.cursor(row_factory=dict_row).execute(UNTOLD)]
     devices = sorted(rows.keys() | traces.keys())
-    # What is not in the tables is in order.
+    # A state that is not in the tables is in order.
     old = list(client().scan_iter(match=alert_key("*", "*"), count=WRITE_AT_ONCE))
     for start in range(0, len(old), WRITE_AT_ONCE):
         _write(fence, {text(key): b"" for key in old[start : start + WRITE_AT_ONCE]})

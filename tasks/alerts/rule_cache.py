@@ -1,7 +1,7 @@
 """The rule sets that a worker judges by: compiled copies of `user_configs`, at most one second old.
 
-A number in Redis changes with every change of the rules, whoever makes it: each call asks for that number
-alone, and reads from Postgres only the users whose copies it has outdated.
+A number in Redis changes with every change of the rules, however it is made: each call reads that number, and
+from Postgres only the users whose copies are outdated by it.
 """
 
 import time
@@ -19,14 +19,14 @@ from tasks.servers.rules_version import rules_version
 
 log = structlog.get_logger()
 
-# Heals a number that was not changed, for example because nobody listened to the database.
+# Makes up for a number that was not changed, for example because nothing listened to the database.
 RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
 STATEMENT_SECONDS = 10
-# A user's rules are 256 KiB at most, and a statement brings those of so many.
+# A user's rules are 256 KiB at most; a statement reads those of so many users.
 AT_ONCE = 100
-# As many users' copies a process keeps, beside those that it was asked for last.
+# Users whose copies a process keeps, besides those of the last call.
 MAX_USERS = 10_000
 
 RawRules = Mapping[str, Any]
@@ -34,7 +34,7 @@ RawRules = Mapping[str, Any]
 
 
 class RulesUnknown(NotNow):
-    """The database is away, and the rules of a user were never read; check DATABASE_URL and the server."""
+    """The database is away, and a user's rules were never read; check DATABASE_URL and the server."""
 
 
 class Versioned(NamedTuple):
@@ -70,7 +70,7 @@ class RuleSets:
     def versioned(self, users: Iterable[str]) -> Versioned:
         """The users' sets with their version. Raises like `rule_sets`."""
         wanted = set(users)
-        # Asked before the rules are read: what is read is then at least as new as the number.
+        # Read before the rules, which are then at least as new as the number.
         version = self._version()
         now = self._clock()
         if version != self._seen or now >= self._reload_at:
@@ -109,8 +109,8 @@ class RuleSets:
     def _take(self, user: str, raw: Any) -> None:
         if user in self._sets and raw == self._raw.get(user):
             return
-        # Nobody checked what was written by SQL: what of it is valid counts, whatever was there before, so
-        # that all workers judge by the same rules, whenever they were started.
+        # Rules written by SQL were not checked: the valid ones count, whatever was there before, so that
+        # all workers judge by the same rules, whenever they were started.
         found = sift_rules([] if raw is None else raw)
         self._sets[user] = found.rules
         if found.faults:
@@ -122,7 +122,7 @@ class RuleSets:
             self._raw[user] = raw
 
     def _make_room(self, wanted: set[str]) -> None:
-        """Forgets the users who have been known for longest, but for those who are wanted."""
+        """Forgets the users who have been known for longest, except those in `wanted`."""
         others = [user for user in self._sets if user not in wanted]
         for user in others[: len(self._sets) - MAX_USERS]:
             del self._sets[user]
@@ -133,19 +133,19 @@ class RuleSets:
 def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
     """The rule set of each user, `NO_RULES` for those without, at most one second old.
 
-    While the database is away the sets of users known before are as old as its absence. Raises
-    `RulesUnknown` for others, and `redis.RedisError`.
+    While the database is away, the sets of known users may be as old as the outage. Raises `RulesUnknown`
+    for other users, and `redis.RedisError`.
     """
     return versioned(users).sets
 
 
 def versioned(users: Iterable[str]) -> Versioned:
-    """Those of `rule_sets`, with the version that a commit of what they decide demands. Raises like it."""
+    """The rule sets, with the version that must still hold at the commit. Raises like `rule_sets`."""
     return _shared().versioned(users)
 
 
 def load_rules(users: Sequence[str]) -> dict[str, Any]:
-    """What is in `user_configs.rules` now, of these users. Raises `psycopg.Error`."""
+    """The present `user_configs.rules` of these users. Raises `psycopg.Error`."""
     found: dict[str, Any] = {}
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")

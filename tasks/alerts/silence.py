@@ -1,7 +1,7 @@
-"""What can be known of silence: since when the gateways listen, and up to when everything heard was judged.
+"""When silence counts: since when the gateways have listened, and up to when everything received was judged.
 
-A device is silent only as far as we know. What it sent can wait in the broker while a gateway is away, and in
-Kafka while the workers are behind: an outage of ours must not look like one of theirs.
+A message can wait in the broker while a gateway is away, and in Kafka while the workers are behind: an outage
+of Sluice must not look like silent devices.
 """
 
 import json
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import structlog
 from celery import signals
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -21,31 +20,29 @@ from tasks.servers.gateways import ON_THE_WAY_MS, Gateway
 from tasks.servers.redis_client import HORIZON, client, text
 from tasks.settings import settings
 
-log = structlog.get_logger()
-
-# Gateways say once a second how they are; one that has said nothing for so long does not listen.
+# Gateways report once a second; one that has not reported for this long does not listen.
 GATEWAY_FRESH_MS = 5000
-# One that has been gone for so long was taken away.
+# One that has not reported for this long was removed.
 GATEWAY_GONE_MS = 600_000
-# Clocks that differ by less are as right as the way to Redis is short.
+# A smaller difference of clocks cannot be distinguished from the way to Redis.
 NEGLIGIBLE_MS = 500
 KAFKA_SECONDS = 3.0
-# In the place of a time: where the records of a partition end, and where they begin.
+# In place of a timestamp: the end of a partition's records, and their beginning.
 END, BEGINNING = -1, -2
 
 
 class Heard(NamedTuple):
-    """Whatever was sent between these two times (ms) has been judged, if a gateway got it."""
+    """Everything sent between these two times (ms) has been judged, if a gateway received it."""
 
     since_ms: int
     until_ms: int
 
 
 def heard(now_ms: int, domain: AnyDomain) -> Heard | None:
-    """Of which time silence of a domain's sources is silence; none when that cannot be said at the moment.
+    """The time in which silence of a domain's sources counts; None if it cannot be known at the moment.
 
-    `now_ms` is by Redis' clock. Where a gateway's is behind it, records are stamped with a time of before:
-    then silence is known up to that much earlier.
+    `now_ms` is by Redis' clock. If a gateway's clock is behind it, records have earlier timestamps: then
+    silence is known up to that much earlier.
 
     Raises `redis.RedisError` and `KafkaException`.
     """
@@ -62,7 +59,7 @@ def heard(now_ms: int, domain: AnyDomain) -> Heard | None:
 
 
 def listening_since(present: list[Gateway], now_ms: int) -> int | None:
-    """Since when all gateways have listened without a break; none if one does not listen now."""
+    """Since when (ms) all gateways have listened without a break; None if one does not listen now."""
     if any(abs(now_ms - one.said_ms) > GATEWAY_FRESH_MS or not one.since_ms for one in present):
         return None
     return max((gateway.since_ms for gateway in present), default=None)
@@ -72,7 +69,7 @@ def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:
     """Up to when everything that Kafka had of the domain has been judged.
 
     The ends of the partitions are noted with the time; once the bridge has committed past them, everything
-    up to that time is done, and the ends are noted anew.
+    up to that time is done, and the ends are noted again.
     """
     horizon, topic = domain.qualified(HORIZON), domain.qualified(settings().kafka_topic)
     kept = {text(name): text(value) for name, value in client().hgetall(horizon).items()}
@@ -98,7 +95,7 @@ def _partitions(topic: str) -> list[int]:
     with _asked() as consumer:
         told = consumer.list_topics(topic, KAFKA_SECONDS).topics.get(topic)
         if told is None or told.error is not None or not told.partitions:
-            # Of no partition at all everything would count as judged.
+            # Without any partition everything would count as judged.
             raise KafkaException((told and told.error) or KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     return list(told.partitions)
 
@@ -109,7 +106,7 @@ def _committed_past(topic: str, ends: dict[int, int]) -> bool:
         committed = _by_partition(consumer.committed(wanted, KAFKA_SECONDS))
     unread = [partition for partition, end in ends.items() if partition not in committed and end > 0]
     if unread:
-        # Nothing was ever committed there: all that is left of it is to come, and maybe nothing is left.
+        # Nothing was ever committed there: whatever the partition still has is not judged yet.
         committed |= _offsets(topic, unread, BEGINNING)
     return all(committed.get(partition, 0) >= end for partition, end in ends.items())
 
@@ -129,10 +126,10 @@ def _by_partition(found: list[TopicPartition]) -> dict[int, int]:
 
 @contextmanager
 def _asked() -> Iterator[Consumer]:
-    """The client for one question; after one that it could not answer the next gets a new client.
+    """The client for one query; after a failed query the next one gets a new client.
 
-    It may have forgotten all brokers for good (https://github.com/confluentinc/librdkafka/issues/5301), and a
-    new one costs little where nobody asks more often than the back-off lets.
+    A client may lose all brokers for good (https://github.com/confluentinc/librdkafka/issues/5301), and a new
+    one costs little, because the back-off limits how often it is made.
     """
     try:
         yield _consumer()
@@ -143,7 +140,7 @@ def _asked() -> Iterator[Consumer]:
 
 @lru_cache
 def _consumer() -> Consumer:
-    """Only asks about the bridge's group, and never joins it.
+    """Queries the bridge's group, and never joins it.
 
     Opened at first use, thus after the fork: librdkafka's threads do not survive one.
     """
@@ -159,7 +156,7 @@ def _consumer() -> Consumer:
 
 
 def close() -> None:
-    """Drops the connection to Kafka; the next question opens a new one."""
+    """Drops the connection to Kafka; the next query opens a new one."""
     if _consumer.cache_info().currsize:
         _consumer().close()
         _consumer.cache_clear()

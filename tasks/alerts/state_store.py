@@ -1,6 +1,6 @@
-"""The states of devices in Redis: read many in one command, write what changed all at once or not at all.
+"""The states of devices in Redis: many are read in one command, and changes are written all or none.
 
-Redis may lose them, or come back with old ones. Their generation stands beside them; where it is missing, or
+Redis may lose them, or come back with old ones. Their generation is stored with them; if it is missing, or is
 not that of the server's present memory, they are rebuilt from the tables before anything is judged.
 """
 
@@ -43,15 +43,15 @@ Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]
 
 
 class StatesContended(NotNow):
-    """Other writers were there first, again and again. Nothing was written; it is tried again later."""
+    """Other writers committed first, again and again. Nothing was written; a later try may pass."""
 
 
 class RulesReplaced(NotNow):
-    """Other rules came into force after those that it was decided by were read. Nothing was written."""
+    """Other rules came into force after the decision's rules were read. Nothing was written."""
 
 
 class Committed(NamedTuple):
-    """What there is to tell, and the generation of the states that it was decided on."""
+    """The changes to deliver, and the generation of the states that they were decided on."""
 
     changes: list[Change]
     generation: str
@@ -73,7 +73,7 @@ def transact(
     rules_version: bytes = b"",
     rooms: Rooms | None = None,
 ) -> list[Change]:
-    """What `commit` has to tell. Raises like it."""
+    """The changes that `commit` makes. Raises like it."""
     return commit(devices, decide, rules_version, rooms).changes
 
 
@@ -83,11 +83,11 @@ def commit(
     rules_version: bytes = b"",
     rooms: Rooms | None = None,
 ) -> Committed:
-    """Reads the devices' states, decides each, and commits the changed ones with what there is to tell.
+    """Reads the devices' states, decides each, and commits the changed ones with their outbox entries.
 
-    When another writer was there first, everything is read and decided again. With a `rules_version`,
-    nothing is committed once the rules have another one. With `rooms`, by which it is decided, no user gets
-    more open alerts than OPEN_ALERTS_PER_USER; without, they are only counted. Raises `RulesReplaced`,
+    When another writer commits first, everything is read and decided again. With a `rules_version`, nothing
+    is committed once the rules have another one. With `rooms`, which the decision uses, no user gets more
+    open alerts than OPEN_ALERTS_PER_USER; without, they are only counted. Raises `RulesReplaced`,
     `StatesContended`, `redis.RedisError`, and `NotNow` or `psycopg.Error` when lost states cannot be rebuilt.
     """
     for attempt in range(ATTEMPTS):
@@ -115,9 +115,9 @@ def commit(
 
 
 def by_present_rules(once: Callable[[], int]) -> int:
-    """The result of `once`, which reads the rules and commits; it runs again when the rules were replaced.
+    """The result of `once`, which reads the rules and commits; repeated when the rules were replaced.
 
-    Raises what it raises, `RulesReplaced` after many times in a row.
+    Raises what `once` raises, `RulesReplaced` after many times in a row.
     """
     for _ in range(ATTEMPTS - 1):
         try:
@@ -158,7 +158,7 @@ def _decide(loaded: list[tuple[bytes, DeviceState]], decide: Decide, rooms: Room
 
 
 def _ensure_there() -> str:
-    # Lost after this look, they are missed by the commit, or by the batch's report where nothing changed.
+    # If they are lost after this check, the commit finds out, or the batch's report if nothing changed.
     return generation.current() or rebuild_states()
 
 

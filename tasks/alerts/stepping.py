@@ -1,4 +1,4 @@
-"""Steps the devices of a part through their readings, in Kafka order."""
+"""Looks at readings by their users' rules and the domain's checks, and steps devices through them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Look(NamedTuple):
-    """A reading with what the checks say of it, and whether it violates anything at all."""
+    """A reading with the verdicts of the checks, and whether it violates anything at all."""
 
     judged: Judged
     verdicts: Mapping[str, Alert | None]
@@ -48,9 +48,9 @@ def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[L
 
 
 class Stepping(NamedTuple):
-    """What steps the devices of a part: the looks at their readings, and the newest ones of before.
+    """Steps the devices of a part: the looks at their readings, and the newest readings known before.
 
-    `quiet` gets the newest readings of those whose state does not change, which has them else.
+    `quiet` collects the newest readings of devices whose state does not change; a changed state has its own.
     """
 
     domain: AnyDomain
@@ -63,7 +63,7 @@ class Stepping(NamedTuple):
     rooms: Rooms | None = None
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
-        """Steps one device through its readings; its state itself, where at most the newest one changed."""
+        """Steps one device through its readings; returns `before` itself if at most `newest` changed."""
         source = Source(before.user_id, before.device_id)
         rules, looks = self.rules[before.user_id], self.looks[source]
         if not self.budget.begin(source):
@@ -85,7 +85,7 @@ class Stepping(NamedTuple):
                     if left is not None:
                         room = left - (state.open_alerts - before.open_alerts)
         elif judges(rules):
-            # Most readings end here, without being made observations.
+            # Most readings end here, without becoming observations.
             state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
@@ -97,12 +97,12 @@ class Stepping(NamedTuple):
 
 
 def judges(rules: RuleSet) -> bool:
-    """Whether readings are judged, not only their absence."""
+    """Whether the rules judge readings, and not only absence."""
     return bool(rules.comparisons or rules.checks)
 
 
 def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
-    """The newest reading after several that violate nothing; as the machine has it, for less."""
+    """The newest reading after several that violate nothing: the same as the machine's, at less cost."""
     readings = [look.judged for look in looks]
     if len(readings) > 1:
         latest = max([judged.reading.time for judged in readings])
@@ -114,7 +114,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
     newer = own <= arrival and (before is None or (own > before.time and arrival >= before.arrival))
     if newer and len(equal) == 1:
         return Newest(own, own - arrival, (_key(domain, equal[0], own),))
-    # Where clocks are ahead, not the latest of the own times is the newest, but what came last.
+    # If clocks are ahead, the newest reading is the one that came last, not the one with the latest time.
     for judged in equal if newer else readings[-order.KEYS :]:
         moment = _moment(domain, judged)
         if not order.is_late(before, moment):
@@ -125,7 +125,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
 def observation(
     domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None], epoch: int = 0
 ) -> Observation:
-    """What the state machine sees of a reading; `epoch` is that of its topic."""
+    """A reading as the state machine sees it; `epoch` is that of its topic."""
     message, reading = judged
     return Observation(
         message.partition,

@@ -1,7 +1,7 @@
-"""States that this version of Sluice cannot read: what another version wrote, for example before a rollback.
+"""States that this version of Sluice cannot read: another version wrote them, for example before a rollback.
 
-A worker that runs and has that version reads them, so this one waits. Once there is none, they are as good as
-lost: they are rebuilt from the tables.
+While a worker of that version runs, it can read them, and this one waits. Once none runs, they count as lost
+and are rebuilt from the tables.
 """
 
 import structlog
@@ -24,9 +24,10 @@ class StatesOfAnotherVersion(NotNow):
 
 
 def forget(error: UnknownState, seen_in: str) -> None:
-    """Rebuilds the states of the generation in which an unknown one was seen, or waits for who can read it.
+    """Rebuilds the states of the generation in which an unknown one was seen.
 
-    Raises `StatesOfAnotherVersion`, and like `rebuild_states`.
+    Raises `StatesOfAnotherVersion` while a worker runs that can read it, or soon after a rebuild for this
+    reason, and like `rebuild_states`.
     """
     metrics.STATES_UNKNOWN.add(1)
     others = workers.state_versions() - {VERSION}

@@ -2,11 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-import structlog
-
 from tasks.rules.rule import Fault
-
-log = structlog.get_logger()
 
 Kind = Literal["config", "manage"]
 

@@ -7,14 +7,11 @@ from functools import lru_cache
 from typing import TypeVar
 
 import psycopg
-import structlog
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tasks.servers.breaker import Breaker, Verdict
 from tasks.settings import settings
-
-log = structlog.get_logger()
 
 # The server ends a statement when its time is over; one that is silent for so much longer is not there.
 SILENCE_SECONDS = 5.0
