@@ -136,6 +136,9 @@ def _rebuild(fence: _Fence) -> str:
     started = time.monotonic()
     rows: dict[tuple[str, str], list[ActiveAlert]] = {}
     with database.access() as connection, connection.transaction():
+        # Between the rows and the history a worker may commit what Redis has lost. Read at two moments, an
+        # alert would be over and its readings judged.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         for row in connection.cursor(row_factory=class_row(ActiveAlert)).execute(ROWS):
             rows.setdefault((row.user_id, row.device_id), []).append(row)
         traces: dict[tuple[str, str], list[dict[str, Any]]] = {}

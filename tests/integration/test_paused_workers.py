@@ -17,9 +17,10 @@ from tasks.alerts import rebuild
 from tasks.apply_rules import apply_rules
 from tasks.batch import marks
 from tasks.errors import NotNow
+from tasks.outbox import entry, tables
 from tasks.process import process_part
 from tasks.rebuild import rebuild_all
-from tasks.servers.redis_client import ALERTS_REBUILDING, WORKERS, alert_key, client
+from tasks.servers.redis_client import ALERTS_REBUILDING, OUTBOX, WORKERS, alert_key, client, text
 from tasks.servers.rules_version import announce_change
 from tests.integration.changes import Database, empty_outbox, history, judge, rows, write_tables
 from tests.integration.fleet import wait_until
@@ -118,6 +119,26 @@ def test_a_rebuild_keeps_its_lock_for_as_long_as_it_takes(
         assert client().get(ALERTS_REBUILDING) == token
     thread.join(30)
     assert not client().exists(ALERTS_REBUILDING)
+
+
+def test_a_rebuild_sees_the_tables_at_one_moment(user: str, database: Database) -> None:
+    """A worker commits an alert that Redis has lost: its row and its history are read both, or neither."""
+    judge(user, "d", (1, 90.0))
+    entries = [entry.parse(text(name), fields[b"entry"]) for name, fields in client().xrange(OUTBOX)]
+    client().delete(OUTBOX)
+    thread = threading.Thread(target=rebuild_all)
+    with database.transaction():
+        tables.write(database, entries, lambda: None)
+        # A rebuild that reads the rows gets no further than the history.
+        database.execute("LOCK TABLE alert_history IN ACCESS EXCLUSIVE MODE")
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: database.execute(waiting).fetchall() == [(1,)], 10, "the rebuild to wait")
+    thread.join(30)
+    # The batch is sent again.
+    judge(user, "d", (1, 90.0), (2, 20.0))
+    write_tables()
+    assert history(database, user) == [("d", "TRIGGERED"), ("d", "RESOLVED")]
 
 
 def test_a_state_of_another_version_is_read_later_by_who_can(user: str) -> None:
