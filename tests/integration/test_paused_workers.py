@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -124,7 +125,8 @@ def test_a_rebuild_keeps_its_lock_for_as_long_as_it_takes(
 def test_a_rebuild_sees_the_tables_at_one_moment(user: str, database: Database) -> None:
     """A worker commits an alert that Redis has lost: its row and its history are read both, or neither."""
     judge(user, "d", (1, 90.0))
-    entries = [entry.parse(text(name), fields[b"entry"]) for name, fields in client().xrange(OUTBOX)]
+    kept: Any = client().xrange(OUTBOX)
+    entries = [entry.parse(text(name), fields[b"entry"]) for name, fields in kept]
     client().delete(OUTBOX)
     thread = threading.Thread(target=rebuild_all)
     with database.transaction():
