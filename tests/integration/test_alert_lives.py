@@ -27,9 +27,9 @@ from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import alert_key, client
 from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
-from tests.unit.tasks.alerts.device import START, Device
-from tests.unit.tasks.alerts.plain_model import PlainModel
-from tests.unit.tasks.alerts.test_properties import (
+from tests.unit.tasks.rules.device import START, Device
+from tests.unit.tasks.rules.plain_model import PlainModel
+from tests.unit.tasks.rules.test_properties import (
     AGAIN,
     CLOCK,
     COMMANDS,

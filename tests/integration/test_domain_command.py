@@ -18,7 +18,7 @@ from tests.conftest import PROJECT
 from tests.integration import forked
 from tests.integration.samples import MODULES
 from tests.payloads import written
-from tests.unit.tasks.test_columns import UUID
+from tests.unit.tasks.domain.test_columns import UUID
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.commands import CannotManage, InvalidCommand, parse_command
-from tests.unit.tasks.alerts.device import Device, rule
+from tests.unit.tasks.rules.device import Device, rule
 
 COMMAND = {"device_id": "d", "rule_id": "t", "action": "SNOOZE", "duration_minutes": 5}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.state import EPOCH, DeviceState
-from tests.unit.tasks.alerts.device import START, Device, rule
+from tests.unit.tasks.rules.device import START, Device, rule
 
 
 def test_a_violation_is_told_once_and_its_end_once() -> None:

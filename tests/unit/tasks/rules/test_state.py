@@ -8,7 +8,7 @@ import pytest
 from tasks.rules.order import Newest
 from tasks.rules.rows import rebuild, row_changes, rows
 from tasks.rules.state import DeviceState, Position, UnknownState, advanced
-from tests.unit.tasks.alerts.device import Device, rule
+from tests.unit.tasks.rules.device import Device, rule
 
 SILENT = {"id": "silent", "operator": "absent", "for_seconds": 60, "message": "silent"}
 

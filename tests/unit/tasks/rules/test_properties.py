@@ -10,8 +10,8 @@ from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
 from tasks.rules.rows import ActiveAlert, rebuild, row_changes
 from tasks.rules.state import EPOCH, DeviceState
-from tests.unit.tasks.alerts.device import START, Device
-from tests.unit.tasks.alerts.plain_model import PlainModel
+from tests.unit.tasks.rules.device import START, Device
+from tests.unit.tasks.rules.plain_model import PlainModel
 
 Event = tuple[Any, ...]
 

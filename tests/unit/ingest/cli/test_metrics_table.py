@@ -8,7 +8,7 @@ import pytest
 from ingest.cli.metrics_table import markdown
 from tasks.observe.instruments import Metric
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "metrics.md"
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ingest.cli.settings_table import markdown
 from tasks.settings import Settings
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "settings.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "settings.md"
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:

@@ -1,6 +1,6 @@
 """What becomes of an alert when its user changes the rules."""
 
-from tests.unit.tasks.alerts.device import Device, rule
+from tests.unit.tasks.rules.device import Device, rule
 
 OTHER = rule(key="x")
 

@@ -19,7 +19,7 @@ from tasks.rules import change, commands
 from tasks.rules.change import ChangeStatus, notice
 from tasks.rules.model import Operator, Rule
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "rules.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "rules.md"
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.tasks.alerts.device import Device, rule
+from tests.unit.tasks.rules.device import Device, rule
 
 SILENT = {"id": "t", "operator": "absent", "for_seconds": 60, "message": "silent"}
 NO_BATTERY = {"key": "battery", "id": "t", "operator": "absent", "for_seconds": 60, "message": "no battery"}
