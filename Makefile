@@ -5,25 +5,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 STACK := $(BIN)/python -m compose.local
 ONE_WAY := tests/integration/test_end_to_end.py::test_every_reading_becomes_one_row_or_one_dead_letter
-# Written last, and named after all that the virtual environment is made of: a half-made one has none, an
-# outdated or a moved one another. One whose Python the system has replaced since finds no packages.
+# Written last, and named after everything that the virtual environment is made of: a half-made one has no such file,
+# an outdated or moved one has another. One whose Python the system has replaced since finds no packages.
 READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha256sum | cut -c1-12)
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up restart down run status test test-quick check bench chaos fuzz clean
 
-help:  ## this list
+help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@$(PYTHON) -c 'from compose.local import ports; print(ports.usual())'
 
 setup: $(READY)  ## the virtual environment, the servers' root file system, Kafka: once
 	@$(STACK) ground
 
-up: $(READY)  ## start servers and processes in the background, and say what is where
+up: $(READY)  ## start servers and processes in the background, and print what is where
 	@$(STACK) up
 
-restart: $(READY)  ## one of them again: NAME=worker (or gateway, redis, ...)
+restart: $(READY)  ## restart one of them: NAME=worker (or gateway, redis, ...)
 	@$(STACK) restart $(NAME)
 
 down:  ## stop them all; the data stays
@@ -32,16 +32,16 @@ down:  ## stop them all; the data stays
 run: $(READY)  ## start everything and a simulated fleet, and show what happens; Ctrl-C ends it all
 	@$(STACK) run
 
-status: $(READY)  ## say what runs
+status: $(READY)  ## show what runs
 	@$(STACK) status
 
-test: setup  ## every test, on servers of its own
+test: setup  ## run every test, on servers of its own
 	@sh tests/all.sh $(BIN)/pytest
 
-test-quick: setup  ## the unit tests with fewer examples, and the way of readings to their rows: two minutes
+test-quick: setup  ## the unit tests with fewer examples, and one end-to-end test: two minutes
 	@$(BIN)/pytest --hypothesis-profile=quick tests/unit $(ONE_WAY)
 
-check: $(READY)  ## formatting, lint, types, who imports whom, dependencies
+check: $(READY)  ## formatting, lint, types, import rules, dependencies
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
@@ -51,13 +51,13 @@ check: $(READY)  ## formatting, lint, types, who imports whom, dependencies
 bench: setup  ## measure against what the database itself can take; ONLY=drain (latency, gateway, growth, tracing, neighbours)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
-chaos: setup  ## break everything under load, and print what became of it; SEED=N for an order, LONG=1 for 60 s
+chaos: setup  ## break everything under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
 fuzz: setup  ## a hundred thousand hostile MQTT requests, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
-clean:  ## stop everything and remove data, logs, passwords and settings; asks nothing
+clean:  ## stop everything and remove data, logs, passwords and settings, without asking
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; $(STACK) clean --dir .local/test; fi
 
 $(READY):
