@@ -1,4 +1,4 @@
--- Notes that a group has delivered entries of the outbox. What both groups have delivered leaves the stream and the
+-- Notes that a group has delivered entries of the outbox. Those that both groups have delivered leave the stream and the
 -- counts of bytes.
 --
 -- KEYS: the stream, the hash of bytes by user, the hashes of entries that were added and written, by user, and the
@@ -55,7 +55,7 @@ for index = 4, #ARGV do
         end
     end
 end
--- Whatever became of the stream: with nothing in it, nothing counts.
+-- An empty stream has no counts, whatever happened to it.
 if redis.call('XLEN', KEYS[1]) == 0 then
     redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 end

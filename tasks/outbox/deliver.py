@@ -1,9 +1,9 @@
 """Delivers the outbox: to the users over MQTT, and to `active_alerts` and `alert_history`.
 
-The two ways know nothing of each other: a broker that is away holds up the first, a database the second.
-One worker at a time delivers each, in the order of the outbox; an entry counts as delivered after the
-broker's PUBACK, or the commit. A worker that dies between the two leaves it to the next, so a user may hear
-of a change again, under the same `alert_id` and status, and the tables have it once.
+The two are independent: a broker that is away holds up the first, a database that is away the second. One
+worker at a time delivers each, keeping each user's order; an entry counts as delivered after the broker's
+PUBACK, or the commit. If a worker dies before it has noted that, the next one delivers the entry again: a
+user may get a change twice, under the same `alert_id` and status, and the tables have it once.
 """
 
 import time
@@ -24,16 +24,16 @@ from tasks.servers.redis_client import OUTBOX_TOLD, client
 
 log = structlog.get_logger()
 
-# Between looks at what another worker delivers.
+# Pauses between checks of what another worker delivers.
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.01, 0.5
-# A mark of a task that was lost in its queue must not keep others from being sent.
+# The mark of a task that was lost in its queue must not keep others from being sent for longer.
 QUEUED_SECONDS = 30
 
 
 def wake() -> None:
-    """Has what was added to the outbox delivered at once; at most one task waits in each queue.
+    """Has new entries of the outbox delivered at once; at most one task waits in each queue.
 
-    It never fails: what cannot be sent now is left to the sweep.
+    It never fails: if a task cannot be sent now, the sweep delivers.
     """
     wanted: dict[Group, Signature[None]] = {
         "mqtt": calls.deliver_mqtt(),
@@ -48,10 +48,10 @@ def wake() -> None:
 
 
 def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> None:
-    """Returns when what users had in the outbox by `stream.awaited`, or all of it, is in the tables.
+    """Returns when the users' entries given by `stream.awaited`, or all entries, are in the tables.
 
-    From then on Redis may lose it: it is published again from there. Raises `DatabaseAway` after so many
-    seconds, or as soon as a change of one of these users fails by itself, and `redis.RedisError`.
+    From then on Redis may lose them: they are published again from the tables. Raises `DatabaseAway` after
+    `seconds`, or as soon as a change of one of these users fails by itself, and `redis.RedisError`.
     """
     last = stream.last()
     if last is None:
@@ -71,7 +71,7 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
             log.info("writing_waits", error=str(error))
         if written():
             return
-        # Others need not wait for this one: its readings are left for later, and the batch is sent again.
+        # Other users need not wait: the batch is sent again, and this user's readings are deferred.
         if awaited and failing.among(list(awaited)):
             raise DatabaseAway("a change of an alert fails again and again")
         if time.monotonic() + pause > deadline:
@@ -81,22 +81,22 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
 
 
 def to_mqtt() -> bool:
-    """Publishes what was not published yet; whether that is everything, and by this call. Raises `NotNow`."""
+    """Publishes what is not published yet; returns whether this call published all. Raises `NotNow`."""
     return _deliver_all("mqtt", notices.publish)
 
 
 def to_database() -> bool:
-    """Writes what was not written yet; whether that is everything, and by this call. Raises `NotNow`."""
+    """Writes what is not written yet; returns whether this call wrote all. Raises `NotNow`."""
     return _deliver_all("database", writing.write)
 
 
 def is_not_queued(group: Group) -> None:
-    """Notes that no task waits in the queue: what is added from now on wants another one."""
+    """Notes that no task waits in the queue: later entries need another one."""
     client().delete(_queued(group))
 
 
 def note_told() -> None:
-    """Notes in the database what users were told, for the case that Redis loses it."""
+    """Notes in the database what was published to users, in case Redis loses it."""
     position = stream.delivered_position("mqtt")
     if position is None or client().get(OUTBOX_TOLD) == str(position).encode():
         return
@@ -104,14 +104,14 @@ def note_told() -> None:
         with database.access() as connection:
             tables.note_told(connection, position)
     except psycopg.Error as error:
-        # Only after a loss of Redis it would show: the users would be told again what they know.
+        # It would only show after a loss of Redis: users would get the same changes again.
         log.warning("told_not_noted", error=str(error).strip())
         return
     client().set(OUTBOX_TOLD, position)
 
 
 def _deliver_all(group: Group, deliver: stream.Deliver) -> bool:
-    # Before reading: what is added from now on wants another task.
+    # Before reading: entries added from now on need another task.
     is_not_queued(group)
     try:
         return turns.run_alone(f"notify:{group}", lambda turn: stream.drain(group, turn, deliver))

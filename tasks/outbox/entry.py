@@ -1,7 +1,7 @@
 """Entries of the outbox: how changes of alerts are packed, split by bytes, and cut to single items. Pure.
 
-An entry is one device's: `changes` to tell, and `written` and `gone`, the rows of `active_alerts`. What does
-not fit into one entry stands in several, in order, the rows after all changes.
+An entry belongs to one device: `changes` to deliver, and the rows of `active_alerts`, `written` and `gone`.
+If they do not fit into one entry, several have them in order, the rows after all changes.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ Item = tuple[str, Any]
 
 
 class Entry(NamedTuple):
-    """One entry, or a piece of it: its id in the stream, and what it says."""
+    """One entry, or a piece of it: its id in the stream, and its content."""
 
     id: str
     document: dict[str, Any]
@@ -34,16 +34,16 @@ class Entry(NamedTuple):
 
     @property
     def user(self) -> str:
-        """Whose alerts it is about; nobody's where it does not say."""
+        """The user whose alerts it is about; empty if it does not say."""
         return str(self.document.get("user_id", ""))
 
     def changes(self, *, refused: bool = False) -> list[dict[str, Any]]:
-        """The changes to tell, or the alerts that were refused. Raises `KeyError` or `TypeError`."""
+        """The changes to deliver, or the alerts that were refused. Raises `KeyError` or `TypeError`."""
         changes = self.document["changes"]
         return [one for one in changes if (one["record"].get("status") == REFUSED) is refused]
 
     def items(self) -> list[Item]:
-        """What there is to write, one by one, each with its kind. Raises `KeyError` or `TypeError`."""
+        """The items to write, one by one, each with its kind. Raises `KeyError` or `TypeError`."""
         return [(kind, one) for kind in KINDS for one in self.document[kind]]
 
     def of(self, items: Iterable[Item]) -> "Entry":
@@ -59,16 +59,16 @@ class Entry(NamedTuple):
         return str(self.document.get("device_id"))
 
     def to_json(self) -> bytes:
-        """What the entry says, with its `id`."""
+        """The entry's content, with its `id`."""
         return json.dumps({"id": self.id, **self.document}, ensure_ascii=False).encode()
 
     def digest(self) -> str:
-        """Names what the entry says; the same for an entry of the same id that says the same."""
+        """Identifies the id and content of the entry."""
         said = [self.id, [list(item) for item in self.items()]]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
     def pieces(self, most: int = ENTRY_BYTES) -> Iterator["Entry"]:
-        """The entry in pieces of about so many bytes: one of an older version may be of any size."""
+        """The entry in pieces of about `most` bytes: an entry of an older version may be of any size."""
         if self.size <= most:
             yield self
             return
@@ -86,7 +86,7 @@ def pack(
 ) -> bytes:
     """The user and the entries, as `commit.lua` appends them."""
     packed = [user_id, *entries(user_id, device_id, changes, written, gone)]
-    # Redis' Lua knows no binary type.
+    # Redis' Lua does not know a binary type.
     return bytes(msgpack.packb(packed, use_bin_type=False))
 
 
@@ -97,7 +97,7 @@ def entries(
     written: list[dict[str, Any]],
     gone: Iterable[str],
 ) -> list[bytes]:
-    """The entries as they stand in the stream; each of `ENTRY_BYTES` at most, unless one item is larger."""
+    """The entries as stored in the stream; each of `ENTRY_BYTES` at most, unless one item is larger."""
     items: list[Item] = [("changes", {"record": change.to_record()}) for change in changes]
     items += [("written", row) for row in written]
     items += [("gone", rule_id) for rule_id in gone]
@@ -106,7 +106,7 @@ def entries(
 
 
 def parse(entry_id: str, content: bytes) -> Entry:
-    """The entry. Raises `ValueError` for what is none."""
+    """The entry. Raises `ValueError` for content that is not an entry."""
     document = json.loads(content)
     if not isinstance(document, dict):
         raise ValueError("it is no object")  # noqa: TRY004 - a fault of the content, as if it were no JSON

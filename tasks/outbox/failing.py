@@ -1,4 +1,4 @@
-"""Users with a change of an alert that fails in the database again and again, though others pass."""
+"""Users with a change of an alert that fails in the database again and again while others pass."""
 
 import json
 import time
@@ -26,14 +26,14 @@ class Failure(NamedTuple):
 
 
 def known() -> dict[str, Failure]:
-    """The failures, by user; there are hardly ever any. Raises `redis.RedisError`."""
+    """The failures, by user; there are rarely any. Raises `redis.RedisError`."""
     return {
         text(user): Failure(*json.loads(value)) for user, value in client().hgetall(OUTBOX_FAILING).items()
     }
 
 
 def among(users: list[str]) -> set[str]:
-    """Those of the users who have a failure. Raises `redis.RedisError`."""
+    """The users among these who have a failure. Raises `redis.RedisError`."""
     found = client().hmget(OUTBOX_FAILING, users)
     return {user for user, value in zip(users, found, strict=True) if value is not None}
 
@@ -47,7 +47,7 @@ def note(user: str, item: str, before: Failure | None) -> Failure:
 
 
 def forget(user: str) -> None:
-    """The user's changes are taken again. Raises `redis.RedisError`."""
+    """Forgets the user's failure: the database takes the changes again. Raises `redis.RedisError`."""
     client().hdel(OUTBOX_FAILING, user)
 
 
@@ -60,7 +60,7 @@ def give_up(item: str) -> None:
 
 
 def given_up(items: Collection[str]) -> set[str]:
-    """Those of the items that are dead letters by now. Raises `redis.RedisError`."""
+    """The items among these that are dead letters by now. Raises `redis.RedisError`."""
     names = list(items)
     if not names:
         return set()

@@ -1,8 +1,8 @@
-"""Notices of alerts over MQTT: of all users together, and of one whose notice the broker refuses, apart.
+"""Publishes notices of alerts over MQTT: for all users together, and apart for one whose notice is refused.
 
 A broker that refuses one notice and takes another has not failed: that user's notices wait, the first is
-tried again, and becomes a dead letter when it was refused too often. A broker that refuses what is nobody's
-as well is away for all.
+tried again, and becomes a dead letter after too many refusals. A broker that refuses the probe, which belongs
+to no user, counts as away for all.
 """
 
 import json
@@ -25,17 +25,17 @@ from tasks.servers.turns import Turn
 
 log = structlog.get_logger()
 
-# So often a notice must be refused, with growing pauses: two minutes in all, and the pauses of the sweep.
+# Refusals until a notice is given up, with growing pauses: two minutes in all, plus the pauses of the sweep.
 ATTEMPTS = 8
 MOST_PAUSE_SECONDS = 30.0
-# Refusals further apart than this have nothing to do with each other.
+# Refusals further apart than this are unrelated.
 FORGET_SECONDS = 300.0
-# The service account may publish on `users/+/alerts`, and no user has an empty name.
+# The service account may publish on `users/+/alerts`, and no user's name is empty.
 PROBE: Message = ("users//alerts", b"")
 
 
 class Refusal(NamedTuple):
-    """A user's notice that the broker refused: its entry and number there, how often, and when it is due."""
+    """A user's notice that the broker refused: its entry and number in it, how often, and when it is due."""
 
     entry: str
     number: int
@@ -50,15 +50,15 @@ class _Item(NamedTuple):
 
 
 def publish(entries: list[Entry], turn: Turn) -> list[Entry]:
-    """Publishes the entries' notices, each user's in order; returns the entries that are done with.
+    """Publishes the entries' notices, each user's in order; returns the entries that are done.
 
-    Those are published, or dead letters. Raises `Undelivered`, `TurnLost` and `redis.RedisError`.
+    A done entry is published, or a dead letter. Raises `Undelivered`, `TurnLost` and `redis.RedisError`.
     """
     return _Publishing(entries, turn).publish()
 
 
 class _Publishing:
-    """One delivery: which notices are done with, and whose must wait."""
+    """One delivery: which notices are done, and which users must wait."""
 
     def __init__(self, entries: list[Entry], turn: Turn) -> None:
         self._entries = entries
@@ -85,7 +85,7 @@ class _Publishing:
         return self._delivered()
 
     def _delivered(self) -> list[Entry]:
-        """The entries that are done with, and of each user none behind one that is not."""
+        """The entries that are done, without those behind an unfinished one of the same user."""
         open_entries = {
             item.entry.id for item in self._items if (item.entry.id, item.number) not in self._done
         }
@@ -113,9 +113,9 @@ class _Publishing:
                     self._refuse(some[number], reason)
 
     def _publish_refused(self, user: str, own: list[_Item], refusal: Refusal) -> None:
-        """What waits of a user whose first notice was refused: that one alone, until one is taken."""
+        """Publishes for a user whose first notice was refused: that notice alone, until one is taken."""
         if own[0].entry.id == refusal.entry:
-            # Those before it were taken.
+            # The broker took those before it.
             self._done.update((refusal.entry, number) for number in range(refusal.number))
             own = [item for item in own if (item.entry.id, item.number) not in self._done]
         if time.time() < refusal.due_at:
@@ -134,7 +134,7 @@ class _Publishing:
 
     def _send(self, items: list[_Item]) -> dict[int, str]:
         """The items that the broker refused, and why. Raises `BrokerAway`."""
-        # Who was held up and lost the turn must not publish what others have published meanwhile.
+        # A worker that was held up and lost the turn must not publish what others have published meanwhile.
         self._turn.keep()
         try:
             refused = publisher.publish([item.message for item in items])
@@ -147,7 +147,7 @@ class _Publishing:
         return refused
 
     def _probe(self) -> None:
-        """Raises `BrokerAway` when the broker refuses what is nobody's, too."""
+        """Raises `BrokerAway` when the broker refuses a notice that belongs to no user, too."""
         self._turn.keep()
         if refused := publisher.publish([PROBE]):
             raise BrokerAway(f"the broker refuses everything: {refused[0]}")
@@ -158,7 +158,7 @@ class _Publishing:
         metrics.PUBLISHES_REFUSED.add(1, "notice")
         log.warning("notice_refused", user_id=user, attempt=refusal.times, error=reason)
         if refusal.times >= ATTEMPTS and self._give_up(item, reason):
-            # The next one has its only try at once, unless one is taken.
+            # The next notice has a single try, at once, unless one is taken.
             refusal = refusal._replace(due_at=time.time())
         else:
             self._held.add(user)
@@ -177,7 +177,7 @@ class _Publishing:
 
 
 def _after(before: Refusal | None, item: _Item) -> Refusal:
-    """The refusal of the item after those before it, also those of another notice that was given up."""
+    """The refusal of the item, counting earlier ones, also those of another notice that was given up."""
     now = time.time()
     times = before.times + 1 if before is not None and now < before.due_at + FORGET_SECONDS else 1
     return Refusal(item.entry.id, item.number, times, now + min(2.0**times, MOST_PAUSE_SECONDS))
@@ -195,6 +195,6 @@ def _items(entry: Entry) -> Iterator[_Item]:
 
 
 def _notice(change: dict[str, Any]) -> bytes:
-    # Entries of an older version have it ready.
+    # Entries of an older version have the notice ready.
     ready = change.get("notice")
     return notice(change["record"]) if ready is None else ready.encode()

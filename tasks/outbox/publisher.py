@@ -1,4 +1,4 @@
-"""This process's MQTT connection for telling users something: QoS 1, in order, acknowledged by the broker."""
+"""This process's MQTT connection for publishing to users: QoS 1, in order, acknowledged by the broker."""
 
 import threading
 import time
@@ -20,12 +20,12 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-# Of each of the two steps: TCP, and MQTT's CONNECT. With the wait for PUBACKs they fit into one turn.
+# For each of the two steps: TCP, and MQTT's CONNECT. With the wait for PUBACKs they fit into one turn.
 CONNECT_SECONDS = 2.0
 
 Message = tuple[str, bytes]
 
-# Of a PUBLISH, besides topic and payload.
+# Bytes of a PUBLISH besides topic and payload.
 _MOST_HEADER_BYTES = 10
 
 
@@ -38,7 +38,7 @@ class BrokerAway(NotNow):
 
 
 class _Publisher:
-    """One connection. It is never mended: after any failure a new one is made."""
+    """One connection. It is never repaired: after any failure a new one is made."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -56,7 +56,7 @@ class _Publisher:
 
     @property
     def works(self) -> bool:
-        """Whether the connection is there, as far as known."""
+        """Whether the connection is open, as far as known."""
         return self._client.is_connected() and self._ended is None
 
     def open(self) -> None:
@@ -73,7 +73,7 @@ class _Publisher:
             raise BrokerAway(self._connected or self._ended or "no answer to CONNECT")
 
     def publish(self, messages: Sequence[Message], seconds: float) -> dict[int, str]:
-        """Returns when the broker has answered all, with those that it refused. Raises `BrokerAway`."""
+        """Returns when the broker has answered all, with the refused ones. Raises `BrokerAway`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._answers.clear()
@@ -103,14 +103,14 @@ class _Publisher:
         return refused
 
     def _check(self, message: Message) -> None:
-        """Raises `ValueError` for what the broker would end the connection for, and again after each."""
+        """Raises `ValueError` for a message for which the broker would end every connection."""
         topic, payload = message
         size = len(topic.encode()) + len(payload) + _MOST_HEADER_BYTES
         if self._most_bytes and size > self._most_bytes:
             raise ValueError(f"{size} bytes are more than the broker takes, {self._most_bytes}")
 
     def close(self) -> None:
-        """Ends the connection; what is not acknowledged is forgotten."""
+        """Ends the connection; unacknowledged messages are forgotten."""
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -140,7 +140,7 @@ class _Publisher:
 def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]:
     """Publishes with QoS 1, in order, and returns when the broker has answered every message.
 
-    The result has the numbers of those that the broker refused, and why.
+    The result maps the number of each refused message to the broker's reason.
 
     It takes at most `seconds`, and four more when it has to connect. Raises `BrokerAway`.
     """
@@ -157,7 +157,7 @@ def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]
 
 @lru_cache
 def _publisher() -> _Publisher:
-    """Made at the first message, thus after the fork: threads do not survive one."""
+    """Made at the first message, thus after the fork, which threads do not survive."""
     return _Publisher()
 
 

@@ -1,8 +1,8 @@
-"""The outbox: a Redis stream of what there is to tell about alerts, read by two groups.
+"""The outbox: a Redis stream of changes of alerts, read by two groups.
 
 Its entries are those of `tasks.outbox.entry`. An entry stays until both groups have delivered it. A group
-delivers each user's entries in their order, and goes round the users: of one with many, or with one that
-cannot be delivered now, the others need not wait for all.
+delivers each user's entries in order, and takes the users in turn: they need not wait until all entries of
+another user are delivered, who has many, or one that cannot be delivered now.
 """
 
 import time
@@ -39,12 +39,12 @@ __all__ = ["Entry", "entries", "pack"]
 
 Group = Literal["mqtt", "database"]
 
-# A turn (`tasks.servers.turns`) says which worker reads. All have one name, so what a dead worker had read is
-# what the next one reads first.
+# A turn (`tasks.servers.turns`) decides which worker reads. All have one name, so the next one first reads
+# what a dead worker had read.
 READER = "worker"
 READ_AT_ONCE = 200
 READ_BYTES = 1_048_576
-# What one user gets delivered before the others have had their turn.
+# How much of one user is delivered before the others have their turn.
 USER_BYTES = 1_048_576
 REFUSED_KEPT = 10_000
 COUNTS = (OUTBOX_BYTES, OUTBOX_ADDED, OUTBOX_WRITTEN, OUTBOX_FAILING, OUTBOX_NOTICES)
@@ -59,7 +59,7 @@ Deliver = Callable[[list[Entry], Turn], list[Entry]]
 
 
 class Undelivered(NotNow):
-    """Only these entries were delivered."""
+    """Only these entries were delivered; the server failed before the rest."""
 
     def __init__(self, delivered: list[Entry], reason: str) -> None:
         super().__init__(reason)
@@ -67,7 +67,7 @@ class Undelivered(NotNow):
 
 
 def last() -> StreamId | None:
-    """The last entry, if any is not delivered to both groups yet. Raises `redis.RedisError`."""
+    """The last entry not delivered to both groups yet, if there is one. Raises `redis.RedisError`."""
     newest: Any = client().xrevrange(OUTBOX, count=1)
     return parse_id(text(newest[0][0])) if newest else None
 
@@ -79,7 +79,7 @@ def has_delivered(group: Group, entry_id: StreamId) -> bool:
 
 
 def delivered_position(group: Group) -> int | None:
-    """The position up to which the group has delivered everything; none before its first delivery.
+    """The position up to which the group has delivered everything; None before its first delivery.
 
     Raises `redis.RedisError`.
     """
@@ -103,7 +103,7 @@ def oldest_seconds() -> float:
 
 
 def require_room() -> None:
-    """Raises `OutboxFull` while so much is undelivered that nothing may be added, and `redis.RedisError`."""
+    """Raises `OutboxFull` while too much is undelivered to add anything, and `redis.RedisError`."""
     waiting, size = backlog(), backlog_bytes()
     if waiting >= settings().outbox_max_entries or size >= settings().outbox_max_bytes:
         raise OutboxFull(f"{waiting} entries of {size} bytes wait for delivery")
@@ -115,9 +115,9 @@ def backlog_bytes() -> int:
 
 
 def users_at_bound(users: Collection[str]) -> frozenset[str]:
-    """Those of the users of whom so much is undelivered that no more of their readings may be judged now.
+    """The users among these with so much undelivered that no more of their readings may be judged now.
 
-    They have `OUTBOX_MAX_USER_BYTES`, or a change that the database does not take. Costs two commands.
+    They have `OUTBOX_MAX_USER_BYTES`, or a change that the database does not take. It costs two commands.
     Raises `redis.RedisError`.
     """
     names = list(users)
@@ -130,7 +130,7 @@ def users_at_bound(users: Collection[str]) -> frozenset[str]:
 
 
 def awaited(users: Collection[str]) -> dict[str, int]:
-    """Of these users, those who have entries that are not in the tables yet, for `are_written`.
+    """The users among these with entries that are not in the tables yet, for `are_written`.
 
     Raises `redis.RedisError`.
     """
@@ -143,7 +143,7 @@ def awaited(users: Collection[str]) -> dict[str, int]:
 
 
 def are_written(wanted: Mapping[str, int]) -> bool:
-    """Whether all that the users had in the outbox when `awaited` was asked is in the tables now.
+    """Whether all entries that the users had at the call of `awaited` are in the tables now.
 
     Raises `redis.RedisError`.
     """
@@ -155,10 +155,11 @@ def are_written(wanted: Mapping[str, int]) -> bool:
 
 
 def drain(group: Group, turn: Turn, deliver: Deliver) -> None:
-    """Delivers what the group has not had yet, each user's in order, round the users.
+    """Delivers the entries that the group has not delivered yet, each user's in order, the users in turn.
 
-    What a dead worker had read and not acknowledged comes first. What `deliver` does not deliver stays, and
-    with it what the same user has after it. Raises what `deliver` raises, `TurnLost` and `redis.RedisError`.
+    Entries that a dead worker had read and not acknowledged come first. An entry that `deliver` does not
+    deliver stays, and with it the same user's later ones. Raises what `deliver` raises, `TurnLost` and
+    `redis.RedisError`.
     """
     held: set[str] = set()
     try:
@@ -169,7 +170,7 @@ def drain(group: Group, turn: Turn, deliver: Deliver) -> None:
 
 
 def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
-    """Goes once through all that waits; returns whether some of it was passed over for other users."""
+    """Goes through all waiting entries once; returns whether some were skipped for other users."""
     passed_over: set[str] = set()
     delivered: Counter[str] = Counter()
     for batch in _batches(group):
@@ -188,7 +189,7 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
 
 
 def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:
-    """Delivers the entries; returns the users of those that were not."""
+    """Delivers the entries; returns the users of undelivered ones."""
     if not entries:
         return set()
     try:
@@ -202,7 +203,7 @@ def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -
 
 
 def _batches(group: Group) -> Iterator[list[Entry]]:
-    """All that waits, in order, in lists of about so many bytes and entries at most."""
+    """All waiting entries, in order, in lists of limited bytes and number."""
     batch: list[Entry] = []
     size = 0
     for entry in _waiting(group):
@@ -216,7 +217,7 @@ def _batches(group: Group) -> Iterator[list[Entry]]:
 
 
 def _waiting(group: Group) -> Iterator[Entry]:
-    """Everything that was read and not acknowledged, from its beginning, then everything new."""
+    """All entries that were read and not acknowledged, from the oldest, then all new ones."""
     start, count = "0", 1
     while True:
         found = _ask(group, start, count)
@@ -229,7 +230,7 @@ def _waiting(group: Group) -> Iterator[Entry]:
         if gone := [text(entry_id) for entry_id, fields in found if not fields]:
             _acknowledge(group, gone)
         contents = [(text(entry_id), fields.get(b"entry", b"")) for entry_id, fields in found if fields]
-        # As many as may be expected to have so many bytes: an entry of an older version may be large.
+        # As many as may be expected to fit the bytes: an entry of an older version may be large.
         largest = max((len(content) for _, content in contents), default=1)
         count = max(1, min(2 * count, READ_AT_ONCE, READ_BYTES // max(1, largest)))
         if start != ">":
@@ -245,7 +246,7 @@ def _waiting(group: Group) -> Iterator[Entry]:
 
 
 def refuse(group: Group, entry_id: str, reason: str, content: str) -> None:
-    """Puts an entry that can never be delivered aside, where an operator finds it with its reason."""
+    """Sets an entry that can never be delivered aside, where an operator finds it with the reason."""
     log.error("outbox_entry_refused", group=group, entry=entry_id, error=reason)
     fields: dict[Any, Any] = {"group": group, "id": entry_id, "error": reason, "entry": content}
     client().xadd(OUTBOX_REFUSED, fields, maxlen=REFUSED_KEPT)
@@ -290,7 +291,7 @@ def _script() -> Script:
 
 
 def _counts(names: list[str]) -> list[tuple[int, int]]:
-    """Of each user, how many entries were added, and how many written to the tables."""
+    """How many entries of each user were added, and how many written to the tables."""
     pipeline = client().pipeline(transaction=True)
     pipeline.hmget(OUTBOX_ADDED, names)
     pipeline.hmget(OUTBOX_WRITTEN, names)
@@ -299,7 +300,7 @@ def _counts(names: list[str]) -> list[tuple[int, int]]:
 
 
 def _first_undelivered(group: Group) -> StreamId | None:
-    """The least id that an undelivered entry can have; none before the group begins to read."""
+    """The least id that an undelivered entry can have; None before the group begins to read."""
     pipeline = client().pipeline(transaction=True)
     pipeline.xinfo_groups(OUTBOX)
     pipeline.xpending(OUTBOX, group)

@@ -86,19 +86,19 @@ def write(
     before: Callable[[], None],
     seconds: float = STATEMENT_SECONDS,
 ) -> None:
-    """Writes the entries, in their order, in one transaction; a change that is there already stays as it is.
+    """Writes the entries, in their order, in one transaction; a change that exists already stays as it is.
 
-    Each statement may take `seconds`, and wait for a lock half as long. `before` is called when no other
-    worker can write any more until the commit: what it raises leaves the tables as they were. Raises
-    `psycopg.Error`, and `KeyError` or `TypeError` for an entry that is none.
+    Each statement may take `seconds`, and wait for a lock half as long. `before` is called once no other
+    worker can write until the commit: if it raises, the tables stay as they were. Raises `psycopg.Error`,
+    and `KeyError` or `TypeError` for a malformed entry.
     """
     history, present, gone = _collapse(entries)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
-            # So that who waits is told from who takes too long.
+            # Distinguishes waiting for a lock from a slow statement.
             f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms';"
-            # A worker that was stopped here, or lost its network, must not hold up the others for ever.
+            # A worker that was stopped here, or lost its network, must not hold up the others forever.
             f"SET LOCAL idle_in_transaction_session_timeout = '{2 * STATEMENT_SECONDS}s'"
         )
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
@@ -112,7 +112,7 @@ def write(
 
 
 def write_again(connection: Connection, entry: Entry) -> None:
-    """Writes an old entry in one transaction: its changes, and its rows where nothing newer is known.
+    """Writes an old entry in one transaction: its changes, and its rows unless newer ones are known.
 
     Raises like `write`.
     """
@@ -127,7 +127,7 @@ def write_again(connection: Connection, entry: Entry) -> None:
 
 
 def probe(connection: Connection) -> None:
-    """Writes a change and a row, and takes both back: after it the tables take what is written at the moment.
+    """Writes a change and a row, and rolls both back: if it passes, the tables can be written at present.
 
     Raises `psycopg.Error`.
     """
@@ -137,7 +137,7 @@ def probe(connection: Connection) -> None:
 
 
 def note_told(connection: Connection, position: int) -> None:
-    """Notes up to where users were told over MQTT. Raises `psycopg.Error`."""
+    """Notes up to which position changes were published over MQTT. Raises `psycopg.Error`."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
         cursor.execute(_NOTE_TOLD, [position])
@@ -146,7 +146,7 @@ def note_told(connection: Connection, position: int) -> None:
 def _collapse(
     entries: Iterable[Entry],
 ) -> tuple[list[Any], list[Any], list[tuple[str, str, str]]]:
-    """All changes, and of each row what the last entry that names it says."""
+    """All changes, and for each row the content of the last entry that names it."""
     history: list[Any] = []
     rows: dict[tuple[str, str, str], Any] = {}
     for entry in entries:

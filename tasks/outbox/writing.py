@@ -1,7 +1,7 @@
-"""Entries of the outbox into the tables: together, and what the database does not take, by halving, alone.
+"""Writes entries of the outbox to the tables: together, or in halves to isolate what the database refuses.
 
-What it refuses, or cannot do again and again though it does other things, becomes a dead letter; so do alerts
-that were refused because their user has too many.
+An item that the database refuses, or that fails again and again while others pass, becomes a dead letter; so
+do alerts that were refused because their user has too many.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ from tasks.servers.turns import Turn
 log = structlog.get_logger()
 
 TRANSACTION_BYTES = 1_048_576
-# So often an item must fail alone, while the database takes others.
+# How often an item must fail alone, while the database takes others, before it is given up.
 ATTEMPTS = 3
 LEAST_SECONDS = 1.0
 
@@ -32,14 +32,14 @@ _MALFORMED = (KeyError, TypeError, AttributeError)
 def write(entries: list[Entry], turn: Turn) -> list[Entry]:
     """Writes the entries in their order and returns those that are in the tables, or dead letters.
 
-    Of a user with an entry that is neither, the later ones are left, too. Raises `DatabaseAway`, `TurnLost`
+    If an entry of a user is neither, that user's later ones are left, too. Raises `DatabaseAway`, `TurnLost`
     and `redis.RedisError`.
     """
     return _Writing(turn).write(entries)
 
 
 class _Writing:
-    """One delivery: which users are held up in it, and which entries are not written."""
+    """One delivery: which users are held up, and which entries are not written."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -51,12 +51,12 @@ class _Writing:
         healthy = [entry for entry in entries if entry.user not in self._failures]
         for some in _by_bytes(healthy):
             self._write(some, tables.STATEMENT_SECONDS)
-        # After all others: each may cost as much time as a statement has.
+        # After all others: each may take as long as a statement may.
         for user, failure in list(self._failures.items()):
             own = [entry for entry in entries if entry.user == user]
             if own and user not in self._held:
                 self._write_failing(user, own, failure)
-        # Last: a database that is away must not have them sent again at each try.
+        # Last: while the database is away they must not be sent again at each try.
         self._send_refused([entry for entry in entries if entry.id not in self._left])
         return [entry for entry in entries if entry.id not in self._left]
 
@@ -71,10 +71,10 @@ class _Writing:
             self._failures.pop(user, None)
 
     def _send_refused(self, entries: list[Entry]) -> None:
-        """Sends the alerts that were refused; leaves all of users of whom Kafka does not confirm it."""
+        """Sends the refused alerts as dead letters; keeps entries of users if unconfirmed."""
         letters: list[tuple[str, str, bytes]] = []
         for entry in entries:
-            # What is malformed is found when it is written.
+            # Malformed entries are found when they are written.
             with suppress(*_MALFORMED):
                 letters += [
                     (entry.user, entry.document["device_id"], notice(change["record"]))
@@ -101,19 +101,19 @@ class _Writing:
         if not halves:
             self._fail(pieces[0], error)
         if not _is_refusal(error):
-            # Half as much takes half as long, and others wait meanwhile.
+            # Half as much should take half as long, and others wait meanwhile.
             seconds = max(LEAST_SECONDS, seconds / 2)
         for half in halves:
             self._write(half, seconds)
 
     def _try(self, pieces: list[Entry], seconds: float) -> Exception | None:
-        """What the pieces themselves are to blame for, if not written. Raises `DatabaseAway`."""
+        """Writes the pieces; returns an error that they themselves cause. Raises `DatabaseAway`."""
         try:
             with database.access() as connection:
                 try:
                     tables.write(connection, pieces, self._turn.keep, seconds)
                 except psycopg.Error as error:
-                    # The breaker must not learn of it: the server itself has not failed.
+                    # The breaker must not count this: the server itself has not failed.
                     if database.refuses_data(error) or database.may_be_repeatable(error):
                         return error
                     raise
@@ -124,7 +124,7 @@ class _Writing:
         return None
 
     def _fail(self, piece: Entry, error: Exception) -> None:
-        """A single item has failed."""
+        """Handles the failure of a single item."""
         if _is_refusal(error):
             self._give_up(piece, error)
             return
@@ -137,7 +137,7 @@ class _Writing:
         before = self._failures.get(piece.user)
         failure = self._failures[piece.user] = failing.note(piece.user, item, before)
         log.warning("alert_change_fails", user_id=piece.user, attempt=failure.times, error=_reason(error))
-        # Who waits for a lock has done nothing wrong.
+        # An item that waits for a lock is not to blame.
         if failure.times >= ATTEMPTS and not _waits_for_lock(error):
             self._give_up(piece, error)
         else:
@@ -180,7 +180,7 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _around(entries: list[Entry], item: str) -> Iterator[Entry]:
-    """The entries without what was given up, with that item alone."""
+    """The entries split around an item, which stands alone."""
     for entry in entries:
         try:
             singles = [entry.of([one]) for one in entry.items()]

@@ -1,1 +1,1 @@
-"""What rules say and how they judge: rules, alert states, the state machine, commands. Pure."""
+"""Rules and how they judge: rules, alert states, the state machine, commands. Pure."""

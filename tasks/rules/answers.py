@@ -1,4 +1,4 @@
-"""What a user is answered: what was done, or every fault; and what a task reports to the control process."""
+"""Answers to users: success, or every fault; and the reply of a task to the control process."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -10,7 +10,7 @@ PATH: dict[Kind, str] = {"config": "rules", "manage": "command"}
 
 
 class Answer(TypedDict):
-    """What is published to the user."""
+    """The answer as published to the user."""
 
     ok: bool
     rules: NotRequired[int]
@@ -18,7 +18,7 @@ class Answer(TypedDict):
 
 
 class Reply(TypedDict):
-    """What a task reports to the control process; without an answer nothing is published."""
+    """The report of a task to the control process; without an answer nothing is published."""
 
     request: str
     answer: Answer | None
@@ -30,13 +30,13 @@ def refusal(errors: list[Fault]) -> Answer:
 
 
 def given_up(kind: Kind, seconds: float) -> Answer:
-    """The answer to a request that was not done within so many seconds, and no longer will be."""
+    """The answer to a request that was not done within `seconds`, and no longer will be."""
     message = f"this was not done within {seconds:.0f} s, and is given up; please send it again"
     return refusal([{"path": PATH[kind], "message": message}])
 
 
 def too_many(kind: Kind, most: int) -> Answer:
-    """The answer to a request of a user who has too many that wait."""
+    """The answer to a request of a user who has too many waiting requests."""
     message = (
         f"too many requests are waiting: a user may have {most} (REQUESTS_PER_USER), of together 1 MiB, that"
         " are not answered yet; send this one again after some of the answers"

@@ -1,4 +1,4 @@
-"""A change of an alert: what the user is told, once, or what is refused."""
+"""A change of an alert: what is published to the user, once, or what is refused."""
 
 import json
 from dataclasses import dataclass, fields
@@ -11,13 +11,13 @@ from tasks.rules.state import Position
 
 ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "REFUSED"]
 """REFUSED is an alert that is not triggered because its user has too many open. It becomes a dead letter; the
-user is not told, and `alert_history` does not have it."""
+user is not notified, and `alert_history` does not have it."""
 REFUSED: ChangeStatus = "REFUSED"
 
 # The same trigger gives the same id under this name, wherever and whenever it is judged.
 _NAMESPACE = UUID("5c1f0a52-6d0e-5b57-9d6c-0f6a3a1f7c11")
 
-# Why an alert was triggered or is over, where its rule and a reading do not say it.
+# Why an alert was triggered or is over, if its rule and a reading do not show it.
 RULE_REMOVED = "rule_removed"
 RULE_CHANGED = "rule_changed"  # the rule_id now stands for another key or operator
 SNOOZE_ENDED = "snooze_ended"
@@ -28,11 +28,11 @@ _UNPUBLISHED = {"number", "kafka_partition", "kafka_offset"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one alert. `number` counts the changes of a device, so the two name it for ever.
+    """One change of one alert. `number` counts the changes of a device, so the two identify it forever.
 
-    `time` is that of the reading that made it, or else of the command or the clock. `first_seen`,
-    `last_seen` and `count` tell of the violation; `value` is the latest one, when RESOLVED the one that
-    resolved it. `position` is the Kafka record that made it, if one did.
+    `time` is that of the reading that caused it, or else of the command or the clock. `first_seen`,
+    `last_seen` and `count` describe the violation; `value` is the latest one, when RESOLVED the one that
+    resolved it. `position` is the Kafka record that caused it, if one did.
     """
 
     alert_id: str
@@ -57,7 +57,7 @@ class Change:
     position: Position | None
 
     def to_json(self) -> bytes:
-        """The notification, as published; `reason` and `by` only where there is something to say."""
+        """The notification, as published; without `reason` and `by` where they are empty."""
         return notice(self.to_record())
 
     def to_record(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Change:
 
 
 def notice(record: dict[str, Any]) -> bytes:
-    """The notification of a change that is given as its record."""
+    """The notification of a change, from its record."""
     silent = {name for name in ("reason", "by") if record[name] is None}
     public = {name: value for name, value in record.items() if name not in _UNPUBLISHED | silent}
     return json.dumps(public, ensure_ascii=False, separators=(",", ":")).encode()

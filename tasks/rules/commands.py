@@ -29,22 +29,22 @@ EXPECTED = {
 
 
 class InvalidCommand(InvalidDocument):
-    """The document is no command."""
+    """The document is not a command."""
 
 
 class CannotManage(Exception):
-    """The command is well-formed, but not possible as things stand. Its text is a sentence for the user."""
+    """The command is well-formed, but not possible at present. Its text is a sentence for the user."""
 
 
 def _id(text: str) -> str:
-    # A source of another domain has that domain's name before its own.
+    # A source of another domain has that domain's name as a prefix.
     if any(id_fault(part) for part in text.split("/", 1)):
         raise ValueError
     return text
 
 
 class Command(BaseModel):
-    """What a user wants. Made by `parse_command`."""
+    """A user's command. Made by `parse_command`."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class Command(BaseModel):
 
 
 class Request(NamedTuple):
-    """Who asked, when (ms), and the id under which a redelivered command is recognised."""
+    """The user, the time (ms), and the id by which a redelivered command is recognised."""
 
     command_id: str
     at_ms: int
@@ -88,7 +88,7 @@ def parse_command(document: Any) -> Command:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
     wrong = {fault["path"] for fault in faults}
-    # A wrong one may be anything, also what cannot be looked up in a set.
+    # An invalid action may be anything, also something that cannot be looked up in a set.
     action = None if "action" in wrong else document.get("action")
     minutes = document.get("duration_minutes")
     if action == "SNOOZE" and minutes is None:
@@ -105,14 +105,14 @@ def parse_command(document: Any) -> Command:
 def manage(
     state: DeviceState, rules: RuleSet, command: Command, request: Request
 ) -> tuple[DeviceState, Changes]:
-    """Obeys a command. One that was obeyed before, and one older than it, changes nothing.
+    """Executes a command. A repeated command, or one older than the last executed one, changes nothing.
 
     - SNOOZE silences an alert that is open, or lengthens or shortens its snooze. During the snooze nothing
       triggers; an alert that ends is resolved at once; one still open at the end triggers again.
-    - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last word on an open alert.
+    - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last change of an open alert.
     - ENABLE ends either. After a snooze, an alert still open triggers again at the next reading.
 
-    DISABLE of what is disabled and ENABLE of what is enabled change nothing. Raises `CannotManage`.
+    DISABLE of a disabled rule and ENABLE of an enabled one change nothing. Raises `CannotManage`.
     """
     rule = rules.by_id.get(command.rule_id)
     if rule is None:

@@ -4,8 +4,8 @@
 of users are in `tasks.rules.commands`. Readings must come in Kafka order. The same readings give the same
 changes however they are cut into batches, and readings that come again change nothing.
 
-That has one limit, for of a quiet device nothing is remembered: a reading that changed nothing, and comes
-again after the user changed the rules, is judged by the new ones, as any reading of an unfinished batch.
+That has one limit, because a quiet device has no memory: a reading that changed nothing, and comes again
+after the user changed the rules, is judged by the new ones, like any reading of an unfinished batch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,10 +24,10 @@ Changes = tuple[Change, ...]
 
 
 class Observation(NamedTuple):
-    """A reading as the rules see it, `time` being its own and `timestamp_ms` that of its Kafka record.
+    """A reading as the rules see it: `time` is its own, `timestamp_ms` that of its Kafka record.
 
-    `timestamp_ms` is the present as far as `step` knows: it is the same at every run. `verdicts` is what the
-    domain's checks say of the reading, by their `rule_id`; a check that is missing says nothing.
+    `step` takes `timestamp_ms` as the present time: it is the same at every run. `verdicts` are the results
+    of the domain's checks for the reading, by their `rule_id`; a missing check has no result.
     """
 
     partition: int
@@ -37,11 +37,11 @@ class Observation(NamedTuple):
     sequence_id: int | None
     payload: dict[str, Any]
     verdicts: Mapping[str, Alert | None] = {}
-    key: int | None = None  # of the row, as a number; without it a key that comes again goes unnoticed
+    key: int | None = None  # of the row, as a number; without it a repeated key is not noticed
 
     @property
     def moment(self) -> order.Moment:
-        """When it was measured and came."""
+        """When it was measured and when it arrived."""
         return order.Moment.of(to_us(self.time), self.timestamp_ms * 1000, self.key)
 
 
@@ -53,7 +53,7 @@ class LastSeen(NamedTuple):
 
 
 def violates(rules: RuleSet, payload: dict[str, Any], verdicts: Mapping[str, Alert | None]) -> bool:
-    """Whether anything is wrong with a reading: if not, it changes nothing while nothing is remembered."""
+    """Whether a reading violates anything: if not, it changes nothing while the device has no entries."""
     return rules.any_violated(payload) or any(verdicts.values())
 
 
@@ -63,17 +63,17 @@ def step(
     """Judges one reading. `room` is how many more alerts of the user may be open; None is any number.
 
     - A value that violates its rule for `for_seconds`, by the readings' times, triggers it. One that is in
-      order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or no number
+      order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or not a number
       changes nothing.
     - A reading at or before a position that changed the state changes nothing. A late one (see
       `tasks.rules.order`) is judged by no rule. When the device's clock was set, `for_seconds` starts again.
     - A rule that is gone, or whose `rule_id` now stands for another key or operator, resolves its alert.
-    - During a snooze nothing triggers; what ends is resolved at once. After it, an alert that is not over
-      triggers again, under a new id.
-    - Whatever comes from a device, late or not, ends its absence.
-    - An alert for which there is no room is refused, which is said once; a later reading triggers it, if its
-      rule is still violated and there is room.
-    - A check is violated while it says something, and in order when it says that nothing is wrong.
+    - During a snooze nothing triggers; an alert that ends is resolved at once. After the snooze, an alert
+      that is not over triggers again, under a new id.
+    - Any reading of a device, late or not, ends its absence.
+    - An alert for which there is no room is refused, which is reported once; a later reading triggers it, if
+      its rule is still violated and there is room.
+    - A check is violated while it returns an alert, and in order when it returns None.
     """
     if state.has_judged(reading.partition, reading.offset):
         return state, ()
@@ -113,9 +113,9 @@ def absent(
 ) -> tuple[DeviceState, Changes]:
     """Judges the absence rules by the clock; `room` is that of `step`.
 
-    `listening_since_ms` is since when everything that was sent could arrive: silence counts from then on,
-    so an outage of ours is nobody's absence. None while that is not so, and then nothing is judged. A key
-    that never came is not missed, for not every device has every value.
+    `listening_since_ms` is the time since which every message could arrive: silence counts from then on, so
+    an outage of Sluice is not an absence. None while messages cannot arrive, and then nothing is judged. A
+    key that never came is not absent, because not every device has every value.
     """
     if listening_since_ms is None or not rules.absences:
         return state, ()
@@ -178,7 +178,7 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
 
 
 def _wait_again(draft: Draft, now_ms: int) -> None:
-    """Forgets since when rules without an alert are violated."""
+    """Forgets when the violation of each rule without an alert began."""
     for rule_id, entry in sorted(draft.entries.items()):
         if entry.first_seen is not None and not entry.is_open:
             draft.settle(rule_id, entry, now_ms)
@@ -258,7 +258,7 @@ def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
     value = find(reading.payload, rule) if rule.key else None
     if value is MISSING or (rule.key and value is None):
         return
-    # An older record may be judged only now, or again: it is no return.
+    # An older record may be judged only now, or again: it is not a return.
     if reading.timestamp_ms * 1000 > entry.first_seen:
         number = value if is_number(value) else None
         draft.resolve(rule.rule_id, entry, reading.timestamp_ms, number, facts=rule.facts, reason=RETURNED)
@@ -277,7 +277,7 @@ def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, list
         if (now_ms - seen_ms) * 1000 < rule.for_us:
             draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
             return
-        # One that waits for room is not written again at each look.
+        # An absence that waits for room is not written again at each look.
         if entry.is_open or not draft.has_room:
             return
     silent_ms = now_ms - max(seen_ms, listening_since_ms)
@@ -285,5 +285,5 @@ def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, list
         entry = entry._replace(
             facts=rule.facts, first_seen=seen_ms * 1000, last_seen=now_ms * 1000, violations=1
         )
-        # The number tells an absence from an earlier one since the same reading, ended by a command.
+        # The number distinguishes it from an earlier absence since the same reading, ended by a command.
         draft.trigger(rule_id, entry, draft.derive_id(rule_id, "absent", seen_ms, draft.number))

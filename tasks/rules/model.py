@@ -1,7 +1,7 @@
 """One alert rule as a user writes it: the fields, what each may be, and which of them go together.
 
-What this model says of types, lengths, ranges and operators the database checks too, by
-`sql/0098_rules_check.always.sql`, which `ingest.admin.rules_check` makes from it.
+The database checks types, lengths, ranges and operators, too, by `sql/0098_rules_check.always.sql`, which
+`ingest.admin.rules_check` generates from this model.
 """
 
 import re
@@ -17,9 +17,9 @@ MAX_RULES = 100
 MAX_SECONDS = 30 * 86_400
 BEYOND_NUMBERS = 2**63
 DEFAULT_SEVERITY = "warning"
-# The rule_id of a rule that misses the whole device and has no `id`.
+# The rule_id of a rule without an `id` about the absence of the whole device.
 DEVICE_ABSENT = "absent"
-# What a rule that compares must have, and one for the operator absent must not.
+# Fields that a comparison must have, and a rule with the operator `absent` must not.
 FOR_COMPARING = ("key", "threshold")
 NOT_FOR_ABSENT = ("threshold", "clear_threshold")
 MIN_ABSENT_SECONDS = 1
@@ -112,10 +112,10 @@ class Rule(BaseModel):
 
     @property
     def rule_id(self) -> str:
-        """What the rule is called in alerts and commands."""
+        """The name of the rule in alerts and commands."""
         return id_of(self.id, self.key)
 
 
 def id_of(own: str | None, key: str | None) -> str:
-    """What a rule with this `id` and `key` is called."""
+    """The `rule_id` of a rule with this `id` and `key`."""
     return own or key or DEVICE_ABSENT

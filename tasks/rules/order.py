@@ -1,24 +1,24 @@
-"""The law of time: which readings the rules judge, and what counts as the time of one.
+"""The law of time: which readings the rules judge, and what counts as the time of a reading.
 
-- Readings that come in order are judged however old they are.
+- Readings that come in order are judged, however old they are.
 - A time ahead of the arrival, which is the timestamp of the Kafka record, counts as the arrival.
 - A reading older than the newest judged one, or with a key that was judged, is late: no rule judges it.
   Equal times are judged, in Kafka order.
-- If nothing newer has come for ten minutes, the clock of the device was set back, and what it says counts.
+- If nothing newer has come for ten minutes, the clock of the device was set back, and its times count.
 - If own time minus arrival changes by more than a day, the clock was set, and `for_seconds` starts again.
 """
 
 from typing import NamedTuple
 
-# How long after the newest reading an older one counts as late rather than as of a clock that was set back.
+# How long after the newest reading an older one counts as late rather than as from a clock that was set back.
 PATIENCE_US = 600 * 1_000_000
 JUMP_US = 86_400 * 1_000_000
-# As many keys are remembered of readings that could come again and not look older.
+# How many keys are remembered: of readings that could come again and not look older.
 KEYS = 8
 
 
 class Moment(NamedTuple):
-    """When a reading was measured and came, and its key as a number; times in µs."""
+    """When a reading was measured and when it arrived, and its key as a number; times in µs."""
 
     time: int  # as judged: its own, or the arrival
     skew: int  # own time minus arrival
@@ -44,7 +44,7 @@ class Newest(NamedTuple):
 
     @property
     def arrival(self) -> int:
-        """When it came."""
+        """When it arrived."""
         return self.time - min(self.skew, 0)
 
 
@@ -54,10 +54,10 @@ def is_late(newest: Newest | None, moment: Moment) -> bool:
         return False
     if moment.key in newest.keys:
         return True
-    # What is not behind its arrival cannot be older than what came before; only a gateway's clock can.
+    # A time not behind its arrival cannot be older than earlier ones, unless a gateway's clock is wrong.
     if moment.skew >= 0 or moment.time >= newest.time:
         return False
-    # Records that come again have arrivals of before; only a gateway's wrong clock is ahead by a day.
+    # Repeated records have earlier arrivals; only a gateway's wrong clock is ahead by a day.
     return -JUMP_US <= moment.arrival - newest.arrival <= PATIENCE_US
 
 
@@ -69,17 +69,17 @@ def jumped(newest: Newest | None, moment: Moment) -> bool:
 def advanced(newest: Newest | None, moment: Moment) -> Newest:
     """The newest reading once this one, which is not late, was judged."""
     if newest is not None and 0 < newest.arrival - moment.arrival <= JUMP_US:
-        # A record comes again, or its gateway's clock is behind: what came last stays the newest.
+        # A record is repeated, or its gateway's clock is behind: the newest reading stays the newest.
         return newest
     own = () if moment.key is None else (moment.key,)
     if newest is None or (moment.skew <= 0 and moment.time > newest.time):
-        # Whatever came before is older, so its keys are not needed.
+        # All earlier readings are older, so their keys are not needed.
         return Newest(moment.time, moment.skew, own)
     return Newest(moment.time, moment.skew, (*newest.keys, *own)[-KEYS:])
 
 
 def later(one: Newest | None, other: Newest | None) -> Newest | None:
-    """Of two memories of the newest reading the one that came later; of equal ones the first."""
+    """The later arrival of two memories of the newest reading; the first if they are equal."""
     if one is None or other is None:
         return one or other
     return other if other.arrival > one.arrival else one

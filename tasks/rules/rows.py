@@ -57,7 +57,7 @@ class ActiveAlert:
 
     @property
     def is_open(self) -> bool:
-        """Whether the user was told of an alert that is not over."""
+        """Whether there is an announced alert that is not over."""
         return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED"}
 
     def to_record(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class ActiveAlert:
 
 
 class RowChanges(NamedTuple):
-    """What to do to `active_alerts`: rows to write over what is there, and rule_ids whose rows go."""
+    """Changes of `active_alerts`: rows to insert or replace, and rule_ids whose rows are deleted."""
 
     written: tuple[ActiveAlert, ...]
     gone: tuple[str, ...]
@@ -83,7 +83,7 @@ def rows(state: DeviceState) -> tuple[ActiveAlert, ...]:
 
 
 def row_changes(before: DeviceState, after: DeviceState) -> RowChanges:
-    """What brings the rows of a device from one state to another, however many readings lie between."""
+    """The changes of a device's rows from one state to another, however many readings are in between."""
     old = {rule_id for rule_id, entry in before.entries.items() if entry.status is not Status.OK}
     present = rows(after)
     return RowChanges(
@@ -120,13 +120,13 @@ def rebuild(
     furthest: tuple[Position, ...] = ()
     for position in known:
         furthest = advanced(furthest, position)
-    # Of two that are equal the row's, which knows when it came.
+    # If two are equal, the row's is taken, which has the arrival.
     latest = max(reversed(newest), key=lambda one: one.time, default=None)
     return DeviceState(user_id, device_id, entries, furthest, latest, number)
 
 
 def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
-    # A device is in one partition, except for a short time after their number was changed.
+    # A device is in one partition, except for a short time after the number of partitions was changed.
     partition, offset = max(state.positions, key=lambda known: known.offset, default=(None, None))
     return ActiveAlert(
         user_id=state.user_id,

@@ -1,6 +1,6 @@
 """A user's alert rules: what they must look like, every fault of a document at once, and their fast form.
 
-A rule compares one value of each reading with a threshold, or misses readings (`operator` "absent"). Its
+A rule compares one value of each reading with a threshold, or reports absence (`operator` "absent"). Its
 `rule_id` is its `id`, or its `key` where it has none. Two rules with the same `rule_id`, `key` and
 `operator` are the same rule, whatever else differs: a changed threshold is judged at the next reading,
 and an alert goes on. A rule with another key or operator is another rule.
@@ -35,9 +35,9 @@ from tasks.text.wording import describe, printable, shorten
 Fault = dict[Literal["path", "message"], str]
 
 MAX_DOCUMENT_BYTES = 262_144
-# More than there are: each unknown one is compared with all that are known.
+# More fields than a rule has: each unknown one is compared with all known ones.
 MAX_FIELDS = 32
-# As many faults as anybody can act on at once: a document of nonsense must not make an answer of megabytes.
+# Enough faults to act on at once: a nonsense document must not cause an answer of megabytes.
 MAX_FAULTS = 200
 
 _COMPARE: dict[str, Callable[[Number, Number], bool]] = {
@@ -55,12 +55,12 @@ _MEANT |= {"ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "missing": "absent", 
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a payload can be compared: booleans and numeric strings are no numbers."""
+    """Whether a value of a payload can be compared: booleans and numeric strings are not numbers."""
     return type(value) is float or type(value) is int
 
 
 class Facts(NamedTuple):
-    """What an alert says about its rule."""
+    """An alert's data about its rule."""
 
     message: str
     severity: str
@@ -69,12 +69,12 @@ class Facts(NamedTuple):
     threshold: Number | None
 
     def same_rule(self, other: "Facts") -> bool:
-        """Whether an alert of the one goes on under the other, the `rule_id` being the same."""
+        """Whether an alert of one rule goes on under the other; both have the same `rule_id`."""
         return self.key == other.key and self.operator == other.operator
 
 
 class Alert(NamedTuple):
-    """What a check says of a record that is not in order."""
+    """A check's result for a record that is not in order."""
 
     message: str
     severity: str = DEFAULT_SEVERITY
@@ -114,7 +114,7 @@ class RuleSet:
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
-    # Of each comparison what the quick look needs: key, path, operator, threshold.
+    # What the quick look needs of each comparison: key, path, operator, threshold.
     _quick: tuple[tuple[str, Path | None, Callable[[Any, Any], bool], Number], ...] = field(
         init=False, repr=False, compare=False
     )
@@ -163,7 +163,7 @@ NO_RULES = RuleSet()
 
 
 class InvalidDocument(ValueError):
-    """What a user sent is not what it must be: `errors` has every fault, with its path and a sentence."""
+    """A user's document is invalid: `errors` has every fault, with its path and a sentence."""
 
     def __init__(self, errors: list[Fault]) -> None:
         super().__init__("; ".join(f"{error['path']}: {error['message']}" for error in errors[:3]))
@@ -171,11 +171,11 @@ class InvalidDocument(ValueError):
 
 
 class InvalidRules(InvalidDocument):
-    """The document is no rule set; nothing of it may be used."""
+    """The document is not a valid rule set; nothing of it may be used."""
 
 
 class Sifted(NamedTuple):
-    """What of a document is valid, with the places of those rules in it, and what is wrong with the rest."""
+    """The valid rules of a document, with their places in it, and the faults of the rest."""
 
     rules: RuleSet
     places: tuple[int, ...]
@@ -185,7 +185,7 @@ class Sifted(NamedTuple):
 def parse_rules(document: Any) -> RuleSet:
     """The rule set of a document: JSON bytes, or parsed JSON: `{"rules": […]}`, or the array alone.
 
-    Null for a field means that it is not given. Raises `InvalidRules` with every fault at once.
+    A null field counts as missing. Raises `InvalidRules` with every fault at once.
     """
     rules, faults = _array_of_rules(document)
     if len(rules) > MAX_RULES:
@@ -197,10 +197,10 @@ def parse_rules(document: Any) -> RuleSet:
 
 
 def sift_rules(document: Any) -> Sifted:
-    """The valid rules of a document that nobody refused: what stands in the table counts as far as it can.
+    """The valid rules of a stored document: rules in the table count as far as they are valid.
 
-    Always the same for the same document. Of rules with one `rule_id` the first counts, of too many rules
-    the first ones.
+    Always the same for the same document. If rules share a `rule_id`, the first one counts; if there are too
+    many rules, the first ones do.
     """
     try:
         rules, faults = _array_of_rules(document)
@@ -225,7 +225,7 @@ def _sift(rules: list[Any]) -> Sifted:
 
 
 def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
-    """One rule, and every fault of it; `owners` has the places of those before it by their rule_ids."""
+    """One rule, and all its faults; `owners` has the places of the rules before it by their rule_ids."""
     path, rule = f"rules.{index}", None
     if type(raw) is not dict:
         return None, [_fault(path, f"must be an object, got {describe(raw)}")]
@@ -259,12 +259,12 @@ def find(payload: dict[str, Any], rule: Compiled) -> Any:
 
 
 def check(rule_id: str) -> Compiled:
-    """A check as a rule. Its name stands for its message until it says something."""
+    """A check as a rule. Its name stands in for its message until it returns an alert."""
     return _check(rule_id, Facts(rule_id, DEFAULT_SEVERITY, None, "check", None), violated=False)
 
 
 def checked(rule: Compiled, alert: Alert | None, before: Facts | None) -> Compiled:
-    """The check as a rule that is violated by anything, or by nothing and speaks of what was before."""
+    """The check as a rule that anything violates, or nothing does; then it has the facts of before."""
     if alert is None:
         return _check(rule.rule_id, before or rule.facts, violated=False)
     return _check(
@@ -348,7 +348,7 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
 def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
     """The faults of fields that are right alone, as (field, sentence).
 
-    Where the operator is missing or wrong, a comparison was most likely meant.
+    If the operator is missing or wrong, a comparison was most likely meant.
     """
     operator = None if "operator" in wrong else given.get("operator")
     faults: list[tuple[str, str]] = []

@@ -1,9 +1,9 @@
-"""What is remembered of one device between its readings, and its compact form.
+"""The state of one device between its readings, and its compact form.
 
-Only what is not in order is remembered in full: a device whose rules were never violated has no state at
-all (`pack` gives nothing), and one whose alerts are over keeps a few bytes, its *traces*: the positions up to
-which it was judged and the newest reading, so that readings that come again change nothing. Traces may be
-forgotten as soon as those readings can no longer come again.
+Only rules that are not in order are remembered in full: a device whose rules were never violated does not
+have a state (`pack` returns no bytes), and one whose alerts are over keeps a few bytes, its *traces*: the
+positions up to which it was judged and the newest reading, so that repeated readings change nothing. Traces
+may be forgotten once those readings can no longer be repeated.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class Status(StrEnum):
-    """How one rule stands for one device."""
+    """The status of one rule for one device."""
 
     OK = "OK"
-    PENDING = "PENDING"  # violated, not yet for as long as the rule wants, or refused
+    PENDING = "PENDING"  # violated, but not yet for as long as the rule demands; or refused
     ACTIVE = "ACTIVE"
-    SNOOZED = "SNOOZED"  # judged in silence until the snooze ends
+    SNOOZED = "SNOOZED"  # judged without notices until the snooze ends
     DISABLED = "DISABLED"  # not judged
 
 
@@ -37,7 +37,7 @@ _ALERTED = (Status.ACTIVE, Status.SNOOZED)
 
 
 class UnknownState(ValueError):
-    """The bytes are not a packed state of this version; `version` is None for what no version reads."""
+    """The bytes are not a packed state of this version; `version` is None if no version can read them."""
 
     def __init__(self, reason: str, version: int | None = None) -> None:
         super().__init__(reason)
@@ -45,44 +45,44 @@ class UnknownState(ValueError):
 
 
 class Position(NamedTuple):
-    """Where a record is in Kafka."""
+    """The place of a record in Kafka."""
 
     partition: int
     offset: int
 
 
 class Entry(NamedTuple):
-    """One rule of one device that is not in order, or that was commanded. Times in µs, and in ms where said.
+    """One rule of one device that is not in order, or had a command. Times are in µs unless marked as ms.
 
-    While ACTIVE or SNOOZED, `alert_id` names the open alert, and a snoozed rule without one has been in
-    order since, or is violated again unannounced; while DISABLED it names the change that disabled it. While
-    PENDING it names the alert that was refused, because the user had too many.
+    While ACTIVE or SNOOZED, `alert_id` names the open alert. A snoozed rule without one returned to order
+    during the snooze, and may be violated again without an announcement. While DISABLED, `alert_id` names the
+    change that disabled the rule; while PENDING, an alert that was refused because the user had too many.
     """
 
     status: Status
     facts: Facts  # of the rule that judged last
     alert_id: str | None = None
-    first_seen: int | None = None  # since when the rule is violated without a break
+    first_seen: int | None = None  # when the present violation began
     last_seen: int | None = None
     violations: int = 0  # readings that violated the rule since then
     value: Number | None = None  # of the last of them
     sequence_id: int | None = None  # likewise
-    snoozed_until: int | None = None  # ms; stays after its end until the alert is announced anew
-    command_at: int | None = None  # ms, of the last command obeyed
+    snoozed_until: int | None = None  # ms; stays after its end until the alert is announced again
+    command_at: int | None = None  # ms, of the last command executed
     command_id: str | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the user was told of an alert that is not over."""
+        """Whether there is an announced alert that is not over."""
         return self.alert_id is not None and self.status in _ALERTED
 
     @property
     def is_refused(self) -> bool:
-        """Whether the rule has no alert only because its user had too many."""
+        """Whether the rule lacks an alert only because its user had too many."""
         return self.alert_id is not None and self.status is Status.PENDING
 
     def is_snoozed(self, now_ms: int) -> bool:
-        """Whether the user wants to hear nothing at this time."""
+        """Whether the rule is snoozed at this time."""
         return (
             self.status is Status.SNOOZED and self.snoozed_until is not None and now_ms < self.snoozed_until
         )
@@ -98,18 +98,18 @@ class DeviceState(NamedTuple):
     user_id: str
     device_id: str
     entries: Mapping[str, Entry] = {}  # by rule_id
-    positions: tuple[Position, ...] = ()  # up to which it was judged, one a partition, sorted
+    positions: tuple[Position, ...] = ()  # up to which it was judged, one per partition, sorted
     newest: Newest | None = None  # of the readings judged
     number: int = 0  # of changes so far
 
     @property
     def is_open(self) -> bool:
-        """Whether any rule is not in order; if none, what is left are traces."""
+        """Whether any rule is not in order; if not, only traces are left."""
         return any(entry.status is not Status.OK for entry in self.entries.values())
 
     @property
     def open_alerts(self) -> int:
-        """How many of its rules have an alert that is open."""
+        """How many of its rules have an open alert."""
         return sum(entry.is_open for entry in self.entries.values())
 
     def has_judged(self, partition: int, offset: int) -> bool:
@@ -118,7 +118,7 @@ class DeviceState(NamedTuple):
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing is to be kept in the state: the newest reading alone is remembered elsewhere."""
+        """Whether the state need not be kept: the newest reading alone is remembered elsewhere."""
         return not (self.entries or self.positions or self.number)
 
     def same_but_newest(self, other: "DeviceState") -> bool:
@@ -126,7 +126,7 @@ class DeviceState(NamedTuple):
         return self._replace(newest=other.newest) == other
 
     def pack(self) -> bytes:
-        """The state in bytes, always the same for the same state; nothing if there is nothing to remember."""
+        """The state in bytes, always the same for the same state; empty if there is nothing to remember."""
         if self.is_blank:
             return b""
         entries = [
@@ -138,7 +138,7 @@ class DeviceState(NamedTuple):
 
     @classmethod
     def unpack(cls, user_id: str, device_id: str, packed: bytes | None) -> "DeviceState":
-        """The state that was packed; without bytes, that of a device never heard of.
+        """The state that was packed; without bytes, that of an unknown device.
 
         Raises `UnknownState`.
         """
@@ -161,7 +161,7 @@ class DeviceState(NamedTuple):
 
 
 def advanced(positions: tuple[Position, ...], position: Position) -> tuple[Position, ...]:
-    """The positions with this one in the place of an older one of its partition."""
+    """The positions, with this one in place of an older one of its partition."""
     if len(positions) == 1 and positions[0].partition == position.partition:
         return (max(positions[0], position),)
     furthest = dict(positions)

@@ -1,4 +1,4 @@
-"""The next state of a device while it is being made, and the changes on the way."""
+"""A transition of a device: its next state while it is built, and the changes on the way."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from tasks.rules.state import DeviceState, Entry, Position, Status, from_us
 
 
 class Cause(NamedTuple):
-    """What makes the state change: a reading, with its position and sequence_id, a command, or the clock."""
+    """The cause of a transition: a reading, with its position and sequence_id, a command, or the clock."""
 
     time: datetime
     position: Position | None = None
@@ -19,7 +19,7 @@ class Cause(NamedTuple):
 
 
 class Draft:
-    """Collects entries and changes; the state that it starts from stays as it is.
+    """Collects entries and changes; the state that it starts from is not modified.
 
     `room` is how many more alerts of the user may be open; None is any number.
     """
@@ -49,7 +49,7 @@ class Draft:
         return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
 
     def trigger(self, rule_id: str, entry: Entry, alert_id: str, reason: str | None = None) -> None:
-        """The rule has an alert from now on, and the user is told; without room for it, it is refused."""
+        """Opens an alert of the rule and announces it; without room for it, the alert is refused."""
         if not (entry.is_open or self.has_room):
             self._refuse(rule_id, entry, alert_id)
             return
@@ -58,7 +58,7 @@ class Draft:
         self.tell("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
 
     def _refuse(self, rule_id: str, entry: Entry, alert_id: str) -> None:
-        """The rule waits for room; that is said once, however often it is violated meanwhile."""
+        """Lets the rule wait for room; reports it once, however often the rule is violated meanwhile."""
         refused = entry._replace(
             status=Status.PENDING, alert_id=entry.alert_id or alert_id, snoozed_until=None
         )
@@ -67,10 +67,10 @@ class Draft:
             self.tell(REFUSED, rule_id, refused, alert_id, value=entry.value)
 
     def renew(self, rule_id: str, entry: Entry) -> None:
-        """The snooze of an open alert is over: it is announced again, under an id of its own.
+        """Announces an open alert again after its snooze, under a new id.
 
-        Under the old id nobody could tell the announcement from a redelivered one. The clock and a reading
-        give the same new id, whoever comes first.
+        Under the old id the announcement would look like a redelivered one. The clock and a reading derive
+        the same new id, whichever comes first.
         """
         alert_id = self.derive_id(rule_id, "renewed", entry.alert_id)
         self.trigger(rule_id, entry, alert_id, SNOOZE_ENDED)
@@ -85,7 +85,7 @@ class Draft:
         facts: Facts | None = None,
         reason: str | None = None,
     ) -> None:
-        """The alert is over. The user is told of one that was open, also during a snooze, which goes on."""
+        """Ends the alert. The end of an open one is announced, also during a snooze, which goes on."""
         assert entry.alert_id is not None
         if not entry.is_refused:
             told = entry._replace(facts=facts or entry.facts)
@@ -93,7 +93,7 @@ class Draft:
         self.settle(rule_id, entry, now_ms)
 
     def settle(self, rule_id: str, entry: Entry, now_ms: int) -> None:
-        """The rule is no longer violated: nothing of it is remembered but a snooze and the last command."""
+        """Notes that the rule is no longer violated: only a snooze and the last command are kept."""
         calm = entry.in_order()
         if entry.is_snoozed(now_ms):
             self.entries[rule_id] = calm._replace(status=Status.SNOOZED, snoozed_until=entry.snoozed_until)
@@ -140,7 +140,7 @@ class Draft:
         )
 
     def finish(self) -> DeviceState:
-        """The next state; the one before, itself, where nothing changed."""
+        """The next state; the previous object itself if nothing changed."""
         if self.entries == self.state.entries and not self.changes:
             return self.state
         return self.state._replace(entries=self.entries, number=self.number)
