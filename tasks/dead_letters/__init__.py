@@ -1,1 +1,1 @@
-"""Dead letters: what one says, how it is sent, read back, and known to be replayed already."""
+"""Dead letters: their content, how they are sent and read back, and which are replayed already."""

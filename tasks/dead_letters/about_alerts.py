@@ -1,4 +1,4 @@
-"""Dead letters about alerts: changes that the tables refuse, notices that the broker refuses, too many."""
+"""Dead letters about alerts: changes that the tables refuse, notices that the broker refuses, and too many."""
 
 import hashlib
 from collections import Counter
@@ -21,9 +21,9 @@ CONFIRM_SECONDS = 3.0
 
 
 def send_alert_change(user_id: str, device_id: str, payload: bytes, error: str) -> None:
-    """Sends a change of an alert, or a row of one, that the tables do not take; returns when it is confirmed.
+    """Sends a change of an alert, or a row of one, that the tables refuse; returns when Kafka confirms it.
 
-    `payload` is the piece of the outbox that says it; the letter's key names it for ever. Raises
+    `payload` is the piece of the outbox with it; the letter's key identifies it forever. Raises
     `DeadLettersUnconfirmed`.
     """
     _send([(user_id, device_id, payload)], ALERT_REFUSED, error)
@@ -31,10 +31,10 @@ def send_alert_change(user_id: str, device_id: str, payload: bytes, error: str) 
 
 
 def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
-    """Sends alerts that were refused because their users have too many; returns when they are confirmed.
+    """Sends alerts that were refused because their users have too many; returns when Kafka confirms them.
 
-    Each is the user, the device, and as the payload the alert as it would have been published; its key names
-    it for ever. Raises `DeadLettersUnconfirmed`.
+    Each is the user, the device, and as the payload the alert as it would have been published; its key
+    identifies it forever. Raises `DeadLettersUnconfirmed`.
     """
     most = settings().open_alerts_per_user
     error = f"the user has {most:,} open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)"
@@ -44,9 +44,9 @@ def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
 
 
 def send_notice(user_id: str, device_id: str, payload: bytes, error: str) -> None:
-    """Sends a notice of an alert that the MQTT broker does not take; returns when it is confirmed.
+    """Sends a notice of an alert that the MQTT broker refuses; returns when Kafka confirms it.
 
-    Its key names it for ever. Raises `DeadLettersUnconfirmed`.
+    Its key identifies it forever. Raises `DeadLettersUnconfirmed`.
     """
     _send([(user_id, device_id, payload)], NOTICE_REFUSED, error)
     log.error("notice_given_up", user_id=user_id, error=error)

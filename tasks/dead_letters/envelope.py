@@ -22,11 +22,11 @@ def envelope(
 ) -> bytes:
     """The dead letter's value: JSON with `original_topic`, `error`, `timestamp` (of the refusal, UTC),
     `payload_base64`, `error_type`, `attempts`, `traceparent`, and the coordinates, with the record's
-    `kafka_timestamp_ms`, where there are any.
+    `kafka_timestamp_ms`, if there are any.
 
-    A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` says
-    how many bytes it had. Of a topic that is no UTF-8 `original_topic_base64` has the bytes. A conflict has
-    the row in its place as `stored`, or the row's key where the row is very large.
+    A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` has its
+    full size. If the topic is not UTF-8, `original_topic_base64` has its bytes. A conflict has the row in its
+    place as `stored`, or the row's key if the row is very large.
     """
     largest = settings().kafka_max_message_bytes
     shown = readable(topic)
@@ -56,7 +56,7 @@ def key(topic: str, partition: int, offset: int) -> bytes:
 
 
 def key_without_coordinates(topic: str, payload: bytes) -> bytes:
-    """Key of the dead letter of a message that never reached Kafka otherwise."""
+    """Key of the dead letter of a message that never reached a domain's topic."""
     return b"mqtt/" + hashlib.sha256(_bytes(topic) + b"\0" + payload).hexdigest().encode()
 
 

@@ -11,10 +11,10 @@ from tasks.dead_letters.read import letter_of
 from tasks.domain.domain import AnyDomain
 from tasks.servers.topic_reader import Range, TopicReader
 
-# A letter is made after its record, but not by the same clock.
+# A letter is made after its record, but by another clock, which may be off by this much.
 CLOCKS_MS = 3_600_000
 
-# What the bridge says of messages that killed their workers or met a bug.
+# The bridge's error types for messages that killed their workers or met a bug.
 CONDEMNED = frozenset(["WorkerLost", "WorkerHung", "Unexpected"])
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 class Letters:
     """Records of one range that have a dead letter, each by its offset and its timestamp.
 
-    In a topic that was made again offsets come again. Takes about 100 bytes for each.
+    In a recreated topic offsets come again. Takes about 100 bytes for each.
     """
 
     def __init__(self, reach: Range) -> None:
@@ -31,7 +31,7 @@ class Letters:
         self._known: set[int] = set()
 
     def add(self, offset: int, record_ms: int) -> None:
-        """Adds the record if it is in the range; 0 for a timestamp that the letter does not say."""
+        """Adds the record if it is in the range; the timestamp is 0 if the letter does not have it."""
         if self._start <= offset < self._end:
             self._known.add(_packed(offset, record_ms))
 
@@ -42,7 +42,7 @@ class Letters:
 
 
 def _packed(offset: int, record_ms: int) -> int:
-    # One number takes a third of the memory of a pair. No timestamp of Kafka has more bits.
+    # One number takes a third of the memory of a pair. No timestamp of Kafka has more than 64 bits.
     return (offset << 64) + record_ms
 
 
@@ -50,7 +50,7 @@ class Known(NamedTuple):
     """The records of one range that have a dead letter."""
 
     letters: Letters
-    condemned: Letters  # those of them that a worker could not work on, for whatever reason
+    condemned: Letters  # those that a worker could not work on, for whatever reason
 
 
 def letters_of(
@@ -59,7 +59,7 @@ def letters_of(
     ranges: Mapping[int, Range],
     alive: Callable[[], None] = lambda: None,
 ) -> dict[int, Known]:
-    """The records in these ranges that have a dead letter. `alive` is called now and then."""
+    """The records in these ranges that have a dead letter. `alive` is called periodically."""
     known = {number: Known(Letters(reach), Letters(reach)) for number, reach in ranges.items()}
     topic = registry.kafka_dlq_topic(domain)
     oldest_ms = _oldest_ms(reader, registry.kafka_topic(domain), ranges)

@@ -1,4 +1,4 @@
-"""A dead letter as it is read back from Kafka, and which of them somebody asks for. Pure."""
+"""A dead letter as it is read back from Kafka, and filters that select dead letters."""
 
 import base64
 import json
@@ -15,19 +15,19 @@ ALERT_REFUSED = "AlertRefused"
 TOO_MANY_ALERTS = "TooManyAlerts"
 NOTICE_REFUSED = "NoticeRefused"
 _ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
-# Refused so often, a message is not replayed any more unless forced.
+# A message that was refused this often is not replayed unless forced.
 MAX_ATTEMPTS = 3
 
 
 class NoLetter(ValueError):
-    """The record in the dead letters' topic is none of ours."""
+    """The record in the dead letters' topic is not a dead letter of Sluice."""
 
 
 class LetterId(NamedTuple):
-    """What tells a dead letter from every other; the same for one that was sent twice."""
+    """Identifies a dead letter; the same for one that was sent twice."""
 
     key: str  # of its record: topic/partition/offset of the message that was refused
-    record_ms: int  # timestamp of that message's record; 0 where the envelope does not say
+    record_ms: int  # timestamp of that message's record; 0 if the envelope does not have it
 
 
 class Letter(NamedTuple):
@@ -42,7 +42,7 @@ class Letter(NamedTuple):
     cut: bool
     attempts: int
     traceparent: str
-    partition: int | None  # of the refused message; None where it never reached the domain's topic
+    partition: int | None  # of the refused message; None if it never reached the domain's topic
     offset: int | None
     timestamp_ms: int
     letter_partition: int
@@ -50,7 +50,7 @@ class Letter(NamedTuple):
 
     @property
     def source(self) -> Source | None:
-        """User and device by the topic, if it names them, or of the alert."""
+        """User and device, by the topic if it names them, or by the alert."""
         if self.error_type in _ABOUT_ALERTS:
             return self._source_of_alert()
         try:
@@ -80,7 +80,7 @@ class Letter(NamedTuple):
 
 @dataclass(frozen=True)
 class Filters:
-    """Which dead letters are meant: all of these at once, times being those of the refusal."""
+    """Selects dead letters that match all of these; times are those of the refusal."""
 
     error_type: str | None = None
     since: datetime | None = None
@@ -89,7 +89,7 @@ class Filters:
     device: str | None = None
 
     def match(self, letter: Letter) -> bool:
-        """Whether the letter is meant."""
+        """Whether the letter is selected."""
         if self.error_type is not None and letter.error_type != self.error_type:
             return False
         if self.since is not None and letter.refused_at < self.since:
@@ -165,6 +165,6 @@ def _topic(envelope: dict[str, Any]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text as it is. Raises `UnicodeEncodeError` where no header could hold it."""
+    """The text, unchanged. Raises `UnicodeEncodeError` if a header cannot hold it."""
     text.encode()
     return text

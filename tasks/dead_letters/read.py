@@ -1,4 +1,4 @@
-"""The dead letters as they stand in their topic."""
+"""Reads the dead letters from their topic."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 def read_letters(
     reader: TopicReader, domain: AnyDomain, ranges: dict[int, Range], filters: Filters
 ) -> Iterator[Letter]:
-    """The domain's letters in these ranges that the filters mean."""
+    """The domain's letters in these ranges that the filters select."""
     topic = registry.kafka_dlq_topic(domain)
     if filters.since is not None:
         # A letter's record is never older than its refusal.
@@ -29,7 +29,7 @@ def read_letters(
 
 
 def letter_of(record: Record) -> Letter | None:
-    """The letter of a record; a record that is none of ours is logged and left alone."""
+    """The letter of a record; one that is not a dead letter of Sluice is logged and skipped."""
     partition, offset = record.partition() or 0, record.offset() or 0
     try:
         return parse_letter(

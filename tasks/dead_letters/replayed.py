@@ -37,18 +37,18 @@ NOWHERE: Place = (-1, -1)
 """The place of a change of an alert, which is in its table and in no topic."""
 
 ACKNOWLEDGED: Place = (-2, -2)
-"""The place of a letter that went nowhere: somebody has seen it, and nothing is to be done."""
+"""The place of a letter that went nowhere: an operator has seen it, and nothing is to be done."""
 
 
 class Replayed(NamedTuple):
-    """What is known of a letter that somebody replayed or acknowledged; without a place it is on its way."""
+    """The entry of a replayed or acknowledged letter; without a place it is on its way."""
 
     run_id: str
     place: Place | None
 
 
 def find(connection: database.Connection, letters: Iterable[LetterId]) -> dict[LetterId, Replayed]:
-    """Those of the letters that were replayed or acknowledged."""
+    """The letters among these that were replayed or acknowledged."""
     keys, times = _columns(letters)
     found = {}
     for key, record_ms, run_id, partition, offset in connection.execute(FIND, [keys, times]):
@@ -77,13 +77,13 @@ def confirm(connection: database.Connection, places: dict[LetterId, Place]) -> N
 
 
 def unconfirmed(connection: database.Connection, run_id: str) -> set[LetterId]:
-    """Letters that the run has taken, of which it is not known whether they went."""
+    """Letters that the run has taken, but that may not have been produced."""
     rows = connection.execute(UNCONFIRMED, [run_id]).fetchall()
     return {LetterId(str(key), int(str(record_ms))) for key, record_ms in rows}
 
 
 def free(connection: database.Connection, run_id: str) -> None:
-    """Gives the letters back that the run has taken and that did not go."""
+    """Gives back the letters that the run has taken but not produced."""
     connection.execute(FREE, [run_id])
 
 

@@ -1,7 +1,7 @@
-"""Dead letters: what cannot become a row goes to a Kafka topic, whole, with the reason, and confirmed.
+"""Sends dead letters: messages that cannot become rows, whole, with the reason, confirmed by Kafka.
 
-The record's key are the coordinates of the message, so that a dead letter that had to be sent twice (a
-worker killed between Kafka's confirmation and its own note of it) is recognisable as one.
+The record's key is the coordinates of the message, so that a dead letter that had to be sent twice (a worker
+was killed between Kafka's confirmation and its own note of it) is recognisable as one.
 """
 
 from collections import Counter
@@ -24,12 +24,12 @@ from tasks.settings import settings
 log = structlog.get_logger()
 
 CONFIRM_SECONDS = 30.0
-# Offsets are remembered only until the lane has committed past them; a lane that is gone leaves them to this.
+# Offsets are kept only until the lane has committed past them; this removes those of a lane that is gone.
 REMEMBER_SECONDS = 86_400
 
 
 class DeadLetter(NamedTuple):
-    """A message that became no row, and why; of a conflict with the row that is `stored` in its place."""
+    """A message that did not become a row, and why; for a conflict with the row `stored` in its place."""
 
     message: Message
     error_type: str
@@ -41,7 +41,7 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
     """Sends the dead letters of a part to the domain's topic for them, and returns when each is confirmed.
 
     Those that an earlier run of the same messages has sent already are left out; `first_offsets` are the
-    batch's lowest offset in each partition, below which nothing can come again. Raises
+    batch's lowest offsets by partition, below which no record can come again. Raises
     `DeadLettersUnconfirmed` when Kafka does not confirm in time, and `redis.RedisError`.
     """
     came_by, goes_to = registry.kafka_topic(domain), registry.kafka_dlq_topic(domain)
@@ -74,7 +74,7 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
 
 
 def produce_again(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:
-    """Produces a record that may wait no longer for room. Raises `DeadLettersUnconfirmed`."""
+    """Produces a record after the producer's queue was full. Raises `DeadLettersUnconfirmed`."""
     try:
         producer.produce(topic, value, record_key, on_delivery=confirm)
     except (BufferError, KafkaException) as error:
@@ -126,13 +126,13 @@ def _remember(topic: str, sent: list[DeadLetter]) -> None:
 
 
 def _member(message: Message) -> str:
-    # With the timestamp, because offsets start again when a topic is made anew.
+    # With the timestamp, because offsets start again in a recreated topic.
     return f"{message.offset}:{message.timestamp_ms}"
 
 
 @lru_cache
 def kafka_producer() -> Producer:
-    """Opened at the first dead letter, thus after the fork: librdkafka's threads do not survive one."""
+    """Opened at the first dead letter, thus after the fork, which librdkafka's threads do not survive."""
     chosen = settings()
     return Producer(
         {

@@ -1,8 +1,8 @@
-"""The oldest dead letter of each domain that nobody has handled, before Kafka's retention takes it.
+"""The oldest unhandled dead letter of each domain, found before Kafka's retention drops it.
 
-A letter is handled once it was replayed and Kafka or a table has confirmed that, or once somebody has
+A letter is handled once it was replayed and Kafka or a table has confirmed that, or once an operator has
 acknowledged it. Below a mark in each partition every letter is handled, so a look reads from there and stops
-at the first that is not; a mark that Redis has lost begins anew.
+at the first unhandled one; a mark that Redis has lost starts again at the beginning.
 """
 
 import json
@@ -26,17 +26,17 @@ from tasks.servers.topic_reader import Range, TopicReader, chunks
 
 log = structlog.get_logger()
 
-# What one look reads of a partition at most, besides what the client fetches ahead.
+# The most that one look reads of a partition, besides what the client fetches ahead.
 MOST_LETTERS = 2000
 MOST_BYTES = 8_388_608
 AT_ONCE = 500
 AHEAD_KBYTES = 1024
-# Each day the marks begin anew: somebody may have made letters open again, or the topic.
+# The marks start again each day: letters may have been made open again, or the topic recreated.
 MARKS_SECONDS = 86_400
 
 
 def oldest_seconds() -> dict[str, float] | None:
-    """Of each domain the age of the oldest letter that is not handled, 0 without one, as of the last look.
+    """The age of each domain's oldest unhandled letter, 0 without one, as of the last look.
 
     None before the first look. Raises `redis.RedisError`.
     """
@@ -46,9 +46,9 @@ def oldest_seconds() -> dict[str, float] | None:
 
 
 def watch() -> None:
-    """Looks for the oldest letter of each domain that is not handled. Waits for no server.
+    """Looks for the oldest unhandled letter of each domain. Does not wait for a server that is away.
 
-    Where a look fails the age of the last one stays and grows. Raises `redis.RedisError`.
+    If a look fails, the age from the last one stays and grows. Raises `redis.RedisError`.
     """
     found = _found()
     domains = registry.domains()
@@ -63,10 +63,10 @@ def watch() -> None:
 
 
 def look(reader: TopicReader, domain: AnyDomain) -> float | None:
-    """When the oldest letter that is not handled came (s since 1970); None when all are handled.
+    """When the oldest unhandled letter came (s since 1970); None when all are handled.
 
-    Where more than a look may read is handled, the first letter that was not looked at counts as open: the
-    answer may be too old, never too young. Raises `NotNow`, `psycopg.Error`, `redis.RedisError`.
+    If more letters are handled than a look may read, the first one not read counts as open: the answer may be
+    too old, never too young. Raises `NotNow`, `psycopg.Error`, `redis.RedisError`.
     """
     topic = registry.kafka_dlq_topic(domain)
     key = handled_key(topic, int(time.time() // MARKS_SECONDS))
@@ -102,7 +102,7 @@ def _first_open(reader: TopicReader, topic: str, number: int, reach: Range) -> t
 
 
 def _growing(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """The first record alone, which mostly is the answer, then more at once."""
+    """The first record alone, which is mostly the answer, then lists of several."""
     yield from chunks(islice(records, 1), 1, MOST_BYTES)
     yield from chunks(records, AT_ONCE, MOST_BYTES)
 

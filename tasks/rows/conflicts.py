@@ -1,7 +1,7 @@
-"""Readings whose key the table has with other values: found where they are staged, and described.
+"""Conflicts: readings whose key the table has with other values, found among staged lines and described.
 
-Two readings are identical when the same row would be stored of both. So it is the database that compares,
-after it has turned both into its own types.
+Two readings are identical when both would be stored as the same row. So the database compares them, after it
+has converted both into its own types.
 """
 
 import json
@@ -25,7 +25,7 @@ Cursor = psycopg.Cursor[tuple[object, ...]]
 
 
 class Conflict(NamedTuple):
-    """A staged line that is another reading than the stored row of its key."""
+    """A staged line that differs from the stored row of its key."""
 
     number: int  # of the line, from 0
     reason: str
@@ -40,16 +40,16 @@ def stage(cursor: Cursor, domain: AnyDomain, lines: Iterable[bytes]) -> None:
 
 
 def find(cursor: Cursor, domain: AnyDomain, lines: Iterable[bytes]) -> list[Conflict]:
-    """Those of the staged lines whose key is stored with other values, in their order.
+    """The staged lines whose key is stored with other values, in their order.
 
-    Day by day, so that no statement touches more than a chunk.
+    Queries day by day, so that each statement touches one chunk at most.
     """
     if not _others(domain):
         return []
     for setting in ("TimeZone = 'UTC'", "enable_seqscan = off", "enable_bitmapscan = off"):
         cursor.execute(f"SET LOCAL {setting}")
     found: list[Conflict] = []
-    # The time is the first column, in UTC, and begins with its date.
+    # The time is the first column, in UTC, and starts with its date.
     for day in sorted({line[:10] for line in lines}):
         date = datetime.fromisoformat(day.decode()).date()
         bounds = {
@@ -88,7 +88,7 @@ def _conflict(domain: AnyDomain, ordinal: Any, new_text: Any, stored_text: Any) 
 
 
 def _of_before(domain: AnyDomain, new: dict[str, Any], stored: dict[str, Any]) -> bool:
-    """Whether the row is of this reading, from before a field was declared: its value is in the rest."""
+    """Whether the row is this reading, stored before a field was declared: the value is in the rest."""
     if domain.extra is None:
         return False
     rest = dict(stored[domain.extra] or {})
@@ -112,9 +112,9 @@ def _is_compressed(cursor: Cursor, domain: AnyDomain, bounds: dict[str, datetime
 
 @lru_cache
 def _query(domain: AnyDomain, *, compressed: bool) -> sql.Composed:
-    """Compares the stored bytes, which every type has and a type's own `=` may not; only jsonb by value."""
-    # A search for equal columns may go by another index, and read all that a device whose clock stands still
-    # has stored of its time. Only the key's own index knows its order. A compressed chunk has no such index.
+    """Compares stored bytes, because a type may lack an `=` of its own; jsonb alone by value."""
+    # A search for equal columns may use another index, and read every row that a device with a stopped clock
+    # has stored for its time. Only the key's own index has its order. A compressed chunk lacks that index.
     search = (
         "({own}) = ({key}) AND {within} OFFSET 0"
         if compressed
@@ -173,7 +173,7 @@ def _load(text: Any) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | str:
-    # A numeric column holds more digits than Python makes an integer of.
+    # A numeric column may hold more digits than Python converts to an integer.
     return int(digits) if len(digits) <= 308 else digits
 
 

@@ -1,4 +1,4 @@
-"""Spans of `process` and `store`: one for each message that is followed, one for the flush of its batch."""
+"""Spans of `process` and `store`: one for each followed message, one for the flush of its batch."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from tasks.rules.change import Change
 def processed(
     begun_ns: int, readings: list[Judged], dead: list[DeadLetter], changes: Iterable[Change]
 ) -> list[str]:
-    """Records `worker_process` for the messages of a part that are sampled, refused, or changed an alert.
+    """Records `worker_process` for the messages of a part that were sampled, refused, or changed an alert.
 
     Returns those that became rows, for the flush to refer to.
     """
@@ -36,7 +36,7 @@ def processed(
             followed.append(_record(message.traceparent, begun_ns, {**named, "outcome": outcome}))
     for letter in dead:
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
-        with suppress(Refused):  # where the topic is what is wrong with it
+        with suppress(Refused):  # the topic may be the reason for the refusal
             topic = letter.message.topic
             attributes |= routing.domain_of(topic, registry.domains()).parse_topic(topic)._asdict()
         _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
@@ -47,7 +47,7 @@ def processed(
 def flushing(batch: str, rows: int, parts: Iterable[PartResult]) -> Iterator[None]:
     """Records `batch_flush` with a link to every followed message, and `store_telemetry_batch` in it.
 
-    Nothing, when the batch is not traced and none of its messages is followed.
+    Records nothing when the batch is not traced and none of its messages is followed.
     """
     parent = tracing.current()
     followed = [traceparent for part in parts for traceparent in part.get("followed", ())]

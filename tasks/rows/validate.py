@@ -1,4 +1,4 @@
-"""A message becomes a valid reading, and that a row; or it becomes a dead letter."""
+"""Validates messages: each becomes a valid reading, which `row_of` turns into a row, or a dead letter."""
 
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ class Judged(NamedTuple):
 
     @property
     def position(self) -> tuple[int, int]:
-        """Where the record is in Kafka: partition and offset."""
+        """The place of the record in Kafka: partition and offset."""
         return self.message[:2]
 
 
@@ -44,15 +44,18 @@ def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], 
 
 
 def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Judged], list[DeadLetter]]:
-    """Each message as a dead letter."""
+    """Each message as a dead letter of this type, in the form that `validate` returns."""
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
 
 def is_stored(domain: AnyDomain, message: Message) -> bool:
-    """Whether the row of a condemned message is there. Raises `psycopg.Error`."""
+    """Whether the row of a condemned message is stored; False if it cannot be validated.
+
+    Raises `psycopg.Error`.
+    """
     try:
         readings, _ = validate(domain, [message])
-    except Exception as error:  # noqa: BLE001 - it may be what the message is condemned for
+    except Exception as error:  # noqa: BLE001 - it may be the bug that the message is condemned for
         log.info("condemned_not_validated", error=f"{type(error).__name__}: {error}")
         return False
     with database.access() as connection:
@@ -60,5 +63,5 @@ def is_stored(domain: AnyDomain, message: Message) -> bool:
 
 
 def row_of(judged: Judged) -> Row:
-    """The reading as `store` writes it."""
+    """The row of a reading, for `store`."""
     return Row(judged.message.partition, judged.message.offset, judged.reading.copy_line)

@@ -1,4 +1,4 @@
-"""Rows become the rows of a hypertable, each once; those that it cannot take are returned with the reason."""
+"""Writes rows to a hypertable, each once; returns those that it cannot take, with the reason."""
 
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,23 +16,23 @@ from tasks.settings import settings
 MOST_DAYS = 100
 
 
-# Whatever parts the rows came in: of several with one key in a partition the first counts.
+# In whichever parts the rows came: if several in a partition share a key, the first counts.
 _KAFKA_ORDER = attrgetter("partition", "offset")
 
 
-# What is left of a statement's time after many halvings, and what a lone row has.
+# The least time of a statement after many halvings, and the time of a lone row.
 LEAST_SECONDS = 2.0
 
 
 PROBE_SECONDS = 5.0
 
 
-# So often a lone row is tried again while the table takes others.
+# How often a lone row is tried again while the table takes others.
 LONE_ATTEMPTS = 2
 
 
 class Unstored(NamedTuple):
-    """A row that cannot be stored, and why; of a conflict with the row that is `stored` in its place."""
+    """A row that cannot be stored, and why; for a conflict with the row that is `stored` in its place."""
 
     row: Row
     reason: str
@@ -46,12 +46,12 @@ def write(
     """Writes the rows into the domain's table.
 
     Returns how many were new, and the rows that cannot be stored: the database refuses them, or has another
-    row of the same key (`Conflict`). A row that is there already, or twice, is no conflict.
+    row of the same key (`Conflict`). A row that is stored already, or comes twice, is not a conflict.
 
-    COPY straight into the table, which cannot pass over a duplicate; then by way of a temporary table,
-    which can; then, where data is refused or takes longer than the settings or `seconds` say, in halves down
-    to the single row. Rows of very many days go in several transactions. Raises `psycopg.Error` that says
-    nothing about the data.
+    COPY straight into the table, which cannot skip a duplicate; then by way of a temporary table, which can;
+    then, if data is refused or takes longer than the settings or `seconds` say, in halves down to the single
+    row. Rows of very many days go in several transactions. Raises a `psycopg.Error` that is not about the
+    data.
     """
     if not rows:
         return 0, []
@@ -78,13 +78,13 @@ def write(
     rows = sorted(rows, key=_KAFKA_ORDER)
     middle = len(rows) // 2
     if may_pass:
-        # Half as much takes half as long, and others wait meanwhile.
+        # Half as much should take half as long, and others wait meanwhile.
         seconds = max(LEAST_SECONDS, seconds / 2)
     return _write_both(connection, domain, rows[:middle], rows[middle:], seconds)
 
 
 def _write_lone(connection: database.Connection, domain: AnyDomain, row: Row) -> tuple[int, list[Unstored]]:
-    """Tries a row again that has failed alone; it is refused if it fails each time, though others pass.
+    """Retries a row that has failed alone; refuses it if it fails each time while others pass.
 
     Raises `psycopg.Error` when the table takes nothing.
     """
@@ -118,7 +118,7 @@ def _write_both(
 
 
 def _day(row: Row) -> bytes:
-    # The time is the first column, and begins with its date.
+    # The time is the first column, and starts with its date.
     return row.line[:10]
 
 
@@ -146,6 +146,6 @@ def _copy_staged(
 def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]], seconds: float) -> None:
     cursor.execute(
         f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
-        # So that who waits for a lock is told from who takes too long.
+        # Distinguishes waiting for a lock from a slow statement.
         f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms'"
     )
