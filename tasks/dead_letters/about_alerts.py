@@ -1,4 +1,4 @@
-"""Dead letters about alerts: changes that the tables refuse, notices that the broker refuses, and too many."""
+"""Dead letters about alerts: changes that tables refuse, notices that the broker refuses, too many alerts."""
 
 import hashlib
 from collections import Counter

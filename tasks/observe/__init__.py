@@ -1,1 +1,1 @@
-"""What each process shows of itself: metrics, traces, logs, and the port that serves them."""
+"""Observability of each process: metrics, traces, logs, and the port that serves them."""

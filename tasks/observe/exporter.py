@@ -1,4 +1,4 @@
-"""The OpenTelemetry SDK of a process that traces: makes spans, and sends them to the collector in batches."""
+"""The OpenTelemetry SDK of a tracing process: makes spans, and sends them to the collector in batches."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from tasks.observe.tracing import Attributes, SpanContext
 
-# More spans than that wait for the collector at no time; what is too much is dropped, as the SDK's log says.
+# The most spans that may wait for the collector; any more are dropped, which the SDK logs.
 QUEUE = 8192
 EVERY_MS = 1000
 EXPORT_SECONDS = 5
@@ -35,7 +35,7 @@ class Exporter:
         self._resource = Resource.create({"service.name": service, "service.instance.id": instance})
         exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
         self._processor = BatchSpanProcessor(exporter, QUEUE, EVERY_MS, 512)
-        # Celery's tasks are recorded where they belong to a batch that is.
+        # A Celery task is recorded if it belongs to a recorded batch.
         self._provider = TracerProvider(ParentBased(ALWAYS_OFF), self._resource, shutdown_on_exit=False)
         self._provider.add_span_processor(self._processor)
         CeleryInstrumentor().instrument(  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ class Exporter:
         links: Sequence[SpanContext],
         error: str,
     ) -> None:
-        """Exports one span that is over; with an `error` it failed."""
+        """Exports one finished span; with an `error` it failed."""
         self._processor.on_end(
             ReadableSpan(
                 name,
@@ -69,7 +69,7 @@ class Exporter:
         )
 
     def close(self) -> None:
-        """Sends what waits, and ends the thread."""
+        """Sends the waiting spans, and ends the thread."""
         CeleryInstrumentor().uninstrument()  # type: ignore[no-untyped-call]
         self._provider.shutdown()
 

@@ -1,17 +1,17 @@
-"""How often Python looks for cyclic garbage in a process through whose hands millions of messages go.
+"""How often Python looks for cyclic garbage in a process that handles millions of messages.
 
-What the stages make holds no cycles and goes when its last reference does. With Python's own thresholds the
-collector looked at every message of a batch dozens of times, for a fifth to a third of a process's CPU time.
+The objects of the stages have no cycles and are freed with their last reference. With Python's own thresholds
+the collector visited every message of a batch dozens of times, for a fifth to a third of the CPU time.
 """
 
 import gc
 
-# Objects that hold others, made and not yet gone: more than a batch has, so that seldom one is looked at.
+# Thresholds in container objects that are alive: more than a batch has, so that few are visited.
 YOUNG, MIDDLE, OLD = 100_000, 20, 20
 
 
 def tune() -> None:
-    """Leaves what there is now out of all later looks, and has these come seldom. Call it before forking."""
+    """Excludes the present objects from later collections, and makes these rare. Call it before forking."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)

@@ -1,10 +1,10 @@
-"""Counters, gauges and histograms, declared in `tasks.observe.metrics`, and shown as Prometheus reads them.
+"""Counters, gauges and histograms, declared in `tasks.observe.metrics`, in Prometheus' text format.
 
 A worker's children count into files of their own, in a folder that its main process makes at its start and
 reads at each scrape. The files are named after the child's place in the pool, which a successor takes over,
 so that neither a child that ends nor one that starts changes a total. The main process itself counts nothing:
-a fork in the middle of that would leave the child with a lock that nobody opens. What it shows, it reads at
-the scrape (`read_from`).
+a fork in the middle of that would leave the child with a lock that is never released. Its own metrics are
+read at the scrape (`read_from`).
 """
 
 import os
@@ -30,7 +30,7 @@ Process = Literal["gateway", "bridge", "control", "worker", "beat"]
 Kind = Literal["counter", "gauge", "histogram"]
 
 Reading = float | Mapping[tuple[str, ...], float] | None
-"""What a function tells at a scrape: one value, one for each combination of labels, or that it knows none."""
+"""A function's result at a scrape: one value, one for each combination of labels, or None if unknown."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -40,10 +40,10 @@ _FOLDER_PREFIX = f"sluice-metrics-{os.getuid()}-"
 
 @dataclass(eq=False)
 class Metric(ABC):
-    """One metric: its name, what its labels are, what it means, and what to do about a bad value.
+    """One metric: its name, its labels, what it means, and what to do about a bad value.
 
-    `processes` show it from their start on, so that its first change is seen as one. Raises `ValueError` for
-    a name that another metric has.
+    `processes` export it from their start on, so that its first change is visible. Raises `ValueError` for a
+    name that another metric has.
     """
 
     kind: ClassVar[Kind]
@@ -63,12 +63,12 @@ class Metric(ABC):
         self.catalogue.append(self)
 
     def begin(self) -> None:
-        """Shows the metric from now on, at zero if it has no labels."""
+        """Exports the metric from now on, at zero if it has no labels."""
         if self._read is None:
             _ = self._instrument
 
     def read(self) -> Family | None:
-        """What the function of `read_from` tells now; nothing without one, or when it knows nothing."""
+        """The present result of the function of `read_from`; None without one, or when it is unknown."""
         reading = self._read() if self._read else None
         if reading is None:
             return None
@@ -84,7 +84,7 @@ class Metric(ABC):
     @property
     @abstractmethod
     def _instrument(self) -> MetricWrapperBase:
-        """What counts, shown from its first use on."""
+        """The instrument of prometheus_client, exported from its first use on."""
 
 
 @dataclass(eq=False)
@@ -99,9 +99,9 @@ class Counter(Metric):
         (counter.labels(*labels) if labels else counter).inc(amount)
 
     def read_from(self, function: Callable[[], Reading]) -> None:
-        """Has the total read from the function at each scrape, where an addition each would be too dear.
+        """Reads the total from the function at each scrape, if counting each event would cost too much.
 
-        To be called before `begin`, or the metric would be shown twice.
+        Must be called before `begin`, or the metric would be exported twice.
         """
         self._read = function
 
@@ -112,23 +112,23 @@ class Counter(Metric):
 
 @dataclass(eq=False)
 class Gauge(Metric):
-    """A value that goes up and down. Of a worker's children that live, `across` says which value is shown."""
+    """A value that goes up and down. `across` selects which value of a worker's live children is exported."""
 
     kind = "gauge"
 
     across: Literal["livesum", "livemax", "livemin"] = field(default="livesum", kw_only=True)
 
     def set(self, value: float, *labels: str) -> None:
-        """The value from now on."""
+        """Sets the value."""
         gauge = self._instrument
         (gauge.labels(*labels) if labels else gauge).set(value)
 
     def read_from(self, function: Callable[[], Reading]) -> None:
-        """Has the value read from the function at each scrape."""
+        """Reads the value from the function at each scrape."""
         self._read = function
 
     def begin(self) -> None:
-        """Nothing yet: a gauge has no value before it is measured."""
+        """Does nothing: a gauge has no value before it is measured."""
 
     @cached_property
     def _instrument(self) -> prometheus_client.Gauge:
@@ -139,7 +139,7 @@ class Gauge(Metric):
 
 @dataclass(eq=False)
 class Histogram(Metric):
-    """How a value is distributed: observations by size."""
+    """The distribution of a value."""
 
     kind = "histogram"
 
@@ -147,13 +147,13 @@ class Histogram(Metric):
     buckets: tuple[float, ...] = field(default=SECONDS, kw_only=True)
 
     def observe(self, value: float, *labels: str) -> None:
-        """Notes one value."""
+        """Adds one value."""
         histogram = self._instrument
         (histogram.labels(*labels) if labels else histogram).observe(value)
 
     @contextmanager
     def time(self, *labels: str) -> Iterator[None]:
-        """Notes how many seconds the block took, however it ended."""
+        """Adds how many seconds the block took, however it ended."""
         begun = time.perf_counter()
         try:
             yield
@@ -171,7 +171,7 @@ class _Readings:
     """The metrics whose values are read by functions, as a collector of prometheus_client."""
 
     def collect(self) -> Iterator[Family]:
-        """One family for each function that knows a value."""
+        """One family for each function that returns a value."""
         for metric in Metric.catalogue:
             if (family := metric.read()) is not None:
                 yield family
@@ -184,7 +184,7 @@ class _Shared:
 
 
 def begin(process: Process) -> None:
-    """Shows the metrics of the process from their zero on."""
+    """Exports the metrics of the process from now on, starting at zero."""
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     for metric in Metric.catalogue:
         if process in metric.processes:
@@ -198,7 +198,7 @@ def share() -> None:
     """
     _remove_left_over()
     folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
-    # prometheus_client asks the environment when it is imported, and Celery imports it before any code of
+    # prometheus_client reads the environment when it is imported, and Celery imports it before any code of
     # ours, by Flower's plug-in.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     values.ValueClass = values.MultiProcessValue(_place)  # type: ignore[no-untyped-call]
@@ -212,14 +212,14 @@ def stop_sharing() -> None:
 
 
 def child_begins() -> None:
-    """To be called in a child before it counts: forgets the gauges of who had its place before."""
+    """Must be called in a child before it counts: forgets the gauges of its predecessor in the place."""
     if folder := _Shared.folder:
         _forget_gauges(folder, _place())
         (folder / f"{_place()}.pid").write_text(str(os.getpid()))
 
 
 def child_ends() -> None:
-    """To be called in a child that ends: its gauges are no longer shown, its totals are."""
+    """Must be called in a child that ends: its gauges are no longer exported, its totals still are."""
     if folder := _Shared.folder:
         _forget_gauges(folder, _place())
 
@@ -237,7 +237,7 @@ def exposition() -> bytes:
 
 
 def _place() -> str:
-    """This process's place in the pool of its worker. No two that live have the same."""
+    """This process's place in the pool of its worker. No two live processes have the same."""
     return str(getattr(current_process(), "index", "main"))
 
 

@@ -1,4 +1,4 @@
-"""A request of a user that met a bug: logged, counted, answered."""
+"""Handles a bug in a user's request: logs and counts it, and makes the answer."""
 
 import structlog
 
@@ -9,9 +9,9 @@ log = structlog.get_logger()
 
 
 def internal_error(kind: Kind, user_id: str, request: str) -> Answer:
-    """The answer to a request that met a bug. To be called while the exception is handled, which it logs.
+    """The answer to a request that met a bug. Call it in the `except` block, because it logs the exception.
 
-    The answer and the log line have the same id, that of the request.
+    The answer and the log line both have the request's id.
     """
     REQUESTS_FAILED.add(1, kind)
     log.exception("request_failed", id=request, kind=kind, user_id=user_id)

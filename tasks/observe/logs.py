@@ -1,7 +1,7 @@
-"""Logs of every process: one JSON object a line, a stable `event` in each, never a payload or a secret.
+"""Logs of every process: one JSON object per line, a stable `event` in each, never a payload or a secret.
 
-`event` names what happened and never varies; what varies is in the other fields. An entry of a library has
-the event `library`, and its text in `message`. Inside a recorded span, `trace_id` and `span_id` say which.
+`event` names what happened and never varies; the other fields have the details. An entry of a library has the
+event `library`, and its text in `message`. Inside a recorded span, `trace_id` and `span_id` identify it.
 """
 
 import logging
@@ -50,7 +50,7 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(chosen.log_level.upper())
-    # One line per task and worker at info level would be most of the log.
+    # At info level, a line for each task would be most of the log.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
 

@@ -12,50 +12,50 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
-# A scraper that connects and says nothing must not hold a thread for ever.
+# A scraper that connects and sends nothing must not hold a thread forever.
 REQUEST_SECONDS = 10.0
 
 Check = Callable[[], str]
-"""Returns what is wrong, in a sentence, or nothing when all is well."""
+"""Returns what is wrong, in a sentence, or an empty string when all is well."""
 
 
 class Pulse:
-    """Whether a loop still turns: `turn` at each of its turns, `check` from any thread."""
+    """Watches whether a loop still runs: call `turn` in each round, and `check` from any thread."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self._name, self._seconds = name, seconds
         self._turned_at = time.monotonic()
 
     def turn(self) -> None:
-        """The loop has come by."""
+        """Notes a round of the loop."""
         self._turned_at = time.monotonic()
 
     def since_turn(self) -> float:
-        """Seconds since the loop came by."""
+        """Seconds since the last round."""
         return time.monotonic() - self._turned_at
 
     def check(self) -> str:
-        """Says so when the loop has not come by for longer than it ever should take."""
+        """Returns a sentence when the last round was longer ago than a round should ever take."""
         stuck = self.since_turn()
         return f"{self._name} has been stuck for {stuck:.0f} s" if stuck > self._seconds else ""
 
 
 def first_problem(*checks: Check) -> Check:
-    """One check of several: what the first says that finds something."""
+    """Combines checks into one: it returns the first problem that any of them finds."""
     return lambda: next((problem for check in checks if (problem := check())), "")
 
 
 def well() -> str:
-    """The check of a process that is well as long as it answers."""
+    """A check that never fails, for a process that is well while it answers."""
     return ""
 
 
 class Monitoring:
     """The HTTP server of one process, in threads of its own. Port 0 serves nothing, None any free port.
 
-    `live` says why the process should be restarted, `ready` why it does no work at the moment, and `note`
-    what should be known of one that is ready. A port that is taken is told in the log and stops nothing: the
-    work matters more than the view of it.
+    `live` returns why the process should be restarted, `ready` why it cannot work at the moment, and `note` a
+    remark about one that is ready. If the port is taken, that is logged and the process goes on: the work
+    matters more than its metrics.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Monitoring:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, 0 if none."""
+        """The port that it listens on, 0 without one."""
         return 0 if self._server is None else self._server.server_port
 
     def close(self) -> None:
         """Stops listening, also in a child process that has inherited the socket."""
         if self._server is not None:
-            # A forked child has no thread of its parent's; where there is one, it would go on asking for a
-            # socket that is gone.
+            # A forked child does not have its parent's thread; a running thread would go on polling a closed
+            # socket.
             if self._thread.is_alive():
                 self._server.shutdown()
             self._server.socket.close()
@@ -99,7 +99,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
-        # Who asked has gone, or took too long; without this the base class prints a traceback to stderr.
+        # The client has gone, or took too long; without this the base class prints a traceback to stderr.
         log.debug("monitoring_request_failed", client=str(client_address))
 
 
@@ -120,7 +120,7 @@ def _handler(checks: dict[str, tuple[Check, Check]]) -> type[BaseHTTPRequestHand
                 self._answer(404, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n")
 
         def log_message(self, *_: object) -> None:
-            """Nothing: a line for each scrape would be most of the log."""
+            """Does nothing: a line for each scrape would be most of the log."""
 
         def _answer(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)

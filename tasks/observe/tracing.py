@@ -1,8 +1,8 @@
 """Traces: one message's way from the device to its row. Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-A message carries its context as a W3C `traceparent`, whether it is sampled or not; the gateway decides, and
-what ends as a dead letter or changes an alert is recorded anyway. Spans are recorded when what they tell of
-is over, so a message that is not sampled costs a look at its context and nothing else.
+A message carries its context as a W3C `traceparent`, whether it is sampled or not; the gateway decides, and a
+message that becomes a dead letter or changes an alert is recorded anyway. Spans are recorded when they are
+over, so an unsampled message costs a look at its context and nothing else.
 """
 
 import random
@@ -29,7 +29,7 @@ Attributes = Mapping[str, str | int]
 
 
 class SpanContext(NamedTuple):
-    """Which span this is, of which trace, and whether the trace is recorded."""
+    """Identifies a span and its trace, and says whether the trace is recorded."""
 
     trace_id: int
     span_id: int
@@ -41,35 +41,35 @@ class SpanContext(NamedTuple):
 
 
 class _Export:
-    """Where this process's spans go; None while tracing is off."""
+    """The exporter of this process's spans; None while tracing is off."""
 
     exporter: ClassVar["Exporter | None"] = None
 
 
 def begin(process: str) -> None:
-    """Has this process export spans, if an endpoint is set. To be called after the last fork."""
+    """Makes this process export spans, if an endpoint is set. Must be called after the last fork."""
     if (endpoint := settings().otel_exporter_otlp_endpoint) is None:
         return
-    # Half a second and 20 MB that only those pay who trace.
+    # The import takes half a second and 20 MB, which only a tracing process should pay.
     from tasks.observe.exporter import Exporter  # noqa: PLC0415
 
     _Export.exporter = Exporter(f"sluice-{process}", endpoint)
 
 
 def end() -> None:
-    """Sends the last spans; waits for the collector a few seconds at most."""
+    """Sends the last spans; waits a few seconds at most for the collector."""
     exporter, _Export.exporter = _Export.exporter, None
     if exporter is not None:
         exporter.close()
 
 
 def on() -> bool:
-    """Whether spans of this process go anywhere."""
+    """Whether this process exports spans."""
     return _Export.exporter is not None
 
 
 def parse(traceparent: str) -> SpanContext | None:
-    """The context that a `traceparent` tells, or None where it is none."""
+    """The context in a `traceparent`, or None if it is malformed."""
     if (found := _TRACEPARENT.fullmatch(traceparent)) is None:
         return None
     return SpanContext(int(found[1], 16), int(found[2], 16), bool(int(found[3], 16) & 1))
@@ -99,7 +99,7 @@ def current() -> SpanContext | None:
 
 @contextmanager
 def within(context: SpanContext | None) -> Iterator[None]:
-    """Makes the span the current one: for the spans of tasks that are sent in the block, and for its logs."""
+    """Makes the span the current one, for the tasks that are sent in the block and for its logs."""
     if context is None:
         yield
         return

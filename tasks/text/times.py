@@ -1,4 +1,4 @@
-"""Points in time as people write them: a span back from now, such as `7d`, or a time."""
+"""Parses times as people write them: a span back from now, such as `7d`, or a time."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,9 +8,9 @@ _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """The begin of a span that ends at `now`, or the time; without an offset it is UTC.
+    """The beginning of a span that ends at `now`, or the time; without an offset it is UTC.
 
-    Raises `ValueError` with a sentence's end that says what was expected.
+    Raises `ValueError`; its text is the end of a sentence that says what was expected.
     """
     if found := _SPAN.fullmatch(text):
         try:

@@ -1,7 +1,7 @@
 """Whether a URL with a password in it can be read in one way only.
 
-Of another the libraries quote the whole in their errors, or take a piece of the password for a host or a port
-and name that.
+Otherwise the libraries quote the whole URL in their errors, or take a piece of the password for a host or a
+port and name that.
 """
 
 import re
@@ -12,7 +12,7 @@ _PLACE = re.compile(r"[A-Za-z0-9._%-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1
 
 
 def is_url(text: str) -> bool:
-    """Whether the user and the password end where they seem to, and hosts and ports are some."""
+    """Whether the user and the password end where they seem to, and hosts and ports are valid."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -31,7 +31,7 @@ def is_url(text: str) -> bool:
 
 
 def is_database(text: str) -> bool:
-    """The same of a database, which may also be named as libpq's `key=value` pairs."""
+    """The same for a database, which may also be given as libpq's `key=value` pairs."""
     if "://" in text:
         return is_url(text)
     import psycopg  # noqa: PLC0415 - not every process needs it

@@ -12,7 +12,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
 
 
 def describe(value: Any) -> str:
-    """What came, for a reason: its JSON type, and the value where that is short: `the string "on"`."""
+    """Describes a value for a reason: its JSON type, and the value if it is short: `the string "on"`."""
     match value:
         case None:
             return "null"
@@ -31,12 +31,12 @@ def describe(value: Any) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, cut to `length` characters where it is longer."""
+    """The text, cut to `length` characters if it is longer."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """The beginning of the text, escaped where it holds what cannot be shown or encoded."""
+    """The beginning of the text, with characters that cannot be shown or encoded escaped."""
     short = shorten(text, 40)
     return short if short.isprintable() else shorten(ascii(short)[1:-1], 40)
 
@@ -45,7 +45,7 @@ _NOT_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f+#/\ud800-\udfff]")
 
 
 def id_fault(text: str) -> str | None:
-    """What is wrong with `text` as an id in a topic, as the end of a sentence; None when it is fine."""
+    """The fault of `text` as an id in a topic, as the end of a sentence; None if it is valid."""
     if not 1 <= len(text) <= 128:
         return f"must have 1 to 128 characters, not {len(text)}"
     if text.isspace():

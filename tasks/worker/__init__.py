@@ -1,1 +1,1 @@
-"""Celery's worker as Sluice runs it: what happens at its start and stop, and what it accepts."""
+"""Celery's worker as Sluice runs it: its start and stop, and which task messages it accepts."""

@@ -1,15 +1,15 @@
-"""Whether workers take their work: a process can be alive, and connected, and deaf.
+"""Whether a worker takes its work: a process can be alive, and connected, and deaf.
 
-Each worker's main process watches itself: there is work, it has hands free, and yet it has taken none for
-long. Then it ends, and its supervisor starts it again. What it sees it also writes to Redis
-(`tasks.servers.workers`).
+Each worker's main process watches itself: it is deaf when there is work, it has free processes, and it has
+taken none for some time. Then it ends, and its supervisor starts it again. It also writes what it sees to
+Redis (`tasks.servers.workers`).
 """
 
 from tasks.servers.workers import Look
 
 
 class Attention:
-    """Reckons for how long a worker has taken none of the work that was there for it. Pure, without I/O."""
+    """Computes for how long a worker has taken none of the work that waited for it. Pure, without I/O."""
 
     def __init__(self) -> None:
         self._taken = -1
@@ -25,5 +25,5 @@ class Attention:
         return now - self._since
 
     def forget(self) -> None:
-        """Starts anew: nobody knows what there was to do."""
+        """Starts again, because it is unknown whether there was work."""
         self._since = None

@@ -1,4 +1,4 @@
-"""What is in the broker and is no task message of ours: how it is recognised, told of and counted."""
+"""Foreign or malformed messages in the broker: how they are recognised, logged and counted."""
 
 from typing import Annotated, Any
 
@@ -11,16 +11,16 @@ from tasks.servers.redis_client import client
 
 log = structlog.get_logger()
 
-# What taking apart a message of any shape can raise; a broken connection raises none of these.
+# Errors of parsing a message of any shape; a broken connection does not raise these.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TaskHeaders(BaseModel):
-    """The headers of a task message as Celery writes them; it does not look at their types when it reads.
+    """The headers of a task message as Celery writes them; Celery does not check their types when it reads.
 
-    https://docs.celeryq.dev/en/stable/internals/protocol.html, version 2. Others are allowed beside them.
+    https://docs.celeryq.dev/en/stable/internals/protocol.html, version 2. Further headers are allowed.
     """
 
     model_config = ConfigDict(strict=True)
@@ -51,7 +51,7 @@ def require_sound(headers: dict[str, Any]) -> None:
 
 
 def refuse(what: str, error: Exception | None) -> None:
-    """Notes in one line, without the message, that a message was dropped; `what` says why."""
+    """Logs in one line, without its content, that a message was dropped; `what` says why."""
     log.error("task_message_refused", what=what, error=type(error).__name__ if error else None)
     try:
         counters.add(client(), {"task_messages_refused": 1})

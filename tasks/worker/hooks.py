@@ -1,4 +1,4 @@
-"""What workers and beat do at their start, at their children's end, and when a task has failed."""
+"""Celery's signals: work at the start of workers and beat, at the end of a child, and after a failed task."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tasks.dead_letters import sender
 from tasks.observe import garbage_collector, logs
 from tasks.worker import monitoring, schedule, stop
 
-# They hang themselves on Celery's signals.
+# These connect to Celery's signals when they are imported.
 __all__ = ["monitoring", "schedule", "stop"]
 
 
@@ -22,7 +22,7 @@ def _setup_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _load_domains(**_: Any) -> None:
-    # Once for all children, and at once: a worker with a wrong DOMAINS must not take any work.
+    # Once for all children, before any work: a worker with a wrong DOMAINS must not take any.
     try:
         registry.domains()
     except registry.InvalidDomains as error:
@@ -39,7 +39,7 @@ def _close_producer(**_: Any) -> None:
 def _hand_batch_back(
     kwargs: dict[str, Any] | None = None, exception: BaseException | None = None, **_: Any
 ) -> None:
-    # Also runs, in the main process, when a child was killed: the lane need not wait for the lease.
+    # Also runs in the main process when a child was killed, so the lane need not wait for the lease.
     if kwargs and (batch := kwargs.get("batch")):
         if isinstance(exception, WorkerLostError) and cpu_limit.exceeded(exception):
             marks.hung(batch)

@@ -1,4 +1,4 @@
-"""What workers and beat show on their monitoring ports, hung on Celery's signals."""
+"""The monitoring ports of workers and beat, connected to Celery's signals."""
 
 import time
 from collections import Counter
@@ -31,16 +31,16 @@ from tasks.worker import consumer, stop
 
 T = TypeVar("T")
 
-# It has a task for every second; without Redis it tries for so long before it gives up.
+# Beat has a task for every second; without Redis it retries this long before it gives up.
 BEAT_SECONDS = 60.0
-# Anything shorter may be two looks that fell badly.
+# A shorter time may be two looks at a bad moment.
 DEAF_SECONDS = 10.0
 QUEUES = ("process", "db")
 
 _monitoring: list[Monitoring] = []
 _began: dict[str, float] = {}
 _consuming: list[bool] = []
-# Of the main process, which must not count by the instruments.
+# Counts of the main process, which must not use the instruments.
 _lost: Counter[str] = Counter()
 _sent: Counter[str] = Counter()
 _beat = Pulse("beat", BEAT_SECONDS)
@@ -114,7 +114,7 @@ def _task_ends(task_id: str, task: Any, **_: Any) -> None:
 @signals.task_failure.connect
 def _task_fails(sender: Any, exception: BaseException, **_: Any) -> None:
     if isinstance(exception, WorkerLostError | TimeLimitExceeded):
-        _lost["children"] += 1  # told by the main process, as there is no child left to tell
+        _lost["children"] += 1  # counted in the main process, because the child is gone
     else:
         metrics.TASKS_FAILED.add(1, sender.name)
 
@@ -153,6 +153,6 @@ def _if_it_answers(read: Callable[[], T]) -> Callable[[], T | None]:
         try:
             return read()
         except (redis.RedisError, celery_broker.BrokerAway):
-            return None  # no value is shown, rather than an old or a wrong one
+            return None  # no value is better than an old or a wrong one
 
     return known

@@ -1,7 +1,7 @@
-"""Kombu's transport over Redis, for which a broken message is one that it drops, not an error of its own.
+"""Kombu's transport over Redis, changed so that it drops a malformed message instead of failing.
 
-Kombu takes what is in a queue's list for its own envelope in JSON; anything else would end the worker, and
-after it the next. What BRPOP has returned is out of the list already, so each element costs one look.
+Kombu expects its own JSON envelope in a queue's list; anything else would end the worker, and the next one
+after it. An element that BRPOP has returned has left the list already, so each is read once.
 """
 
 from typing import Any
@@ -11,17 +11,17 @@ from kombu.transport import redis as kombu_redis
 
 from tasks.worker.foreign import MALFORMED, refuse
 
-# DataError: a part that Redis is to note, and cannot.
+# DataError: kombu stores a part of the message in Redis that has an impossible type.
 _NO_MESSAGE = (*MALFORMED, redis.DataError)
 
 
 class Channel(kombu_redis.Channel):
-    """Kombu's own, which refuses what is no JSON, and keeps its client."""
+    """Kombu's channel, but it refuses what is not JSON, and keeps its client."""
 
     _known: redis.Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        # Kombu makes a client for every command that it sends, which costs more than the command.
+        # Kombu makes a client for every command, which costs more than the command itself.
         if asynchronous:
             return super()._create_client(asynchronous)  # type: ignore[misc]  # not in the stubs
         if self._known is None or self._known.connection_pool is not self.pool:
@@ -30,7 +30,7 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         if self.client.connection is None:
-            # To kombu, too, but it would look like a message without attributes here.
+            # Kombu raises it, too, but here it would look like a malformed message.
             raise redis.ConnectionError("disconnected")
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
@@ -40,7 +40,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """Kombu's own, which refuses JSON that is no message."""
+    """Kombu's transport, but it refuses JSON that is not a message."""
 
     Channel = Channel
 

@@ -1,7 +1,7 @@
-"""Beat's schedule without clocks: a task is not sent again while one like it waits for a worker.
+"""Beat's scheduler: a task is not sent again while an earlier one still waits for a worker.
 
-Celery's own means against a pile of missed runs, `expires`, compares the clock of beat with that of a worker,
-and drops every run where they differ.
+Celery's own remedy against a pile of missed runs, `expires`, compares the clocks of beat and worker, and
+drops every run if they differ.
 """
 
 from typing import Any
@@ -15,15 +15,15 @@ from tasks.servers.redis_client import client, scheduled_key
 
 log = structlog.get_logger()
 
-# A task that was lost on its way must not keep others from being sent.
+# A task that was lost on its way must not keep others from being sent for longer.
 WAITS_SECONDS = 30
 
 
 class Scheduler(CelerysScheduler):
-    """In memory, so that beat keeps nothing, like every other process."""
+    """Keeps its schedule in memory, so that beat has no files, like every other process."""
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Sends a task that is due, unless one of before has not begun yet. Never fails."""
+        """Sends a task that is due, unless an earlier one has not begun yet. Never fails."""
         try:
             if not client().set(scheduled_key(entry.task), 1, nx=True, ex=WAITS_SECONDS):
                 return

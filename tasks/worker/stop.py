@@ -1,8 +1,8 @@
-"""What a worker's main process does beside its tasks: it stops in time, and ends when it has gone deaf.
+"""How a worker's main process ends: in time when it is stopped, and by itself when it has gone deaf.
 
 Celery's warm shutdown (SIGTERM) waits for running tasks without any limit, its soft shutdown (SIGQUIT) always
-sleeps through the whole of its limit. Here a stopping worker ends as soon as its tasks have, and after the
-limit hands back what they work on, so that the lanes send it again at once.
+sleeps for the whole of its limit. Here a stopping worker ends as soon as its tasks have ended; after the
+limit it hands their batches back, so that the lanes send them again at once.
 """
 
 import os
@@ -37,19 +37,19 @@ _broker_problem = [""]
 
 
 def deaf_seconds() -> float:
-    """For how long there has been work, and hands free, and nothing was taken."""
+    """For how long there has been work, and free processes, and nothing was taken."""
     return _deaf_for[0]
 
 
 def deafness() -> str:
-    """What is wrong with this worker's hearing, in a sentence; nothing when all is well."""
+    """A sentence when this worker is deaf; empty when all is well."""
     if _deaf_for[0] < settings().worker_deaf_seconds:
         return ""
     return f"there is work, and none was taken for {_deaf_for[0]:.0f} s"
 
 
 def broker_problem() -> str:
-    """Why the broker, or Redis, could not be asked at the last look; nothing when all is well."""
+    """Why the broker, or Redis, did not answer at the last look; empty when all is well."""
     return _broker_problem[0]
 
 
@@ -73,7 +73,7 @@ def _stop(how: str, **_: Any) -> None:
 
 @signals.task_retry.connect
 def _cancelled(request: Any, **_: Any) -> None:
-    # A cold shutdown cancels what runs, and calls that a retry.
+    # A cold shutdown cancels running tasks, and reports them as retries.
     if batch := (request.kwargs or {}).get("batch"):
         lease.hand_back(batch)
 
@@ -81,7 +81,7 @@ def _cancelled(request: Any, **_: Any) -> None:
 def _end_in_time(exit_code: int) -> None:
     """Lets the tasks finish within the limit, then ends this process and its children."""
     active = set(state.active_requests)
-    # Tasks in reserve do not begin any more.
+    # Prefetched tasks will not begin any more.
     _hand_back(request for request in list(state.requests.values()) if request not in active)
     time.sleep(settings().celery_soft_shutdown_seconds)
     _hand_back(list(state.requests.values()))
