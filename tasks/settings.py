@@ -12,10 +12,10 @@ from tasks.text.urls import is_database, is_url
 
 
 class Settings(BaseSettings):
-    """What can be configured, each field by the environment variable of its name in capitals.
+    """All settings; each field is set by the environment variable of its name in capitals.
 
     The environment wins over the file named by `SLUICE_ENV_FILE` (default `.local/env`, which
-    `make up` writes), that over the files in the folder named by `SLUICE_SECRETS_DIR`, each called like
+    `make up` writes), that over the files in the folder named by `SLUICE_SECRETS_DIR`, each named like
     its field, and that over the defaults here.
     """
 
@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     mqtt_client_id: str = Field(
         "sluice-gateway",
         min_length=1,
-        description="Name of the gateway. Its client id at the broker is this and a digest that nobody can"
-        " guess. Several gateways need one each.",
+        description="Name of the gateway. Its client id at the broker is this and a digest that cannot be"
+        " guessed. Several gateways need one each.",
     )
     mqtt_control_client_id: str = Field(
         "sluice-control",
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         4_294_967_295,
         ge=0,
         le=4_294_967_295,
-        description="How long the broker keeps the session of a gateway that is away; by default for ever.",
+        description="How long the broker keeps the session of a gateway that is away; by default forever.",
     )
     mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
 
@@ -149,8 +149,8 @@ class Settings(BaseSettings):
     part_alert_bytes: int = Field(
         524_288,
         ge=1,
-        description="With so many bytes of one user's alert changes (about 1 kB each) a part judges no more"
-        " of the user's readings; they go with the next batches, and nobody else's wait.",
+        description="At this many bytes of one user's alert changes (about 1 kB each) a part judges no more"
+        " of the user's readings; they go with the next batches, and other users' do not wait.",
     )
     batch_linger_ms: int = Field(
         100,
@@ -207,49 +207,49 @@ class Settings(BaseSettings):
     outbox_max_entries: int = Field(
         50_000,
         ge=1,
-        description="With so many undelivered alert changes no more readings are judged until some are told.",
+        description="At this many undelivered alert changes no readings are judged until some are delivered.",
     )
     outbox_max_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1024,
-        description="With so many bytes of undelivered alert changes no more readings are judged until some"
-        " are told. They are in the memory of Redis.",
+        description="At this many bytes of undelivered alert changes no readings are judged until some are"
+        " delivered. They are in the memory of Redis.",
     )
     outbox_max_user_bytes: int = Field(
         8 * 1024 * 1024,
         ge=1024,
-        description="With so many bytes of one user's undelivered alert changes no more readings of that user"
-        " are judged until some are told.",
+        description="At this many bytes of one user's undelivered alert changes no readings of that user are"
+        " judged until some are delivered.",
     )
     absence_grace_seconds: int = Field(
         30,
         ge=0,
-        description="After an outage of the gateway devices have so long to return before silence counts.",
+        description="How long devices have to return after an outage of the gateway before silence counts.",
     )
 
     compress_after_days: int = Field(
         7, ge=0, description="Rows older than this are compressed where the server can; 0 never compresses."
     )
     retention_days: int = Field(
-        0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them for ever."
+        0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them forever."
     )
 
     user_messages_per_second: float = Field(
         10_000,
         ge=0,
-        description="A user's devices may send so many messages a second through one gateway in the long run;"
-        " more become dead letters (`RateLimited`). 0 is no limit.",
+        description="Messages per second that a user's devices may send through one gateway in the long run;"
+        " more become dead letters (`RateLimited`). 0 means unlimited.",
     )
     user_bytes_per_second: float = Field(
-        20_000_000, ge=0, description="The same of their payloads' bytes. 0 is no limit."
+        20_000_000, ge=0, description="The same for their payloads' bytes. 0 means unlimited."
     )
     user_burst_seconds: float = Field(
         300,
         ge=1,
-        description="So many seconds' worth of both may come at once, as after an outage.",
+        description="How many seconds' worth of both may come at once, as after an outage.",
     )
     devices_per_user: int = Field(
-        100_000, ge=1, description="Devices that `sluice provision device` gives accounts to, of one user."
+        100_000, ge=1, description="Devices of one user that `sluice provision device` gives accounts to."
     )
     open_alerts_per_user: int = Field(
         100_000,
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
         300.0,
         ge=30,
         description="How long a user's rules and commands may wait for servers that are away; then they are"
-        " given up, and answered so.",
+        " given up, and the answer says so.",
     )
     requests_per_user: int = Field(
         300,
@@ -273,13 +273,13 @@ class Settings(BaseSettings):
     rules_poll_seconds: float = Field(
         5.0,
         gt=0,
-        description="How often the table of rules is looked at for changes of which no notification came.",
+        description="How often the table of rules is checked for changes without a notification.",
     )
 
     celery_broker_url: SecretStr | None = Field(
         None,
         description="RabbitMQ as Celery's broker: a URL of `amqp://`, or of `amqps://`, which is TLS. Redis"
-        " is needed all the same.",
+        " is still needed.",
     )
     celery_visibility_timeout_seconds: int = Field(
         300,
@@ -294,7 +294,7 @@ class Settings(BaseSettings):
     worker_deaf_seconds: float = Field(
         15.0,
         ge=5,
-        description="A worker that takes no work for so long, though there is some and it is free, ends.",
+        description="A worker that takes no work for this long, though there is some and it is free, ends.",
     )
 
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower page.")
@@ -306,16 +306,16 @@ class Settings(BaseSettings):
         description="Address on which each process listens with its metrics and health.",
     )
     metrics_port: int = Field(
-        9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 has none, as below."
+        9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 opens none, as below."
     )
-    gateway_metrics_port: int = Field(9001, ge=0, le=65535, description="The same of the gateway.")
-    bridge_metrics_port: int = Field(9002, ge=0, le=65535, description="The same of the bridge.")
-    control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same of the control process.")
-    beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same of beat.")
+    gateway_metrics_port: int = Field(9001, ge=0, le=65535, description="The same for the gateway.")
+    bridge_metrics_port: int = Field(9002, ge=0, le=65535, description="The same for the bridge.")
+    control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same for the control process.")
+    beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same for beat.")
 
     otel_exporter_otlp_endpoint: str | None = Field(
         None,
-        description="Collector of traces (OTLP by HTTP), `http://collector:4318`; without it there are none.",
+        description="Collector of traces (OTLP by HTTP), `http://collector:4318`; without it tracing is off.",
     )
     trace_sample_ratio: float = Field(
         0.01,
@@ -353,15 +353,15 @@ class Settings(BaseSettings):
         return value
 
     def owners_database_url(self) -> SecretStr:
-        """Where migrations, the operator's commands and whoever listens connect to."""
+        """The database URL of migrations, the operator's commands and listeners for notifications."""
         return self.database_direct_url or self.database_url
 
 
 def env_file() -> Path | None:
     """The file that settings are read from, besides the environment.
 
-    It is the one that SLUICE_ENV_FILE names, else the local stack's `.local/env` of the checkout that the
-    working directory is in; None where there is neither.
+    It is the one that SLUICE_ENV_FILE names, otherwise the local stack's `.local/env` of the checkout that
+    the working directory is in; None if there is neither.
     """
     if named := os.environ.get("SLUICE_ENV_FILE"):
         return Path(named)

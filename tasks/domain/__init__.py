@@ -1,4 +1,4 @@
-"""What a message must look like. Modules that declare a domain import from here."""
+"""Domains: the form of their messages. Modules that declare a domain import from here."""
 
 from tasks.domain.columns import (
     Bigint,

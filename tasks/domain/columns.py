@@ -1,4 +1,4 @@
-"""The kinds of column that a record's fields may have: what JSON gives, the SQL type, and the text for COPY.
+"""The kinds of column that a record's fields may have: the JSON value, the SQL type, and the text for COPY.
 
 `Bigint`, `Integer`, `Double`, `Numeric`, `Text`, `Boolean`, `Time`, `Uuid`, `Json` and `Point` are written as
 annotations. Enumerations, `Literal`s of strings, and `list[…]` of any kind need no name of their own. Any
@@ -31,10 +31,10 @@ _QUOTED = str.maketrans({"\\": r"\\", '"': r"\""})
 # `datetime.fromisoformat` alone takes more than that, and each Python version something else.
 _TIME_SHAPES = frozenset(["--T::", "--t::", "-- ::"])
 _AFTER_SECONDS = frozenset([".", ",", "Z", "z", "+", "-", ""])
-# The same of a time without seconds.
+# The same for a time without seconds.
 _MINUTE_SHAPES = frozenset(shape[:4] for shape in _TIME_SHAPES)
 _AFTER_MINUTES = _AFTER_SECONDS - {".", ","}
-# Possessive, and nothing that can be read in two ways: a text of any length costs time in line with it.
+# Possessive and unambiguous, so that the cost is linear in the length of the text.
 _NUMBER = r"[-+]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+"
 _WKT_POINT = re.compile(
     rf"\s*+(?:SRID=4326;\s*+)?+POINT\s*+\(\s*+({_NUMBER})\s++({_NUMBER})\s*+\)\s*+", re.IGNORECASE
@@ -45,8 +45,8 @@ _WKT_POINT = re.compile(
 class Column:
     """How a kind of field is stored.
 
-    `text` writes a value as PostgreSQL reads it, and `plain` says that this text never holds a tab, a
-    line's end, a backslash, a quote, a comma or a brace. `expected` is what a reason says it must be.
+    `text` writes a value as PostgreSQL reads it, and `plain` means that this text never holds a tab, a line's
+    end, a backslash, a quote, a comma or a brace. `expected` names the expected value in a reason.
     """
 
     sql_type: str
@@ -66,7 +66,7 @@ class FromTopic:
 
 
 class Coordinates(NamedTuple):
-    """A place: longitude and latitude, or whatever else two numbers stand for."""
+    """A place: longitude and latitude, or any other pair of numbers."""
 
     x: float
     y: float
@@ -120,7 +120,7 @@ def parse_numeric(value: Any) -> Decimal:
     if type(value) not in {int, float, str}:
         raise ValueError
     try:
-        # The shortest text of a double is what was most likely sent.
+        # The shortest text of a double is most likely the one that was sent.
         number = Decimal(repr(value) if type(value) is float else value)
     except InvalidOperation:
         raise ValueError from None
@@ -154,7 +154,7 @@ def parse_point(value: Any) -> Coordinates:
             raise ValueError
         try:
             place = Coordinates(float(pair[0]), float(pair[1]))
-        except OverflowError:  # an integer that is no double
+        except OverflowError:  # an integer beyond double precision
             raise ValueError from None
     else:
         raise ValueError
@@ -242,7 +242,7 @@ Geometry = Annotated[
 
 
 def column_of(name: str, info: FieldInfo) -> tuple[Column, bool]:
-    """The kind of a field, and whether it may be null. Raises `TypeError` for one of no known kind."""
+    """The kind of a field, and whether it may be null. Raises `TypeError` for an unknown kind."""
     annotation, nullable = _without_none(info.annotation)
     column = _marked(info.metadata) or _kind(annotation)
     if column is None:

@@ -2,7 +2,7 @@
 
 A domain declares its fields with the kinds of `tasks.domain.columns` and makes a `Declaration` of them. The
 columns are, in this order: the time, the levels of the topic, the other fields as declared, and one jsonb
-column for whatever else the payload holds.
+column for everything else in the payload.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from tasks.domain.payload import REASON_LENGTH, ErrorType, Limits, Refused, pars
 from tasks.text.wording import describe, dotted, id_fault
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Sources whose parsed topic is kept at hand: well above a fleet of 10,000, and a few MB when full.
+# Sources whose parsed topic is cached: well above a fleet of 10,000, and a few MB when full.
 KNOWN_SOURCES = 16_384
 
-# Of the staged lines, counted from 1 in their order. No field can have this name.
+# Column with the number of a staged line, from 1. No field can have this name.
 ORDINAL = "#"
 
 
@@ -36,7 +36,7 @@ _ERROR_TYPES: dict[str, ErrorType] = {
 
 
 def _stop_at_first_element(schema: Any) -> None:
-    """Has an array refused for its first wrong element: it may have a hundred thousand of them."""
+    """Makes validation stop at the first wrong element of an array, which may have a hundred thousand."""
     if isinstance(schema, dict):
         if schema.get("type") == "list":
             schema["fail_fast"] = True
@@ -47,7 +47,7 @@ def _stop_at_first_element(schema: Any) -> None:
 class Record(BaseModel):
     """Base of a domain's model. Null for an optional field means absent.
 
-    Fields from the topic (`TopicLevel`) are no part of what is validated, nor of the validated fields.
+    Fields from the topic (`TopicLevel`) are neither validated nor part of the validated fields.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -56,7 +56,7 @@ class Record(BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """The payload's fields alone: what is in the topic is known before the payload is looked at."""
+        """The schema of the payload's fields alone: the topic is parsed before the payload."""
         schema = handler(source)
         inner: Any = schema
         while inner["type"] != "model-fields":
@@ -76,14 +76,14 @@ class Reading(NamedTuple, Generic[SourceT, RecordT]):
     """A message that can become a row."""
 
     source: SourceT
-    time: datetime  # UTC: the payload's, or else the Kafka record's
+    time: datetime  # UTC: the payload's, otherwise the Kafka record's
     fields: RecordT  # without those from the topic
     payload: dict[str, Any]  # the whole object as it came, for dotted paths
     copy_line: bytes  # the row in COPY's text format, newline included
 
 
 class Located(NamedTuple, Generic[SourceT]):
-    """A topic, read: the source, the levels by the names of their columns, and these as COPY text."""
+    """A parsed topic: the source, the levels by the names of their columns, and these as COPY text."""
 
     source: SourceT
     levels: dict[str, str]
@@ -91,11 +91,11 @@ class Located(NamedTuple, Generic[SourceT]):
 
 
 class Declaration(Generic[SourceT, RecordT]):
-    """What the messages of a topic must look like, and where their rows go.
+    """The form of a topic's messages, and the table of their rows.
 
     `source` is made of the levels that `topic` writes `{name}`, each the name of a field from the topic.
-    `extra` is None where nobody wants what no field declares. Raises `TypeError` for a field of no known
-    kind, a name that comes twice, a topic and fields that do not match, a key or time that is no column.
+    `extra` is None if undeclared fields are dropped. Raises `TypeError` for a field of an unknown kind, a
+    name that comes twice, a topic and fields that do not match, or a key or time that is not a column.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Declaration(Generic[SourceT, RecordT]):
         self.topic = topic
         self.table = table
         self.primary_key = primary_key
-        # Of the key, what neither the topic nor the time has.
+        # The fields of the key that come neither from the topic nor from the time.
         self.key_fields = tuple(name for name in primary_key if name in others)
         self.time = time
         self.extra = extra
@@ -140,7 +140,7 @@ class Declaration(Generic[SourceT, RecordT]):
             **({} if extra is None else {extra: "jsonb"}),
         }
         self.columns = (time, *self.levels, *others, *(() if extra is None else (extra,)))
-        # A record without a time gets that of Kafka.
+        # A message without a time gets that of its Kafka record.
         self.nullable = frozenset(name for name in others if columns[name][1])
         if len(set(self.columns)) < len(self.columns):
             raise TypeError(f"a column of {table} is declared twice: {', '.join(self.columns)}")
@@ -158,8 +158,8 @@ class Declaration(Generic[SourceT, RecordT]):
             f'"{ORDINAL}" integer GENERATED ALWAYS AS IDENTITY) ON COMMIT DROP'
         )
         self.copy_staged = _copy_into(staged, names)
-        # In order of the key, so that two transactions with rows in common cannot wait for each other; of
-        # several with one key the first is stored.
+        # In order of the key, so that two transactions with common rows cannot deadlock; if several rows
+        # share a key, the first is stored.
         self.insert_staged = (
             f'INSERT INTO "{table}" ({names}) SELECT {names} FROM "{staged}" '  # noqa: S608 - our own names
             f'ORDER BY {key}, "{ORDINAL}" ON CONFLICT ({key}) DO NOTHING'
@@ -175,11 +175,10 @@ class Declaration(Generic[SourceT, RecordT]):
     ) -> Reading[SourceT, RecordT]:
         """The message as a row.
 
-        `timestamp_ms` is the Kafka record's, milliseconds since 1970; it counts where the payload has no
-        time. The levels of the topic that the payload repeats must be the topic's, or null, and are not
-        stored again. Raises `Refused` and nothing else, always the same for the same message: of several
-        faults the first of the topic's, the payload's as JSON, the claimed levels', the fields', the record's
-        timestamp.
+        `timestamp_ms` is the Kafka record's, milliseconds since 1970; it counts if the payload lacks a time.
+        Levels of the topic that the payload repeats must equal the topic's, or be null, and are not stored
+        again. Raises `Refused` and nothing else, always the same for the same message: the first fault in
+        the order topic, payload as JSON, claimed levels, fields, record's timestamp.
         """
         source, levels, level_text = self._locate(topic)
         values = parse(payload, limits)
@@ -243,7 +242,7 @@ class Declaration(Generic[SourceT, RecordT]):
         details = error.errors(include_url=False)
         reason = "; ".join(_sentence(detail, self._members) for detail in details)
         if len(reason) > REASON_LENGTH:
-            # The end will be cut off, and with it the last fields: so their names go first.
+            # The reason is cut at its end, so the names of all fields come first.
             reason = f"wrong are {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
         return Refused(_error_type(details[0]), reason)
 
@@ -266,7 +265,7 @@ def _time_of_record(timestamp_ms: int, name: str) -> datetime:
 
 
 def _error_type(detail: ErrorDetails) -> ErrorType:
-    # An integer that is no float is one that double precision cannot hold: floats accept every other.
+    # Floats accept every integer except one that double precision cannot hold.
     if detail["type"] == "float_type" and type(detail["input"]) is int:
         return "OutOfRange"
     return _ERROR_TYPES.get(detail["type"], "InvalidField")
@@ -298,7 +297,7 @@ def _is_from_topic(info: FieldInfo) -> bool:
 
 
 def _member(name: str, info: FieldInfo) -> str:
-    """The name of the field in the payload. Raises `TypeError` for an alias that is none."""
+    """The name of the field in the payload. Raises `TypeError` for an invalid alias."""
     alias = name if info.validation_alias is None else info.validation_alias
     if not isinstance(alias, str):
         raise TypeError(f"the field {name} has an alias that is no name")

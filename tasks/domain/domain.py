@@ -1,7 +1,7 @@
 """A domain: one kind of messages, from its MQTT topic to its table, declared in one module.
 
-A module of a domain has a `Domain` by the name `DOMAIN`, and is named in the setting `DOMAINS`. Everything
-that the stages do they do by it: `docs/domains.md` tells how to write one.
+A module of a domain has a `Domain` named `DOMAIN`, and is listed in the setting `DOMAINS`. All stages work by
+it: `docs/domains.md` explains how to write one.
 """
 
 import re
@@ -18,10 +18,10 @@ _BRACED = re.compile(r"\{(\w+)\}")
 
 
 class Source(NamedTuple):
-    """Who sends: what order is kept by, whom alerts are told, and what they name.
+    """The sender of messages: order is kept by source, and alerts name it and go to its user.
 
-    Two domains have no source in common: `device_id` begins with the domain's namespace and a slash, which
-    no id can hold.
+    Two domains never share a source: if a domain has a namespace, `device_id` begins with it and a
+    slash, which no id can hold.
     """
 
     user_id: str
@@ -29,13 +29,13 @@ class Source(NamedTuple):
 
 
 class Domain(Declaration[Source, RecordT], Generic[RecordT]):
-    """A declaration with the names that go with it, and checks of its own.
+    """A declaration with its names, and checks of its own.
 
-    `owner` is whom alerts are told (`users/{owner}/alerts`), and `source` what order is kept by and alerts
-    are about: `{name}` for a level of the topic; an owner may also be a fixed name. `checks` are by
+    `owner` is the user who gets the alerts (`users/{owner}/alerts`), and `source` what order is kept by and
+    alerts are about: `{name}` for a level of the topic; an owner may also be a fixed name. `checks` are by
     their `rule_id`; each takes the whole record, must depend on it alone, and returns an `Alert` while
-    something is wrong, and None when it is in order. `namespace` (by default the name) tells the Kafka
-    topics and sources of the domain from other domains'. Raises `TypeError` for what cannot be.
+    something is wrong, and None when it is in order. `namespace` (by default the name) distinguishes the
+    Kafka topics and sources of the domain from other domains'. Raises `TypeError` for an invalid declaration.
     """
 
     def __init__(
@@ -89,19 +89,19 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
             raise TypeError(f"the primary key of {table} must hold {time}, as a hypertable's must")
 
     def qualified(self, base: str) -> str:
-        """The domain's own name of what goes by `base` where there is one domain: a Kafka topic, a key."""
+        """`base`, the name of a Kafka topic or a key, with the domain's namespace if it has one."""
         return f"{base}-{self.namespace}" if self.namespace else base
 
     def owns(self, device_id: str) -> bool:
-        """Whether a `device_id` of an alert is a source of this domain."""
+        """Whether an alert's `device_id` is a source of this domain."""
         return device_id.startswith(self.prefix) if self.prefix else "/" not in device_id
 
     def source_id(self, device_id: str) -> str:
-        """The source's own id, as the table has it, of a `device_id` that is of this domain."""
+        """The source's own id, as in the table, from a `device_id` of this domain."""
         return device_id.removeprefix(self.prefix)
 
     def topic_of(self, user_id: str, source_id: str) -> str | None:
-        """The topic of one source, other levels as `+`; None when the domain is another owner's alone."""
+        """The topic of one source, other levels as `+`; None if the domain has another fixed owner."""
         if self.user_id not in {None, user_id}:
             return None
         known = {self.owner: user_id, self.source: source_id}
@@ -110,7 +110,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     def verdicts(
         self, topic: str, reading: Reading[Source, RecordT], failed: Callable[[str, Exception], None]
     ) -> dict[str, Alert | None]:
-        """What the checks say of a record. One that fails says nothing of it, and is told to `failed`."""
+        """The results of the checks for a record. A check that fails has none, and `failed` is called."""
         said: dict[str, Alert | None] = {}
         record = self.whole(topic, reading)
         for rule_id, judge in self._checks.items():
@@ -121,7 +121,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         return said
 
     def _level(self, text: str) -> str:
-        """The name of the level that is meant; nothing for a fixed name. Raises `TypeError`."""
+        """The name of the level in `text`; empty for a fixed name. Raises `TypeError`."""
         found = _BRACED.fullmatch(text)
         if found is None:
             return ""

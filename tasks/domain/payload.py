@@ -1,8 +1,8 @@
-"""A payload's bytes as a JSON object that jsonb can hold exactly, or a refusal that says what is wrong where.
+"""Parses a payload into a JSON object that jsonb can hold exactly, or refuses it with the fault and its path.
 
-A fast parser reads the ordinary payload. What it cannot read, and what a cheap look at the bytes makes
-suspicious, goes the slow way: Python's own parser, then a look at every value, to find the fault and its
-path. The slow way has the last word, so a payload's fate never depends on which way it went.
+A fast parser reads the ordinary payload. A payload that it cannot read, or that a cheap look at the bytes
+makes suspicious, goes the slow way: Python's own parser, then a look at every value, to find the fault and
+its path. The slow way has the last word, so the result never depends on which way a payload went.
 """
 
 import json
@@ -15,9 +15,9 @@ from pydantic_core import from_json
 from tasks.text.wording import describe, dotted, shorten
 
 ErrorType = Literal[
-    "InvalidTopic",  # the topic names no source
+    "InvalidTopic",  # the topic does not name a source
     "TooLarge",
-    "RateLimited",  # the user's devices send too much; the gateway alone refuses so
+    "RateLimited",  # the user's devices send too much; only the gateway refuses for this reason
     "InvalidJson",  # not UTF-8, not JSON, or more than one JSON value
     "NotAnObject",
     "TooDeep",
@@ -32,15 +32,15 @@ ErrorType = Literal[
 ]
 
 REASON_LENGTH = 300
-# Below what the parser (201) and the serializer (254) can nest, so that neither ever decides.
+# Below the limits of the parser (201) and the serializer (254), so that neither ever decides.
 DEEPEST = 200
 
 
 class Refused(Exception):
     """*Never*: this message cannot become a row, however often it is tried.
 
-    `error_type` is a stable name for machines, `reason` a sentence of at most 300 characters for whoever
-    builds the device: the field by its dotted path, what was expected, what came.
+    `error_type` is a stable name for machines, `reason` a sentence of at most 300 characters for the device's
+    developer: the field by its dotted path, what was expected, what came.
     """
 
     def __init__(self, error_type: ErrorType, reason: str) -> None:
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large (bytes) and how deep (objects in arrays in objects, itself being 1) a payload may be.
+    """How large (bytes) and how deep (nested objects and arrays, itself being 1) a payload may be.
 
     Raises `ValueError` for a depth beyond 200.
     """
@@ -70,9 +70,9 @@ class Limits:
 def parse(payload: bytes, limits: Limits) -> dict[str, Any]:
     """The payload as an object: Unicode, nesting and integers exact, other numbers in double precision.
 
-    Of a key that comes twice the last value counts, as it does for jsonb. Raises `Refused`. One fault is
-    left to `refuse_faults`, because looking for it in every payload would cost more than looking at the
-    few in question: a number such as 1e999, which becomes an infinity.
+    If a key comes twice, the last value counts, as for jsonb. Raises `Refused`. One fault is left to
+    `refuse_faults`, because a search in every payload would cost more than in the few suspicious ones: a
+    number such as 1e999, which becomes an infinity.
     """
     if len(payload) > limits.max_bytes:
         raise Refused(
@@ -84,7 +84,7 @@ def parse(payload: bytes, limits: Limits) -> dict[str, Any]:
         value = _parse_slowly(payload)
         refuse_faults(value, limits)
     else:
-        # Brackets in strings count here too: the sum is never below the depth, and seldom above the limit.
+        # Brackets in strings count here too: the sum is never below the depth, and rarely above the limit.
         brackets = payload.count(b"{") + payload.count(b"[")
         if b"\\u0000" in payload or (brackets > limits.max_depth and _is_deeper(value, limits.max_depth)):
             refuse_faults(value, limits)
@@ -116,7 +116,7 @@ def refuse_faults(value: Any, limits: Limits) -> None:
 
 
 def _parse_slowly(payload: bytes) -> Any:
-    """The payload with NaN, infinities and lone surrogates let through, so that their place can be told."""
+    """Parses the payload and lets NaN, infinities and lone surrogates through, to find their path later."""
     if not payload:
         raise Refused("InvalidJson", "the payload is empty; it must be a JSON object")
     try:
@@ -131,7 +131,7 @@ def _parse_slowly(payload: bytes) -> Any:
     except RecursionError:
         raise Refused("TooDeep", "the payload is nested far too deep") from None
     except ValueError:
-        # The one error of the parser without a class of its own: Python's bound on the digits of an integer.
+        # The parser's only error without its own class: Python's limit on the digits of an integer.
         raise Refused("OutOfRange", "the payload holds an integer of more than 4300 digits") from None
 
 

@@ -1,4 +1,4 @@
-"""Which domain a rule is about, and what of a user's rules is in force here."""
+"""Which domain a rule is about, and which of a user's rules are in force here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,9 @@ def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
 
 
 def misplaced(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault]:
-    """The rules that could never be judged here: about a domain that is none, or by the name of a check.
+    """The rules that could never be judged here: about an unknown domain, or with the name of a check.
 
-    `places` has where each rule is in its document, where that is not its place in the set.
+    `places` has the place of each rule in its document, if that is not its place in the set.
     """
     by_name = {domain.name: domain for domain in registry.domains()}
     faults: list[Fault] = []
@@ -33,6 +33,6 @@ def misplaced(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault
 
 
 def in_force(raw: Any) -> Sifted:
-    """What of a user's rules in the table is judged by, and everything that is wrong with the rest."""
+    """The rules in force of a user's rules in the table, and all faults of the rest."""
     found = sift_rules(raw)
     return found._replace(faults=[*found.faults, *misplaced(found.rules, found.places)])

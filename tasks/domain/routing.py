@@ -11,7 +11,7 @@ from tasks.text.wording import describe
 
 
 def limits() -> Limits:
-    """The limits of a payload that this process is configured with."""
+    """The limits of a payload, from the settings of this process."""
     chosen = settings()
     return Limits(chosen.payload_max_bytes, chosen.payload_max_depth)
 

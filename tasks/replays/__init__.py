@@ -1,1 +1,1 @@
-"""How replays are done: dead letters read back and produced again, ranges run again, runs kept."""
+"""Replays: dead letters are read back and produced again, ranges run again, runs kept."""

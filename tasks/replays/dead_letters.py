@@ -1,7 +1,7 @@
-"""Dead letters back into their domain's topic, each once in a run, oldest refusal first.
+"""Produces dead letters into their domain's topic again, each once in a run, oldest refusal first.
 
-Each chunk is reserved in the database, produced, and then confirmed there. Who goes on after a death between
-the two looks into that topic for what had been produced.
+Each chunk is reserved in the database, produced, and then confirmed there. If a worker dies in between, the
+next one looks into that topic for the records that were produced.
 """
 
 import heapq
@@ -41,7 +41,7 @@ CONFIRM_SECONDS = 30.0
 
 
 class Candidate(NamedTuple):
-    """A letter that is to be replayed: when it was refused, and where to find it."""
+    """A letter to be replayed: when it was refused, and where to find it."""
 
     refused_at: datetime
     letter_partition: int
@@ -54,7 +54,7 @@ def replay(held: Held) -> None:
     """Replays what the run has not replayed yet. Raises `NotNow`, `psycopg.Error` and `KafkaException`."""
     with TopicReader() as reader:
         if "letters" not in held.positions:
-            # What is refused from now on, also because of this replay, is not this run's.
+            # Letters that are refused from now on, also because of this replay, do not belong to this run.
             held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
             held.save_alone()
         _settle(held, reader)
@@ -69,7 +69,7 @@ def replay(held: Held) -> None:
 
 
 def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate], dict[str, int]]:
-    """The oldest open letters that are meant, at most `limit`, and why others are left out."""
+    """The oldest open letters that match, at most `limit`, and how many others were left out, by reason."""
     domain = domain_of(held)
     filters = Filters.from_json(held.arguments.get("filters", {}))
     force = bool(held.arguments.get("force"))
@@ -154,7 +154,7 @@ def _replay_chunk(held: Held, reader: TopicReader, producer: Producer, letters: 
         held.counts["not_written"] = held.counts.get("not_written", 0) + len(alerts) - len(written)
     reserved -= {letter.id for letter in alerts}
     failures: list[str] = []
-    # Of one device the messages keep the order in which they came first.
+    # The messages of a device keep the order in which they first came.
     for letter in sorted(letters, key=lambda letter: (letter.partition or 0, letter.offset or 0)):
         if letter.id in reserved:
             reserved.remove(letter.id)
@@ -193,7 +193,7 @@ def _produce(
     ]
     if letter.traceparent:
         headers.append(("traceparent", letter.traceparent.encode()))
-    # Back into its own partition, whoever had chosen it, or else by the key.
+    # Back into its own partition, however that was chosen, or otherwise by the key.
     home = letter.partition if letter.partition is not None and letter.partition < partitions else -1
     producer.produce(
         topic,
@@ -210,12 +210,12 @@ def _iso(timestamp_ms: int) -> str:
     try:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
     except (ValueError, OverflowError, OSError):
-        # A record's timestamp is whatever its producer wrote.
+        # A producer may have written any number as the timestamp.
         return f"{timestamp_ms} ms"
 
 
 def _settle(held: Held, reader: TopicReader) -> None:
-    """Finds out what became of the chunk at which the last worker died."""
+    """Finds out what was produced of the chunk at which the last worker died."""
     with database.access() as connection:
         open_ids = replayed.unconfirmed(connection, held.run_id)
     if not open_ids:
@@ -264,7 +264,7 @@ def _producing() -> Iterator[Producer]:
     try:
         yield producer
     finally:
-        # After a failure nothing may go out any more: the next worker looks only once for what went.
+        # After a failure nothing may be sent any more: the next worker looks only once for sent records.
         producer.purge()
         producer.flush(1)
 

@@ -1,7 +1,7 @@
-"""Stretches of a domain's topic once more: validated and stored by this worker itself, chunk by chunk.
+"""Runs ranges of a domain's topic again: this worker itself validates and stores them, chunk by chunk.
 
-Nothing is produced, so Kafka does not grow. Never goes beyond what the bridge has committed: what comes after
-that is on its way, or will be.
+Nothing is produced, so Kafka does not grow. It never goes beyond what the bridge has committed: later records
+are on their way, or will be.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ CHUNK_BYTES = 8_388_608
 
 
 def replay(held: Held) -> None:
-    """Runs what is left of the ranges. Raises `CannotRun`, `NotNow`, `psycopg.Error`, `redis.RedisError`."""
+    """Runs the rest of the ranges. Raises `CannotRun`, `NotNow`, `psycopg.Error`, `redis.RedisError`."""
     domain = domain_of(held)
     topic = registry.kafka_topic(domain)
     with TopicReader() as reader:
@@ -54,7 +54,7 @@ def replay(held: Held) -> None:
 
 
 def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[int, Range]:
-    """The ranges that were asked for, cut to what Kafka still has and the bridge has committed."""
+    """The requested ranges, cut to what Kafka still has and the bridge has committed."""
     there, committed = reader.ranges(topic), reader.committed(topic)
     asked: dict[int, Range]
     if "partition" in arguments:
@@ -72,8 +72,8 @@ def _wanted(reader: TopicReader, topic: str, arguments: dict[str, Any]) -> dict[
 
 
 def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -> None:
-    """One chunk of one partition: rows, dead letters that are missing, and how far the run is then."""
-    # What kills workers goes the main way, where it is isolated, or not at all.
+    """Runs one chunk of one partition: writes rows, missing dead letters, and the run's new position."""
+    # A message that kills workers takes the main way, where it is isolated, or none.
     sound = [message for message in messages if message not in known.condemned]
     readings, dead = validate.validate(domain, sound)
     if held.arguments.get("alerts"):

@@ -1,4 +1,4 @@
-"""Changes of alerts that the tables had not taken, written to them once more."""
+"""Writes changes of alerts to the tables again that these had refused."""
 
 import json
 
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 def write(letters: list[Letter]) -> set[Letter]:
-    """Writes the changes and returns those that are in the tables now; others stay dead letters.
+    """Writes the changes and returns the letters whose changes are in the tables now; others stay open.
 
     Safe to run any number of times. Raises `psycopg.Error` when the database is away.
     """

@@ -1,7 +1,7 @@
-"""Runs of replays in the database: what was asked for, how far it got, and who is at it.
+"""Runs of replays in the database: what was requested, how far each got, and which worker owns it.
 
-A run outlives its worker: whoever takes it next goes on where the last one saved. Only its owner may save,
-so of two workers that believe to be at it one is told `RunLost`.
+A run outlives its worker: the next one continues where the last one saved. Only the owner may save, so if two
+workers believe to own a run, one of them gets `RunLost`.
 """
 
 import json
@@ -19,10 +19,10 @@ from tasks.servers import database
 
 log = structlog.get_logger()
 
-# Without a sign of life for so long a run is taken over: longer than any step between two of them.
+# After this long without a sign of life a run is taken over: longer than any step between two signs.
 OWNED_SECONDS = 90
 KEEP_EVERY_SECONDS = 10.0
-# So often in a row a run may be taken without getting on; a server that is away does not count.
+# How often in a row a run may be taken without progress; a server that is away does not count.
 MAX_ATTEMPTS = 20
 
 COLUMNS = "run_id, kind, arguments, positions, counts, started_at, ended_at, error"
@@ -53,11 +53,11 @@ READ = f"SELECT {COLUMNS} FROM replays WHERE run_id = %s"  # noqa: S608 - our ow
 
 
 class RunLost(NotNow):
-    """Another worker has taken the run over, or somebody has ended it."""
+    """Another worker has taken the run over, or an operator has ended it."""
 
 
 class Run(NamedTuple):
-    """A run as it stands."""
+    """A run as it is in the database."""
 
     run_id: str
     kind: str
@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the run tells of itself."""
+        """The run's report, for users."""
         return {"run": self.run_id, "kind": self.kind, "ended": self.ended_at is not None, **self.counts}
 
 
@@ -81,11 +81,11 @@ def domain_of(run: "Run | Held") -> AnyDomain:
 
 
 class CannotRun(ValueError):
-    """What was asked for makes no sense on this topic; another attempt would not change that."""
+    """The request is impossible for this topic; another attempt would not change that."""
 
 
 class Held:
-    """A run in the hands of this worker. `positions` and `counts` are kept by `save`."""
+    """A run that this worker owns. `save` keeps `positions` and `counts`."""
 
     def __init__(self, run: Run, owner: str) -> None:
         self.run_id = run.run_id
@@ -97,7 +97,7 @@ class Held:
         self._saved = time.monotonic()
 
     def keep(self) -> None:
-        """Stays the owner; to be called often where nothing is saved. Raises `RunLost`."""
+        """Stays the owner; call it often while nothing is saved. Raises `RunLost`."""
         if time.monotonic() - self._saved > KEEP_EVERY_SECONDS:
             self.save_alone()
 
@@ -130,7 +130,7 @@ class Held:
             connection.execute(END_RUN, {"run": self.run_id, "owner": self._owner, "error": error})
 
     def release(self) -> None:
-        """Lets another worker go on at once. Without a database nothing happens: then it has to wait."""
+        """Lets another worker continue at once. Does nothing without the database: then it must wait."""
         try:
             with database.access() as connection:
                 connection.execute(RELEASE, {"run": self.run_id, "owner": self._owner})
@@ -139,12 +139,12 @@ class Held:
 
 
 def begin(connection: database.Connection, run_id: str, kind: str, arguments: dict[str, Any]) -> None:
-    """Notes what is asked for; of a run that is known, the first arguments count."""
+    """Notes the request; for a known run the first arguments count."""
     connection.execute(BEGIN, [run_id, kind, json.dumps(arguments)])
 
 
 def take(run_id: str, owner: str) -> Held | None:
-    """The run, unless it has ended or somebody else is at it. One that does not get on is given up."""
+    """The run, unless it has ended or another worker owns it. A run without progress is given up."""
     with database.access() as connection:
         row = connection.execute(TAKE, {"run": run_id, "owner": owner}).fetchone()
     if row is None:
@@ -159,13 +159,13 @@ def take(run_id: str, owner: str) -> Held | None:
 
 
 def read(connection: database.Connection, run_id: str) -> Run | None:
-    """The run as it stands; None when there is none of this id."""
+    """The run as it is in the database; None for an unknown id."""
     row = connection.execute(READ, [run_id]).fetchone()
     return None if row is None else _run(list(row))
 
 
 def abandoned(connection: database.Connection) -> list[str]:
-    """Runs that have not ended, and at which nobody is."""
+    """Runs that have not ended and that no worker owns."""
     return [str(run_id) for (run_id,) in connection.execute(ABANDONED)]
 
 

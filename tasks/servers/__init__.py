@@ -1,1 +1,1 @@
-"""Redis, Postgres, Kafka, MQTT and the Celery broker: how each is connected to, and when it is away."""
+"""Redis, Postgres, Kafka, MQTT and the Celery broker: how to connect to each, and when it counts as away."""

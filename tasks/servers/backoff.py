@@ -1,4 +1,4 @@
-"""Leaving a server alone that does not answer, longer each time, in all workers together."""
+"""Back-off from a server that does not answer: longer each time, shared by all workers."""
 
 import redis
 import structlog
@@ -9,7 +9,7 @@ log = structlog.get_logger()
 
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 10.0
-# Failures further apart than this have nothing to do with each other.
+# Failures further apart than this are unrelated.
 FORGET_SECONDS = 300
 
 
@@ -19,7 +19,7 @@ def rests(name: str) -> bool:
 
 
 def failed(name: str) -> float:
-    """Notes a failure; returns for how many seconds `rests` says yes from now on."""
+    """Notes a failure; returns for how many seconds `rests` is true from now on."""
     try:
         failures = client().incr(f"sluice:failures:{name}")
         client().expire(f"sluice:failures:{name}", FORGET_SECONDS)

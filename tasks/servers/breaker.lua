@@ -1,7 +1,7 @@
--- Counts a failure and, with enough of them in a row, begins a rest: in one step, for whoever saw the count and
+-- Counts a failure and, with enough of them in a row, begins a rest, in one step: a process that saw the count and
 -- no rest would take the rest for over, and probe at once.
 --
--- KEYS: the breaker's hash, what exists during a rest, what exists during a probe.
+-- KEYS: the breaker's hash, the key that exists during a rest, the key that exists during a probe.
 -- ARGV: how long the rest is, how many failures open the breaker, how long they are remembered; in seconds.
 -- Returns how many failures there are in a row.
 local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)

@@ -1,8 +1,8 @@
 """The circuit breaker around a server: after some failures in a row it is left alone, longer each time.
 
-One breaker for all workers: what one process learns the others know before their next try, and after each
-rest a single one of them probes. It is kept in Redis; while that does not answer, each process goes by what
-it knows itself.
+All workers share one breaker: what one process learns, the others know before their next try, and after each
+rest a single process probes. It is kept in Redis; while Redis does not answer, each process uses what it
+knows itself.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 FAILURES = 5
 FIRST_SECONDS = 5
 MOST_SECONDS = 60
-# Failures further apart than this have nothing to do with each other; longer than any rest and its probe.
+# Failures further apart than this are unrelated; longer than any rest and its probe.
 FORGET_SECONDS = 300
 # A probe whose process was killed holds up the next one no longer than this.
 PROBE_SECONDS = 90
@@ -42,9 +42,9 @@ class CircuitOpen(psycopg.OperationalError):
 
 
 class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
-    """Used as a context around each access: raises `CircuitOpen` at its start, or lets the block try.
+    """A context around each access: raises `CircuitOpen` at its start, or lets the block try.
 
-    Half open, it lets one process through; its success closes the breaker, its failure doubles the rest.
+    Half-open, it lets one process through: a success closes the breaker, a failure doubles the rest.
     """
 
     def __init__(self, name: str, judge: Callable[[BaseException], Verdict]) -> None:
@@ -76,7 +76,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             self._answered()
         elif verdict == "failed":
             self._learn()
-            # Opened by others meanwhile: a failure of before says nothing new.
+            # Others have opened it meanwhile: an earlier failure adds nothing.
             if probed or not self.opened:
                 self._count(probed=probed)
                 super().__exit__(exc_type, error, traceback)
@@ -90,7 +90,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
         return {STATE_OPEN: 1.0, STATE_HALF_OPEN: 0.5, STATE_CLOSED: 0.0}[self.state]
 
     def _learn(self) -> None:
-        """Takes over what all workers know."""
+        """Loads what all workers know."""
         try:
             pipeline = client().pipeline(transaction=False)
             pipeline.hmget(self._key, ["failures", "seconds"])
@@ -101,7 +101,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
         self._failure_count = int(failures or 0)
         self._recovery_timeout = int(seconds or FIRST_SECONDS)
         self._state = STATE_OPEN if self._failure_count >= FAILURES else STATE_CLOSED
-        # The base class reckons from the beginning of the rest, by this process's clock.
+        # The base class counts from the beginning of the rest, by this process's clock.
         self._opened = monotonic() - self._recovery_timeout + max(left_ms, 0) / 1000
 
     def _takes_probe(self) -> bool:
@@ -123,7 +123,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             client().delete(self._key, f"{self._key}:open", f"{self._key}:probe")
 
     def _count(self, *, probed: bool) -> None:
-        """Counts a failure for all workers, and makes ready for what the base class adds to the count."""
+        """Counts a failure for all workers, and allows for the one that the base class adds."""
         if probed:
             self._recovery_timeout = min(2 * self._recovery_timeout, MOST_SECONDS)
         with suppress(redis.RedisError):
@@ -134,7 +134,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             self._failure_count = int(failures) - 1
 
     def _tell(self, error: BaseException | None) -> None:
-        """Tells the log when the breaker has opened."""
+        """Logs when the breaker has opened."""
         if self.opened:
             log.warning(
                 "breaker_open",

@@ -1,6 +1,6 @@
-"""Celery's broker: the Redis of all else, or RabbitMQ. How it is reached, and what waits in its queues.
+"""Celery's broker: the Redis that holds everything else, or RabbitMQ; its connection, and its queues' length.
 
-Whatever the broker is, leases, states, counters and the parts of batches are in Redis.
+With either broker, leases, states, counters and the parts of batches are in Redis.
 """
 
 import ssl
@@ -16,21 +16,21 @@ from kombu.exceptions import OperationalError
 from tasks.servers import redis_client
 from tasks.settings import Settings, settings
 
-# RabbitMQ's own word for a queue that nobody has declared yet.
+# RabbitMQ's reply code for a queue that is not declared yet.
 NOT_FOUND = 404
 
 
 class BrokerAway(Exception):
-    """The broker does not say what waits in its queues."""
+    """The broker does not report the length of its queues."""
 
 
 def url(chosen: Settings) -> str:
-    """Where the broker is, with its password."""
+    """The URL of the broker, with its password."""
     return (chosen.celery_broker_url or chosen.redis_url).get_secret_value()
 
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
-    """What a connection needs besides the URL: nothing, or how the broker is verified."""
+    """The options of a connection besides the URL: empty, or how the broker is verified."""
     if chosen.celery_broker_url is None:
         return redis_client.tls_options(chosen)
     parts = urlsplit(url(chosen))
@@ -45,7 +45,7 @@ def tls_options(chosen: Settings) -> dict[str, Any]:
 
 
 def transport_options(chosen: Settings) -> dict[str, Any]:
-    """What kombu is to know of the broker beyond its address."""
+    """Kombu's options for the broker besides its address."""
     if chosen.celery_broker_url is None:
         return {
             **redis_sockets(chosen),
@@ -53,7 +53,7 @@ def transport_options(chosen: Settings) -> dict[str, Any]:
             "priority_steps": [0],  # one priority: each further one is one more list to ask at every poll
         }
     return {
-        # A task counts as sent when RabbitMQ says so; without it one that it cannot take is lost silently.
+        # A task counts as sent once RabbitMQ confirms it; otherwise one that it cannot take is lost silently.
         "confirm_publish": True,
         "read_timeout": chosen.redis_timeout_seconds,
         "write_timeout": chosen.redis_timeout_seconds,
@@ -61,9 +61,9 @@ def transport_options(chosen: Settings) -> dict[str, Any]:
 
 
 def redis_sockets(chosen: Settings) -> dict[str, Any]:
-    """How Celery's connections to Redis notice that they have stalled.
+    """Options by which Celery's connections to Redis notice that they have stalled.
 
-    Only these do; without them a worker can wait for ever on a Redis that came back.
+    Without them a worker can wait forever on a Redis that came back.
     """
     return {
         "socket_timeout": chosen.redis_timeout_seconds,
@@ -89,7 +89,7 @@ def waiting(queues: Iterable[str]) -> dict[str, int]:
 
 
 class _RabbitMQ:
-    """One connection for all who ask, one after the other."""
+    """One connection for all callers, one after the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The clock that all processes have in common, which is Redis', and how far this one's own is from it."""
+"""The clock that all processes share, which is Redis', and the skew of this process's own clock."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from tasks.servers.redis_client import client
 log = structlog.get_logger()
 
 LOOK_SECONDS = 10.0
-# As much as is worth a line in the log.
+# The least skew that is worth a line in the log.
 NOTICED_SECONDS = 2.0
 
 
@@ -26,12 +26,12 @@ def skew_ms() -> int:
     """How far this process's clock is ahead of Redis', or behind if negative. Raises `redis.RedisError`."""
     before = time.time_ns()
     common = now_ms()
-    # The middle of the way there and back.
+    # Redis read its clock about halfway between the two.
     return (before + time.time_ns()) // 2_000_000 - common
 
 
 def watch() -> None:
-    """Measures the skew from now on, in a thread, and shows it as a metric of this process."""
+    """Measures the skew from now on, in a thread, and exports it as a metric of this process."""
     measured: list[float] = []
 
     def measure() -> None:
@@ -48,6 +48,6 @@ def watch() -> None:
                     log.warning("clock_skewed" if noticed else "clock_right", seconds=skew)
             time.sleep(LOOK_SECONDS)
 
-    # Not at the scrape: a Redis that hangs must not take the page of metrics away.
+    # Not measured at the scrape: a Redis that hangs must not block the metrics.
     metrics.CLOCK_SKEW.read_from(lambda: measured[0] if measured else None)
     threading.Thread(target=measure, name="clock", daemon=True).start()

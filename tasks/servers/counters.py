@@ -1,8 +1,8 @@
-"""Running totals of the pipeline, in one Redis hash: what `sluice` shows and the live view reads.
+"""Running totals of the pipeline, in one Redis hash, for `sluice` and the live view.
 
-They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. Of what
-they count, received = stored + duplicate + dead_lettered, for a batch is counted at its end and whole. What
-is in flight is known to Kafka alone: the lag of the bridge's group. `sluice verify` is the proof.
+They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. received =
+stored + duplicate + dead_lettered always holds, because a batch is counted at its end, as a whole. Only Kafka
+knows what is in flight: the lag of the bridge's group. `sluice verify` is the proof.
 """
 
 from typing import Literal
@@ -15,12 +15,12 @@ from tasks.servers.redis_client import COUNTERS, client, text
 Name = Literal[
     "received",  # messages of finished batches
     "stored",  # rows written
-    "duplicate",  # messages whose row was there already
+    "duplicate",  # messages whose row was stored already
     "dead_lettered",  # messages sent to the dead letters
     "batches",  # batches finished
     "resent",  # batches sent again because they had vanished: workers or Redis die; see their logs
-    "checks_failed",  # times that a check of a domain raised an error and said nothing: see the log
-    "task_messages_refused",  # task messages that are none of ours; see the worker's log
+    "checks_failed",  # times that a check of a domain raised an error instead of a result: see the log
+    "task_messages_refused",  # foreign or malformed task messages; see the worker's log
     "store_waits",  # batches for which `store` waited for the database: see its log
     "db_rejected",  # accesses that the open circuit breaker refused: the database is away, see breaker_open
     "latency_ms_last",  # age of the oldest message of the last batch when its rows were committed
@@ -28,12 +28,12 @@ Name = Literal[
 
 
 def add(commands: Pipeline | redis.Redis, amounts: dict[Name, int]) -> None:
-    """Adds to the counters: at once by a client, or as part of a pipeline."""
+    """Adds to the counters: at once with a client, or as part of a pipeline."""
     for name, amount in amounts.items():
         if amount:
             commands.hincrby(COUNTERS, name, amount)
 
 
 def read() -> dict[str, int]:
-    """All counters that have counted something. Raises `redis.RedisError`."""
+    """All counters that were ever added to. Raises `redis.RedisError`."""
     return {text(name): int(value) for name, value in client().hgetall(COUNTERS).items()}

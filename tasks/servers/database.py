@@ -13,11 +13,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tasks.servers.breaker import Breaker, Verdict
 from tasks.settings import settings
 
-# The server ends a statement when its time is over; one that is silent for so much longer is not there.
+# The server ends a statement when its time is over; a server silent for this much longer is away.
 SILENCE_SECONDS = 5.0
-# What was sent must reach the other host's kernel within this time.
+# Sent data must reach the other host's kernel within this time.
 DELIVERY_SECONDS = 15
-# PgBouncer needs so long to try the server again, which it begins with the first client that comes.
+# How long PgBouncer needs to try the server again, which the first client triggers.
 POOLER_PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
@@ -30,19 +30,19 @@ class _Bounded(Connection):
     """A connection that breaks off when the server, or the network, falls silent."""
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
-        """As in the base class, but no answer is awaited for ever. Raises `psycopg.OperationalError`."""
+        """As in the base class, but with a time limit. Raises `psycopg.OperationalError`."""
         if timeout is None:
             timeout = settings().database_statement_timeout_seconds + SILENCE_SECONDS
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout as error:
-            # Nothing can be asked of it any more, not even a rollback.
+            # The connection cannot be used any more, not even for a rollback.
             self.close()
             raise psycopg.OperationalError(f"no answer within {timeout:.0f} s") from error
 
 
 class InvalidUrl(psycopg.OperationalError):
-    """What should be the URL of a database is no URL of PostgreSQL. The text does not repeat it."""
+    """A setting is not a PostgreSQL URL. The text does not repeat it."""
 
 
 def connect_directly(url: str, application_name: str) -> Connection:
@@ -55,21 +55,21 @@ def connect_directly(url: str, application_name: str) -> Connection:
             conninfo(url),
             autocommit=True,
             connect_timeout=settings().database_connect_timeout_seconds,
-            # PgBouncer in transaction mode keeps no prepared statements
+            # PgBouncer in transaction mode does not keep prepared statements.
             prepare_threshold=None,
             application_name=application_name,
         )
     except psycopg.ProgrammingError:
-        # its text repeats the URL, and the password with it
+        # psycopg's own text repeats the URL, and with it the password.
         raise InvalidUrl(
             "DATABASE_URL is not a valid PostgreSQL URL, as in postgresql://user:password@host:5432/database."
         ) from None
 
 
 def conninfo(url: str) -> str:
-    """The URL, with the certificates of the settings, by which the server is verified.
+    """The URL, with the settings' certificates, by which the server is verified.
 
-    Raises `psycopg.ProgrammingError` for what is no URL of PostgreSQL.
+    Raises `psycopg.ProgrammingError` for what is not a PostgreSQL URL.
     """
     ca_file = settings().tls_ca_file
     if ca_file is None:
@@ -84,11 +84,11 @@ def conninfo(url: str) -> str:
 
 @lru_cache
 def _opened() -> _Bounded:
-    """A connection on which the server itself has answered."""
+    """A connection to the server itself, not only to PgBouncer."""
     try:
         return _connect()
     except psycopg.OperationalError as error:
-        # The first client after an outage gets PgBouncer's memory of it, as if the server were still away.
+        # After an outage, PgBouncer answers the first client as if the server were still away.
         if "server_login_retry" not in str(error):
             raise
     time.sleep(POOLER_PAUSE_SECONDS)
@@ -96,7 +96,7 @@ def _opened() -> _Bounded:
 
 
 def _connect() -> _Bounded:
-    """No prepared statements and no session settings: PgBouncer in transaction mode keeps neither."""
+    """Connects without prepared statements and session settings, which PgBouncer does not keep."""
     chosen = settings()
     connection = _Bounded.connect(
         conninfo(chosen.database_url.get_secret_value()),
@@ -125,10 +125,10 @@ def breaker() -> Breaker:
 
 @contextmanager
 def access() -> Iterator[Connection]:
-    """The connection, opened when there is none that works, for as long as the block needs the database.
+    """The connection for the block, opened if there is none that works.
 
     Raises `breaker.CircuitOpen` without trying while the database is left alone, and `psycopg.Error`; after
-    an error the next access opens a new connection. Not to be nested, nor to wait for anything else inside.
+    an error the next access opens a new connection. Do not nest it, nor wait for anything else inside.
     """
     with breaker():
         try:
@@ -146,7 +146,7 @@ def _connection() -> Connection:
 
 
 def close() -> None:
-    """Drops the connection, so that the next use opens a new one."""
+    """Drops the connection; the next access opens a new one."""
     if _opened.cache_info().currsize:
         _opened().close()
         _opened.cache_clear()
@@ -155,14 +155,14 @@ def close() -> None:
 def refuses_data(error: psycopg.Error) -> bool:
     """Whether the database refuses what it was given (SQLSTATE classes 22 and 23).
 
-    Anything else is taken as *not now*: a wrong guess in this direction costs a wait, in the other
-    direction it would send good messages to the dead letters.
+    Anything else counts as *not now*: a wrong guess in this direction costs a wait, in the other direction it
+    would send good messages to the dead letters.
     """
     return (error.sqlstate or "")[:2] in {"22", "23"}
 
 
 def lacks_column(error: psycopg.Error) -> bool:
-    """Whether the table, or a column of it, is not there: it will be after the next migration."""
+    """Whether the table, or a column of it, does not exist: the next migration creates it."""
     return error.sqlstate in {"42703", "42P01"}
 
 
@@ -172,21 +172,21 @@ def is_too_much(error: psycopg.Error) -> bool:
 
 
 def may_be_repeatable(error: psycopg.Error) -> bool:
-    """Whether it may be this statement alone that cannot be done: its time was over, or it was too much.
+    """Whether only this statement may be at fault: its time was over, or it was too much.
 
-    Half of it may pass, and if nothing is left to halve, the same again says whether it was chance.
+    Half of it may pass; a single row that cannot be halved is tried again, in case it was chance.
     """
     return is_too_much(error) or error.sqlstate == "57014" or waits_for_lock(error)
 
 
 def waits_for_lock(error: psycopg.Error) -> bool:
-    """Whether another transaction held what the statement needs for too long."""
+    """Whether the statement waited too long for a lock of another transaction."""
     return error.sqlstate == "55P03"
 
 
 def is_away(error: psycopg.Error) -> bool:
-    """Whether the server itself failed, and not a statement: no connection, no answer in time, no resources,
-    shutting down, broken, or only good for reading. https://www.postgresql.org/docs/17/errcodes-appendix.html
+    """Whether the server itself failed, not a statement: no connection, no answer in time, out of resources,
+    shutting down, broken, or read-only. https://www.postgresql.org/docs/17/errcodes-appendix.html
     """
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

@@ -1,17 +1,17 @@
-"""What each gateway writes to Redis once a second, and the clock of the alerts reads."""
+"""The status that each gateway writes to Redis once a second, for the clock of the alerts."""
 
 from typing import NamedTuple
 
 from tasks.servers.redis_client import GATEWAYS, client, text
 
-# What a gateway has received may be so long on its way into Kafka; one that is slower does not listen.
+# How long a message may take from a gateway into Kafka; a gateway that is slower does not listen.
 ON_THE_WAY_MS = 2000
 
 
 class Gateway(NamedTuple):
-    """What a gateway wrote last: since when it has listened without a break, 0 if it does not; and when.
+    """A gateway's last status: since when it has listened without a break, 0 if it does not; and its time.
 
-    Both are by Redis' clock. `skew_ms` is how far the gateway's own, which stamps records, is ahead of it.
+    Both are by Redis' clock. `skew_ms` is how far the gateway's own clock, which stamps records, is ahead.
     """
 
     since_ms: int
@@ -20,12 +20,12 @@ class Gateway(NamedTuple):
 
 
 def write(name: str, gateway: Gateway) -> None:
-    """Writes it under the gateway's name. Raises `redis.RedisError`."""
+    """Writes the status under the gateway's name. Raises `redis.RedisError`."""
     client().hset(GATEWAYS, name, " ".join(map(str, gateway)))
 
 
 def read() -> dict[str, Gateway]:
-    """Every gateway that has ever written, by name. Raises `redis.RedisError`."""
+    """The status of every gateway that was not removed, by name. Raises `redis.RedisError`."""
     # A gateway of an earlier version does not write the third number.
     return {
         text(name): Gateway(*map(int, text(value).split(" ")))

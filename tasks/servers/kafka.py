@@ -6,7 +6,7 @@ from tasks.settings import Settings
 
 
 def connection(chosen: Settings) -> dict[str, Any]:
-    """The part of a client's configuration that says where the brokers are and how they are reached."""
+    """A client's configuration for reaching the brokers and logging in."""
     password = chosen.kafka_sasl_password
     optional = {
         "sasl.username": chosen.kafka_sasl_username,
@@ -22,7 +22,7 @@ def connection(chosen: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": chosen.kafka_bootstrap_servers,
         "security.protocol": chosen.kafka_security_protocol,
-        # librdkafka's ten seconds would be added to every outage.
+        # librdkafka's default of ten seconds would be added to every outage.
         "reconnect.backoff.max.ms": 2000,
         **{name: value for name, value in optional.items() if value is not None},
     }

@@ -22,7 +22,7 @@ def client(chosen: Settings, client_id: str, **options: Any) -> Client:
 
 
 def client_of(kind: type[Paho], chosen: Settings, client_id: str, **options: Any) -> Paho:
-    """The same of a class that is made from paho's."""
+    """The same with a subclass of paho's client."""
     made = kind(
         CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, **options
     )
@@ -35,10 +35,10 @@ def client_of(kind: type[Paho], chosen: Settings, client_id: str, **options: Any
 
 
 def session_id(chosen: Settings, name: str) -> str:
-    """The client id of a session that outlives its process: always the same, and nobody can guess it.
+    """The client id of a session that outlives its process: always the same, and impossible to guess.
 
-    Brokers give a session to whoever connects with its client id, whichever account that is. Without a secret
-    in the settings it is the name alone.
+    Brokers give a session to any client that connects with its client id, under whatever account. Without a
+    secret in the settings the id is the name alone.
     """
     secret = chosen.mqtt_session_secret or chosen.mqtt_password
     if secret is None:
@@ -48,7 +48,7 @@ def session_id(chosen: Settings, name: str) -> str:
 
 
 def tls_context(chosen: Settings) -> ssl.SSLContext | None:
-    """How to verify the broker, and what to show it; None without TLS."""
+    """How to verify the broker, and the certificate to show it; None without TLS."""
     if not chosen.mqtt_tls:
         return None
     context = ssl.create_default_context(cafile=chosen.tls_ca_file)

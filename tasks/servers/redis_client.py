@@ -12,45 +12,45 @@ from redis.retry import Retry
 from tasks.settings import Settings, settings
 
 COUNTERS = "sluice:counters"
-ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; another: they are lost
+ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; else they are lost
 DATABASE_BREAKER = "sluice:breaker:database"
 ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/alerts/memory.lua)
-ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # held by the worker that brings them back
+ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # lock of the worker that rebuilds them
 OPEN_ALERTS = "sluice:alerts:open"  # hash: how many alerts are open, by user; kept with the states
-OUTBOX = "sluice:outbox"  # stream of what there is to tell about alerts
-OUTBOX_TOLD = "sluice:outbox:told"  # how far users were told, as the database has it
-OUTBOX_BYTES = "sluice:outbox:bytes"  # hash: bytes in the stream by user, and under no name of all
+OUTBOX = "sluice:outbox"  # stream of changes of alerts to deliver
+OUTBOX_TOLD = "sluice:outbox:told"  # the position published to users, as noted in the database
+OUTBOX_BYTES = "sluice:outbox:bytes"  # hash: bytes in the stream by user, and under the empty name of all
 OUTBOX_ADDED = "sluice:outbox:added"  # hash: entries that were added, by user
 OUTBOX_WRITTEN = "sluice:outbox:written"  # hash: entries that were written to the tables, by user
 OUTBOX_FAILING = "sluice:outbox:failing"  # hash: users with a change that the database does not take
-OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: such changes that are dead letters by now
+OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: changes of this kind that are dead letters by now
 OUTBOX_NOTICES = "sluice:outbox:notices"  # hash: users with a notice that the MQTT broker refuses
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
-RULES_VERSION = "sluice:rules:version"  # another number after every change of anybody's rules
-# Of each domain, its namespace behind the name:
+RULES_VERSION = "sluice:rules:version"  # a number that changes with every change of any user's rules
+# One key per domain, with its namespace after the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
 LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
 NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices
-CLOCK = "sluice:clock"  # hash: what was judged by the clock, and when
+CLOCK = "sluice:clock"  # hash: how far the clock has judged, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
-# Of all:
+# One key for all domains:
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
-DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # of each domain, when the oldest unhandled letter came
+DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # by domain, when the oldest unhandled letter came
 SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several times
 ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
-GATEWAYS = "sluice:gateways"  # hash: what each gateway says of itself, by its name
+GATEWAYS = "sluice:gateways"  # hash: the status of each gateway, by its name
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 
 def lease_key(batch: str) -> str:
-    """Exists while somebody works on the batch; its value is the name of the bridge that has sent it."""
+    """Exists while a task works on the batch; its value is the name of the bridge that has sent it."""
     return f"sluice:lease:{batch}"
 
 
 def evidence_key(batch: str) -> str:
-    """Hash: who works on the batch, and how those ended who did not finish."""
+    """Hash: which stages work on the batch, and how those ended that did not finish."""
     return f"sluice:evidence:{batch}"
 
 
@@ -65,7 +65,7 @@ def rows_key(batch: str, part: int) -> str:
 
 
 def done_key(bridge: str) -> str:
-    """List on which a bridge is told of its finished batches."""
+    """List of the reports of finished batches to a bridge."""
     return f"sluice:done:{bridge}"
 
 
@@ -80,7 +80,7 @@ def handled_key(topic: str, day: int) -> str:
 
 
 def answers_key(control: str) -> str:
-    """List on which a control process is told what became of its requests."""
+    """List of the answers to the requests of a control process."""
     return f"sluice:answers:{control}"
 
 
@@ -100,7 +100,7 @@ def scheduled_key(task: str) -> str:
 
 
 def received_key(message: str) -> str:
-    """The id and time that an MQTT message got when it came first, should it come again."""
+    """The id and time of an MQTT message at its first delivery, in case it is redelivered."""
     return f"sluice:received:{message}"
 
 
@@ -115,7 +115,7 @@ def alert_key(user_id: str, device_id: str) -> str:
 
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
-    """What a connection needs besides the URL: nothing, or how the server is verified."""
+    """The options of a connection besides the URL: empty, or how the server is verified."""
     if not chosen.redis_url.get_secret_value().startswith("rediss://"):
         return {}
     return {
@@ -130,10 +130,10 @@ _run = b""
 
 
 def server_run() -> bytes:
-    """Names this run of the Redis server; it has another name after every restart.
+    """Identifies this run of the Redis server; it changes with every restart.
 
-    A server that was restarted may have loaded an old copy of its memory: what must not be old is marked
-    with the run that it belongs to. Ask after a command, whose connection tells. It costs no command.
+    A restarted server may have loaded an old copy of its memory: data that must not be old is marked with the
+    run that it belongs to. Call it after a command, whose connection has read it; it costs no command itself.
     """
     return _run
 

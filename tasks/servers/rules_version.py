@@ -1,4 +1,4 @@
-"""The version of the rules: a number in Redis that changes with every change of them, whoever makes it."""
+"""The version of the rules: a number in Redis that changes with every change of any rules."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ from tasks.servers.redis_client import RULES_VERSION, client
 
 
 def rules_version() -> bytes:
-    """The version of the rules: what is read after it is at least as new. Raises `redis.RedisError`."""
+    """The version of the rules: rules read after it are at least as new. Raises `redis.RedisError`."""
     version = client().get(RULES_VERSION)
     if version is None:
         pipeline = client().pipeline(transaction=True)
@@ -19,7 +19,7 @@ def rules_version() -> bytes:
 
 
 def announce_change() -> None:
-    """Outdates every worker's copies; called after a change is committed. Raises `redis.RedisError`."""
+    """Outdates every worker's copies; call it after a change is committed. Raises `redis.RedisError`."""
     pipeline = client().pipeline(transaction=True)
     _begin_version(pipeline)
     pipeline.incr(RULES_VERSION)
@@ -27,5 +27,5 @@ def announce_change() -> None:
 
 
 def _begin_version(commands: Any) -> None:
-    # From the clock, so that after a flushed Redis no number comes that a worker has seen before.
+    # From the clock, so that a number does not come again after a flush of Redis.
     commands.set(RULES_VERSION, time.time_ns() // 1000, nx=True)

@@ -1,4 +1,4 @@
-"""Reading stretches of a Kafka topic outside any consumer group, in bounded memory."""
+"""Reads ranges of a Kafka topic outside any consumer group, in bounded memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,7 +10,7 @@ from tasks.servers import kafka
 from tasks.settings import settings
 
 ANSWER_SECONDS = 10.0
-# A read that brings nothing for so long, though there is more, has failed.
+# A read that returns nothing for this long, though there is more, has failed.
 SILENCE_SECONDS = 30.0
 WAIT_SECONDS = 0.5
 
@@ -18,7 +18,7 @@ Range = tuple[int, int]  # from the first offset up to, and without, the second
 
 
 class KafkaSilent(NotNow):
-    """Kafka does not give what it has; check KAFKA_BOOTSTRAP_SERVERS and the brokers."""
+    """Kafka does not return records that it has; check KAFKA_BOOTSTRAP_SERVERS and the brokers."""
 
 
 class TopicReader:
@@ -33,7 +33,7 @@ class TopicReader:
         self._consumer = Consumer(
             {
                 **kafka.connection(chosen),
-                # A consumer that never subscribes is no member of its group, and may ask for its offsets.
+                # A consumer that never subscribes is not a member of its group, but may query its offsets.
                 "group.id": self._group,
                 "client.id": "sluice-reader",
                 "enable.auto.commit": False,
@@ -55,7 +55,7 @@ class TopicReader:
         self._consumer.close()
 
     def ranges(self, topic: str) -> dict[int, Range]:
-        """What each partition has: from the offset of its oldest record to that of the next to come."""
+        """The range of each partition: from the offset of its oldest record to that of the next one."""
         try:
             return {
                 number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), ANSWER_SECONDS)
@@ -65,11 +65,11 @@ class TopicReader:
             raise _silent(topic, error) from error
 
     def committed(self, topic: str) -> dict[int, int]:
-        """Up to where the bridge has committed each partition; 0 where it has committed nothing."""
+        """The offset that the bridge has committed in each partition; 0 if none."""
         return {number: max(offset, 0) for number, (offset, _) in self.marks(topic).items()}
 
     def marks(self, topic: str) -> dict[int, tuple[int, str]]:
-        """Of each partition the offset that the bridge has committed, negative if none, and its metadata."""
+        """By partition the offset that the bridge has committed, negative if none, and its metadata."""
         try:
             answer = self._consumer.committed(
                 [TopicPartition(topic, number) for number in self._partitions(topic)], ANSWER_SECONDS
@@ -79,7 +79,7 @@ class TopicReader:
         return {position.partition: (position.offset, position.metadata or "") for position in answer}
 
     def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
-        """Of each partition the first record with this timestamp or a later one, or the end."""
+        """By partition the offset of the first record with this timestamp or a later one, or the end."""
         ranges = self.ranges(topic)
         try:
             answer = self._consumer.offsets_for_times(
@@ -93,7 +93,7 @@ class TopicReader:
         }
 
     def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[Record]:
-        """The records of the ranges, in order in each partition; what retention has taken is passed over."""
+        """The records of the ranges, in order in each partition; skips those that retention has dropped."""
         waiting = {number: end for number, (start, end) in ranges.items() if start < end}
         if not waiting:
             return
@@ -102,7 +102,7 @@ class TopicReader:
             self._consumer.assign(starts)
             # The client remembers a pause.
             self._consumer.resume(starts)
-            # Counted in waits, for between them the caller may take its time.
+            # Counts only waits, because the caller may take its time between them.
             silent = 0.0
             while waiting:
                 records = self._consumer.consume(500, WAIT_SECONDS)
@@ -133,7 +133,7 @@ class TopicReader:
 
 
 def chunks(records: Iterable[Record], count: int, size: int) -> Iterator[list[Record]]:
-    """The records in lists of at most so many records, and at most so many bytes of payload and one more."""
+    """The records in lists of at most `count`, each ended by the record that reaches `size` bytes."""
     chunk: list[Record] = []
     held = 0
     for record in records:
@@ -147,7 +147,7 @@ def chunks(records: Iterable[Record], count: int, size: int) -> Iterator[list[Re
 
 
 def _failed(topic: str, record: Record) -> bool:
-    """Whether this is an error from which the client recovers by itself; one that it does not is raised."""
+    """Whether this is an error from which the client recovers by itself; raises any other."""
     error = record.error()
     if error is None or error.code() == KafkaError._PARTITION_EOF:
         return False

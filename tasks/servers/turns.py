@@ -1,4 +1,4 @@
-"""Work that only one worker at a time may do, however many are told to do it."""
+"""Turns: work that only one worker at a time may do, however many are asked to."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ from tasks.servers.redis_client import client
 
 log = structlog.get_logger()
 
-# Without a sign of life for so long a worker loses its turn: this is what its death costs.
+# After this long without a sign of life a worker loses its turn: the delay that its death costs.
 TURN_SECONDS = 10.0
-# Two workers can hand the turn to and fro only so often; what is left waits for the next call.
+# How often two workers may hand the turn to each other; the rest waits for the next call.
 ROUNDS = 10
 
 
@@ -29,7 +29,7 @@ class Turn:
         self._lock = lock
 
     def keep(self) -> None:
-        """Raises `TurnLost` unless the turn was kept until now; if so, it lasts anew."""
+        """Renews the turn. Raises `TurnLost` if it was lost meanwhile."""
         try:
             self._lock.reacquire()
         except LockError as error:
@@ -37,16 +37,16 @@ class Turn:
 
 
 def run_alone(name: str, work: Callable[[Turn], None]) -> bool:
-    """Runs the work, unless another worker is at it, which then runs it once more after this call.
+    """Runs the work, unless another worker is doing it, which then runs it once more after this call.
 
-    So whatever was there to do before the call is done after it, by one of the two. Returns whether it was
-    done here. Raises what the work raises, and `redis.RedisError`.
+    So work that was due before the call is done after it, by one of the two. Returns whether it was done
+    here. Raises what the work raises, and `redis.RedisError`.
     """
     again = f"sluice:turn:{name}:again"
     for _ in range(ROUNDS):
         if not _run_if_free(name, work, again):
             client().set(again, 1, ex=60)
-            # The other may have ended before it could see the mark.
+            # The other worker may have ended before it could see the mark.
             if not _run_if_free(name, work, again):
                 return False
         if not client().delete(again):
@@ -55,7 +55,7 @@ def run_alone(name: str, work: Callable[[Turn], None]) -> bool:
 
 
 def run_if_free(name: str, work: Callable[[Turn], None]) -> bool:
-    """Runs the work, unless another worker is at it; returns whether it was done here.
+    """Runs the work, unless another worker is doing it; returns whether it was done here.
 
     Raises what the work raises, and `redis.RedisError`.
     """

@@ -1,4 +1,4 @@
-"""What beat shows: what belongs to no single process."""
+"""The metrics of beat, which do not belong to a single process."""
 
 from tasks.observe.instruments import Counter, Gauge
 
@@ -35,7 +35,7 @@ OUTBOX_AGE = Gauge(
     "sluice_outbox_oldest_seconds",
     ("beat",),
     "Age of the oldest alert change that is not delivered yet; 0 when there is none.",
-    "Minutes: users are told late; see docs/runbook.md, outbox age.",
+    "Minutes: users are notified late; see docs/runbook.md, outbox age.",
     unit="seconds",
 )
 QUEUED = Gauge(

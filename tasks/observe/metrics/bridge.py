@@ -1,4 +1,4 @@
-"""What the bridge shows."""
+"""The metrics of the bridge."""
 
 from tasks.observe.instruments import Counter, Gauge, Histogram
 
@@ -45,7 +45,7 @@ DEFERRED = Counter(
     ("bridge",),
     "Messages that went back to their lane, by the reason: `soon`, their user's alerts changed more"
     " than is done in one batch; `held`, their user's outbox is full.",
-    "Growing for long: one user's alerts flap; the alerts' history says whose and which rules.",
+    "Growing for a long time: one user's alerts flap; the alerts' history has the user and the rules.",
     labels=("reason",),
     unit="messages",
 )
@@ -73,7 +73,7 @@ BATCHES_LOST = Counter(
 COMMITS_FAILED = Counter(
     "sluice_bridge_commits_failed_total",
     ("bridge",),
-    "Offset commits that Kafka did not take; they are made up for.",
+    "Offset commits that Kafka did not take; later commits make up for them.",
     "Growing: Kafka is unwell, or rebalances come too often.",
     unit="commits",
 )

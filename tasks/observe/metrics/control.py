@@ -1,4 +1,4 @@
-"""What the control process shows."""
+"""The metrics of the control process."""
 
 from tasks.observe.instruments import Counter, Gauge
 
@@ -19,7 +19,7 @@ REQUEST_AGE = Gauge(
 REQUESTS_GIVEN_UP = Counter(
     "sluice_control_requests_given_up_total",
     ("control",),
-    "Requests that were not done within REQUEST_PATIENCE_SECONDS, by kind; their users were told so.",
+    "Requests that were not done within REQUEST_PATIENCE_SECONDS, by kind; their users got an answer.",
     "Any: the workers or the database were away, or one request hangs; see `request_given_up` in the log.",
     labels=("kind",),
     unit="requests",
@@ -36,14 +36,14 @@ REQUESTS_DROPPED = Counter(
     "sluice_control_qos0_dropped_requests_total",
     ("control",),
     "Requests by QoS 0 that came while too many were waiting, and got no answer.",
-    "Any: a user sends more than can be done; who needs an answer publishes with QoS 1.",
+    "Any: a user sends more than can be done; a client that needs an answer must publish with QoS 1.",
     unit="requests",
 )
 ANSWERS = Counter(
     "sluice_control_answers_total",
     ("control",),
     "Rules and commands answered, by kind (config, manage) and outcome (ok, refused).",
-    "Many refused ones: a client sends what is no valid rule or command; its answer says what.",
+    "Many refused ones: a client sends invalid rules or commands; the answers have the faults.",
     labels=("kind", "outcome"),
     unit="requests",
 )
@@ -51,7 +51,7 @@ ANSWERS = Counter(
 RULES_INVALID = Gauge(
     "sluice_rules_invalid",
     ("control",),
-    "Rules in the table that are invalid and not in force; their users hear of it on config/status.",
+    "Rules in the table that are invalid and not in force; config/status reports them to their users.",
     "Above 0: somebody wrote rules by SQL; `sluice rules check --stored` names users and faults.",
     unit="rules",
 )

@@ -1,4 +1,4 @@
-"""What the gateway shows, and with it every client of MQTT, and every process."""
+"""The metrics of the gateway, some of them shared with the control process as a client of MQTT."""
 
 from tasks.observe.instruments import Counter, Gauge
 

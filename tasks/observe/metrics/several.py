@@ -1,4 +1,4 @@
-"""What more than one kind of process shows."""
+"""The metrics of more than one kind of process."""
 
 from tasks.observe.instruments import Counter, Gauge
 

@@ -1,4 +1,4 @@
-"""What workers show of the stages of a batch, of alerts and of themselves."""
+"""The metrics of workers: the stages of a batch, alerts, and the workers themselves."""
 
 from tasks.observe.instruments import Counter, Gauge, Histogram
 
@@ -19,7 +19,7 @@ STORED = Counter(
 DUPLICATE = Counter(
     "sluice_messages_duplicate_total",
     ("worker",),
-    "Messages whose row was there already: redelivered, resent or replayed ones.",
+    "Messages whose row was stored already: redelivered, resent or replayed ones.",
     "Growing without replays: a device repeats itself, or batches are lost and resent.",
     unit="messages",
 )
@@ -57,7 +57,7 @@ END_TO_END_SECONDS = Histogram(
     "sluice_end_to_end_seconds",
     ("worker",),
     "Age of the oldest message of each batch, from its Kafka record's time to the commit of its row.",
-    "All other messages of the batch are younger. Grows with the lag: see there.",
+    "All other messages of the batch are younger. It grows with the lag: see there.",
 )
 STORE_WAITS = Counter(
     "sluice_store_waits_total",
