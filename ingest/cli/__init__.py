@@ -3,21 +3,21 @@
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 # Everything heavy is imported where it is used, so that --help answers at once.
 from ingest.admin.audit import audit
 from ingest.admin.errors import OperatorError
+from ingest.cli.alerts import alerts_app
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
-
-if TYPE_CHECKING:
-    from ingest.admin.accounts import Account
+from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.cli.provision import provision_app
+from ingest.cli.rules import rules_app
 
 app = typer.Typer(
     help="Sluice: MQTT telemetry to TimescaleDB by way of Kafka and Celery. Settings come from the"
@@ -27,22 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-provision_app = typer.Typer(
-    help="Credentials of the MQTT broker. Provisioning an account again gives it a new password and ends the"
-    " old one. A change reaches the broker in well under a second; a client that is quicker tries again.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(provision_app, name="provision")
-rules_app = typer.Typer(
-    help="Alert rules in a file, as they are published on users/USER/config; a file named - is stdin.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(rules_app, name="rules")
-alerts_app = typer.Typer(
-    help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
@@ -52,12 +38,6 @@ app.add_typer(domain_app, name="domain")
 # Commands that work without a server, or find out by themselves.
 _NEEDS_NO_SERVER = {"settings", "metrics", "domain", "rules"}
 _SAYS_WHERE = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "DATABASE_URL", "MQTT_HOST", "SLUICE_SECRETS_DIR")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
-PasswordStdin = Annotated[
-    bool,
-    typer.Option("--password-stdin", help="Take the password from stdin (one line) instead of making one."),
-]
 
 
 def main() -> None:
@@ -74,13 +54,13 @@ def main() -> None:
         if error.title != "Settings":
             raise
         for problem in error.errors(include_input=False):
-            _tell(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}")
+            to_stderr(f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}")
         _fail("The settings are wrong; see above.")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        _print(f"sluice {version('sluice')}")
+        to_stdout(f"sluice {version('sluice')}")
         raise typer.Exit
 
 
@@ -120,13 +100,13 @@ def migrate(
     with session() as connection:
         if status:
             for line in work.status(migrations, work.applied(connection)):
-                _print(line)
+                to_stdout(line)
             return
         if dry_run:
             for migration in work.pending(migrations, work.applied(connection)):
-                _print(f"would run {migration.label}")
+                to_stdout(f"would run {migration.label}")
             return
-        ran = work.migrate(connection, migrations, _tell)
+        ran = work.migrate(connection, migrations, to_stderr)
         differ = [
             f"{domain.table}: {difference}"
             for domain in registry.domains()
@@ -134,7 +114,7 @@ def migrate(
         ]
     if differ:
         raise OperatorError("\n".join(["tables are not as their domains declare them:", *differ]))
-    _tell(f"the database is up to date; {ran} migration{'' if ran == 1 else 's'} applied")
+    to_stderr(f"the database is up to date; {counted(ran, 'migration')} applied")
 
 
 @app.command()
@@ -155,11 +135,11 @@ def roles(
     with session() as connection:
         made = work.create(connection)
         for name in made:
-            _tell(f"made the role {name}, for {work.ROLES[name]}")
+            to_stderr(f"made the role {name}, for {work.ROLES[name]}")
         if password_stdin:
             work.set_password(connection, password_stdin, sys.stdin.readline().rstrip("\r\n"))
-            _tell(f"{password_stdin} has its password")
-        migrations.migrate(connection, migrations.load(), _tell)
+            to_stderr(f"{password_stdin} has its password")
+        migrations.migrate(connection, migrations.load(), to_stderr)
         # Only now there surely is a table for it.
         for name in made:
             note(connection, "CREATE", "role", name, {})
@@ -175,7 +155,7 @@ def topics(*, as_json: AsJson = False) -> None:
 
     outcomes = work.ensure(settings())
     if as_json:
-        _print(
+        to_stdout(
             json.dumps(
                 [
                     {"topic": o.topic.name, "created": o.created, "differences": o.differences}
@@ -185,25 +165,25 @@ def topics(*, as_json: AsJson = False) -> None:
         )
         return
     for outcome in outcomes:
-        _print(f"{outcome.topic.name}: {'created' if outcome.created else 'exists'}")
+        to_stdout(f"{outcome.topic.name}: {'created' if outcome.created else 'exists'}")
         for difference in outcome.differences:
-            _print(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
+            to_stdout(f"{outcome.topic.name}: differs from the settings and is left as it is: {difference}")
 
 
 @app.command()
 def settings() -> None:
     """Print every setting, its default and its meaning, as a Markdown page."""
-    from ingest.cli.settings_table import markdown  # noqa: PLC0415
+    from ingest.cli import pages  # noqa: PLC0415
 
-    _print(markdown().rstrip())
+    to_stdout(pages.settings_page().rstrip())
 
 
 @app.command()
 def metrics() -> None:
     """Print every metric, its meaning and what to do about it, as a Markdown page."""
-    from ingest.cli.metrics_table import markdown  # noqa: PLC0415
+    from ingest.cli import pages  # noqa: PLC0415
 
-    _print(markdown().rstrip())
+    to_stdout(pages.metrics_page().rstrip())
 
 
 @app.command()
@@ -214,10 +194,10 @@ def status(*, as_json: AsJson = False) -> None:
 
     found = work.look(settings())
     if as_json:
-        _print(json.dumps(found))
+        to_stdout(json.dumps(found))
         return
     for line in work.as_text(found):
-        _print(line)
+        to_stdout(line)
 
 
 @app.command()
@@ -233,160 +213,9 @@ def health(
     chosen = next((name for name in work.PROCESSES if name == process), None)
     if chosen is None:
         raise typer.BadParameter(f"the processes are {', '.join(work.PROCESSES)}")
-    _print(work.ask(settings(), chosen, ready=ready))
-
-
-@provision_app.command()
-def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A device: may publish its own messages, in every domain, and nothing else."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-
-    _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)
-
-
-@provision_app.command()
-def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A user's own programs: receive the user's alerts, send rules and SNOOZE, DISABLE, ENABLE."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-
-    _provision(work.user(user), as_json=as_json, password_stdin=password_stdin)
-
-
-@provision_app.command()
-def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A process of Sluice: receives everybody's messages, publishes everybody's alerts."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-
-    _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)
-
-
-@provision_app.command()
-def rights() -> None:
-    """Give all accounts the rights that they lack, after DOMAINS was changed. Passwords stay."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-    from ingest.admin.postgres import session  # noqa: PLC0415
-
-    with session() as connection:
-        given = work.grant(connection)
-    _tell(f"{given} right{'' if given == 1 else 's'} given")
-
-
-@provision_app.command()
-def remove(username: str) -> None:
-    """Remove an account; the broker ends its connection."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-    from ingest.admin.postgres import session  # noqa: PLC0415
-
-    with session() as connection:
-        work.remove(connection, username)
-    _tell(f"removed {username}")
-
-
-@provision_app.command("list")
-def list_accounts(*, as_json: AsJson = False) -> None:
-    """List the accounts, without secrets."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
-    from ingest.admin.postgres import session  # noqa: PLC0415
-
-    with session() as connection:
-        accounts = work.accounts(connection)
-    if as_json:
-        _print(json.dumps([account._asdict() for account in accounts], default=datetime.isoformat))
-        return
-    width = max((len(account.username) for account in accounts), default=0)
-    for account in accounts:
-        rotated = f"{account.rotated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        state = "" if account.enabled else "  disabled"
-        _print(f"{account.username:<{width}}  {account.kind:<7}  password of {rotated}{state}")
-    _tell(f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}")
-
-
-@rules_app.command()
-def check(
-    file: Annotated[str | None, typer.Argument()] = None,
-    *,
-    stored: Annotated[bool, typer.Option("--stored", help="Those of all users in the table.")] = False,
-) -> None:
-    """Check rules and say what they mean. Every error is named; exit code 1 if there is any."""
-    from ingest.admin import rules as work  # noqa: PLC0415
-
-    if (file is None) != stored:
-        raise typer.BadParameter("give either a file or --stored")
-    if file is None:
-        _tell(work.check_stored())
-        return
-    rules = work.load(file)
-    for line in work.explain(rules):
-        _print(line)
-    _tell(f"{len(rules.rules)} valid rule{'' if len(rules.rules) == 1 else 's'}")
-
-
-@rules_app.command("test")
-def try_rules(
-    file: str,
-    *,
-    user: Annotated[str, typer.Option(help="The user whose readings are judged.")],
-    device: Annotated[str | None, typer.Option(help="One device; without it all of the user's.")] = None,
-    domain: Annotated[
-        str | None, typer.Option(help="Whose readings; without it the first of DOMAINS.")
-    ] = None,
-    since: Annotated[str, typer.Option(help="How far back, as in 45s, 90m, 12h, 7d; or a time.")] = "7d",
-    as_json: AsJson = False,
-) -> None:
-    """Say when rules would have fired on the readings that are stored. Nobody is told, nothing is changed."""
-    from ingest.admin import rules as work  # noqa: PLC0415
-
-    now = datetime.now(UTC)
-    chosen = work.domain_named(domain)
-    rules, begin = work.about(chosen, work.load(file)), work.parse_since(since, now)
-    history = work.try_out(chosen, rules, user, device, begin, now)
-    if as_json:
-        _print(json.dumps(work.as_json(rules, history, now), ensure_ascii=False))
-        return
-    for line in work.as_text(rules, history, now):
-        _print(line)
-
-
-@alerts_app.command("list")
-def list_alerts(
-    *,
-    user: Annotated[str | None, typer.Option(help="One user; without it all users.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the alerts that are open, pending, snoozed or disabled."""
-    from ingest.admin import alerts as work  # noqa: PLC0415
-
-    rows = work.active(user)
-    if as_json:
-        _print(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.as_text(rows):
-        _print(line)
-    _tell(f"{len(rows)} alert{'' if len(rows) == 1 else 's'}")
-
-
-def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
-    from ingest.admin import accounts as work  # noqa: PLC0415
-    from ingest.admin.postgres import session  # noqa: PLC0415
-
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    with session() as connection:
-        credential = work.provision(connection, account, password)
-    if as_json:
-        _print(json.dumps(credential._asdict()))
-        return
-    _print(f"username: {credential.username}\npassword: {credential.password}")
-    _tell("The password is shown this once; provisioning again makes a new one and ends this one.")
-
-
-def _print(text: str) -> None:
-    typer.echo(text)
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+    to_stdout(work.ask(settings(), chosen, ready=ready))
 
 
 def _fail(text: str) -> None:
-    _tell(f"sluice: {text}")
+    to_stderr(f"sluice: {text}")
     raise SystemExit(1)

@@ -1,15 +1,14 @@
 """The commands `sluice dlq …` and `sluice verify`. Parses and prints; the work is in the module of each."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ingest.admin.errors import OperatorError
+from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from tasks.dead_letters.letter import Filters
@@ -29,7 +28,6 @@ Since = Annotated[str | None, typer.Option(help="Refused since: as in 45s, 90m, 
 Until = Annotated[str | None, typer.Option(help="Refused before: likewise.")]
 User = Annotated[str | None, typer.Option(help="Only messages of this user.")]
 Device = Annotated[str | None, typer.Option(help="Only messages of devices of this name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 
 
 @dlq_app.command("list")
@@ -58,21 +56,23 @@ def list_letters(
     filters = _filters(error_type, since, until, user, device)
     listing = work.select(_domain(domain), filters, limit, settled=settled)
     if listing.database_away:
-        _tell(f"The database does not say which were replayed, so all count as open: {listing.database_away}")
+        to_stderr(
+            f"The database does not say which were replayed, so all count as open: {listing.database_away}"
+        )
     if as_json:
         document = work.as_json(listing)
         if summary:
             del document["letters"]
-        _print(json.dumps(document, ensure_ascii=False))
+        to_stdout(json.dumps(document, ensure_ascii=False))
         return
     if not summary:
         for line in work.as_lines(listing):
-            _print(line)
+            to_stdout(line)
         if listing.total > len(listing.newest):
-            _tell(f"the newest {len(listing.newest)} of {listing.total}; --limit shows more")
+            to_stderr(f"the newest {len(listing.newest)} of {listing.total}; --limit shows more")
     for line in work.as_summary(listing):
-        _print(line)
-    _tell(_count(listing.total, "dead letter"))
+        to_stdout(line)
+    to_stderr(counted(listing.total, "dead letter"))
 
 
 @dlq_app.command()
@@ -85,7 +85,7 @@ def show(
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
     value, standing = work.find(_domain(domain), letter)
-    _print(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
+    to_stdout(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
 
 
 @dlq_app.command()
@@ -120,7 +120,7 @@ def replay(
 
     filters = _filters(error_type, since, until, user, device)
     chosen = _domain(domain)
-    with session() as connection, _progress(as_json=as_json) as progress:
+    with session() as connection, progress_bar(as_json=as_json) as progress:
         run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         if not dry_run:
             arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
@@ -129,18 +129,18 @@ def replay(
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
         except KeyboardInterrupt:
-            _tell(f"The replay {run_id} goes on in the workers.")
+            to_stderr(f"The replay {run_id} goes on in the workers.")
             raise SystemExit(130) from None
     counts = run.counts
     if as_json:
-        _print(json.dumps(run.report if outcomes is None else work.Replay(run, outcomes).as_json()))
+        to_stdout(json.dumps(run.report if outcomes is None else work.Replay(run, outcomes).as_json()))
     else:
         done = counts.get("selected", 0) if dry_run else counts.get("replayed", 0)
-        _print(f"{_count(done, 'dead letter')} {'would be ' if dry_run else ''}replayed")
+        to_stdout(f"{counted(done, 'dead letter')} {'would be ' if dry_run else ''}replayed")
         for state, count in (outcomes or {}).items():
-            _print(f"{count:>9}  {state}")
+            to_stdout(f"{count:>9}  {state}")
         for line in _left_out(counts):
-            _tell(line)
+            to_stderr(line)
     if outcomes and (outcomes[State.REFUSED_AGAIN] or outcomes[State.IN_FLIGHT]):
         raise SystemExit(1)
 
@@ -175,12 +175,12 @@ def acknowledge(
         raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
     letters = work.select_one(chosen, letter) if letter else work.select(chosen, filters)
     if dry_run:
-        _print(f"{_count(len(letters), 'dead letter')} would be acknowledged")
+        to_stdout(f"{counted(len(letters), 'dead letter')} would be acknowledged")
         return
     count, run_id = work.acknowledge(chosen, letters, what) if letters else (0, "")
-    _print(f"{_count(count, 'dead letter')} acknowledged")
+    to_stdout(f"{counted(count, 'dead letter')} acknowledged")
     if count:
-        _tell(f"In `sluice audit` as {run_id}.")
+        to_stderr(f"In `sluice audit` as {run_id}.")
 
 
 def verify(
@@ -201,28 +201,28 @@ def verify(
     from ingest.admin import verify as work  # noqa: PLC0415
 
     begin = None if since is None else _moment("--since", since)
-    with _progress(as_json=as_json) as progress:
+    with progress_bar(as_json=as_json) as progress:
         balance = work.verify(_domain(domain), begin, lambda done, total: progress("verified", done, total))
     if as_json:
-        _print(json.dumps(balance.as_json(), ensure_ascii=False))
+        to_stdout(json.dumps(balance.as_json(), ensure_ascii=False))
     else:
         recovered = f", {balance.recovered} of them after they were dead letters" if balance.recovered else ""
-        _print(f"{balance.received:>12}  committed by the bridge")
-        _print(f"{balance.rows:>12}  with their row{recovered}")
-        _print(f"{balance.dead_lettered:>12}  with a dead letter")
+        to_stdout(f"{balance.received:>12}  committed by the bridge")
+        to_stdout(f"{balance.rows:>12}  with their row{recovered}")
+        to_stdout(f"{balance.dead_lettered:>12}  with a dead letter")
         if balance.expired:
-            _print(f"{balance.expired:>12}  older than rows are kept")
-        _print(f"{balance.missing:>12}  missing")
-        _print(f"{balance.in_flight:>12}  in flight, not counted above")
+            to_stdout(f"{balance.expired:>12}  older than rows are kept")
+        to_stdout(f"{balance.missing:>12}  missing")
+        to_stdout(f"{balance.in_flight:>12}  in flight, not counted above")
         for one in balance.named[:MOST_SHOWN]:
             which = "" if one.sequence_id is None else f", sequence_id {one.sequence_id} at {one.time}"
-            _print(f"{one.partition}/{one.offset}  {json.dumps(one.topic)}{which}: {one.reason}")
+            to_stdout(f"{one.partition}/{one.offset}  {json.dumps(one.topic)}{which}: {one.reason}")
         for gap in balance.skipped:
-            _print(
+            to_stdout(
                 f"{gap.partition}/{gap.first}..{gap.last}  dropped by Kafka's retention before they were read"
             )
         if balance.missing > MOST_SHOWN:
-            _tell(f"and {balance.missing - MOST_SHOWN} more; --json names the first {work.MOST_NAMED}")
+            to_stderr(f"and {balance.missing - MOST_SHOWN} more; --json names the first {work.MOST_NAMED}")
     if balance.missing or balance.skipped:
         raise SystemExit(1)
 
@@ -261,36 +261,4 @@ def _left_out(counts: dict[str, int]) -> Iterator[str]:
     }
     for name, reason in reasons.items():
         if counts.get(name):
-            yield f"{_count(counts[name], 'dead letter')} left out: {reason}"
-
-
-@contextmanager
-def _progress(*, as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr, if that is a terminal and a person reads."""
-    if as_json or not sys.stderr.isatty():
-        yield lambda _what, _done, _total: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show_progress
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _print(text: str) -> None:
-    typer.echo(text)
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+            yield f"{counted(counts[name], 'dead letter')} left out: {reason}"

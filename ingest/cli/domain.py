@@ -1,4 +1,4 @@
-"""`sluice domain`: parses and prints; the work is in `domain_sql` and `domain_new`."""
+"""The commands `sluice domain …`. Parses and prints; the work is in `domain_table` and `domain_template`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ingest.admin.errors import OperatorError
+from ingest.cli.printing import to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from tasks.domain.domain import AnyDomain
@@ -32,13 +33,12 @@ def new(
     from tasks.settings import settings  # noqa: PLC0415
 
     module, test = work.write(name, folder)
-    typer.echo(f"{module}\n{test}")
-    typer.echo(
+    to_stdout(f"{module}\n{test}")
+    to_stderr(
         f"Fill in the first, and run the second: pytest {test}\n"
         f"Then set DOMAINS={settings().domains},{work.module_of(module)} for every process,"
         " run `sluice migrate`, `sluice topics` and `sluice provision rights` (accounts that exist get the"
-        " new topic), and start them.",
-        err=True,
+        " new topic), and start them."
     )
 
 
@@ -47,7 +47,7 @@ def ddl(names: Names = None) -> None:
     """Print the migration of each domain: its table, a hypertable where the server has TimescaleDB."""
     from ingest.admin import domain_table as work  # noqa: PLC0415
 
-    typer.echo("\n".join(work.ddl(domain) for domain in _chosen(names)).rstrip())
+    to_stdout("\n".join(work.ddl(domain) for domain in _chosen(names)).rstrip())
 
 
 @domain_app.command()
@@ -61,11 +61,11 @@ def check(names: Names = None) -> None:
         with session() as connection:
             found = work.differences(connection, domain)
         for difference in found:
-            typer.echo(f"{domain.name}: {difference}")
+            to_stdout(f"{domain.name}: {difference}")
         if found:
             differ.append(domain.table)
         else:
-            typer.echo(f"{domain.name}: {domain.table} is as declared")
+            to_stdout(f"{domain.name}: {domain.table} is as declared")
     if differ:
         raise OperatorError(f"not as declared: {', '.join(differ)}")
 

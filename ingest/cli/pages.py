@@ -1,26 +1,72 @@
-"""Every command of `sluice` with its help, as a page: `python -m ingest.cli.pages > docs/commands.md`."""
+"""Pages of docs/ that are made from declarations: commands, settings and metrics.
+
+`python -m ingest.cli.pages` prints docs/commands.md, `sluice settings` and `sluice metrics` the other two.
+"""
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pydantic import SecretStr
 from typer.main import get_command
 
 from ingest import cli
+from tasks.observe.catalogue import CATALOGUE
+from tasks.observe.instruments import Metric
+from tasks.settings import Settings
 
-HEADER = """# Commands
+COMMANDS = """# Commands
 
 Made by `python -m ingest.cli.pages` from what each command tells by `--help`. Besides these there are
 `make help`, `python -m compose.local --help`, `python -m ingest.loadtest --help` and
 `python -m compose.watch --help`.
 """
+SETTINGS = """# Settings
+
+Every process reads its settings from the environment; what is not there comes from the file that
+`SLUICE_ENV_FILE` names (`.local/env` by default, which `make up` writes), then from the folder that
+`SLUICE_SECRETS_DIR` names, where a file `redis_url` holds the value of `REDIS_URL`, and else from the
+defaults.
+`sluice settings` prints this page.
+"""
+METRICS = """# Metrics
+
+Every process serves Prometheus' text format at `/metrics` of its own port: the worker at `METRICS_PORT`
+(9000), the gateway at `GATEWAY_METRICS_PORT` (9001), the bridge at `BRIDGE_METRICS_PORT` (9002), the control
+process at `CONTROL_METRICS_PORT` (9003), beat at `BEAT_METRICS_PORT` (9004). A worker's page is that of
+all its children.
+Counters begin at zero with their process. `sluice metrics` prints this page.
+"""
 _WIDTH = 100
 
 
-def markdown() -> str:
-    """The page."""
-    return "\n".join([HEADER, *_sections(get_command(cli.app), "sluice", None)])
+def commands_page() -> str:
+    """Every command with its help."""
+    return "\n".join([COMMANDS, *_sections(get_command(cli.app), "sluice", None)])
+
+
+def settings_page() -> str:
+    """Every setting with its default, never with the value in force."""
+    rows = (
+        (f"`{name.upper()}`", _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    )
+    return "\n".join([SETTINGS, *table("variable | default | meaning", rows), ""])
+
+
+def metrics_page() -> str:
+    """Every metric with what it means and what to do about it."""
+    heads = "metric | kind | shown by | means | what to do"
+    return "\n".join([METRICS, *table(heads, map(_cells, CATALOGUE)), ""])
+
+
+def table(heads: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """The lines of a Markdown table; `heads` has a `|` between two columns."""
+    yield f"| {heads} |"
+    yield "|---" * (heads.count("|") + 1) + "|"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
 
 
 def _sections(command: Any, name: str, parent: Any) -> Iterator[str]:
@@ -37,5 +83,18 @@ def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m|[ \t]+(?=\n|\Z)", "", text).strip()
 
 
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return "" if value in {None, ""} else f"`{value}`"
+
+
+def _cells(metric: Metric) -> tuple[str, ...]:
+    labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
+    unit = f", {metric.unit}" if metric.unit else ""
+    kind = f"{metric.kind}{labels}{unit}"
+    return f"`{metric.name}`", kind, ", ".join(metric.processes), metric.meaning, metric.remedy
+
+
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    sys.stdout.write(commands_page())

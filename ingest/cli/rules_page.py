@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ingest.admin.rules_rehearsal import Life
+from ingest.cli.pages import table
 from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
@@ -183,10 +184,13 @@ def _examples() -> Iterator[str]:
     yield "### Examples"
     for example in EXAMPLES:
         yield f"\n{example.title}:\n\n{_block(example.rule)}"
-        yield "| after | reading | change |\n|---|---|---|"
-        for (second, payload), changes in changes_of(example):
-            reading = "nothing comes" if payload is None else f"`{json.dumps(payload)}`"
-            yield f"| {second} s | {reading} | {', '.join(change.status for change in changes)} |"
+        yield from table("after | reading | change", map(_row, changes_of(example)))
+
+
+def _row(happened: tuple[Event, list[Change]]) -> tuple[str, ...]:
+    (second, payload), changes = happened
+    reading = "nothing comes" if payload is None else f"`{json.dumps(payload)}`"
+    return f"{second} s", reading, ", ".join(change.status for change in changes)
 
 
 def _alerts() -> Iterator[str]:
@@ -241,16 +245,16 @@ def _faults(parse: Callable[[Any], object], document: Any) -> list[Fault]:
     raise AssertionError(f"the page shows as wrong what is right: {document}")
 
 
-def _meanings(head: str, meaning: str, table: dict[str, str]) -> Iterator[str]:
-    yield f"| {head} | {meaning} |\n|---|---|"
-    for name, text in table.items():
-        yield f"| `{name}` | {text} |"
+def _meanings(head: str, meaning: str, meanings: dict[str, str]) -> Iterator[str]:
+    return table(f"{head} | {meaning}", ((f"`{name}`", text) for name, text in meanings.items()))
 
 
 def _fields(model: type[BaseModel], expected: dict[str, str]) -> Iterator[str]:
-    yield "| field | value | default | meaning |\n|---|---|---|---|"
-    for name, field in model.model_fields.items():
-        yield f"| `{name}` | {expected[name]} | {_default(field)} | {field.description} |"
+    rows = (
+        (f"`{name}`", expected[name], _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+    )
+    return table("field | value | default | meaning", rows)
 
 
 def _default(field: FieldInfo) -> str:

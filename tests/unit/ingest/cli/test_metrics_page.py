@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.cli.metrics_table import markdown
+from ingest.cli.pages import metrics_page
 from tasks.observe.instruments import Metric
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "metrics.md"
@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "metrics.md"
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
     """`sluice metrics > docs/metrics.md` has been run since the last change of a metric."""
-    assert PAGE.read_text() == markdown()
+    assert PAGE.read_text() == metrics_page()
 
 
 @pytest.mark.parametrize("metric", Metric.catalogue, ids=lambda metric: metric.name)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ingest.cli.settings_table import markdown
+from ingest.cli.pages import settings_page
 from tasks.settings import Settings
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "settings.md"
@@ -10,7 +10,7 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "settings.md"
 
 def test_the_page_of_settings_is_up_to_date() -> None:
     """`sluice settings > docs/settings.md` has been run since the last change of a setting."""
-    assert PAGE.read_text() == markdown()
+    assert PAGE.read_text() == settings_page()
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -20,4 +20,4 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_no_default_is_a_secret() -> None:
     """Addresses may be defaults; names and passwords may not."""
-    assert "@" not in markdown()
+    assert "@" not in settings_page()

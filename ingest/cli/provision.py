@@ -1,0 +1,104 @@
+"""The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.accounts`."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+
+if TYPE_CHECKING:
+    from ingest.admin.accounts import Account
+
+provision_app = typer.Typer(
+    help="Credentials of the MQTT broker. Provisioning an account again gives it a new password and ends the"
+    " old one. A change reaches the broker in well under a second; a client that is quicker tries again.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+PasswordStdin = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Take the password from stdin (one line) instead of making one."),
+]
+
+
+@provision_app.command()
+def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A device: may publish its own messages, in every domain, and nothing else."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+
+    _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A user's own programs: receive the user's alerts, send rules and SNOOZE, DISABLE, ENABLE."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+
+    _provision(work.user(user), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
+    """A process of Sluice: receives everybody's messages, publishes everybody's alerts."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+
+    _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command()
+def rights() -> None:
+    """Give all accounts the rights that they lack, after DOMAINS was changed. Passwords stay."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    with session() as connection:
+        given = work.grant(connection)
+    to_stderr(f"{counted(given, 'right')} given")
+
+
+@provision_app.command()
+def remove(username: str) -> None:
+    """Remove an account; the broker ends its connection."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    with session() as connection:
+        work.remove(connection, username)
+    to_stderr(f"removed {username}")
+
+
+@provision_app.command("list")
+def list_accounts(*, as_json: AsJson = False) -> None:
+    """List the accounts, without secrets."""
+    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    with session() as connection:
+        accounts = work.accounts(connection)
+    if as_json:
+        to_stdout(json.dumps([account._asdict() for account in accounts], default=datetime.isoformat))
+        return
+    width = max((len(account.username) for account in accounts), default=0)
+    for account in accounts:
+        rotated = f"{account.rotated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        state = "" if account.enabled else "  disabled"
+        to_stdout(f"{account.username:<{width}}  {account.kind:<7}  password of {rotated}{state}")
+    to_stderr(counted(len(accounts), "account"))
+
+
+def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
+    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+    with session() as connection:
+        credential = work.provision(connection, account, password)
+    if as_json:
+        to_stdout(json.dumps(credential._asdict()))
+        return
+    to_stdout(f"username: {credential.username}\npassword: {credential.password}")
+    to_stderr("The password is shown this once; provisioning again makes a new one and ends this one.")
