@@ -1,6 +1,8 @@
-"""The bridge: Kafka to Celery. Groups messages into batches, one in flight per lane, and commits the offsets
-of stored batches. It never looks inside a payload, and it keeps nothing: what is not committed comes again.
-A batch is of one domain, for each domain has a topic and lanes of its own.
+"""The bridge: Kafka to Celery.
+
+It groups messages into batches, one in flight per lane, and commits the offsets of stored batches. It never
+looks inside a payload and stores nothing: Kafka delivers again what is not committed. A batch belongs to one
+domain, because each domain has a topic and lanes of its own.
 """
 
 import signal
@@ -15,12 +17,12 @@ from confluent_kafka import Message as Record
 from ingest.health.kafka_statistics import KafkaStatistics
 from ingest.health.lost_brokers import LostBrokers, finds_brokers
 from ingest.lanes.aside import Gathered
-from ingest.lanes.dispatch import Dispatcher, Report
-from ingest.lanes.lane import Lane, Limits, partitions_to_pause
+from ingest.lanes.dispatch import Dispatcher
+from ingest.lanes.lane import Lane, partitions_to_pause
+from ingest.lanes.lanes import Lanes
 from ingest.partitions import group_consumer
 from ingest.partitions.assignment import Partition, Topics, report_starts
 from ingest.partitions.topic_ids import TopicIds
-from tasks.batch import marks
 from tasks.batch.kafka_record import message_of
 from tasks.observe import garbage_collector, logs, tracing
 from tasks.observe.metrics import bridge as metrics
@@ -33,48 +35,36 @@ log = structlog.get_logger()
 
 BUSY_POLL_SECONDS = 0.002
 IDLE_POLL_SECONDS = 0.25
-# When every lane has so many batches waiting, no more messages are asked for.
+# The bridge polls for no more messages while every lane has this many batches waiting.
 ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
-# More than a rebalance may wait for batches, and than Redis and Kafka together may take to time out.
+# Longer than a rebalance may wait for batches, and longer than Redis and Kafka together may take to time out.
 STUCK_SECONDS = 90.0
 
 
 class BridgeFailed(Exception):
-    """The bridge cannot go on; its supervisor starts it again."""
+    """The bridge cannot go on; its supervisor restarts it."""
 
 
 class Bridge:
     """One consumer of the group, with its lanes."""
 
     def __init__(self, chosen: Settings, served: Domains, dispatcher: Dispatcher) -> None:
-        limits = Limits(
-            messages=chosen.batch_max_messages,
-            size=chosen.batch_max_bytes,
-            linger=chosen.batch_linger_ms / 1000,
-            part_messages=chosen.batch_part_messages,
-            max_parts=chosen.batch_max_parts,
-        )
         self._settings = chosen
         self._dispatcher = dispatcher
-        self._lanes_of = {
-            domain.qualified(chosen.kafka_topic): [Lane(limits, domain.name) for _ in range(chosen.lanes)]
-            for domain in served
-        }
-        self._topic_of = {domain.name: domain.qualified(chosen.kafka_topic) for domain in served}
-        self._lanes = [lane for lanes in self._lanes_of.values() for lane in lanes]
+        self._lanes = Lanes(chosen, served, dispatcher)
         self._assigned: dict[Partition, Lane] = {}
         self._paused: set[Partition] = set()
-        # Of each partition the offset after its last finished message, since the partitions were assigned.
+        # The offset after the last finished message of each partition, since the partitions were assigned.
         self._finished: dict[Partition, int] = {}
-        # What is committed with the offsets.
+        # The metadata that is committed with the offsets.
         self._notes: dict[Partition, str] = {}
         self._topics = Topics(chosen)
         self._commit_failed = False
         self._leases_checked = 0.0
         self._stopping = False
         self._consumed = 0
-        self._statistics = KafkaStatistics(self._lanes_of)
+        self._statistics = KafkaStatistics(self._lanes.of_topic)
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the bridge", STUCK_SECONDS)
         self._ids = TopicIds()
@@ -86,8 +76,7 @@ class Bridge:
         metrics.LAG.read_from(lambda: self._statistics.lag(self._assigned))
         metrics.ASSIGNED.read_from(lambda: len(self._assigned))
         metrics.PAUSED.read_from(lambda: len(self._paused))
-        metrics.WAITING.read_from(lambda: sum(len(lane.waiting) + lane.aside.count for lane in self._lanes))
-        metrics.IN_FLIGHT.read_from(lambda: sum(lane.batch is not None for lane in self._lanes))
+        self._lanes.show()
         port = self._settings.bridge_metrics_port
         live = self._pulse.check
         clocks.watch()
@@ -99,13 +88,13 @@ class Bridge:
         return "" if self._assigned else "no partitions are assigned to it"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
-        """Asks the loop to end: nothing new is sent, what is in flight is awaited."""
+        """Asks the loop to end: it sends nothing new, and waits for what is in flight."""
         self._stopping = True
 
     def run(self) -> None:
         """Moves messages until `stop`. Raises `KafkaException` when the consumer cannot go on."""
         self._subscribe()
-        log.info("bridge_started", topics=list(self._lanes_of), lanes=len(self._lanes))
+        log.info("bridge_started", topics=list(self._lanes.of_topic), lanes=len(self._lanes.all))
         while not self._stopping:
             self._pulse.turn()
             if self._lost_brokers():
@@ -114,7 +103,7 @@ class Bridge:
             self._start_over()
             self._finish()
             self._send_again()
-            self._send()
+            self._lanes.send()
             self._pause()
         self._await_lanes(self._settings.stop_grace_seconds)
         self._consumer.close()
@@ -127,7 +116,7 @@ class Bridge:
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(
-            list(self._lanes_of),
+            list(self._lanes.of_topic),
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
@@ -147,7 +136,7 @@ class Bridge:
             lane.gather(Gathered(record.key() or b"", message_of(record)), now)
 
     def _trusted(self, records: list[Record]) -> list[Record]:
-        """The records without those of topics made again, which are read from their beginning soon."""
+        """The records without those of recreated topics, which are soon read from their beginning."""
         made_again = self._ids.others(self._topics.ids)
         if not made_again:
             return records
@@ -157,43 +146,23 @@ class Bridge:
     def _poll(self) -> list[Record]:
         most = self._settings.batch_max_messages
         if all(lane.holds(ENOUGH_BATCHES) for lane in self._lanes_in_use()):
-            # Also then the client must be asked, or the group would take this bridge for dead.
+            # The client must be polled even now, or the group would consider this bridge dead.
             self._dispatcher.wait(BUSY_POLL_SECONDS)
             return list(self._consumer.consume(1, 0))
-        if any(lane.batch or lane.waiting or lane.aside for lane in self._lanes):
+        if any(lane.batch or lane.waiting or lane.aside for lane in self._lanes.all):
             return list(self._consumer.consume(most, BUSY_POLL_SECONDS))
-        # Of an idle lane the first message ends the wait, which `consume` would not.
+        # `poll` returns at the first message for an idle lane; `consume` would wait for more.
         first = self._consumer.poll(IDLE_POLL_SECONDS)
         return [first, *self._consumer.consume(most, 0)] if first is not None else []
 
     def _lanes_in_use(self) -> list[Lane]:
-        # Without any partition an empty lane stands for the rest: there is everything to wait for.
-        return list(self._assigned.values()) or self._lanes[:1]
+        # Without a partition one empty lane stands for all: the bridge waits for messages.
+        return list(self._assigned.values()) or self._lanes.all[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
-        for report in self._dispatcher.reports():
-            for number, lane in enumerate(self._lanes):
-                # A report of a batch that was given up meanwhile finds no lane.
-                if not lane.batch or lane.batch.id != report.batch:
-                    continue
-                if report.total is None:
-                    self._lost(number, lane)
-                # One that counts otherwise is no end.
-                elif report.total == lane.batch.total:
-                    self._finish_batch(number, lane, report, wait=wait)
-
-    def _finish_batch(self, number: int, lane: Lane, report: Report, *, wait: bool) -> None:
-        assert lane.batch is not None
-        if lane.batch.suspect:
-            self._dispatcher.end_trial(number)
-        self._dispatcher.note_finished(lane.batch)
-        topic = self._topic_of[lane.domain]
-        commits = lane.finish(report.deferred, time.monotonic())
-        for reason, messages in report.deferred._asdict().items():
-            metrics.DEFERRED.add(len(messages), reason)
-        next_offsets = {(topic, partition): offset for partition, offset in commits.items()}
-        self._finished |= next_offsets
-        self._commit(next_offsets, wait=wait)
+        for next_offsets in self._lanes.finish():
+            self._finished |= next_offsets
+            self._commit(next_offsets, wait=wait)
 
     def _commit(self, next_offsets: dict[Partition, int], *, wait: bool) -> None:
         offsets = [
@@ -209,7 +178,7 @@ class Bridge:
             else:
                 self._consumer.commit(offsets=offsets)
         except KafkaException as error:
-            # Costs a repetition at most.
+            # At worst the messages are processed twice.
             self._on_commit(error.args[0], offsets)
 
     def _send_again(self) -> None:
@@ -220,49 +189,7 @@ class Bridge:
         self._commit_again()
         if not self._dispatcher.listens():
             raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
-        sent = [lane.batch for lane in self._lanes if lane.batch and lane.batch.id]
-        gone = self._dispatcher.lost(sent, now)
-        for number, lane in enumerate(self._lanes):
-            if any(lane.batch is batch for batch in gone):
-                self._lost(number, lane)
-
-    def _lost(self, number: int, lane: Lane) -> None:
-        batch = lane.batch
-        assert batch is not None
-        metrics.BATCHES_LOST.add(1)
-        found = marks.read(batch.id)
-        log.warning(
-            "batch_lost",
-            batch=batch.id,
-            attempt=batch.attempt,
-            messages=batch.total,
-            evidence=found and found.error_type,
-        )
-        if batch.suspect:
-            self._dispatcher.end_trial(number)
-        self._dispatcher.give_up(batch)
-        # The first repetition goes at once, further ones wait longer and longer.
-        batch.retry_at = time.monotonic() + (batch.pause(0.2) if batch.attempt > 1 else 0)
-        condemned = batch.verdict is not None
-        if lane.lost(found) is not batch:
-            log.warning("batch_halved", lane=number, messages=batch.total)
-        elif batch.verdict and not condemned:
-            metrics.CONDEMNED.add(1, batch.verdict.error_type)
-            message = batch.taken[0].message
-            log.error(
-                "message_condemned",
-                partition=message.partition,
-                offset=message.offset,
-                topic=message.topic,
-                **batch.verdict._asdict(),
-            )
-
-    def _send(self) -> None:
-        now = time.monotonic()
-        for number, lane in enumerate(self._lanes):
-            batch = lane.batch or (lane.take(now) if lane.ready(now) else None)
-            if batch and not batch.id and now >= batch.retry_at:
-                self._dispatcher.send(batch, number, now)
+        self._lanes.find_lost(now)
 
     def _pause(self) -> None:
         wanted = partitions_to_pause(self._assigned, self._paused)
@@ -273,18 +200,12 @@ class Bridge:
         self._paused = wanted
 
     def _await_lanes(self, seconds: float) -> None:
-        """Waits for what is in flight and commits it; drops the rest, which the next owner sends again."""
+        """Waits for batches in flight and commits them; drops the rest, which the next owner sends again."""
         deadline = time.monotonic() + seconds
-        while any(lane.batch and lane.batch.id for lane in self._lanes) and time.monotonic() < deadline:
+        while self._lanes.sent and time.monotonic() < deadline:
             self._finish(wait=True)
             time.sleep(BUSY_POLL_SECONDS)
-        for number, lane in enumerate(self._lanes):
-            if lane.batch:
-                log.info("batch_dropped", batch=lane.batch.id, messages=lane.batch.total)
-                self._dispatcher.give_up(lane.batch)
-                if lane.batch.suspect:
-                    self._dispatcher.end_trial(number)
-            lane.drop()
+        self._lanes.drop()
 
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
         if error is not None:
@@ -293,21 +214,21 @@ class Bridge:
             metrics.COMMITS_FAILED.add(1)
 
     def _commit_again(self) -> None:
-        """After a failed commit: the last one before a silence would otherwise never be made up for."""
+        """Repeats a failed commit: without new messages no later commit would make up for it."""
         if self._commit_failed:
             self._commit_failed = False
             self._commit(self._finished, wait=False)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = {
-            (one.topic, one.partition): self._lanes_of[one.topic][one.partition % self._settings.lanes]
+            (one.topic, one.partition): self._lanes.of_topic[one.topic][one.partition % self._settings.lanes]
             for one in partitions
         }
-        # Where Kafka does not say, from the committed offsets, and looked at later.
+        # Without an answer from Kafka the bridge starts at the committed offsets, and checks them later.
         starts = self._topics.starts(consumer, partitions) or {}
         self._notes |= {one: start.note.pack() for one, start in starts.items()}
         for (topic, _), start in starts.items():
-            for lane in self._lanes_of[topic]:
+            for lane in self._lanes.of_topic[topic]:
                 lane.incarnation = f"{topic}@{start.note.incarnation}"
         for one in partitions:
             if found := starts.get((one.topic, one.partition)):
@@ -319,18 +240,18 @@ class Bridge:
         self._finished = {}
         log.info("partitions_assigned", partitions=self._assigned_by_topic())
         report_starts(starts)
-        # At once, so that what was found is reported once, and the lag, which the client takes from what it
-        # has committed, is known from the beginning.
+        # At once, so that the findings are reported once, and the lag, which the client computes from what it
+        # has committed, is known from the start.
         self._commit({one: start.offset for one, start in starts.items()}, wait=False)
 
     def _start_over(self) -> None:
-        """Begins again where the positions mean something else than before, or are not there any more.
+        """Starts again with a new client when committed offsets changed their meaning or no longer exist.
 
-        With a new client: one that has seen a topic without partitions may never read it again.
+        A client that has seen a topic without partitions may never read it again.
         """
         if not self._assigned or not self._topics.changed(time.monotonic()):
             return
-        # While Kafka does not say where to begin, it goes on as it is.
+        # While Kafka does not answer where to begin, the bridge goes on as it is.
         if self._topics.starts(self._consumer, [TopicPartition(*one) for one in self._assigned]) is not None:
             log.warning("begins_again", partitions=self._assigned_by_topic())
             self._consumer.close()
@@ -352,7 +273,7 @@ class Bridge:
     def _assigned_by_topic(self) -> dict[str, list[int]]:
         return {
             topic: sorted(number for name, number in self._assigned if name == topic)
-            for topic in self._lanes_of
+            for topic in self._lanes.of_topic
         }
 
     def _complain(self, error: KafkaError) -> None:
@@ -362,7 +283,7 @@ class Bridge:
             log.warning("offset_not_there", error=error.str())
             self._topics.doubt()
             return
-        # librdkafka itself tries again, with back-off.
+        # librdkafka retries by itself, with back-off.
         log.warning("kafka_error", error=error.str(), code=error.name())
 
 
