@@ -43,6 +43,9 @@ def connect(
             # The least that brokers allow by default: so long after a killed bridge its partitions move.
             "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1500,
+            # So long a rebalance waits for a member that never comes, as after a restart of the broker, where
+            # the client's default is five minutes. Longer than any turn of the bridge's loop.
+            "max.poll.interval.ms": 45_000,
             "fetch.wait.max.ms": 50,
             "queued.min.messages": chosen.batch_max_messages,
             "queued.max.messages.kbytes": 16_384,
