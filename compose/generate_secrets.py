@@ -62,7 +62,7 @@ def generate(folder: Path) -> list[str]:
     def word(name: str) -> str:
         return (folder / name).read_text()
 
-    # These follow from the others and from files of the project, so they are written anew.
+    # These follow from the others and from files of the project, so they are written again.
     for name, content in DERIVED.items():
         path = folder / name
         path.unlink(missing_ok=True)

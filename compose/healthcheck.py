@@ -10,7 +10,7 @@ _SECONDS = 4
 
 
 def fault(environ: Mapping[str, str]) -> str:
-    """What is wrong, or nothing when the process answers that it is well."""
+    """The problem, or nothing when the process answers that it is well."""
     url = environ.get("HEALTH_URL", "http://127.0.0.1:9000/healthz")
     if not url.startswith("http://127.0.0.1:"):
         return f"HEALTH_URL must be of this container, not {url}"

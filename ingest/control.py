@@ -45,10 +45,10 @@ RECEIVE_MAXIMUM = 2000
 # PUBACKs go out in order: a request that holds up those of half the others, which are done, has less time.
 HELD_UP = RECEIVE_MAXIMUM // 2
 HOLD_UP_SECONDS = 10.0
-# After so long an answer is overdue.
+# An answer is overdue after this long.
 OVERDUE_SECONDS = 30.0
 TELL_SECONDS = 10.0
-# Of an existing subscription the broker does not send again what it retains.
+# The broker does not send retained messages again to an existing subscription.
 RETAINED_ONCE = 1
 
 
@@ -91,7 +91,7 @@ class Control:
     def show(self) -> None:
         """Serves this process's metrics and health.
 
-        It is ready while the broker is there, and requests are answered, be it not all of them.
+        It is ready while the broker is there, and requests are answered, even if not all of them.
         """
         self._session.show()
         metrics.REQUESTS.read_from(lambda: len(self._requests))
@@ -187,7 +187,7 @@ class Control:
             return
         kind, user_id = parsed
         if kind == "manage" and message.retain:
-            # What somebody wanted at some time in the past; at the time it came without this mark.
+            # It is an old command; when it was new it came without this flag.
             log.warning("retained_command_ignored", user_id=user_id)
             self._done(waiting)
             return
@@ -235,7 +235,7 @@ class Control:
 
 
 def parse_topic(topic: str) -> tuple[Kind, str] | None:
-    """What is asked for, and the user; None where there is no such user."""
+    """The kind of request and the user; None if the topic is not a request's."""
     levels = topic.split("/")
     if len(levels) < 3 or levels[0] != "users" or id_fault(levels[1]):
         return None

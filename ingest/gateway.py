@@ -44,10 +44,10 @@ from tasks.settings import Settings, settings
 log = structlog.get_logger()
 
 IDLE_SECONDS = 0.1
-# Kafka's confirmations make no noise that could be waited for together with the broker's messages.
+# Kafka's confirmations have no socket that `select` could wait for together with the broker's messages.
 CONFIRM_SECONDS = 0.002
 TELL_SECONDS = 10.0
-# A turn may connect anew, which takes as long as the resolver, TCP and TLS do.
+# A turn may reconnect, which takes as long as the resolver, TCP and TLS do.
 STUCK_SECONDS = 60.0
 # Records of messages with QoS 0 that may wait for Kafka.
 MOST_UNPROMISED = 1000
@@ -146,7 +146,7 @@ class Gateway:
 
     def _turn(self) -> None:
         if self._old is not None and self._session.subscribed:
-            # What is older goes first: the broker keeps what comes meanwhile.
+            # Older messages go first: the broker keeps new ones meanwhile.
             self._old.turn(CONFIRM_SECONDS)
             if self._old.over:
                 self._old = None
@@ -171,7 +171,7 @@ class Gateway:
 
     def _listens(self) -> bool:
         """Whether what devices send now gets into Kafka without delay."""
-        # What came during a long turn is not taken yet.
+        # Messages that came during a long turn are not taken yet.
         on_the_way = max(self._session.unacknowledged.oldest_seconds(), self._pulse.since_turn())
         takes = self._session.subscribed and self._old is None and not self._stopping.is_set()
         return takes and on_the_way * 1000 <= ON_THE_WAY_MS
@@ -233,7 +233,7 @@ class Gateway:
             self._produce(message, lambda error, _: self._confirm(error, waiting))
 
     def _pass_on(self, message: Publish) -> None:
-        """QoS 0 asks for no more than a try: what Kafka does not take meanwhile is dropped, and counted."""
+        """Tries once, as QoS 0 asks: a message that Kafka does not take is dropped and counted."""
 
         def note(error: KafkaError | None, _record: Record) -> None:
             self._dropped += error is not None
@@ -252,7 +252,7 @@ class Gateway:
     def _produce(self, message: Publish, confirm: Delivered) -> None:
         topic, payload = message.topic, message.payload
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
-        # What comes again was counted before; limited now, it would be a record and a dead letter.
+        # A redelivery was counted before; limited now, it would be both a record and a dead letter.
         admit = None if message.dup else self._limits.admit
         record = record_of(
             self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit

@@ -128,7 +128,7 @@ def _running(stack: Stack) -> set[str]:
 
 
 def main() -> None:
-    """Runs the command; what a user can set right is told without a traceback, exit code 1."""
+    """Runs the command; an error that a user can fix is printed without a traceback, exit code 1."""
     try:
         app()
     except StackError as error:

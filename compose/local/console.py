@@ -1,4 +1,4 @@
-"""How a long command tells what it does: a line for what is done, a spinner for what goes on."""
+"""The progress of a long command: a line for each finished step, a spinner for the current one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class ConsoleReport(Report):
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """A spinner with the text, or the text as a line where there is no terminal."""
+        """A spinner with the text, or the text as a line without a terminal."""
         if self._console.is_terminal:
             with self._console.status(text):
                 yield

@@ -16,7 +16,7 @@ _KEY = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 
 
 def fingerprint(value: str) -> str:
-    """A short digest by which a value of ours is recognised without being told again."""
+    """A short digest that recognises a value of ours without repeating it."""
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 

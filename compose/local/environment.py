@@ -1,4 +1,4 @@
-"""What the env file says: where each server is, ours or the user's own, and with which login."""
+"""The contents of the env file: where each server is, ours or the user's own, and with which login."""
 
 from collections.abc import Mapping
 
@@ -51,7 +51,7 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
 def users_own(environ: Mapping[str, str], before: Mapping[str, str]) -> dict[str, str]:
     """The values of `environ` that name servers of the user's own.
 
-    An address that a local stack once wrote into an env file is none. Raises `StackError` for an MQTT
+    An address that a local stack once wrote into an env file does not count. Raises `StackError` for an MQTT
     broker without a login.
     """
     marks = envfile.own_values(environ, before)
@@ -82,7 +82,7 @@ def own_servers(values: Mapping[str, str]) -> list[Server]:
 
 
 def port_numbers(values: Mapping[str, str]) -> dict[str, int]:
-    """The ports that an env file tells, by variable."""
+    """The ports in an env file, by variable."""
     return {
         variable: int(values[variable]) for variable in ports.DEFAULTS if values.get(variable, "").isdecimal()
     }

@@ -1,4 +1,4 @@
-"""What can go wrong with the local stack, as sentences for the person who started it."""
+"""Errors of the local stack, as sentences for the person who started it."""
 
 
 class StackError(Exception):

@@ -52,11 +52,11 @@ class Layout:
         return self.base / "run"
 
     def data(self, name: str) -> Path:
-        """What the server keeps; survives `down`."""
+        """The server's data; survives `down`."""
         return self.base / "data" / name
 
     def conf(self, name: str) -> Path:
-        """The server's configuration, written anew at every `up`."""
+        """The server's configuration, written at every `up`."""
         return self.base / "conf" / name
 
     def log(self, name: str) -> Path:

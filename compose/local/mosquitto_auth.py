@@ -73,7 +73,7 @@ _ACCESS = {"publish": "write", "subscribe": "read", "all": "readwrite"}
 
 
 def acl_file(users: Iterable[User], rights: Iterable[Right]) -> str:
-    """Mosquitto's ACL file. What no line allows is denied."""
+    """Mosquitto's ACL file. Everything that no line allows is denied."""
     lines: dict[str, list[str]] = {user.username: [] for user in sorted(users)}
     for user in users:
         if user.is_superuser:
@@ -91,7 +91,7 @@ def acl_file(users: Iterable[User], rights: Iterable[Right]) -> str:
 
 
 def write_if_changed(path: Path, content: str) -> bool:
-    """Replaces the file in one step, readable by its owner only, and tells whether it was different."""
+    """Replaces the file in one step, readable by its owner only, and returns whether it was different."""
     data = content.encode()
     with suppress(FileNotFoundError):
         if path.read_bytes() == data:
@@ -174,7 +174,7 @@ class Stop:
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float, *descriptors: int) -> bool:
-        """Waits for the stop, a descriptor, or the time, and tells whether a descriptor is ready."""
+        """Waits for the stop, a descriptor, or the time, and returns whether a descriptor is ready."""
         ready, _, _ = select.select([self._reader, *descriptors], [], [], max(seconds, 0))
         return any(descriptor in ready for descriptor in descriptors)
 

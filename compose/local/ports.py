@@ -35,7 +35,7 @@ def usual() -> str:
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, int]:
-    """The ports by variable; raises `StackError` for a value that is no port."""
+    """The ports by variable; raises `StackError` for a value that is not a port."""
     ports = {}
     for variable, (default, _) in DEFAULTS.items():
         text = environ.get(variable) or str(default)
@@ -85,7 +85,7 @@ def require_free(ports: Mapping[str, int], needed: Collection[str]) -> None:
 
 
 def holder(port: int) -> str:
-    """Who listens on `port`, as far as this user may see."""
+    """The process that listens on `port`, as far as this user may see."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:] if Path(table).exists() else []:

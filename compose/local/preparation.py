@@ -1,4 +1,4 @@
-"""What servers need before Sluice can run on them: the database and its schema, the account, the topics."""
+"""Prepares servers for Sluice: the database and its schema, the account, the topics."""
 
 import json
 import os

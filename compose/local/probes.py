@@ -20,7 +20,7 @@ Probe = Callable[[Mapping[str, str]], str]
 
 def kafka(env: Mapping[str, str]) -> str:
     """Asks Kafka for its metadata."""
-    # librdkafka reports every refused connection on stderr unless told not to.
+    # librdkafka reports every refused connection on stderr by default.
     client = AdminClient({"bootstrap.servers": env["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 0})
     try:
         brokers = client.list_topics(timeout=_SECONDS).brokers
@@ -52,7 +52,7 @@ def pgbouncer(env: Mapping[str, str]) -> str:
 
 
 def mosquitto_answers(env: Mapping[str, str]) -> str:
-    """Has an MQTT CONNECT answered, be it by a refusal: before the accounts exist nobody may come in."""
+    """Sends an MQTT CONNECT; a refusal is an answer, too: before the accounts exist nobody may connect."""
     reason = _connect(env)
     return "" if reason in {"Success", "Not authorized", "Bad user name or password"} else reason
 

@@ -1,4 +1,4 @@
-"""What the supervisor runs, as shell scripts: the servers of the stack and the processes of the Procfile."""
+"""The supervisor's programs, as shell scripts: the servers of the stack and the processes of the Procfile."""
 
 import shlex
 import sys
@@ -26,7 +26,7 @@ def programs(layout: Layout, own: Iterable[servers.Server], listed: Mapping[str,
 
 
 def process_script(layout: Layout, name: str, command: str) -> str:
-    """The script that reads the env file anew at each start, writes the pid file and becomes the command."""
+    """The script that reads the env file at each start, writes the pid file and becomes the command."""
     pid = shlex.quote(str(layout.pid(name)))
     env = shlex.quote(str(layout.env))
     return "\n".join(
@@ -35,7 +35,7 @@ def process_script(layout: Layout, name: str, command: str) -> str:
             f"set -a; . {env}; set +a",
             f"export SLUICE_ENV_FILE={env}",
             f"cd {shlex.quote(str(PROJECT))} || exit 1",
-            # The children of a main process that was killed hard would go on working beside the new one.
+            # The children of a main process that was killed hard would go on working next to the new one.
             f'if [ -s {pid} ]; then kill -s KILL -- "-$(cat {pid})" 2>/dev/null; fi',
             f"echo $$ > {pid}",
             f"exec {command}",

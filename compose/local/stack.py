@@ -145,7 +145,7 @@ class Stack:
             raise StackError(f"{name} is not running") from error
 
     def log(self, name: str) -> str:
-        """What the server or process logged lately."""
+        """The last lines that the server or process logged."""
         path = self.layout.log(name)
         return path.read_text(errors="replace") if path.exists() else ""
 

@@ -1,4 +1,4 @@
-"""What is where: one line for each server and process."""
+"""The addresses: one line for each server and process."""
 
 import shlex
 import time

@@ -34,7 +34,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a program: supervisord's word for its state, and its start in Unix seconds."""
+    """The state of a program: supervisord's word for its state, and its start in Unix seconds."""
 
     name: str
     state: str

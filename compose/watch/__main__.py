@@ -107,7 +107,7 @@ class Watch:
                 gauge.stop()
 
     def view(self) -> screen.View:
-        """What is known now."""
+        """The view now."""
         flow, counted = self._kafka.value, self._pipeline.value
         latest = self._rows.value
         return screen.View(
@@ -131,7 +131,7 @@ class Watch:
         )
 
     def farewell(self) -> str:
-        """What was done since `start`."""
+        """The result since `start`."""
         view = self.view()
         grown = {
             name: meter.grown if meter.total is not None else None for name, meter in self._meters.items()

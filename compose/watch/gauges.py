@@ -27,7 +27,7 @@ LATEST_ROWS = 40
 
 
 class Gauge(Generic[T]):
-    """Reads one server again and again: `value` is the last reading, `away` says why there is no newer."""
+    """Reads one server again and again: `value` is the last reading, `away` says why it is old."""
 
     def __init__(self, read: Callable[[], T], *, pause: float = PAUSE_SECONDS) -> None:
         self.value: T | None = None
@@ -57,7 +57,7 @@ class Gauge(Generic[T]):
 class Meter:
     """Follows a total: how fast it grows, over the last few seconds, and by how much since the first reading.
 
-    A total that has started anew, as the counters of a flushed Redis, counts from zero.
+    A total that was reset, like the counters of a flushed Redis, counts from zero.
     """
 
     def __init__(self, seconds: float = RATE_SECONDS) -> None:
@@ -129,5 +129,5 @@ def latest_rows() -> Gauge[Latest]:
 
 
 def now() -> float:
-    """The clock that rates are reckoned by, in seconds."""
+    """The clock that rates are computed by, in seconds."""
     return time.monotonic()

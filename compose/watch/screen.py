@@ -71,7 +71,7 @@ def duration(seconds: float) -> str:
 def farewell(
     view: View, grown: dict[str, int | None], published: int | None = None, acknowledged: int | None = None
 ) -> str:
-    """What was done: by how much each count of the view has grown, and what the fleet says for itself."""
+    """The result: by how much each count of the view has grown, and the fleet's own totals."""
     counts = ", ".join(f"{name} {_number(number)}" for name, number in grown.items())
     waiting = f", {view.lag:,} still waiting in Kafka" if view.lag else ""
     text = f"In {duration(view.up_seconds)}: {counts}{waiting}."
@@ -81,7 +81,7 @@ def farewell(
 
 
 def line(view: View) -> str:
-    """The view in one line, for output that is no terminal."""
+    """The view in one line, for output that is not a terminal."""
     parts = [
         f"up {duration(view.up_seconds)}",
         f"in {_total(view.received)} {_rate(view.received)}".rstrip(),
@@ -98,7 +98,7 @@ def line(view: View) -> str:
 
 
 def screen(view: View, height: int) -> RenderableType:
-    """The view as a full screen of at least 80 columns and so many lines."""
+    """The view as a full screen of at least 80 columns and this many lines."""
     blocks: list[tuple[RenderableType, int]] = [(_title(view), 2), (_numbers(view), 5)]
     if view.away:
         blocks.append((_away(view), len(view.away) + 1))

@@ -51,14 +51,14 @@ class UnknownUsername(OperatorError):
 
 
 class Credential(NamedTuple):
-    """What an MQTT client logs in with."""
+    """The username and password of an MQTT client."""
 
     username: str
     password: str
 
 
 class Account(NamedTuple):
-    """Who a credential is for."""
+    """The owner of a credential."""
 
     kind: Kind
     username: str
@@ -116,7 +116,7 @@ def _escape(value: str) -> str:
 
 
 def acl(account: Account) -> list[tuple[Action, str]]:
-    """Every right of an account in the domains of the settings; what is not listed is denied."""
+    """All rights of an account in the domains of the settings; everything else is denied."""
     if account.kind == "device":
         assert account.user_id is not None
         assert account.device_id is not None
@@ -237,7 +237,7 @@ def _store(
         made = {str(username) for username, new in written if new}
         _refuse_too_many(connection, {account.user_id for account in accounts if account.username in made})
         columns = [list(column) for column in zip(*rights, strict=True)] or [[], [], []]
-        # Rights that stay are left alone, and are no change for the audit.
+        # Rights that stay are not written again: the audit would record a change.
         connection.execute(
             "DELETE FROM mqtt_acl WHERE username = ANY(%s) AND (username, permission, action, topic) NOT IN"
             " (SELECT username, 'allow', action, topic"
@@ -288,7 +288,7 @@ ON CONFLICT DO NOTHING
 
 
 def grant(connection: Connection) -> int:
-    """Gives every account the rights that it lacks, as after another domain; returns how many.
+    """Gives every account the rights that it lacks, for example after a domain was added; returns how many.
 
     Passwords stay, and so do rights that were given by other means.
     """

@@ -23,7 +23,7 @@ def active(user_id: str | None) -> list[dict[str, Any]]:
 
 
 def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A line each: what is wrong, since when, and how it stands."""
+    """One line for each alert: what is wrong, since when, and its state."""
     width = max((len(row["status"]) for row in rows), default=0)
     for row in rows:
         since = "" if row["first_seen"] is None else f"  since {_time(row['first_seen'])}"

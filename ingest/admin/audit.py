@@ -40,7 +40,7 @@ def audit(
 
 
 def note(connection: "Connection", action: str, subject: str, key: str, arguments: dict[str, Any]) -> None:
-    """Notes what whoever runs this command does, where no statement on a table of ours says it all."""
+    """Records an operator's command that the audit triggers on the tables do not record completely."""
     connection.execute(
         "INSERT INTO operator_audit (action, subject, key, after) VALUES (%s, %s, %s, %s)",
         [action, subject, key, json.dumps(arguments)],
@@ -48,7 +48,7 @@ def note(connection: "Connection", action: str, subject: str, key: str, argument
 
 
 def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A line each: when, who, and what was before and is now."""
+    """One line for each entry: when, who, and the values before and after."""
     for row in rows:
         who = row["role"] if row["os_user"] is None else f"{row['role']} ({row['os_user']})"
         before, after = (json.dumps(row[name], ensure_ascii=True) for name in ("before", "after"))

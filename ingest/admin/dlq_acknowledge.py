@@ -1,4 +1,4 @@
-"""The work of `sluice dlq acknowledge`: letters about which nothing is to be done are no longer open."""
+"""The work of `sluice dlq acknowledge`: closes dead letters that need no action."""
 
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ from tasks.domain.domain import AnyDomain
 
 
 def select(domain: AnyDomain, filters: Filters) -> set[LetterId]:
-    """The open letters that are meant. Raises `ServerAway`, also when nobody knows which are open."""
+    """The open letters that match. Raises `ServerAway`, also when it is unknown which are open."""
     with reading() as reader, Outlook(reader, domain) as outlook:
         found = {standing.letter.id for standing in outlook.standings(filters) if standing.state.is_open}
         if outlook.database_away:

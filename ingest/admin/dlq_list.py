@@ -52,7 +52,7 @@ def reading() -> Iterator[TopicReader]:
 
 
 def select(domain: AnyDomain, filters: Filters, limit: int, *, settled: bool) -> Listing:
-    """The letters that are meant; with `settled` also those that are no longer open."""
+    """The letters that match; with `settled` also those that are no longer open."""
     newest: deque[Standing] = deque(maxlen=2 * limit)
     counts: Counter[tuple[str, State]] = Counter()
     with reading() as reader, Outlook(reader, domain) as outlook:
@@ -83,7 +83,7 @@ def as_json(listing: Listing) -> dict[str, Any]:
 
 
 def as_lines(listing: Listing) -> Iterator[str]:
-    """Two lines a letter, oldest first: what it is, and why it was refused."""
+    """Two lines for each letter, oldest first: what it is, and why it was refused."""
     for letter, state in listing.newest:
         times = f"  refused {letter.attempts} times" if letter.attempts > 1 else ""
         yield (
@@ -94,7 +94,7 @@ def as_lines(listing: Listing) -> Iterator[str]:
 
 
 def as_summary(listing: Listing) -> Iterator[str]:
-    """A line for each error type and state, the most frequent first."""
+    """One line for each error type and state, the most frequent first."""
     width = max((len(error_type) for error_type, _ in listing.counts), default=0)
     for (error_type, state), count in listing.counts.most_common():
         yield f"{count:>9}  {error_type:<{width}}  {state}"

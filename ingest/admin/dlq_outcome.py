@@ -26,7 +26,7 @@ class State(StrEnum):
     """How a dead letter stands."""
 
     OPEN = "open"  # not replayed yet
-    EXHAUSTED = "exhausted"  # refused so often that only a forced replay takes it
+    EXHAUSTED = "exhausted"  # refused too often: only a forced replay takes it
     NO_REPLAY = "cannot be replayed"  # never was in its domain's topic, or is cut
     STORED = "stored"  # replayed, and a row, or a change of an alert in its table
     REFUSED_AGAIN = "refused again"  # replayed, and a newer dead letter stands in its place
@@ -70,7 +70,7 @@ class Outlook:
 
     def standings(self, filters: Filters) -> Iterator[Standing]:
         """Each letter that is meant, once, in Kafka's order."""
-        # What stands in the place of a letter is newer than it.
+        # A letter that replaces another is newer than it.
         self._note_refused_again(filters.since)
         seen: set[LetterId] = set()
         letters = (letter for letter in self._letters(filters) if letter.id not in seen)
@@ -94,7 +94,7 @@ class Outlook:
         return self.outcome(replayed.place)
 
     def outcome(self, place: Place) -> State:
-        """What became of a letter that went to this place."""
+        """The outcome of a letter that was replayed to this partition and offset."""
         partition, offset = place
         if place == replays.ACKNOWLEDGED:
             return State.ACKNOWLEDGED
@@ -105,7 +105,7 @@ class Outlook:
         return State.STORED if offset < self._committed.get(partition, 0) else State.IN_FLIGHT
 
     def outcomes(self, places: Iterable[Place], since: datetime) -> list[State]:
-        """What became of the messages that were produced to these places, since that time at the earliest."""
+        """The outcomes of the messages produced to these partitions and offsets, at that time or later."""
         self._committed = self._reader.committed(registry.kafka_topic(self._domain))
         self._note_refused_again(since)
         return [self.outcome(place) for place in places]

@@ -23,17 +23,17 @@ from tasks.replays.dead_letters import MOST_LETTERS
 from tasks.replays.runs import Run
 
 POLL_SECONDS = 0.25
-# So long a worker may take to begin, and the pipeline to work on what was replayed.
+# How long a worker may take to begin, and the pipeline to process what was replayed.
 BEGIN_SECONDS = 30.0
 OUTCOME_SECONDS = 120.0
-# A run that gets no further for so long has lost its worker, and no other takes it.
+# A run without progress for this long has lost its worker, and no other worker takes it.
 STALL_SECONDS = 300.0
 
 Progress = Callable[[str, int, int], None]
 
 
 class Replay(NamedTuple):
-    """A run that has ended, and what became of its messages so far."""
+    """A run that has ended, and the outcomes of its messages so far."""
 
     run: Run
     outcomes: Counter[State]
@@ -54,7 +54,7 @@ def start(
     kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
     kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
     try:
-        # Its progress and its end are in the database; Celery would tell only of the end.
+        # Its progress and its end are in the database; Celery would report only the end.
         dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
     except (redis.RedisError, OperationalError) as error:
         raise ServerAway(
@@ -89,12 +89,12 @@ def follow(connection: Connection, run_id: str, progress: Progress) -> Run:
 
 
 def await_outcomes(connection: Connection, run: Run, progress: Progress) -> Counter[State]:
-    """What became of the run's messages; returns when each has an outcome, or two minutes have passed."""
+    """The outcomes of the run's messages; returns when each has one, or after two minutes."""
     places = replayed.places(connection, run.run_id)
     deadline = time.monotonic() + OUTCOME_SECONDS
     with reading() as reader, Outlook(reader, runs.domain_of(run)) as outlook:
         while True:
-            # A dead letter is sent before the bridge commits, so whoever looks after the commit finds it.
+            # A dead letter is sent before the bridge commits, so it is there after the commit.
             outcomes = Counter(outlook.outcomes(places, run.started_at - timedelta(minutes=1)))
             progress("worked on", len(places) - outcomes[State.IN_FLIGHT], len(places))
             if not outcomes[State.IN_FLIGHT] or time.monotonic() > deadline:

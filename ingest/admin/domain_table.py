@@ -69,7 +69,7 @@ class _Column(NamedTuple):
 
 
 def ddl(domain: AnyDomain) -> str:
-    """The migration: makes the table where there is none, and adds optional columns that are missing.
+    """The migration: creates the table if it does not exist, and adds missing optional columns.
 
     Safe to run again, and without a lock on a table that is as it should be.
     """
@@ -100,7 +100,7 @@ def migrations(domains: Iterable[AnyDomain]) -> list[Migration]:
 
 
 def differences(connection: Connection, domain: AnyDomain) -> list[str]:
-    """How the live table differs from the declaration, a sentence each; the order of columns is none.
+    """How the live table differs from the declaration, a sentence each; the order of columns does not count.
 
     Raises `OperatorError` for a type that the server does not have, and `psycopg.Error`.
     """

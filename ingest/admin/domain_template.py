@@ -88,8 +88,8 @@ def test_the_check(value: float, alert: bool) -> None:
 def write(name: str, folder: Path) -> list[Path]:
     """Writes the module and its test into the folder, and returns their paths.
 
-    Raises `OperatorError` for a name that is none, a folder that cannot be imported from, and files that are
-    there.
+    Raises `OperatorError` for an invalid name, a folder that cannot be imported from, and files that already
+    exist.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
         raise OperatorError(

@@ -1,4 +1,4 @@
-"""What goes wrong in the operator's commands and can be put right by the operator."""
+"""Errors of the operator's commands that the operator can fix."""
 
 
 class OperatorError(Exception):

@@ -58,7 +58,7 @@ class Migration(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What the database remembers of a migration."""
+    """The database's record of a migration that has run."""
 
     version: int
     name: str
@@ -99,7 +99,7 @@ def checksum(sql: str) -> str:
 
 
 def pending(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[Migration]:
-    """What is still to run, in order.
+    """The migrations that have not run yet, in order.
 
     Raises `MigrationError` when what was applied is not what is in the files: edited, missing, or a new
     file numbered below one that has run.
@@ -130,7 +130,7 @@ def pending(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list
 
 
 def status(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[str]:
-    """A line for each migration; one for the trouble where `pending` would raise."""
+    """One line for each migration, and one for the error that `pending` would raise."""
     migrations, done = list(migrations), {record.version: record for record in applied}
     lines = []
     for migration in migrations:
@@ -152,7 +152,7 @@ def _moment(time: datetime) -> str:
 
 
 def applied(connection: Connection) -> list[Applied]:
-    """What the database remembers, by version; nothing for a database that was never migrated."""
+    """The migrations that have run, by version; empty for a database that was never migrated."""
     exists = connection.execute("SELECT to_regclass('sluice_migrations') IS NOT NULL").fetchone()
     if exists is None or not exists[0]:
         return []

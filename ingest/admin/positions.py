@@ -20,7 +20,7 @@ class Positions:
 
     def __init__(self, bootstrap_servers: str, group: str) -> None:
         self._bootstrap_servers = bootstrap_servers
-        # A consumer that never subscribes is no member of its group, and may still ask for its offsets.
+        # A consumer that never subscribes is not a member of its group, but may read the group's offsets.
         self._consumer = Consumer(
             {
                 **kafka.connection(settings()),

@@ -37,7 +37,7 @@ def connect(url: str | None = None) -> Connection:
 def session() -> Iterator[Connection]:
     """A connection for one command, closed at its end.
 
-    What the database refuses becomes an `OperatorError` that says what to do; a lost connection,
+    An error of the database becomes an `OperatorError` that says what to do, a lost connection becomes
     `ServerAway`.
     """
     with connect() as connection:

@@ -28,7 +28,7 @@ def create(connection: Connection) -> list[str]:
             continue
         try:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
-        except psycopg.errors.DuplicateObject:  # somebody else was quicker
+        except psycopg.errors.DuplicateObject:  # another process created it first
             continue
         except psycopg.errors.InsufficientPrivilege as error:
             raise RolesRefused(

@@ -17,7 +17,7 @@ from tasks.rules.model import Rule
 from tasks.rules.rule import Compiled, InvalidRules, RuleSet, parse_rules
 from tasks.text.times import parse_moment
 
-# As many firings of a rule as anybody reads.
+# Nobody reads more firings of one rule than this.
 MAX_SHOWN = 20
 
 
@@ -88,7 +88,7 @@ def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
 def try_out(
     domain: AnyDomain, rules: RuleSet, user_id: str, device_id: str | None, since: datetime, now: datetime
 ) -> History:
-    """What the rules would have said of the domain's stored readings. Raises `OperatorError`."""
+    """The alerts that the rules would have raised on the domain's stored readings. Raises `OperatorError`."""
     with session() as connection:
         return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
 

@@ -1,4 +1,4 @@
-"""What rules would have said to readings that are stored: the workers' own code, with nobody told."""
+"""Judges stored readings by rules, with the workers' own code and without publishing anything."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from tasks.rules.rule import RuleSet, find
 from tasks.rules.state import DeviceState, to_us
 from tasks.text.paths import MISSING
 
-# An alert that is back so soon after its end was hardly over.
+# An alert that returns this soon after its end was hardly over.
 FLAP = timedelta(minutes=5)
 ROWS_AT_ONCE = 5000
 
@@ -40,7 +40,7 @@ class Firing(NamedTuple):
 
 
 class History(NamedTuple):
-    """What the rules would have said: the firings by `rule_id`, and how much was judged."""
+    """The alerts that the rules would have raised, by `rule_id`, and how much was judged."""
 
     readings: int
     devices: int
@@ -50,7 +50,7 @@ class History(NamedTuple):
 def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime) -> History:
     """Judges readings that come device by device, each in the order of time.
 
-    Of a device that still sent nothing at `now` the silence up to then counts.
+    The silence of a device that has sent nothing more counts up to `now`.
     """
     firings: dict[str, list[Firing]] = {rule_id: [] for rule_id in rules.by_id}
     readings = devices = 0
@@ -104,7 +104,7 @@ def _observation(domain: AnyDomain, number: int, fields: dict[str, Any]) -> Obse
 
 
 def _number(value: Any) -> Any:
-    # What the payload had as a number comes back from a column of the type numeric as a decimal.
+    # A number of the payload comes back from a numeric column as a Decimal.
     return float(value) if isinstance(value, Decimal) else value
 
 

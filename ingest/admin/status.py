@@ -29,9 +29,9 @@ BREAKER = {0.0: "closed", 0.5: "half open", 1.0: "open"}
 
 
 def look(chosen: Settings) -> dict[str, Any]:
-    """What there is to know now, as JSON can hold it; takes about `RATE_SECONDS`.
+    """The state of everything, as JSON can hold it; takes about `RATE_SECONDS`.
 
-    A server that does not answer is an object with `away`, its reason, in the place of what it would tell.
+    A server that does not answer is an object with `away`, the reason, in place of its values.
     """
     with ThreadPoolExecutor(7) as pool:
         kafka = pool.submit(_known, lambda: _kafka(chosen))
@@ -54,7 +54,7 @@ def look(chosen: Settings) -> dict[str, Any]:
 
 
 def as_text(status: dict[str, Any]) -> Iterator[str]:
-    """The same for people: a line for each thing."""
+    """The same for people, one line for each item."""
     for title in ("kafka", "pipeline", "outbox", "letters", "alerts", "rules"):
         if title not in status:
             continue

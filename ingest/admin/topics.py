@@ -41,7 +41,7 @@ class Topic(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was found or done about one topic; `differences` of an existing one are not put right."""
+    """The result for one topic; `differences` of an existing topic are reported, not corrected."""
 
     topic: Topic
     created: bool
@@ -79,7 +79,7 @@ def wanted(settings: Settings) -> list[Topic]:
 
 
 def differences(topic: Topic, found: Topic) -> list[str]:
-    """What an existing topic has otherwise, each as a sentence's part."""
+    """How an existing topic differs from the wanted one, each as part of a sentence."""
     told = []
     if found.partitions != topic.partitions:
         told.append(f"partitions are {found.partitions}, not {topic.partitions}")
@@ -129,7 +129,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
             )
             asked[topic.name].result()
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process created it first
                 return Outcome(topic, created=False, differences=[])
             if error.args[0].code() in _NO_ANSWER:
                 raise

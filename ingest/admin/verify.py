@@ -32,14 +32,14 @@ from tasks.settings import settings
 
 CHUNK_MESSAGES = 5000
 CHUNK_BYTES = 16_777_216
-# As many missing messages are named; all are counted.
+# At most this many missing messages are named; all are counted.
 MOST_NAMED = 1000
 
 Progress = Callable[[int, int], None]
 
 
 class Missing(NamedTuple):
-    """A committed record of which nothing is found."""
+    """A committed record with neither a row nor a dead letter."""
 
     partition: int
     offset: int
@@ -59,7 +59,7 @@ class Skipped(NamedTuple):
 
 @dataclass
 class Balance:
-    """What became of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
+    """The outcomes of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
 
     received: int = 0
     rows: int = 0  # whose row is there, also where several records are one row
@@ -89,7 +89,7 @@ class _Wanted(NamedTuple):
 def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Balance:
     """Compares Kafka, up to what the bridge has committed, with the rows and the dead letters.
 
-    `progress` is told how many records are done, of how many. Takes about 100 bytes of memory for each dead
+    `progress` gets the number of records done, and their total. Takes about 100 bytes of memory for each dead
     letter, and one chunk. Raises `OperatorError`.
     """
     topic = registry.kafka_topic(domain)
@@ -120,7 +120,7 @@ def verify(domain: AnyDomain, since: datetime | None, progress: Progress) -> Bal
 def _skipped(
     marks: dict[int, tuple[int, str]], there: dict[int, Range], since: datetime | None
 ) -> list[Skipped]:
-    """What the bridge has noticed, from `since` on, and what it will notice when it runs again."""
+    """The gaps that the bridge has noticed since `since`, and those that it will notice when it runs next."""
     begin = int(since.timestamp()) if since else 0
     found: list[Skipped] = []
     for number, (committed, metadata) in sorted(marks.items()):
@@ -216,7 +216,7 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
 
 
 def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[int]:
-    """The offsets of those whose row is of another reading. What the database refuses has no row."""
+    """The offsets of records whose row is another reading's. What the database refuses has no row."""
     if not wanted:
         return set()
     lines = [one.line for one in wanted]
@@ -255,7 +255,7 @@ def _query(domain: AnyDomain) -> sql.Composed:
 
 def _oldest_kept() -> datetime | None:
     days = settings().retention_days
-    # Whole chunks are dropped, thus up to a day later; what is gone earlier is missing.
+    # Retention drops whole chunks, up to a day late; a row that disappears earlier is missing.
     return datetime.now(UTC) - timedelta(days=days) if days else None
 
 

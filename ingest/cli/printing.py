@@ -1,4 +1,4 @@
-"""What all commands print with: results to stdout, remarks to stderr."""
+"""Printing, as all commands do it: results to stdout, remarks to stderr."""
 
 import sys
 from collections.abc import Callable, Iterator

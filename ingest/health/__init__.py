@@ -1,1 +1,1 @@
-"""What a process knows of itself and of Kafka."""
+"""The health of a process, and of its client of Kafka."""

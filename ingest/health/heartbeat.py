@@ -1,4 +1,4 @@
-"""What the gateway says of itself once a second, so that the silence of a device can be told from its own.
+"""The gateway's sign of life, once a second: it distinguishes a silent device from a gateway that is away.
 
 An absence rule counts only the time in which a message would have been heard: see `tasks.alerts.silence`.
 """
@@ -21,10 +21,11 @@ BEAT_SECONDS = 1.0
 class Heartbeat:
     """A thread that writes to Redis: since when this gateway has listened without a break, and the time.
 
-    Both by Redis' clock, and how far the gateway's own, which stamps the records, is ahead of that (ms).
+    Both are by Redis' clock. It also writes how many ms the gateway's own clock, which stamps the records, is
+    ahead of that.
 
-    `listens` is asked at each beat. A thread of its own, so that a Redis that does not answer holds up no
-    message; while it is away, the gateway counts as one that does not listen.
+    Each beat calls `listens`. The thread keeps a Redis that does not answer from holding up messages; while
+    Redis is away, the gateway counts as one that does not listen.
     """
 
     def __init__(self, gateway: str, listens: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""What librdkafka tells of itself every few seconds: the lag of partitions, and whether brokers answer."""
+"""librdkafka's statistics, every few seconds: the lag of partitions, and whether brokers answer."""
 
 import json
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 EVERY_MS = 2000
-# So many silent intervals, and what was told last says nothing any more.
+# After this many silent intervals the last statistics say nothing any more.
 _STALE_SECONDS = 5 * EVERY_MS / 1000
 
 
@@ -20,7 +20,7 @@ class KafkaStatistics:
         self._lag: dict[tuple[str, int], int] = {}
 
     def told(self, statistics: str) -> None:
-        """Takes what librdkafka says."""
+        """Reads the statistics that librdkafka emits as JSON."""
         document: dict[str, Any] = json.loads(statistics)
         # Without those that stand for groups and bootstrap addresses, whose state says nothing.
         brokers = [broker for broker in document["brokers"].values() if broker["nodeid"] >= 0]
@@ -34,17 +34,17 @@ class KafkaStatistics:
         self._told_at = time.monotonic()
 
     def lag(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], float]:
-        """Of each of these partitions the records without a committed offset, where that is known."""
+        """The records after the committed offset of each of these partitions, where that is known."""
         known = (one for one in sorted(partitions) if self._lag.get(one, -1) >= 0)
         return {(topic, str(number)): self._lag[topic, number] for topic, number in known}
 
     def reachable(self) -> bool:
-        """Whether a broker answers, as far as the client knows and was polled to tell."""
+        """Whether a broker answers, by the client's last statistics."""
         return self._reachable and time.monotonic() - self._told_at < _STALE_SECONDS
 
 
 def _lag(partition: dict[str, Any]) -> int:
-    """Records after the committed offset, of a partition never committed all; -1 where the end is unknown."""
+    """Records after the committed offset; all of a partition never committed; -1 where the end is unknown."""
     end = int(partition["hi_offset"])
     # A negative offset stands for one that is unknown.
     begin = max(0, partition["committed_offset"], partition["lo_offset"])

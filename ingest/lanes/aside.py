@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tasks.batch.messages import Message
 
-# A user whose outbox is full is tried again after so long, with so many messages.
+# A user whose outbox is full is tried again after this pause, with this many messages.
 PAUSE_SECONDS = 1.0
 PROBE_MESSAGES = 64
 MOST_MESSAGES = 1 << 16
@@ -66,7 +66,7 @@ class Aside:
         self._count([gathered], 1)
 
     def take(self, now: float, messages: int, size: int) -> list[Gathered]:
-        """The next messages of each user in turn, at most so many and so large together, but one at least."""
+        """The next messages of each user in turn, at most `messages` and `size` bytes, one at least."""
         taken: list[Gathered] = []
         for user, queue in list(self._queues.items()):
             if not queue.messages or now < queue.resume_at:

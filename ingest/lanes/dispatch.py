@@ -1,4 +1,4 @@
-"""Between a lane and the workers: send a batch as a chord, hear that it is done, notice that it is gone."""
+"""Between a lane and the workers: sends a batch as a chord, receives its report, notices that it is lost."""
 
 import json
 import queue
@@ -35,7 +35,7 @@ TRIAL_PAUSE_SECONDS = 0.1
 
 
 class Report(NamedTuple):
-    """Of a batch: the messages that it accounts for, or None if it was given up by its workers.
+    """How many messages of a batch are accounted for; None if its workers gave it up.
 
     The deferred ones among them are not finished.
     """
@@ -76,7 +76,7 @@ class Dispatcher:
         try:
             self._put(batch)
             put = True
-            # What is followed in it is linked with; the batch itself is a trace of its own.
+            # The batch is a trace of its own; the sampled messages in it are linked with it.
             batch.span = child(None, sampled=True) if batch.traced and tracing.on() else None
             with tracing.within(batch.span):
                 self._call(batch)
@@ -108,16 +108,16 @@ class Dispatcher:
             tracing.record("batch", batch.span, None, time.time_ns() - int(seconds * 1e9), attributes)
 
     def listens(self) -> bool:
-        """Whether reports can still be heard."""
+        """Whether the thread that waits for reports is alive."""
         return self._listener.is_alive()
 
     def wait(self, seconds: float) -> None:
-        """Returns when there is a report, or after so many seconds."""
+        """Returns when there is a report, or after this many seconds."""
         with suppress(queue.Empty):
             self._arrived.append(self._reports.get(timeout=seconds))
 
     def reports(self) -> list[Report]:
-        """What the workers have reported since the last call."""
+        """The workers' reports since the last call."""
         reports, self._arrived = self._arrived, []
         while not self._reports.empty():
             reports.append(self._reports.get_nowait())

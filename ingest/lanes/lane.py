@@ -2,7 +2,7 @@
 
 A lane is a set of partitions of one domain's topic, with at most one batch in flight. While its batch runs,
 its next messages gather; when the batch is done, what has gathered goes next. So a device's messages are
-worked on in their order, batches grow with the load, and a commit is one number per partition.
+processed in their order, batches grow with the load, and a commit is one number per partition.
 
 Messages that a batch has deferred are set aside with all that their users send until these have caught up.
 """
@@ -20,11 +20,11 @@ from tasks.observe.tracing import SpanContext, is_sampled
 
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 4
-# As many messages and bytes as in so many batches may be set aside before they do.
+# The messages and bytes, in whole batches, that may be set aside before its partitions pause.
 PAUSE_ASIDE_BATCHES = 8
 MAX_RETRY_SECONDS = 10.0
-# Workers are killed by chance, too: so many times in a row there must be evidence against a batch before it
-# is halved, and against a single message before it is given up.
+# Workers are also killed by chance: only this many times in a row does evidence halve a batch, or condemn a
+# single message.
 STRIKES_TO_HALVE = 2
 STRIKES_TO_CONDEMN = 3
 
@@ -46,7 +46,7 @@ class Limits:
 class Batch:
     """Messages of one lane that are worked on together.
 
-    A suspect may be what kills workers, and is sent while no other suspect is. With a verdict its message is
+    A suspect may be what kills workers; only one suspect at a time is sent. With a verdict its message is
     to become a dead letter, unless its row is there; a blind one has killed those that looked for that.
     """
 
@@ -106,12 +106,12 @@ class Lane:
         return self.holds(1)
 
     def holds(self, batches: int) -> bool:
-        """Whether so many whole batches wait."""
+        """Whether at least this many whole batches wait."""
         limits = self.limits
         return len(self.waiting) >= batches * limits.messages or self.waiting_size >= batches * limits.size
 
     def holds_aside(self, batches: int) -> bool:
-        """Whether as much as in so many whole batches is set aside."""
+        """Whether at least this many whole batches are set aside."""
         limits = self.limits
         return self.aside.count >= batches * limits.messages or self.aside.size >= batches * limits.size
 
@@ -265,7 +265,7 @@ class Lane:
         return half
 
     def drop(self) -> None:
-        """Forgets everything: none of it is committed, so it comes again to whoever owns the partitions."""
+        """Forgets everything: none of it is committed, so it comes again to the owner of the partitions."""
         self.batch = None
         self.halves.clear()
         self.waiting.clear()

@@ -1,1 +1,1 @@
-"""The load tester: publishes as a fleet of devices, then reckons what became of each single message."""
+"""The load tester: publishes as a fleet of devices, then accounts for every single message."""

@@ -1,4 +1,4 @@
-"""What became of the messages: their rows in the database, their dead letters and records in Kafka."""
+"""The outcomes of the messages: rows in the database, dead letters and records in Kafka."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from tasks.telemetry import DOMAIN
 
 TABLE = DOMAIN.table
 SILENCE_SECONDS = 20.0
-"""A read of Kafka that brings nothing for so long, though there is more, has failed."""
+"""Seconds after which a read of Kafka that returns nothing, though there is more, has failed."""
 
 
 class KafkaEvidence:
@@ -153,7 +153,7 @@ def _sequence_id(payload: bytes) -> int | None:
 
 
 class Rows:
-    """The run's rows. Each call connects anew, and raises `psycopg.OperationalError` when it cannot."""
+    """The run's rows. Each call connects again, and raises `psycopg.OperationalError` when it cannot."""
 
     def __init__(self, database_url: str, users: list[str], since: datetime) -> None:
         self._database_url = database_url

@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """What was measured, in milliseconds."""
+    """The measured latencies, in milliseconds."""
 
     samples: int
     unseen: int
@@ -155,7 +155,7 @@ class Sampler:
                     await asyncio.sleep(0.02)
 
     def result(self) -> Latency:
-        """What was measured so far."""
+        """The latencies measured so far."""
         latencies = sorted(1000 * value for value in self._latencies)
         gaps = sorted(1000 * value for value in self._gaps)
         return Latency(

@@ -1,4 +1,4 @@
-"""What was published, held against what was found: each message by itself, not only their number."""
+"""Compares what was published with what was found: each message, not only their number."""
 
 import hashlib
 from collections import Counter
@@ -44,7 +44,7 @@ class Letter(NamedTuple):
 
 
 def fingerprint(topic: str, payload: bytes) -> bytes:
-    """Tells messages of a run apart by their topic and their exact bytes."""
+    """Distinguishes the messages of a run by their topic and their exact bytes."""
     return hashlib.blake2b(topic.encode() + b"\0" + payload, digest_size=16).digest()
 
 
@@ -103,7 +103,7 @@ class Ledger:
 
 @dataclass
 class Outcome:
-    """What became of the messages, each named where it is not as it should be."""
+    """The outcomes of the messages; each wrong one is named."""
 
     stored: int = 0
     """Different good messages with a row."""

@@ -12,7 +12,7 @@ LINE_SECONDS = 5.0
 
 
 class Progress:
-    """Cheap to call as often as one likes: it draws and prints only now and then."""
+    """Cheap to call at any rate: it draws and prints only now and then."""
 
     def __init__(self, console: Console, seconds: float) -> None:
         self._console = console

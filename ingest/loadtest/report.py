@@ -18,7 +18,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for."""
+    """The options of the test."""
 
     users: int
     devices_per_user: int

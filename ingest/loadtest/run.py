@@ -45,7 +45,7 @@ class NotPublished(OperatorError):
 
 
 class Notes:
-    """Writes down what the fleet does, for the reckoning and for the latency."""
+    """Records what the fleet does, for the comparison and for the latency."""
 
     def __init__(self, ledger: Ledger, sampler: Sampler) -> None:
         self._ledger, self._sampler = ledger, sampler
@@ -76,7 +76,7 @@ async def run(
 ) -> dict[str, Any]:
     """Runs the whole test and returns its result. Raises `OperatorError` when it cannot be run.
 
-    Ctrl-C ends the publishing early and goes on to the reckoning; a second one ends the test.
+    Ctrl-C ends the publishing early and goes on to the comparison; a second one ends the test.
     """
     name = run_name("load")
     url = servers.database_url.get_secret_value()
@@ -203,15 +203,15 @@ class Settling:
         self._dead_lettered = len({letter.fingerprint for letter in self._letters})
         arrived = self._stored >= self._ledger.good and self._dead_lettered >= self._ledger.bad
         if arrived and self._ends is None:
-            # What comes after this is other people's, and need not be waited for.
+            # Messages after these offsets are not the test's, and it does not wait for them.
             self._ends = self._evidence.ends()
         self.lag = self._evidence.lag(self._ends or self._evidence.ends())
         return arrived and not self.lag
 
     def outcome(self) -> Outcome:
-        """What became of every message. Raises `ServerAway` when the database does not answer now.
+        """The outcome of every message. Raises `ServerAway` when the database does not answer now.
 
-        Without Kafka the missing stay where they were seen before it; `trouble` tells that.
+        Without Kafka the missing messages stay where they were seen last; `trouble` says so.
         """
         try:
             outcome = reconcile(self._ledger, self._rows.all(), self._letters)

@@ -1,4 +1,4 @@
-"""The order of PUBACKs: as the messages came, each only when it is where it belongs, or is answered."""
+"""The order of PUBACKs: as the messages came, each only when Kafka has it or it is answered."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ class Acknowledgements:
         return len(self._waiting)
 
     def oldest_seconds(self) -> float:
-        """For how long the longest has been waiting; 0 when none waits."""
+        """How long the oldest message has waited; 0 when none waits."""
         with self._lock:
             return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
 
@@ -74,7 +74,7 @@ class Acknowledgements:
             return message
 
     def holding_up(self, most: int, seconds: float) -> Unacknowledged | None:
-        """The first message, when it has waited so long with more than `most` confirmed ones behind it."""
+        """The first message, if it has waited this long with more than `most` confirmed ones behind it."""
         with self._lock:
             if len(self._waiting) <= most or self.oldest_seconds() < seconds:
                 return None

@@ -1,6 +1,6 @@
 """An upgrade: the session of earlier versions, whose client id was the bare name, is emptied and ended.
 
-Whoever guessed the name could take that session over, and it would go on gathering messages for nobody.
+Anybody who guessed the name could take that session over, and it would go on gathering messages for nobody.
 """
 
 import time
@@ -15,7 +15,7 @@ from tasks.settings import Settings
 
 log = structlog.get_logger()
 
-# After so long without a message the broker has sent all that the session had.
+# After this long without a message the broker has sent all that the session had.
 QUIET_SECONDS = 2.0
 # A broker that does not let the old client id in has no such session, or keeps it for somebody else.
 CONNECT_SECONDS = 10.0
@@ -47,7 +47,7 @@ class OldSession:
         self.over = False
 
     def turn(self, seconds: float) -> None:
-        """Takes what has come, waiting at most so many seconds for something."""
+        """Takes what has come, waiting at most this many seconds for something."""
         session = self._session
         if self._begun_at is None:
             self._begun_at = time.monotonic()
@@ -66,7 +66,7 @@ class OldSession:
 
     @property
     def unacknowledged(self) -> Acknowledgements:
-        """What was taken and is not acknowledged yet."""
+        """The messages that were taken and are not acknowledged yet."""
         return self._session.unacknowledged
 
     def stop(self) -> None:

@@ -70,9 +70,9 @@ class Stream:
 
 
 def publish(packet: Packet) -> Publish:
-    """What a PUBLISH says; bytes of the topic that are no UTF-8 become lone surrogates, as of file names.
+    """Parses a PUBLISH; bytes of the topic that are not UTF-8 become lone surrogates, as in file names.
 
-    Raises `MalformedPacket` where its parts do not fit into it, and at a QoS that there is not.
+    Raises `MalformedPacket` when its parts do not fit into it, and for QoS 3.
     """
     first, body = packet
     qos = first >> 1 & 3
@@ -92,7 +92,7 @@ def publish(packet: Packet) -> Publish:
 
 
 def user_properties(properties: bytes) -> Iterator[tuple[str, str]]:
-    """The user properties of a message, in order; what is no UTF-8 in them is replaced.
+    """The user properties of a message, in order; bytes that are not UTF-8 are replaced.
 
     Other properties are passed over; from one that is not for a message on, nothing is read.
     """

@@ -1,4 +1,4 @@
-"""What one user's devices may send in the long run, and how much of it at once."""
+"""Limits what one user's devices may send in the long run, and how much of it at once."""
 
 import time
 from collections.abc import Callable
@@ -15,9 +15,9 @@ Clock = Callable[[], float]
 
 
 class RateLimit:
-    """A token bucket for each key: so much a second, and so many seconds' worth at once.
+    """A token bucket for each key: a rate, and a number of seconds' worth of it at once.
 
-    Memory is bounded by the keys whose buckets are not full: a full one is the same as none.
+    Memory is bounded by the keys whose buckets are not full: a full bucket is not kept.
     """
 
     def __init__(self, per_second: float, burst_seconds: float, clock: Clock = time.monotonic) -> None:
@@ -60,7 +60,7 @@ class UserLimits:
         self._rates = rates
 
     def admit(self, user_id: str, size: int) -> None:
-        """Counts a message of so many bytes. Raises `Refused` (`RateLimited`) for one beyond a limit."""
+        """Counts a message of `size` bytes. Raises `Refused` (`RateLimited`) for one beyond a limit."""
         if self._messages is not None and not self._messages.take(user_id):
             raise self._refused(f"{self._rates[0]:,.12g} messages/s (USER_MESSAGES_PER_SECOND)")
         if self._bytes is not None and not self._bytes.take(user_id, size):

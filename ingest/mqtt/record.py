@@ -10,12 +10,12 @@ from tasks.domain.routing import domain_of
 from tasks.registry import Domains
 from tasks.settings import Settings
 
-# What a record has besides its payload: the key and the headers.
+# A record has a key and headers besides its payload.
 HEADERS_BYTES = 4096
 
 
 class KafkaRecord(NamedTuple):
-    """What goes to Kafka; `refused` says why, where it goes to the dead letters."""
+    """A record for Kafka; `refused` is the reason if its topic is that of the dead letters."""
 
     topic: str
     key: bytes
@@ -38,7 +38,7 @@ def record_of(
     `received_at` must be in UTC; an empty `traceparent` is none. `admit` is called with the user and the
     payload's bytes, and raises `Refused` for what is too much.
     """
-    # What comes by a subscription that an older session had is the default domain's to refuse.
+    # A message by a subscription of an older session is refused by the default domain.
     domain = among[0]
     try:
         domain = domain_of(topic, among)

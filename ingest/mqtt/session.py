@@ -36,7 +36,7 @@ READ_BYTES = 65_536
 
 
 class MqttSession:
-    """A client that `take` is called with every message of; it acknowledges nothing by itself.
+    """An MQTT client that calls `take` with every message; it acknowledges nothing by itself.
 
     The network is served either by a thread of its own, after `start`, or by whoever calls `turn` again and
     again; that thread calls `take`. When it raises, or the broker refuses a subscription, `failure` is a
@@ -107,13 +107,13 @@ class MqttSession:
         self._network = next(t for t in threading.enumerate() if t.name.startswith("paho-mqtt-client"))
 
     def turn(self, seconds: float) -> None:
-        """Takes what has come, waiting at most so many seconds for something; connects where need be."""
+        """Takes what has come, waiting at most this many seconds for something; connects if necessary."""
         connection = self._client.socket()
         if connection is None:
             self._connect(seconds)
             return
         writing = [connection] if self._client.want_write() else []
-        # What TLS has decrypted already, no socket tells of.
+        # `select` does not see what TLS has decrypted already.
         pending = getattr(connection, "pending", int)()
         readable, writable, _ = select.select([connection], writing, [], 0 if pending else seconds)
         if readable or pending:
@@ -177,7 +177,7 @@ class MqttSession:
             self._memory.connected(present=flags.session_present)
         if self._leave:
             client.unsubscribe(self._leave)
-        # Also with a session present: a broker that lost it, or a changed filter, would leave us deaf.
+        # Even with a session present: if the broker lost it or a filter changed, no message would arrive.
         if self._subscriptions:
             client.subscribe(self._subscriptions)
 
@@ -230,7 +230,7 @@ class MqttSession:
         if self._stopping or self.failure is not None:
             return
         if message.qos > 1:
-            # Of a subscription that is none of ours: to answer as to QoS 1 would break the protocol.
+            # It is from a subscription that is not ours: a PUBACK would break the protocol.
             self.failure = (
                 f"a message came with QoS {message.qos}; end the session of this client id at the broker"
             )

@@ -1,4 +1,4 @@
-"""Whether the broker should still have a session of ours: one that is gone took unread messages with it."""
+"""Notices that the broker has lost a session of ours, and with it unread messages."""
 
 import hashlib
 import threading

@@ -1,1 +1,1 @@
-"""What users ask over MQTT: queued, handed to the workers, answered."""
+"""Requests of users over MQTT: queued, handed to the workers, answered."""

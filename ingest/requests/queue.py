@@ -1,8 +1,8 @@
-"""What users ask for, on its way through the workers: one request of a user at a time, in their order.
+"""Requests of users on their way through the workers: one of each user at a time, in their order.
 
 Each request becomes a task and waits for its answer. One that is not answered in time, because a worker was
 killed or Redis was flushed, is sent again, under the same id, which makes its second run harmless. After
-REQUEST_PATIENCE_SECONDS it is given up, and the user is told so.
+REQUEST_PATIENCE_SECONDS it is given up, and the user gets an answer that says so.
 """
 
 import json
@@ -35,9 +35,9 @@ log = structlog.get_logger()
 
 FIRST_WAIT_SECONDS = 5.0
 MAX_WAIT_SECONDS = 60.0
-# So long before a request is given up no task may begin it: what has begun can still be answered.
+# This long before a request is given up no task may begin it: one that has begun can still answer.
 LAST_BEGIN_SECONDS = calls.SET_RULES_SECONDS + 5.0
-# A message that comes again does so when its connection does.
+# The broker sends a message again when its client reconnects.
 REMEMBER_SECONDS = 3600
 MAX_PAUSE_SECONDS = 5.0
 MOST_BYTES_OF_A_USER = 4 * MAX_DOCUMENT_BYTES
@@ -101,7 +101,7 @@ class Requests:
     def put(self, request: Request) -> bool:
         """Takes a request; its place among those of its user is the place of this call.
 
-        False, and nothing is taken, when that user has too many already. What comes again was counted before.
+        Returns False, and takes nothing, if that user has too many already. A redelivery was counted before.
         """
         taken = self._tally.add(request.user_id, len(request.document), always=request.again)
         if taken:
@@ -118,12 +118,12 @@ class Requests:
         return 0.0 if since is None else time.monotonic() - since
 
     def unheard_seconds(self) -> float:
-        """For how long nothing has been answered of what was sent; 0 when something was since."""
+        """For how long no request that was sent has been answered; 0 when one has been since."""
         since = self._unheard_since
         return 0.0 if since is None else time.monotonic() - since
 
     def run_once(self, seconds: float) -> None:
-        """Handles what has come, waiting at most so many seconds for something, and sends what is due."""
+        """Handles what has come, waiting at most this many seconds for something, and sends what is due."""
         with suppress(queue.Empty):
             event = self._events.get(timeout=seconds)
             while True:
@@ -182,9 +182,9 @@ class Requests:
                 self._finish(answered)
 
     def _name(self, request: Request) -> Reply | None:
-        """Gives the request its id and time: those of before when it comes again, so that it counts once.
+        """Gives the request its id and time: the earlier ones for a redelivery, so that it counts once.
 
-        Returns the answer of before, if there was one.
+        Returns the earlier answer, if there was one.
         """
         mark = f"{request.mid} {request.kind} {request.user_id} ".encode() + request.document
         key = received_key(sha256(mark).hexdigest())
@@ -203,7 +203,7 @@ class Requests:
         return None
 
     def _send(self, request: Request, now: float) -> bool:
-        """Whether the servers took it, or need not; each that they do not answer costs their timeouts."""
+        """False when the servers did not take it: each further try would cost their timeouts."""
         request.attempt += 1
         wait = request.wait_seconds()
         request.send_at = now + wait

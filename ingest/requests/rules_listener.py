@@ -1,6 +1,6 @@
-"""Hears of rules that were changed in the database, by whomever: the workers read them, users hear of faults.
+"""Listens for changes of rules in the database: the workers reload them, users get a report of faults.
 
-The database notifies; a slow look at the table heals a notification that was lost.
+The database notifies; a slow poll of the table makes up for a lost notification.
 """
 
 import threading
@@ -20,14 +20,14 @@ from tasks.settings import Settings
 log = structlog.get_logger()
 
 CHANNEL = "sluice_rules"
-# Changes that come together are told together.
+# Changes that come together are announced together.
 GATHER_SECONDS = 0.05
-# Of more users than this, not each is named.
+# For more users than this, all rules are read again.
 MAX_NAMED = 500
 STOP_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
 
-# Differs after every change, be it of an old transaction that commits late.
+# Differs after every change, even if an old transaction commits late.
 FINGERPRINT = "SELECT count(*), sum(extract(epoch FROM updated_at)) FROM user_configs"
 
 
@@ -44,7 +44,7 @@ class RulesListener:
         self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
 
     def start(self) -> None:
-        """Begins to listen. What changed before counts as changed now."""
+        """Begins to listen. Earlier changes count as changed now."""
         self._thread.start()
 
     def listens(self) -> bool:
@@ -79,13 +79,13 @@ class RulesListener:
                 named = _named(heard)
                 _tell(named)
                 self.report.look(connection, named)
-            # Only now: what could not be told is told after the next connecting.
+            # Only now: a change that could not be announced is announced after the next connect.
             self._told, self._pause = fingerprint, 0.1
             look_at = time.monotonic() + self._poll_seconds
 
 
 def _hear(connection: Connection, seconds: float) -> set[str]:
-    """The users that the database named within so many seconds, and shortly after the first of them."""
+    """The users that the database named within this many seconds, and shortly after the first of them."""
     heard = {notice.payload for notice in connection.notifies(timeout=seconds, stop_after=1)}
     if heard:
         heard |= {notice.payload for notice in connection.notifies(timeout=GATHER_SECONDS)}

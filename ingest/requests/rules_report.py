@@ -1,6 +1,6 @@
-"""What is invalid among the rules in the table, told to the users whose rules they are.
+"""Reports invalid rules in the table to the users who own them.
 
-By MQTT nothing invalid gets there; by SQL what the database's check cannot see, and what is older than it.
+They come by SQL, past the database's check or from before it; MQTT lets nothing invalid in.
 """
 
 import json
@@ -22,7 +22,7 @@ NAMED = f"{ALL} WHERE user_id = ANY(%s)"
 
 
 def invalid_rules(connection: Connection, users: list[str] | None) -> Iterator[tuple[str, int, list[Fault]]]:
-    """Of these users, or of all, the rules in force, how many, and the faults of the others.
+    """The number of rules in force and the faults of the others, for these users or for all.
 
     Raises `psycopg.Error`.
     """
@@ -56,7 +56,7 @@ class RulesReport:
         metrics.RULES_INVALID.set(sum(count for count, _ in self._known.values()))
 
     def answers(self) -> Iterator[tuple[str, Answer]]:
-        """What users are to be told since the last call, each with the user."""
+        """The answers to publish since the last call, each with its user."""
         while True:
             try:
                 yield self._answers.get_nowait()

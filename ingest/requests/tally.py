@@ -1,11 +1,11 @@
-"""How much each user has waiting."""
+"""Counts what each user has waiting."""
 
 import threading
 from collections import Counter
 
 
 class Tally:
-    """Counts things and their bytes by user, up to so many of each. Any thread may call it."""
+    """Counts things and their bytes by user, up to a limit of each. Any thread may call it."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most, self._most_bytes = most, most_bytes
@@ -27,7 +27,7 @@ class Tally:
             return True
 
     def remove(self, user_id: str, size: int) -> None:
-        """One of those that were counted is gone."""
+        """Counts one less."""
         with self._lock:
             self._counts[user_id] -= 1
             self._bytes[user_id] -= size

@@ -1,4 +1,4 @@
-"""`python -m ingest.loadtest.fleet`: a simulated fleet that publishes until it is told to stop."""
+"""`python -m ingest.loadtest.fleet`: a simulated fleet that publishes until it is stopped."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ def _print(fleet: Fleet) -> None:
         "devices": len(fleet.devices),
         "troubles": fleet.troubles()[:3],
     }
-    # A parent that was killed reads no more, and the credentials are still to be removed.
+    # A parent that was killed reads no more, but the credentials must still be removed.
     with suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()

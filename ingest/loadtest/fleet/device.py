@@ -31,7 +31,7 @@ class Message(NamedTuple):
 
 
 class Listener(Protocol):
-    """Is told what becomes of a device's messages."""
+    """Receives the outcomes of a device's messages."""
 
     def acknowledged(self, device: "Device", sequence_id: int, *, no_subscriber: bool) -> None:
         """The broker has it (with QoS 0: the socket has it), though perhaps for nobody."""
@@ -40,7 +40,7 @@ class Listener(Protocol):
         """The broker answered that it does not take this message; it is not published again."""
 
     def lost_connection(self, device: "Device", unacknowledged: int) -> None:
-        """A connection ended; so many messages will be published again on the next."""
+        """A connection ended; this many messages will be published again on the next."""
 
 
 class NotLetIn(ConnectionError):
@@ -50,8 +50,8 @@ class NotLetIn(ConnectionError):
 class Device(asyncio.Protocol):
     """Publishes to one topic over a connection that is made again, with back-off, whenever it breaks.
 
-    What the broker had not acknowledged is published again on the next connection, in order and before
-    anything newer. `trouble` says why the device is not connected, if it has been told.
+    Messages that the broker has not acknowledged are published again on the next connection, in order and
+    before newer ones. `trouble` says why the device is not connected, if that is known.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Device(asyncio.Protocol):
                     self.trouble = f"no answer from {host}:{port} within {CONNECT_SECONDS:.0f} s"
                 except (OSError, ValueError) as error:
                     self.trouble = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                # A broker that starts again is not greeted by the whole fleet in the same instant.
+                # The fleet must not reconnect to a restarted broker all at the same instant.
                 await asyncio.sleep(back_off * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 back_off = min(2 * back_off, LONGEST_BACK_OFF_SECONDS)
         finally:

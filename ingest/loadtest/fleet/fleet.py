@@ -29,7 +29,7 @@ class Login(NamedTuple):
 
 @dataclass(frozen=True)
 class Mix:
-    """What the fleet says: the shares of bad messages and of readings that violate a rule, both 0 to 1."""
+    """The fleet's messages: the shares of bad messages and of readings that violate a rule, both 0 to 1."""
 
     bad_ratio: float = 0.0
     violating_ratio: float = 0.0
@@ -40,7 +40,7 @@ class Mix:
 
 @dataclass
 class Totals:
-    """What the fleet has done so far."""
+    """The counts of the fleet so far."""
 
     published: int = 0
     """Messages made and handed to a device, each counted once."""
@@ -55,7 +55,7 @@ class Totals:
 
 
 class Recorder(Protocol):
-    """Is told of every message, for a reckoning afterwards."""
+    """Receives every message, for a comparison afterwards."""
 
     def published(self, device: Device, message: Message, microseconds: int, bad: str | None) -> None:
         """The device took over the message; `bad` is the name of what is wrong with it."""
@@ -70,7 +70,7 @@ class Recorder(Protocol):
 class Schedule:
     """Says how many messages are due: a constant rate without bursts.
 
-    What could not be made within `slack` seconds of its time is not caught up: it is counted in `missed`.
+    A message that is not made within `slack` seconds of its time is not made later; `missed` counts it.
     """
 
     def __init__(self, rate: float, start: float, slack: float = 0.1) -> None:
@@ -112,7 +112,7 @@ class Fleet:
         self._rate = rate
         self._recorder = recorder
         self._mix = mix
-        self._rng = random.Random(mix.seed)  # noqa: S311 - readings are no secret
+        self._rng = random.Random(mix.seed)  # noqa: S311 - readings are not secret
         self.devices = [
             Device(index, *login[:2], *login[2:], qos=qos, listener=self)
             for index, login in enumerate(logins)
@@ -159,7 +159,7 @@ class Fleet:
             self._bad = BadMessages(None, self._mix.payload_max_depth)
 
     async def run(self, seconds: float | None, *, on_tick: Callable[[], None] | None = None) -> float:
-        """Publishes for so many seconds, or until `stop`. Returns how long it really took."""
+        """Publishes for this many seconds, or until `stop`. Returns how long it really took."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         schedule = Schedule(self._rate, start)

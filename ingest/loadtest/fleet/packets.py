@@ -29,7 +29,7 @@ _TRACE = b"\x47\x26\x00\x0btraceparent\x00\x37"
 
 
 class Accepted(NamedTuple):
-    """What the broker said when it let a device in, or did not."""
+    """The broker's answer to a device that connects."""
 
     reason: int
     receive_maximum: int
@@ -84,7 +84,7 @@ def publish(topic: bytes, packet_id: int | None, traceparent: bytes, payload: by
 
 
 def accepted(body: bytes) -> Accepted:
-    """Reads a CONNACK. Raises `ValueError` when it is none."""
+    """Reads a CONNACK. Raises `ValueError` for anything else."""
     if len(body) < 2:
         raise ValueError("the broker's CONNACK is too short")
     properties = Properties(PacketTypes.CONNACK)  # type: ignore[no-untyped-call]
@@ -99,7 +99,7 @@ def accepted(body: bytes) -> Accepted:
 
 
 def acknowledged(body: bytes) -> tuple[int, int]:
-    """Reads a PUBACK: the packet id and the reason code. Raises `ValueError` when it is none."""
+    """Reads a PUBACK: the packet id and the reason code. Raises `ValueError` for anything else."""
     if len(body) < 2:
         raise ValueError("the broker's PUBACK is too short")
     return body[0] << 8 | body[1], body[2] if len(body) > 2 else 0

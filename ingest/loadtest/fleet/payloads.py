@@ -1,4 +1,4 @@
-"""What simulated devices say: readings that look real, and messages that are bad in every way there is."""
+"""The payloads of simulated devices: readings that look real, and messages bad in every way there is."""
 
 import json
 import random
@@ -36,7 +36,7 @@ class TimeText:
         self._text = b""
 
     def __call__(self, microseconds: int) -> bytes:
-        """The text of so many microseconds since 1970."""
+        """The text of this many microseconds since 1970."""
         second, fraction = divmod(microseconds, 1_000_000)
         if second != self._second:
             self._second = second
