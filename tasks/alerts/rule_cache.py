@@ -24,7 +24,7 @@ RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
 STATEMENT_SECONDS = 10
-# A user's rules are 256 KiB at most; a statement reads those of so many users.
+# Users per statement; the rules of each are 256 KiB at most.
 AT_ONCE = 100
 # Users whose copies a process keeps, besides those of the last call.
 MAX_USERS = 10_000

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 ATTEMPTS = 8
 READ_AT_ONCE = 1000
-# What `commit.lua` returns.
+# Return values of `commit.lua`.
 RULES_REPLACED, NO_ROOM = -2, -3
 
 Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]

@@ -20,7 +20,7 @@ class Message(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int
-    topic: str  # with bytes that are no UTF-8 as surrogates, by `surrogateescape`
+    topic: str  # with bytes that are not UTF-8 as surrogates, by `surrogateescape`
     traceparent: str
     attempts: int
     payload: bytes
@@ -52,7 +52,7 @@ class Deferred(NamedTuple):
     """Messages of a batch that are not finished, by partition and offset; they join a later batch."""
 
     soon: frozenset[tuple[int, int]] = frozenset()
-    # Of users whose outbox is full: after a pause.
+    # Messages of users whose outbox is full: they wait for a pause first.
     held: frozenset[tuple[int, int]] = frozenset()
 
 

@@ -1,8 +1,8 @@
 """The outbox: a Redis stream of changes of alerts, read by two groups.
 
 Its entries are those of `tasks.outbox.entry`. An entry stays until both groups have delivered it. A group
-delivers each user's entries in order, and takes the users in turn: they need not wait until all entries of
-another user are delivered, who has many, or one that cannot be delivered now.
+delivers each user's entries in order, and takes the users in turn, so that a user with many entries, or with
+one that cannot be delivered now, does not hold up the others.
 """
 
 import time

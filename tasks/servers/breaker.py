@@ -34,7 +34,7 @@ PROBE_SECONDS = 90
 _FAILED = Path(__file__).with_suffix(".lua").read_text()
 
 Verdict = Literal["answered", "failed", "unknown"]
-"""What an exception says about the server; `unknown` is one that did not come from it."""
+"""The meaning of an exception for the server; `unknown` is one that did not come from it."""
 
 
 class CircuitOpen(psycopg.OperationalError):
