@@ -102,7 +102,7 @@ class Bridge:
             self._gather()
             self._start_over()
             self._finish()
-            self._send_again()
+            self._check_leases()
             self._lanes.send()
             self._pause()
         self._await_lanes(self._settings.stop_grace_seconds)
@@ -181,7 +181,7 @@ class Bridge:
             # At worst the messages are processed twice.
             self._on_commit(error.args[0], offsets)
 
-    def _send_again(self) -> None:
+    def _check_leases(self) -> None:
         now = time.monotonic()
         if now - self._leases_checked < LEASE_CHECK_SECONDS:
             return

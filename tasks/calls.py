@@ -1,6 +1,9 @@
 """Task messages by task name, so that a process can send one without importing the task.
 
 Each function returns the signature of one task. A test compares the arguments with the tasks themselves.
+Some names are older than the modules of their tasks: `tasks.config.*` is in `tasks/user_requests.py`,
+`tasks.alerts.*` in `tasks/clock.py`, `tasks/apply_rules.py` and `tasks/rebuild.py`, `tasks.share.*` in
+`tasks/dead_letter_share.py`. They stay, so that workers of two versions can share a broker.
 """
 
 from typing import Any

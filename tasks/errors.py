@@ -2,7 +2,7 @@
 
 
 class NotNow(Exception):
-    """A server does not answer at the moment. The work is handed back and done again later."""
+    """The work cannot be done now, and the messages are not the reason: it is repeated later."""
 
 
 class DatabaseAway(NotNow):

@@ -33,9 +33,10 @@ def process_part(
 
     With a `verdict` (error type and reason) each message becomes a dead letter, unless its row is stored
     already: its workers may have died after that. `blind` does not look into the messages, because even that
-    has killed workers. Returns None when the batch was given up meanwhile. Raises `NotNow` when a server is
-    away; the bridge then sends the batch again. Using more CPU time than PROCESS_CPU_SECONDS kills the
-    process: a message hangs, and the bridge isolates it.
+    has killed workers. Returns None when the batch was given up meanwhile. Raises `NotNow`,
+    `redis.RedisError` or `psycopg.Error` when a server is away; the bridge then sends the batch again. Using
+    more CPU time than PROCESS_CPU_SECONDS kills the worker's child: a message hangs, and the bridge isolates
+    it.
     """
     begun_ns = time.time_ns()
     try:

@@ -71,7 +71,7 @@ def store_batch(
     bridge: str,
     domain: str = "",
 ) -> None:
-    """Writes a complete batch and reports its `total` messages as done; does nothing for an incomplete one.
+    """Writes a complete batch and reports its `total` messages as done; hands an incomplete one back.
 
     The report names the deferred messages, which are not done.
     Waits for a database that is away, keeping the lease, up to the settings' `store_wait_seconds`, then

@@ -46,8 +46,9 @@ class Limits:
 class Batch:
     """Messages of one lane that are worked on together.
 
-    A suspect may be what kills workers; only one suspect at a time is sent. With a verdict its message is
-    to become a dead letter, unless its row is there; a blind one has killed those that looked for that.
+    A suspect may be what kills workers; only one suspect at a time is sent. With a `verdict` its message
+    becomes a dead letter, unless its row is stored; with `blind` nobody looks for the row, because workers
+    have died of looking.
     """
 
     domain: str
@@ -86,7 +87,7 @@ class Lane:
     waiting_since: float = 0.0
     halves: list[Batch] = field(default_factory=list)
     aside: Aside = field(default_factory=Aside)
-    # While messages may finish before older ones of their partition: the offsets after the last finished.
+    # By partition, the offset after its last finished message; kept only while they may finish out of order.
     _reached: dict[int, int] = field(default_factory=dict)
     _in_order: bool = True
 
@@ -233,9 +234,8 @@ class Lane:
     def lost(self, evidence: Verdict | None) -> Batch:
         """Notes that the batch in flight has vanished; returns what to send in its place.
 
-        Where there is evidence against its messages, again and again, that is its first half, behind which
-        the second waits; and in the end the single message with its verdict. Without evidence nothing is held
-        against it.
+        After repeated evidence against its messages that is its first half, and the second waits; a batch of
+        one message gets a verdict instead. Without evidence it is the batch as it was.
         """
         assert self.batch is not None
         batch = self.batch

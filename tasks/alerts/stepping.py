@@ -63,7 +63,7 @@ class Stepping(NamedTuple):
     rooms: Rooms | None = None
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
-        """Steps one device through its readings; returns `before` itself if at most `newest` changed."""
+        """Steps one device through its readings; returns `before` itself if only `newest` changed."""
         source = Source(before.user_id, before.device_id)
         rules, looks = self.rules[before.user_id], self.looks[source]
         if not self.budget.begin(source):

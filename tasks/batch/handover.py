@@ -1,4 +1,4 @@
-"""Handing a batch on through Redis: the bridge's parts to `process`, its rows to `store`."""
+"""Handing a batch on through Redis: the bridge's parts to `process`, the rows of `process` to `store`."""
 
 from tasks.batch import messages as packing
 from tasks.batch.lease import LeaseLost

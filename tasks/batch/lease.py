@@ -1,4 +1,4 @@
-"""The lease of a batch: a key in Redis that exists while a task works on the batch.
+"""The lease of a batch: a key in Redis that exists from the sending of the batch to its end.
 
 The bridge sets it when it sends the batch, with its own name as the value, and the tasks renew it while they
 work. A task that cannot finish gives it up and notifies the bridge; if the task was killed, the lease
@@ -72,7 +72,7 @@ def release(batch: str) -> None:
 
 
 def hand_back(batch: str) -> None:
-    """Gives up a batch whose tasks are about to be stopped, without evidence against its messages."""
+    """Gives up a batch that cannot be finished here, and notes that its messages are not the reason."""
     try:
         client().hset(evidence_key(batch), marks.HANDED_BACK, 1)
         client().expire(evidence_key(batch), 3 * settings().lease_seconds)

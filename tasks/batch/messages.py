@@ -67,9 +67,10 @@ class Verdict(NamedTuple):
 
 
 class PartResult(TypedDict):
-    """The result of `process` for `store`: every message of the part is in `rows`, in `dead`, or deferred.
+    """The result of `process` for `store`: it counts every message of the part once.
 
-    `soon` and `held` are the deferred ones, as in `Deferred`. `followed` has the `traceparent` of those whose
+    `rows` are new or stored already, `dead` are dead letters; `soon` and `held` name the deferred ones, as in
+    `Deferred`. `followed` has the `traceparent` of those whose
     traces are recorded, `generation` is that of the states with which the alerts were judged, and `awaited`
     is what of the outbox must be in the tables before the batch is done.
     """

@@ -65,7 +65,7 @@ def _send(letters: list[tuple[str, str, bytes]], error_type: str, error: str) ->
         topic = registry.kafka_dlq_topic(registry.of_device(device_id) or registry.default())
         value = envelope(f"users/{user_id}/alerts", payload, error_type, error)
         record_key = b"alert/" + hashlib.sha256(payload).hexdigest().encode()
-        sender.produce_again(producer, topic, value, record_key, confirm)
+        sender.produce_or_raise(producer, topic, value, record_key, confirm)
     waiting = producer.flush(CONFIRM_SECONDS)
     if waiting or failures:
         sender.close()

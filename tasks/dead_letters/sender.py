@@ -62,7 +62,7 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
             producer.produce(goes_to, value, record_key, on_delivery=confirm)
         except BufferError:
             producer.flush(CONFIRM_SECONDS)
-            produce_again(producer, goes_to, value, record_key, confirm)
+            produce_or_raise(producer, goes_to, value, record_key, confirm)
     waiting = producer.flush(CONFIRM_SECONDS)
     if waiting or failures:
         close()
@@ -73,8 +73,8 @@ def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int
     log.info("dead_lettered", count=len(unsent), error_types=sorted({letter.error_type for letter in unsent}))
 
 
-def produce_again(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:
-    """Produces a record after the producer's queue was full. Raises `DeadLettersUnconfirmed`."""
+def produce_or_raise(producer: Producer, topic: str, value: bytes, record_key: bytes, confirm: Any) -> None:
+    """Produces a record. Raises `DeadLettersUnconfirmed` when the producer does not take it."""
     try:
         producer.produce(topic, value, record_key, on_delivery=confirm)
     except (BufferError, KafkaException) as error:

@@ -37,7 +37,7 @@ DEEPEST = 200
 
 
 class Refused(Exception):
-    """*Never*: this message cannot become a row, however often it is tried.
+    """*Never*: this message does not become a row, and is a dead letter. Repeating the work does not help.
 
     `error_type` is a stable name for machines, `reason` a sentence of at most 300 characters for the device's
     developer: the field by its dotted path, what was expected, what came.

@@ -48,10 +48,10 @@ def write(
     Returns how many were new, and the rows that cannot be stored: the database refuses them, or has another
     row of the same key (`Conflict`). A row that is stored already, or comes twice, is not a conflict.
 
-    COPY straight into the table, which cannot skip a duplicate; then by way of a temporary table, which can;
-    then, if data is refused or takes longer than the settings or `seconds` say, in halves down to the single
-    row. Rows of very many days go in several transactions. Raises a `psycopg.Error` that is not about the
-    data.
+    It first tries COPY straight into the table, which fails at a duplicate; then COPY into a temporary table
+    and INSERT, which skips duplicates; then, if data is refused or takes longer than the settings or
+    `seconds` say, it halves the rows, down to one. Rows of very many days go in several transactions. Raises
+    a `psycopg.Error` that is not about the data.
     """
     if not rows:
         return 0, []
@@ -92,6 +92,7 @@ def _write_lone(connection: database.Connection, domain: AnyDomain, row: Row) ->
     for _ in range(LONE_ATTEMPTS):
         with connection.transaction(), connection.cursor() as cursor:
             _limit_statements(cursor, PROBE_SECONDS)
+            # Whether the table takes anything at the moment: a row that it has, which changes nothing.
             cursor.execute(
                 f'INSERT INTO "{domain.table}" SELECT * FROM "{domain.table}" LIMIT 1'  # noqa: S608 - our own
                 " ON CONFLICT DO NOTHING"

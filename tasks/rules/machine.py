@@ -62,9 +62,9 @@ def step(
 ) -> tuple[DeviceState, Changes]:
     """Judges one reading. `room` is how many more alerts of the user may be open; None is any number.
 
-    - A value that violates its rule for `for_seconds`, by the readings' times, triggers it. One that is in
-      order but not beyond `clear_threshold` keeps an open alert open. A value that is missing or not a number
-      changes nothing.
+    - A value that has violated its rule for `for_seconds`, by the readings' times, triggers an alert. One
+      that no longer violates it, but is not beyond `clear_threshold`, keeps an open alert open. A value that
+      is missing or not a number changes nothing.
     - A reading at or before a position that changed the state changes nothing. A late one (see
       `tasks.rules.order`) is judged by no rule. When the device's clock was set, `for_seconds` starts again.
     - A rule that is gone, or whose `rule_id` now stands for another key or operator, resolves its alert.

@@ -1,4 +1,7 @@
-"""This process's Redis client, and the names of Sluice's keys."""
+"""This process's Redis client, and the names of the keys that several modules share.
+
+A key that one module uses alone is named there: turns, back-off, the breaker, the trial of a suspect batch.
+"""
 
 import re
 import ssl
@@ -12,7 +15,7 @@ from redis.retry import Retry
 from tasks.settings import Settings, settings
 
 COUNTERS = "sluice:counters"
-ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that has the states of alerts; else they are lost
+ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that wrote the states; in another they are lost
 DATABASE_BREAKER = "sluice:breaker:database"
 ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/alerts/memory.lua)
 ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # lock of the worker that rebuilds them
@@ -27,13 +30,13 @@ OUTBOX_GIVEN_UP = "sluice:outbox:given_up"  # set: changes of this kind that are
 OUTBOX_NOTICES = "sluice:outbox:notices"  # hash: users with a notice that the MQTT broker refuses
 OUTBOX_REFUSED = "sluice:outbox:refused"  # stream of entries that could never be delivered, with the reason
 RULES_VERSION = "sluice:rules:version"  # a number that changes with every change of any user's rules
-# One key per domain, with its namespace after the name:
+# One key per domain, with -NAMESPACE after the name:
 LAST_SEEN = "sluice:last_seen"  # sorted set of devices by the time of their last record, ms
 LAST_SEEN_READY = "sluice:last_seen:ready"  # the run of Redis that has the last-seen times, like ALERTS_READY
-NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices
+NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices, one for each span of time
 CLOCK = "sluice:clock"  # hash: how far the clock has judged, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
-# One key for all domains:
+# Again one key for all domains:
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
 DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # by domain, when the oldest unhandled letter came
@@ -45,7 +48,7 @@ SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected,
 
 
 def lease_key(batch: str) -> str:
-    """Exists while a task works on the batch; its value is the name of the bridge that has sent it."""
+    """Exists from the sending of the batch to its end; its value is the name of the bridge that sent it."""
     return f"sluice:lease:{batch}"
 
 
@@ -65,7 +68,7 @@ def rows_key(batch: str, part: int) -> str:
 
 
 def done_key(bridge: str) -> str:
-    """List of the reports of finished batches to a bridge."""
+    """List of the reports to a bridge: batches that are done, or given up."""
     return f"sluice:done:{bridge}"
 
 
