@@ -44,26 +44,14 @@ task_routes = {
     "tasks.notify.deliver_database": {"queue": "db"},
 }
 
-# None of them expires: see tasks/worker/schedule.py, which beat is started with.
+# No `expires`: tasks/worker/schedule.py, which beat is started with, has the reason.
 beat_schedule = {
     "clock of the alerts": {"task": "tasks.alerts.clock.tick", "schedule": 1.0},
     "outbox over MQTT": {"task": "tasks.notify.deliver_mqtt", "schedule": 5.0},
-    "outbox into the tables": {
-        "task": "tasks.notify.deliver_database",
-        "schedule": 5.0,
-        "options": {"queue": "db"},
-    },
+    "outbox into the tables": {"task": "tasks.notify.deliver_database", "schedule": 5.0},
     "share of dead letters": {"task": "tasks.share.watch_share", "schedule": 10.0},
-    "dead letters that nobody handles": {
-        "task": "tasks.replay.watch_unhandled",
-        "schedule": 60.0,
-        "options": {"queue": "db"},
-    },
-    "replays whose worker is gone": {
-        "task": "tasks.replay.go_on",
-        "schedule": 30.0,
-        "options": {"queue": "db"},
-    },
+    "dead letters that nobody handles": {"task": "tasks.replay.watch_unhandled", "schedule": 60.0},
+    "replays whose worker is gone": {"task": "tasks.replay.go_on", "schedule": 30.0},
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0},
 }
 

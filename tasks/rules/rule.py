@@ -26,6 +26,7 @@ from tasks.rules.model import (
     NOT_FOR_ABSENT,
     Judging,
     Number,
+    Operator,
     Rule,
     id_of,
 )
@@ -40,16 +41,17 @@ MAX_FIELDS = 32
 # Enough faults to act on at once: a nonsense document must not cause an answer of megabytes.
 MAX_FAULTS = 200
 
-_COMPARE: dict[str, Callable[[Number, Number], bool]] = {
+_ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
+_NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
+_COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     ">": compare.gt,
     "<": compare.lt,
     ">=": compare.ge,
     "<=": compare.le,
     "==": compare.eq,
     "!=": compare.ne,
+    "absent": _NEVER,
 }
-_ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
-_NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
 _MEANT = {"=": "==", "=>": ">=", "=<": "<=", "<>": "!=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
 _MEANT |= {"ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "missing": "absent", "silent": "absent"}
 
@@ -288,7 +290,7 @@ def _compile(rule: Rule) -> Compiled:
         rule_id=rule.rule_id,
         key=rule.key or "",
         path=None if rule.key is None else steps(rule.key),
-        compare=_COMPARE.get(rule.operator, compare.ne),
+        compare=_COMPARE[rule.operator],
         threshold=threshold,
         clear=threshold if rule.clear_threshold is None else rule.clear_threshold,
         for_us=round(rule.for_seconds * 1_000_000),

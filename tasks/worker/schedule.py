@@ -4,6 +4,7 @@ Celery's own remedy against a pile of missed runs, `expires`, compares the clock
 drops every run if they differ.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -15,7 +16,7 @@ from tasks.servers.redis_client import client, scheduled_key
 
 log = structlog.get_logger()
 
-# A task that was lost on its way must not keep others from being sent for longer.
+# A task that was lost on its way must not keep others from being sent for longer, or for more than one run.
 WAITS_SECONDS = 30
 
 
@@ -25,12 +26,17 @@ class Scheduler(CelerysScheduler):
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Sends a task that is due, unless an earlier one has not begun yet. Never fails."""
         try:
-            if not client().set(scheduled_key(entry.task), 1, nx=True, ex=WAITS_SECONDS):
+            if not client().set(scheduled_key(entry.task), 1, nx=True, ex=_waits_seconds(entry)):
                 return
         except redis.RedisError as error:
             log.warning("schedule_waits", task=entry.task, error=str(error))
             return
         super().apply_entry(entry, producer=producer)
+
+
+def _waits_seconds(entry: Any) -> int:
+    period = getattr(entry.schedule, "run_every", timedelta())
+    return max(WAITS_SECONDS, round(1.5 * period.total_seconds()))
 
 
 @signals.task_prerun.connect

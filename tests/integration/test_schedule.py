@@ -1,5 +1,7 @@
 """What beat sends: no task twice while one like it waits, however the clocks of the processes differ."""
 
+from typing import Any
+
 import pytest
 from celery.beat import ScheduleEntry
 from celery.schedules import schedule
@@ -27,6 +29,16 @@ def test_a_task_is_sent_again_when_the_one_before_has_begun() -> None:
     watch_share.apply()
     scheduler.apply_entry(entry)
     assert client().llen("process") == 2
+    client().delete(scheduled_key(TASK), "process")
+
+
+@pytest.mark.parametrize("every", [1.0, 60.0, 600.0])
+def test_a_task_that_waits_is_known_until_its_next_run_is_due(every: float) -> None:
+    """Also of tasks that are sent rarely there is one at most."""
+    client().delete(scheduled_key(TASK))
+    Scheduler(app, lazy=True).apply_entry(ScheduleEntry("share", TASK, schedule=schedule(every), app=app))
+    known: Any = client().ttl(scheduled_key(TASK))
+    assert known > every
     client().delete(scheduled_key(TASK), "process")
 
 

@@ -65,7 +65,7 @@ SENT: list[tuple[Callable[..., calls.Call], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("call", "arguments"), SENT, ids=lambda value: getattr(value, "__name__", None))
 def test_a_call_fits_its_task(call: Callable[..., calls.Call], arguments: dict[str, Any]) -> None:
-    """The task exists, takes the arguments, and goes to the queue that the task itself would go to."""
+    """The task exists and takes the arguments; nobody waits for its result, as for the task itself."""
     app.loader.import_default_modules()
     message = call(**arguments)
     task = app.tasks[str(message.task)]

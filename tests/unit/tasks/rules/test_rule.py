@@ -1,11 +1,12 @@
 """Rule sets: what is accepted, what a user is told about the rest, and what violates a rule."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from tasks.rules.model import MAX_RULES
+from tasks.rules import rule
+from tasks.rules.model import MAX_RULES, Operator
 from tasks.rules.rule import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, RuleSet, parse_rules
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 30, "message": "too hot"}
@@ -235,3 +236,8 @@ def test_text_with_a_lone_surrogate_is_not_a_rule_set() -> None:
     """Such text is not valid Unicode, and is refused like any other that is not JSON."""
     with pytest.raises(InvalidRules, match="must be JSON"):
         parse_rules("\ud800")
+
+
+def test_every_operator_has_a_comparison() -> None:
+    """One without would judge as another does."""
+    assert rule._COMPARE.keys() == set(get_args(Operator))
