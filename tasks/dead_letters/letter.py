@@ -14,7 +14,7 @@ from tasks.domain.payload import Refused
 ALERT_REFUSED = "AlertRefused"
 TOO_MANY_ALERTS = "TooManyAlerts"
 NOTICE_REFUSED = "NoticeRefused"
-_ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
+ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
 # A message that was refused this often is not replayed unless forced.
 MAX_ATTEMPTS = 3
 
@@ -51,7 +51,7 @@ class Letter(NamedTuple):
     @property
     def source(self) -> Source | None:
         """User and device, by the topic if it names them, or by the alert."""
-        if self.error_type in _ABOUT_ALERTS:
+        if self.error_type in ABOUT_ALERTS:
             return self._source_of_alert()
         try:
             return routing.domain_of(self.topic, registry.domains()).parse_topic(self.topic)

@@ -173,7 +173,7 @@ class Declaration(Generic[SourceT, RecordT]):
     def validate(
         self, topic: str, payload: bytes, timestamp_ms: int, limits: Limits
     ) -> Reading[SourceT, RecordT]:
-        """The message as a row.
+        """The reading in a message, with its row as COPY text.
 
         `timestamp_ms` is the Kafka record's, milliseconds since 1970; it counts if the payload lacks a time.
         Levels of the topic that the payload repeats must equal the topic's, or be null, and are not stored

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from tasks.text.wording import describe, dotted, shorten
 
+# Of messages that are refused before they are stored; docs/replay.md has every type.
 ErrorType = Literal[
     "InvalidTopic",  # the topic does not name a source
     "TooLarge",

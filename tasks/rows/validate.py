@@ -1,4 +1,4 @@
-"""Validates messages: each becomes a valid reading, which `row_of` turns into a row, or a dead letter."""
+"""Validates messages: each becomes a reading or a dead letter; `row_of` makes the row of a reading."""
 
 from typing import Any, NamedTuple
 

@@ -84,7 +84,7 @@ class Alert(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A rule, ready to judge. For an absence or a check `compare`, `threshold` and `clear` mean nothing."""
+    """A rule, ready to judge. An absence uses none of `compare`, `threshold` and `clear`."""
 
     rule_id: str
     key: str  # empty for the absence of the whole device

@@ -114,7 +114,7 @@ TASK_SECONDS = Histogram(
     "sluice_task_seconds",
     ("worker",),
     "Time that tasks run, by task.",
-    "See `sluice_stage_seconds` for the two of the pipeline.",
+    "See `sluice_stage_seconds` for `process_part` and `store_batch`.",
     labels=("task",),
 )
 TASKS_FAILED = Counter(

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.main import get_command
@@ -14,6 +14,9 @@ from compose.local.layout import PROJECT
 from ingest import cli
 from ingest.cli.pages import commands_page
 from tasks.app import app
+from tasks.dead_letters import letter
+from tasks.dead_letters.index import CONDEMNED
+from tasks.domain.payload import ErrorType
 from tasks.settings import Settings
 from tests.doc_commands import RUN, blocks, code, name, pages, script
 
@@ -142,3 +145,11 @@ def test_variables_in_the_docs_are_settings() -> None:
     for page in [*pages, PROJECT / "SECURITY.md"]:
         for variable in re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)[=`]", page.read_text()):
             assert variable in known, f"{page.name}: {variable}"
+
+
+def test_every_error_type_is_explained() -> None:
+    """Whoever finds one in a dead letter finds it in the page about them."""
+    known = {*get_args(ErrorType), *CONDEMNED, *letter.ABOUT_ALERTS, "DatabaseRefused", "Conflict"}
+    page = (PROJECT / "docs" / "replay.md").read_text()
+    table = page.split("| `error_type` |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([A-Z]\w+)`", table)) == known
