@@ -28,7 +28,7 @@ from tasks.observe.metrics import control as metrics
 from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.rules.answers import Answer, Kind, refusal, too_many
 from tasks.rules.commands import MAX_COMMAND_BYTES, parse_command
-from tasks.rules.rule import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.servers import clocks, mqtt
 from tasks.settings import Settings, settings
 from tasks.text.wording import id_fault

@@ -15,7 +15,8 @@ from tasks.domain.placement import about
 from tasks.errors import NotNow
 from tasks.outbox import deliver
 from tasks.rules import machine
-from tasks.rules.rule import NO_RULES, RuleSet, sift_rules
+from tasks.rules.parsing import sift_rules
+from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.rules.state import DeviceState
 from tasks.servers.rules_version import rules_version
 

@@ -25,7 +25,8 @@ from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Request, manage, parse_command
-from tasks.rules.rule import InvalidRules, RuleSet, parse_rules
+from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.rule import RuleSet
 from tasks.servers import database
 from tasks.servers.redis_client import answered_key, answers_key, client, request_key
 from tasks.servers.rules_version import announce_change

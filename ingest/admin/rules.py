@@ -14,7 +14,8 @@ from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.rules.change import iso
 from tasks.rules.model import Rule
-from tasks.rules.rule import Compiled, InvalidRules, RuleSet, parse_rules
+from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.rule import Compiled, RuleSet
 from tasks.text.times import parse_moment
 
 # Nobody reads more firings of one rule than this.

@@ -20,8 +20,8 @@ from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
 from tasks.rules.commands import Command, parse_command
 from tasks.rules.machine import Observation
-from tasks.rules.model import EXPECTED, MAX_RULES, Rule
-from tasks.rules.rule import MAX_DOCUMENT_BYTES, Fault, InvalidDocument, parse_rules
+from tasks.rules.model import EXPECTED, MAX_RULES, Fault, Rule
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.rules.state import to_us
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)

@@ -28,7 +28,7 @@ from tasks import calls
 from tasks.observe.internal_error import internal_error
 from tasks.observe.metrics import control as metrics
 from tasks.rules.answers import Answer, Kind, Reply, given_up
-from tasks.rules.rule import MAX_DOCUMENT_BYTES
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES
 from tasks.servers.redis_client import answered_key, answers_key, client, received_key, request_key
 
 log = structlog.get_logger()

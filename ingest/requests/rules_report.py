@@ -12,7 +12,7 @@ import structlog
 from tasks.domain.placement import in_force
 from tasks.observe.metrics import control as metrics
 from tasks.rules.answers import Answer
-from tasks.rules.rule import Fault
+from tasks.rules.model import Fault
 from tasks.servers.database import Connection
 
 log = structlog.get_logger()

@@ -13,7 +13,8 @@ import psycopg
 import structlog
 
 from tasks.errors import NotNow
-from tasks.rules.rule import RuleSet, sift_rules
+from tasks.rules.parsing import sift_rules
+from tasks.rules.rule import RuleSet
 from tasks.servers import database
 from tasks.servers.rules_version import rules_version
 

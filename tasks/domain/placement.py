@@ -5,7 +5,9 @@ from typing import Any
 
 from tasks import registry
 from tasks.domain.domain import AnyDomain
-from tasks.rules.rule import Fault, RuleSet, Sifted, sift_rules
+from tasks.rules.model import Fault
+from tasks.rules.parsing import Sifted, sift_rules
+from tasks.rules.rule import RuleSet
 from tasks.text.wording import shorten
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from tasks.rules.rule import Fault
+from tasks.rules.model import Fault
 
 Kind = Literal["config", "manage"]
 

@@ -10,7 +10,9 @@ from pydantic_core import ErrorDetails, from_json
 
 from tasks.rules.change import iso
 from tasks.rules.machine import Changes
-from tasks.rules.rule import Compiled, Fault, InvalidDocument, RuleSet, suggestion
+from tasks.rules.model import Fault
+from tasks.rules.parsing import InvalidDocument, suggestion
+from tasks.rules.rule import Compiled, RuleSet
 from tasks.rules.state import DeviceState, Entry, Status, from_us
 from tasks.rules.transition import Cause, Draft
 from tasks.text.wording import describe, id_fault, printable, shorten

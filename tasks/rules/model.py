@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 Number: TypeAlias = int | float
 Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
 Judging = Literal[Operator, "check"]
+Fault = dict[Literal["path", "message"], str]
 
 MAX_RULES = 100
 MAX_SECONDS = 30 * 86_400

@@ -13,7 +13,7 @@ from tasks.batch import marks
 from tasks.outbox import publisher
 from tasks.rules import machine
 from tasks.rules.machine import Changes, Observation
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import client
 from tests.integration.fleet import wait_until

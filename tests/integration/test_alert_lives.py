@@ -22,7 +22,7 @@ from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
 from tasks.rules.machine import LastSeen, Observation
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import alert_key, client
 from tasks.servers.rules_version import announce_change

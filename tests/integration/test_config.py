@@ -10,7 +10,7 @@ import pytest
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import rule_sets
 from tasks.rules.answers import Answer
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.servers.redis_client import answers_key, client, request_key
 from tasks.user_requests import manage_alert, set_rules
 from tests.integration.test_rule_sets import judge

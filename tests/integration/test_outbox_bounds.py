@@ -16,7 +16,7 @@ from tasks.outbox.entry import ENTRY_BYTES
 from tasks.replay import dead_letters as replay_letters
 from tasks.rules import machine
 from tasks.rules.machine import Changes
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import OUTBOX, OUTBOX_BYTES, client
 from tasks.settings import settings

@@ -13,7 +13,8 @@ from tasks.alerts import state_store
 from tasks.alerts.rule_cache import load_rules, rule_sets
 from tasks.rules import machine
 from tasks.rules.machine import Changes
-from tasks.rules.rule import NO_RULES, parse_rules
+from tasks.rules.parsing import parse_rules
+from tasks.rules.rule import NO_RULES
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import RULES_VERSION, alert_key, client
 from tasks.servers.rules_version import announce_change

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from psycopg import errors
 
 from ingest.admin import migrate, rules_check
-from tasks.rules.rule import Fault, sift_rules
+from tasks.rules.model import Fault
+from tasks.rules.parsing import sift_rules
 from tests.integration.test_rule_sets import write_unchecked
 
 Database = psycopg.Connection[tuple[Any, ...]]

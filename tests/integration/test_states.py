@@ -12,7 +12,7 @@ from tasks.alerts import state_store
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.machine import Changes, Observation
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
 

@@ -11,7 +11,7 @@ from ingest.control import RECEIVE_MAXIMUM, Control, parse_topic, status_topic, 
 from ingest.mqtt.packets import Publish
 from ingest.requests.queue import MAX_WAIT_SECONDS, Request
 from tasks.rules.commands import MAX_COMMAND_BYTES
-from tasks.rules.rule import MAX_DOCUMENT_BYTES
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES
 from tasks.settings import Settings
 
 

@@ -9,7 +9,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.rules import RulesRefused, as_text, explain, load, parse_since
 from ingest.admin.rules_rehearsal import Stored, judge
 from tasks.rules.machine import Observation
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}

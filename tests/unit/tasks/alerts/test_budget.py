@@ -11,7 +11,7 @@ from tasks.batch.messages import Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
 from tasks.rows.validate import Judged
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.payloads import written

@@ -14,7 +14,7 @@ from tasks.rows.validate import Judged
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.order import Newest, later
-from tasks.rules.rule import parse_rules
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.payloads import written

@@ -8,7 +8,8 @@ import pytest
 from tasks.alerts import rule_cache as module
 from tasks.alerts.rule_cache import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
 from tasks.domain import placement
-from tasks.rules.rule import NO_RULES, parse_rules
+from tasks.rules.parsing import parse_rules
+from tasks.rules.rule import NO_RULES
 
 
 def rule(threshold: float) -> dict[str, Any]:

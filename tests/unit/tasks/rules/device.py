@@ -6,7 +6,8 @@ from typing import Any
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
 from tasks.rules.machine import LastSeen, Observation, absent, rules_changed, snoozes_ended, step
-from tasks.rules.rule import NO_RULES, RuleSet, parse_rules
+from tasks.rules.parsing import parse_rules
+from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.rules.state import EPOCH, DeviceState, Entry
 
 # The second at which tests begin, so that they may count from 0.

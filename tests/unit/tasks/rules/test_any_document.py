@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.rules.commands import MAX_COMMAND_BYTES, Command, InvalidCommand, parse_command
-from tasks.rules.rule import MAX_DOCUMENT_BYTES, InvalidRules, RuleSet, parse_rules
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidRules, parse_rules
+from tasks.rules.rule import RuleSet
 
 RULE = (
     "id",

@@ -10,7 +10,8 @@ from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
 from tasks.rules.machine import Observation
-from tasks.rules.rule import NO_RULES, Alert, RuleSet, check, parse_rules
+from tasks.rules.parsing import parse_rules
+from tasks.rules.rule import NO_RULES, Alert, RuleSet, check
 from tasks.rules.state import DeviceState
 from tasks.settings import Settings
 

@@ -7,7 +7,8 @@ import pytest
 
 from tasks.rules import rule
 from tasks.rules.model import MAX_RULES, Operator
-from tasks.rules.rule import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, RuleSet, parse_rules
+from tasks.rules.parsing import MAX_DOCUMENT_BYTES, MAX_FAULTS, InvalidRules, parse_rules
+from tasks.rules.rule import RuleSet
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 30, "message": "too hot"}
 SILENT = {"operator": "absent", "for_seconds": 60, "message": "silent"}

@@ -1,0 +1,226 @@
+"""Rules are read from a document: what is valid, and every fault of the rest. Pure."""
+
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from tasks.rules.model import (
+    EXPECTED,
+    FOR_COMPARING,
+    MAX_RULES,
+    MIN_ABSENT_SECONDS,
+    NOT_FOR_ABSENT,
+    Fault,
+    Rule,
+    id_of,
+)
+from tasks.rules.rule import NO_RULES, RuleSet
+from tasks.text.paths import MISSING
+from tasks.text.wording import describe, printable, shorten
+
+MAX_DOCUMENT_BYTES = 262_144
+# More fields than a rule has: each unknown one is compared with all known ones.
+MAX_FIELDS = 32
+# Enough faults to act on at once: a nonsense document must not cause an answer of megabytes.
+MAX_FAULTS = 200
+
+_MEANT = {
+    "=": "==",
+    "=>": ">=",
+    "=<": "<=",
+    "<>": "!=",
+    "gt": ">",
+    "lt": "<",
+    "gte": ">=",
+    "lte": "<=",
+    "ge": ">=",
+    "le": "<=",
+    "eq": "==",
+    "ne": "!=",
+    "missing": "absent",
+    "silent": "absent",
+}
+
+
+class InvalidDocument(ValueError):
+    """A user's document is invalid: `errors` has every fault, with its path and a sentence."""
+
+    def __init__(self, errors: list[Fault]) -> None:
+        super().__init__("; ".join(f"{error['path']}: {error['message']}" for error in errors[:3]))
+        self.errors = errors
+
+
+class InvalidRules(InvalidDocument):
+    """The document is not a valid rule set; nothing of it may be used."""
+
+
+class Sifted(NamedTuple):
+    """The valid rules of a document, with their places in it, and the faults of the rest."""
+
+    rules: RuleSet
+    places: tuple[int, ...]
+    faults: list[Fault]
+
+
+def parse_rules(document: Any) -> RuleSet:
+    """The rule set of a document: JSON bytes, or parsed JSON: `{"rules": […]}`, or the array alone.
+
+    A null field counts as missing. Raises `InvalidRules` with every fault at once.
+    """
+    rules, faults = _array_of_rules(document)
+    if len(rules) > MAX_RULES:
+        raise InvalidRules([*faults, _too_many(rules)])
+    found = _sift(rules)
+    if faults or found.faults:
+        raise InvalidRules(_at_most([*faults, *found.faults]))
+    return found.rules
+
+
+def sift_rules(document: Any) -> Sifted:
+    """The valid rules of a stored document: rules in the table count as far as they are valid.
+
+    Always the same for the same document. If rules share a `rule_id`, the first one counts; if there are too
+    many rules, the first ones do.
+    """
+    try:
+        rules, faults = _array_of_rules(document)
+    except InvalidRules as error:
+        return Sifted(NO_RULES, (), error.errors)
+    if len(rules) > MAX_RULES:
+        faults.append(_too_many(rules))
+    found = _sift(rules[:MAX_RULES])
+    return found._replace(faults=_at_most([*faults, *found.faults]))
+
+
+def _sift(rules: list[Any]) -> Sifted:
+    valid: dict[int, Rule] = {}
+    faults: list[Fault] = []
+    owners: dict[str, int] = {}
+    for index, raw in enumerate(rules):
+        rule, wrong = _parse(index, raw, owners)
+        faults += wrong
+        if rule is not None and not wrong:
+            valid[index] = rule
+    return Sifted(RuleSet(tuple(valid.values())), tuple(valid), faults)
+
+
+def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
+    """One rule, and all its faults; `owners` has the places of the rules before it by their rule_ids."""
+    path, rule = f"rules.{index}", None
+    if type(raw) is not dict:
+        return None, [_fault(path, f"must be an object, got {describe(raw)}")]
+    if len(raw) > MAX_FIELDS:
+        return None, [_fault(path, f"has {len(raw)} fields; a rule has at most {len(EXPECTED)}")]
+    given = {name: value for name, value in raw.items() if value is not None or name not in EXPECTED}
+    wrong: set[str] = set()
+    faults: list[Fault] = []
+    try:
+        rule = Rule.model_validate(given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
+        faults = [_field_fault(path, detail) for detail in details]
+    faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
+    named = given.keys() & {"id", "key"}
+    if not wrong & {"id", "key"} and (named or given.get("operator") == "absent"):
+        own_id = id_of(given.get("id"), given.get("key"))
+        if owners.setdefault(own_id, index) != index:
+            at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
+            name, owner = shorten(own_id, 60), owners[own_id]
+            message = f"`{name}` is already the rule_id of rules.{owner}; give one an `id` of its own"
+            faults.append(_fault(at, message))
+    return rule, faults
+
+
+def suggestion(text: str, known: list[str]) -> str:
+    """The end of a sentence about a misspelt name: `; did you mean …?`, or nothing."""
+    near = get_close_matches(text.lower()[:64], known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _too_many(rules: list[Any]) -> Fault:
+    return _fault("rules", f"at most {MAX_RULES} rules are allowed, got {len(rules)}")
+
+
+def _at_most(faults: list[Fault]) -> list[Fault]:
+    more = len(faults) - MAX_FAULTS
+    return faults[:MAX_FAULTS] + ([_fault("rules", f"and {more} more errors")] if more > 0 else [])
+
+
+def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
+    if isinstance(document, bytes | bytearray | memoryview | str):
+        if len(document) > MAX_DOCUMENT_BYTES:
+            message = f"at most {MAX_DOCUMENT_BYTES} bytes are allowed, got {len(document)}"
+            raise InvalidRules([_fault("rules", message)])
+        try:
+            document = from_json(bytes(document) if isinstance(document, memoryview) else document)
+        except (ValueError, TypeError) as error:  # the latter for text with lone surrogates
+            raise InvalidRules([_fault("rules", f"the document must be JSON: {error}")]) from None
+    faults: list[Fault] = []
+    if type(document) is dict:
+        others = [name for name in document if name != "rules"]
+        faults = [
+            _fault(printable(name), f"is no field of the document{suggestion(name, ['rules'])}")
+            for name in others[:MAX_FAULTS]
+        ]
+        document = document.get("rules", MISSING)
+    if type(document) is not list:
+        got = "nothing" if document is MISSING else describe(document)
+        faults.append(_fault("rules", f'must be an array of rules, as in {{"rules": […]}}, got {got}'))
+        raise InvalidRules(faults)
+    return document, faults
+
+
+def _field_fault(path: str, detail: ErrorDetails) -> Fault:
+    if not detail["loc"]:
+        return _fault(path, "has a field whose name is no text")
+    name = str(detail["loc"][0])
+    at = f"{path}.{printable(name)}"
+    if detail["type"] == "extra_forbidden":
+        return _fault(at, f"is no field of a rule{suggestion(name, list(Rule.model_fields))}")
+    if detail["type"] == "missing":
+        return _fault(at, f"is missing; it must be {EXPECTED[name]}")
+    message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
+    if name == "operator" and isinstance(detail["input"], str):
+        meant = _MEANT.get(detail["input"].strip().lower())
+        message += f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent"])
+    return _fault(at, message)
+
+
+def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
+    """The faults of fields that are right alone, as (field, sentence).
+
+    If the operator is missing or wrong, a comparison was most likely meant.
+    """
+    operator = None if "operator" in wrong else given.get("operator")
+    faults: list[tuple[str, str]] = []
+    if operator == "absent":
+        faults = [
+            (name, "means nothing for the operator absent; how long to wait is `for_seconds`")
+            for name in NOT_FOR_ABSENT
+            if name in given
+        ]
+        if "for_seconds" not in wrong and given.get("for_seconds", 0) < MIN_ABSENT_SECONDS:
+            sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"
+            faults.append(("for_seconds", sentence))
+        return faults
+    for name in FOR_COMPARING:
+        if name not in given:
+            faults.append((name, f"is missing; it must be {EXPECTED[name]}"))
+    if "clear_threshold" in given and operator is not None and not wrong & {"threshold", "clear_threshold"}:
+        clear, threshold = given["clear_threshold"], given.get("threshold", given["clear_threshold"])
+        if operator in {"==", "!="}:
+            faults.append(("clear_threshold", f"means nothing for the operator {operator}"))
+        elif (clear > threshold) if operator in {">", ">="} else (clear < threshold):
+            side = "above" if operator in {">", ">="} else "below"
+            sentence = (
+                f"must not lie {side} the threshold {threshold} for the operator {operator}, got {clear}"
+            )
+            faults.append(("clear_threshold", sentence))
+    return faults
+
+
+def _fault(path: str, message: str) -> Fault:
+    return {"path": path, "message": message}
