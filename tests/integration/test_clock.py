@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
-from tasks import clock, notify
+from tasks import clock
 from tasks.alerts import absences, silence, state_store
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rule_cache import rule_sets
@@ -20,6 +20,7 @@ from tasks.batch import marks
 from tasks.batch.messages import Message
 from tasks.domain.domain import AnyDomain
 from tasks.domain.payload import Limits
+from tasks.outbox import deliver
 from tasks.rows.validate import Judged
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
@@ -105,7 +106,7 @@ class User:
 @pytest.fixture
 def fresh_clock(in_process: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001 - first
     """A clock that has judged nothing yet, and sends no tasks."""
-    monkeypatch.setattr(notify, "wake", lambda: None)
+    monkeypatch.setattr(deliver, "wake", lambda: None)
     absences._users.clear()
     forget()
     client().ping()

@@ -298,8 +298,8 @@ def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_task_at_most_waits_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often there is something new; once it has begun, the next may be sent."""
     sent: list[str] = []
-    monkeypatch.setattr(notify.deliver_mqtt, "apply_async", lambda **_: sent.append("mqtt"))
-    monkeypatch.setattr(notify.deliver_database, "apply_async", lambda **_: sent.append("database"))
+    monkeypatch.setattr(notify.deliver_mqtt, "apply_async", lambda *_, **__: sent.append("mqtt"))
+    monkeypatch.setattr(notify.deliver_database, "apply_async", lambda *_, **__: sent.append("database"))
     deliver.wake()
     deliver.wake()
     assert sent == ["mqtt", "database"]
@@ -314,5 +314,5 @@ def test_without_redis_nothing_is_woken_and_nothing_fails(monkeypatch: pytest.Mo
     def away() -> redis.Redis:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(notify, "client", away)
+    monkeypatch.setattr(deliver, "client", away)
     deliver.wake()

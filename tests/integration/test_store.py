@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from tasks import store
 from tasks.batch.messages import Row
 from tasks.domain.payload import Limits
 from tasks.rows import write
@@ -184,8 +183,8 @@ def test_a_row_that_fails_again_and_again_is_refused(
     database: psycopg.Connection[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, does: str, state: str
 ) -> None:
     """It is found by halving, and the others are stored."""
-    monkeypatch.setattr(store, "LEAST_SECONDS", 0.5)
-    monkeypatch.setattr(store, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(write, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(write, "PROBE_SECONDS", 1.0)
     run = uuid4().hex[:8]
     database.execute(
         f"CREATE FUNCTION hot_{run}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
