@@ -48,7 +48,7 @@ class Note(NamedTuple):
     @property
     def incarnation(self) -> str:
         """Names what the offsets belong to: under another name an old offset is that of a new record."""
-        return f"{self.topic_id}+{self.begun_again}" if self.begun_again else self.topic_id
+        return f"{self.topic_id}~{self.begun_again}" if self.begun_again else self.topic_id
 
     def pack(self) -> str:
         """The note as the metadata of an offset; `unpack` is the inverse."""

@@ -11,6 +11,8 @@ from ingest.partitions.topic_ids import TopicIds
 from tasks.servers import kafka
 from tasks.settings import Settings
 
+POLL_SECONDS = 45
+
 
 def connect(
     chosen: Settings,
@@ -43,12 +45,18 @@ def connect(
             # The least that brokers allow by default: so long after a killed bridge its partitions move.
             "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1500,
-            # So long a rebalance waits for a member that never comes, as after a restart of the broker, where
-            # the client's default is five minutes. Longer than any turn of the bridge's loop.
-            "max.poll.interval.ms": 45_000,
+            # A rebalance waits this long for a member that never comes, as after a restart of the broker; the
+            # client's default is five minutes. A turn of the loop is shorter while Redis answers, and without
+            # Redis a bridge can send nothing, in the group or not.
+            "max.poll.interval.ms": round(1000 * max(POLL_SECONDS, 20 + _longest_wait(chosen))),
             "fetch.wait.max.ms": 50,
             "queued.min.messages": chosen.batch_max_messages,
             "queued.max.messages.kbytes": 16_384,
         },
         logger=logger,
     )
+
+
+def _longest_wait(chosen: Settings) -> float:
+    """For how long a stop or a rebalance may wait for batches (s), in which nobody polls."""
+    return max(chosen.stop_grace_seconds, chosen.rebalance_wait_seconds)

@@ -69,14 +69,26 @@ def _judged_until(domain: AnyDomain, now_ms: int) -> int | None:
     """Up to when everything that Kafka had of the domain has been judged.
 
     The ends of the partitions are noted with the time; once the bridge has committed past them, everything
-    up to that time is done, and the ends are noted again.
+    up to that time is done, and the ends are noted again. They are also noted again when offsets begin again:
+    after the topic was made again, or Kafka has lost records, the old ones mean nothing.
     """
     horizon, topic = domain.qualified(HORIZON), domain.qualified(settings().kafka_topic)
     kept = {text(name): text(value) for name, value in client().hgetall(horizon).items()}
     if "ends" in kept:
         ends = {int(partition): end for partition, end in json.loads(kept["ends"]).items()}
-        if not _committed_past(topic, ends):
-            return int(kept["until_ms"]) if "until_ms" in kept else None
+        known = int(kept["until_ms"]) if "until_ms" in kept else None
+        if not ends.keys() <= set(_partitions(topic)):
+            # It was made again with fewer of them.
+            _note_ends(horizon, topic, now_ms)
+            return known
+        committed = _committed(topic, ends)
+        # Asked after the committed offsets, so that none of them is beyond an end by chance.
+        present = _offsets(topic, list(ends), END)
+        if any(present.get(one, 0) < max(end, committed.get(one, 0)) for one, end in ends.items()):
+            _note_ends(horizon, topic, now_ms)
+            return known
+        if any(committed.get(one, 0) < end for one, end in ends.items()):
+            return known
         until_ms = int(kept["taken_ms"])
         client().hset(horizon, "until_ms", until_ms)
         _note_ends(horizon, topic, now_ms)
@@ -100,7 +112,7 @@ def _partitions(topic: str) -> list[int]:
     return list(told.partitions)
 
 
-def _committed_past(topic: str, ends: dict[int, int]) -> bool:
+def _committed(topic: str, ends: dict[int, int]) -> dict[int, int]:
     wanted = [TopicPartition(topic, partition) for partition in ends]
     with _asked() as consumer:
         committed = _by_partition(consumer.committed(wanted, KAFKA_SECONDS))
@@ -108,7 +120,7 @@ def _committed_past(topic: str, ends: dict[int, int]) -> bool:
     if unread:
         # Nothing was ever committed there: whatever the partition still has is not judged yet.
         committed |= _offsets(topic, unread, BEGINNING)
-    return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+    return committed
 
 
 def _offsets(topic: str, partitions: list[int], which: int) -> dict[int, int]:

@@ -55,7 +55,7 @@ def position(epoch: int, offset: int) -> int:
 
 def _ask(topic: str, topic_id: str) -> int:
     # Without ids only the later incarnations have a name.
-    named = {"topic": topic, "topic_id": topic_id, "first": int(topic_id.startswith("+"))}
+    named = {"topic": topic, "topic_id": topic_id, "first": int(topic_id.startswith("~"))}
     try:
         with database.access() as connection, connection.transaction():
             found = connection.execute(FIND, named).fetchone()

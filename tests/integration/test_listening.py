@@ -26,8 +26,8 @@ class Topic:
     def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         self.name = f"clock-{uuid4().hex[:8]}"
         servers = {"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"]}
-        admin = AdminClient({**servers})
-        admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(20)
+        self._admin = AdminClient({**servers})
+        self._admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(20)
         self._producer = Producer(servers)
         self._bridge = Consumer(servers | {"group.id": self.name, "enable.auto.commit": False})
         update = {"kafka_topic": self.name, "kafka_group": self.name, "absence_grace_seconds": 30}
@@ -53,6 +53,13 @@ class Topic:
     def commit(self, partition: int, offset: int) -> None:
         """The bridge is done up to here."""
         self._bridge.commit(offsets=[TopicPartition(self.name, partition, offset)], asynchronous=False)
+
+    def make_again(self) -> None:
+        """The topic is deleted and created: its offsets begin at 0."""
+        self._admin.delete_topics([self.name])[self.name].result(20)
+        wait_until(lambda: self.name not in self._admin.list_topics(timeout=10).topics, 30, "its end")
+        self._admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(20)
+        wait_until(lambda: self.name in self._admin.list_topics(timeout=10).topics, 30, "the topic")
 
     def close(self) -> None:
         """Ends the consumer."""
@@ -91,6 +98,38 @@ def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> 
     assert silence.heard(now + 4000, DOMAIN) == waits
     topic.commit(1, 2)
     assert silence.heard(now + 5000, DOMAIN) == Heard(since, now + 2000 - ON_THE_WAY_MS)
+
+
+def test_silence_goes_on_when_offsets_begin_again(topic: Topic) -> None:
+    """What was noted of the old offsets is dropped: the new ones may never get that far."""
+    now = 1_800_000_000_000
+    gateway(now, since_ms=now - 500_000)
+    topic.produce(1)
+    topic.produce(1)
+    topic.commit(1, 1)
+    assert silence.heard(now, DOMAIN) is None
+    topic.make_again()
+
+    def goes_on() -> bool:
+        try:
+            return silence.heard(now + 1000, DOMAIN) is not None
+        except KafkaException:  # as after any other change of a topic, for a moment
+            return False
+
+    wait_until(goes_on, 30, "the time to go on")
+
+
+def test_silence_stands_still_while_the_bridge_is_beyond_the_end(topic: Topic) -> None:
+    """Kafka has lost what the bridge has read: until that begins again, nothing new is judged."""
+    now = 1_800_000_000_000
+    gateway(now, since_ms=now - 500_000)
+    topic.produce(1)
+    topic.commit(1, 5)
+    assert [silence.heard(now + later, DOMAIN) for later in (0, 1000, 2000)] == [None] * 3
+    topic.commit(1, 0)
+    assert silence.heard(now + 3000, DOMAIN) is None
+    topic.commit(1, 1)
+    assert silence.heard(now + 4000, DOMAIN) is not None
 
 
 @pytest.mark.usefixtures("topic")

@@ -41,8 +41,8 @@ def test_an_offset_that_kafka_has_lost(topic_id: str) -> None:
     """The partition is shorter than it was: it is read from its beginning, and its offsets are other ones."""
     start = begin(90, Note(topic_id, 4, ((0, 9, 1),), 3), 7, 70, NOW, AT)
     assert (start.offset, start.made_again, start.skipped) == (7, True, None)
-    assert start.note.incarnation == "new+4"
-    assert begin(70, start.note, 7, 70, NOW, AT).note.incarnation == "new+4"
+    assert start.note.incarnation == "new~4"
+    assert begin(70, start.note, 7, 70, NOW, AT).note.incarnation == "new~4"
 
 
 def test_the_partitions_of_a_topic_agree() -> None:
