@@ -20,6 +20,8 @@ from tasks.errors import NotNow
 from tasks.outbox import failing
 from tasks.outbox.entry import Entry, StreamId, as_number, entries, pack, parse, parse_id
 from tasks.servers.redis_client import (
+    ALERTS_GENERATION,
+    ALERTS_READY,
     OUTBOX,
     OUTBOX_ADDED,
     OUTBOX_BYTES,
@@ -56,6 +58,10 @@ class OutboxFull(NotNow):
 
 Deliver = Callable[[list[Entry], Turn], list[Entry]]
 """Delivers entries in order, and returns those that were delivered. Raises `Undelivered`."""
+
+
+class LostOutbox(NotNow):
+    """Redis has another memory than the outbox was written in; the rebuild of the states drops it."""
 
 
 class Undelivered(NotNow):
@@ -173,8 +179,11 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
     """Goes through all waiting entries once; returns whether some were skipped for other users."""
     passed_over: set[str] = set()
     delivered: Counter[str] = Counter()
+    _require_memory()
     for batch in _batches(group):
         turn.keep()
+        # Again, for what was read: Redis may have failed over meanwhile.
+        _require_memory()
         chosen: list[Entry] = []
         for entry in batch:
             if entry.user in held:
@@ -186,6 +195,25 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
             chosen.append(entry)
         held |= _deliver(group, turn, deliver, chosen)
     return bool(passed_over - held)
+
+
+def _require_memory() -> None:
+    """Raises `LostOutbox` where Redis has an old copy of its memory, and an outbox of back then.
+
+    Its entries would overwrite newer rows. Without the marker there is no old copy: Redis was flushed, or a
+    rebuild of the states has begun, which has dropped what was old.
+    """
+    pipeline = client().pipeline(transaction=True)
+    pipeline.info("server")
+    pipeline.info("replication")
+    pipeline.mget(ALERTS_READY, ALERTS_GENERATION)
+    server, replication, (ready, generation) = pipeline.execute()
+    run = server.get("run_id", "unnamed")
+    if ready is None:
+        return
+    memory = f"{run}/{replication.get('master_replid', '')}/"
+    if text(ready) != run or (generation is not None and not text(generation).startswith(memory)):
+        raise LostOutbox("Redis has lost its memory, and the outbox is of before")
 
 
 def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:

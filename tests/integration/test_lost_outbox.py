@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
+from tasks import notify
 from tasks.outbox import deliver
 from tasks.rebuild import rebuild_all
-from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
+from tasks.servers.redis_client import ALERTS_GENERATION, ALERTS_READY, OUTBOX, alert_key, client
 from tests.integration.changes import (
     Database,
     empty_outbox,
@@ -106,3 +107,21 @@ def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Dat
     with subscriber(stack, user) as listening:
         tell_users()
         assert listening.told(len(wanted)) == wanted
+
+
+@pytest.mark.parametrize("lost", [{ALERTS_READY: "another"}, {ALERTS_GENERATION: "another/replica/1/open"}])
+def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lost: dict[str, str]) -> None:
+    """A replica that was behind, or an old snapshot, has entries that say less than the tables."""
+    user = uuid4().hex[:8]
+    judge(user, "d", (1, 90.0))
+    write_tables()
+    judge(user, "d", (2, 20.0))
+    client().mset(lost)
+    notify.deliver_database()
+    notify.deliver_mqtt()
+    assert history(database, user) == [("d", "TRIGGERED")]
+    # The batch comes again, and the first who wants to judge it rebuilds the states.
+    judge(user, "d", (1, 90.0), (2, 20.0))
+    write_tables()
+    assert history(database, user) == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+    assert rows(database, user) == []
