@@ -55,15 +55,15 @@ def process_part(
                 changes, generation, deferred = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
                 put_off = deferred.soon | deferred.held
-                readings = [judged for judged in readings if judged.position not in put_off]
+                readings = [received for received in readings if received.position not in put_off]
                 messages = [message for message in messages if message[:2] not in put_off]
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     sender.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
-                handover.keep_rows(batch, part, [row_of(judged) for judged in readings])
+                handover.keep_rows(batch, part, [row_of(received) for received in readings])
             # Includes what an earlier run of this part has added.
-            awaited = stream.awaited({judged.reading.source.user_id for judged in readings})
+            awaited = stream.awaited({received.reading.source.user_id for received in readings})
             followed = spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
         BATCHES_GIVEN_UP.add(1, "process")

@@ -17,7 +17,7 @@ from tasks.domain.domain import AnyDomain, Source
 from tasks.domain.placement import about
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules.change import Change
 from tasks.rules.order import Newest
 from tasks.rules.rule import NO_RULES, Compiled, RuleSet, find
@@ -43,7 +43,7 @@ class Judgement(NamedTuple):
 NOTHING = Judgement([], "", NOTHING_DEFERRED)
 
 
-def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judgement:
+def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Judgement:
     """Steps the sources of the part through its readings, and commits the states and outbox entries.
 
     `epoch` is that of the topic that they come from; see `tasks.batch.epochs`.
@@ -52,10 +52,10 @@ def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judge
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
-    for judged in readings:
-        if judged.message.replay == SILENT:
+    for received in readings:
+        if received.message.replay == SILENT:
             continue
-        by_source.setdefault(judged.reading.source, []).append(judged)
+        by_source.setdefault(received.reading.source, []).append(received)
     if not by_source:
         return NOTHING
     part = _Part(domain, by_source, readings[0].message.timestamp_ms, epoch)
@@ -74,8 +74,8 @@ def evaluate(domain: AnyDomain, readings: list[Judged], epoch: int = 0) -> Judge
 def _deferred(part: "_Part", held: set[Source]) -> Deferred:
     stopped = part.budget.stopped.items()
     return Deferred(
-        frozenset(judged.position for source, end in stopped for judged in part.by_source[source][end:]),
-        frozenset(judged.position for source in held for judged in part.by_source[source]),
+        frozenset(received.position for source, end in stopped for received in part.by_source[source][end:]),
+        frozenset(received.position for source in held for received in part.by_source[source]),
     )
 
 
@@ -151,19 +151,19 @@ def _note_seen(commands: Pipeline, domain: AnyDomain, by_source: BySource, rules
     seen: dict[str, float] = {}
     for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
-        seen[member] = max(judged.message.timestamp_ms for judged in readings)
+        seen[member] = max(received.message.timestamp_ms for received in readings)
         for rule in rules[user_id].absences:
             if rule.key and (times := [j.message.timestamp_ms for j in readings if _has_value(j, rule)]):
                 seen[f"{member}\0{rule.key}"] = max(times)
     commands.zadd(domain.qualified(LAST_SEEN), seen, gt=True)
 
 
-def _has_value(judged: Judged, rule: Compiled) -> bool:
-    value = find(judged.reading.payload, rule)
+def _has_value(received: Received, rule: Compiled) -> bool:
+    value = find(received.reading.payload, rule)
     return value is not MISSING and value is not None
 
 
-def judge(domain: AnyDomain, readings: list[Judged], epoch: int) -> Judgement:
+def judge(domain: AnyDomain, readings: list[Received], epoch: int) -> Judgement:
     """Evaluates the alert rules and the domain's checks, and has the changes delivered at once.
 
     `epoch` is that of the topic that the readings come from.

@@ -11,7 +11,7 @@ from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
 from tasks.domain.domain import AnyDomain, Source
 from tasks.observe.metrics import worker as metrics
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules import machine, order
 from tasks.rules.change import Change
 from tasks.rules.machine import Changes, Observation
@@ -21,7 +21,7 @@ from tasks.rules.state import DeviceState, to_us
 from tasks.servers import counters
 from tasks.servers.redis_client import client
 
-BySource = dict[Source, list["Judged"]]
+BySource = dict[Source, list[Received]]
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 class Look(NamedTuple):
     """A reading with the verdicts of the checks, and whether it violates anything at all."""
 
-    judged: Judged
+    received: Received
     verdicts: Mapping[str, Alert | None]
     violates: bool
 
@@ -37,13 +37,13 @@ class Look(NamedTuple):
 _NO_VERDICTS: Mapping[str, Alert | None] = {}
 
 
-def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Judged]) -> list[Look]:
+def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[Look]:
     """Looks at the readings of one source, by its rules and the checks of its domain."""
     looks: list[Look] = []
-    for judged in readings:
-        message, reading = judged
+    for received in readings:
+        message, reading = received
         verdicts = domain.verdicts(message.topic, reading, _check_failed) if domain.checks else _NO_VERDICTS
-        looks.append(Look(judged, verdicts, machine.violates(rules, reading.payload, verdicts)))
+        looks.append(Look(received, verdicts, machine.violates(rules, reading.payload, verdicts)))
     return looks
 
 
@@ -72,12 +72,12 @@ class Stepping(NamedTuple):
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
         if state.entries or any(look.violates for look in looks):
-            for number, (judged, verdicts, _) in enumerate(looks):
+            for number, (received, verdicts, _) in enumerate(looks):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
                     break
                 state, more = machine.step(
-                    state, rules, observation(self.domain, judged, verdicts, self.epoch), room
+                    state, rules, observation(self.domain, received, verdicts, self.epoch), room
                 )
                 if more:
                     self.budget.spend(source.user_id, more)
@@ -103,10 +103,10 @@ def judges(rules: RuleSet) -> bool:
 
 def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
     """The newest reading after several that violate nothing: the same as the machine's, at less cost."""
-    readings = [look.judged for look in looks]
+    readings = [look.received for look in looks]
     if len(readings) > 1:
-        latest = max([judged.reading.time for judged in readings])
-        equal = [judged for judged in readings if judged.reading.time == latest]
+        latest = max([received.reading.time for received in readings])
+        equal = [received for received in readings if received.reading.time == latest]
     else:
         equal = readings
     message, reading = equal[-1]
@@ -115,18 +115,18 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
     if newer and len(equal) == 1:
         return Newest(own, own - arrival, (_key(domain, equal[0], own),))
     # If clocks are ahead, the newest reading is the one that came last, not the one with the latest time.
-    for judged in equal if newer else readings[-order.KEYS :]:
-        moment = _moment(domain, judged)
+    for received in equal if newer else readings[-order.KEYS :]:
+        moment = _moment(domain, received)
         if not order.is_late(before, moment):
             before = order.advanced(before, moment)
     return before
 
 
 def observation(
-    domain: AnyDomain, judged: Judged, verdicts: Mapping[str, Alert | None], epoch: int = 0
+    domain: AnyDomain, received: Received, verdicts: Mapping[str, Alert | None], epoch: int = 0
 ) -> Observation:
     """A reading as the state machine sees it; `epoch` is that of its topic."""
-    message, reading = judged
+    message, reading = received
     return Observation(
         message.partition,
         epochs.position(epoch, message.offset),
@@ -135,18 +135,18 @@ def observation(
         reading.fields.__dict__.get("sequence_id"),
         reading.payload,
         verdicts,
-        _key(domain, judged, to_us(reading.time)),
+        _key(domain, received, to_us(reading.time)),
     )
 
 
-def _moment(domain: AnyDomain, judged: Judged) -> Moment:
-    own = to_us(judged.reading.time)
-    return Moment.of(own, judged.message.timestamp_ms * 1000, _key(domain, judged, own))
+def _moment(domain: AnyDomain, received: Received) -> Moment:
+    own = to_us(received.reading.time)
+    return Moment.of(own, received.message.timestamp_ms * 1000, _key(domain, received, own))
 
 
-def _key(domain: AnyDomain, judged: Judged, own: int) -> int:
+def _key(domain: AnyDomain, received: Received, own: int) -> int:
     """The row's key as a number below 2^63 that is the same in every process."""
-    message, reading = judged
+    message, reading = received
     fields = reading.fields.__dict__
     text = message.topic + repr([fields[name] for name in domain.key_fields])
     return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF

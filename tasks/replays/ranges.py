@@ -80,7 +80,9 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
         evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
     by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
-        inserted, refused = write.write(connection, domain, [validate.row_of(judged) for judged in readings])
+        inserted, refused = write.write(
+            connection, domain, [validate.row_of(received) for received in readings]
+        )
     dead += [
         DeadLetter(by_offset[row.offset], error_type, reason, stored)
         for row, reason, error_type, stored in refused

@@ -11,12 +11,12 @@ from tasks.domain import routing
 from tasks.domain.payload import Refused
 from tasks.observe import tracing
 from tasks.observe.tracing import Attributes, child, is_sampled, parse
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules.change import Change
 
 
 def processed(
-    begun_ns: int, readings: list[Judged], dead: list[DeadLetter], changes: Iterable[Change]
+    begun_ns: int, readings: list[Received], dead: list[DeadLetter], changes: Iterable[Change]
 ) -> list[str]:
     """Records `worker_process` for the messages of a part that were sampled, refused, or changed an alert.
 

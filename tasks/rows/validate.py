@@ -16,7 +16,7 @@ from tasks.servers import database
 log = structlog.get_logger()
 
 
-class Judged(NamedTuple):
+class Received(NamedTuple):
     """A valid reading and the record that it came in."""
 
     message: Message
@@ -28,9 +28,9 @@ class Judged(NamedTuple):
         return self.message[:2]
 
 
-def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], list[DeadLetter]]:
+def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Received], list[DeadLetter]]:
     """Each message as a valid reading or as a dead letter, in order."""
-    readings: list[Judged] = []
+    readings: list[Received] = []
     dead: list[DeadLetter] = []
     validate_one, limits = domain.validate, routing.limits()
     for message in messages:
@@ -39,11 +39,11 @@ def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Judged], 
         except Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
-            readings.append(Judged(message, reading))
+            readings.append(Received(message, reading))
     return readings, dead
 
 
-def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Judged], list[DeadLetter]]:
+def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Received], list[DeadLetter]]:
     """Each message as a dead letter of this type, in the form that `validate` returns."""
     return [], [DeadLetter(message, error_type, error) for message in messages]
 
@@ -62,6 +62,6 @@ def is_stored(domain: AnyDomain, message: Message) -> bool:
         return any(conflicts.is_stored(connection, domain, one.reading.copy_line) for one in readings)
 
 
-def row_of(judged: Judged) -> Row:
+def row_of(received: Received) -> Row:
     """The row of a reading, for `store`."""
-    return Row(judged.message.partition, judged.message.offset, judged.reading.copy_line)
+    return Row(received.message.partition, received.message.offset, received.reading.copy_line)

@@ -18,7 +18,7 @@ from tasks.alerts.evaluate import evaluate
 from tasks.batch.messages import Message
 from tasks.domain import routing
 from tasks.rebuild import rebuild_all
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 
 
 def stopping(module: Any, name: str) -> None:
@@ -44,7 +44,7 @@ def main(name: str, user: str) -> None:
     topic = f"users/{user}/devices/d/telemetry"
     payload = json.dumps({"sequence_id": 1, "temperature": 90.0}).encode()
     reading = domain.validate(topic, payload, now_ms, routing.limits())
-    evaluate(domain, [Judged(Message(0, 1, now_ms, topic, "", 0, payload), reading)])
+    evaluate(domain, [Received(Message(0, 1, now_ms, topic, "", 0, payload), reading)])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tasks.alerts.rebuild import UNTOLD, _change
 from tasks.batch.messages import Message
 from tasks.domain.payload import Limits
 from tasks.outbox import deliver
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
@@ -123,12 +123,12 @@ class RealDevice(Device):
             self._transact(lambda state: machine.rules_changed(state, self.rules, round((START + at) * 1000)))
         return []
 
-    def _judged(self, reading: Observation) -> Judged:
+    def _judged(self, reading: Observation) -> Received:
         topic = f"users/{self.user}/devices/d/telemetry"
         time = reading.time.astimezone(UTC).isoformat()
         payload = json.dumps({"sequence_id": reading.sequence_id, "time": time, **reading.payload}).encode()
         message = Message(reading.partition, reading.offset, reading.timestamp_ms, topic, "", 0, payload)
-        return Judged(message, DOMAIN.validate(topic, payload, reading.timestamp_ms, Limits()))
+        return Received(message, DOMAIN.validate(topic, payload, reading.timestamp_ms, Limits()))
 
     def _transact(self, decide: state_store.Decide) -> None:
         state_store.transact([(self.user, "d")], decide)

@@ -21,7 +21,7 @@ from tasks.batch.messages import Message
 from tasks.domain.domain import AnyDomain
 from tasks.domain.payload import Limits
 from tasks.outbox import deliver
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
 from tasks.servers import backoff
@@ -86,7 +86,7 @@ class User:
         topic = f"users/{self.id}/devices/{device}/telemetry"
         payload = json.dumps({"sequence_id": self.offset, **values}).encode()
         message = Message(0, self.offset, at_ms, topic, "", 0, payload)
-        return evaluate(DOMAIN, [Judged(message, DOMAIN.validate(topic, payload, at_ms, Limits()))]).changes
+        return evaluate(DOMAIN, [Received(message, DOMAIN.validate(topic, payload, at_ms, Limits()))]).changes
 
     def command(self, device: str, action: str, at_s: float, minutes: float | None = None) -> None:
         """A command about the rule `temperature` or `absent`, sent so many seconds from now."""

@@ -10,7 +10,7 @@ import pytest
 from tasks.alerts.evaluate import evaluate
 from tasks.batch.messages import Message
 from tasks.domain.payload import Limits
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
 from tests.integration.test_rule_sets import write
@@ -35,7 +35,7 @@ class Sender:
         """Judges readings of sequence_id, seconds from now, and temperature, which come `at` seconds."""
         return self.judge([self.reading(*one, at) for one in readings])
 
-    def reading(self, number: int, second: float, temperature: float, at: float) -> Judged:
+    def reading(self, number: int, second: float, temperature: float, at: float) -> Received:
         """The next record."""
         self.offset += 1
         topic = f"users/{self.user}/devices/d/telemetry"
@@ -43,9 +43,9 @@ class Sender:
         payload = written({"sequence_id": number, "time": time, "temperature": temperature})
         arrival = round((NOW.timestamp() + at) * 1000)
         message = Message(0, self.offset, arrival, topic, "", 0, payload)
-        return Judged(message, DOMAIN.validate(topic, payload, arrival, Limits()))
+        return Received(message, DOMAIN.validate(topic, payload, arrival, Limits()))
 
-    def judge(self, readings: list[Judged]) -> list[str]:
+    def judge(self, readings: list[Received]) -> list[str]:
         """What the user is told."""
         return [change.status for change in evaluate(DOMAIN, readings).changes]
 

@@ -20,7 +20,7 @@ from tasks.domain.payload import Limits
 from tasks.outbox import deliver, stream, tables
 from tasks.rebuild import rebuild_all
 from tasks.replay import dead_letters as replay_letters
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules import machine
 from tasks.rules.machine import Changes
 from tasks.rules.state import DeviceState
@@ -73,13 +73,13 @@ class User:
             for change in evaluate(DOMAIN, [self.reading(*one) for one in temperatures.items()]).changes
         ]
 
-    def reading(self, device: str, temperature: float) -> Judged:
+    def reading(self, device: str, temperature: float) -> Received:
         """The next record."""
         self.offset += 1
         topic, now_ms = f"users/{self.id}/devices/{device}/telemetry", time.time_ns() // 1_000_000
         payload = written({"sequence_id": self.offset, "temperature": temperature})
         message = Message(0, self.offset, now_ms, topic, "", 0, payload)
-        return Judged(message, DOMAIN.validate(topic, payload, now_ms, Limits()))
+        return Received(message, DOMAIN.validate(topic, payload, now_ms, Limits()))
 
     @property
     def open(self) -> int:

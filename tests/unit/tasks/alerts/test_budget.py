@@ -10,7 +10,7 @@ from tasks.alerts.stepping import Stepping, look_at
 from tasks.batch.messages import Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
@@ -19,7 +19,7 @@ from tests.payloads import written
 RULES = parse_rules([{"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "message": "m"}])
 
 
-def flipping(device: str, count: int, user: str = "u") -> list[Judged]:
+def flipping(device: str, count: int, user: str = "u") -> list[Received]:
     """Readings of which each triggers or resolves an alert."""
     topic, found = f"users/{user}/devices/{device}/telemetry", []
     for number in range(count):
@@ -31,7 +31,7 @@ def flipping(device: str, count: int, user: str = "u") -> list[Judged]:
         payload = written(values)
         at_ms = 1_777_629_600_000 + 60_000 * number
         reading = DOMAIN.validate(topic, payload, at_ms, Limits())
-        found.append(Judged(Message(0, number, at_ms, topic, "", 0, payload), reading))
+        found.append(Received(Message(0, number, at_ms, topic, "", 0, payload), reading))
     return found
 
 

@@ -10,7 +10,7 @@ from tasks.alerts.stepping import Stepping, look_at, observation
 from tasks.batch.messages import Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
-from tasks.rows.validate import Judged
+from tasks.rows.validate import Received
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.order import Newest, later
@@ -31,11 +31,11 @@ RULES = parse_rules(
 VALUES = st.sampled_from([0, 1, 2, 3, 1.5, None, "3", True])
 
 
-def judged(number: int, second: int, value: Any) -> Judged:
+def judged(number: int, second: int, value: Any) -> Received:
     """A reading of the device, which comes in the second of its number, give or take its clock's fault."""
     payload = written({"sequence_id": number, "time": f"2026-05-01T10:00:{second:02}Z", "heat": value})
     message = Message(0, number, 1_777_629_600_000 + 1000 * (number + 25), TOPIC, "", 0, payload)
-    return Judged(message, DOMAIN.validate(TOPIC, payload, 0, Limits()))
+    return Received(message, DOMAIN.validate(TOPIC, payload, 0, Limits()))
 
 
 # As many as there are keys remembered: of more, only the last count where clocks are ahead.
