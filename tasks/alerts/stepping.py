@@ -27,14 +27,14 @@ log = structlog.get_logger()
 
 
 class Look(NamedTuple):
-    """A reading with the verdicts of the checks, and whether it violates anything at all."""
+    """A reading with the results of the checks, and whether it violates anything at all."""
 
     received: Received
-    verdicts: Mapping[str, Alert | None]
+    check_results: Mapping[str, Alert | None]
     violates: bool
 
 
-_NO_VERDICTS: Mapping[str, Alert | None] = {}
+_NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
 
 
 def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[Look]:
@@ -42,8 +42,12 @@ def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list
     looks: list[Look] = []
     for received in readings:
         message, reading = received
-        verdicts = domain.verdicts(message.topic, reading, _check_failed) if domain.checks else _NO_VERDICTS
-        looks.append(Look(received, verdicts, machine.violates(rules, reading.payload, verdicts)))
+        check_results = (
+            domain.check_results(message.topic, reading, _check_failed)
+            if domain.checks
+            else _NO_CHECK_RESULTS
+        )
+        looks.append(Look(received, check_results, machine.violates(rules, reading.payload, check_results)))
     return looks
 
 
@@ -72,12 +76,12 @@ class Stepping(NamedTuple):
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
         if state.entries or any(look.violates for look in looks):
-            for number, (received, verdicts, _) in enumerate(looks):
+            for number, (received, check_results, _) in enumerate(looks):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
                     break
                 state, more = machine.step(
-                    state, rules, observation(self.domain, received, verdicts, self.epoch), room
+                    state, rules, observation(self.domain, received, check_results, self.epoch), room
                 )
                 if more:
                     self.budget.spend(source.user_id, more)
@@ -123,7 +127,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> N
 
 
 def observation(
-    domain: AnyDomain, received: Received, verdicts: Mapping[str, Alert | None], epoch: int = 0
+    domain: AnyDomain, received: Received, check_results: Mapping[str, Alert | None], epoch: int = 0
 ) -> Observation:
     """A reading as the state machine sees it; `epoch` is that of its topic."""
     message, reading = received
@@ -134,7 +138,7 @@ def observation(
         reading.time,
         reading.fields.__dict__.get("sequence_id"),
         reading.payload,
-        verdicts,
+        check_results,
         _key(domain, received, to_us(reading.time)),
     )
 

@@ -107,7 +107,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         known = {self.owner: user_id, self.source: source_id}
         return _BRACED.sub(lambda found: known.get(found[1], "+"), self.topic)
 
-    def verdicts(
+    def check_results(
         self, topic: str, reading: Reading[Source, RecordT], failed: Callable[[str, Exception], None]
     ) -> dict[str, Alert | None]:
         """The results of the checks for a record. A check that fails has none, and `failed` is called."""

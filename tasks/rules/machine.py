@@ -36,7 +36,7 @@ class Observation(NamedTuple):
     time: datetime
     sequence_id: int | None
     payload: dict[str, Any]
-    verdicts: Mapping[str, Alert | None] = {}
+    check_results: Mapping[str, Alert | None] = {}
     key: int | None = None  # of the row, as a number; without it a repeated key is not noticed
 
     @property
@@ -52,9 +52,9 @@ class LastSeen(NamedTuple):
     keys: Mapping[str, int] = {}
 
 
-def violates(rules: RuleSet, payload: dict[str, Any], verdicts: Mapping[str, Alert | None]) -> bool:
+def violates(rules: RuleSet, payload: dict[str, Any], check_results: Mapping[str, Alert | None]) -> bool:
     """Whether a reading violates anything: if not, it changes nothing while the device has no entries."""
-    return rules.any_violated(payload) or any(verdicts.values())
+    return rules.any_violated(payload) or any(check_results.values())
 
 
 def step(
@@ -80,7 +80,7 @@ def step(
     moment = reading.moment
     late = order.is_late(state.newest, moment)
     newest = state.newest if late else order.advanced(state.newest, moment)
-    if not (state.entries or violates(rules, reading.payload, reading.verdicts)):
+    if not (state.entries or violates(rules, reading.payload, reading.check_results)):
         return state._replace(newest=newest), ()
     position = Position(reading.partition, reading.offset)
     draft = Draft(state, Cause(reading.time, position, reading.sequence_id), room)
@@ -95,8 +95,8 @@ def step(
             if is_number(value):
                 _judge(draft, rule, value, moment.time, reading)
         for rule in rules.checks:
-            if rule.rule_id in reading.verdicts:
-                _judge_check(draft, rule, reading.verdicts[rule.rule_id], moment.time, reading)
+            if rule.rule_id in reading.check_results:
+                _judge_check(draft, rule, reading.check_results[rule.rule_id], moment.time, reading)
     after = draft.finish()
     if after is state and not state.is_open:
         return state._replace(newest=newest), ()

@@ -33,7 +33,7 @@ PROBE_SECONDS = 90
 
 _FAILED = Path(__file__).with_suffix(".lua").read_text()
 
-Verdict = Literal["answered", "failed", "unknown"]
+Meaning = Literal["answered", "failed", "unknown"]
 """The meaning of an exception for the server; `unknown` is one that did not come from it."""
 
 
@@ -47,9 +47,9 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
     Half-open, it lets one process through: a success closes the breaker, a failure doubles the rest.
     """
 
-    def __init__(self, name: str, judge: Callable[[BaseException], Verdict]) -> None:
-        super().__init__(FAILURES, FIRST_SECONDS, lambda _, error: judge(error) == "failed", name)
-        self._judge = judge
+    def __init__(self, name: str, meaning_of: Callable[[BaseException], Meaning]) -> None:
+        super().__init__(FAILURES, FIRST_SECONDS, lambda _, error: meaning_of(error) == "failed", name)
+        self._meaning_of = meaning_of
         self._probes = False
         self._key = f"sluice:breaker:{name}"
 
@@ -71,10 +71,10 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
         traceback: TracebackType | None,
     ) -> None:
         probed, self._probes = self._probes, False
-        verdict = "answered" if error is None else self._judge(error)
-        if verdict == "answered" and self.failure_count:
+        meaning = "answered" if error is None else self._meaning_of(error)
+        if meaning == "answered" and self.failure_count:
             self._answered()
-        elif verdict == "failed":
+        elif meaning == "failed":
             self._learn()
             # Others have opened it meanwhile: an earlier failure adds nothing.
             if probed or not self.opened:

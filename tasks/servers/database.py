@@ -10,7 +10,7 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tasks.servers.breaker import Breaker, Verdict
+from tasks.servers.breaker import Breaker, Meaning
 from tasks.settings import settings
 
 # The server ends a statement when its time is over; a server silent for this much longer is away.
@@ -120,7 +120,7 @@ def _connect() -> _Bounded:
 @lru_cache
 def breaker() -> Breaker:
     """The circuit breaker of the database: each access of a worker goes through it."""
-    return Breaker("database", _judge)
+    return Breaker("database", _meaning_of)
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def is_away(error: psycopg.Error) -> bool:
     return error.sqlstate[:2] in {"08", "53", "57", "58", "XX"} or error.sqlstate == "25006"
 
 
-def _judge(error: BaseException) -> Verdict:
+def _meaning_of(error: BaseException) -> Meaning:
     if not isinstance(error, psycopg.Error):
         return "unknown"
     return "failed" if is_away(error) else "answered"

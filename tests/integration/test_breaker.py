@@ -77,7 +77,7 @@ def environment(**values: str) -> Iterator[None]:
         settings.settings.cache_clear()
 
 
-def judge(_: BaseException) -> Any:
+def meaning_of(_: BaseException) -> Any:
     """Every error is a failure of the server."""
     return "failed"
 
@@ -97,7 +97,7 @@ def breaker_value() -> float:
 def test_all_workers_share_one_breaker() -> None:
     """Failures in a row count wherever they happen, one process probes, and its success closes it for all."""
     name = uuid4().hex[:8]
-    one, other, third = (Breaker(name, judge) for _ in range(3))
+    one, other, third = (Breaker(name, meaning_of) for _ in range(3))
     for number in range(FAILURES):
         fail((one, other)[number % 2])
     for breaker in (one, other, third):
@@ -119,7 +119,7 @@ def test_all_workers_share_one_breaker() -> None:
 def test_a_failed_probe_doubles_the_rest_for_all() -> None:
     """Whoever probes next, the rest goes on growing."""
     name = uuid4().hex[:8]
-    workers = [Breaker(name, judge) for _ in range(3)]
+    workers = [Breaker(name, meaning_of) for _ in range(3)]
     for _ in range(FAILURES):
         fail(workers[0])
     rests = []
@@ -135,7 +135,7 @@ class Hurried(Breaker):
 
     def _tell(self, error: BaseException | None) -> None:
         if self.failure_count == FAILURES:
-            with pytest.raises(CircuitOpen), Breaker(self.name, judge):
+            with pytest.raises(CircuitOpen), Breaker(self.name, meaning_of):
                 pytest.fail("let through before the rest had begun")
         super()._tell(error)
 
@@ -143,7 +143,7 @@ class Hurried(Breaker):
 @pytest.mark.usefixtures("in_process")
 def test_nobody_probes_before_the_rest_has_begun() -> None:
     """The failure that opens the breaker and the rest are one step for all others."""
-    hurried = Hurried(uuid4().hex[:8], judge)
+    hurried = Hurried(uuid4().hex[:8], meaning_of)
     for _ in range(FAILURES):
         fail(hurried)
     assert client().ttl(f"sluice:breaker:{hurried.name}:open") <= FIRST_SECONDS

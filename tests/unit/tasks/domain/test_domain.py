@@ -100,14 +100,14 @@ def test_a_check_sees_the_whole_record() -> None:
     domain = boxes(checks={"Heavy": heavy})
     topic = "users/ann/north/boxes/b1"
     reading = domain.validate(topic, b'{"weight": 9}', 1000, Limits())
-    assert domain.verdicts(topic, reading, fail) == {"Heavy": Alert("b1 in north", value=9)}
+    assert domain.check_results(topic, reading, fail) == {"Heavy": Alert("b1 in north", value=9)}
     assert seen == [
         Box.model_construct(
             user_id="ann", site="north", box_id="b1", time=datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), weight=9
         )
     ]
     light = domain.validate(topic, b'{"weight": 5}', 1000, Limits())
-    assert domain.verdicts(topic, light, fail) == {"Heavy": None}
+    assert domain.check_results(topic, light, fail) == {"Heavy": None}
 
 
 def test_a_check_that_fails_says_nothing_and_is_told() -> None:
@@ -120,7 +120,7 @@ def test_a_check_that_fails_says_nothing_and_is_told() -> None:
     domain = boxes(checks={"Broken": broken, "Fine": lambda _: None})
     topic = "users/ann/north/boxes/b1"
     reading = domain.validate(topic, b'{"weight": 9}', 0, Limits())
-    assert domain.verdicts(topic, reading, lambda name, error: told.append((name, repr(error)))) == {
+    assert domain.check_results(topic, reading, lambda name, error: told.append((name, repr(error)))) == {
         "Fine": None
     }
     assert told == [("Broken", "KeyError('b1')")]

@@ -29,16 +29,18 @@ class Life:
         self.state = DeviceState("ann", "parcels/p1")
         self.offset = 0
 
-    def hear(self, *verdicts: Alert | None, **values: float) -> list[tuple[str, str, str]]:
+    def hear(self, *check_results: Alert | None, **values: float) -> list[tuple[str, str, str]]:
         """Records of which the check says this; the changes, as rule, status and message."""
-        readings = [self.reading({"Late": alert}, **values) for alert in verdicts]
+        readings = [self.reading({"Late": alert}, **values) for alert in check_results]
         return self.step(*readings)
 
-    def reading(self, verdicts: dict[str, Alert | None], **values: float) -> Observation:
+    def reading(self, check_results: dict[str, Alert | None], **values: float) -> Observation:
         """The next record."""
         self.offset += 1
         time = START + timedelta(seconds=self.offset)
-        return Observation(0, self.offset, round(time.timestamp() * 1000), time, None, dict(values), verdicts)
+        return Observation(
+            0, self.offset, round(time.timestamp() * 1000), time, None, dict(values), check_results
+        )
 
     def step(self, *readings: Observation) -> list[tuple[str, str, str]]:
         """Judges records; the changes."""

@@ -8,7 +8,7 @@ import redis
 
 from tasks.servers import breaker as module
 from tasks.servers.breaker import FAILURES, FIRST_SECONDS, MOST_SECONDS, Breaker, CircuitOpen
-from tasks.servers.database import _judge, is_away
+from tasks.servers.database import _meaning_of, is_away
 
 
 class Clock:
@@ -54,7 +54,7 @@ def away() -> psycopg.Error:
 @pytest.mark.usefixtures("clock")
 def test_five_failures_in_a_row_open_it() -> None:
     """Four leave it closed, a success starts the count anew, and the fifth in a row opens it."""
-    breaker = Breaker("test", _judge)
+    breaker = Breaker("test", _meaning_of)
     for _ in range(FAILURES - 1):
         assert use(breaker, away())
     assert use(breaker)
@@ -68,7 +68,7 @@ def test_five_failures_in_a_row_open_it() -> None:
 
 def test_it_rests_longer_each_time_and_probes_once(clock: Clock) -> None:
     """5 s, doubling up to 60 s; after each rest one access is tried, and its failure opens it again."""
-    breaker = Breaker("test", _judge)
+    breaker = Breaker("test", _meaning_of)
     for _ in range(FAILURES):
         use(breaker, away())
     for rest in (5, 10, 20, 40, 60, 60):
@@ -83,7 +83,7 @@ def test_it_rests_longer_each_time_and_probes_once(clock: Clock) -> None:
 
 def test_a_probe_that_works_closes_it(clock: Clock) -> None:
     """And the next outage begins with the short rest again."""
-    breaker = Breaker("test", _judge)
+    breaker = Breaker("test", _meaning_of)
     for _ in range(2):
         for _ in range(FAILURES):
             use(breaker, away())
@@ -94,7 +94,7 @@ def test_a_probe_that_works_closes_it(clock: Clock) -> None:
 
 def test_what_does_not_come_from_the_server_changes_nothing(clock: Clock) -> None:
     """A lost turn, or a Redis that is away, says nothing about the database."""
-    breaker = Breaker("test", _judge)
+    breaker = Breaker("test", _meaning_of)
     for _ in range(FAILURES):
         use(breaker, away())
     clock.now += FIRST_SECONDS + 0.01
@@ -114,7 +114,7 @@ def test_an_error_about_the_data_or_the_statement_is_an_answer() -> None:
         psycopg.ProgrammingError("no such parameter"),
     ):
         assert not is_away(error), error
-        breaker = Breaker("test", _judge)
+        breaker = Breaker("test", _meaning_of)
         for _ in range(FAILURES - 1):
             use(breaker, away())
         assert use(breaker, error)
