@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-# Everything heavy is imported where it is used, so that --help answers at once.
-from ingest.admin.audit import audit
 from ingest.admin.errors import OperatorError
 from ingest.cli.alerts import alerts_app
+
+# Everything heavy is imported where it is used, so that --help answers at once.
+from ingest.cli.audit import audit
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
