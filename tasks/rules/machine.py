@@ -8,7 +8,7 @@ That has one limit, because a quiet device has no memory: a reading that changed
 after the user changed the rules, is judged by the new ones, like any reading of an unfinished batch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -148,17 +148,6 @@ def rules_changed(state: DeviceState, rules: RuleSet, at_ms: int) -> tuple[Devic
     draft = Draft(state, Cause(from_us(at_ms * 1000)))
     _drop_foreign(draft, rules, at_ms)
     return draft.finish(), tuple(draft.changes)
-
-
-def step_all(
-    state: DeviceState, rules: RuleSet, readings: Iterable[Observation]
-) -> tuple[DeviceState, list[Change]]:
-    """Judges readings of one device, in their order."""
-    changes: list[Change] = []
-    for reading in readings:
-        state, more = step(state, rules, reading)
-        changes += more
-    return state, changes
 
 
 def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:

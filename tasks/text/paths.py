@@ -10,16 +10,6 @@ MISSING: Final = object()
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def lookup(payload: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path, or `MISSING`; a number is the index of a list (from 0) or a key.
-
-    A key of the payload that is literally the whole path, dots included, wins over the path.
-    """
-    value = payload.get(path, MISSING)
-    further = steps(path)
-    return value if value is not MISSING or further is None else walk(payload, further)
-
-
 def steps(path: str) -> Path | None:
     """The steps of a dotted path; None for a path of one step, which needs no walk."""
     if "." not in path:

@@ -11,12 +11,12 @@ from tasks import notify
 from tasks.alerts import state_store
 from tasks.batch import marks
 from tasks.outbox import publisher
-from tasks.rules import machine
 from tasks.rules.machine import Changes, Observation
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import client
 from tests.integration.fleet import wait_until
+from tests.stepping import step_all
 
 HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -51,7 +51,7 @@ def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
     """Judges readings, given as offset and temperature, and commits what there is to tell."""
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
-        after, changes = machine.step_all(state, HOT, map(observation, readings))
+        after, changes = step_all(state, HOT, map(observation, readings))
         return after, tuple(changes)
 
     return tuple(state_store.transact([(user, device)], decide))

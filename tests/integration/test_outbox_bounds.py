@@ -14,7 +14,6 @@ from tasks.alerts import state_store
 from tasks.outbox import deliver, failing, stream, tables
 from tasks.outbox.entry import ENTRY_BYTES
 from tasks.replay import dead_letters as replay_letters
-from tasks.rules import machine
 from tasks.rules.machine import Changes
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
@@ -34,6 +33,7 @@ from tests.integration.changes import (
 )
 from tests.integration.fleet import wait_until
 from tests.integration.subscriber import subscriber
+from tests.stepping import step_all
 
 # 40 rules with long messages, of which each reading of a burst flips all.
 HEAVY = parse_rules(
@@ -64,7 +64,7 @@ def mountain(user: str, readings: int = 40) -> int:
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
         burst = [observation((number, 90.0 - 70 * (number % 2))) for number in range(readings)]
-        after, changes = machine.step_all(state, HEAVY, burst)
+        after, changes = step_all(state, HEAVY, burst)
         return after, tuple(changes)
 
     return len(state_store.transact([(user, "d")], decide))

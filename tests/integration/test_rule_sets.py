@@ -11,7 +11,6 @@ from ingest.admin import rules_check
 from tasks import apply_rules
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import load_rules, rule_sets
-from tasks.rules import machine
 from tasks.rules.machine import Changes
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES
@@ -19,6 +18,7 @@ from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import RULES_VERSION, alert_key, client
 from tasks.servers.rules_version import announce_change
 from tests.integration.test_states import HOT, reading
+from tests.stepping import step_all
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -82,7 +82,7 @@ def test_the_rules_of_many_users_are_read_a_few_at_a_time(
 
 def judge(state: DeviceState) -> tuple[DeviceState, Changes]:
     """A violation of the rule HOT."""
-    after, changes = machine.step_all(state, HOT, [reading(1, 90.0)])
+    after, changes = step_all(state, HOT, [reading(1, 90.0)])
     return after, tuple(changes)
 
 

@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from tasks.alerts import state_store
-from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.machine import Changes, Observation
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
+from tests.stepping import step_all
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -30,7 +30,7 @@ def reading(offset: int, temperature: float) -> Observation:
 
 def judge(state: DeviceState, *readings: Observation) -> tuple[DeviceState, Changes]:
     """The state machine over the readings."""
-    after, changes = machine.step_all(state, HOT, readings)
+    after, changes = step_all(state, HOT, readings)
     return after, tuple(changes)
 
 

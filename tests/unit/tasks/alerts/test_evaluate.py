@@ -11,13 +11,13 @@ from tasks.batch.messages import Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
 from tasks.rows.validate import Received
-from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.order import Newest, later
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.payloads import written
+from tests.stepping import step_all
 
 TOPIC = "users/u/devices/d/telemetry"
 SOURCE = Source("u", "d")
@@ -49,7 +49,7 @@ def test_what_is_passed_over_would_have_changed_nothing(
     """State, changes and newest reading are the machine's own, in one part or in several, and again."""
     all_judged = [judged(number, second, value) for number, (second, value) in enumerate(readings)]
     start = DeviceState("u", "d")
-    wanted, changes = machine.step_all(start, RULES, [observation(DOMAIN, one, {}) for one in all_judged])
+    wanted, changes = step_all(start, RULES, [observation(DOMAIN, one, {}) for one in all_judged])
     ends = sorted({*cuts, len(all_judged)})
     for parts in ([all_judged], [all_judged[a:b] for a, b in zip([0, *ends], ends, strict=False)]):
         state = start

@@ -6,7 +6,6 @@ import pytest
 
 from tasks import registry
 from tasks.domain.placement import misplaced
-from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.commands import Request, manage, parse_command
 from tasks.rules.machine import Observation
@@ -14,6 +13,7 @@ from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES, Alert, RuleSet, check
 from tasks.rules.state import DeviceState
 from tasks.settings import Settings
+from tests.stepping import step_all
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 LATE = check("Late")
@@ -44,7 +44,7 @@ class Life:
 
     def step(self, *readings: Observation) -> list[tuple[str, str, str]]:
         """Judges records; the changes."""
-        self.state, changes = machine.step_all(self.state, self.rules, readings)
+        self.state, changes = step_all(self.state, self.rules, readings)
         return told(changes)
 
     def command(self, action: str, minutes: float | None = None) -> list[tuple[str, str, str]]:
