@@ -20,8 +20,8 @@ from ingest.admin import topics
 from tasks.settings import Settings
 from tests.chaos.place import Place, await_return
 from tests.integration import fleet
+from tests.integration.lag import wait_for_no_lag
 from tests.integration.redis_servers import OwnRedis
-from tests.integration.test_end_to_end import wait_for_no_lag
 
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 SNAPSHOT = "dump.rdb"

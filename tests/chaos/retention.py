@@ -10,7 +10,7 @@ from ingest.admin.positions import Positions
 from tests.chaos.lost_parts import ALL_THE_WAY, GROUP, TOPIC
 from tests.chaos.place import Place
 from tests.integration import fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
+from tests.integration.lag import wait_for_no_lag
 from tests.records import up_to_end
 
 Message = tuple[str, bytes]

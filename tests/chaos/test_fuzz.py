@@ -13,8 +13,8 @@ from compose.local.stack import Stack
 from tests.chaos import options
 from tests.chaos.hostile import hostile
 from tests.conftest import DeadLetters
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import counter
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import counter
 
 COUNTED = ("received", "stored", "duplicate", "dead_lettered")
 TOPIC = re.compile(r"users/([^/]+)/devices/([^/]+)/telemetry")

@@ -20,9 +20,9 @@ from tests.chaos.raw_mqtt import Raw
 from tests.conftest import PROCESSES
 from tests.integration import fleet
 from tests.integration.deployment import serving
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import counter
 from tests.integration.samples import MODULES, SAMPLES
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import counter
 
 # A user's requests are done one after the other.
 USERS = 20 if options.REQUESTS > 1000 else 6

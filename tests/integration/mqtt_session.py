@@ -8,11 +8,13 @@ from typing import Protocol
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from compose.local.stack import Stack
 from ingest.admin.accounts import Credential
+from tests.integration import fleet
 from tests.integration.fleet import wait_until
 
 # A change is effective in well under a second; the rest is for a machine that is busy with other tests.
@@ -135,3 +137,34 @@ def await_honoured(stack: Stack, credential: Credential) -> Credential:
     """The credential, once the broker knows it."""
     wait_until(lambda: let_in(stack, credential), EFFECTIVE_SECONDS, f"{credential.username} to be let in")
     return credential
+
+
+def connect(
+    stack: Stack, credential: Credential, client_id: str, *, clean: bool, keep: bool = False
+) -> Client:
+    """One connection, made and answered; its session outlives it where it is to be kept."""
+    client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5)
+    client.username_pw_set(credential.username, credential.password)
+    answered: list[bool] = []
+    client.on_connect = lambda _c, _d, flags, _r, _p: answered.append(flags.session_present)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = 0xFFFF_FFFF if keep else 0
+    client.connect(
+        stack.env["MQTT_HOST"], int(stack.env["MQTT_PORT"]), clean_start=clean, properties=properties
+    )
+    client.loop_start()
+    fleet.wait_until(lambda: bool(answered), 30, "an answer to CONNECT")
+    client.user_data_set(answered[0])
+    return client
+
+
+def had_session(client: Client) -> bool:
+    """Whether the broker had the session of a client that `connect` made."""
+    present: bool = client.user_data_get()
+    return present
+
+
+def leave(client: Client) -> None:
+    """Ends a connection."""
+    client.disconnect()
+    client.loop_stop()

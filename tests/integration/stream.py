@@ -11,7 +11,7 @@ from confluent_kafka import Message, Producer
 
 from compose.local.stack import Stack
 from tasks.servers.topic_reader import TopicReader
-from tests.integration.test_end_to_end import wait_for_no_lag
+from tests.integration.lag import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

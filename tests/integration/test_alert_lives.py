@@ -28,8 +28,7 @@ from tasks.servers.redis_client import alert_key, client
 from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
 from tests.unit.tasks.rules.device import START, Device
-from tests.unit.tasks.rules.plain_model import PlainModel
-from tests.unit.tasks.rules.test_properties import (
+from tests.unit.tasks.rules.lives import (
     AGAIN,
     CLOCK,
     COMMANDS,
@@ -43,6 +42,7 @@ from tests.unit.tasks.rules.test_properties import (
     told,
     well_formed,
 )
+from tests.unit.tasks.rules.plain_model import PlainModel
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

@@ -20,14 +20,8 @@ from tasks.servers.breaker import FAILURES, FIRST_SECONDS, Breaker, CircuitOpen
 from tasks.servers.redis_client import client
 from tests.conftest import DeadLetters
 from tests.integration import fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import (
-    assert_one_outcome_each,
-    counter,
-    good,
-    produce,
-    row_count,
-)
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import assert_one_outcome_each, counter, good, produce, row_count
 
 
 class Silent:

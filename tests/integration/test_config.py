@@ -13,7 +13,7 @@ from tasks.rules.answers import Answer
 from tasks.rules.parsing import parse_rules
 from tasks.servers.redis_client import answers_key, client, request_key
 from tasks.user_requests import manage_alert, set_rules
-from tests.integration.test_rule_sets import judge
+from tests.integration.hot_states import judge, reading
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -68,7 +68,7 @@ def test_a_command_that_comes_again_counts_once() -> None:
     """Under the same id a snooze is obeyed once and answered twice."""
     user, control, request = uuid4().hex[:8], uuid4().hex[:8], awaited()
     set_rules(user, rules(80), awaited(), control)
-    state_store.transact([(user, "d")], judge)
+    state_store.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
     command = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 5}
     numbers = []
     for _ in range(2):

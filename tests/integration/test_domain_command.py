@@ -18,7 +18,8 @@ from tests.conftest import PROJECT
 from tests.integration import forked
 from tests.integration.samples import MODULES
 from tests.payloads import written
-from tests.unit.tasks.domain.test_columns import UUID
+
+UUID = "0b81e6c2-4b1c-4b5c-8f7a-3a4a5b6c7d8e"
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

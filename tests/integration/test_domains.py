@@ -18,6 +18,7 @@ from tests.integration import fleet
 from tests.integration.announced import announced
 from tests.integration.commands import run_page
 from tests.integration.deployment import serving, sluice
+from tests.integration.lag import wait_for_no_lag
 from tests.integration.samples import (
     FINANCE,
     LOGISTICS,
@@ -29,7 +30,6 @@ from tests.integration.samples import (
     written,
 )
 from tests.integration.subscriber import subscriber
-from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 Sent = dict[str, list[Payload]]

@@ -13,10 +13,10 @@ import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.stack import Stack
-from ingest.admin.positions import KafkaAway, Positions
 from ingest.loadtest.fleet.payloads import BadMessages
 from tests.conftest import DeadLetters
 from tests.integration import fleet
+from tests.integration.lag import wait_for_no_lag
 
 USERS, DEVICES_PER_USER, READINGS, BAD_EVERY = 6, 10, 20_000, 50
 
@@ -249,17 +249,3 @@ def fleet_username(database: psycopg.Connection[tuple[Any, ...]], user: str) -> 
     found = database.execute("SELECT username FROM mqtt_users WHERE user_id = %s", [user]).fetchone()
     assert found is not None
     return str(found[0])
-
-
-def wait_for_no_lag(stack: Stack, topic: str = "iot-stream", seconds: float = 180) -> None:
-    """Returns when the bridge has committed every record of the topic."""
-    positions = Positions(stack.env["KAFKA_BOOTSTRAP_SERVERS"], "sluice-bridge")
-
-    def no_lag() -> bool:
-        try:
-            return positions.lag(topic) == 0
-        except KafkaAway:
-            return False
-
-    fleet.wait_until(no_lag, seconds, f"the lag of {topic} to be 0")
-    positions.close()

@@ -14,7 +14,7 @@ from compose.local.stack import Stack
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.deployment import change, serving, sluice
-from tests.integration.test_end_to_end import wait_for_no_lag
+from tests.integration.lag import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

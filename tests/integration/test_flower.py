@@ -17,8 +17,8 @@ from compose.local import ports
 from compose.local.layout import PROJECT
 from compose.local.stack import Stack
 from tests.integration import enclosure, fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import produce
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import produce
 
 ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"),

@@ -13,7 +13,7 @@ from tasks.domain.payload import Limits
 from tasks.rows.validate import Received
 from tasks.servers.rules_version import announce_change
 from tasks.telemetry import DOMAIN
-from tests.integration.test_rule_sets import write
+from tests.integration.rule_tables import write
 from tests.payloads import written
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -6,7 +6,7 @@ from uuid import uuid4
 from compose.local.stack import Stack
 from tests.conftest import PROCESSES
 from tests.integration import fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
+from tests.integration.lag import wait_for_no_lag
 
 
 def test_logs_are_json_without_payloads_and_secrets(pipeline: Stack) -> None:

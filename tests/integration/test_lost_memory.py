@@ -3,10 +3,8 @@
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -14,21 +12,16 @@ import pytest
 
 from compose.local.stack import Stack
 from tasks.app import app
-from tasks.batch import messages as packing
 from tasks.batch.lease import GIVEN_UP
-from tasks.batch.messages import Message, Part
 from tasks.process import process_part
-from tasks.servers.redis_client import client, done_key, lease_key, part_key
 from tasks.store import store_batch
 from tests.conftest import PROJECT, forget_servers
 from tests.integration import forked
 from tests.integration.changes import Database, history, rows, tell_users
 from tests.integration.fleet import wait_until
+from tests.integration.part_tasks import BRIDGE, RULES, report, send, work
 from tests.integration.redis_servers import OwnRedis, own_redis
 from tests.integration.subscriber import subscriber
-
-BRIDGE = "bridge-of-lost-memory"
-RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]
 
 Fault = Callable[[OwnRedis, OwnRedis], None]
 
@@ -41,42 +34,6 @@ def servers(in_process: None, tmp_path: Path) -> Iterator[tuple[OwnRedis, OwnRed
         forget_servers()
         app.conf.update(broker_url=used.url, result_backend=used.url)
         yield used, other
-
-
-def send(user: str, *temperatures: float, first_offset: int = 0) -> tuple[str, int]:
-    """A batch of one device's readings, as the bridge sends it: its id and the number of its messages."""
-    batch = f"0-{uuid4().hex[:12]}"
-    topic, now_ms = f"users/{user}/devices/d/telemetry", time.time_ns() // 1_000_000
-    messages = [
-        Message(
-            0,
-            first_offset + number,
-            now_ms,
-            topic,
-            "",
-            0,
-            json.dumps({"sequence_id": first_offset + number, "temperature": temperature}).encode(),
-        )
-        for number, temperature in enumerate(temperatures)
-    ]
-    client().delete(done_key(BRIDGE))
-    client().set(part_key(batch, 0), packing.pack_part(Part("", {0: first_offset}, messages)))
-    client().set(lease_key(batch), BRIDGE, ex=60)
-    return batch, len(messages)
-
-
-def work(batch: str, total: int) -> str:
-    """Both stages of the batch; what the bridge hears of it."""
-    store_batch(process_part(batch, 0), batch, 1, total, BRIDGE)
-    return report(batch)
-
-
-def report(batch: str) -> str:
-    """What the bridge hears of the batch."""
-    heard: Any = client().blpop([done_key(BRIDGE)], timeout=30)
-    name, said = heard[1].decode().split()
-    assert name == batch
-    return str(said)
 
 
 def storing(database: Database, work: Callable[[], object], fault: Callable[[], None]) -> None:

@@ -7,9 +7,9 @@ import pytest
 from compose.local.stack import Stack
 from tasks.observe.catalogue import CATALOGUE
 from tests.integration import fleet, pages
+from tests.integration.lag import wait_for_no_lag
 from tests.integration.pages import value
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import good, produce
+from tests.integration.production import good, produce
 
 
 def test_the_workers_totals_are_those_of_all_its_children(pipeline: Stack) -> None:

@@ -11,10 +11,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
 from ingest.admin.accounts import Credential, provision_devices
@@ -25,6 +21,7 @@ from tests.conftest import DeadLetters
 from tests.integration import fleet, pages
 from tests.integration.announced import announced
 from tests.integration.changes import history
+from tests.integration.mqtt_session import connect, had_session, leave
 from tests.integration.subscriber import subscriber
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -44,37 +41,6 @@ def reading(number: int, temperature: float = 20.0) -> bytes:
     """A reading whose time is its own, so that a second copy of it is known."""
     now = datetime.now(UTC).isoformat()
     return json.dumps({"sequence_id": number, "time": now, "temperature": temperature}).encode()
-
-
-def connect(
-    stack: Stack, credential: Credential, client_id: str, *, clean: bool, keep: bool = False
-) -> Client:
-    """One connection, made and answered; its session outlives it where it is to be kept."""
-    client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5)
-    client.username_pw_set(credential.username, credential.password)
-    answered: list[bool] = []
-    client.on_connect = lambda _c, _d, flags, _r, _p: answered.append(flags.session_present)
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = 0xFFFF_FFFF if keep else 0
-    client.connect(
-        stack.env["MQTT_HOST"], int(stack.env["MQTT_PORT"]), clean_start=clean, properties=properties
-    )
-    client.loop_start()
-    fleet.wait_until(lambda: bool(answered), 30, "an answer to CONNECT")
-    client.user_data_set(answered[0])
-    return client
-
-
-def had_session(client: Client) -> bool:
-    """Whether the broker had the session of a client that `connect` made."""
-    present: bool = client.user_data_get()
-    return present
-
-
-def leave(client: Client) -> None:
-    """Ends a connection."""
-    client.disconnect()
-    client.loop_stop()
 
 
 @contextmanager

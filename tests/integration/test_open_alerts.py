@@ -40,8 +40,8 @@ from tests.integration.changes import (
     write_tables,
 )
 from tests.integration.fleet import wait_until
+from tests.integration.rule_tables import write
 from tests.integration.subscriber import subscriber
-from tests.integration.test_rule_sets import write
 from tests.payloads import written
 
 MOST = 3

@@ -25,7 +25,7 @@ from tasks.servers.redis_client import ALERTS_REBUILDING, OUTBOX, WORKERS, alert
 from tasks.servers.rules_version import announce_change
 from tests.integration.changes import Database, empty_outbox, history, judge, rows, write_tables
 from tests.integration.fleet import wait_until
-from tests.integration.test_lost_memory import RULES, send, work
+from tests.integration.part_tasks import RULES, send, work
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from compose.local.stack import Stack
 from ingest.lanes.lane import STRIKES_TO_CONDEMN
 from tests.conftest import PROCESSES, PROJECT, DeadLetters
 from tests.integration import fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import row_count, sequence_ids
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import row_count, sequence_ids
 
 
 class Workers:

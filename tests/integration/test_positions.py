@@ -28,8 +28,8 @@ from tests.conftest import PROJECT
 from tests.integration.changes import Database, history
 from tests.integration.fleet import wait_until
 from tests.integration.pages import value
+from tests.integration.part_tasks import RULES
 from tests.integration.stream import sequence_ids
-from tests.integration.test_lost_memory import RULES
 
 pytestmark = pytest.mark.usefixtures("on_servers")
 

@@ -14,7 +14,7 @@ from compose.local.stack import Stack
 from tasks.observe.catalogue import CATALOGUE
 from tests.conftest import PROJECT
 from tests.integration import enclosure, fleet, pages
-from tests.integration.test_recovery import produce
+from tests.integration.production import produce
 
 FOLDER = PROJECT / "compose" / "observability" / "prometheus"
 

@@ -27,8 +27,8 @@ from tests.conftest import DeadLetters
 from tests.integration import enclosure, fleet, pages
 from tests.integration.commands import call
 from tests.integration.deployment import stop
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import counter
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import counter
 from tests.integration.tls_servers import authority, write_certificate
 
 PROCESSES = ("gateway", "bridge", "control", "worker", "beat")

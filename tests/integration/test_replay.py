@@ -19,8 +19,8 @@ from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.announced import announced
 from tests.integration.commands import call, report
+from tests.integration.lag import wait_for_no_lag
 from tests.integration.stream import Written, cold_only, reading, replayed, sequence_ids
-from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

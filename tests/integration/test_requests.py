@@ -19,9 +19,9 @@ from tasks.servers import mqtt
 from tasks.servers.redis_client import alert_key, answers_key, client, request_key
 from tasks.settings import settings
 from tests.integration.fleet import wait_until
+from tests.integration.mqtt_session import connect, had_session, leave
 from tests.integration.subscriber import subscriber
-from tests.integration.test_control import HOT, User
-from tests.integration.test_mqtt_sessions import connect, had_session, leave
+from tests.integration.user_program import HOT, User
 
 pytestmark = pytest.mark.usefixtures("on_servers")
 

@@ -21,8 +21,8 @@ from tasks.app import app
 from tasks.servers.workers import deaf_seconds
 from tests.conftest import PROJECT, DeadLetters
 from tests.integration import fleet
-from tests.integration.test_end_to_end import wait_for_no_lag
-from tests.integration.test_recovery import (
+from tests.integration.lag import wait_for_no_lag
+from tests.integration.production import (
     assert_one_outcome_each,
     counter,
     good,

@@ -1,13 +1,11 @@
 """The rule sets of workers against real Redis and Postgres."""
 
-import json
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from ingest.admin import rules_check
 from tasks import apply_rules
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import load_rules, rule_sets
@@ -17,30 +15,14 @@ from tasks.rules.rule import NO_RULES
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import RULES_VERSION, alert_key, client
 from tasks.servers.rules_version import announce_change
-from tests.integration.test_states import HOT, reading
+from tests.integration.hot_states import HOT, reading
+from tests.integration.rule_tables import write, write_unchecked
 from tests.stepping import step_all
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
 Database = psycopg.Connection[tuple[Any, ...]]
 COLD = [{"key": "temperature", "operator": "<", "threshold": 0, "message": "cold"}]
-
-
-def write(database: Database, user: str, rules: list[dict[str, Any]]) -> None:
-    """Rules by plain SQL."""
-    database.execute(
-        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)"
-        " ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules",
-        [user, json.dumps(rules)],
-    )
-
-
-def write_unchecked(database: Database, user: str, rules: list[Any]) -> None:
-    """Rules as they may stand in a table from before the check."""
-    with database.transaction():
-        database.execute("ALTER TABLE user_configs DROP CONSTRAINT user_configs_rules_hold")
-        write(database, user, rules)
-        database.execute(rules_check.sql())
 
 
 def test_a_change_is_seen_when_it_is_announced(database: Database) -> None:

@@ -13,7 +13,7 @@ from psycopg import errors
 from ingest.admin import migrate, rules_check
 from tasks.rules.model import Fault
 from tasks.rules.parsing import sift_rules
-from tests.integration.test_rule_sets import write_unchecked
+from tests.integration.rule_tables import write_unchecked
 
 Database = psycopg.Connection[tuple[Any, ...]]
 HOT = {"key": "temperature", "operator": ">", "threshold": 8, "message": "warm"}

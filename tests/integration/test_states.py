@@ -1,7 +1,6 @@
 """The states of alerts in Redis: written all or not at all, with what to tell, and never believed lost."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,28 +9,12 @@ import pytest
 
 from tasks.alerts import state_store
 from tasks.rules.change import Change
-from tasks.rules.machine import Changes, Observation
-from tasks.rules.parsing import parse_rules
+from tasks.rules.machine import Changes
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import ALERTS_READY, OUTBOX, alert_key, client
-from tests.stepping import step_all
+from tests.integration.hot_states import judge, reading
 
 pytestmark = pytest.mark.usefixtures("in_process")
-
-HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
-START = datetime(2026, 5, 1, 10, tzinfo=UTC)
-
-
-def reading(offset: int, temperature: float) -> Observation:
-    """A reading a second after the one before it."""
-    time = START + timedelta(seconds=offset)
-    return Observation(0, offset, int(time.timestamp() * 1000), time, offset, {"temperature": temperature})
-
-
-def judge(state: DeviceState, *readings: Observation) -> tuple[DeviceState, Changes]:
-    """The state machine over the readings."""
-    after, changes = step_all(state, HOT, readings)
-    return after, tuple(changes)
 
 
 def told(user_id: str) -> list[dict[str, Any]]:

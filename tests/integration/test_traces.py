@@ -17,7 +17,7 @@ from compose.local.stack import Stack
 from tests.conftest import PROCESSES, PROJECT, DeadLetters
 from tests.integration import fleet
 from tests.integration.collector import Collector, Span, collecting
-from tests.integration.test_end_to_end import wait_for_no_lag
+from tests.integration.lag import wait_for_no_lag
 
 RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]
 

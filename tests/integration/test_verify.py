@@ -12,8 +12,8 @@ import pytest
 from compose.local.stack import Stack
 from tests.conftest import DeadLetters
 from tests.integration.commands import call, report, sluice
+from tests.integration.lag import wait_for_no_lag
 from tests.integration.stream import Written, cold_only, reading
-from tests.integration.test_end_to_end import wait_for_no_lag
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

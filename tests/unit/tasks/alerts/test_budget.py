@@ -1,38 +1,14 @@
 """How much is judged in one go: each user's readings up to a bound, and always some."""
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts.budget import CHANGE_BYTES, COMMIT_BYTES, Budget
 from tasks.alerts.stepping import Stepping, look_at
-from tasks.batch.messages import Message
 from tasks.domain.domain import Source
-from tasks.domain.payload import Limits
-from tasks.rows.validate import Received
-from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
-from tests.payloads import written
-
-RULES = parse_rules([{"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "message": "m"}])
-
-
-def flipping(device: str, count: int, user: str = "u") -> list[Received]:
-    """Readings of which each triggers or resolves an alert."""
-    topic, found = f"users/{user}/devices/{device}/telemetry", []
-    for number in range(count):
-        values: dict[str, Any] = {
-            "sequence_id": number,
-            "time": f"2026-05-01T10:{number:02}:00Z",
-            "heat": 3 * (1 - number % 2),
-        }
-        payload = written(values)
-        at_ms = 1_777_629_600_000 + 60_000 * number
-        reading = DOMAIN.validate(topic, payload, at_ms, Limits())
-        found.append(Received(Message(0, number, at_ms, topic, "", 0, payload), reading))
-    return found
+from tests.unit.tasks.alerts.flipping import RULES, flipping
 
 
 def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
-from tests.unit.tasks.alerts.test_budget import RULES, flipping
+from tests.unit.tasks.alerts.flipping import RULES, flipping
 from tests.unit.tasks.rules.device import Device, rule
 
 SILENT = {"id": "t", "operator": "absent", "for_seconds": 60, "message": "silent"}

@@ -1,0 +1,271 @@
+"""Lives of alerts: events drawn at random, lived by the state machine and by the plain model."""
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tasks.rules.change import Change
+from tasks.rules.commands import CannotManage
+from tasks.rules.rows import ActiveAlert, rebuild, row_changes
+from tasks.rules.state import EPOCH, DeviceState
+from tests.unit.tasks.rules.device import START, Device
+from tests.unit.tasks.rules.plain_model import PlainModel
+
+Event = tuple[Any, ...]
+
+RULE_IDS = ("r0", "r1", "r2", "r3")
+
+
+VALUES = st.sampled_from([0, 1, 2, 3, 1.5, True, None, "2"])
+
+
+@st.composite
+def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Up to four rules about two keys, of every operator."""
+    rules = []
+    for rule_id in draw(st.lists(st.sampled_from(RULE_IDS), unique=True)):
+        operator = draw(st.sampled_from([">", "<", ">=", "<=", "==", "!=", "absent"]))
+        given: dict[str, Any] = {"id": rule_id, "operator": operator, "message": "m"}
+        key = draw(st.sampled_from(["a", "b", None] if operator == "absent" else ["a", "b"]))
+        if key is not None:
+            given["key"] = key
+        if operator == "absent":
+            given["for_seconds"] = draw(st.sampled_from([30, 90]))
+        else:
+            given["threshold"] = draw(st.integers(0, 2))
+            given["for_seconds"] = draw(st.sampled_from([0, 0, 20]))
+            if operator in {">", ">=", "<", "<="}:
+                step = -1 if ">" in operator else 1
+                given["clear_threshold"] = given["threshold"] + step * draw(st.integers(0, 2))
+        rules.append(given)
+    return rules
+
+
+PAYLOADS = st.dictionaries(st.sampled_from(["a", "b"]), VALUES)
+
+
+# Mostly in order, sometimes late, sometimes with a clock that is wrong by hours or days.
+SKEWS = st.sampled_from([0, 0, 0, 0, -7, -25, -700, -9000, -100_000, -200_000, 40, 5000, 200_000])
+
+
+PAUSES = st.integers(0, 40) | st.sampled_from([0, 5, 700])
+
+
+READINGS = st.tuples(st.just("reading"), PAUSES, SKEWS, PAYLOADS)
+
+
+REPEATED = st.tuples(st.just("repeated"), PAUSES, st.integers(0, 4), PAYLOADS)
+
+
+IN_ORDER = st.tuples(st.just("reading"), st.integers(0, 40), st.just(0), PAYLOADS)
+
+
+COMMANDS = st.tuples(
+    st.just("command"),
+    st.integers(0, 20),
+    st.sampled_from(["SNOOZE", "SNOOZE", "DISABLE", "ENABLE"]),
+    st.sampled_from(RULE_IDS),
+    st.integers(1, 100),
+)
+
+
+REPEATED_COMMANDS = st.tuples(st.just("command again"), st.integers(0, 5))
+
+
+RULES = st.tuples(st.just("rules"), rule_sets(), st.booleans())
+
+
+CLOCK = st.tuples(st.just("clock"), st.integers(0, 120), st.integers(0, 100))
+
+
+AGAIN = st.tuples(st.just("again"), st.integers(0, 12), st.integers(1, 12))
+
+
+LOST = st.tuples(st.just("lost"), st.integers(0, 12))
+
+
+class Life:
+    """One device, and beside it the plain model, through the same events."""
+
+    def __init__(self, rules: list[dict[str, Any]], *, packed: bool = False, model: bool = True) -> None:
+        self.device = Device()
+        self.device.change_rules(*rules)
+        self.model = PlainModel() if model else None
+        if self.model:
+            self.model.rules = {rule["id"]: rule for rule in rules}
+        self.packed = packed
+        self.now = 0
+        self.seen: dict[str, float] = {}
+        self.forgotten: set[int] = set()  # offsets that must not come again
+        self.commands: list[Event] = []
+        self.rows: dict[str, ActiveAlert] = {}
+        self.written = self.device.state
+
+    def live(self, events: list[Event]) -> "Life":
+        """Goes through the events."""
+        for event in events:
+            getattr(self, event[0].replace(" ", "_"))(*event[1:])
+            if self.packed:
+                # The newest reading of a quiet device is remembered beside the states.
+                newest = self.device.state.newest
+                self.device.state = DeviceState.unpack("u", "d", self.device.state.pack())
+                assert self.device.state.is_blank or self.device.state.newest == newest
+                self.device.state = self.device.state._replace(newest=newest)
+        return self
+
+    def reading(self, seconds: int, skew: int, payload: dict[str, Any]) -> None:
+        """A new record."""
+        self.now += seconds
+        self._send(self.now + skew, payload, None)
+
+    def repeated(self, seconds: int, back: int, payload: dict[str, Any]) -> None:
+        """A new record with the time and key of an earlier one."""
+        self.now += seconds
+        if back < len(self.device.sent):
+            earlier = self.device.sent[-1 - back]
+            self._send(round((earlier.time - EPOCH).total_seconds()) - START, payload, earlier.key)
+
+    def _send(self, time: int, payload: dict[str, Any], key: int | None) -> None:
+        self.device.send(payload, self.now, time, key)
+        self.seen |= {key: self.now for key in payload if payload[key] is not None} | {"": self.now}
+        if self.model:
+            sent_key = self.device.sent[-1].key
+            assert sent_key is not None
+            self.model.reading(self.device.offset, self.now, time, payload, sent_key)
+
+    def again(self, back: int, length: int) -> None:
+        """A slice of the records once more, but for those that the device forgot."""
+        first = max(0, len(self.device.sent) - back)
+        again = self.device.sent[first : first + length]
+        self.device.judge(*[record for record in again if record.offset not in self.forgotten])
+
+    def forget(self, *, everything: bool = False) -> None:
+        """Something other than a reading happens: of what a quiet device sent before, nothing is known."""
+        judged = self.device.state.has_judged
+        self.forgotten |= {
+            record.offset
+            for record in self.device.sent
+            if everything or not judged(record.partition, record.offset)
+        }
+
+    def anything_again(self, back: int, length: int) -> None:
+        """Any slice, once more."""
+        first = max(0, len(self.device.sent) - back)
+        self.device.judge(*self.device.sent[first : first + length])
+
+    def command(self, seconds: int, action: str, rule_id: str, duration: int) -> None:
+        """A command, obeyed or refused."""
+        self.now += seconds
+        self.forget()
+        self.commands.append((action, rule_id, duration, self.now, f"c{len(self.commands)}"))
+        self._command(*self.commands[-1])
+
+    def command_again(self, back: int) -> None:
+        """An earlier command once more."""
+        if back < len(self.commands):
+            self._command(*self.commands[-1 - back])
+
+    def _command(self, action: str, rule_id: str, duration: int, at: int, name: str) -> None:
+        obeyed = True
+        minutes = duration / 60 if action == "SNOOZE" else None
+        try:
+            self.device.command(action, at, minutes, rule_id=rule_id, command_id=name)
+        except CannotManage:
+            obeyed = False
+        if self.model:
+            assert self.model.command(action, rule_id, at, duration, name) == obeyed
+
+    def rules(self, rules: list[dict[str, Any]], noticed: bool) -> None:
+        """Other rules, noticed at once or at the next reading."""
+        self.forget()
+        self.device.change_rules(*rules, at=self.now if noticed else None)
+        if self.model:
+            self.model.rules = {rule["id"]: rule for rule in rules}
+            if noticed:
+                self.model.look_at_rules(self.now)
+
+    def clock(self, seconds: int, listening: int) -> None:
+        """Time passes; everything could arrive for the last `listening` seconds."""
+        self.now += seconds
+        self.forget()
+        if self.seen:
+            seen = {"" if key == "" else key: at for key, at in self.seen.items()}
+            keys = {key: at for key, at in seen.items() if key}
+            self.device.tick(self.now, seen[""], self.now - listening, **keys)
+            if self.model:
+                self.model.clock(self.now, seen, self.now - listening)
+
+    def write(self) -> None:
+        """The rows of `active_alerts` as the evaluation writes them after a batch."""
+        changes = row_changes(self.written, self.device.state)
+        for rule_id in changes.gone:
+            del self.rows[rule_id]
+        self.rows |= {row.rule_id: row for row in changes.written}
+        self.written = self.device.state
+
+    def lost(self, back: int) -> None:
+        """Redis is flushed; what was not committed comes again, to its end."""
+        self.write()
+        made = [change for change in self.device.changes if change.position is not None]
+        self.device.state = self.written = rebuild(
+            "u",
+            "d",
+            self.rows.values(),
+            positions=[change.position for change in made if change.position],
+            judged=max((change.time for change in made), default=None),
+            number=max((change.number for change in self.device.changes), default=0),
+        )
+        self.again(back, back)
+
+
+def told(changes: list[Change], model: PlainModel) -> None:
+    """The device told what the model tells: the same, in the same order, under ids that belong together."""
+    ids: dict[str, int] = {}
+    assert len(changes) == len(model.told)
+    for change, expected in zip(changes, model.told, strict=True):
+        alert = expected[2]
+        if alert is not None:
+            assert ids.setdefault(change.alert_id, alert) == alert
+        seen = [
+            None if time is None else (time - EPOCH).total_seconds() - START
+            for time in (change.first_seen, change.last_seen)
+        ]
+        rest = (change.count, *seen, change.value, change.reason)
+        if change.status == "SNOOZED":
+            rest = (*rest[:-1], None)
+        if change.operator == "absent":
+            # Of an absence the model knows only since when.
+            rest = (rest[0], rest[1], expected[5], *rest[3:])
+        assert (change.status, change.rule_id, alert, *rest) == expected
+    assert len(set(ids.values())) == len(ids)
+
+
+def well_formed(changes: list[Change]) -> None:
+    """Numbers without a gap; of each alert one TRIGGERED, first, and at most one RESOLVED, last.
+
+    Of one that is refused nothing else is ever said.
+    """
+    assert [change.number for change in changes] == list(range(1, len(changes) + 1))
+    by_alert: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        by_alert[change.alert_id].append(change.status)
+    for statuses in by_alert.values():
+        assert "REFUSED" not in statuses or len(statuses) == 1
+        if "TRIGGERED" in statuses or "RESOLVED" in statuses:
+            assert statuses[0] == "TRIGGERED"
+            assert statuses.count("TRIGGERED") == 1
+            assert statuses.count("RESOLVED") <= 1
+            if "RESOLVED" in statuses:
+                assert statuses[-1] == "RESOLVED"
+    open_alerts: dict[str, str] = {}
+    for change in changes:
+        if change.status == "TRIGGERED":
+            open_alerts[change.rule_id] = change.alert_id
+        elif change.status == "RESOLVED":
+            assert open_alerts.pop(change.rule_id) == change.alert_id
+
+
+def lives(*events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
+    """Short lives, which are easy to read when they fail, and long ones, in which things meet."""
+    return st.lists(st.one_of(events), max_size=10) | st.lists(st.one_of(events), min_size=25, max_size=80)
