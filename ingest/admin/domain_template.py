@@ -81,7 +81,7 @@ def test_a_wrong_message_is_refused_with_the_reason() -> None:
 def test_the_check(value: float, alert: bool) -> None:
     """Above 100 there is an alert."""
     reading = DOMAIN.validate(TOPIC, b'{{"sequence_id": 7, "value": %d}}' % value, 0, Limits())
-    assert (DOMAIN.verdicts(TOPIC, reading, print)["TooHigh"] is not None) is alert
+    assert (DOMAIN.check_results(TOPIC, reading, print)["TooHigh"] is not None) is alert
 '''
 
 
