@@ -26,8 +26,8 @@ Changes = tuple[Change, ...]
 class Observation(NamedTuple):
     """A reading as the rules see it: `time` is its own, `timestamp_ms` that of its Kafka record.
 
-    `step` takes `timestamp_ms` as the present time: it is the same at every run. `verdicts` are the results
-    of the domain's checks for the reading, by their `rule_id`; a missing check has no result.
+    `step` takes `timestamp_ms` as the present time: it is the same at every run. `check_results` has what the
+    domain's checks say of the reading, by their `rule_id`; a missing check has no result.
     """
 
     partition: int
