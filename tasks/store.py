@@ -10,7 +10,6 @@ import psycopg
 import structlog
 
 from tasks import registry
-from tasks.alerts import generation
 from tasks.app import app
 from tasks.batch import handover, lease
 from tasks.batch.messages import NOTHING_DEFERRED, Deferred, PartResult, Row
@@ -22,7 +21,7 @@ from tasks.observe.metrics import worker as metrics
 from tasks.outbox import deliver
 from tasks.rows.spans import flushing
 from tasks.rows.write import Unstored, write
-from tasks.servers import counters, database
+from tasks.servers import counters, database, generation
 from tasks.servers.breaker import CircuitOpen
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
@@ -39,8 +38,6 @@ from tasks.settings import settings
 log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
-
-
 REPORT = Path(__file__).with_name("report.lua")
 
 

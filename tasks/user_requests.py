@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import calls, registry
-from tasks.alerts import generation, state_store
+from tasks.alerts import state_store
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
@@ -27,7 +27,7 @@ from tasks.rules.answers import Answer, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Request, manage, parse_command
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
-from tasks.servers import database
+from tasks.servers import database, generation
 from tasks.servers.redis_client import answered_key, answers_key, client, request_key
 from tasks.servers.rules_version import announce_change
 

@@ -20,11 +20,11 @@ from psycopg.conninfo import make_conninfo
 from compose.local import preparation
 from compose.local.stack import Stack
 from tasks import settings as tasks_settings
-from tasks.alerts import generation, rule_cache, silence
+from tasks.alerts import rule_cache, silence
 from tasks.app import app
 from tasks.outbox import publisher, stream
 from tasks.servers import database as database_module
-from tasks.servers import redis_client
+from tasks.servers import generation, redis_client
 from tests.chaos import disks
 from tests.integration import forked
 from tests.records import up_to_end

@@ -30,24 +30,18 @@ from tasks.servers.turns import Turn
 log = structlog.get_logger()
 
 AT_ONCE = 500
-
-
 FULL_EVERY_MS = 10_000
-
 
 # A full look may take one twentieth of the time.
 FULL_SHARE = 20
-
 
 USERS = """
 SELECT user_id FROM user_configs WHERE rules @> '[{"operator": "absent"}]'
 """
 
-
 SNOOZED = """
 SELECT DISTINCT user_id, device_id FROM active_alerts WHERE snoozed_until <= %s
 """
-
 
 # The users with absence rules, cached by this process: one entry, by version of the rules and minute.
 _users: dict[tuple[str, int], frozenset[str]] = {}

@@ -7,13 +7,9 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return ''
 end
-local run, whole = identity()
-local marker, generation = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3])
--- A former primary that is the primary again has its old run, and another replication id.
-local back = generation and string.find(generation, run .. '/', 1, true) == 1
-    and string.find(generation, whole .. '/', 1, true) ~= 1
-if marker and (marker ~= run or back) then
+if is_old_copy(KEYS[2], KEYS[3]) then
     redis.call('UNLINK', unpack(KEYS, 4))
 end
 redis.call('DEL', KEYS[2], KEYS[3])
+local _, whole = identity()
 return whole

@@ -19,14 +19,13 @@ from psycopg.rows import class_row, dict_row
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from tasks.alerts import generation
 from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
 from tasks.rules.change import Change
 from tasks.rules.rows import ActiveAlert, rebuild
 from tasks.rules.state import Position
-from tasks.servers import database
+from tasks.servers import database, generation
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
@@ -126,7 +125,7 @@ def _renew(lock: Lock, finished: threading.Event) -> None:
 def _begin(token: bytes) -> _Fence:
     """Keeps others from committing, and waits until the outbox, unless it is old, is in the tables."""
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *stream.COUNTS]
-    fence = _Fence(token, generation.own("begin_rebuild.lua")(keys=keys, args=[token]))
+    fence = _Fence(token, generation.beside(__file__, "begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
     deliver.await_written(SETTLE_SECONDS)
     return fence
@@ -163,7 +162,7 @@ def _rebuild(fence: _Fence) -> str:
 
 def _write(fence: _Fence, states: Mapping[str, bytes]) -> None:
     keys = [ALERTS_REBUILDING, *states]
-    _require(bool(generation.own("restore.lua")(keys=keys, args=[*fence, *states.values()])))
+    _require(bool(generation.beside(__file__, "restore.lua")(keys=keys, args=[*fence, *states.values()])))
 
 
 def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int]) -> str:
@@ -174,7 +173,9 @@ def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int])
     ]
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OPEN_ALERTS]
     counts = msgpack.packb([one for item in open_alerts.items() for one in item], use_bin_type=False)
-    made: bytes = generation.own("finish_rebuild.lua")(keys=keys, args=[*fence, counts, *entries])
+    made: bytes = generation.beside(__file__, "finish_rebuild.lua")(
+        keys=keys, args=[*fence, counts, *entries]
+    )
     _require(bool(made))
     return text(made)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgpack
 import structlog
 
-from tasks.alerts import generation, unknown
+from tasks.alerts import unknown
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rebuild import rebuild_states
 from tasks.errors import NotNow
@@ -21,6 +21,7 @@ from tasks.outbox import stream
 from tasks.rules.change import Change
 from tasks.rules.rows import row_changes
 from tasks.rules.state import DeviceState, UnknownState
+from tasks.servers import generation
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
@@ -173,7 +174,7 @@ def _commit(updates: list[Update], current: str, rules_version: bytes, rooms: Ro
     for update in updates:
         keys.append(alert_key(update.after.user_id, update.after.device_id))
         arguments += [update.stored, update.after.pack(), _outbox_entries(update)]
-    said = int(generation.own("commit.lua")(keys=keys, args=arguments))
+    said = int(generation.beside(__file__, "commit.lua")(keys=keys, args=arguments))
     if said == RULES_REPLACED:
         raise RulesReplaced("the rules were replaced while they were judged by")
     return said

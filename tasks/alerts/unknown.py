@@ -6,12 +6,11 @@ and are rebuilt from the tables.
 
 import structlog
 
-from tasks.alerts import generation
 from tasks.alerts.rebuild import rebuild_states
 from tasks.errors import NotNow
 from tasks.observe.metrics import worker as metrics
 from tasks.rules.state import VERSION, UnknownState
-from tasks.servers import backoff, workers
+from tasks.servers import backoff, generation, workers
 from tasks.servers.redis_client import ALERTS_READY, client
 
 log = structlog.get_logger()

@@ -25,7 +25,6 @@ KNOWN_SOURCES = 16_384
 # Column with the number of a staged line, from 1. No field can have this name.
 ORDINAL = "#"
 
-
 _ERROR_TYPES: dict[str, ErrorType] = {
     "missing": "MissingField",
     "finite_number": "NotFinite",

@@ -19,9 +19,8 @@ from redis.exceptions import ResponseError
 from tasks.errors import NotNow
 from tasks.outbox import failing
 from tasks.outbox.entry import Entry, StreamId, as_number, entries, pack, parse, parse_id
+from tasks.servers import generation
 from tasks.servers.redis_client import (
-    ALERTS_GENERATION,
-    ALERTS_READY,
     OUTBOX,
     OUTBOX_ADDED,
     OUTBOX_BYTES,
@@ -198,22 +197,9 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
 
 
 def _require_memory() -> None:
-    """Raises `LostOutbox` where Redis has an old copy of its memory, and an outbox of back then.
-
-    Its entries would overwrite newer rows. Without the marker there is no old copy: Redis was flushed, or a
-    rebuild of the states has begun, which has dropped what was old.
-    """
-    pipeline = client().pipeline(transaction=True)
-    pipeline.info("server")
-    pipeline.info("replication")
-    pipeline.mget(ALERTS_READY, ALERTS_GENERATION)
-    server, replication, (ready, generation) = pipeline.execute()
-    run = server.get("run_id", "unnamed")
-    if ready is None:
-        return
-    memory = f"{run}/{replication.get('master_replid', '')}/"
-    if text(ready) != run or (generation is not None and not text(generation).startswith(memory)):
-        raise LostOutbox("Redis has lost its memory, and the outbox is of before")
+    """Raises `LostOutbox` for an outbox of before: its entries would overwrite newer rows."""
+    if generation.is_old_copy():
+        raise LostOutbox("Redis has an old copy of its memory, and the outbox is of back then")
 
 
 def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:

@@ -72,7 +72,6 @@ WHERE (active_alerts.user_id, active_alerts.device_id, active_alerts.rule_id)
     = (gone.user_id, gone.device_id, gone.rule_id)
 """
 
-
 _PROBE = """
 INSERT INTO alert_history (alert_id, status, time, user_id, device_id, rule_id)
 VALUES (gen_random_uuid(), 'TRIGGERED', now(), '', '', '');

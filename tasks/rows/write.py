@@ -15,17 +15,12 @@ from tasks.settings import settings
 # device with a wild clock must not exhaust the server's table of locks.
 MOST_DAYS = 100
 
-
 # In whichever parts the rows came: if several in a partition share a key, the first counts.
 _KAFKA_ORDER = attrgetter("partition", "offset")
 
-
 # The least time of a statement after many halvings, and the time of a lone row.
 LEAST_SECONDS = 2.0
-
-
 PROBE_SECONDS = 5.0
-
 
 # How often a lone row is tried again while the table takes others.
 LONE_ATTEMPTS = 2

@@ -21,8 +21,6 @@ DELIVERY_SECONDS = 15
 POOLER_PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
-
-
 Connection = psycopg.Connection[tuple[object, ...]]
 
 

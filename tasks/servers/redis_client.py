@@ -17,7 +17,7 @@ from tasks.settings import Settings, settings
 COUNTERS = "sluice:counters"
 ALERTS_READY = "sluice:alerts:ready"  # the run of Redis that wrote the states; in another they are lost
 DATABASE_BREAKER = "sluice:breaker:database"
-ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/alerts/memory.lua)
+ALERTS_GENERATION = "sluice:alerts:generation"  # which memory of Redis they are in (tasks/servers/memory.lua)
 ALERTS_REBUILDING = "sluice:alerts:rebuilding"  # lock of the worker that rebuilds them
 OPEN_ALERTS = "sluice:alerts:open"  # hash: how many alerts are open, by user; kept with the states
 OUTBOX = "sluice:outbox"  # stream of changes of alerts to deliver

@@ -26,7 +26,6 @@ CLIENT_IDS = (
     "é".encode(), b"%s%n", b"sluice-gateway", b"sluice-control", b"sluice-notify",
 )  # fmt: skip
 
-
 MOST_BYTES = 1_000_000
 
 

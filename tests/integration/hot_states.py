@@ -8,8 +8,6 @@ from tasks.rules.state import DeviceState
 from tests.stepping import step_all
 
 HOT = parse_rules({"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]})
-
-
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 
 

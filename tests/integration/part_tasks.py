@@ -12,8 +12,6 @@ from tasks.servers.redis_client import client, done_key, lease_key, part_key
 from tasks.store import store_batch
 
 BRIDGE = "bridge-of-lost-memory"
-
-
 RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]
 
 

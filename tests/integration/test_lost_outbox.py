@@ -1,6 +1,6 @@
 """What Redis loses is told all the same: the tables say what has been told, and what has not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +9,7 @@ import pytest
 from compose.local.stack import Stack
 from tasks import notify
 from tasks.outbox import deliver
+from tasks.outbox.stream import LostOutbox
 from tasks.rebuild import rebuild_all
 from tasks.servers.redis_client import ALERTS_GENERATION, ALERTS_READY, OUTBOX, alert_key, client
 from tests.integration.changes import (
@@ -109,19 +110,41 @@ def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Dat
         assert listening.told(len(wanted)) == wanted
 
 
-@pytest.mark.parametrize("lost", [{ALERTS_READY: "another"}, {ALERTS_GENERATION: "another/replica/1/open"}])
-def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lost: dict[str, str]) -> None:
+def old_run() -> None:
+    """Redis has started again, with an old copy."""
+    client().set(ALERTS_READY, "another")
+
+
+def old_replication() -> None:
+    """It was the primary before, and is again."""
+    client().set(ALERTS_GENERATION, f"{client().info('server')['run_id']}/another/1/open")
+
+
+@pytest.mark.parametrize("lose", [old_run, old_replication])
+def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lose: Callable[[], None]) -> None:
     """A replica that was behind, or an old snapshot, has entries that say less than the tables."""
     user = uuid4().hex[:8]
     judge(user, "d", (1, 90.0))
     write_tables()
     judge(user, "d", (2, 20.0))
-    client().mset(lost)
+    lose()
+    with pytest.raises(LostOutbox):
+        deliver.to_database()
     notify.deliver_database()
-    notify.deliver_mqtt()
     assert history(database, user) == [("d", "TRIGGERED")]
-    # The batch comes again, and the first who wants to judge it rebuilds the states.
+    # The batch comes again.
     judge(user, "d", (1, 90.0), (2, 20.0))
     write_tables()
     assert history(database, user) == [("d", "TRIGGERED"), ("d", "RESOLVED")]
     assert rows(database, user) == []
+
+
+def test_a_lost_memory_is_noticed_without_any_reading(stack: Stack) -> None:
+    """What the tables have and users were not told is published by the next delivery."""
+    user = uuid4().hex[:8]
+    with subscriber(stack, user) as listening:
+        wanted = flap(user, "d", 1)
+        write_tables()
+        old_run()
+        tell_users()
+        assert listening.told(len(wanted)) == wanted

@@ -13,8 +13,6 @@ from tests.integration import fleet
 from tests.integration.fleet import wait_until
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
-
-
 Database = psycopg.Connection[tuple[Any, ...]]
 
 

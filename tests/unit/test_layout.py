@@ -75,6 +75,22 @@ def test_a_call_fits_its_task(call: Callable[..., calls.Call], arguments: dict[s
     assert message.options == {"ignore_result": app.conf.task_ignore_result}
 
 
+def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
+    """Whoever sends it, by name or as a task: so an outage leaves hands free for the rest."""
+    app.loader.import_default_modules()
+    queues = {
+        name: app.amqp.router.route({}, name)["queue"].name
+        for name in app.tasks
+        if not name.startswith("celery.")
+    }
+    assert {name for name, queue in queues.items() if queue == "db"} == {
+        *("tasks.store.store_batch", "tasks.config.set_rules", "tasks.notify.deliver_database"),
+        *("tasks.replay.dead_letters", "tasks.replay.offsets", "tasks.replay.times"),
+        *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
+    }
+    assert set(queues.values()) == {"db", "process"}
+
+
 def test_every_call_is_held_against_its_task() -> None:
     """None of `tasks.calls` is missing above."""
     made = {

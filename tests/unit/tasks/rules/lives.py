@@ -15,8 +15,6 @@ from tests.unit.tasks.rules.plain_model import PlainModel
 Event = tuple[Any, ...]
 
 RULE_IDS = ("r0", "r1", "r2", "r3")
-
-
 VALUES = st.sampled_from([0, 1, 2, 3, 1.5, True, None, "2"])
 
 
@@ -44,22 +42,12 @@ def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 PAYLOADS = st.dictionaries(st.sampled_from(["a", "b"]), VALUES)
 
-
 # Mostly in order, sometimes late, sometimes with a clock that is wrong by hours or days.
 SKEWS = st.sampled_from([0, 0, 0, 0, -7, -25, -700, -9000, -100_000, -200_000, 40, 5000, 200_000])
-
-
 PAUSES = st.integers(0, 40) | st.sampled_from([0, 5, 700])
-
-
 READINGS = st.tuples(st.just("reading"), PAUSES, SKEWS, PAYLOADS)
-
-
 REPEATED = st.tuples(st.just("repeated"), PAUSES, st.integers(0, 4), PAYLOADS)
-
-
 IN_ORDER = st.tuples(st.just("reading"), st.integers(0, 40), st.just(0), PAYLOADS)
-
 
 COMMANDS = st.tuples(
     st.just("command"),
@@ -69,19 +57,10 @@ COMMANDS = st.tuples(
     st.integers(1, 100),
 )
 
-
 REPEATED_COMMANDS = st.tuples(st.just("command again"), st.integers(0, 5))
-
-
 RULES = st.tuples(st.just("rules"), rule_sets(), st.booleans())
-
-
 CLOCK = st.tuples(st.just("clock"), st.integers(0, 120), st.integers(0, 100))
-
-
 AGAIN = st.tuples(st.just("again"), st.integers(0, 12), st.integers(1, 12))
-
-
 LOST = st.tuples(st.just("lost"), st.integers(0, 12))
 
 

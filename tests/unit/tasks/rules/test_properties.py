@@ -26,8 +26,6 @@ from tests.unit.tasks.rules.lives import (
 
 # As many examples as other properties have, and that again.
 TWICE = 2 * settings().max_examples
-
-
 LIVES = lives(READINGS, READINGS, READINGS, REPEATED, COMMANDS, REPEATED_COMMANDS, RULES, CLOCK, AGAIN)
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 

@@ -23,3 +23,13 @@ local function generation_in(ready, generation)
     end
     return current
 end
+
+-- Whether this is a copy of before a restart or a failover. Without the marker it is not: Redis was flushed, or a
+-- rebuild has begun. A former primary that is the primary again has its old run, and another replication id.
+local function is_old_copy(ready, generation)
+    local run, whole = identity()
+    local marker, current = redis.call('GET', ready), redis.call('GET', generation)
+    local back = current and string.find(current, run .. '/', 1, true) == 1
+        and string.find(current, whole .. '/', 1, true) ~= 1
+    return marker and (marker ~= run or back)
+end

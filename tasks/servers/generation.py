@@ -19,12 +19,17 @@ def script(path: Path) -> Script:
     return client().register_script(f"{_PRELUDE.read_text()}\n{path.read_text()}")
 
 
-def own(name: str) -> Script:
-    """The script of this folder."""
-    return script(Path(__file__).with_name(name))
+def beside(module: str, name: str) -> Script:
+    """The script of this name in the folder of a module, given by its `__file__`."""
+    return script(Path(module).with_name(name))
 
 
 def current() -> str:
     """The generation of the states, empty while they are lost. Raises `redis.RedisError`."""
-    found: bytes = own("generation.lua")(keys=[ALERTS_READY, ALERTS_GENERATION])
+    found: bytes = beside(__file__, "generation.lua")(keys=[ALERTS_READY, ALERTS_GENERATION])
     return text(found)
+
+
+def is_old_copy() -> bool:
+    """Whether Redis has an old copy of its memory, and no rebuild has begun. Raises `redis.RedisError`."""
+    return bool(beside(__file__, "old_copy.lua")(keys=[ALERTS_READY, ALERTS_GENERATION]))
