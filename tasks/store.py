@@ -19,6 +19,7 @@ from tasks.domain.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
 from tasks.observe.metrics import worker as metrics
 from tasks.outbox import deliver
+from tasks.outbox.stream import LostOutbox
 from tasks.rows.spans import flushing
 from tasks.rows.write import Unstored, write
 from tasks.servers import counters, database, generation
@@ -94,7 +95,7 @@ def store_batch(
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
             deferred = _deferred(arrived.values())
             _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms, generations, deferred))
-    except StatesLost:
+    except (StatesLost, LostOutbox):
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.warning("batch_judged_in_lost_memory", batch=batch)
     except lease.LeaseLost:

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from tasks import calls
 from tasks.errors import DatabaseAway, NotNow
 from tasks.outbox import failing, notices, stream, tables, writing
-from tasks.outbox.stream import Group
+from tasks.outbox.stream import Group, LostOutbox
 from tasks.servers import database, turns
 from tasks.servers.redis_client import OUTBOX_TOLD, client
 
@@ -51,7 +51,8 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
     """Returns when the users' entries given by `stream.awaited`, or all entries, are in the tables.
 
     From then on Redis may lose them: they are published again from the tables. Raises `DatabaseAway` after
-    `seconds`, or as soon as a change of one of these users fails by itself, and `redis.RedisError`.
+    `seconds`, or as soon as a change of one of these users fails by itself, `LostOutbox` at once, and
+    `redis.RedisError`.
     """
     last = stream.last()
     if last is None:
@@ -67,6 +68,9 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
     while not written():
         try:
             to_database()
+        except LostOutbox:
+            # What is awaited will not come back before the batch does.
+            raise
         except NotNow as error:
             log.info("writing_waits", error=str(error))
         if written():

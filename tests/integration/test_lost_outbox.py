@@ -128,8 +128,9 @@ def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lose
     write_tables()
     judge(user, "d", (2, 20.0))
     lose()
+    # Nobody waits for what cannot come.
     with pytest.raises(LostOutbox):
-        deliver.to_database()
+        deliver.await_written(60)
     notify.deliver_database()
     assert history(database, user) == [("d", "TRIGGERED")]
     # The batch comes again.
