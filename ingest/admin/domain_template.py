@@ -93,7 +93,7 @@ def write(name: str, folder: Path) -> list[Path]:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
         raise OperatorError(
-            f"{name} is no name of a domain: lower-case letters, digits and _, as in parcels."
+            f"{name} is not a name of a domain: use lower-case letters, digits and _, as in parcels."
         )
     if any(domain.name == name for domain in registry.domains()):
         raise OperatorError(f"{name} is the name of a domain that DOMAINS has already; choose another.")

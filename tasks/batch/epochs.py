@@ -68,5 +68,5 @@ def _ask(topic: str, topic_id: str) -> int:
     except psycopg.errors.UndefinedTable as error:
         raise TableOutdated(f"kafka_topics: {error.diag.message_primary}") from error
     if found is None:
-        raise NotNow(f"another worker notes another topic {topic}")
+        raise NotNow(f"another worker is recording another incarnation of topic {topic}")
     return int(str(found[0]))

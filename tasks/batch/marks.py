@@ -73,14 +73,14 @@ def read(batch: str) -> Verdict | None:
         if HUNG in notes:
             # Waiting for a server takes no CPU time: whatever is away, the messages are to blame.
             seconds = settings().process_cpu_seconds
-            return Verdict("WorkerHung", f"work on it did not end within {seconds:g} s of CPU time")
+            return Verdict("WorkerHung", f"its processing did not end within {seconds:g} s of CPU time")
         if not notes or HANDED_BACK in notes or database_fails():
             return None
     except redis.RedisError as error:
         log.warning("evidence_not_read", batch=batch, error=str(error))
         return None
     stages = ", ".join(sorted(notes))
-    return Verdict("WorkerLost", f"the process that worked on it was killed again and again, in {stages}")
+    return Verdict("WorkerLost", f"the process that handled it was killed several times, in {stages}")
 
 
 def is_not_now(error: BaseException) -> bool:

@@ -246,7 +246,7 @@ def column_of(name: str, info: FieldInfo) -> tuple[Column, bool]:
     annotation, nullable = _without_none(info.annotation)
     column = _marked(info.metadata) or _kind(annotation)
     if column is None:
-        raise TypeError(f"the field {name} is declared with none of the kinds of column")
+        raise TypeError(f"the field {name} is not declared as a kind of column")
     return column, nullable
 
 

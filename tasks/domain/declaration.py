@@ -111,7 +111,7 @@ class Declaration(Generic[SourceT, RecordT]):
         self._levels = topic.split("/")
         self.levels = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
         if set(self.levels) != {name for name, info in record.model_fields.items() if _is_from_topic(info)}:
-            raise TypeError(f"the fields from the topic are not those that {topic} names in braces")
+            raise TypeError(f"the fields from the topic must be those in braces in {topic}")
         fields = {name: info for name, info in record.model_fields.items() if name not in self.levels}
         columns = {name: column_of(name, info) for name, info in fields.items()}
         if time not in columns or columns[time][0].sql_type != "timestamp with time zone":
@@ -144,7 +144,7 @@ class Declaration(Generic[SourceT, RecordT]):
         if len(set(self.columns)) < len(self.columns):
             raise TypeError(f"a column of {table} is declared twice: {', '.join(self.columns)}")
         if unknown := set(primary_key) - set(self.columns):
-            raise TypeError(f"the primary key of {table} names no column of it: {sorted(unknown)}")
+            raise TypeError(f"the primary key of {table} names unknown columns: {sorted(unknown)}")
         if optional := set(primary_key) & self.nullable:
             raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
@@ -242,7 +242,7 @@ class Declaration(Generic[SourceT, RecordT]):
         reason = "; ".join(_sentence(detail, self._members) for detail in details)
         if len(reason) > REASON_LENGTH:
             # The reason is cut at its end, so the names of all fields come first.
-            reason = f"wrong are {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
+            reason = f"wrong fields: {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
         return Refused(_error_type(details[0]), reason)
 
 
@@ -257,9 +257,7 @@ def _time_of_record(timestamp_ms: int, name: str) -> datetime:
             return EPOCH + timedelta(milliseconds=timestamp_ms)
         except OverflowError:
             pass
-    reason = (
-        f"the payload has no `{name}`, and the Kafka record's timestamp is no time either ({timestamp_ms} ms)"
-    )
+    reason = f"the payload has no `{name}`, nor has the Kafka record a valid timestamp ({timestamp_ms} ms)"
     raise Refused("InvalidTime", reason)
 
 
@@ -299,7 +297,7 @@ def _member(name: str, info: FieldInfo) -> str:
     """The name of the field in the payload. Raises `TypeError` for an invalid alias."""
     alias = name if info.validation_alias is None else info.validation_alias
     if not isinstance(alias, str):
-        raise TypeError(f"the field {name} has an alias that is no name")
+        raise TypeError(f"the field {name} has an alias that is not a name")
     return alias
 
 

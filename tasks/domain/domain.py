@@ -77,14 +77,14 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
             (self.namespace or name, _NAME, "namespace"),
         ):
             if not form.fullmatch(text):
-                raise TypeError(f"{text!r} is no {what} of a domain: lower-case letters, digits and _")
+                raise TypeError(f"{text!r} is not a {what} of a domain: use lower-case letters, digits and _")
         if not self.source:
             raise TypeError(f"the source of {name} must be a level of {topic}, as in {{device_id}}")
         if self.user_id is not None and id_fault(self.user_id):
             raise TypeError(f"the owner of {name} {id_fault(self.user_id)}")
         for rule_id in self._checks:
             if not 1 <= len(rule_id) <= 128 or not rule_id.isprintable() or rule_id.isspace():
-                raise TypeError(f"{rule_id!r} is no name of a check: 1 to 128 printable characters")
+                raise TypeError(f"{rule_id!r} is not a name of a check: use 1 to 128 printable characters")
         if time not in primary_key:
             raise TypeError(f"the primary key of {table} must hold {time}, as a hypertable's must")
 
@@ -126,7 +126,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         if found is None:
             return ""
         if found[1] not in self.levels:
-            raise TypeError(f"{text} is no level of {self.topic}")
+            raise TypeError(f"{text} is not a level of {self.topic}")
         return found[1]
 
     def _source_of(self, **levels: str) -> Source:

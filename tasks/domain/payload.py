@@ -130,7 +130,7 @@ def _parse_slowly(payload: bytes) -> Any:
         reason = f"the payload must be JSON: {what} at line {error.lineno}, column {error.colno}"
         raise Refused("InvalidJson", reason) from None
     except RecursionError:
-        raise Refused("TooDeep", "the payload is nested far too deep") from None
+        raise Refused("TooDeep", "the payload is nested far too deeply") from None
     except ValueError:
         # The parser's only error without its own class: Python's limit on the digits of an integer.
         raise Refused("OutOfRange", "the payload holds an integer of more than 4300 digits") from None
@@ -158,7 +158,5 @@ def _refuse_text(text: str, path: tuple[str | int, ...]) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        reason = (
-            f"{dotted(path)} holds half of a surrogate pair (\\ud800 to \\udfff alone), which is no character"
-        )
+        reason = f"{dotted(path)} holds half of a surrogate pair (\\ud800 to \\udfff alone), not a character"
         raise Refused("LoneSurrogate", reason) from None

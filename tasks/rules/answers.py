@@ -31,14 +31,14 @@ def refusal(errors: list[Fault]) -> Answer:
 
 def given_up(kind: Kind, seconds: float) -> Answer:
     """The answer to a request that was not done within `seconds`, and no longer will be."""
-    message = f"this was not done within {seconds:.0f} s, and is given up; please send it again"
+    message = f"this was not done within {seconds:.0f} s and was given up; please send it again"
     return refusal([{"path": PATH[kind], "message": message}])
 
 
 def too_many(kind: Kind, most: int) -> Answer:
     """The answer to a request of a user who has too many waiting requests."""
     message = (
-        f"too many requests are waiting: a user may have {most} (REQUESTS_PER_USER), of together 1 MiB, that"
-        " are not answered yet; send this one again after some of the answers"
+        f"too many requests are waiting: a user may have {most} (REQUESTS_PER_USER) without an answer, of"
+        " 1 MiB in total; send this one again after some answers"
     )
     return refusal([{"path": PATH[kind], "message": message}])

@@ -51,15 +51,15 @@ class Command(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     device_id: Annotated[str, AfterValidator(_id)] = Field(
-        description="Which device; of another domain's source, `NAME/ID`."
+        description="The device; for a source of another domain, `NAME/ID`."
     )
-    rule_id: str = Field(min_length=1, max_length=256, description="Which rule: its `id`, or else its `key`.")
-    action: Action = Field(description="What to do; see the actions.")
+    rule_id: str = Field(min_length=1, max_length=256, description="The `id` of the rule, or else its `key`.")
+    action: Action = Field(description="The action; see below.")
     duration_minutes: float | None = Field(
         None,
         gt=0,
         le=MAX_MINUTES,
-        description="How long a snooze lasts. `SNOOZE` must have it; others must not.",
+        description="Length of a snooze. Required for `SNOOZE`, not allowed otherwise.",
     )
 
 
@@ -97,7 +97,7 @@ def parse_command(document: Any) -> Command:
         sentence = f"is missing; it must be {EXPECTED['duration_minutes']}"
         faults.append({"path": "duration_minutes", "message": sentence})
     elif action in {"DISABLE", "ENABLE"} and minutes is not None and "duration_minutes" not in wrong:
-        sentence = f"means nothing for {action}, which has no end; did you mean `SNOOZE`?"
+        sentence = f"is not allowed with {action}, which has no end; did you mean `SNOOZE`?"
         faults.append({"path": "duration_minutes", "message": sentence})
     if faults:
         raise InvalidCommand(faults)
@@ -185,10 +185,10 @@ def _command_alert_id(draft: Draft, rule: Compiled, request: Request) -> str:
 
 def _fault(detail: ErrorDetails) -> Fault:
     if not detail["loc"]:
-        return {"path": "command", "message": "has a field whose name is no text"}
+        return {"path": "command", "message": "has a field whose name is not text"}
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
-        message = f"is no field of a command{suggestion(name, list(EXPECTED))}"
+        message = f"is not a field of a command{suggestion(name, list(EXPECTED))}"
     elif detail["type"] == "missing":
         message = f"is missing; it must be {EXPECTED[name]}"
     else:

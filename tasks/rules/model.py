@@ -79,17 +79,17 @@ class Rule(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = Field(
-        None, description="What alerts and commands call the rule; without it they use its `key`."
+        None, description="Name of the rule in alerts and commands; by default its `key`."
     )
     key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = Field(
         None,
-        description="Which value of a reading is compared. A dot leads into an object or, with a number, into"
+        description="Path of the value to compare. A dot leads into an object or, with a number, into"
         " an array. `absent` without a key is about the whole device.",
     )
     operator: Operator = Field(description="How the value is compared with `threshold`; see the operators.")
-    threshold: _Number | None = Field(None, description="What the value is compared with.")
+    threshold: _Number | None = Field(None, description="The limit of the value.")
     message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)] = Field(
-        description="What the alert says."
+        description="The text of the alert."
     )
     severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = Field(
         DEFAULT_SEVERITY, description="A word of the user's own, which the alert repeats."
@@ -100,15 +100,15 @@ class Rule(BaseModel):
         le=MAX_SECONDS,
         allow_inf_nan=False,
         description="How long the rule must be violated before it triggers, by the times of the readings; for"
-        " `absent`, how long nothing must have come.",
+        " `absent`, how long the silence must last.",
     )
     clear_threshold: _Number | None = Field(
         None,
-        description="What the value must pass before an open alert is resolved, so that a value near the"
-        " threshold does not flap; without it, `threshold`.",
+        description="The value must pass this before an open alert is resolved, so that a value near the"
+        " threshold does not flap; by default `threshold`.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
-        None, description="Which domain's readings the rule is about; without it, the first of `DOMAINS`."
+        None, description="Domain of the readings; by default the first of `DOMAINS`."
     )
 
     @property

@@ -162,7 +162,7 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
     if type(document) is dict:
         others = [name for name in document if name != "rules"]
         faults = [
-            _fault(printable(name), f"is no field of the document{suggestion(name, ['rules'])}")
+            _fault(printable(name), f"is not a field of the document{suggestion(name, ['rules'])}")
             for name in others[:MAX_FAULTS]
         ]
         document = document.get("rules", MISSING)
@@ -175,11 +175,11 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
 
 def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     if not detail["loc"]:
-        return _fault(path, "has a field whose name is no text")
+        return _fault(path, "has a field whose name is not text")
     name = str(detail["loc"][0])
     at = f"{path}.{printable(name)}"
     if detail["type"] == "extra_forbidden":
-        return _fault(at, f"is no field of a rule{suggestion(name, list(Rule.model_fields))}")
+        return _fault(at, f"is not a field of a rule{suggestion(name, list(Rule.model_fields))}")
     if detail["type"] == "missing":
         return _fault(at, f"is missing; it must be {EXPECTED[name]}")
     message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
@@ -198,7 +198,7 @@ def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
     if operator == "absent":
         faults = [
-            (name, "means nothing for the operator absent; how long to wait is `for_seconds`")
+            (name, "is not allowed with the operator absent, which waits `for_seconds`")
             for name in NOT_FOR_ABSENT
             if name in given
         ]
@@ -212,11 +212,11 @@ def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
     if "clear_threshold" in given and operator is not None and not wrong & {"threshold", "clear_threshold"}:
         clear, threshold = given["clear_threshold"], given.get("threshold", given["clear_threshold"])
         if operator in {"==", "!="}:
-            faults.append(("clear_threshold", f"means nothing for the operator {operator}"))
+            faults.append(("clear_threshold", f"is not allowed with the operator {operator}"))
         elif (clear > threshold) if operator in {">", ">="} else (clear < threshold):
             side = "above" if operator in {">", ">="} else "below"
             sentence = (
-                f"must not lie {side} the threshold {threshold} for the operator {operator}, got {clear}"
+                f"must not be {side} the threshold {threshold} for the operator {operator}, got {clear}"
             )
             faults.append(("clear_threshold", sentence))
     return faults

@@ -16,11 +16,11 @@ def parse_moment(text: str, now: datetime) -> datetime:
         try:
             return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
         except OverflowError:
-            raise ValueError(f"goes back further than there is time: {text}") from None
+            raise ValueError(f"goes back before the first possible date: {text}") from None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"is a span such as 45s, 90m, 12h, 7d, 2w, or a time such as 2026-05-01T10:00Z; got {text}"
+            f"must be a span such as 45s, 90m, 12h, 7d, 2w, or a time such as 2026-05-01T10:00Z; got {text}"
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -21,7 +21,7 @@ def describe(value: Any) -> str:
         case int() | float():
             # Python writes no integer of more than 4300 digits.
             huge = type(value) is int and value.bit_length() > 10_000
-            return "a number of thousands of digits" if huge else f"the number {shorten(repr(value), 32)}"
+            return "a number with thousands of digits" if huge else f"the number {shorten(repr(value), 32)}"
         case str():
             return f'the string "{printable(value)}"'
         case list():

@@ -41,9 +41,10 @@ RULES = (
 DOCUMENTS = st.lists(RULES | ANY, max_size=3) | ANY | st.just([HOT] * 101)
 # What the model says besides: of characters, of two fields together, of two rules.
 BEYOND_SHAPE = (
-    "must not lie",
-    "means nothing for the operator ==",
-    "means nothing for the operator !=",
+    "must not be above",
+    "must not be below",
+    "is not allowed with the operator ==",
+    "is not allowed with the operator !=",
     "is already the rule_id",
 )
 

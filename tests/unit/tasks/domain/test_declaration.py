@@ -132,7 +132,7 @@ def test_a_declaration_that_cannot_work_is_refused() -> None:
     with pytest.raises(TypeError, match="thing"):
         Declaration(Odd, Market, topic="{exchange}/{symbol}", table="odd", primary_key=("time",))
     for topic, key, time, fault in (
-        ("{exchange}/{price}", ("time",), "time", "not those that"),
+        ("{exchange}/{price}", ("time",), "time", "must be those in braces"),
         ("{exchange}/{symbol}", ("nothing",), "time", "nothing"),
         ("{exchange}/{symbol}", ("time", "venue"), "time", "venue"),
         ("{exchange}/{symbol}", ("time",), "price", "price"),

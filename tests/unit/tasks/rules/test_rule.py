@@ -135,7 +135,7 @@ def test_clear_threshold_lies_on_the_side_where_all_is_well(operator: str) -> No
 def test_equality_has_no_hysteresis(operator: str) -> None:
     """There is no "beyond" for == and !=."""
     assert (
-        "means nothing"
+        "is not allowed with"
         in faults({**HOT, "operator": operator, "clear_threshold": 30})["rules.0.clear_threshold"]
     )
 
