@@ -23,11 +23,11 @@ FEWEST = 10
 SAMPLES_KEPT = 1000
 
 LOOK_AT = {
-    "Unexpected": "the workers' log for the exception; mend the code, then replay",
-    "WorkerLost": "the memory of the workers and their log; then replay",
-    "WorkerHung": "the domain's code for a loop that does not end; mend it, then replay",
-    "DatabaseRefused": "the constraints of the table and the errors' SQLSTATE; mend the schema, then replay",
-    "Conflict": "the devices of the letters: a clock that stands still, or a counter that begins again",
+    "Unexpected": "the exception in the workers' log; fix the code, then replay",
+    "WorkerLost": "the workers' memory and log; then replay",
+    "WorkerHung": "the domain's code: a loop that does not end; fix it, then replay",
+    "DatabaseRefused": "the table's constraints and the errors' SQLSTATE; fix the schema, then replay",
+    "Conflict": "the devices of the letters: a stopped clock, or a counter that restarts",
 }
 LOOK_AT_DEVICES = "the errors' texts and topics: which devices, and since which firmware"
 

@@ -83,7 +83,7 @@ def load(names: str) -> Domains:
         if match(one.filter.split("/"), other.filter.split("/")):
             raise InvalidDomains(
                 f"A topic could belong to {one.name} ({one.topic}) and to {other.name} ({other.topic});"
-                " a level must tell them apart."
+                " one of their levels must differ."
             )
     return found
 
@@ -98,7 +98,7 @@ def _import(name: str) -> "AnyDomain":
     except ModuleNotFoundError as error:
         raise InvalidDomains(f"DOMAINS names {name}, which cannot be imported: {error}.") from error
     except TypeError as error:
-        raise InvalidDomains(f"The domain {name} cannot work as it is declared: {error}.") from error
+        raise InvalidDomains(f"The domain {name} is not declared correctly: {error}.") from error
     # Callers that only need names and topics must not load what declares a domain.
     from tasks.domain.domain import Domain  # noqa: PLC0415 - see above
 

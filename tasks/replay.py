@@ -88,7 +88,7 @@ def offsets(
     Records that Kafka no longer has, or that the bridge has not committed, are left out. Raises `ValueError`.
     """
     if partition < 0 or not 0 <= start <= end:
-        raise ValueError(f"partition {partition}, offsets {start} to {end} are no range of a topic")
+        raise ValueError(f"partition {partition}, offsets {start} to {end} are not a range of a topic")
     wanted = {"partition": partition, "start": start, "end": end}
     return _run(self, "ranges", domain, wanted, alerts=alerts, dry_run=dry_run)
 

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
 
     domains: str = Field(
         "tasks.telemetry",
-        description="Modules of the domains, `module,…`; rules that name no domain are about the first.",
+        description="Modules of the domains, `module,…`; rules without a domain apply to the first.",
     )
 
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, `host:port,…`.")
@@ -40,32 +40,33 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(
         1,
         ge=1,
-        description="Replication factor when it creates them; from 3 on a record is acknowledged by two.",
+        description="Replication factor when it creates them; from 3 on, two replicas must acknowledge a"
+        " record.",
     )
     kafka_max_message_bytes: int = Field(
         2_097_152,
         ge=1024,
-        description="Largest record of a domain's topic; the dead letters' is twice that.",
+        description="Largest record of a domain's topic; twice that for its dead letters.",
     )
     kafka_delivery_timeout_seconds: int = Field(
         120,
         ge=1,
-        description="How long a record may wait for Kafka's acknowledgement before the sender gives up.",
+        description="Longest wait of a record for Kafka's acknowledgement; then the sender gives up.",
     )
 
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to Kafka: `SASL_SSL` encrypts, verifies the broker and logs in."
+        "PLAINTEXT", description="Protocol to Kafka: `SASL_SSL` encrypts, verifies the broker and logs in."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="How to log in to Kafka, with a `SASL_` protocol."
+        "SCRAM-SHA-512", description="Login mechanism of the `SASL_` protocols."
     )
-    kafka_sasl_username: str | None = Field(None, description="Kafka user.")
+    kafka_sasl_username: str | None = Field(None, description="User at Kafka.")
     kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
 
     tls_ca_file: FilePath | None = Field(
         None,
-        description="Certificates (PEM) by which every server that is reached by TLS is verified; by default"
-        " the system's. With it PostgreSQL is reached by `verify-full`, unless its URL says otherwise.",
+        description="CA certificates (PEM) that verify every server reached by TLS; by default the system's."
+        " With it PostgreSQL is reached by `verify-full`, unless its URL says otherwise.",
     )
 
     redis_url: SecretStr = Field(
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(
         5.0,
         gt=0,
-        description="After this long without an answer a connection to Redis (or RabbitMQ) counts as broken.",
+        description="A connection to Redis (or RabbitMQ) counts as broken after this time without an answer.",
     )
 
     database_url: SecretStr = Field(
@@ -88,10 +89,10 @@ class Settings(BaseSettings):
         " the owner of the tables: for migrations and the operator's commands; by default `DATABASE_URL`.",
     )
     database_connect_timeout_seconds: int = Field(
-        5, ge=1, description="How long opening a database connection may take."
+        5, ge=1, description="Longest time to open a database connection."
     )
     database_statement_timeout_seconds: int = Field(
-        60, ge=1, description="How long one statement may take before the database ends it."
+        60, ge=1, description="Longest time of one statement; then the database ends it."
     )
 
     mqtt_host: str = Field("127.0.0.1", description="MQTT broker.")
@@ -112,7 +113,8 @@ class Settings(BaseSettings):
     mqtt_control_client_id: str = Field(
         "sluice-control",
         min_length=1,
-        description="Name of the control process; its client id is made in the same way. Only one may run.",
+        description="Name of the control process; its client id is derived in the same way. Only one may"
+        " run.",
     )
     mqtt_session_secret: SecretStr | None = Field(
         None,
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
     )
     mqtt_shared_group: str = Field(
         "",
-        description="Group of the shared subscription; set it when several gateways run, to the same name.",
+        description="Group of the shared subscription; several gateways need one, with the same name.",
     )
     mqtt_receive_maximum: int = Field(
         2000, ge=1, le=65535, description="Messages that the broker may have unacknowledged at the gateway."
@@ -130,7 +132,7 @@ class Settings(BaseSettings):
         4_294_967_295,
         ge=0,
         le=4_294_967_295,
-        description="How long the broker keeps the session of a gateway that is away; by default forever.",
+        description="Time that the broker keeps the session of a gateway that is away; by default forever.",
     )
     mqtt_keepalive_seconds: int = Field(30, ge=5, description="MQTT keep-alive.")
 
@@ -140,12 +142,14 @@ class Settings(BaseSettings):
         description="Lanes of each domain in one bridge; each has at most one batch in flight."
         " Fewer are quicker on few cores; more use more of them.",
     )
-    batch_max_messages: int = Field(8000, ge=1, description="Most messages in a batch.")
-    batch_max_bytes: int = Field(8_388_608, ge=1024, description="Most payload bytes in a batch.")
-    batch_part_messages: int = Field(
-        1000, ge=1, description="Messages for which a batch gets one more `process` part."
+    batch_max_messages: int = Field(8000, ge=1, description="Maximum number of messages in a batch.")
+    batch_max_bytes: int = Field(
+        8_388_608, ge=1024, description="Maximum number of payload bytes in a batch."
     )
-    batch_max_parts: int = Field(2, ge=1, description="Most `process` parts of a batch.")
+    batch_part_messages: int = Field(
+        1000, ge=1, description="A batch gets one more `process` part for each of this many messages."
+    )
+    batch_max_parts: int = Field(2, ge=1, description="Maximum number of `process` parts of a batch.")
     part_alert_bytes: int = Field(
         524_288,
         ge=1,
@@ -155,7 +159,7 @@ class Settings(BaseSettings):
     batch_linger_ms: int = Field(
         100,
         ge=0,
-        description="How long a message may wait in its lane for others; less is quicker and costs more CPU.",
+        description="Longest wait of a message in its lane for others; less is quicker and costs more CPU.",
     )
     lease_seconds: int = Field(
         10,
@@ -166,33 +170,33 @@ class Settings(BaseSettings):
         10.0,
         gt=0,
         description="CPU time that `process` may use for its part of a batch before it counts as hanging and"
-        " is killed; a message that does so again and again becomes a dead letter.",
+        " is killed; a message that does so repeatedly becomes a dead letter.",
     )
     rebalance_wait_seconds: float = Field(
-        5.0, ge=0, description="How long a revoked lane waits for its batch before it drops it."
+        5.0, ge=0, description="Time that a revoked lane waits for its batch before it drops it."
     )
     stop_grace_seconds: float = Field(
-        20.0, ge=0, description="How long a stopping process may finish what it has begun."
+        20.0, ge=0, description="Time that a stopping process has to finish what it has begun."
     )
 
     payload_max_bytes: int = Field(
         262_144,
         ge=64,
-        description="A larger payload becomes a dead letter. One above the broker's limit for packets (1 MB)"
-        " never gets so far: the broker ends the connection.",
+        description="A larger payload becomes a dead letter. One above the broker's packet limit (1 MB)"
+        " never arrives: the broker ends the connection.",
     )
     payload_max_depth: int = Field(32, ge=1, le=200, description="A payload nested deeper is refused.")
 
     store_wait_seconds: int = Field(
         120,
         ge=1,
-        description="How long `store` waits for a database that is away before it hands its batch back.",
+        description="Time that `store` waits for a database that is away before it hands its batch back.",
     )
 
     dead_letter_retention_days: int = Field(
         30,
         ge=1,
-        description="How long Kafka keeps dead letters, when `sluice topics` creates their topic.",
+        description="Retention of the dead letters' topics when `sluice topics` creates them.",
     )
     dead_letter_share_limit: float = Field(
         0.05,
@@ -200,14 +204,12 @@ class Settings(BaseSettings):
         le=1,
         description="Share of dead letters among all messages above which an alarm is raised; 1 is never.",
     )
-    dead_letter_share_window_seconds: float = Field(
-        300.0, ge=10, description="The time over which that share is taken."
-    )
+    dead_letter_share_window_seconds: float = Field(300.0, ge=10, description="The window of that share.")
 
     outbox_max_entries: int = Field(
         50_000,
         ge=1,
-        description="At this many undelivered alert changes no readings are judged until some are delivered.",
+        description="Undelivered alert changes above which no readings are judged until some are delivered.",
     )
     outbox_max_bytes: int = Field(
         256 * 1024 * 1024,
@@ -224,7 +226,7 @@ class Settings(BaseSettings):
     absence_grace_seconds: int = Field(
         30,
         ge=0,
-        description="How long devices have to return after an outage of the gateway before silence counts.",
+        description="Time that devices have to return after an outage of the gateway before silence counts.",
     )
 
     compress_after_days: int = Field(
@@ -246,10 +248,12 @@ class Settings(BaseSettings):
     user_burst_seconds: float = Field(
         300,
         ge=1,
-        description="How many seconds' worth of both may come at once, as after an outage.",
+        description="Seconds' worth of both that may come at once, as after an outage.",
     )
     devices_per_user: int = Field(
-        100_000, ge=1, description="Devices of one user that `sluice provision device` gives accounts to."
+        100_000,
+        ge=1,
+        description="Maximum number of devices of one user (`sluice provision device`).",
     )
     open_alerts_per_user: int = Field(
         100_000,
@@ -261,19 +265,20 @@ class Settings(BaseSettings):
     request_patience_seconds: float = Field(
         300.0,
         ge=30,
-        description="How long a user's rules and commands may wait for servers that are away; then they are"
-        " given up, and the answer says so.",
+        description="Longest wait of a user's rules and commands for servers that are away; then the answer"
+        " refuses them.",
     )
     requests_per_user: int = Field(
         300,
         ge=1,
-        description="A user's rules and commands that may wait for their answers; more are refused.",
+        description="Maximum number of a user's rules and commands that wait for their answers; more are"
+        " refused.",
     )
 
     rules_poll_seconds: float = Field(
         5.0,
         gt=0,
-        description="How often the table of rules is checked for changes without a notification.",
+        description="Interval at which the table of rules is checked for changes without a notification.",
     )
 
     celery_broker_url: SecretStr | None = Field(
@@ -287,9 +292,11 @@ class Settings(BaseSettings):
         description="After this long Redis gives an unacknowledged task to another worker; RabbitMQ does so"
         " when the worker's connection ends.",
     )
-    celery_result_expires_seconds: int = Field(600, ge=60, description="How long task results stay in Redis.")
+    celery_result_expires_seconds: int = Field(
+        600, ge=60, description="Time that task results stay in Redis."
+    )
     celery_soft_shutdown_seconds: float = Field(
-        15.0, ge=0, description="How long a stopping worker lets its tasks finish."
+        15.0, ge=0, description="Time that a stopping worker gives its tasks to finish."
     )
     worker_deaf_seconds: float = Field(
         15.0,
@@ -303,7 +310,7 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field(
         "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from
-        description="Address on which each process listens with its metrics and health.",
+        description="Address on which each process serves its metrics and health.",
     )
     metrics_port: int = Field(
         9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 opens none, as below."
@@ -321,8 +328,8 @@ class Settings(BaseSettings):
         0.01,
         ge=0,
         le=1,
-        description="Share of messages that are traced; dead letters, changes of alerts and what a sender has"
-        " sampled always are.",
+        description="Share of messages that are traced; dead letters, changes of alerts and messages that"
+        " their sender sampled always are.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

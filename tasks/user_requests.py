@@ -109,7 +109,7 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
         if not database.refuses_data(error):
             raise DatabaseAway(str(error).strip()) from error
         log.error("rules_refused", user_id=user_id, error=str(error).strip())  # noqa: TRY400 - the sentence says all
-        message = "the database does not take these rules; please tell who runs this service"
+        message = "the database refuses these rules; please contact the operator of this service"
         return refusal([{"path": "rules", "message": message}])
     announce_change()
     log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
@@ -139,7 +139,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
         message = "must be the id of a device, or NAME/ID for a source of another domain"
         return refusal([{"path": "device_id", "message": message}])
     if not is_known(domain, user_id, command.device_id):
-        message = "there is no such device: it has no account, and nothing came from it"
+        message = "there is no such device: it has no account and has sent nothing"
         return refusal([{"path": "device_id", "message": message}])
     own, version = versioned([user_id])
     rules = about(domain, own[user_id])
@@ -163,7 +163,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     # An answered command survives any loss in Redis; also one that was executed before but not answered.
     deliver.await_written(SETTLE_SECONDS, stream.awaited([user_id]))
     if generation.current() != judged_in:
-        raise NotNow("Redis lost its memory, and the command maybe with it")
+        raise NotNow("Redis lost its memory, and perhaps the command with it")
     return Answer(ok=True)
 
 

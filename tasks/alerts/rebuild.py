@@ -182,7 +182,7 @@ def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int])
 
 def _require(written: bool) -> None:
     if not written:
-        raise StatesBeingRebuilt("another worker rebuilds them, or Redis has lost its memory again")
+        raise StatesBeingRebuilt("another worker is rebuilding them, or Redis has lost its memory again")
 
 
 def _change(row: dict[str, Any]) -> Change:
@@ -215,6 +215,6 @@ def _await_other() -> str:
     deadline = time.monotonic() + WAIT_SECONDS
     while not (current := generation.current()):
         if time.monotonic() > deadline:
-            raise StatesBeingRebuilt(f"the states were not there within {WAIT_SECONDS:.0f} s")
+            raise StatesBeingRebuilt(f"the states were not rebuilt within {WAIT_SECONDS:.0f} s")
         time.sleep(0.1)
     return current

@@ -176,7 +176,7 @@ def _commit(updates: list[Update], current: str, rules_version: bytes, rooms: Ro
         arguments += [update.stored, update.after.pack(), _outbox_entries(update)]
     said = int(generation.beside(__file__, "commit.lua")(keys=keys, args=arguments))
     if said == RULES_REPLACED:
-        raise RulesReplaced("the rules were replaced while they were judged by")
+        raise RulesReplaced("the rules were replaced while they were being applied")
     return said
 
 

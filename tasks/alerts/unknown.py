@@ -31,7 +31,7 @@ def forget(error: UnknownState, seen_in: str) -> None:
     metrics.STATES_UNKNOWN.add(1)
     others = workers.state_versions() - {VERSION}
     if error.version in others:
-        raise StatesOfAnotherVersion(f"{error}, and a worker with that version runs")
+        raise StatesOfAnotherVersion(f"{error}, and a worker of that version is running")
     if backoff.rests(_REST):
         raise StatesOfAnotherVersion(f"{error}, and they were rebuilt a moment ago")
     log.error("states_unknown", error=str(error), again_in_s=backoff.failed(_REST))

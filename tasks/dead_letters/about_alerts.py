@@ -37,7 +37,7 @@ def send_too_many_alerts(letters: list[tuple[str, str, bytes]]) -> None:
     identifies it forever. Raises `DeadLettersUnconfirmed`.
     """
     most = settings().open_alerts_per_user
-    error = f"the user has {most:,} open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)"
+    error = f"the user has {most:,} open alerts, the maximum (OPEN_ALERTS_PER_USER)"
     _send(letters, TOO_MANY_ALERTS, error)
     for user_id, count in Counter(user_id for user_id, _, _ in letters).items():
         log.warning("too_many_alerts", user_id=user_id, refused=count, allowed=most)

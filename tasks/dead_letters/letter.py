@@ -154,7 +154,7 @@ def parse_letter(
             letter_offset,
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise NoLetter(f"no envelope of a dead letter: {error}") from error
+        raise NoLetter(f"not the envelope of a dead letter: {error}") from error
 
 
 def _topic(envelope: dict[str, Any]) -> str:

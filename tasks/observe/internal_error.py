@@ -15,7 +15,5 @@ def internal_error(kind: Kind, user_id: str, request: str) -> Answer:
     """
     REQUESTS_FAILED.add(1, kind)
     log.exception("request_failed", id=request, kind=kind, user_id=user_id)
-    message = (
-        f"internal error, nothing more is known here; who runs this service finds it by the id {request}"
-    )
+    message = f"internal error; the operator of this service can find it in the logs by the id {request}"
     return refusal([{"path": PATH[kind], "message": message}])

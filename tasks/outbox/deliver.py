@@ -77,9 +77,9 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
             return
         # Other users need not wait: the batch is sent again, and this user's readings are deferred.
         if awaited and failing.among(list(awaited)):
-            raise DatabaseAway("a change of an alert fails again and again")
+            raise DatabaseAway("a change of an alert failed repeatedly")
         if time.monotonic() + pause > deadline:
-            raise DatabaseAway("changes of alerts could not be written in time")
+            raise DatabaseAway("changes of alerts were not written in time")
         time.sleep(pause)
         pause = min(2 * pause, MOST_PAUSE_SECONDS)
 

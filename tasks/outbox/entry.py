@@ -109,7 +109,7 @@ def parse(entry_id: str, content: bytes) -> Entry:
     """The entry. Raises `ValueError` for content that is not an entry."""
     document = json.loads(content)
     if not isinstance(document, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 - a fault of the content, as if it were no JSON
+        raise ValueError("it is not an object")  # noqa: TRY004 - a fault of the content, as broken JSON is
     return Entry(entry_id, document, len(content))
 
 

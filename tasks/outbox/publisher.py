@@ -107,7 +107,7 @@ class _Publisher:
         topic, payload = message
         size = len(topic.encode()) + len(payload) + _MOST_HEADER_BYTES
         if self._most_bytes and size > self._most_bytes:
-            raise ValueError(f"{size} bytes are more than the broker takes, {self._most_bytes}")
+            raise ValueError(f"{size} bytes are more than the broker's limit, {self._most_bytes}")
 
     def close(self) -> None:
         """Ends the connection; unacknowledged messages are forgotten."""

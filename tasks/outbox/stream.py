@@ -199,7 +199,7 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
 def _require_memory() -> None:
     """Raises `LostOutbox` for an outbox of before: its entries would overwrite newer rows."""
     if generation.is_old_copy():
-        raise LostOutbox("Redis has an old copy of its memory, and the outbox is of back then")
+        raise LostOutbox("Redis has an old copy of its memory, and the outbox is as old")
 
 
 def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:

@@ -152,7 +152,7 @@ def take(run_id: str, owner: str) -> Held | None:
     *columns, attempts = row
     held = Held(_run(columns), owner)
     if isinstance(attempts, int) and attempts > MAX_ATTEMPTS:
-        held.end(f"did not get on in {MAX_ATTEMPTS} attempts; see the workers' logs")
+        held.end(f"made no progress in {MAX_ATTEMPTS} attempts; see the workers' logs")
         log.error("replay_given_up", run=run_id, attempts=attempts)
         return None
     return held

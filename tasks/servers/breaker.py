@@ -61,7 +61,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             metrics.DB_BREAKER_REJECTED.add(1)
             with suppress(redis.RedisError):
                 counters.add(client(), {"db_rejected": 1})
-            raise CircuitOpen(f"left alone after {self.failure_count} failures in a row")
+            raise CircuitOpen(f"not used after {self.failure_count} failures in a row")
         log.info("breaker_half_open", name=self.name)
 
     def __exit__(

@@ -63,7 +63,7 @@ def _worker_begins(sender: Any, **_: Any) -> None:
 
 def _why_no_work() -> str:
     if not _consuming:
-        return "it does not consume from the broker yet"
+        return "it is not consuming from the broker yet"
     try:
         client().ping()
     except redis.RedisError as error:

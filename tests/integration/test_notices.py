@@ -108,4 +108,4 @@ def test_what_is_too_large_for_the_broker_is_refused_by_itself() -> None:
     topic = f"users/{uuid4().hex[:8]}/alerts"
     found = publisher.publish([(topic, b""), (topic, bytes(2_000_000)), (topic, b"")])
     assert found.keys() == {1}
-    assert "are more than the broker takes" in found[1]
+    assert "are more than the broker's limit" in found[1]

@@ -128,7 +128,7 @@ def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters:
         assert present == [*triggered("abc"), ("d", "PENDING")]
         letters = letters_of(dead_letters, greedy, 2)
         assert [letter["error_type"] for letter in letters] == ["TooManyAlerts"] * 2
-        assert "3 open alerts, the most that are allowed (OPEN_ALERTS_PER_USER)" in letters[0]["error"]
+        assert "3 open alerts, the maximum (OPEN_ALERTS_PER_USER)" in letters[0]["error"]
         letters_of(dead_letters, other, 0)
         # What is resolved always passes, and makes room for what is still violated.
         assert greedy.part(a=20) == [("a", "RESOLVED")]

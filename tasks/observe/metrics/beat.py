@@ -6,7 +6,7 @@ DEAD_LETTER_SHARE_HIGH = Gauge(
     "sluice_dead_letter_share_high",
     ("beat",),
     "1 while more than DEAD_LETTER_SHARE_LIMIT of the messages become dead letters, else 0.",
-    "1: the log says as `dead_letter_share_high` which errors, and what to look at.",
+    "1: `dead_letter_share_high` in the log names the errors and where to look.",
 )
 DEAD_LETTER_OLDEST = Gauge(
     "sluice_dead_letter_oldest_unhandled_seconds",
@@ -19,8 +19,8 @@ DEAD_LETTER_OLDEST = Gauge(
 DEAD_LETTER_RETENTION = Gauge(
     "sluice_dead_letter_retention_seconds",
     ("beat",),
-    "For how long Kafka keeps dead letters, by DEAD_LETTER_RETENTION_DAYS.",
-    "Not the topics' own `retention.ms`, as `sluice topics` says: make them equal, or the alarm is wrong.",
+    "Time that Kafka keeps dead letters, by DEAD_LETTER_RETENTION_DAYS.",
+    "The alarm is wrong if the topic's `retention.ms` differs: see `sluice topics`, and make them equal.",
     unit="seconds",
 )
 OUTBOX_ENTRIES = Gauge(
@@ -50,6 +50,6 @@ TASKS_SENT = Counter(
     "sluice_beat_tasks_sent_total",
     ("beat",),
     "Tasks that beat has sent.",
-    "No growth: beat hangs, or Redis is away; silent devices are not noticed then.",
+    "No growth: beat hangs, or Redis is away; silent devices are not noticed meanwhile.",
     unit="tasks",
 )

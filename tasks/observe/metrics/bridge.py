@@ -15,7 +15,7 @@ LAG = Gauge(
     "sluice_consumer_lag_messages",
     ("bridge",),
     "Messages in Kafka without a committed outcome, by topic and partition.",
-    "Growing for minutes: the workers do less than devices send; see docs/runbook.md, lag growing.",
+    "Growing for minutes: the workers are slower than the devices; see docs/runbook.md, lag growing.",
     labels=("topic", "partition"),
     unit="messages",
 )
@@ -37,14 +37,14 @@ WAITING = Gauge(
     "sluice_bridge_waiting_messages",
     ("bridge",),
     "Messages that wait in the lanes for the batch before them.",
-    "Bounded by the settings of batches; high means that the workers are the narrow place.",
+    "Bounded by the batch settings; high: the workers are the bottleneck.",
     unit="messages",
 )
 DEFERRED = Counter(
     "sluice_bridge_deferred_messages_total",
     ("bridge",),
-    "Messages that went back to their lane, by the reason: `soon`, their user's alerts changed more"
-    " than is done in one batch; `held`, their user's outbox is full.",
+    "Messages that went back to their lane, by reason: `soon`, their user's alerts changed more than one"
+    " batch may write; `held`, their user's outbox is full.",
     "Growing for a long time: one user's alerts flap; the alerts' history has the user and the rules.",
     labels=("reason",),
     unit="messages",
@@ -52,7 +52,7 @@ DEFERRED = Counter(
 IN_FLIGHT = Gauge(
     "sluice_bridge_batches_in_flight",
     ("bridge",),
-    "Batches that workers have, or are to get again; at most LANES.",
+    "Batches that workers have or will get again; at most LANES.",
     "At LANES with `sluice_batches_finished_total` standing still: workers, Redis or the database are away.",
     unit="batches",
 )
@@ -73,7 +73,7 @@ BATCHES_LOST = Counter(
 COMMITS_FAILED = Counter(
     "sluice_bridge_commits_failed_total",
     ("bridge",),
-    "Offset commits that Kafka did not take; later commits make up for them.",
+    "Offset commits that failed; the next commit includes them.",
     "Growing: Kafka is unwell, or rebalances come too often.",
     unit="commits",
 )
@@ -81,7 +81,7 @@ REBALANCES = Counter(
     "sluice_bridge_rebalances_total",
     ("bridge",),
     "Times that partitions were taken from this bridge.",
-    "Growing without bridges that come or go: the bridge stalls for longer than its Kafka session.",
+    "Growing while no bridge starts or stops: the bridge stalls for longer than its Kafka session.",
     unit="rebalances",
 )
 SKIPPED = Counter(
@@ -102,7 +102,7 @@ CONDEMNED = Counter(
     "sluice_bridge_condemned_messages_total",
     ("bridge",),
     "Messages that kill their workers or meet a bug and were isolated as dead letters, by their error type.",
-    "Any: read the dead letters of that type; see docs/failures.md. Replay them once the cause is mended.",
+    "Any: read the dead letters of that type; see docs/failures.md. Replay them once the cause is fixed.",
     labels=("error_type",),
     unit="messages",
 )
@@ -118,5 +118,5 @@ BATCH_SECONDS = Histogram(
     "sluice_batch_seconds",
     ("bridge",),
     "Time from sending a batch until it is reported done.",
-    "Compare with `sluice_stage_seconds`: what is in no stage was spent waiting in Redis for a free child.",
+    "Compare with `sluice_stage_seconds`: the difference is the wait in Redis for a free child.",
 )

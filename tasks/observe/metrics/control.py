@@ -12,7 +12,7 @@ REQUESTS = Gauge(
 REQUEST_AGE = Gauge(
     "sluice_control_oldest_request_seconds",
     ("control",),
-    "For how long the request that has waited longest has waited for its answer; 0 when none waits.",
+    "Age of the oldest request without an answer; 0 when there is none.",
     "Above 30 s: the workers or the database are away, or one user's request hangs; `/readyz` says which.",
     unit="seconds",
 )
@@ -35,15 +35,16 @@ REQUESTS_FAILED = Counter(
 REQUESTS_DROPPED = Counter(
     "sluice_control_qos0_dropped_requests_total",
     ("control",),
-    "Requests by QoS 0 that came while too many were waiting, and got no answer.",
-    "Any: a user sends more than can be done; a client that needs an answer must publish with QoS 1.",
+    "Requests with QoS 0 that came while too many were waiting, and got no answer.",
+    "Any: a user sends requests faster than they are handled; a client that needs an answer must publish"
+    " with QoS 1.",
     unit="requests",
 )
 ANSWERS = Counter(
     "sluice_control_answers_total",
     ("control",),
     "Rules and commands answered, by kind (config, manage) and outcome (ok, refused).",
-    "Many refused ones: a client sends invalid rules or commands; the answers have the faults.",
+    "Many refused ones: a client sends invalid rules or commands; the answers list the faults.",
     labels=("kind", "outcome"),
     unit="requests",
 )
@@ -52,6 +53,6 @@ RULES_INVALID = Gauge(
     "sluice_rules_invalid",
     ("control",),
     "Rules in the table that are invalid and not in force; config/status reports them to their users.",
-    "Above 0: somebody wrote rules by SQL; `sluice rules check --stored` names users and faults.",
+    "Above 0: rules were written by SQL; `sluice rules check --stored` names users and faults.",
     unit="rules",
 )

@@ -7,14 +7,14 @@ from tasks.observe.instruments import Counter, Gauge
 GATEWAY_RECEIVED = Counter(
     "sluice_gateway_received_messages_total",
     ("gateway",),
-    "Messages that came by MQTT, redelivered ones again.",
+    "Messages received by MQTT, redelivered ones counted again.",
     "No growth while devices send: see `sluice_mqtt_connected` and the gateway's log.",
     unit="messages",
 )
 GATEWAY_RECEIVED_BYTES = Counter(
     "sluice_gateway_received_bytes_total",
     ("gateway",),
-    "Payload bytes that came by MQTT.",
+    "Payload bytes received by MQTT.",
     "A jump without more messages: a device sends larger payloads; see PAYLOAD_MAX_BYTES.",
     unit="bytes",
 )
@@ -39,7 +39,7 @@ MQTT_CONNECTED = Gauge(
     "sluice_mqtt_connected",
     ("gateway", "control"),
     "1 while connected to the MQTT broker and subscribed, else 0.",
-    "0: the broker is away or refuses the account; the process says which in its log.",
+    "0: the broker is away or refuses the account; see the process's log.",
 )
 MQTT_CONNECTS = Counter(
     "sluice_mqtt_connects_total",
@@ -51,8 +51,8 @@ MQTT_CONNECTS = Counter(
 MQTT_SESSIONS_LOST = Counter(
     "sluice_mqtt_sessions_lost_total",
     ("gateway", "control"),
-    "Connections at which the MQTT broker had no session though this client had one before.",
-    "Messages that waited in the broker are lost: it lost its data, or somebody ended the session."
+    "Connections that found no session at the MQTT broker, although this client had one.",
+    "Messages that waited in the broker are lost: it lost its data, or another client ended the session."
     " See the runbook.",
     unit="sessions",
 )

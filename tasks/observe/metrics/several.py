@@ -13,7 +13,7 @@ DEAD_LETTERED = Counter(
 PUBLISHES_REFUSED = Counter(
     "sluice_mqtt_publishes_refused_total",
     ("control", "worker"),
-    "Times that the MQTT broker refused what a user was to get: a `notice` of an alert, an `answer`.",
+    "Messages to users that the MQTT broker refused: the `notice` of an alert, or an `answer`.",
     "Any: the log has the user and the broker's reason; see docs/runbook.md, publishes refused.",
     labels=("kind",),
     unit="messages",

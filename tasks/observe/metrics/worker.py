@@ -13,7 +13,7 @@ STORED = Counter(
     "sluice_messages_stored_total",
     ("worker",),
     "New rows written and committed.",
-    "Far below the received ones: see the duplicates and the dead letters.",
+    "Far below `sluice_messages_received_total`: see the duplicates and the dead letters.",
     unit="messages",
 )
 DUPLICATE = Counter(
@@ -50,19 +50,19 @@ STAGE_SECONDS = Histogram(
     "sluice_stage_seconds",
     ("worker",),
     "Time that one part or batch spends in each stage: load, validate, evaluate, dead_letters, keep, store.",
-    "The stage that grows names the narrow place: evaluate Redis, dead_letters Kafka, store the database.",
+    "The stage that grows shows the bottleneck: evaluate Redis, dead_letters Kafka, store the database.",
     labels=("stage",),
 )
 END_TO_END_SECONDS = Histogram(
     "sluice_end_to_end_seconds",
     ("worker",),
     "Age of the oldest message of each batch, from its Kafka record's time to the commit of its row.",
-    "All other messages of the batch are younger. It grows with the lag: see there.",
+    "All other messages of the batch are younger. It grows with `sluice_consumer_lag_messages`: see there.",
 )
 STORE_WAITS = Counter(
     "sluice_store_waits_total",
     ("worker",),
-    "Times that `store` waited because the database did not take the rows.",
+    "Times that `store` waited because the database could not take the rows.",
     "Growing: the database is away or overloaded; the reason is in the log as `store_waits`.",
     unit="waits",
 )
@@ -82,7 +82,7 @@ DB_BREAKER_REJECTED = Counter(
 CHECKS_FAILED = Counter(
     "sluice_checks_failed_total",
     ("worker",),
-    "Times that a check of a domain raised an error and said nothing of a record, by check.",
+    "Times that a check of a domain raised an error and had no result, by check.",
     "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
     labels=("rule_id",),
     unit="checks",
@@ -90,17 +90,19 @@ CHECKS_FAILED = Counter(
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",
     ("worker",),
-    "Changes of alerts, by their new status; REFUSED were not triggered, as their users have too many.",
+    "Changes of alerts, by their new status; REFUSED alerts were not triggered because their user has too"
+    " many open.",
     "A jump of TRIGGERED: a rule that is too tight, or many devices in trouble; see `sluice alerts list`."
-    " REFUSED: one user's rules; see OPEN_ALERTS_PER_USER, and `too_many_alerts` in the log for whose.",
+    " REFUSED: one user's rules; see OPEN_ALERTS_PER_USER, and `too_many_alerts` in the log.",
     labels=("status",),
     unit="changes",
 )
 TOPICS_MADE_AGAIN = Counter(
     "sluice_topics_made_again_total",
     ("worker",),
-    "Times that the offsets of a topic began again: it was deleted and made again, or Kafka lost records.",
-    "Any that nobody has planned: what was there before and not committed is lost; see docs/runbook.md.",
+    "Times that the offsets of a topic started over: it was deleted and created again, or Kafka lost"
+    " records.",
+    "Any unplanned one: uncommitted records from before are lost; see docs/runbook.md.",
     unit="topics",
 )
 STATES_UNKNOWN = Counter(
@@ -142,7 +144,7 @@ ACTIVE_TASKS = Gauge(
 DEAF = Gauge(
     "sluice_worker_deaf_seconds",
     ("worker",),
-    "For how long this worker has had work and free processes, and has taken nothing.",
+    "Time for which this worker has taken no work, although there is some and it has free processes.",
     "Growing: it ends itself after WORKER_DEAF_SECONDS; see docs/runbook.md, worker deaf.",
     unit="seconds",
 )
@@ -150,7 +152,7 @@ REFUSED = Gauge(
     "sluice_worker_redis_refuses",
     ("worker",),
     "1 while this worker waits because Redis refuses its commands, else 0.",
-    "1: Redis is full, read-only, or denies the account a command; the worker says which in its log.",
+    "1: Redis is full, read-only, or denies the account a command; see the worker's log.",
 )
 CHILDREN_LOST = Counter(
     "sluice_worker_children_lost_total",

@@ -203,7 +203,7 @@ def test_modules_that_are_no_domains_are_named(module: Callable[[str, str], str]
     for names, fault in (
         ("no.such.module", "no.such.module, which cannot be imported"),
         (empty, "no Domain by the name DOMAIN"),
-        (faulty, "faulty_domain cannot work as it is declared"),
+        (faulty, "faulty_domain is not declared correctly"),
         (" , ", "names no domain"),
     ):
         with pytest.raises(InvalidDomains, match=fault):
