@@ -117,6 +117,11 @@ EXAMPLES = (
         ((0, {"motor": {"phases": [229, 231]}}), (10, {"motor": {"phases": [205, 230]}})),
     ),
     Example(
+        "A name with dots, inside an object",
+        {"id": "meter", "key": 'meter."1.8.0"', "operator": ">", "threshold": 100, "message": "much used"},
+        ((0, {"meter": {"1.8.0": 99.5}}), (10, {"meter": {"1.8.0": 123.4}})),
+    ),
+    Example(
         "A code that means trouble",
         {"key": "error_code", "operator": "!=", "threshold": 0, "message": "the device reports an error"},
         ((0, {"error_code": 0}), (10, {"error_code": 17}), (20, {"error_code": 0})),

@@ -84,7 +84,8 @@ class Rule(BaseModel):
     key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = Field(
         None,
         description="Path of the value to compare. A dot leads into an object or, with a number, into"
-        " an array. `absent` without a key is about the whole device.",
+        " an array; a name with dots stands in double quotes. `absent` without a key is about the whole"
+        " device.",
     )
     operator: Operator = Field(description="How the value is compared with `threshold`; see the operators.")
     threshold: _Number | None = Field(None, description="The limit of the value.")

@@ -226,6 +226,13 @@ def test_a_nested_value_is_found() -> None:
     assert not rules.any_violated({"motor": {"phases": [31]}})
 
 
+def test_a_name_with_dots_inside_an_object_is_written_in_quotes() -> None:
+    """A smart meter names its registers by codes such as 1.8.0."""
+    rules = parse_rules([{**HOT, "key": 'meter."1.8.0"'}])
+    assert rules.any_violated({"meter": {"1.8.0": 123.4}})
+    assert not rules.any_violated({"meter": {"1": {"8": [123.4]}}})
+
+
 def test_an_absence_violates_nothing_by_itself() -> None:
     """Absences are judged by the clock, never by a payload."""
     rules = parse_rules([SILENT, {**SILENT, "key": "battery"}])
