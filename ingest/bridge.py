@@ -98,7 +98,7 @@ class Bridge:
         while not self._stopping:
             self._pulse.turn()
             if self._lost_brokers():
-                raise BridgeFailed("this client of Kafka finds no broker any more, though there are some")
+                raise BridgeFailed("this Kafka client has lost all brokers, although some are reachable")
             self._gather()
             self._start_over()
             self._finish()
@@ -188,7 +188,7 @@ class Bridge:
         self._leases_checked = now
         self._commit_again()
         if not self._dispatcher.listens():
-            raise BridgeFailed("the thread that hears the workers' reports has ended; see the log before")
+            raise BridgeFailed("the thread that receives the workers' reports has ended; see the log above")
         self._lanes.find_lost(now)
 
     def _pause(self) -> None:

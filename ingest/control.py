@@ -109,7 +109,7 @@ class Control:
         overdue = self._overdue()
         unheard = self._requests.unheard_seconds()
         if overdue and unheard > OVERDUE_SECONDS:
-            return f"{overdue}, and nothing that was asked for {unheard:.0f} s has been answered"
+            return f"{overdue}, and no request has been answered for {unheard:.0f} s has been answered"
         return ""
 
     def _overdue(self) -> str:
@@ -132,7 +132,7 @@ class Control:
             self._turn()
             self._pulse.turn()
             if not (self._session.runs() and self._requests.listens() and self._listener.listens()):
-                self._failure = "one of the threads has ended; see the log before this line"
+                self._failure = "one of the threads has ended; see the log above"
             self._failure = self._session.failure or self._failure
         self._close()
         if self._failure is not None:

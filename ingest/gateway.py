@@ -139,7 +139,7 @@ class Gateway:
             if self._session.failure is not None:
                 self._failure = self._session.failure
             elif self._lost_brokers():
-                self._failure = "this client of Kafka finds no broker any more, though there are some"
+                self._failure = "this Kafka client has lost all brokers, although some are reachable"
         self._close()
         if self._failure is not None:
             raise GatewayFailed(self._failure)

@@ -18,7 +18,9 @@ def select(domain: AnyDomain, filters: Filters) -> set[LetterId]:
     with reading() as reader, Outlook(reader, domain) as outlook:
         found = {standing.letter.id for standing in outlook.standings(filters) if standing.state.is_open}
         if outlook.database_away:
-            raise ServerAway(f"The database does not say which letters are open: {outlook.database_away}")
+            raise ServerAway(
+                f"The database could not be asked which letters are open: {outlook.database_away}"
+            )
     return found
 
 

@@ -121,7 +121,7 @@ def find(domain: AnyDomain, wanted: str) -> tuple[bytes, Standing]:
         with Outlook(reader, domain) as outlook:
             known = outlook.replayed([letter.id]).get(letter.id)
             if outlook.database_away:
-                raise ServerAway(f"The database does not say what became of it: {outlook.database_away}")
+                raise ServerAway(f"The database could not be asked for its outcome: {outlook.database_away}")
             if known and known.place:
                 outlook.outcomes([known.place], letter.refused_at)
             return value, Standing(letter, outlook.state(letter, known))

@@ -58,7 +58,7 @@ def start(
         dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
     except (redis.RedisError, OperationalError) as error:
         raise ServerAway(
-            f"Redis does not take the replay: {error}. Check REDIS_URL and that the server runs."
+            f"The replay could not be sent to Redis: {error}. Check REDIS_URL and that the server runs."
         ) from error
     return run_id
 
@@ -82,7 +82,7 @@ def follow(connection: Connection, run_id: str, progress: Progress) -> Run:
                 f"No worker has taken the replay {run_id}; it begins when one does. Check that a worker takes"
                 " the queue db."
                 if run is None
-                else f"The replay {run_id} does not get on; a worker goes on with it when it can. See the"
+                else f"The replay {run_id} makes no progress; a worker continues it when it can. See the"
                 " workers' logs."
             )
         time.sleep(POLL_SECONDS)

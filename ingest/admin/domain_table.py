@@ -24,7 +24,7 @@ BEGIN
             PERFORM create_hypertable(
                 '{table}', by_range('{time}', INTERVAL '1 day'), create_default_indexes => false);
         END IF;
-        -- "The latest rows of a source" is what everybody asks for.
+        -- For queries of the latest rows of a source.
         CREATE INDEX "{index}" ON "{table}" ({indexed});
     END IF;
 END
@@ -119,8 +119,8 @@ def differences(connection: Connection, domain: AnyDomain) -> list[str]:
     if sorted(domain.primary_key) not in keys:
         others = " and ".join(f"({', '.join(key)})" for key in keys) or "no column"
         told.append(
-            f"the key is declared as ({', '.join(domain.primary_key)}), but unique is {others}:"
-            " a message that comes again could not be told from a new one"
+            f"the key is declared as ({', '.join(domain.primary_key)}), but the table's unique keys are"
+            f" {others}: a repeated message would be stored again"
         )
     return told
 
@@ -148,7 +148,7 @@ def _as_the_server_says(connection: Connection, domain: AnyDomain) -> dict[str, 
             return _columns(connection, "pg_temp.sluice_declared")
     except psycopg.errors.UndefinedObject as error:
         raise OperatorError(
-            f"The domain {domain.name} needs what the database does not have: {error.diag.message_primary}."
+            f"The domain {domain.name} needs a type that the database lacks: {error.diag.message_primary}."
             " Install its extension, as in CREATE EXTENSION postgis."
         ) from error
 
@@ -164,7 +164,7 @@ def _compare(declared: _Column, found: _Column | None) -> list[str]:
         if declared.not_null:
             return [
                 f"the column {name} ({declared.sql_type}) is missing, and the field is required:"
-                " add it with a value for the rows that are there, or declare it optional"
+                " add it with a value for existing rows, or declare it optional"
             ]
         return [f"the column {name} ({declared.sql_type}) is missing; `sluice migrate` adds it"]
     told = []

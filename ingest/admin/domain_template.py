@@ -6,7 +6,7 @@ from pathlib import Path
 from ingest.admin.errors import OperatorError
 from tasks import registry
 
-_MODULE = '''"""{title}: say here what one message is, and who sends it."""
+_MODULE = '''"""{title}: describe here what one message is, and who sends it."""
 
 from tasks.domain import Alert, Bigint, Domain, Double, Record, Time, TopicLevel
 
@@ -40,16 +40,16 @@ DOMAIN = Domain(
     {model},
     name="{name}",
     topic="users/{{user_id}}/{name}/{{{source}}}",
-    # Whom alerts are told: on users/OWNER/alerts. A fixed name will do where there are no users.
+    # The user who gets the alerts, on users/OWNER/alerts. Without users, a fixed name.
     owner="{{user_id}}",
-    # Whose messages stay in order, and what alerts are about.
+    # The source: its messages stay in order, and alerts are about it.
     source="{{{source}}}",
     table="raw_{name}",
-    # What makes a message that comes again the same row. The time must be part of it.
+    # A repeated message has the same key as the first. The time must be part of it.
     primary_key=("time", "user_id", "{source}", "sequence_id"),
-    # By the rule_id that users see, and that SNOOZE and DISABLE take. Optional.
+    # Optional. The names are the rule_id that users see, and that SNOOZE and DISABLE take.
     checks={{"TooHigh": too_high}},
-    # Members of the payload that are no field go to the column `extra_data`; `extra=None` leaves them out.
+    # Members of the payload that are not fields go to the column `extra_data`; `extra=None` leaves them out.
 )
 '''
 
@@ -65,7 +65,7 @@ TOPIC = "users/ann/{name}/one"
 
 
 def test_a_message_becomes_its_row() -> None:
-    """The columns in their order, and what is no field in the last one."""
+    """The columns in their order, and what is not a field in the last one."""
     payload = b'{{"time": "2026-05-01T10:00:00Z", "sequence_id": 7, "value": 1.5, "more": true}}'
     reading = DOMAIN.validate(TOPIC, payload, 0, Limits())
     assert reading.copy_line == b'2026-05-01T10:00:00Z\\tann\\tone\\t7\\t1.5\\t{{"more":true}}\\n'
@@ -96,16 +96,16 @@ def write(name: str, folder: Path) -> list[Path]:
             f"{name} is not a name of a domain: use lower-case letters, digits and _, as in parcels."
         )
     if any(domain.name == name for domain in registry.domains()):
-        raise OperatorError(f"{name} is the name of a domain that DOMAINS has already; choose another.")
+        raise OperatorError(f"{name} is already the name of a domain in DOMAINS; choose another.")
     parts = [part for part in folder.parts if part != "."]
     if folder.is_absolute() or not all(part.isidentifier() for part in parts):
         raise OperatorError(
-            f"{folder} is no folder to import from, as in domains, below the working directory."
+            f"{folder} is not a folder to import from; give one below the working directory, such as domains."
         )
     paths = [folder / f"{name}.py", folder / f"test_{name}.py"]
     for path in paths:
         if path.exists():
-            raise OperatorError(f"{path} is there already.")
+            raise OperatorError(f"{path} already exists.")
     singular = name.removesuffix("s")
     values = {
         "name": name,

@@ -74,7 +74,7 @@ def load(folder: Path = SQL_DIR) -> list[Migration]:
     versions = [migration.version for migration in found]
     for version in versions:
         if versions.count(version) > 1:
-            raise MigrationError(f"Two files in sql/ have the number {version:04d}; number one of them anew.")
+            raise MigrationError(f"Two files in sql/ have the number {version:04d}; renumber one of them.")
     return together(found, ())
 
 
@@ -87,7 +87,7 @@ def _read(path: Path) -> Migration:
     match = _NAME.fullmatch(path.name)
     if match is None:
         raise MigrationError(
-            f"{path.name} is no migration's name; expected NNNN_name.sql, as in 0001_tables.sql."
+            f"{path.name} is not the name of a migration; expected NNNN_name.sql, as in 0001_tables.sql."
         )
     sql = path.read_text(encoding="utf-8")
     return Migration(int(match["version"]), match["name"], sql, checksum(sql), bool(match["always"]))
@@ -170,7 +170,7 @@ def migrate(connection: Connection, migrations: list[Migration], tell: Callable[
     Works through PgBouncer in any mode.
     """
     connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
-    tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is at work here; waiting for it"))
+    tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is running; waiting for it"))
     ran: set[str] = set()
     while True:
         with connection.transaction():
@@ -193,7 +193,7 @@ def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 f"Another `sluice migrate` has held the lock for {LOCK_TIMEOUT_SECONDS} s. Try again, or find"
-                " it in pg_stat_activity by its application_name, 'sluice/' and who called it."
+                " it in pg_stat_activity by its application_name, 'sluice/' and the caller's name."
             ) from error
     connection.execute("SET LOCAL client_min_messages = warning")
     # building an index may take longer than the role's queries may
@@ -226,7 +226,7 @@ def _run(connection: Connection, migration: Migration, tell: Callable[[str], Non
     except psycopg.Error as error:
         hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
         raise MigrationError(
-            f"{migration.label} failed and left no trace: {error.diag.message_primary or error}.{hint}"
+            f"{migration.label} failed and was rolled back: {error.diag.message_primary or error}.{hint}"
         ) from error
     tell(f"{'checked' if migration.always else 'applied'} {migration.label}")
 

@@ -28,7 +28,7 @@ def connect(url: str | None = None) -> Connection:
         raise ServerAway(str(error)) from error
     except psycopg.OperationalError as error:
         raise ServerAway(
-            f"The database at {_place(conninfo)} does not let us in: {_reason(error)}"
+            f"The database at {_place(conninfo)} does not accept the connection: {_reason(error)}"
             " Check DATABASE_URL and that the server runs."
         ) from error
 
@@ -50,7 +50,7 @@ def session() -> Iterator[Connection]:
             ) from error
         except errors.InsufficientPrivilege as error:
             raise OperatorError(
-                f"The role of DATABASE_URL may not do this: {error.diag.message_primary}."
+                f"The role of DATABASE_URL is not allowed to do this: {error.diag.message_primary}."
                 " Make it the owner of the database, or grant it the right."
             ) from error
         except psycopg.OperationalError as error:

@@ -25,7 +25,7 @@ def ask(chosen: Settings, process: Process, *, ready: bool) -> str:
             return str(answer.read().decode(errors="replace")).strip()
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip()
-        raise Unwell(f"{process} says: {said or error.reason}") from error
+        raise Unwell(f"{process} reports: {said or error.reason}") from error
     except OSError as error:
         raise Unwell(f"{process} does not answer at {url}: {error}") from error
 
@@ -44,5 +44,5 @@ def address(chosen: Settings, process: Process, *, ready: bool) -> str:
         "beat": chosen.beat_metrics_port,
     }[process]
     if not port:
-        raise Unwell(f"{process} has no port for its metrics and health, by the settings")
+        raise Unwell(f"{process} has no port for its metrics and health in the settings")
     return f"http://{host}:{port}/{'readyz' if ready else 'healthz'}"

@@ -32,7 +32,7 @@ def create(connection: Connection) -> list[str]:
             continue
         except psycopg.errors.InsufficientPrivilege as error:
             raise RolesRefused(
-                f"The role of this connection may not make the role {name}. Let a superuser run:"
+                f"The role of this connection is not allowed to create the role {name}. Let a superuser run:"
                 f" CREATE ROLE {name} LOGIN, and then run `sluice migrate`."
             ) from error
         made.append(name)
@@ -46,4 +46,6 @@ def set_password(connection: Connection, name: str, password: str) -> None:
     try:
         connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise RolesRefused(f"The role of this connection may not set the password of {name}.") from error
+        raise RolesRefused(
+            f"The role of this connection is not allowed to set the password of {name}."
+        ) from error

@@ -37,7 +37,7 @@ def load(path: str) -> RuleSet:
     except InvalidRules as error:
         lines = [f"  {fault['path']}: {fault['message']}" for fault in error.errors]
         counted = _count(len(lines), "error")
-        raise RulesRefused("\n".join([f"{path} is no valid rule set; {counted}:", *lines])) from error
+        raise RulesRefused("\n".join([f"{path} is not a valid rule set; {counted}:", *lines])) from error
 
 
 def check_stored() -> str:

@@ -11,7 +11,7 @@ from tasks.rules.model import FOR_COMPARING, MAX_RULES, MIN_ABSENT_SECONDS, NOT_
 _HEAD = """\
 -- Made from the model of a rule by `python -m ingest.admin.rules_check`; not to be edited.
 -- Refuses what is wrong in shape: types, lengths, ranges, operators, fields that are missing or unknown.
--- The rest, for example two rules of one name, the control process reports. Rows of before stay as they are.
+-- The rest, for example two rules of one name, the control process reports. Existing rows stay as they are.
 CREATE OR REPLACE FUNCTION sluice_rules_hold(rules jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT CASE WHEN jsonb_typeof(rules) <> 'array' THEN false ELSE
@@ -78,7 +78,7 @@ def _fits(name: str, schema: dict[str, Any]) -> str:
         if "enum" in kind:
             checks.append(f"rule ->> {_text(name)} IN ({', '.join(map(_text, kind['enum']))})")
     else:
-        raise TypeError(f"the field {name} of a rule is a {kind['type']}, which no check is made for")
+        raise TypeError(f"the field {name} of a rule is a {kind['type']}, which has no check")
     return " AND ".join(checks)
 
 

@@ -135,7 +135,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
                 raise
             reason = error.args[0].str()
             if "fenced" not in reason or time.monotonic() >= deadline:
-                raise TopicRefused(f"Kafka does not create the topic {topic.name}: {reason}.") from error
+                raise TopicRefused(f"Kafka refused to create the topic {topic.name}: {reason}.") from error
             time.sleep(FENCED_PAUSE_SECONDS)
         else:
             return Outcome(topic, created=True, differences=[])

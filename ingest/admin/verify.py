@@ -166,7 +166,7 @@ def _account(
             if message in letters:
                 balance.dead_lettered += 1
             else:
-                _miss(balance, domain, message, None, f"no dead letter, though it is refused: {refused}")
+                _miss(balance, domain, message, None, f"refused, but it has no dead letter: {refused}")
         else:
             wanted.append(_Wanted(message, _key(domain, message, reading), reading.time, reading.copy_line))
     there = _rows(connection, domain, wanted)
@@ -180,7 +180,7 @@ def _account(
         elif has_letter:
             balance.dead_lettered += 1
         elif one.key in there:
-            reason = "its key is stored with other values, and there is no dead letter"
+            reason = "its key is stored with other values, and it has no dead letter"
             _miss(balance, domain, one.message, one.key, reason)
         elif oldest is not None and one.time < oldest:
             balance.expired += 1
@@ -210,7 +210,7 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
             try:
                 cursor.execute(_query(domain), [*columns, min(times), max(times)])
             except psycopg.DataError as error:
-                raise OperatorError(f"The table cannot be asked for a reading: {error}.") from error
+                raise OperatorError(f"The table could not be queried for a reading: {error}.") from error
             found.update(cursor.fetchall())
     return found
 

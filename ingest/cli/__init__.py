@@ -80,7 +80,7 @@ def begin(
         return
     if env_file() is None and not any(os.environ.get(name) for name in _SAYS_WHERE):
         raise OperatorError(
-            f"Nothing says where the servers are: {Path.cwd()} is not in a checkout whose stack was started"
+            f"The servers are not configured: {Path.cwd()} is not in a checkout whose stack was started"
             f" (`make up`), SLUICE_ENV_FILE names no file, and none of {', '.join(_SAYS_WHERE)} is set."
         )
 
@@ -89,7 +89,7 @@ def begin(
 def migrate(
     *,
     status: Annotated[bool, typer.Option("--status", help="Show what has run and what is pending.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
 ) -> None:
     """Bring the database to the schema of sql/ and of the domains. Safe to run twice, by several at once."""
     from ingest.admin import domain_table  # noqa: PLC0415
@@ -125,7 +125,7 @@ def roles(
         str, typer.Option(metavar="ROLE", help="Give this role the password on stdin (one line).")
     ] = "",
 ) -> None:
-    """Make the database's least-privileged roles, of the workers and of EMQX, with their rights."""
+    """Create the least-privileged database roles of the workers and of EMQX, with their rights."""
     from ingest.admin import migrate as migrations  # noqa: PLC0415
     from ingest.admin import roles as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
@@ -136,7 +136,7 @@ def roles(
     with session() as connection:
         made = work.create(connection)
         for name in made:
-            to_stderr(f"made the role {name}, for {work.ROLES[name]}")
+            to_stderr(f"created the role {name}, for {work.ROLES[name]}")
         if password_stdin:
             work.set_password(connection, password_stdin, sys.stdin.readline().rstrip("\r\n"))
             to_stderr(f"{password_stdin} has its password")
@@ -189,7 +189,7 @@ def metrics() -> None:
 
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
-    """Show on one screen what comes and goes, what waits, who works, and what is wrong."""
+    """Show on one screen the traffic, the backlogs, the processes, and what is wrong."""
     from ingest.admin import status as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
@@ -205,7 +205,9 @@ def status(*, as_json: AsJson = False) -> None:
 def health(
     process: Annotated[str, typer.Argument(help="gateway, bridge, control, worker, beat or flower.")],
     *,
-    ready: Annotated[bool, typer.Option("--ready", help="Also ask whether it does its work now.")] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Also ask whether it is ready: doing its work now.")
+    ] = False,
 ) -> None:
     """Ask a process on this machine whether it is well; exit code 1 if it is not, with the reason."""
     from ingest.admin import probe as work  # noqa: PLC0415

@@ -8,15 +8,13 @@ import typer
 
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 
-alerts_app = typer.Typer(
-    help="Alerts as they stand in the database.", no_args_is_help=True, rich_markup_mode=None
-)
+alerts_app = typer.Typer(help="The alerts in the database.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @alerts_app.command("list")
 def list_alerts(
     *,
-    user: Annotated[str | None, typer.Option(help="One user; without it all users.")] = None,
+    user: Annotated[str | None, typer.Option(help="One user; by default all.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the alerts that are open, pending, snoozed or disabled."""

@@ -12,8 +12,8 @@ from ingest.cli.printing import AsJson, to_stdout
 
 def audit(
     *,
-    since: Annotated[str | None, typer.Option(help="Only since: as in 90m, 12h, 7d; or a time.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most so many, the newest.")] = 100,
+    since: Annotated[str | None, typer.Option(help="Only since then: 90m, 12h, 7d; or a time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many, the newest.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show what operators have changed: accounts, rules, dead letters; who, when and what. Oldest first."""

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 MOST_SHOWN = 20
 
 dlq_app = typer.Typer(
-    help="Dead letters: what cannot become a row, whole, with the reason.",
+    help="Dead letters: messages that cannot become a row, whole, with the reason.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Domain = Annotated[str | None, typer.Option(help="Of this domain; without it the first of DOMAINS.")]
-ErrorType = Annotated[str | None, typer.Option(help="Only this error type, as in `MissingField`.")]
-Since = Annotated[str | None, typer.Option(help="Refused since: as in 45s, 90m, 12h, 7d; or a time.")]
-Until = Annotated[str | None, typer.Option(help="Refused before: likewise.")]
+Domain = Annotated[str | None, typer.Option(help="The domain; by default the first of DOMAINS.")]
+ErrorType = Annotated[str | None, typer.Option(help="Only this error type, such as `MissingField`.")]
+Since = Annotated[str | None, typer.Option(help="Refused since then: 45s, 90m, 12h, 7d; or a time.")]
+Until = Annotated[str | None, typer.Option(help="Refused before then, in the same forms.")]
 User = Annotated[str | None, typer.Option(help="Only messages of this user.")]
-Device = Annotated[str | None, typer.Option(help="Only messages of devices of this name.")]
+Device = Annotated[str | None, typer.Option(help="Only messages of devices with this name.")]
 
 
 @dlq_app.command("list")
@@ -39,14 +39,12 @@ def list_letters(
     until: Until = None,
     user: User = None,
     device: Device = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most so many, the newest.")] = 20,
-    settled: Annotated[
-        bool, typer.Option("--all", help="Also those that are handled, with what became of them.")
-    ] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="Only how many there are of each kind.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many, the newest.")] = 20,
+    settled: Annotated[bool, typer.Option("--all", help="Include handled ones, with their outcome.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only the number of each kind.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the dead letters that are open, then how many there are of each error type.
+    """List the open dead letters, then their number by error type.
 
     A letter is open until it has been replayed or acknowledged. One whose message was refused again is not:
     a newer letter, with one more attempt, stands in its place.
@@ -57,7 +55,8 @@ def list_letters(
     listing = work.select(_domain(domain), filters, limit, settled=settled)
     if listing.database_away:
         to_stderr(
-            f"The database does not say which were replayed, so all count as open: {listing.database_away}"
+            f"The database could not be asked which were replayed, so all count as open:"
+            f" {listing.database_away}"
         )
     if as_json:
         document = work.as_json(listing)
@@ -77,7 +76,9 @@ def list_letters(
 
 @dlq_app.command()
 def show(
-    letter: Annotated[str, typer.Argument(help="Its key, or PARTITION/OFFSET of the message in the topic.")],
+    letter: Annotated[
+        str, typer.Argument(help="Key of the letter, or PARTITION/OFFSET of its message in the topic.")
+    ],
     *,
     domain: Domain = None,
 ) -> None:
@@ -97,18 +98,20 @@ def replay(
     until: Until = None,
     user: User = None,
     device: Device = None,
-    limit: Annotated[int, typer.Option(help="Replay at most so many, the oldest first.")] = 10_000,
+    limit: Annotated[int, typer.Option(help="Replay at most this many, the oldest first.")] = 10_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be replayed.")] = False,
     alerts: Annotated[
-        bool, typer.Option("--alerts", help="Judge the readings by the alert rules, as if they came now.")
+        bool, typer.Option("--alerts", help="Apply the alert rules to the readings, as if they came now.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also those that were refused three times.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Include letters that were refused three times.")
+    ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Do not wait for what becomes of the messages.")
+        bool, typer.Option("--no-wait", help="Do not wait for the outcome of the messages.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send open dead letters through the pipeline again, and say what became of them.
+    """Send open dead letters through the pipeline again, and show their outcome.
 
     The workers do it, also when this command is interrupted. Exit code 1: a message was refused again, or has
     no outcome yet.
@@ -149,7 +152,7 @@ def replay(
 def acknowledge(
     letter: Annotated[
         str | None,
-        typer.Argument(help="One letter: its key, or PARTITION/OFFSET of the message in the topic."),
+        typer.Argument(help="One letter, by its key or by PARTITION/OFFSET of its message in the topic."),
     ] = None,
     *,
     domain: Domain = None,
@@ -158,12 +161,12 @@ def acknowledge(
     until: Until = None,
     user: User = None,
     device: Device = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are open, without a filter.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All open letters, without a filter.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count what would be acknowledged.")
     ] = False,
 ) -> None:
-    """Say that nothing is to be done about open dead letters: they are handled, and no replay takes them.
+    """Close open dead letters about which nothing is to be done; no replay takes them.
 
     They stay in Kafka until its retention takes them. Who did it is in `sluice audit`.
     """
@@ -188,9 +191,7 @@ def verify(
     domain: Domain = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            help="Only records that came since: as in 90m, 12h, 7d; or a time. Default: all in Kafka."
-        ),
+        typer.Option(help="Only records since then: 90m, 12h, 7d; or a time. Default: all in Kafka."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -254,10 +255,10 @@ def _moment(option: str, text: str) -> datetime:
 
 def _left_out(counts: dict[str, int]) -> Iterator[str]:
     reasons = {
-        "left": "more than --limit; run it again",
+        "left": "above --limit; run it again",
         "too_many_attempts": "refused three times already; --force takes them, too",
-        "no_coordinates": "never reached the topic, or cut: cannot be replayed",
-        "not_written": "changes of alerts that the tables still refuse; the workers' log says why",
+        "no_coordinates": "cannot be replayed: cut, or never in the topic",
+        "not_written": "changes of alerts that the tables still refuse; see the workers' log",
     }
     for name, reason in reasons.items():
         if counts.get(name):

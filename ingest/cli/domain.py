@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tasks.domain.domain import AnyDomain
 
 domain_app = typer.Typer(
-    help="The domains: kinds of messages with a topic and a table each, by the setting DOMAINS.",
+    help="The domains of the setting DOMAINS: kinds of messages, each with a topic and a table.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -26,9 +26,9 @@ Names = Annotated[
 def new(
     name: str,
     *,
-    folder: Annotated[Path, typer.Option(help="Where to; it must be importable.")] = Path("domains"),
+    folder: Annotated[Path, typer.Option(help="Target folder; it must be importable.")] = Path("domains"),
 ) -> None:
-    """Write a domain's module, with a comment at everything, and a test of it."""
+    """Write the module of a new domain, with comments, and a test of it."""
     from ingest.admin import domain_template as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
@@ -52,7 +52,7 @@ def ddl(names: Names = None) -> None:
 
 @domain_app.command()
 def check(names: Names = None) -> None:
-    """Say how each domain's table differs from its declaration. Exit code 1 if one does."""
+    """Show how each domain's table differs from its declaration. Exit code 1 if one does."""
     from ingest.admin import domain_table as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 

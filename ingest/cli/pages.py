@@ -18,13 +18,13 @@ from tasks.settings import Settings
 
 COMMANDS = """# Commands
 
-Made by `python -m ingest.cli.pages` from what each command tells by `--help`. Besides these there are
+Made by `python -m ingest.cli.pages` from each command's `--help`. Besides these there are
 `make help`, `python -m compose.local --help`, `python -m ingest.loadtest --help` and
 `python -m compose.watch --help`.
 """
 SETTINGS = """# Settings
 
-Every process reads its settings from the environment; what is not there comes from the file that
+Every process reads its settings from the environment; a setting that is not there comes from the file that
 `SLUICE_ENV_FILE` names (`.local/env` by default, which `make up` writes), then from the folder that
 `SLUICE_SECRETS_DIR` names, where a file `redis_url` holds the value of `REDIS_URL`, and else from the
 defaults.

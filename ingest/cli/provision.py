@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 provision_app = typer.Typer(
     help="Credentials of the MQTT broker. Provisioning an account again gives it a new password and ends the"
-    " old one. A change reaches the broker in well under a second; a client that is quicker tries again.",
+    " old one. A change reaches the broker in well under a second; a client that is faster must try again.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 PasswordStdin = Annotated[
     bool,
-    typer.Option("--password-stdin", help="Take the password from stdin (one line) instead of making one."),
+    typer.Option(
+        "--password-stdin", help="Take the password from stdin (one line) instead of generating one."
+    ),
 ]
 
 
@@ -51,7 +53,7 @@ def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin
 
 @provision_app.command()
 def rights() -> None:
-    """Give all accounts the rights that they lack, after DOMAINS was changed. Passwords stay."""
+    """Give all accounts their missing rights after a change of DOMAINS. Passwords stay."""
     from ingest.admin import accounts as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 

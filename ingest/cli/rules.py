@@ -19,9 +19,11 @@ rules_app = typer.Typer(
 def check(
     file: Annotated[str | None, typer.Argument()] = None,
     *,
-    stored: Annotated[bool, typer.Option("--stored", help="Those of all users in the table.")] = False,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Check the rules of all users in the table.")
+    ] = False,
 ) -> None:
-    """Check rules and say what they mean. Every error is named; exit code 1 if there is any."""
+    """Check rules and explain them. Every error is named; exit code 1 if there is any."""
     from ingest.admin import rules as work  # noqa: PLC0415
 
     if (file is None) != stored:
@@ -39,15 +41,15 @@ def check(
 def try_rules(
     file: str,
     *,
-    user: Annotated[str, typer.Option(help="The user whose readings are judged.")],
-    device: Annotated[str | None, typer.Option(help="One device; without it all of the user's.")] = None,
+    user: Annotated[str, typer.Option(help="The user whose readings are tested.")],
+    device: Annotated[str | None, typer.Option(help="One device; by default all of the user's.")] = None,
     domain: Annotated[
-        str | None, typer.Option(help="Whose readings; without it the first of DOMAINS.")
+        str | None, typer.Option(help="Domain of the readings; by default the first of DOMAINS.")
     ] = None,
-    since: Annotated[str, typer.Option(help="How far back, as in 45s, 90m, 12h, 7d; or a time.")] = "7d",
+    since: Annotated[str, typer.Option(help="Readings since then: 45s, 90m, 12h, 7d; or a time.")] = "7d",
     as_json: AsJson = False,
 ) -> None:
-    """Say when rules would have fired on the readings that are stored. Nobody is told, nothing is changed."""
+    """Show when rules would have fired on the stored readings. Nobody is notified, nothing is changed."""
     from ingest.admin import rules as work  # noqa: PLC0415
 
     now = datetime.now(UTC)

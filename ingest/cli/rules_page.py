@@ -34,13 +34,13 @@ OPERATORS = {
     "<=": "the value is `threshold` or below it",
     "==": "the value equals `threshold`",
     "!=": "the value does not equal `threshold`",
-    "absent": "nothing has come for `for_seconds`: of the key, or of the whole device where there is no"
-    " `key`. It has no `threshold` and no `clear_threshold`, and needs at least a second",
+    "absent": "nothing has come for `for_seconds`: no value of the key, or nothing of the whole device"
+    " without a `key`. It has no `threshold` and no `clear_threshold`, and needs at least a second",
 }
 ACTIONS = {
     "SNOOZE": "The open alert is silent for `duration_minutes`. If it ends meanwhile it is resolved at once;"
     " if it does not, it triggers again after the snooze, under another `alert_id`.",
-    "DISABLE": "The rule is not judged for this device, until `ENABLE`. An open alert is over with it.",
+    "DISABLE": "The rule is not judged for this device, until `ENABLE`. This ends an open alert.",
     "ENABLE": "Ends a snooze or a `DISABLE`. An alert that is still open triggers again at the next reading.",
 }
 STATUSES = {
@@ -51,7 +51,7 @@ STATUSES = {
     "ENABLED": "A user ended a snooze or a `DISABLE`.",
 }
 REASONS = {
-    "rule_removed": "resolved, because the user has no such rule any more",
+    "rule_removed": "resolved, because the user deleted the rule",
     "rule_changed": "resolved, because the `rule_id` now has another key or operator",
     "snooze_ended": "triggered again after a snooze",
     "returned": "resolved, because what was absent has come",
@@ -59,9 +59,9 @@ REASONS = {
 }
 FIELDS = {
     "alert_id": "the same in all changes of one alert, and in repetitions of a change",
-    "status": "what has changed; see the table below",
-    "user_id": "whose device it is",
-    "device_id": "which device; of another domain's source, `NAME/ID`",
+    "status": "the change; see the table below",
+    "user_id": "the owner of the device",
+    "device_id": "the device; for a source of another domain, `NAME/ID`",
     "rule_id": "the rule's `id`, or else its `key`; `absent` where it has neither",
     "message": "the rule's",
     "severity": "the rule's",
@@ -70,17 +70,17 @@ FIELDS = {
     "threshold": "the rule's; null for `absent` and for checks",
     "value": "the latest value that violated the rule; when RESOLVED, the value that resolved it; null if"
     " there is none",
-    "time": "of the reading that made the change, or else of the command or the clock",
+    "time": "time of the reading that made the change, or else of the command or the clock",
     "sequence_id": "of the latest reading that violated the rule; null if there is none",
-    "first_seen": "since when the rule is violated without a break",
+    "first_seen": "time since which the rule has been violated without a break",
     "last_seen": "the latest reading that violated it; for `absent`, when it was noticed",
     "count": "how many readings have violated it since `first_seen`",
-    "reason": "why, where rule and reading do not say it; otherwise it is left out",
-    "by": "the user who sent the command; otherwise it is left out",
+    "reason": "the cause, if rule and reading do not show it; otherwise left out",
+    "by": "the user who sent the command; otherwise left out",
 }
 
 Event = tuple[int, dict[str, Any] | None]
-"""Seconds since the start, and the payload of a reading; without one the clock looks."""
+"""Seconds since the start, and the payload of a reading; without one it is a look of the clock."""
 
 
 class Example(NamedTuple):
@@ -93,7 +93,7 @@ class Example(NamedTuple):
 
 EXAMPLES = (
     Example(
-        "A fridge that is too warm, and not only for a moment. It is cold again below 7, not at 8",
+        "A fridge that is too warm for more than a moment. It is cold again below 7, not at 8",
         {
             "key": "temperature",
             "operator": ">",
@@ -159,8 +159,8 @@ def changes_of(example: Example) -> Iterator[tuple[Event, list[Change]]]:
 def _rules() -> Iterator[str]:
     yield "# Rules and alerts\n"
     yield (
-        "Made by `python -m ingest.cli.rules_page` from the models, and from what the state machine makes of"
-        " the examples.\n\n"
+        "Made by `python -m ingest.cli.rules_page` from the models, and by running the state machine on the"
+        " examples.\n\n"
         "## Rules\n\n"
         "A user's rules are one document, published to `users/{user}/config` or written by SQL into"
         " `user_configs.rules`:\n"
@@ -177,10 +177,10 @@ def _rules() -> Iterator[str]:
     yield (
         "\nOnly numbers are compared: a value that is missing, null, a string or a boolean neither"
         " triggers nor resolves.\n\n"
-        "Of a silence only the time counts in which something could have come: while a gateway is away, or"
-        " readings still wait in Kafka, nothing is absent, and after an outage devices have"
-        " `ABSENCE_GRACE_SECONDS` to return. With Vector as the bridge nobody says when it listens, and"
-        " absences are not judged.\n\n"
+        "Silence counts only while something could have come: nothing is absent while a gateway is away or"
+        " readings still wait in Kafka, and after an outage devices have"
+        " `ABSENCE_GRACE_SECONDS` to return. With Vector as the gateway it is unknown when devices are"
+        " heard, so absences are not judged.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 
@@ -202,8 +202,8 @@ def _alerts() -> Iterator[str]:
     yield (
         "\n## Alerts\n\n"
         "Each change of an alert is published once to `users/{user}/alerts` and is a row of `alert_history`;"
-        " what is not over is in `active_alerts`. How many a user may have open, and what becomes of one"
-        " more, is in [reference.md](reference.md#limits-of-one-user). The first example's alert begins so:\n"
+        " `active_alerts` has the current ones. The limit of open alerts is in"
+        " [reference.md](reference.md#limits-of-one-user). The first example's alert begins so:\n"
     )
     (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
     yield _block(json.loads(triggered.to_json()))
@@ -224,8 +224,8 @@ def _commands() -> Iterator[str]:
     yield ""
     yield from _meanings("`action`", "effect", ACTIONS)
     yield (
-        "\nA command is as old as its arrival, and one that is older than the last obeyed one changes"
-        " nothing. Snoozing what has no open alert is refused.\n"
+        "\nA command is as old as its arrival, and one that is older than the last executed one changes"
+        " nothing. A snooze without an open alert is refused.\n"
     )
 
 
@@ -233,11 +233,11 @@ def _answers() -> Iterator[str]:
     yield (
         "## Answers\n\n"
         "Each document has one answer: rules on `users/{user}/config/status`, commands on"
-        " `users/{user}/alerts/manage/status`. Rules that are in force, and a command that was obeyed:\n"
+        " `users/{user}/alerts/manage/status`. Rules that are in force, and a command that was executed:\n"
     )
     yield _block(Answer(ok=True, rules=1))
     yield _block(Answer(ok=True))
-    yield "What is refused changes nothing, and every fault is named with its path:\n"
+    yield "A refused document changes nothing; the answer names every fault with its path:\n"
     yield _block(refusal(_faults(parse_rules, WRONG_RULES)))
     yield _block(refusal(_faults(parse_command, WRONG_COMMAND)))
 

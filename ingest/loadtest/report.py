@@ -199,7 +199,7 @@ def _verdict(result: dict[str, Any]) -> Text:
     if result["lag"]:
         text.append(
             f"\n  {result['lag']:,} records wait in Kafka: the bridge or the workers are behind or away;"
-            " --settle gives them longer.",
+            " a longer --settle gives them more time.",
             style="not bold",
         )
     return text

@@ -135,7 +135,7 @@ async def _test(
                 await fleet.connect(servers.mqtt_host, servers.mqtt_port, CONNECT_SECONDS)
             except ConnectionError as error:
                 raise NotPublished(
-                    f"{error}. Check MQTT_HOST, MQTT_PORT, and what tells the broker of new logins."
+                    f"{error}. Check MQTT_HOST, MQTT_PORT, and that new logins reach the broker."
                 ) from error
             cpu = _cpu_seconds()
             with _stop_at_first_interrupt(fleet.stop):

@@ -80,9 +80,9 @@ class OldSession:
 
     def _problem(self, begun_at: float) -> str | None:
         if self._session.present is None and time.monotonic() - begun_at > CONNECT_SECONDS:
-            return "the broker lets nobody in with this client id"
+            return "the broker refuses every client with this client id"
         if self._session.connects > MOST_CONNECTIONS:
-            return "somebody else connects with this client id, too"
+            return "another client connects with this client id, too"
         return self._session.failure
 
     def _end(self, *, forget: bool) -> None:

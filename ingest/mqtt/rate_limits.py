@@ -67,5 +67,5 @@ class UserLimits:
             raise self._refused(f"{self._rates[1]:,.12g} bytes/s (USER_BYTES_PER_SECOND)")
 
     def _refused(self, limit: str) -> Refused:
-        reason = f"the user's devices send more than {limit}, after {self._burst:,.0f} s' worth of it at once"
+        reason = f"the user's devices exceeded {limit}, after a burst of {self._burst:,.0f} s' worth of it"
         return Refused("RateLimited", reason)

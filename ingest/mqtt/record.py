@@ -66,4 +66,6 @@ def record_of(
 
 def _refuse_too_large(payload: bytes, most: int) -> None:
     if len(payload) > most:
-        raise Refused("TooLarge", f"the payload has {len(payload)} bytes; Kafka takes at most {most} of them")
+        raise Refused(
+            "TooLarge", f"the payload has {len(payload)} bytes; at most {most} fit into a Kafka record"
+        )

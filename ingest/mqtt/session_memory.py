@@ -45,5 +45,5 @@ class SessionMemory:
         self.lost += 1
         log.error(
             "mqtt_session_lost",
-            reason="the broker has no session of this client id, which it had before; what it kept is gone",
+            reason="the broker has lost the session of this client id, and the messages that waited in it",
         )

@@ -9,7 +9,7 @@ import typer
 
 def main(
     seed: Annotated[int | None, typer.Option(help="Of the requests; printed.")] = None,
-    requests: Annotated[int, typer.Option(help="So many of them.")] = 100_000,
+    requests: Annotated[int, typer.Option(help="How many.")] = 100_000,
     minutes: Annotated[float, typer.Option(help="Fewer, where these do not suffice.")] = 90,
 ) -> None:
     """Runs on servers of its own."""

@@ -199,10 +199,10 @@ def test_check_says_in_words_what_differs(
         "boxes: the column weight is of the type integer, but declared as bigint",
         "boxes: the column label (text) is missing; `sluice migrate` adds it",
         "boxes: the column height (double precision) is missing, and the field is required:"
-        " add it with a value for the rows that are there, or declare it optional",
+        " add it with a value for existing rows, or declare it optional",
         "boxes: the column colour is not declared, allows no null and has no default: no row can be written",
-        "boxes: the key is declared as (time, box_id), but unique is (box_id, weight):"
-        " a message that comes again could not be told from a new one",
+        "boxes: the key is declared as (time, box_id), but the table's unique keys are (box_id, weight):"
+        " a repeated message would be stored again",
         "sluice: not as declared: raw_boxes",
     ]
     code, told = sluice(empty, tmp_path, "migrate", domains="boxes")
@@ -219,7 +219,7 @@ def test_a_type_that_the_server_lacks_is_named(
     written_domain("boxes", text.replace("Text, Time", "GeoPoint, Text, Time"))
     code, told = sluice(empty, tmp_path, "migrate", domains="boxes")
     assert code == 1
-    assert 'domain boxes failed and left no trace: type "geometry" does not exist' in told
+    assert 'domain boxes failed and was rolled back: type "geometry" does not exist' in told
 
 
 OTHERS: dict[str, Any] = {

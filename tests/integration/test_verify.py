@@ -93,7 +93,7 @@ def test_a_reading_whose_key_has_other_values_needs_a_dead_letter(
     code, balance = verify(pipeline, begin)
     (missing,) = balance["missing_messages"]
     assert (code, missing["sequence_id"]) == (1, 2)
-    assert missing["reason"] == "its key is stored with other values, and there is no dead letter"
+    assert missing["reason"] == "its key is stored with other values, and it has no dead letter"
 
 
 def test_everything_in_kafka_can_be_verified_in_bounded_memory(pipeline: Stack) -> None:

@@ -164,7 +164,7 @@ class Device(asyncio.Protocol):
 
     def _check(self, answer: mqtt.Accepted) -> None:
         if answer.reason >= mqtt.FAILED:
-            raise NotLetIn(f"the broker says: {mqtt.reason(mqtt.CONNACK, answer.reason)}")
+            raise NotLetIn(f"the broker answered: {mqtt.reason(mqtt.CONNACK, answer.reason)}")
         if self._transport is None:
             raise ConnectionError("the broker closed the connection")
 
@@ -234,7 +234,7 @@ class Device(asyncio.Protocol):
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(answer)
         elif packet_type == mqtt.DISCONNECT:
-            self.trouble = f"the broker says: {mqtt.reason(mqtt.DISCONNECT, body[0] if body else 0)}"
+            self.trouble = f"the broker answered: {mqtt.reason(mqtt.DISCONNECT, body[0] if body else 0)}"
 
 
 @cache

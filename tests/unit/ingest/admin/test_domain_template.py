@@ -64,7 +64,7 @@ def test_nothing_is_written_over() -> None:
     module, test = domain_template.write("vans", Path())
     test.unlink()
     module.write_text("mine")
-    with pytest.raises(OperatorError, match=r"vans\.py is there already"):
+    with pytest.raises(OperatorError, match=r"vans\.py already exists"):
         domain_template.write("vans", Path())
     assert module.read_text() == "mine"
     assert not test.exists()

@@ -14,7 +14,7 @@ def test_a_process_that_is_well_says_so() -> None:
     try:
         chosen = Settings(bridge_metrics_port=served.port)
         assert ask(chosen, "bridge", ready=False) == "ok"
-        with pytest.raises(Unwell, match="bridge says: Kafka is away"):
+        with pytest.raises(Unwell, match="bridge reports: Kafka is away"):
             ask(chosen, "bridge", ready=True)
     finally:
         served.close()

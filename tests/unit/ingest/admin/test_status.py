@@ -10,7 +10,7 @@ STATUS = {
     "alerts": {},
     "rules": {"users": 2, "in_force": 3, "invalid": 1},
     "breaker": "closed",
-    "processes": {"gateway": "", "bridge": "bridge says: Kafka is away"},
+    "processes": {"gateway": "", "bridge": "bridge reports: Kafka is away"},
 }
 
 
@@ -26,5 +26,5 @@ def test_each_part_has_its_line() -> None:
         "           which rules are invalid: sluice rules check --stored",
         "breaker    closed",
         "gateway    ready",
-        "bridge     bridge says: Kafka is away",
+        "bridge     bridge reports: Kafka is away",
     ]

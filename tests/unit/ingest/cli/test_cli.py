@@ -77,7 +77,7 @@ def test_without_any_settings_no_server_is_addressed(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Nothing says where the servers are" in done.stderr
+    assert "The servers are not configured" in done.stderr
 
 
 def test_the_env_file_is_found_from_any_folder_of_the_checkout(
