@@ -22,7 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_domain_that_exists_is_not_written_again(here: Path) -> None:
     """A name of DOMAINS is refused: two domains of one name cannot run side by side."""
-    with pytest.raises(OperatorError, match="telemetry is the name of a domain"):
+    with pytest.raises(OperatorError, match="telemetry is already the name of a domain"):
         domain_template.write("telemetry", Path("domains"))
     assert not (here / "domains").exists()
 
