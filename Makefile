@@ -17,22 +17,22 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@$(PYTHON) -c 'from compose.local import ports; print(ports.usual())'
 
-setup: $(READY)  ## the virtual environment, the servers' root file system, Kafka: once
+setup: $(READY)  ## make the virtual environment, the servers' root file system and Kafka, once
 	@$(STACK) ground
 
-up: $(READY)  ## start servers and processes in the background, and print what is where
+up: $(READY)  ## start servers and processes in the background, and print their addresses
 	@$(STACK) up
 
 restart: $(READY)  ## restart one of them: NAME=worker (or gateway, redis, ...)
 	@$(STACK) restart $(NAME)
 
-down:  ## stop them all; the data stays
+down:  ## stop everything; the data stays
 	@if [ -x $(BIN)/python ]; then $(STACK) down; else echo "Nothing was running"; fi
 
-run: $(READY)  ## start everything and a simulated fleet, and show what happens; Ctrl-C ends it all
+run: $(READY)  ## start everything and a simulated fleet, with a live view; Ctrl-C stops everything
 	@$(STACK) run
 
-status: $(READY)  ## show what runs
+status: $(READY)  ## show what is running
 	@$(STACK) status
 
 test: setup  ## run every test, on servers of its own
@@ -48,10 +48,10 @@ check: $(READY)  ## formatting, lint, types, import rules, dependencies
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/python -m tests.audit
 
-bench: setup  ## measure against what the database itself can take; ONLY=drain (latency, gateway, growth, tracing, neighbours)
+bench: setup  ## measure against the database's own limit; ONLY=drain (latency, gateway, growth, tracing, neighbours)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
-chaos: setup  ## break everything under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
+chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
 fuzz: setup  ## a hundred thousand hostile MQTT requests, each answered or refused; SEED=N for the same ones

@@ -26,7 +26,7 @@ case $(kubectl config current-context) in
 kind-* | minikube | docker-desktop) ;;
 *)
     [ "${ANY_CLUSTER:-}" = yes ] || {
-        say "kubectl points to $(kubectl config current-context), which is no local cluster; ANY_CLUSTER=yes goes on"
+        say "kubectl points to $(kubectl config current-context), which is not a local cluster; set ANY_CLUSTER=yes to continue"
         exit 1
     }
     ;;

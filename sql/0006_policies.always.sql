@@ -24,7 +24,7 @@ BEGIN
         -- A plain table stays one when the extension comes later.
         IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = domain.relation) THEN
             IF drop_after > INTERVAL '0' THEN
-                RAISE WARNING '% is no hypertable: nothing of it older than % will be dropped', domain.relation, drop_after;
+                RAISE WARNING '% is not a hypertable: none of its rows older than % will be dropped', domain.relation, drop_after;
             END IF;
             CONTINUE;
         END IF;

@@ -26,9 +26,9 @@ app = typer.Typer(
     " A stack that runs keeps its ports and servers until it is stopped.",
 )
 
-Directory = Annotated[Path, typer.Option("--dir", help="Folder of the stack: its data, logs and settings.")]
-FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take free ports, not the usual ones.")]
-ServersOnly = Annotated[bool, typer.Option("--servers-only", help="Bare servers, nothing of Sluice.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of the stack: data, logs and settings.")]
+FreePorts = Annotated[bool, typer.Option("--free-ports", help="Use free ports instead of the usual ones.")]
+ServersOnly = Annotated[bool, typer.Option("--servers-only", help="Only the servers, without Sluice.")]
 DEFAULT = Path(".local")
 
 
@@ -36,7 +36,7 @@ DEFAULT = Path(".local")
 def up(
     directory: Directory = DEFAULT, free_ports: FreePorts = False, servers_only: ServersOnly = False
 ) -> None:
-    """Start what does not run yet, return when all is healthy, and say what is where."""
+    """Start what is not running, return when all is healthy, and print the addresses."""
     report = ConsoleReport()
     stack = Stack(directory, free_ports, environ=os.environ, report=report)
     before = _running(stack)
@@ -64,7 +64,7 @@ def down(directory: Directory = DEFAULT) -> None:
 
 @app.command()
 def restart(name: str, directory: Directory = DEFAULT) -> None:
-    """Stop and start one server or process of a stack that runs, and return when it is ready."""
+    """Stop and start one server or process of a running stack, and return when it is ready."""
     report = ConsoleReport()
     stack = Stack(directory, report=report)
     known = [program.name for program in stack.status()]
@@ -79,7 +79,7 @@ def restart(name: str, directory: Directory = DEFAULT) -> None:
 
 @app.command()
 def status(directory: Directory = DEFAULT) -> None:
-    """Say what runs and where. Exit code 3 if anything that belongs to the stack does not."""
+    """Show what is running and where. Exit code 3 if any part of the stack is not."""
     report = ConsoleReport()
     stack = Stack(directory, report=report)
     if not stack.running():
@@ -93,7 +93,7 @@ def status(directory: Directory = DEFAULT) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context, directory: Directory = DEFAULT, free_ports: FreePorts = False) -> None:
-    """Start everything and a simulated fleet, show what happens, and stop it all at Ctrl-C.
+    """Start everything and a simulated fleet, show a live view, and stop everything at Ctrl-C.
 
     A stack that ran before is left running. Further options go to the live view (`python -m compose.watch`).
     """

@@ -46,7 +46,7 @@ def parse(lines: Iterable[str]) -> dict[str, str]:
             continue
         key, equals, value = text.partition("=")
         if not equals or not _KEY.match(key):
-            raise StackError(f"line {number} of the env file is no KEY=VALUE")
+            raise StackError(f"line {number} of the env file is not KEY=VALUE")
         quoted = len(value) >= 2 and value[0] == value[-1] == "'"
         values[key] = value[1:-1] if quoted else value
     return values
@@ -76,9 +76,9 @@ def write_private(path: Path, text: str) -> None:
 
 def _quote(key: str, value: str) -> str:
     if not _KEY.match(key):
-        raise StackError(f"{key!r} is no name of an environment variable in capitals")
+        raise StackError(f"{key!r} is not the name of an environment variable in capitals")
     if _PLAIN.match(value):
         return value
     if re.search(r"['\\\x00-\x1f\x7f]|\$\{", value):
-        raise StackError(f"the value of {key} holds a quote, a backslash, '${{' or a control character")
+        raise StackError(f"the value of {key} contains a quote, a backslash, '${{' or a control character")
     return f"'{value}'"

@@ -38,7 +38,7 @@ def run(stack: Stack, arguments: Sequence[str], report: Report) -> int:
             # A second Ctrl-C must not leave half of it running.
             with _deaf():
                 if before:
-                    report.line("The stack ran before and goes on: `make down` stops it")
+                    report.line("The stack was already running and keeps running: `make down` stops it")
                 elif stack.running():
                     stack.down()
                     report.line(f"All stopped; the data stays in {stack.layout.base} until `make clean`")

@@ -144,7 +144,9 @@ def reload_broker(pid_file: Path, patience: float = BROKER_START_SECONDS) -> boo
             return False
         time.sleep(0.02)
     log.warning(
-        "mosquitto_not_reloaded", reason="the process of the pid file takes no SIGHUP", file=str(pid_file)
+        "mosquitto_not_reloaded",
+        reason="the process of the pid file does not accept SIGHUP",
+        file=str(pid_file),
     )
     return False
 
@@ -213,9 +215,11 @@ def _follow(connection: Connection, files: Files, stop: Stop) -> None:
 def main(
     password_file: Annotated[Path, typer.Option(help="Mosquitto's password_file.")],
     acl_file: Annotated[Path, typer.Option(help="Mosquitto's acl_file.")],
-    pid_file: Annotated[Path, typer.Option(help="File with the process id of Mosquitto.")],
+    pid_file: Annotated[Path, typer.Option(help="File with Mosquitto's process id.")],
     *,
-    once: Annotated[bool, typer.Option("--once", help="Write the files, tell Mosquitto, and end.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Write the files, signal Mosquitto, and exit.")
+    ] = False,
 ) -> None:
     """Write Mosquitto's password and ACL files from DATABASE_URL, and again at every change, until SIGTERM.
 

@@ -40,7 +40,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, int]:
     for variable, (default, _) in DEFAULTS.items():
         text = environ.get(variable) or str(default)
         if not text.isdecimal() or not 1 <= int(text) <= 65535:
-            raise StackError(f"{variable} is {text!r}, which is no port (1 to 65535)")
+            raise StackError(f"{variable} is {text!r}, which is not a port (1 to 65535)")
         ports[variable] = int(text)
     return ports
 

@@ -21,7 +21,7 @@ def parse(text: str) -> dict[str, str]:
             continue
         found = _LINE.match(stripped)
         if not found:
-            raise StackError(f"line {number} of the Procfile is no `name: command`")
+            raise StackError(f"line {number} of the Procfile is not `name: command`")
         name, command = found.groups()
         if name in processes:
             raise StackError(f"the Procfile lists {name} twice")

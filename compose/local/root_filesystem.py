@@ -60,7 +60,7 @@ def server_user() -> tuple[int, int]:
         fields = line.split(":")
         if fields[0] == "postgres":
             return int(fields[2]), int(fields[3])
-    raise StackError(f"{root()} has no user postgres; remove that folder, it is made again")
+    raise StackError(f"{root()} has no user postgres; remove that folder, and the next start makes it again")
 
 
 def ensure(report: Report) -> None:
@@ -94,7 +94,7 @@ def remove(report: Report) -> None:
     if not GROUND.exists():
         return
     with report.working(f"Removing {GROUND}"):
-        _run([*_as_root(), "rm", "-rf", "--one-file-system", str(GROUND)], "remove the ground")
+        _run([*_as_root(), "rm", "-rf", "--one-file-system", str(GROUND)], "remove the root file system")
 
 
 def remove_tree(path: Path) -> None:
@@ -130,7 +130,7 @@ def _make_jars(report: Report) -> None:
             "fetch Kafka's jars",
         )
     if not list(part.glob("kafka_2.13-*.jar")):
-        raise StackError(f"Maven put no Kafka broker into {part}")
+        raise StackError(f"Maven did not put a Kafka broker into {part}")
     part.rename(final)
     report.line("Kafka fetched")
 
@@ -166,7 +166,7 @@ def _host_packages(report: Report) -> None:
         raise StackError(
             f"the local stack needs {', '.join(packages)} on the host, and there is no apt-get to install it"
         )
-    report.line(f"Installing {', '.join(packages)}, with which the servers are fetched and run")
+    report.line(f"Installing {', '.join(packages)}, to fetch and run the servers")
     with report.working("apt-get: usually 10 s to 1 min"):
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
         _run([*_as_root(), *quiet, "update"], "update apt-get's lists")
@@ -178,7 +178,7 @@ def _as_root() -> list[str]:
     if os.getuid() == 0:
         return []
     if not shutil.which("sudo"):
-        raise StackError("making the ground needs root: become root, or install sudo")
+        raise StackError("making the root file system needs root: become root, or install sudo")
     return ["sudo"]
 
 
@@ -220,6 +220,6 @@ def _one_at_a_time(report: Report) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with report.working("Another command is making the ground; waiting for it"):
+            with report.working("Another command is making the root file system; waiting for it"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -156,7 +156,7 @@ def initialise(server: Server, layout: Layout) -> bool:
         )
         if done.returncode:
             raise StackError(
-                f"{server.title} could not make its data folder:\n{done.stdout}{done.stderr}".rstrip()
+                f"{server.title} could not create its data folder:\n{done.stdout}{done.stderr}".rstrip()
             )
     part.rename(data)
     return True

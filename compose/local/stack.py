@@ -176,7 +176,7 @@ class Stack:
     def _begin(self) -> dict[str, str]:
         self.layout.make()
         for pid, name in orphans.end(self.layout).items():
-            self._report.line(f"Ended {name} (process {pid}), left over from a stack that was killed")
+            self._report.line(f"Ended {name} (process {pid}), left over from a killed stack")
         for path in (*self.layout.run.glob("*.pid"), self.layout.data("postgres") / "postmaster.pid"):
             # Nothing of the stack runs any more; after a reboot these ids may be those of other programs.
             path.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ class Stack:
             for server in own:
                 servers.configure(server, self.layout, environment.port_numbers(env))
                 if not self.layout.data(server.name).exists():
-                    with self._report.working(f"Making the data folder of {server.title}"):
+                    with self._report.working(f"Creating the data folder of {server.title}"):
                         servers.initialise(server, self.layout)
         chosen = programs(self.layout, own, listed)
         if fresh:
@@ -222,7 +222,7 @@ class Stack:
         if servers.MOSQUITTO in environment.own_servers(env):
             self._supervisor.start_program(MOSQUITTO_AUTH)
             if probes.mosquitto_admits(env):
-                with self._report.working("Making Sluice's MQTT account"):
+                with self._report.working("Creating Sluice's MQTT account"):
                     env["MQTT_USERNAME"] = preparation.service_account(
                         env, servers.SERVICE, password(self.layout, "mqtt")
                     )
@@ -231,7 +231,7 @@ class Stack:
                 preparation.rights(env)
         with self._report.working("Logging in to the MQTT broker"):
             self._wait("mosquitto", probes.mosquitto_admits)
-        with self._report.working("Making the Kafka topics"):
+        with self._report.working("Creating the Kafka topics"):
             preparation.topics(env)
 
     def _start_processes(self, wanted: Iterable[str]) -> None:
@@ -252,7 +252,7 @@ class Stack:
         while True:
             status = next((s for s in self._supervisor.status() if s.name == name), None)
             state = status.state if status else _THEIRS
-            problem = f"the supervisor says {state.lower()}"
+            problem = f"the supervisor reports {state.lower()}"
             if state in {"RUNNING", _THEIRS}:
                 problem = probe(env)
             if not problem:
@@ -283,7 +283,7 @@ class Stack:
             self._supervisor.shutdown(_STOP_SECONDS)
         left = orphans.end(self.layout)
         for pid, name in left.items():
-            self._report.line(f"Ended {name} (process {pid}), which no supervisor looked after")
+            self._report.line(f"Ended {name} (process {pid}), which had no supervisor")
         for path in self.layout.run.glob("*.pid"):
             path.unlink()
         self.layout.remove_socket()

@@ -14,7 +14,7 @@ install() {
         say "Error: $1 is missing, and there is no apt-get to install it"
         exit 1
     fi
-    say "Installing $1, with which the virtual environment is made"
+    say "Installing $1, to make the virtual environment"
     sudo=
     [ "$(id -u)" -eq 0 ] || sudo=sudo
     $sudo apt-get -qq -o DPkg::Lock::Timeout=120 update
@@ -40,7 +40,7 @@ fi
 
 if [ -e .local/run/supervisord.pid ] && [ -x .venv/bin/python ]; then
     say "The packages changed: stopping the stack that runs on the old ones"
-    .venv/bin/python -m compose.local down || say "It did not stop; the new packages come all the same"
+    .venv/bin/python -m compose.local down || say "It did not stop; installing the new packages anyway"
 fi
 
 say "Making the virtual environment .venv from constraints.txt: usually half a minute to two"

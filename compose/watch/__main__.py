@@ -31,11 +31,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def main(
     *,
-    fleet: Annotated[bool, typer.Option(help="Whether a simulated fleet publishes meanwhile.")] = True,
+    fleet: Annotated[bool, typer.Option(help="Run a simulated fleet meanwhile.")] = True,
     users: Annotated[int, typer.Option(min=1, help="Users of the fleet.")] = 3,
     devices_per_user: Annotated[int, typer.Option(min=1, help="Devices of each.")] = 10,
     rate: Annotated[float, typer.Option(min=0.1, help="Messages per second of the whole fleet.")] = 200.0,
-    svg: Annotated[Path | None, typer.Option(help="Write the last view to this file, as a picture.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="Write the last view to this file, as an SVG picture.")
+    ] = None,
 ) -> None:
     """Show what the pipeline does until Ctrl-C, by default while a simulated fleet publishes.
 

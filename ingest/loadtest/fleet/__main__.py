@@ -38,7 +38,7 @@ def main(
         bool, typer.Option("--with-parent", help="End when stdin ends, for a parent that may be killed.")
     ] = False,
 ) -> None:
-    """Publish as a fleet of devices until Ctrl-C or SIGTERM, and tell the totals in a line of JSON a second.
+    """Publish as a fleet of devices until Ctrl-C or SIGTERM, and print the totals as JSON each second.
 
     The devices get credentials of their own, which are removed at the end.
     """

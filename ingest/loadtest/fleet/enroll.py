@@ -12,7 +12,7 @@ from ingest.loadtest.fleet.fleet import Login
 
 
 class NotEnrolled(OperatorError):
-    """The database does not take the devices' credentials. Has `sluice migrate` run?"""
+    """The database refuses the devices' credentials. Has `sluice migrate` run?"""
 
 
 def run_name(kind: str) -> str:
