@@ -82,7 +82,7 @@ static int on_login(int event, void *data, void *unused)
 	(void)event;
 	(void)unused;
 	if (!is_known(client)) {
-		mosquitto_log_printf(LOG_ERROR, "Sluice's plugin does not know this version of Mosquitto: every login is refused");
+		mosquitto_log_printf(LOG_ERROR, "Sluice's plugin does not know this version of Mosquitto: nobody is let in");
 		return DENIED;
 	}
 	if (client->socket == CLOSED)
