@@ -87,7 +87,7 @@ def test_the_reason_names_the_limit_and_the_setting() -> None:
     for _ in range(30):
         limits.admit("u", 10)
     with pytest.raises(
-        Refused, match=r"more than 10 messages/s \(USER_MESSAGES_PER_SECOND\), after 3 s' worth"
+        Refused, match=r"exceeded 10 messages/s \(USER_MESSAGES_PER_SECOND\), after a burst of 3 s' worth"
     ):
         limits.admit("u", 10)
     limits.admit("v", 3 * 1_048_576)
