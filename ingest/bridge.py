@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 
 from ingest.health.kafka_statistics import KafkaStatistics
 from ingest.health.lost_brokers import LostBrokers, finds_brokers
@@ -111,7 +111,7 @@ class Bridge:
 
     def _connect(self) -> Consumer:
         return group_consumer.connect(
-            self._settings, self._ids, on_statistics=self._statistics.told, on_commit=self._on_commit
+            self._settings, self._ids, on_statistics=self._statistics.update, on_commit=self._on_commit
         )
 
     def _subscribe(self) -> None:
@@ -135,7 +135,7 @@ class Bridge:
             self._consumed += 1
             lane.gather(Gathered(record.key() or b"", message_of(record)), now)
 
-    def _trusted(self, records: list[Record]) -> list[Record]:
+    def _trusted(self, records: list[KafkaMessage]) -> list[KafkaMessage]:
         """The records without those of recreated topics, which are soon read from their beginning."""
         made_again = self._ids.others(self._topics.ids)
         if not made_again:
@@ -143,7 +143,7 @@ class Bridge:
         self._topics.doubt()
         return [record for record in records if record.error() or record.topic() not in made_again]
 
-    def _poll(self) -> list[Record]:
+    def _poll(self) -> list[KafkaMessage]:
         most = self._settings.batch_max_messages
         if all(lane.holds(ENOUGH_BATCHES) for lane in self._lanes_in_use()):
             # The client must be polled even now, or the group would consider this bridge dead.
@@ -187,7 +187,7 @@ class Bridge:
             return
         self._leases_checked = now
         self._commit_again()
-        if not self._dispatcher.listens():
+        if not self._dispatcher.is_alive():
             raise BridgeFailed("the thread that receives the workers' reports has ended; see the log above")
         self._lanes.find_lost(now)
 

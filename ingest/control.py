@@ -47,7 +47,7 @@ HELD_UP = RECEIVE_MAXIMUM // 2
 HOLD_UP_SECONDS = 10.0
 # An answer is overdue after this long.
 OVERDUE_SECONDS = 30.0
-TELL_SECONDS = 10.0
+LOG_EVERY_SECONDS = 10.0
 # The broker does not send retained messages again to an existing subscription.
 RETAINED_ONCE = 1
 
@@ -76,8 +76,8 @@ class Control:
         self._requests = Requests(
             self._answer, patience_seconds=chosen.request_patience_seconds, most=chosen.requests_per_user
         )
-        self._dropped = self._dropped_told = 0
-        self._tell_dropped_at = 0.0
+        self._dropped = self._dropped_logged = 0
+        self._log_dropped_at = 0.0
         self._answers = Answers()
         self._listener = RulesListener(chosen)
 
@@ -131,7 +131,7 @@ class Control:
         while not self._stopping and self._failure is None:
             self._turn()
             self._pulse.turn()
-            if not (self._session.runs() and self._requests.listens() and self._listener.listens()):
+            if not (self._session.runs() and self._requests.is_alive() and self._listener.is_alive()):
                 self._failure = "one of the threads has ended; see the log above"
             self._failure = self._session.failure or self._failure
         self._close()
@@ -161,13 +161,13 @@ class Control:
         if self._old is not None and self._session.subscribed:
             self._old.turn(0)
             self._old = None if self._old.over else self._old
-        self._tell_dropped()
+        self._log_dropped()
 
-    def _tell_dropped(self) -> None:
-        if self._dropped > self._dropped_told and time.monotonic() >= self._tell_dropped_at:
-            log.warning("qos0_requests_dropped", requests=self._dropped - self._dropped_told)
-            self._dropped_told = self._dropped
-            self._tell_dropped_at = time.monotonic() + TELL_SECONDS
+    def _log_dropped(self) -> None:
+        if self._dropped > self._dropped_logged and time.monotonic() >= self._log_dropped_at:
+            log.warning("qos0_requests_dropped", requests=self._dropped - self._dropped_logged)
+            self._dropped_logged = self._dropped
+            self._log_dropped_at = time.monotonic() + LOG_EVERY_SECONDS
 
     def _unfinished(self) -> int:
         return len(self._requests) + len(self._answers)
@@ -225,8 +225,10 @@ class Control:
 
     def _publish(self, kind: Kind, user_id: str, answer: Answer, waiting: list[Unacknowledged]) -> None:
         payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-        told = self._session.publish(status_topic(kind, user_id), payload.encode(errors="backslashreplace"))
-        self._answers.add(told, waiting)
+        published = self._session.publish(
+            status_topic(kind, user_id), payload.encode(errors="backslashreplace")
+        )
+        self._answers.add(published, waiting)
 
     def _done(self, messages: Iterable[Unacknowledged]) -> None:
         for one in messages:

@@ -17,7 +17,7 @@ from types import FrameType
 
 import structlog
 from confluent_kafka import KafkaError, Producer
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.health.heartbeat import Heartbeat
@@ -45,8 +45,8 @@ log = structlog.get_logger()
 
 IDLE_SECONDS = 0.1
 # Kafka's confirmations have no socket that `select` could wait for together with the broker's messages.
-CONFIRM_SECONDS = 0.002
-TELL_SECONDS = 10.0
+BUSY_SECONDS = 0.002
+LOG_EVERY_SECONDS = 10.0
 # A turn may reconnect, which takes as long as the resolver, TCP and TLS do.
 STUCK_SECONDS = 60.0
 # Records of messages with QoS 0 that may wait for Kafka.
@@ -54,7 +54,7 @@ MOST_UNPROMISED = 1000
 # The broker sends nothing that it retains at a subscription: only what is published now is a reading.
 NEVER_RETAINED = 2
 
-Delivered = Callable[[KafkaError | None, Record], None]
+Delivered = Callable[[KafkaError | None, KafkaMessage], None]
 
 
 class Gateway:
@@ -69,11 +69,11 @@ class Gateway:
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._received = self._received_bytes = 0
-        self._dropped = self._dropped_told = 0
-        self._tell_dropped_at = 0.0
+        self._dropped = self._dropped_logged = 0
+        self._log_dropped_at = 0.0
         self._limits = UserLimits(chosen)
         self._limited: Counter[str] = Counter()
-        self._tell_limited_at = 0.0
+        self._log_limited_at = 0.0
         self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
@@ -91,7 +91,7 @@ class Gateway:
                 # again by a new connection.
                 "queue.buffering.max.messages": 2 * chosen.mqtt_receive_maximum + MOST_UNPROMISED,
                 "queue.buffering.max.kbytes": 1_048_576,
-                "stats_cb": self._statistics.told,
+                "stats_cb": self._statistics.update,
                 "statistics.interval.ms": EVERY_MS,
             },
             logger=logging.getLogger("librdkafka"),
@@ -134,8 +134,8 @@ class Gateway:
         while not self._stopping.is_set() and self._failure is None:
             self._turn()
             self._pulse.turn()
-            self._tell_dropped()
-            self._tell_limited()
+            self._log_dropped()
+            self._log_limited()
             if self._session.failure is not None:
                 self._failure = self._session.failure
             elif self._lost_brokers():
@@ -147,11 +147,11 @@ class Gateway:
     def _turn(self) -> None:
         if self._old is not None and self._session.subscribed:
             # Older messages go first: the broker keeps new ones meanwhile.
-            self._old.turn(CONFIRM_SECONDS)
+            self._old.turn(BUSY_SECONDS)
             if self._old.over:
                 self._old = None
         else:
-            self._session.turn(CONFIRM_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
+            self._session.turn(BUSY_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
         self._producer.poll(0)
         self._session.unacknowledged.release()
 
@@ -235,7 +235,7 @@ class Gateway:
     def _pass_on(self, message: Publish) -> None:
         """Tries once, as QoS 0 asks: a message that Kafka does not take is dropped and counted."""
 
-        def note(error: KafkaError | None, _record: Record) -> None:
+        def note(error: KafkaError | None, _record: KafkaMessage) -> None:
             self._dropped += error is not None
 
         if len(self._producer) < MOST_UNPROMISED:
@@ -243,11 +243,11 @@ class Gateway:
         else:
             self._dropped += 1
 
-    def _tell_dropped(self) -> None:
-        if self._dropped > self._dropped_told and time.monotonic() >= self._tell_dropped_at:
-            log.warning("qos0_dropped", messages=self._dropped - self._dropped_told)
-            self._dropped_told = self._dropped
-            self._tell_dropped_at = time.monotonic() + TELL_SECONDS
+    def _log_dropped(self) -> None:
+        if self._dropped > self._dropped_logged and time.monotonic() >= self._log_dropped_at:
+            log.warning("qos0_dropped", messages=self._dropped - self._dropped_logged)
+            self._dropped_logged = self._dropped
+            self._log_dropped_at = time.monotonic() + LOG_EVERY_SECONDS
 
     def _produce(self, message: Publish, confirm: Delivered) -> None:
         topic, payload = message.topic, message.payload
@@ -274,12 +274,12 @@ class Gateway:
         else:
             log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
 
-    def _tell_limited(self) -> None:
-        if self._limited and time.monotonic() >= self._tell_limited_at:
+    def _log_limited(self) -> None:
+        if self._limited and time.monotonic() >= self._log_limited_at:
             users = dict(self._limited.most_common(5))
             log.warning("rate_limited", messages=self._limited.total(), users=users)
             self._limited.clear()
-            self._tell_limited_at = time.monotonic() + TELL_SECONDS
+            self._log_limited_at = time.monotonic() + LOG_EVERY_SECONDS
 
     def _confirm(self, error: KafkaError | None, waiting: Unacknowledged) -> None:
         if error is not None:
@@ -293,7 +293,7 @@ class GatewayFailed(Exception):
 
 
 def _ending(end_span: Callable[[], None], confirm: Delivered) -> Delivered:
-    def ended(error: KafkaError | None, record: Record) -> None:
+    def ended(error: KafkaError | None, record: KafkaMessage) -> None:
         end_span()
         confirm(error, record)
 

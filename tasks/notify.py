@@ -38,7 +38,7 @@ def deliver_database() -> None:
     """Writes to the tables what was not written yet. Waits for nothing but the database."""
     try:
         _restored(deliver.to_database)
-        deliver.note_told()
+        deliver.note_published()
     except (NotNow, psycopg.Error) as error:
         # The breaker takes care of the pauses.
         log.warning("delivery_waits", group="database", error=str(error))

@@ -46,7 +46,7 @@ class StatesLost(lease.LeaseLost):
     """Redis has lost data since the alerts of the batch were judged, and maybe their changes with it."""
 
 
-class Outcome(NamedTuple):
+class BatchOutcome(NamedTuple):
     """The outcome of a batch: its messages, how many are new rows, dead letters, and deferred.
 
     `generations` are those of the states that its parts were judged with; a part without rules has none.
@@ -94,7 +94,9 @@ def store_batch(
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
             deferred = _deferred(arrived.values())
-            _report(batch, parts, bridge, Outcome(total, inserted, dead, oldest_ms, generations, deferred))
+            _report(
+                batch, parts, bridge, BatchOutcome(total, inserted, dead, oldest_ms, generations, deferred)
+            )
     except (StatesLost, LostOutbox):
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.warning("batch_judged_in_lost_memory", batch=batch)
@@ -147,7 +149,7 @@ def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
     sender.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
 
 
-def _report(batch: str, parts: int, bridge: str, outcome: Outcome) -> None:
+def _report(batch: str, parts: int, bridge: str, outcome: BatchOutcome) -> None:
     """Reports to the bridge that the batch is done, and removes its data from Redis.
 
     Raises `LeaseLost` if the batch was given up, or lost with Redis, and `StatesLost`.

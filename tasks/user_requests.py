@@ -24,7 +24,7 @@ from tasks.errors import DatabaseAway, NotNow
 from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Kind, Reply, refusal
-from tasks.rules.commands import CannotManage, InvalidCommand, Request, manage, parse_command
+from tasks.rules.commands import CannotManage, InvalidCommand, Origin, manage, parse_command
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
 from tasks.servers import database, generation
@@ -75,7 +75,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
         user_id,
         request,
         control,
-        lambda: _manage(user_id, document, Request(request, at_ms, user_id)),
+        lambda: _manage(user_id, document, Origin(request, at_ms, user_id)),
     )
 
 
@@ -129,7 +129,7 @@ def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> boo
         return cursor.rowcount > 0
 
 
-def _manage(user_id: str, document: bytes, request: Request) -> Answer:
+def _manage(user_id: str, document: bytes, origin: Origin) -> Answer:
     try:
         command = parse_command(document)
     except InvalidCommand as error:
@@ -145,7 +145,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
     rules = about(domain, own[user_id])
     try:
         changes, judged_in = state_store.commit(
-            [(user_id, command.device_id)], lambda state: manage(state, rules, command, request), version
+            [(user_id, command.device_id)], lambda state: manage(state, rules, command, origin), version
         )
     except CannotManage as error:
         return refusal([{"path": "command", "message": str(error)}])
@@ -156,7 +156,7 @@ def _manage(user_id: str, document: bytes, request: Request) -> Answer:
         rule_id=command.rule_id,
         action=command.action,
         changes=len(changes),
-        waited_ms=int(time.time() * 1000) - request.at_ms,
+        waited_ms=int(time.time() * 1000) - origin.at_ms,
     )
     if changes:
         deliver.wake()

@@ -24,7 +24,7 @@ from compose.local.errors import NotReadyError, StackError
 from compose.local.layout import PROJECT, Layout
 from compose.local.passwords import password
 from compose.local.programs import MOSQUITTO_AUTH, programs
-from compose.local.supervise import Status, Supervisor
+from compose.local.supervise import ProgramStatus, Supervisor
 
 _READY_SECONDS = 180
 # A program that has been started this often and is not ready yet will not come up by itself.
@@ -133,7 +133,7 @@ class Stack:
         """Whether the stack is up, in whole or in part."""
         return self._supervisor.running()
 
-    def status(self) -> list[Status]:
+    def status(self) -> list[ProgramStatus]:
         """The programs under the supervisor, none if it is down."""
         return self._supervisor.status() if self.running() else []
 

@@ -33,7 +33,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Status:
+class ProgramStatus:
     """The state of a program: supervisord's word for its state, and its start in Unix seconds."""
 
     name: str
@@ -142,11 +142,12 @@ class Supervisor:
         for name in waiting:
             self._layout.pid(name).unlink(missing_ok=True)
 
-    def status(self) -> list[Status]:
+    def status(self) -> list[ProgramStatus]:
         """All programs."""
         rows = cast("list[dict[str, str | int]]", self._call("getAllProcessInfo"))
         return [
-            Status(str(r["name"]), str(r["statename"]), int(r["start"]), str(r["spawnerr"])) for r in rows
+            ProgramStatus(str(r["name"]), str(r["statename"]), int(r["start"]), str(r["spawnerr"]))
+            for r in rows
         ]
 
     def shutdown(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from compose.watch import gauges, screen
+from compose.watch import polling, screen
 from compose.watch.fleet_process import FleetProcess
 from tasks.settings import Settings, settings
 
@@ -75,14 +75,14 @@ class Watch:
     """Reads everything and puts it together."""
 
     def __init__(self, chosen: Settings, fleet: FleetProcess | None) -> None:
-        self._began = gauges.now()
+        self._began = polling.now()
         self._fleet = fleet
-        self._kafka = gauges.kafka(chosen)
-        self._pipeline = gauges.pipeline()
-        self._rows = gauges.latest_rows()
-        self._restarts = gauges.Gauge(count, pause=2.0) if (count := _restart_counter()) else None
+        self._kafka = polling.kafka(chosen)
+        self._pipeline = polling.pipeline()
+        self._rows = polling.latest_rows()
+        self._restarts = polling.Poller(count, pause=2.0) if (count := _restart_counter()) else None
         self._meters = {
-            name: gauges.Meter() for name in ("messages in", "rows stored", "dead letters", "duplicates")
+            name: polling.Meter() for name in ("messages in", "rows stored", "dead letters", "duplicates")
         }
         self._places, self._hints = _places(chosen), _hints(chosen)
 
@@ -98,10 +98,10 @@ class Watch:
         """Ends the fleet, gives its last messages a moment to arrive, and ends the reading."""
         if self._fleet is not None:
             self._fleet.stop()
-            end = gauges.now() + ARRIVE_SECONDS
-            while not self._kafka.away and gauges.now() < end:
+            end = polling.now() + ARRIVE_SECONDS
+            while not self._kafka.away and polling.now() < end:
                 # Two readings, since the first may have begun before the last message came.
-                time.sleep(2 * gauges.PAUSE_SECONDS)
+                time.sleep(2 * polling.PAUSE_SECONDS)
                 if self._kafka.value is not None and not self._kafka.value.lag:
                     break
         for gauge in (self._kafka, self._pipeline, self._rows, self._restarts):
@@ -113,7 +113,7 @@ class Watch:
         flow, counted = self._kafka.value, self._pipeline.value
         latest = self._rows.value
         return screen.View(
-            up_seconds=gauges.now() - self._began,
+            up_seconds=polling.now() - self._began,
             received=self._count("messages in", flow.records if flow else None),
             stored=self._count("rows stored", counted.get("stored", 0) if counted is not None else None),
             dead_lettered=self._count("dead letters", flow.dead_letters if flow else None),
@@ -147,14 +147,14 @@ class Watch:
         if total is None:
             return screen.Count(None)
         meter = self._meters[name]
-        meter.note(total, gauges.now())
+        meter.note(total, polling.now())
         return screen.Count(total, meter.per_second)
 
-    def _fleet_now(self) -> screen.Fleet | None:
+    def _fleet_now(self) -> screen.FleetView | None:
         fleet = self._fleet
         if fleet is None:
             return None
-        return screen.Fleet(fleet.devices, fleet.connected, fleet.totals["published"])
+        return screen.FleetView(fleet.devices, fleet.connected, fleet.totals["published"])
 
     def _away(self) -> dict[str, str]:
         reasons = {

@@ -28,7 +28,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetView:
     """The simulated devices."""
 
     devices: int
@@ -50,7 +50,7 @@ class View:
     restarts: dict[str, int] | None
     """By process; `None` when nobody counts them."""
     resent: int | None
-    fleet: Fleet | None
+    fleet: FleetView | None
     columns: list[str] = field(default_factory=list)
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
@@ -175,7 +175,7 @@ def _restarts(view: View) -> Text:
     return text
 
 
-def _fleet(fleet: Fleet | None) -> Text:
+def _fleet(fleet: FleetView | None) -> Text:
     if fleet is None:
         return Text("none", style="dim")
     style = "" if fleet.connected == fleet.devices else "yellow"

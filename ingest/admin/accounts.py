@@ -123,14 +123,14 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         own = [domain.topic_of(account.user_id, account.device_id) for domain in registry.domains()]
         return [("publish", topic) for topic in own if topic is not None]
     owner = account.user_id if account.kind == "user" else "+"
-    asks: Action = "publish" if account.kind == "user" else "subscribe"
-    tells: Action = "subscribe" if account.kind == "user" else "publish"
+    to_service: Action = "publish" if account.kind == "user" else "subscribe"
+    to_user: Action = "subscribe" if account.kind == "user" else "publish"
     rights: list[tuple[Action, str]] = [
-        (asks, f"users/{owner}/config"),
-        (asks, f"users/{owner}/alerts/manage"),
-        (tells, f"users/{owner}/config/status"),
-        (tells, f"users/{owner}/alerts"),
-        (tells, f"users/{owner}/alerts/manage/status"),
+        (to_service, f"users/{owner}/config"),
+        (to_service, f"users/{owner}/alerts/manage"),
+        (to_user, f"users/{owner}/config/status"),
+        (to_user, f"users/{owner}/alerts"),
+        (to_user, f"users/{owner}/alerts/manage/status"),
     ]
     if account.kind == "service":
         rights += [("subscribe", domain.filter) for domain in registry.domains()]

@@ -51,13 +51,13 @@ def reading() -> Iterator[TopicReader]:
         ) from error
 
 
-def select(domain: AnyDomain, filters: Filters, limit: int, *, settled: bool) -> Listing:
-    """The letters that match; with `settled` also those that are no longer open."""
+def select(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool) -> Listing:
+    """The letters that match; with `handled` also those that are no longer open."""
     newest: deque[Standing] = deque(maxlen=2 * limit)
     counts: Counter[tuple[str, State]] = Counter()
     with reading() as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
-            if settled or standing.state.is_open:
+            if handled or standing.state.is_open:
                 counts[standing.letter.error_type, standing.state] += 1
                 newest.append(standing)
                 if len(newest) == newest.maxlen:

@@ -12,8 +12,8 @@ from ingest.admin.errors import ServerAway
 from ingest.admin.postgres import Connection, connect
 from tasks import registry
 from tasks.batch.kafka_record import readable
-from tasks.dead_letters import replayed as replays
-from tasks.dead_letters.letter import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.dead_letters import replayed as replayed_letters
+from tasks.dead_letters.letter import MAX_REFUSALS, Filters, Letter, LetterId
 from tasks.dead_letters.read import read_letters
 from tasks.dead_letters.replayed import Place
 from tasks.domain.domain import AnyDomain
@@ -81,12 +81,12 @@ class Outlook:
             for letter in unique.values():
                 yield Standing(letter, self.state(letter, known.get(letter.id)))
 
-    def state(self, letter: Letter, replayed: replays.Replayed | None) -> State:
+    def state(self, letter: Letter, replayed: replayed_letters.Replayed | None) -> State:
         """How one letter stands."""
         if replayed is None:
             if not letter.can_be_replayed:
                 return State.NO_REPLAY
-            return State.EXHAUSTED if letter.attempts >= MAX_ATTEMPTS else State.OPEN
+            return State.EXHAUSTED if letter.attempts >= MAX_REFUSALS else State.OPEN
         if replayed.place is None:
             return State.IN_FLIGHT
         if replayed.place == (letter.partition, letter.offset):
@@ -96,9 +96,9 @@ class Outlook:
     def outcome(self, place: Place) -> State:
         """The outcome of a letter that was replayed to this partition and offset."""
         partition, offset = place
-        if place == replays.ACKNOWLEDGED:
+        if place == replayed_letters.ACKNOWLEDGED:
             return State.ACKNOWLEDGED
-        if place == replays.NOWHERE:
+        if place == replayed_letters.NOWHERE:
             return State.STORED
         if place in self._refused_again:
             return State.REFUSED_AGAIN
@@ -110,14 +110,14 @@ class Outlook:
         self._note_refused_again(since)
         return [self.outcome(place) for place in places]
 
-    def replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, replays.Replayed]:
+    def replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, replayed_letters.Replayed]:
         """Those of the letters that were replayed, as far as the database says so."""
         if self.database_away:
             return {}
         try:
             if self._connection is None:
                 self._connection = connect()
-            return replays.find(self._connection, letters)
+            return replayed_letters.find(self._connection, letters)
         except (ServerAway, psycopg.Error) as error:
             self.database_away = " ".join(str(error).split())
             return {}

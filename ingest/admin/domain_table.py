@@ -109,8 +109,8 @@ def differences(connection: Connection, domain: AnyDomain) -> list[str]:
         return [f"the table {table} does not exist; `sluice migrate` makes it"]
     declared = _as_the_server_says(connection, domain)
     found = _columns(connection, table)
-    told = [fault for one in declared.values() for fault in _compare(one, found.get(one.name))]
-    told += [
+    differences = [fault for one in declared.values() for fault in _compare(one, found.get(one.name))]
+    differences += [
         f"the column {one.name} is not declared, allows no null and has no default: no row can be written"
         for one in found.values()
         if one.name not in declared and one.not_null and not one.default
@@ -118,11 +118,11 @@ def differences(connection: Connection, domain: AnyDomain) -> list[str]:
     keys: list[Any] = [row[0] for row in connection.execute(_UNIQUE, [table])]
     if sorted(domain.primary_key) not in keys:
         others = " and ".join(f"({', '.join(key)})" for key in keys) or "no column"
-        told.append(
+        differences.append(
             f"the key is declared as ({', '.join(domain.primary_key)}), but the table's unique keys are"
             f" {others}: a repeated message would be stored again"
         )
-    return told
+    return differences
 
 
 def _definitions(domain: AnyDomain) -> list[str]:
@@ -167,14 +167,16 @@ def _compare(declared: _Column, found: _Column | None) -> list[str]:
                 " add it with a value for existing rows, or declare it optional"
             ]
         return [f"the column {name} ({declared.sql_type}) is missing; `sluice migrate` adds it"]
-    told = []
+    differences = []
     if found.sql_type != declared.sql_type:
-        told.append(f"the column {name} is of the type {found.sql_type}, but declared as {declared.sql_type}")
+        differences.append(
+            f"the column {name} is of the type {found.sql_type}, but declared as {declared.sql_type}"
+        )
     if found.not_null and not declared.not_null:
-        told.append(f"the column {name} allows no null, but the field is optional")
+        differences.append(f"the column {name} allows no null, but the field is optional")
     if declared.not_null and not found.not_null:
-        told.append(f"the column {name} allows null, but the field is required")
-    return told
+        differences.append(f"the column {name} allows null, but the field is required")
+    return differences
 
 
 def _literal(text: str) -> str:

@@ -162,32 +162,32 @@ def applied(connection: Connection) -> list[Applied]:
         ).fetchall()
 
 
-def migrate(connection: Connection, migrations: list[Migration], tell: Callable[[str], None]) -> int:
+def migrate(connection: Connection, migrations: list[Migration], report: Callable[[str], None]) -> int:
     """Runs what is pending and returns how many numbered migrations that were.
 
-    `tell` gets a line for each step. Safe to run twice and by several at once: each waits for the
+    `report` gets a line for each step. Safe to run twice and by several at once: each waits for the
     other, up to `LOCK_TIMEOUT_SECONDS`. Raises `MigrationError`; what ran before the failing one stays.
     Works through PgBouncer in any mode.
     """
-    connection.add_notice_handler(lambda notice: _tell_notice(notice, tell))
-    tell_waiting = functools.cache(lambda: tell("another `sluice migrate` is running; waiting for it"))
+    connection.add_notice_handler(lambda notice: _report_notice(notice, report))
+    report_waiting = functools.cache(lambda: report("another `sluice migrate` is running; waiting for it"))
     ran: set[str] = set()
     while True:
         with connection.transaction():
-            _prepare(connection, tell_waiting)
+            _prepare(connection, report_waiting)
             todo = [one for one in pending(migrations, applied(connection)) if one.label not in ran]
             if not todo:
                 return len([one for one in migrations if one.label in ran and not one.always])
-            _run(connection, todo[0], tell)
+            _run(connection, todo[0], report)
             ran.add(todo[0].label)
 
 
-def _prepare(connection: Connection, tell_waiting: Callable[[], None]) -> None:
+def _prepare(connection: Connection, report_waiting: Callable[[], None]) -> None:
     # Held until the transaction ends, so it also holds through PgBouncer and needs no clearing up.
     connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
     free = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK]).fetchone()
     if free is None or not free[0]:
-        tell_waiting()
+        report_waiting()
         try:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         except psycopg.errors.LockNotAvailable as error:
@@ -215,7 +215,7 @@ def _compression(domain: AnyDomain) -> dict[str, str]:
     return {"relation": domain.table, "segment_by": quoted(tuple(segment)), "order_by": ", ".join(order)}
 
 
-def _run(connection: Connection, migration: Migration, tell: Callable[[str], None]) -> None:
+def _run(connection: Connection, migration: Migration, report: Callable[[str], None]) -> None:
     try:
         connection.execute(migration.sql.encode())
         if not migration.always:
@@ -228,8 +228,8 @@ def _run(connection: Connection, migration: Migration, tell: Callable[[str], Non
         raise MigrationError(
             f"{migration.label} failed and was rolled back: {error.diag.message_primary or error}.{hint}"
         ) from error
-    tell(f"{'checked' if migration.always else 'applied'} {migration.label}")
+    report(f"{'checked' if migration.always else 'applied'} {migration.label}")
 
 
-def _tell_notice(notice: psycopg.errors.Diagnostic, tell: Callable[[str], None]) -> None:
-    tell(f"{(notice.severity or 'notice').lower()}: {notice.message_primary}")
+def _report_notice(notice: psycopg.errors.Diagnostic, report: Callable[[str], None]) -> None:
+    report(f"{(notice.severity or 'notice').lower()}: {notice.message_primary}")

@@ -62,8 +62,8 @@ def as_text(status: dict[str, Any]) -> Iterator[str]:
         if "away" in found:
             yield f"{title:<10} does not answer: {found['away']}"
         else:
-            told = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
-            yield f"{title:<10} {told or 'none'}"
+            line = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
+            yield f"{title:<10} {line or 'none'}"
     if status.get("rules", {}).get("invalid"):
         yield f"{'':<10} which rules are invalid: sluice rules check --stored"
     yield f"{'breaker':<10} {status['breaker']}"

@@ -40,7 +40,7 @@ class Topic(NamedTuple):
     config: dict[str, str]
 
 
-class Outcome(NamedTuple):
+class TopicResult(NamedTuple):
     """The result for one topic; `differences` of an existing topic are reported, not corrected."""
 
     topic: Topic
@@ -80,20 +80,20 @@ def wanted(settings: Settings) -> list[Topic]:
 
 def differences(topic: Topic, found: Topic) -> list[str]:
     """How an existing topic differs from the wanted one, each as part of a sentence."""
-    told = []
+    differences = []
     if found.partitions != topic.partitions:
-        told.append(f"partitions are {found.partitions}, not {topic.partitions}")
+        differences.append(f"partitions are {found.partitions}, not {topic.partitions}")
     if found.replication != topic.replication:
-        told.append(f"replication is {found.replication}, not {topic.replication}")
-    told += [
+        differences.append(f"replication is {found.replication}, not {topic.replication}")
+    differences += [
         f"{key} is {found.config.get(key)}, not {value}"
         for key, value in topic.config.items()
         if found.config.get(key) != value
     ]
-    return told
+    return differences
 
 
-def ensure(settings: Settings) -> list[Outcome]:
+def ensure(settings: Settings) -> list[TopicResult]:
     """Creates the topics that do not exist and compares those that do; alters none.
 
     Raises `ServerAway`, `TopicRefused`.
@@ -103,7 +103,7 @@ def ensure(settings: Settings) -> list[Outcome]:
     try:
         existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
         return [
-            Outcome(
+            TopicResult(
                 topic,
                 created=False,
                 differences=differences(topic, _found(admin, topic.name, existing[topic.name])),
@@ -119,7 +119,7 @@ def ensure(settings: Settings) -> list[Outcome]:
         ) from error
 
 
-def _create(admin: AdminClient, topic: Topic) -> Outcome:
+def _create(admin: AdminClient, topic: Topic) -> TopicResult:
     new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
     deadline = time.monotonic() + FENCED_SECONDS
     while True:
@@ -130,7 +130,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
             asked[topic.name].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process created it first
-                return Outcome(topic, created=False, differences=[])
+                return TopicResult(topic, created=False, differences=[])
             if error.args[0].code() in _NO_ANSWER:
                 raise
             reason = error.args[0].str()
@@ -138,7 +138,7 @@ def _create(admin: AdminClient, topic: Topic) -> Outcome:
                 raise TopicRefused(f"Kafka refused to create the topic {topic.name}: {reason}.") from error
             time.sleep(FENCED_PAUSE_SECONDS)
         else:
-            return Outcome(topic, created=True, differences=[])
+            return TopicResult(topic, created=True, differences=[])
 
 
 def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:

@@ -40,7 +40,7 @@ def list_letters(
     user: User = None,
     device: Device = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many, the newest.")] = 20,
-    settled: Annotated[bool, typer.Option("--all", help="Include handled ones, with their outcome.")] = False,
+    handled: Annotated[bool, typer.Option("--all", help="Include handled ones, with their outcome.")] = False,
     summary: Annotated[bool, typer.Option("--summary", help="Only the number of each kind.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +52,7 @@ def list_letters(
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    listing = work.select(_domain(domain), filters, limit, settled=settled)
+    listing = work.select(_domain(domain), filters, limit, handled=handled)
     if listing.database_away:
         to_stderr(
             f"The database could not be asked which were replayed, so all count as open:"

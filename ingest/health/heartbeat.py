@@ -11,7 +11,7 @@ import redis
 import structlog
 
 from tasks.servers import clocks, gateways
-from tasks.servers.gateways import Gateway
+from tasks.servers.gateways import GatewayStatus
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Heartbeat:
                 self._since_ms = 0
             elif not self._since_ms:
                 self._since_ms = now_ms
-            gateways.write(self._gateway, Gateway(self._since_ms, now_ms, skew_ms))
+            gateways.write(self._gateway, GatewayStatus(self._since_ms, now_ms, skew_ms))
         except redis.RedisError as error:
             if not self._away:
                 log.warning("heartbeat_not_written", error=str(error))

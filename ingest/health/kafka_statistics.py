@@ -11,15 +11,15 @@ _STALE_SECONDS = 5 * EVERY_MS / 1000
 
 
 class KafkaStatistics:
-    """Give `told` to the client as its `stats_cb`; it is called by the thread that polls the client."""
+    """Give `update` to the client as its `stats_cb`; it is called by the thread that polls the client."""
 
     def __init__(self, topics: Iterable[str]) -> None:
         self._topics = tuple(topics)
-        self._told_at = 0.0
+        self._updated_at = 0.0
         self._reachable = False
         self._lag: dict[tuple[str, int], int] = {}
 
-    def told(self, statistics: str) -> None:
+    def update(self, statistics: str) -> None:
         """Reads the statistics that librdkafka emits as JSON."""
         document: dict[str, Any] = json.loads(statistics)
         # Without those that stand for groups and bootstrap addresses, whose state says nothing.
@@ -31,7 +31,7 @@ class KafkaStatistics:
             for p in document["topics"].get(topic, {}).get("partitions", {}).values()
             if p["partition"] >= 0
         }
-        self._told_at = time.monotonic()
+        self._updated_at = time.monotonic()
 
     def lag(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], float]:
         """The records after the committed offset of each of these partitions, where that is known."""
@@ -40,7 +40,7 @@ class KafkaStatistics:
 
     def reachable(self) -> bool:
         """Whether a broker answers, by the client's last statistics."""
-        return self._reachable and time.monotonic() - self._told_at < _STALE_SECONDS
+        return self._reachable and time.monotonic() - self._updated_at < _STALE_SECONDS
 
 
 def _lag(partition: dict[str, Any]) -> int:

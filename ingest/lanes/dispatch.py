@@ -34,7 +34,7 @@ TRIAL_SECONDS = 30
 TRIAL_PAUSE_SECONDS = 0.1
 
 
-class Report(NamedTuple):
+class BatchReport(NamedTuple):
     """How many messages of a batch are accounted for; None if its workers gave it up.
 
     The deferred ones among them are not finished.
@@ -45,7 +45,7 @@ class Report(NamedTuple):
     deferred: Deferred = NOTHING_DEFERRED
 
     @classmethod
-    def parse(cls, said: str) -> "Report":
+    def parse(cls, said: str) -> "BatchReport":
         """The report as `store` or `lease` wrote it."""
         batch, total, *more = said.split(maxsplit=2)
         deferred = (frozenset(map(tuple, some)) for some in json.loads(more[0])) if more else ()
@@ -57,8 +57,8 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.bridge = uuid4().hex[:12]
-        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._arrived: list[Report] = []
+        self._reports: queue.SimpleQueue[BatchReport] = queue.SimpleQueue()
+        self._arrived: list[BatchReport] = []
         self._closing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="reports", daemon=True)
         self._listener.start()
@@ -107,7 +107,7 @@ class Dispatcher:
             }
             tracing.record("batch", batch.span, None, time.time_ns() - int(seconds * 1e9), attributes)
 
-    def listens(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the thread that waits for reports is alive."""
         return self._listener.is_alive()
 
@@ -116,7 +116,7 @@ class Dispatcher:
         with suppress(queue.Empty):
             self._arrived.append(self._reports.get(timeout=seconds))
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[BatchReport]:
         """The workers' reports since the last call."""
         reports, self._arrived = self._arrived, []
         while not self._reports.empty():
@@ -217,4 +217,4 @@ class Dispatcher:
                 continue
             pause = 0.1
             if reported:
-                self._reports.put(Report.parse(text(reported[1])))
+                self._reports.put(BatchReport.parse(text(reported[1])))

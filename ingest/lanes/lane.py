@@ -32,7 +32,7 @@ PartitionT = TypeVar("PartitionT")
 
 
 @dataclass
-class Limits:
+class BatchLimits:
     """When a batch is full, when an idle lane stops gathering, and how a batch is split."""
 
     messages: int
@@ -78,7 +78,7 @@ class Batch:
 class Lane:
     """The messages that wait and the batch that is in flight."""
 
-    limits: Limits
+    limits: BatchLimits
     domain: str
     incarnation: str = ""  # of the topic; see `tasks.batch.messages.Part`
     batch: Batch | None = None
@@ -278,7 +278,7 @@ class Lane:
 def make_batch(
     domain: str,
     taken: Sequence[Gathered],
-    limits: Limits,
+    limits: BatchLimits,
     incarnation: str = "",
     floors: Mapping[int, int] | None = None,
 ) -> Batch:

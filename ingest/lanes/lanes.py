@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import structlog
 
-from ingest.lanes.dispatch import Dispatcher, Report
-from ingest.lanes.lane import Batch, Lane, Limits
+from ingest.lanes.dispatch import BatchReport, Dispatcher
+from ingest.lanes.lane import Batch, BatchLimits, Lane
 from tasks.batch import marks
 from tasks.observe.metrics import bridge as metrics
 from tasks.registry import Domains
@@ -19,7 +19,7 @@ class Lanes:
     """The lanes of each domain's topic. The dispatcher sends their batches and hears of their end."""
 
     def __init__(self, chosen: Settings, served: Domains, dispatcher: Dispatcher) -> None:
-        limits = Limits(
+        limits = BatchLimits(
             messages=chosen.batch_max_messages,
             size=chosen.batch_max_bytes,
             linger=chosen.batch_linger_ms / 1000,
@@ -82,7 +82,7 @@ class Lanes:
                     self._dispatcher.end_trial(number)
             lane.drop()
 
-    def _finish(self, number: int, lane: Lane, report: Report) -> dict[tuple[str, int], int]:
+    def _finish(self, number: int, lane: Lane, report: BatchReport) -> dict[tuple[str, int], int]:
         assert lane.batch is not None
         if lane.batch.suspect:
             self._dispatcher.end_trial(number)

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from ingest.admin.positions import KafkaAway, Positions
-from ingest.loadtest.ledger import Letter, Record, fingerprint
+from ingest.loadtest.ledger import Letter, RunRecord, fingerprint
 from tasks.servers import kafka
 from tasks.servers.database import conninfo
 from tasks.settings import settings
@@ -57,7 +57,7 @@ class KafkaEvidence:
         """Records before `ends` that the bridge has not committed."""
         return self._positions.lag(self._topic, ends)
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[RunRecord]:
         """The telemetry topic's records of the run, read from Kafka one by one."""
         committed = self._positions.committed(self._topic)
         for record in self._read(self._topic, self._start, self.ends()):
@@ -65,7 +65,7 @@ class KafkaEvidence:
             if topic in self._mqtt_topics:
                 payload = record.value() or b""
                 partition, offset = _position(record)
-                yield Record(
+                yield RunRecord(
                     topic,
                     _sequence_id(payload),
                     fingerprint(topic, payload),

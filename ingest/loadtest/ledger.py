@@ -220,7 +220,7 @@ def _note_missing(outcome: Outcome, message: Id, status: int) -> None:
         outcome.missing[message] = Seen.BROKER if status else Seen.DEVICE
 
 
-class Record(NamedTuple):
+class RunRecord(NamedTuple):
     """A record of the run in Kafka's telemetry topic, and whether the bridge has committed past it."""
 
     topic: str
@@ -229,7 +229,7 @@ class Record(NamedTuple):
     committed: bool
 
 
-def locate(ledger: Ledger, outcome: Outcome, records: Iterable[Record]) -> None:
+def locate(ledger: Ledger, outcome: Outcome, records: Iterable[RunRecord]) -> None:
     """Looks the missing up in Kafka, and forgives dead letters of messages that came to Kafka more than once.
 
     A device whose connection broke publishes again, and so does a broker whose gateway was killed: then

@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.device import Device, PendingMessage
 from tasks.observe import tracing
 from tasks.observe.tracing import SpanContext, is_sampled, parse
 
@@ -19,7 +19,7 @@ class PublishSpans:
     def __init__(self) -> None:
         self._begun: dict[tuple[int, int], _Begun] = {}
 
-    def published(self, device: Device, message: Message) -> None:
+    def published(self, device: Device, message: PendingMessage) -> None:
         """The device is about to send the message."""
         if not tracing.on():
             return

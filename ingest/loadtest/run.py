@@ -17,7 +17,7 @@ from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.positions import KafkaAway
 from ingest.loadtest import report
 from ingest.loadtest.findings import KafkaEvidence, Rows
-from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.device import Device, PendingMessage
 from ingest.loadtest.fleet.enroll import dismiss, enroll, run_name
 from ingest.loadtest.fleet.fleet import Fleet, Login, Mix
 from ingest.loadtest.latency import Sampler
@@ -51,7 +51,7 @@ class Notes:
         self._ledger, self._sampler = ledger, sampler
         self._spans = PublishSpans()
 
-    def published(self, device: Device, message: Message, microseconds: int, bad: str | None) -> None:
+    def published(self, device: Device, message: PendingMessage, microseconds: int, bad: str | None) -> None:
         """Called by the fleet."""
         self._spans.published(device, message)
         if bad is None:

@@ -144,9 +144,9 @@ class MqttSession:
 
     def publish(self, topic: str, payload: bytes) -> MQTTMessageInfo:
         """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it."""
-        told = self._client.publish(topic, payload, qos=1)
-        self._topics[told.mid] = topic
-        return told
+        sent = self._client.publish(topic, payload, qos=1)
+        self._topics[sent.mid] = topic
+        return sent
 
     def close(self, *, forget: bool = False) -> None:
         """Ends the connection; the broker keeps the session unless it is to `forget` it."""

@@ -108,7 +108,7 @@ class Requests:
             self._events.put(request)
         return taken
 
-    def listens(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether answers can still be heard."""
         return self._listener.is_alive()
 

@@ -39,7 +39,7 @@ class RulesListener:
         self._database_url = chosen.owners_database_url().get_secret_value()
         self._poll_seconds = chosen.rules_poll_seconds
         self._stopping = threading.Event()
-        self._told: tuple[object, ...] | None = None
+        self._announced: tuple[object, ...] | None = None
         self._pause = 0.1
         self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
 
@@ -47,7 +47,7 @@ class RulesListener:
         """Begins to listen. Earlier changes count as changed now."""
         self._thread.start()
 
-    def listens(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the thread lives; it outlives every absence of a server."""
         return self._thread.is_alive()
 
@@ -69,19 +69,19 @@ class RulesListener:
                 self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
 
     def _follow(self, connection: Connection) -> None:
-        look_at = 0.0
+        check_at = 0.0
         while not self._stopping.is_set():
-            heard = _hear(connection, min(STOP_SECONDS, max(0.0, look_at - time.monotonic())))
-            if not heard and time.monotonic() < look_at:
+            heard = _hear(connection, min(STOP_SECONDS, max(0.0, check_at - time.monotonic())))
+            if not heard and time.monotonic() < check_at:
                 continue
             fingerprint = connection.execute(FINGERPRINT).fetchone()
-            if heard or fingerprint != self._told:
+            if heard or fingerprint != self._announced:
                 named = _named(heard)
-                _tell(named)
+                _announce(named)
                 self.report.look(connection, named)
             # Only now: a change that could not be announced is announced after the next connect.
-            self._told, self._pause = fingerprint, 0.1
-            look_at = time.monotonic() + self._poll_seconds
+            self._announced, self._pause = fingerprint, 0.1
+            check_at = time.monotonic() + self._poll_seconds
 
 
 def _hear(connection: Connection, seconds: float) -> set[str]:
@@ -97,7 +97,7 @@ def _named(heard: set[str]) -> list[str] | None:
     return None if not heard or "" in heard or len(heard) > MAX_NAMED else sorted(heard)
 
 
-def _tell(users: list[str] | None) -> None:
+def _announce(users: list[str] | None) -> None:
     """Makes the workers read the rules of the users, or of all."""
     announce_change()
     calls.apply_rules(users).apply_async()

@@ -90,7 +90,7 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
     looked = _remembered(domain)
     if looked is None or _full_is_due(looked, version, now_ms):
         started = time.monotonic()
-        devices = last_seen.silent(domain, rules, heard.until_ms) | _told(domain, rules)
+        devices = last_seen.silent(domain, rules, heard.until_ms) | _announced(domain, rules)
         changes = _judge(domain, turn, devices, heard)
         cost_ms = round((time.monotonic() - started) * 1000)
         _remember(domain, Looked(heard.until_ms, now_ms, cost_ms, version))
@@ -122,7 +122,7 @@ def _judge_some(domain: AnyDomain, devices: list[Device], heard: silence.Heard) 
     return len(state_store.transact(list(seen), decide, version, rooms))
 
 
-def _told(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
+def _announced(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
     """Devices whose absence was announced; none without the database: a later full look finds them."""
     try:
         return set(last_seen.open_absences(domain, rules))

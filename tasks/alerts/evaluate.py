@@ -11,7 +11,7 @@ from tasks.alerts.budget import Budget
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import versioned
 from tasks.alerts.state_store import RulesReplaced
-from tasks.alerts.stepping import BySource, Look, Stepping, judges, look_at
+from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings, judges
 from tasks.batch.messages import NOTHING_DEFERRED, SILENT, Deferred
 from tasks.domain.domain import AnyDomain, Source
 from tasks.domain.placement import about
@@ -80,12 +80,12 @@ def _deferred(part: "_Part", held: set[Source]) -> Deferred:
 
 
 class _Part:
-    """The readings of a part, with the look at each by its user's rules."""
+    """The readings of a part, each checked by its user's rules."""
 
     def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int, epoch: int) -> None:
         self.domain, self.by_source, self.at_ms, self.epoch = domain, by_source, at_ms, epoch
         self.rules: dict[str, RuleSet] = {}
-        self.looks: dict[Source, list[Look]] = {}
+        self.checked: dict[Source, list[CheckedReading]] = {}
         self.known: dict[Source, Newest] = {}
         self.quiet: dict[Source, Newest] = {}
         self.changes: list[Change] = []
@@ -102,14 +102,14 @@ class _Part:
         self._own = own
         self.rules |= {user_id: about(self.domain, own[user_id]) for user_id in changed}
         for source in [source for source in self.by_source if source.user_id in changed]:
-            self.looks.pop(source, None)
+            self.checked.pop(source, None)
             self.quiet.pop(source, None)
             if (rules := self.rules[source.user_id]) != NO_RULES:
                 # Not in the step, which is repeated when another writer committed first.
-                self.looks[source] = look_at(self.domain, rules, self.by_source[source])
+                self.checked[source] = check_readings(self.domain, rules, self.by_source[source])
         judging = [
             source
-            for source in self.looks
+            for source in self.checked
             if source.user_id in changed and judges(self.rules[source.user_id])
         ]
         self.known |= newest.recall(self.domain, judging, self.at_ms)
@@ -127,16 +127,16 @@ def _commit(part: _Part) -> str:
         try:
             return _commit_by(part, version)
         except RulesReplaced:
-            log.info("rules_replaced", devices=len(part.looks), attempt=attempt)
+            log.info("rules_replaced", devices=len(part.checked), attempt=attempt)
             if attempt == RULES_ATTEMPTS and time.monotonic() - begun > RULES_FRESH_SECONDS:
                 raise
     return _commit_by(part)
 
 
 def _commit_by(part: _Part, version: bytes = b"") -> str:
-    while sources := [source for source in part.looks if source not in part.done]:
+    while sources := [source for source in part.checked if source not in part.done]:
         stepping = Stepping(
-            part.domain, part.rules, part.looks, part.known, part.quiet, part.budget, part.epoch, part.rooms
+            part.domain, part.rules, part.checked, part.known, part.quiet, part.budget, part.epoch, part.rooms
         )
         changes, generation = state_store.commit(sources, stepping.step, version, part.rooms)
         part.done |= part.budget.committed()

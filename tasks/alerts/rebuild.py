@@ -22,8 +22,8 @@ from redis.lock import Lock
 from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
+from tasks.rules.active_alerts import ActiveAlert, rebuild
 from tasks.rules.change import Change
-from tasks.rules.rows import ActiveAlert, rebuild
 from tasks.rules.state import Position
 from tasks.servers import database, generation
 from tasks.servers.redis_client import (
@@ -32,7 +32,7 @@ from tasks.servers.redis_client import (
     ALERTS_REBUILDING,
     OPEN_ALERTS,
     OUTBOX,
-    OUTBOX_TOLD,
+    OUTBOX_PUBLISHED,
     alert_key,
     client,
     text,
@@ -124,7 +124,7 @@ def _renew(lock: Lock, finished: threading.Event) -> None:
 
 def _begin(token: bytes) -> _Fence:
     """Keeps others from committing, and waits until the outbox, unless it is old, is in the tables."""
-    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_TOLD, *stream.COUNTS]
+    keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_PUBLISHED, *stream.COUNTS]
     fence = _Fence(token, generation.beside(__file__, "begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
     deliver.await_written(SETTLE_SECONDS)

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tasks.domain.domain import AnyDomain
 from tasks.servers import gateways, kafka
-from tasks.servers.gateways import ON_THE_WAY_MS, Gateway
+from tasks.servers.gateways import ON_THE_WAY_MS, GatewayStatus
 from tasks.servers.redis_client import HORIZON, client, text
 from tasks.settings import settings
 
@@ -58,7 +58,7 @@ def heard(now_ms: int, domain: AnyDomain) -> Heard | None:
     return Heard(since_ms + settings().absence_grace_seconds * 1000, until_ms - behind_ms)
 
 
-def listening_since(present: list[Gateway], now_ms: int) -> int | None:
+def listening_since(present: list[GatewayStatus], now_ms: int) -> int | None:
     """Since when (ms) all gateways have listened without a break; None if one does not listen now."""
     if any(abs(now_ms - one.said_ms) > GATEWAY_FRESH_MS or not one.since_ms for one in present):
         return None

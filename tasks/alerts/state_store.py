@@ -18,8 +18,8 @@ from tasks.alerts.rebuild import rebuild_states
 from tasks.errors import NotNow
 from tasks.observe.metrics import worker as metrics
 from tasks.outbox import stream
+from tasks.rules.active_alerts import row_changes
 from tasks.rules.change import Change
-from tasks.rules.rows import row_changes
 from tasks.rules.state import DeviceState, UnknownState
 from tasks.servers import generation
 from tasks.servers.redis_client import (

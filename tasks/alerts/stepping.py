@@ -26,7 +26,7 @@ BySource = dict[Source, list[Received]]
 log = structlog.get_logger()
 
 
-class Look(NamedTuple):
+class CheckedReading(NamedTuple):
     """A reading with the results of the checks, and whether it violates anything at all."""
 
     received: Received
@@ -37,9 +37,9 @@ class Look(NamedTuple):
 _NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
 
 
-def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[Look]:
+def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[CheckedReading]:
     """Looks at the readings of one source, by its rules and the checks of its domain."""
-    looks: list[Look] = []
+    checked: list[CheckedReading] = []
     for received in readings:
         message, reading = received
         check_results = (
@@ -47,19 +47,21 @@ def look_at(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list
             if domain.checks
             else _NO_CHECK_RESULTS
         )
-        looks.append(Look(received, check_results, machine.violates(rules, reading.payload, check_results)))
-    return looks
+        checked.append(
+            CheckedReading(received, check_results, machine.violates(rules, reading.payload, check_results))
+        )
+    return checked
 
 
 class Stepping(NamedTuple):
-    """Steps the devices of a part: the looks at their readings, and the newest readings known before.
+    """Steps the devices of a part: their checked readings, and the newest readings known before.
 
     `quiet` collects the newest readings of devices whose state does not change; a changed state has its own.
     """
 
     domain: AnyDomain
     rules: Mapping[str, RuleSet]
-    looks: Mapping[Source, list[Look]]
+    checked: Mapping[Source, list[CheckedReading]]
     known: Mapping[Source, Newest]
     quiet: dict[Source, Newest]
     budget: Budget
@@ -69,14 +71,14 @@ class Stepping(NamedTuple):
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
         source = Source(before.user_id, before.device_id)
-        rules, looks = self.rules[before.user_id], self.looks[source]
+        rules, checked = self.rules[before.user_id], self.checked[source]
         if not self.budget.begin(source):
             return before, ()
         state = before._replace(newest=order.later(before.newest, self.known.get(source)))
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
-        if state.entries or any(look.violates for look in looks):
-            for number, (received, check_results, _) in enumerate(looks):
+        if state.entries or any(one.violates for one in checked):
+            for number, (received, check_results, _) in enumerate(checked):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
                     break
@@ -90,7 +92,7 @@ class Stepping(NamedTuple):
                         room = left - (state.open_alerts - before.open_alerts)
         elif judges(rules):
             # Most readings end here, without becoming observations.
-            state = state._replace(newest=_pass_over(self.domain, state.newest, looks))
+            state = state._replace(newest=_pass_over(self.domain, state.newest, checked))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             self.budget.carry(state)
@@ -105,9 +107,9 @@ def judges(rules: RuleSet) -> bool:
     return bool(rules.comparisons or rules.checks)
 
 
-def _pass_over(domain: AnyDomain, before: Newest | None, looks: list[Look]) -> Newest | None:
+def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedReading]) -> Newest | None:
     """The newest reading after several that violate nothing: the same as the machine's, at less cost."""
-    readings = [look.received for look in looks]
+    readings = [one.received for one in checked]
     if len(readings) > 1:
         latest = max([received.reading.time for received in readings])
         equal = [received for received in readings if received.reading.time == latest]

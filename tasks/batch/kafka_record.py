@@ -1,6 +1,6 @@
 """A Kafka record of a domain's topic as the message that the pipeline works on."""
 
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 
 from tasks.batch.messages import Message
 
@@ -13,7 +13,7 @@ TIMESTAMP = "timestamp_ms"  # of the record that was refused first
 _OF_REPLAYS = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
 
 
-def message_of(record: Record) -> Message:
+def message_of(record: KafkaMessage) -> Message:
     """The message of a record: always the same for the same record."""
     headers = dict(record.headers() or ())
     timestamp_ms = record.timestamp()[1]

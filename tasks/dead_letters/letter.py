@@ -16,7 +16,7 @@ TOO_MANY_ALERTS = "TooManyAlerts"
 NOTICE_REFUSED = "NoticeRefused"
 ABOUT_ALERTS = frozenset([ALERT_REFUSED, TOO_MANY_ALERTS, NOTICE_REFUSED])
 # A message that was refused this often is not replayed unless forced.
-MAX_ATTEMPTS = 3
+MAX_REFUSALS = 3
 
 
 class NoLetter(ValueError):

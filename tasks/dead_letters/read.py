@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import structlog
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 
 from tasks import registry
 from tasks.dead_letters.letter import Filters, Letter, NoLetter, parse_letter
@@ -28,7 +28,7 @@ def read_letters(
             yield letter
 
 
-def letter_of(record: Record) -> Letter | None:
+def letter_of(record: KafkaMessage) -> Letter | None:
     """The letter of a record; one that is not a dead letter of Sluice is logged and skipped."""
     partition, offset = record.partition() or 0, record.offset() or 0
     try:

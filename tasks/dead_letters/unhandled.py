@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 
 from tasks import registry
 from tasks.dead_letters import replayed
@@ -101,7 +101,7 @@ def _first_open(reader: TopicReader, topic: str, number: int, reach: Range) -> t
     return reach[1], None
 
 
-def _growing(records: Iterator[Record]) -> Iterator[list[Record]]:
+def _growing(records: Iterator[KafkaMessage]) -> Iterator[list[KafkaMessage]]:
     """The first record alone, which is mostly the answer, then lists of several."""
     yield from chunks(islice(records, 1), 1, MOST_BYTES)
     yield from chunks(records, AT_ONCE, MOST_BYTES)

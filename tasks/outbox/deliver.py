@@ -20,7 +20,7 @@ from tasks.errors import DatabaseAway, NotNow
 from tasks.outbox import failing, notices, stream, tables, writing
 from tasks.outbox.stream import Group, LostOutbox
 from tasks.servers import database, turns
-from tasks.servers.redis_client import OUTBOX_TOLD, client
+from tasks.servers.redis_client import OUTBOX_PUBLISHED, client
 
 log = structlog.get_logger()
 
@@ -99,19 +99,19 @@ def is_not_queued(group: Group) -> None:
     client().delete(_queued(group))
 
 
-def note_told() -> None:
+def note_published() -> None:
     """Notes in the database what was published to users, in case Redis loses it."""
     position = stream.delivered_position("mqtt")
-    if position is None or client().get(OUTBOX_TOLD) == str(position).encode():
+    if position is None or client().get(OUTBOX_PUBLISHED) == str(position).encode():
         return
     try:
         with database.access() as connection:
-            tables.note_told(connection, position)
+            tables.note_published(connection, position)
     except psycopg.Error as error:
         # It would only show after a loss of Redis: users would get the same changes again.
         log.warning("told_not_noted", error=str(error).strip())
         return
-    client().set(OUTBOX_TOLD, position)
+    client().set(OUTBOX_PUBLISHED, position)
 
 
 def _deliver_all(group: Group, deliver: stream.Deliver) -> bool:

@@ -17,7 +17,7 @@ from tasks.errors import DeadLettersUnconfirmed
 from tasks.observe.metrics import several as metrics
 from tasks.outbox import publisher, stream
 from tasks.outbox.entry import Entry
-from tasks.outbox.publisher import BrokerAway, Message
+from tasks.outbox.publisher import Message, MqttBrokerAway
 from tasks.outbox.stream import Undelivered
 from tasks.rules.change import notice
 from tasks.servers.redis_client import OUTBOX_NOTICES, client, text
@@ -80,7 +80,7 @@ class _Publishing:
             self._publish([item for item in self._items if item.entry.user not in refused])
             for user, own in refused.items():
                 self._publish_refused(user, own, self._refusals[user])
-        except BrokerAway as error:
+        except MqttBrokerAway as error:
             raise Undelivered(self._delivered(), str(error)) from error
         return self._delivered()
 
@@ -133,12 +133,12 @@ class _Publishing:
                 return
 
     def _send(self, items: list[_Item]) -> dict[int, str]:
-        """The items that the broker refused, and why. Raises `BrokerAway`."""
+        """The items that the broker refused, and why. Raises `MqttBrokerAway`."""
         # A worker that was held up and lost the turn must not publish what others have published meanwhile.
         self._turn.keep()
         try:
             refused = publisher.publish([item.message for item in items])
-        except BrokerAway as error:
+        except MqttBrokerAway as error:
             self._done.update((item.entry.id, item.number) for item in items[: error.count])
             raise
         self._done.update(
@@ -147,10 +147,10 @@ class _Publishing:
         return refused
 
     def _probe(self) -> None:
-        """Raises `BrokerAway` when the broker refuses a notice that belongs to no user, too."""
+        """Raises `MqttBrokerAway` when the broker refuses a notice that belongs to no user, too."""
         self._turn.keep()
         if refused := publisher.publish([PROBE]):
-            raise BrokerAway(f"the broker refuses everything: {refused[0]}")
+            raise MqttBrokerAway(f"the broker refuses everything: {refused[0]}")
 
     def _refuse(self, item: _Item, reason: str) -> None:
         user = item.entry.user

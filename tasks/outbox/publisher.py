@@ -29,7 +29,7 @@ Message = tuple[str, bytes]
 _MOST_HEADER_BYTES = 10
 
 
-class BrokerAway(NotNow):
+class MqttBrokerAway(NotNow):
     """The MQTT broker took only the first `count` messages; check MQTT_HOST, account, ACL, broker."""
 
     def __init__(self, reason: str, count: int = 0) -> None:
@@ -60,20 +60,20 @@ class _Publisher:
         return self._client.is_connected() and self._ended is None
 
     def open(self) -> None:
-        """Connects. Raises `BrokerAway`."""
+        """Connects. Raises `MqttBrokerAway`."""
         chosen = settings()
         try:
             self._client.connect(chosen.mqtt_host, chosen.mqtt_port, chosen.mqtt_keepalive_seconds)
         except OSError as error:
-            raise BrokerAway(str(error)) from error
+            raise MqttBrokerAway(str(error)) from error
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self._ended, CONNECT_SECONDS)
         if self._connected != "Success":
-            raise BrokerAway(self._connected or self._ended or "no answer to CONNECT")
+            raise MqttBrokerAway(self._connected or self._ended or "no answer to CONNECT")
 
     def publish(self, messages: Sequence[Message], seconds: float) -> dict[int, str]:
-        """Returns when the broker has answered all, with the refused ones. Raises `BrokerAway`."""
+        """Returns when the broker has answered all, with the refused ones. Raises `MqttBrokerAway`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._answers.clear()
@@ -99,7 +99,7 @@ class _Publisher:
         taken = {sent[mid] for mid, reason in answers.items() if not reason.is_failure}
         if len(refused) + len(taken) < len(messages):
             count = next(number for number in range(len(messages)) if number not in taken)
-            raise BrokerAway(self._ended or "no answer in time", count)
+            raise MqttBrokerAway(self._ended or "no answer in time", count)
         return refused
 
     def _check(self, message: Message) -> None:
@@ -142,7 +142,7 @@ def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]
 
     The result maps the number of each refused message to the broker's reason.
 
-    It takes at most `seconds`, and four more when it has to connect. Raises `BrokerAway`.
+    It takes at most `seconds`, and four more when it has to connect. Raises `MqttBrokerAway`.
     """
     try:
         if not _publisher().works:
@@ -150,7 +150,7 @@ def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]
             log.debug("mqtt_connects", host=settings().mqtt_host, port=settings().mqtt_port)
             _publisher().open()
         return _publisher().publish(messages, seconds)
-    except BrokerAway:
+    except MqttBrokerAway:
         close()
         raise
 

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from tasks.outbox.entry import Entry
+from tasks.rules.active_alerts import ActiveAlert
 from tasks.rules.change import Change
-from tasks.rules.rows import ActiveAlert
 from tasks.servers.database import Connection
 
 STATEMENT_SECONDS = 5
@@ -59,7 +59,7 @@ DELETE FROM active_alerts WHERE user_id = %s AND device_id = %s AND rule_id = %s
         WHERE known.alert_id = active_alerts.alert_id AND known.status = 'RESOLVED')
 """
 
-_NOTE_TOLD = """
+_NOTE_PUBLISHED = """
 INSERT INTO alert_delivery (consumer, outbox_position) VALUES ('mqtt', %s)
 ON CONFLICT (consumer) DO UPDATE SET outbox_position = excluded.outbox_position, updated_at = now()
 WHERE alert_delivery.outbox_position < excluded.outbox_position
@@ -135,11 +135,11 @@ def probe(connection: Connection) -> None:
         cursor.execute(_PROBE)
 
 
-def note_told(connection: Connection, position: int) -> None:
+def note_published(connection: Connection, position: int) -> None:
     """Notes up to which position changes were published over MQTT. Raises `psycopg.Error`."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        cursor.execute(_NOTE_TOLD, [position])
+        cursor.execute(_NOTE_PUBLISHED, [position])
 
 
 def _collapse(

@@ -13,14 +13,14 @@ from itertools import islice
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 from confluent_kafka import Producer
 
 from tasks import registry
 from tasks.batch.kafka_record import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
 from tasks.batch.messages import SILENT, WITH_ALERTS
 from tasks.dead_letters import replayed
-from tasks.dead_letters.letter import MAX_ATTEMPTS, Filters, Letter, LetterId
+from tasks.dead_letters.letter import MAX_REFUSALS, Filters, Letter, LetterId
 from tasks.dead_letters.read import letter_of, read_letters
 from tasks.dead_letters.replayed import Place
 from tasks.errors import DeadLettersUnconfirmed
@@ -57,7 +57,7 @@ def replay(held: Held) -> None:
             # Letters that are refused from now on, also because of this replay, do not belong to this run.
             held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
             held.save_alone()
-        _settle(held, reader)
+        _reconcile(held, reader)
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
         candidates, counts = select(reader, held, rest)
         held.counts.update(counts)
@@ -82,7 +82,7 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
         for letter in letters:
             if not letter.can_be_replayed:
                 counts["no_coordinates"] += 1
-            elif letter.attempts >= MAX_ATTEMPTS and not force:
+            elif letter.attempts >= MAX_REFUSALS and not force:
                 counts["too_many_attempts"] += 1
             elif letter.id not in oldest:
                 replayable.append(letter)
@@ -176,7 +176,7 @@ def _produce(
     places: dict[LetterId, Place],
     failures: list[str],
 ) -> None:
-    def confirmed(error: object, record: Record) -> None:
+    def confirmed(error: object, record: KafkaMessage) -> None:
         if error is not None:
             failures.append(str(error))
         else:
@@ -214,7 +214,7 @@ def _iso(timestamp_ms: int) -> str:
         return f"{timestamp_ms} ms"
 
 
-def _settle(held: Held, reader: TopicReader) -> None:
+def _reconcile(held: Held, reader: TopicReader) -> None:
     """Finds out what was produced of the chunk at which the last worker died."""
     with database.access() as connection:
         open_ids = replayed.unconfirmed(connection, held.run_id)

@@ -13,7 +13,7 @@ from tasks.rules.machine import Changes
 from tasks.rules.model import Fault
 from tasks.rules.parsing import InvalidDocument, suggestion
 from tasks.rules.rule import Compiled, RuleSet
-from tasks.rules.state import DeviceState, Entry, Status, from_us
+from tasks.rules.state import DeviceState, RuleState, Status, from_us
 from tasks.rules.transition import Cause, Draft
 from tasks.text.wording import describe, id_fault, printable, shorten
 
@@ -63,8 +63,8 @@ class Command(BaseModel):
     )
 
 
-class Request(NamedTuple):
-    """The user, the time (ms), and the id by which a redelivered command is recognised."""
+class Origin(NamedTuple):
+    """The sender of a command, the time (ms), and the id by which a redelivered command is recognised."""
 
     command_id: str
     at_ms: int
@@ -105,7 +105,7 @@ def parse_command(document: Any) -> Command:
 
 
 def manage(
-    state: DeviceState, rules: RuleSet, command: Command, request: Request
+    state: DeviceState, rules: RuleSet, command: Command, origin: Origin
 ) -> tuple[DeviceState, Changes]:
     """Executes a command. A repeated command, or one older than the last executed one, changes nothing.
 
@@ -120,54 +120,54 @@ def manage(
     if rule is None:
         known = suggestion(command.rule_id, list(rules.by_id))
         raise CannotManage(f"there is no rule `{shorten(command.rule_id, 60)}`{known}")
-    entry = state.entries.get(command.rule_id) or Entry(Status.OK, rule.facts)
+    entry = state.entries.get(command.rule_id) or RuleState(Status.OK, rule.facts)
     if entry.command_at is not None and (
-        request.at_ms < entry.command_at or request.command_id == entry.command_id
+        origin.at_ms < entry.command_at or origin.command_id == entry.command_id
     ):
         return state, ()
-    draft = Draft(state, Cause(from_us(request.at_ms * 1000), by=request.by))
+    draft = Draft(state, Cause(from_us(origin.at_ms * 1000), by=origin.by))
     if entry.status in {Status.OK, Status.DISABLED}:
         entry = entry._replace(facts=rule.facts)
-    entry = entry._replace(command_at=request.at_ms, command_id=request.command_id)
+    entry = entry._replace(command_at=origin.at_ms, command_id=origin.command_id)
     match command.action:
         case "SNOOZE":
-            _snooze(draft, rule, entry, command, request)
+            _snooze(draft, rule, entry, command, origin)
         case "DISABLE":
-            _disable(draft, rule, entry, request)
+            _disable(draft, rule, entry, origin)
         case "ENABLE":
-            _enable(draft, rule, entry, request)
+            _enable(draft, rule, entry, origin)
     return draft.finish(), tuple(draft.changes)
 
 
-def _snooze(draft: Draft, rule: Compiled, entry: Entry, command: Command, request: Request) -> None:
+def _snooze(draft: Draft, rule: Compiled, entry: RuleState, command: Command, origin: Origin) -> None:
     assert command.duration_minutes is not None
     if entry.status is Status.DISABLED:
         raise CannotManage(f"the rule `{rule.rule_id}` is disabled for this device; ENABLE it first")
     if not entry.is_open and entry.status is not Status.SNOOZED:
         raise CannotManage(f"the rule `{rule.rule_id}` has no alert for this device that could be snoozed")
-    until = request.at_ms + round(command.duration_minutes * 60_000)
+    until = origin.at_ms + round(command.duration_minutes * 60_000)
     entry = entry._replace(status=Status.SNOOZED, snoozed_until=until)
     draft.entries[rule.rule_id] = entry
-    alert_id = entry.alert_id or _command_alert_id(draft, rule, request)
+    alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
     reason = f"until {iso(from_us(until * 1000))}"
-    draft.tell("SNOOZED", rule.rule_id, entry, alert_id, value=entry.value, reason=reason)
+    draft.add_change("SNOOZED", rule.rule_id, entry, alert_id, value=entry.value, reason=reason)
 
 
-def _disable(draft: Draft, rule: Compiled, entry: Entry, request: Request) -> None:
+def _disable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> None:
     if entry.status is Status.DISABLED:
         return
     alert_id = entry.alert_id if entry.is_open else None
-    alert_id = alert_id or _command_alert_id(draft, rule, request)
-    draft.tell("DISABLED", rule.rule_id, entry, alert_id, value=entry.value)
+    alert_id = alert_id or _command_alert_id(draft, rule, origin)
+    draft.add_change("DISABLED", rule.rule_id, entry, alert_id, value=entry.value)
     calm = entry.in_order()
     draft.entries[rule.rule_id] = calm._replace(status=Status.DISABLED, alert_id=alert_id)
 
 
-def _enable(draft: Draft, rule: Compiled, entry: Entry, request: Request) -> None:
+def _enable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> None:
     if entry.status is Status.DISABLED:
         enabled = entry.in_order()
     elif entry.status is Status.SNOOZED and entry.is_open:
-        enabled = entry._replace(status=Status.ACTIVE, snoozed_until=request.at_ms)
+        enabled = entry._replace(status=Status.ACTIVE, snoozed_until=origin.at_ms)
     elif entry.status is Status.SNOOZED and entry.first_seen is not None:
         enabled = entry._replace(status=Status.PENDING, snoozed_until=None)
     elif entry.status is Status.SNOOZED:
@@ -175,12 +175,12 @@ def _enable(draft: Draft, rule: Compiled, entry: Entry, request: Request) -> Non
     else:
         return
     draft.entries[rule.rule_id] = enabled
-    alert_id = entry.alert_id or _command_alert_id(draft, rule, request)
-    draft.tell("ENABLED", rule.rule_id, entry, alert_id, value=entry.value)
+    alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
+    draft.add_change("ENABLED", rule.rule_id, entry, alert_id, value=entry.value)
 
 
-def _command_alert_id(draft: Draft, rule: Compiled, request: Request) -> str:
-    return draft.derive_id(rule.rule_id, "command", request.command_id)
+def _command_alert_id(draft: Draft, rule: Compiled, origin: Origin) -> str:
+    return draft.derive_id(rule.rule_id, "command", origin.command_id)
 
 
 def _fault(detail: ErrorDetails) -> Fault:

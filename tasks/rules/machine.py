@@ -16,7 +16,7 @@ from tasks.rules import order
 from tasks.rules.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
 from tasks.rules.model import Number
 from tasks.rules.rule import Alert, Compiled, RuleSet, checked, find, is_number
-from tasks.rules.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
+from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
 from tasks.rules.transition import Cause, Draft
 from tasks.text.paths import MISSING
 
@@ -137,7 +137,7 @@ def snoozes_ended(state: DeviceState, now_ms: int) -> tuple[DeviceState, Changes
         if entry.is_open:
             draft.renew(rule_id, entry)
         elif entry.first_seen is None:
-            draft.settle(rule_id, entry, now_ms)
+            draft.clear(rule_id, entry, now_ms)
         else:
             draft.entries[rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
     return draft.finish(), tuple(draft.changes)
@@ -161,7 +161,7 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
             if entry.is_open:
                 draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_CHANGED)
             elif entry.status is not Status.DISABLED:
-                draft.settle(rule_id, entry, now_ms)
+                draft.clear(rule_id, entry, now_ms)
             if kept := draft.entries.get(rule_id):
                 draft.entries[rule_id] = kept._replace(facts=rule.facts)
 
@@ -170,7 +170,7 @@ def _wait_again(draft: Draft, now_ms: int) -> None:
     """Forgets when the violation of each rule without an alert began."""
     for rule_id, entry in sorted(draft.entries.items()):
         if entry.first_seen is not None and not entry.is_open:
-            draft.settle(rule_id, entry, now_ms)
+            draft.clear(rule_id, entry, now_ms)
 
 
 def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:
@@ -184,7 +184,7 @@ def _judge(draft: Draft, rule: Compiled, value: Number | None, time: int, readin
     entry = draft.entries.get(rule.rule_id)
     if entry is None:
         if violated:
-            _judge_closed(draft, rule, Entry(Status.OK, rule.facts), value, time, reading)
+            _judge_closed(draft, rule, RuleState(Status.OK, rule.facts), value, time, reading)
     elif entry.is_open:
         _judge_open(draft, rule, entry, value, time, reading)
     elif entry.status is Status.DISABLED:
@@ -192,11 +192,11 @@ def _judge(draft: Draft, rule: Compiled, value: Number | None, time: int, readin
     elif violated:
         _judge_closed(draft, rule, entry, value, time, reading)
     else:
-        draft.settle(rule.rule_id, entry, reading.timestamp_ms)
+        draft.clear(rule.rule_id, entry, reading.timestamp_ms)
 
 
 def _judge_open(
-    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: RuleState, value: Number | None, time: int, reading: Observation
 ) -> None:
     """A reading of a rule with an open alert."""
     if rule.compare(value, rule.threshold):
@@ -211,7 +211,7 @@ def _judge_open(
 
 
 def _judge_closed(
-    draft: Draft, rule: Compiled, entry: Entry, value: Number | None, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: RuleState, value: Number | None, time: int, reading: Observation
 ) -> None:
     """A reading that violates a rule without an open alert."""
     begins = entry.first_seen is None or entry.first_seen > time
@@ -229,8 +229,8 @@ def _judge_closed(
 
 
 def _violated(
-    entry: Entry, rule: Compiled, value: Number | None, time: int, sequence_id: int | None
-) -> Entry:
+    entry: RuleState, rule: Compiled, value: Number | None, time: int, sequence_id: int | None
+) -> RuleState:
     return entry._replace(
         facts=rule.facts,
         last_seen=time if entry.last_seen is None else max(time, entry.last_seen),
@@ -255,7 +255,7 @@ def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
 
 def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, listening_since_ms: int) -> None:
     rule_id = rule.rule_id
-    entry = draft.entries.get(rule_id) or Entry(Status.OK, rule.facts)
+    entry = draft.entries.get(rule_id) or RuleState(Status.OK, rule.facts)
     if entry.status is Status.DISABLED:
         return
     if entry.is_open or entry.is_refused:

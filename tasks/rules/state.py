@@ -51,7 +51,7 @@ class Position(NamedTuple):
     offset: int
 
 
-class Entry(NamedTuple):
+class RuleState(NamedTuple):
     """One rule of one device that is not in order, or had a command. Times are in µs unless marked as ms.
 
     While ACTIVE or SNOOZED, `alert_id` names the open alert. A snoozed rule without one returned to order
@@ -87,9 +87,9 @@ class Entry(NamedTuple):
             self.status is Status.SNOOZED and self.snoozed_until is not None and now_ms < self.snoozed_until
         )
 
-    def in_order(self) -> "Entry":
+    def in_order(self) -> "RuleState":
         """The rule after its violation: only the commands are remembered."""
-        return Entry(Status.OK, self.facts, command_at=self.command_at, command_id=self.command_id)
+        return RuleState(Status.OK, self.facts, command_at=self.command_at, command_id=self.command_id)
 
 
 class DeviceState(NamedTuple):
@@ -97,7 +97,7 @@ class DeviceState(NamedTuple):
 
     user_id: str
     device_id: str
-    entries: Mapping[str, Entry] = {}  # by rule_id
+    entries: Mapping[str, RuleState] = {}  # by rule_id
     positions: tuple[Position, ...] = ()  # up to which it was judged, one per partition, sorted
     newest: Newest | None = None  # of the readings judged
     number: int = 0  # of changes so far
@@ -198,10 +198,10 @@ def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
     return Newest(time, skew, tuple(keys))
 
 
-def _pack_rest(entry: Entry) -> list[Any]:
+def _pack_rest(entry: RuleState) -> list[Any]:
     return [_pack_number(entry.value), *entry[2:6], *entry[7:]]
 
 
-def _unpack_entry(packed: list[Any]) -> Entry:
+def _unpack_entry(packed: list[Any]) -> RuleState:
     _, status, facts, value, *rest = packed
-    return Entry._make([_STATUSES[status], Facts(*facts), *rest[:4], _unpack_number(value), *rest[4:]])
+    return RuleState._make([_STATUSES[status], Facts(*facts), *rest[:4], _unpack_number(value), *rest[4:]])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tasks.rules.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
 from tasks.rules.model import Number
 from tasks.rules.rule import Facts
-from tasks.rules.state import DeviceState, Entry, Position, Status, from_us
+from tasks.rules.state import DeviceState, Position, RuleState, Status, from_us
 
 
 class Cause(NamedTuple):
@@ -48,25 +48,25 @@ class Draft:
         """The id of an alert of this device."""
         return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
 
-    def trigger(self, rule_id: str, entry: Entry, alert_id: str, reason: str | None = None) -> None:
+    def trigger(self, rule_id: str, entry: RuleState, alert_id: str, reason: str | None = None) -> None:
         """Opens an alert of the rule and announces it; without room for it, the alert is refused."""
         if not (entry.is_open or self.has_room):
             self._refuse(rule_id, entry, alert_id)
             return
         entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
         self.entries[rule_id] = entry
-        self.tell("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
+        self.add_change("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
 
-    def _refuse(self, rule_id: str, entry: Entry, alert_id: str) -> None:
+    def _refuse(self, rule_id: str, entry: RuleState, alert_id: str) -> None:
         """Lets the rule wait for room; reports it once, however often the rule is violated meanwhile."""
         refused = entry._replace(
             status=Status.PENDING, alert_id=entry.alert_id or alert_id, snoozed_until=None
         )
         self.entries[rule_id] = refused
         if not entry.is_refused:
-            self.tell(REFUSED, rule_id, refused, alert_id, value=entry.value)
+            self.add_change(REFUSED, rule_id, refused, alert_id, value=entry.value)
 
-    def renew(self, rule_id: str, entry: Entry) -> None:
+    def renew(self, rule_id: str, entry: RuleState) -> None:
         """Announces an open alert again after its snooze, under a new id.
 
         Under the old id the announcement would look like a redelivered one. The clock and a reading derive
@@ -78,7 +78,7 @@ class Draft:
     def resolve(
         self,
         rule_id: str,
-        entry: Entry,
+        entry: RuleState,
         now_ms: int,
         value: Number | None,
         *,
@@ -88,11 +88,11 @@ class Draft:
         """Ends the alert. The end of an open one is announced, also during a snooze, which goes on."""
         assert entry.alert_id is not None
         if not entry.is_refused:
-            told = entry._replace(facts=facts or entry.facts)
-            self.tell("RESOLVED", rule_id, told, entry.alert_id, value=value, reason=reason)
-        self.settle(rule_id, entry, now_ms)
+            ended = entry._replace(facts=facts or entry.facts)
+            self.add_change("RESOLVED", rule_id, ended, entry.alert_id, value=value, reason=reason)
+        self.clear(rule_id, entry, now_ms)
 
-    def settle(self, rule_id: str, entry: Entry, now_ms: int) -> None:
+    def clear(self, rule_id: str, entry: RuleState, now_ms: int) -> None:
         """Notes that the rule is no longer violated: only a snooze and the last command are kept."""
         calm = entry.in_order()
         if entry.is_snoozed(now_ms):
@@ -102,11 +102,11 @@ class Draft:
         else:
             self.entries.pop(rule_id, None)
 
-    def tell(
+    def add_change(
         self,
         status: ChangeStatus,
         rule_id: str,
-        entry: Entry,
+        entry: RuleState,
         alert_id: str,
         *,
         value: Number | None,

@@ -80,7 +80,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             if probed or not self.opened:
                 self._count(probed=probed)
                 super().__exit__(exc_type, error, traceback)
-                self._tell(error)
+                self._log_opened(error)
         elif probed:
             self._end_probe()
 
@@ -133,7 +133,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             )
             self._failure_count = int(failures) - 1
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _log_opened(self, error: BaseException | None) -> None:
         """Logs when the breaker has opened."""
         if self.opened:
             log.warning(

@@ -20,7 +20,7 @@ from tasks.settings import Settings, settings
 NOT_FOUND = 404
 
 
-class BrokerAway(Exception):
+class CeleryBrokerAway(Exception):
     """The broker does not report the length of its queues."""
 
 
@@ -75,7 +75,7 @@ def redis_sockets(chosen: Settings) -> dict[str, Any]:
 
 
 def waiting(queues: Iterable[str]) -> dict[str, int]:
-    """How many tasks wait in each queue for a worker to take them. Raises `BrokerAway`. For any thread."""
+    """How many tasks wait in each queue for a worker. Raises `CeleryBrokerAway`. For any thread."""
     if settings().celery_broker_url is not None:
         return _rabbitmq.waiting(queues)
     names = list(queues)
@@ -85,7 +85,7 @@ def waiting(queues: Iterable[str]) -> dict[str, int]:
             pipeline.llen(name)
         return dict(zip(names, pipeline.execute(), strict=True))
     except redis.RedisError as error:
-        raise BrokerAway(str(error)) from error
+        raise CeleryBrokerAway(str(error)) from error
 
 
 class _RabbitMQ:
@@ -108,7 +108,7 @@ class _RabbitMQ:
             except away as error:
                 connection.collect()
                 self._connection = None
-                raise BrokerAway(str(error) or type(error).__name__) from error
+                raise CeleryBrokerAway(str(error) or type(error).__name__) from error
 
 
 _rabbitmq = _RabbitMQ()

@@ -8,7 +8,7 @@ from tasks.servers.redis_client import GATEWAYS, client, text
 ON_THE_WAY_MS = 2000
 
 
-class Gateway(NamedTuple):
+class GatewayStatus(NamedTuple):
     """A gateway's last status: since when it has listened without a break, 0 if it does not; and its time.
 
     Both are by Redis' clock. `skew_ms` is how far the gateway's own clock, which stamps records, is ahead.
@@ -19,16 +19,16 @@ class Gateway(NamedTuple):
     skew_ms: int = 0
 
 
-def write(name: str, gateway: Gateway) -> None:
+def write(name: str, status: GatewayStatus) -> None:
     """Writes the status under the gateway's name. Raises `redis.RedisError`."""
-    client().hset(GATEWAYS, name, " ".join(map(str, gateway)))
+    client().hset(GATEWAYS, name, " ".join(map(str, status)))
 
 
-def read() -> dict[str, Gateway]:
+def read() -> dict[str, GatewayStatus]:
     """The status of every gateway that was not removed, by name. Raises `redis.RedisError`."""
     # A gateway of an earlier version does not write the third number.
     return {
-        text(name): Gateway(*map(int, text(value).split(" ")))
+        text(name): GatewayStatus(*map(int, text(value).split(" ")))
         for name, value in client().hgetall(GATEWAYS).items()
     }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as Record
+from confluent_kafka import Message as KafkaMessage
 
 from tasks.errors import NotNow
 from tasks.servers import kafka
@@ -92,7 +92,7 @@ class TopicReader:
             for position in answer
         }
 
-    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[Record]:
+    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
         """The records of the ranges, in order in each partition; skips those that retention has dropped."""
         waiting = {number: end for number, (start, end) in ranges.items() if start < end}
         if not waiting:
@@ -132,9 +132,9 @@ class TopicReader:
         return sorted(known.partitions)
 
 
-def chunks(records: Iterable[Record], count: int, size: int) -> Iterator[list[Record]]:
+def chunks(records: Iterable[KafkaMessage], count: int, size: int) -> Iterator[list[KafkaMessage]]:
     """The records in lists of at most `count`, each ended by the record that reaches `size` bytes."""
-    chunk: list[Record] = []
+    chunk: list[KafkaMessage] = []
     held = 0
     for record in records:
         chunk.append(record)
@@ -146,7 +146,7 @@ def chunks(records: Iterable[Record], count: int, size: int) -> Iterator[list[Re
         yield chunk
 
 
-def _failed(topic: str, record: Record) -> bool:
+def _failed(topic: str, record: KafkaMessage) -> bool:
     """Whether this is an error from which the client recovers by itself; raises any other."""
     error = record.error()
     if error is None or error.code() == KafkaError._PARTITION_EOF:

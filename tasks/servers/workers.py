@@ -11,7 +11,7 @@ from tasks.servers.redis_client import WORKERS, client, text
 FORGET_SECONDS = 15
 
 
-class Look(NamedTuple):
+class Snapshot(NamedTuple):
     """A worker's view at one moment: tasks queued, tasks taken since its start, whether it is busy."""
 
     queued: int
@@ -19,10 +19,10 @@ class Look(NamedTuple):
     busy: bool
 
 
-def tell(worker: str, look: Look, deaf_seconds: float) -> None:
+def report(worker: str, snapshot: Snapshot, deaf_seconds: float) -> None:
     """Writes the worker's view to Redis. Raises `redis.RedisError`."""
     own = {"deaf_s": round(deaf_seconds, 1), "states": VERSION, "at": time.time()}
-    seen = json.dumps({**look._asdict(), **own})
+    seen = json.dumps({**snapshot._asdict(), **own})
     client().hset(WORKERS, worker, seen)
 
 

@@ -61,7 +61,7 @@ class Consumer(CeleryConsumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The connection is lost, or Redis refused a command; unacknowledged tasks are delivered again."""
         super().on_connection_error_after_connected(exc)
-        track_anew(self.pool._pool)
+        track_again(self.pool._pool)
         _wait_while_refused(exc)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
@@ -101,7 +101,7 @@ class Consumer(CeleryConsumer):
         message.reject_log_error(log, self.connection_errors)  # type: ignore[attr-defined]
 
 
-def track_anew(pool: Any) -> None:
+def track_again(pool: Any) -> None:
     """Lets a prefork pool be registered with the event loop again, whatever became of its children.
 
     Celery ignores a child whose end it believes to have seen, and registering all children ends the worker

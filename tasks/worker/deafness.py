@@ -5,7 +5,7 @@ taken none for some time. Then it ends, and its supervisor starts it again. It a
 Redis (`tasks.servers.workers`).
 """
 
-from tasks.servers.workers import Look
+from tasks.servers.workers import Snapshot
 
 
 class Attention:
@@ -15,10 +15,10 @@ class Attention:
         self._taken = -1
         self._since: float | None = None
 
-    def deaf_for(self, look: Look, now: float) -> float:
+    def deaf_for(self, snapshot: Snapshot, now: float) -> float:
         """Seconds for which there was work at every look, and the worker free, and nothing was taken."""
-        if look.queued == 0 or look.busy or look.taken != self._taken:
-            self._taken, self._since = look.taken, None
+        if snapshot.queued == 0 or snapshot.busy or snapshot.taken != self._taken:
+            self._taken, self._since = snapshot.taken, None
             return 0.0
         if self._since is None:
             self._since = now

@@ -152,7 +152,7 @@ def _if_it_answers(read: Callable[[], T]) -> Callable[[], T | None]:
     def known() -> T | None:
         try:
             return read()
-        except (redis.RedisError, celery_broker.BrokerAway):
+        except (redis.RedisError, celery_broker.CeleryBrokerAway):
             return None  # no value is better than an old or a wrong one
 
     return known

@@ -20,7 +20,7 @@ from celery.worker import state
 
 from tasks.batch import lease
 from tasks.servers import celery_broker, workers
-from tasks.servers.workers import Look
+from tasks.servers.workers import Snapshot
 from tasks.settings import settings
 from tasks.worker.deafness import Attention
 
@@ -103,17 +103,17 @@ def _look(consumer: Any, queues: list[str]) -> None:
     while not _stopping.wait(LOOK_SECONDS):
         try:
             queued = sum(celery_broker.waiting(queues).values())
-            look = Look(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
-            deaf = _deaf_for[0] = attention.deaf_for(look, time.monotonic())
-            workers.tell(consumer.hostname, look, deaf)
+            snapshot = Snapshot(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
+            deaf = _deaf_for[0] = attention.deaf_for(snapshot, time.monotonic())
+            workers.report(consumer.hostname, snapshot, deaf)
             _broker_problem[0] = ""
-        except (celery_broker.BrokerAway, redis.RedisError) as error:
+        except (celery_broker.CeleryBrokerAway, redis.RedisError) as error:
             attention.forget()
             _broker_problem[0] = str(error)
             log.warning("attention_suspended", error=str(error))
             continue
         if deaf >= settings().worker_deaf_seconds:
-            log.error("worker_deaf", seconds=round(deaf), queued=look.queued, taken=look.taken)
+            log.error("worker_deaf", seconds=round(deaf), queued=snapshot.queued, taken=snapshot.taken)
             _stopping.set()
             setattr(state, "should_stop", EX_UNAVAILABLE)  # noqa: B010 - the stubs take it for a constant
             _end_in_time(EX_UNAVAILABLE)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from compose.local.stack import Stack
 from tasks.outbox import publisher
-from tasks.outbox.publisher import BrokerAway
+from tasks.outbox.publisher import MqttBrokerAway
 from tests.integration.changes import Database
 from tests.integration.fleet import wait_until
 
@@ -14,7 +14,7 @@ def is_refused(topic: str) -> bool:
     """Whether the broker refuses what Sluice publishes there. Nobody may listen."""
     try:
         return bool(publisher.publish([(topic, b"")]))
-    except BrokerAway:
+    except MqttBrokerAway:
         return True
 
 

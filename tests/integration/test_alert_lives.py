@@ -20,7 +20,7 @@ from tasks.outbox import deliver
 from tasks.rows.validate import Received
 from tasks.rules import machine
 from tasks.rules.change import Change
-from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.commands import Origin, manage, parse_command
 from tasks.rules.machine import LastSeen, Observation
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
@@ -95,8 +95,8 @@ class RealDevice(Device):
         """Raises what `manage` raises."""
         document = {"device_id": "d", "rule_id": named["rule_id"], "action": action}
         command = parse_command(document | {"duration_minutes": minutes})
-        request = Request(named["command_id"], round((START + at) * 1000), "anna")
-        self._transact(lambda state: manage(state, self.rules, command, request))
+        origin = Origin(named["command_id"], round((START + at) * 1000), "anna")
+        self._transact(lambda state: manage(state, self.rules, command, origin))
         return []
 
     def tick(self, now: float, seen: float = 0, listening: float | None = -1e6, **keys: float) -> list[str]:

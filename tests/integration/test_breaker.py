@@ -127,11 +127,11 @@ def test_a_failed_probe_doubles_the_rest_for_all() -> None:
 class Hurried(Breaker):
     """A breaker beside which another process tries at the very moment of a failure."""
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _log_opened(self, error: BaseException | None) -> None:
         if self.failure_count == FAILURES:
             with pytest.raises(CircuitOpen), Breaker(self.name, meaning_of):
                 pytest.fail("let through before the rest had begun")
-        super()._tell(error)
+        super()._log_opened(error)
 
 
 @pytest.mark.usefixtures("in_process")

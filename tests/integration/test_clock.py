@@ -23,7 +23,7 @@ from tasks.domain.payload import Limits
 from tasks.outbox import deliver
 from tasks.rows.validate import Received
 from tasks.rules.change import Change
-from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.commands import Origin, manage, parse_command
 from tasks.servers import backoff
 from tasks.servers.redis_client import (
     CLOCK,
@@ -93,8 +93,8 @@ class User:
         rules = rule_sets([self.id])[self.id]
         document = {"device_id": device, "rule_id": rules.rules[0].rule_id, "action": action}
         command = parse_command(document | {"duration_minutes": minutes})
-        request = Request(uuid4().hex, round((time.time() + at_s) * 1000), "anna")
-        state_store.transact([(self.id, device)], lambda state: manage(state, rules, command, request))
+        origin = Origin(uuid4().hex, round((time.time() + at_s) * 1000), "anna")
+        state_store.transact([(self.id, device)], lambda state: manage(state, rules, command, origin))
 
     def told(self) -> list[tuple[str, str]]:
         """Device and status of all that was told, as the history has it."""

@@ -64,7 +64,7 @@ async def _publish(logins: list[Login], rate: float, mix: Mix, *, with_parent: b
         loop.add_signal_handler(number, stopped.set)
     if with_parent:
         loop.add_reader(sys.stdin, stopped.set)
-    telling = asyncio.create_task(_tell(fleet))
+    printing = asyncio.create_task(_print_totals(fleet))
     publishing = asyncio.create_task(_run(fleet, chosen.mqtt_host, chosen.mqtt_port))
     stopping = asyncio.create_task(stopped.wait())
     try:
@@ -75,9 +75,9 @@ async def _publish(logins: list[Login], rate: float, mix: Mix, *, with_parent: b
         await fleet.drain(DRAIN_SECONDS)
         _print(fleet)
     finally:
-        for task in (telling, publishing, stopping):
+        for task in (printing, publishing, stopping):
             task.cancel()
-        await asyncio.gather(telling, publishing, stopping, return_exceptions=True)
+        await asyncio.gather(printing, publishing, stopping, return_exceptions=True)
         await fleet.close()
 
 
@@ -86,7 +86,7 @@ async def _run(fleet: Fleet, host: str, port: int) -> None:
     await fleet.run(None)
 
 
-async def _tell(fleet: Fleet) -> None:
+async def _print_totals(fleet: Fleet) -> None:
     while True:
         await asyncio.sleep(1.0)
         _print(fleet)

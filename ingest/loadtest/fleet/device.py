@@ -22,7 +22,7 @@ FIRST_BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 8.0
 
 
-class Message(NamedTuple):
+class PendingMessage(NamedTuple):
     """A message as the device keeps it until the broker has acknowledged it."""
 
     sequence_id: int
@@ -66,8 +66,8 @@ class Device(asyncio.Protocol):
         self._username, self._password = username, password
         self._qos = qos
         self._listener = listener
-        self._waiting: deque[Message] = deque()
-        self._in_flight: dict[int, Message] = {}
+        self._waiting: deque[PendingMessage] = deque()
+        self._in_flight: dict[int, PendingMessage] = {}
         self._packet_ids = (number % 65_535 + 1 for number in count())
         self._receive_maximum = 0
         self._keepalive = float(KEEPALIVE_SECONDS)
@@ -79,7 +79,7 @@ class Device(asyncio.Protocol):
         self._writable = True
         self._last_sent = self._last_heard = 0.0
 
-    def add(self, message: Message) -> None:
+    def add(self, message: PendingMessage) -> None:
         """Takes over a message; `flush` sends it."""
         self._waiting.append(message)
 

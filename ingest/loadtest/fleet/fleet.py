@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple, Protocol
 
-from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.device import Device, PendingMessage
 from ingest.loadtest.fleet.payloads import BadMessages, Clock, Readings, TimeText
 
 TICK_SECONDS = 0.01
@@ -57,7 +57,7 @@ class Totals:
 class Recorder(Protocol):
     """Receives every message, for a comparison afterwards."""
 
-    def published(self, device: Device, message: Message, microseconds: int, bad: str | None) -> None:
+    def published(self, device: Device, message: PendingMessage, microseconds: int, bad: str | None) -> None:
         """The device took over the message; `bad` is the name of what is wrong with it."""
 
     def acknowledged(self, device: Device, sequence_id: int) -> None:
@@ -228,7 +228,7 @@ class Fleet:
         # Spreads the numbers evenly, so that the same share of any stretch of messages is sampled.
         sampled = number * 2_654_435_761 % (1 << 32) < self._trace_below
         traceparent = b"00-%s%016x-%016x-%02x" % (self._trace_run, number, number, sampled)
-        message = Message(sequence_id, traceparent, payload)
+        message = PendingMessage(sequence_id, traceparent, payload)
         self.totals.published += 1
         if self._recorder is not None:
             self._recorder.published(device, message, microseconds, bad)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from compose.watch import screen
-from compose.watch.gauges import Gauge, Meter
+from compose.watch.polling import Meter, Poller
 from ingest.admin.errors import ServerAway
 
 VIEW = screen.View(
@@ -27,7 +27,7 @@ VIEW = screen.View(
     latency_ms=42,
     restarts={"redis": 2, "gateway": 0},
     resent=1,
-    fleet=screen.Fleet(30, 30, 12_345),
+    fleet=screen.FleetView(30, 30, 12_345),
     columns=["time", "user_id", "temperature"],
     rows=[(datetime(2026, 5, 1, 10, tzinfo=UTC), f"user-{number}", 21.5) for number in range(50)],
     places=[("MQTT", "127.0.0.1:1883"), ("env file", ".local/env")],
@@ -154,14 +154,14 @@ def test_a_meter_survives_a_flushed_redis() -> None:
 
 
 def test_a_gauge_outlives_its_server() -> None:
-    """A gauge tells why there is no value, keeps the last one, and reads on until the server is back."""
+    """A poller tells why there is no value, keeps the last one, and reads on until the server is back."""
     answers: Iterator[int | ServerAway] = iter([1, ServerAway("gone for a while"), 2])
     turn, seen = threading.Semaphore(0), threading.Semaphore(0)
     states: list[tuple[int | None, str]] = []
 
     def read() -> int:
         if states:
-            states[-1] = (gauge.value, gauge.away)
+            states[-1] = (poller.value, poller.away)
         states.append((None, ""))
         seen.release()
         assert turn.acquire(timeout=10)
@@ -170,12 +170,12 @@ def test_a_gauge_outlives_its_server() -> None:
             raise answer
         return answer
 
-    gauge = Gauge(read, pause=0.0)
-    gauge.start()
+    poller = Poller(read, pause=0.0)
+    poller.start()
     for _ in range(3):
         turn.release()
         assert seen.acquire(timeout=10)
     assert seen.acquire(timeout=10)
-    gauge.stop()
+    poller.stop()
     turn.release()
     assert states[:3] == [(1, ""), (1, "gone for a while"), (2, "")]

@@ -18,7 +18,7 @@ def told(partitions: dict[int, dict[str, int]], state: str = "UP") -> KafkaStati
         },
     }
     statistics = KafkaStatistics(["iot-stream"])
-    statistics.told(json.dumps(document))
+    statistics.update(json.dumps(document))
     return statistics
 
 

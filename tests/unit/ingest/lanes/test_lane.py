@@ -9,14 +9,14 @@ from ingest.lanes.lane import (
     MAX_RETRY_SECONDS,
     STRIKES_TO_CONDEMN,
     Batch,
+    BatchLimits,
     Lane,
-    Limits,
     make_batch,
     partitions_to_pause,
 )
 from tasks.batch.messages import Deferred, Message, Verdict, unpack_part
 
-LIMITS = Limits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
+LIMITS = BatchLimits(messages=10, size=1000, linger=0.02, part_messages=4, max_parts=2)
 LOST = Verdict("WorkerLost", "killed")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.loadtest.fleet import packets
-from ingest.loadtest.fleet.device import Device, Message
+from ingest.loadtest.fleet.device import Device, PendingMessage
 from ingest.loadtest.fleet.fleet import Fleet, Login, Mix, Schedule
 from ingest.loadtest.fleet.payloads import NORMAL, VIOLATING, BadMessages, Clock, Readings, TimeText
 from ingest.mqtt.packets import Stream
@@ -235,7 +235,7 @@ def test_a_device_publishes_in_order() -> None:
     async def scenario(device: Device, broker: Broker, heard: Heard) -> None:
         await device.connected.wait()
         for number in range(1, 101):
-            device.add(Message(number, TRACE, b"%d" % number))
+            device.add(PendingMessage(number, TRACE, b"%d" % number))
         device.flush()
         await until(lambda: len(heard.acknowledged_ids) == 100)
         assert broker.received == [(TOPIC, b"%d" % number) for number in range(1, 101)]
@@ -251,12 +251,12 @@ def test_a_broken_connection_loses_nothing() -> None:
     async def scenario(device: Device, broker: Broker, heard: Heard) -> None:
         await device.connected.wait()
         for number in range(1, 6):
-            device.add(Message(number, TRACE, b"%d" % number))
+            device.add(PendingMessage(number, TRACE, b"%d" % number))
         device.flush()
         await until(lambda: len(broker.received) == 5 and len(heard.acknowledged_ids) == 2)
         broker.drop()
         await until(lambda: bool(heard.lost))
-        device.add(Message(6, TRACE, b"6"))
+        device.add(PendingMessage(6, TRACE, b"6"))
         broker.acknowledge = None
         await until(lambda: device.unacknowledged == 0)
         assert heard.lost == [3]

@@ -10,7 +10,17 @@ from rich.console import Console
 from ingest.loadtest import report
 from ingest.loadtest.fleet.fleet import Totals
 from ingest.loadtest.latency import Key, Sampler, percentile
-from ingest.loadtest.ledger import Id, Ledger, Letter, Outcome, Record, Seen, fingerprint, locate, reconcile
+from ingest.loadtest.ledger import (
+    Id,
+    Ledger,
+    Letter,
+    Outcome,
+    RunRecord,
+    Seen,
+    fingerprint,
+    locate,
+    reconcile,
+)
 
 DEVICES = [("u1", "d1"), ("u1", "d2"), ("u2", "d1")]
 
@@ -33,10 +43,10 @@ def letter(message: Id, key: bytes = b"") -> Letter:
     )
 
 
-def record(message: Id, *, bad: bool = False, committed: bool = True) -> Record:
+def record(message: Id, *, bad: bool = False, committed: bool = True) -> RunRecord:
     """The Kafka record of a message."""
     mark = fingerprint(topic(message), payload(message) if bad else b"good")
-    return Record(topic(message), None if bad else message.sequence_id, mark, committed)
+    return RunRecord(topic(message), None if bad else message.sequence_id, mark, committed)
 
 
 def ledger(*messages: tuple[Id, bool], acknowledged: bool = True) -> Ledger:
@@ -118,7 +128,7 @@ def test_two_letters_of_two_records_are_right() -> None:
     ],
 )
 def test_a_missing_message_was_last_seen_somewhere(
-    acknowledged: bool, records: list[Record], seen: Seen
+    acknowledged: bool, records: list[RunRecord], seen: Seen
 ) -> None:
     """Of each missing message it is told how far it came."""
     book = ledger((GOOD, False), acknowledged=acknowledged)

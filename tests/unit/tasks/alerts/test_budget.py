@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts.budget import CHANGE_BYTES, COMMIT_BYTES, Budget
-from tasks.alerts.stepping import Stepping, look_at
+from tasks.alerts.stepping import Stepping, check_readings
 from tasks.domain.domain import Source
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
@@ -13,8 +13,10 @@ from tests.unit.tasks.alerts.flipping import RULES, flipping
 
 def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:
     """How many changes each device makes, with so many flipping readings."""
-    looks = {Source("u", name): look_at(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()}
-    stepping = Stepping(DOMAIN, {"u": RULES}, looks, {}, {}, budget)
+    checked = {
+        Source("u", name): check_readings(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()
+    }
+    stepping = Stepping(DOMAIN, {"u": RULES}, checked, {}, {}, budget)
     return {name: len(stepping.step(DeviceState("u", name))[1]) for name in devices}
 
 
@@ -34,11 +36,12 @@ def test_a_user_is_stopped_at_the_bound(room: int, count: int) -> None:
 def test_a_user_at_the_bound_stops_nobody_else(loud: int, quiet: int) -> None:
     """In one part, whoever comes first: only the readings of the loud one are left for later."""
     counts = {Source("loud", "a"): loud + 6, Source("quiet", "b"): quiet, Source("loud", "c"): loud}
-    looks = {
-        one: look_at(DOMAIN, RULES, flipping(one.device_id, n, one.user_id)) for one, n in counts.items()
+    checked = {
+        one: check_readings(DOMAIN, RULES, flipping(one.device_id, n, one.user_id))
+        for one, n in counts.items()
     }
     budget = Budget(6 * CHANGE_BYTES)
-    stepping = Stepping(DOMAIN, {"loud": RULES, "quiet": RULES}, looks, {}, {}, budget)
+    stepping = Stepping(DOMAIN, {"loud": RULES, "quiet": RULES}, checked, {}, {}, budget)
     made = {one: len(stepping.step(DeviceState(*one))[1]) for one in counts}
     assert made[Source("quiet", "b")] == quiet
     assert budget.stopped == {Source("loud", "a"): made[Source("loud", "a")], Source("loud", "c"): 0}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts.budget import Budget
-from tasks.alerts.stepping import Stepping, look_at, observation
+from tasks.alerts.stepping import Stepping, check_readings, observation
 from tasks.batch.messages import Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
@@ -56,10 +56,10 @@ def test_what_is_passed_over_would_have_changed_nothing(
         told: list[Change] = []
         newest: dict[Source, Newest] = {}
         for part in filter(None, parts):
-            looks = {SOURCE: look_at(DOMAIN, RULES, part)}
+            checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
             for _ in range(2):
                 quiet: dict[Source, Newest] = {}
-                after, more = Stepping(DOMAIN, {"u": RULES}, looks, newest, quiet, Budget(1 << 30)).step(
+                after, more = Stepping(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)).step(
                     state
                 )
             state, told = after, [*told, *more]

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.alerts.budget import Budget
 from tasks.alerts.open_alerts import Rooms
-from tasks.alerts.stepping import Stepping, look_at
+from tasks.alerts.stepping import Stepping, check_readings
 from tasks.domain.domain import Source
 from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
@@ -92,7 +92,7 @@ def test_a_refused_alert_cannot_be_snoozed_and_can_be_disabled() -> None:
 
 
 def test_an_absence_without_room() -> None:
-    """It is refused once, costs no write at later looks, and is told when there is room."""
+    """It is refused once, costs no write at later readings, and is told when there is room."""
     device = full(SILENT)
     assert device.tick(60, seen=0) == ["REFUSED"]
     waiting = device.state
@@ -118,8 +118,8 @@ def test_the_devices_of_a_user_share_the_room() -> None:
     rooms = Rooms()
     rooms._left = {"u": 2}
     sources = [Source("u", name) for name in "abc"]
-    looks = {source: look_at(DOMAIN, RULES, flipping(source.device_id, 3)) for source in sources}
-    stepping = Stepping(DOMAIN, {"u": RULES}, looks, {}, {}, Budget(1 << 40), rooms=rooms)
+    checked = {source: check_readings(DOMAIN, RULES, flipping(source.device_id, 3)) for source in sources}
+    stepping = Stepping(DOMAIN, {"u": RULES}, checked, {}, {}, Budget(1 << 40), rooms=rooms)
     said = []
     for source in sources:
         before = DeviceState(*source)

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tasks.alerts import silence
 from tasks.alerts.silence import GATEWAY_FRESH_MS, listening_since
-from tasks.servers.gateways import Gateway
+from tasks.servers.gateways import GatewayStatus
 
 NOW = 1_800_000_000_000
 FRESH = NOW - 1000
@@ -19,16 +19,16 @@ FRESH = NOW - 1000
     ("gateways", "since"),
     [
         ([], None),
-        ([Gateway(NOW - 50_000, FRESH)], NOW - 50_000),
-        ([Gateway(NOW - 50_000, FRESH), Gateway(NOW - 9000, FRESH)], NOW - 9000),
-        ([Gateway(0, FRESH)], None),
-        ([Gateway(NOW - 50_000, NOW - GATEWAY_FRESH_MS - 1)], None),
-        ([Gateway(NOW - 50_000, FRESH), Gateway(NOW - 50_000, NOW - 60_000)], None),
-        ([Gateway(NOW - 50_000, NOW + 3000)], NOW - 50_000),
-        ([Gateway(NOW - 50_000, NOW + 90_000)], None),
+        ([GatewayStatus(NOW - 50_000, FRESH)], NOW - 50_000),
+        ([GatewayStatus(NOW - 50_000, FRESH), GatewayStatus(NOW - 9000, FRESH)], NOW - 9000),
+        ([GatewayStatus(0, FRESH)], None),
+        ([GatewayStatus(NOW - 50_000, NOW - GATEWAY_FRESH_MS - 1)], None),
+        ([GatewayStatus(NOW - 50_000, FRESH), GatewayStatus(NOW - 50_000, NOW - 60_000)], None),
+        ([GatewayStatus(NOW - 50_000, NOW + 3000)], NOW - 50_000),
+        ([GatewayStatus(NOW - 50_000, NOW + 90_000)], None),
     ],
 )
-def test_all_gateways_must_listen_without_a_break(gateways: list[Gateway], since: int | None) -> None:
+def test_all_gateways_must_listen_without_a_break(gateways: list[GatewayStatus], since: int | None) -> None:
     """The one that came last counts; one that is deaf, or silent itself, makes all silence meaningless."""
     assert listening_since(gateways, NOW) == since
 

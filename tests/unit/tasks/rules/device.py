@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from tasks.rules.change import Change
-from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.commands import Origin, manage, parse_command
 from tasks.rules.machine import LastSeen, Observation, absent, rules_changed, snoozes_ended, step
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES, RuleSet
-from tasks.rules.state import EPOCH, DeviceState, Entry
+from tasks.rules.state import EPOCH, DeviceState, RuleState
 
 # The second at which tests begin, so that they may count from 0.
 START = 1_777_629_600
@@ -79,8 +79,8 @@ class Device:
         document = {"device_id": "d", "rule_id": named.get("rule_id", "t"), "action": action}
         command = parse_command(document | {"duration_minutes": minutes})
         command_id = named.get("command_id", f"c{self.commands}")
-        request = Request(command_id, round((START + at) * 1000), "anna")
-        self.state, changes = manage(self.state, self.rules, command, request)
+        origin = Origin(command_id, round((START + at) * 1000), "anna")
+        self.state, changes = manage(self.state, self.rules, command, origin)
         return self._tell(changes)
 
     def tick(self, now: float, seen: float = 0, listening: float | None = -1e6, **keys: float) -> list[str]:
@@ -109,7 +109,7 @@ class Device:
         return self.changes[-1]
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> RuleState:
         """The entry of the rule `t`."""
         return self.state.entries["t"]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tasks.rules.active_alerts import ActiveAlert, rebuild, row_changes
 from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
-from tasks.rules.rows import ActiveAlert, rebuild, row_changes
 from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.rules.device import START, Device
 from tests.unit.tasks.rules.plain_model import PlainModel

@@ -7,7 +7,7 @@ import pytest
 from tasks import registry
 from tasks.domain.placement import misplaced
 from tasks.rules.change import Change
-from tasks.rules.commands import Request, manage, parse_command
+from tasks.rules.commands import Origin, manage, parse_command
 from tasks.rules.machine import Observation
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES, Alert, RuleSet, check
@@ -52,7 +52,7 @@ class Life:
         document = {"device_id": "parcels/p1", "rule_id": "Late", "action": action}
         command = parse_command(document | {"duration_minutes": minutes})
         at_ms = round((START + timedelta(seconds=self.offset + 0.5)).timestamp() * 1000)
-        self.state, changes = manage(self.state, self.rules, command, Request(str(at_ms), at_ms, "ann"))
+        self.state, changes = manage(self.state, self.rules, command, Origin(str(at_ms), at_ms, "ann"))
         return told(changes)
 
 

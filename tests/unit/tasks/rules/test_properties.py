@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.rules.rows import rebuild
+from tasks.rules.active_alerts import rebuild
 from tests.unit.tasks.rules.lives import (
     AGAIN,
     CLOCK,

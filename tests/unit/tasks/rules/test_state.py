@@ -5,8 +5,8 @@ import json
 import msgpack
 import pytest
 
+from tasks.rules.active_alerts import rebuild, row_changes, rows
 from tasks.rules.order import Newest
-from tasks.rules.rows import rebuild, row_changes, rows
 from tasks.rules.state import DeviceState, Position, UnknownState, advanced
 from tests.unit.tasks.rules.device import Device, rule
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.concurrency.asynpool import AsynPool
 
-from tasks.worker.consumer import EVENTS_SECONDS, Consumer, track_anew
+from tasks.worker.consumer import EVENTS_SECONDS, Consumer, track_again
 
 
 class Hub:
@@ -32,7 +32,7 @@ def test_a_child_that_celery_has_lost_sight_of_is_watched_again() -> None:
     looked: list[int] = []
     pool = SimpleNamespace(_pool=[watched, unwatched, fresh], maintain_pool=lambda: looked.append(1))
     pool._event_process_exit = None
-    track_anew(pool)
+    track_again(pool)
     hub = Hub()
     for child in pool._pool:
         AsynPool._track_child_process(pool, child, hub)  # type: ignore[attr-defined]

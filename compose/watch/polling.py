@@ -26,7 +26,7 @@ LATEST_ROWS = 40
 """More than any screen shows."""
 
 
-class Gauge(Generic[T]):
+class Poller(Generic[T]):
     """Reads one server again and again: `value` is the last reading, `away` says why it is old."""
 
     def __init__(self, read: Callable[[], T], *, pause: float = PAUSE_SECONDS) -> None:
@@ -84,14 +84,14 @@ class Meter:
         return (after - before) / (now - then) if now > then else 0.0
 
 
-def kafka(chosen: Settings) -> Gauge[Flow]:
+def kafka(chosen: Settings) -> Poller[Flow]:
     """The positions of the two topics."""
-    return Gauge(kafka_flow(chosen))
+    return Poller(kafka_flow(chosen))
 
 
-def pipeline() -> Gauge[dict[str, int]]:
+def pipeline() -> Poller[dict[str, int]]:
     """The pipeline's own counters, in Redis."""
-    return Gauge(counters.read)
+    return Poller(counters.read)
 
 
 class Latest(NamedTuple):
@@ -101,7 +101,7 @@ class Latest(NamedTuple):
     rows: list[tuple[Any, ...]]
 
 
-def latest_rows() -> Gauge[Latest]:
+def latest_rows() -> Poller[Latest]:
     """The default domain's newest rows by time, without those of clocks that are far ahead."""
     domain = registry.default()
     columns = [column for column in domain.columns if column != domain.extra]
@@ -125,7 +125,7 @@ def latest_rows() -> Gauge[Latest]:
         connections.append(connection)
         return Latest(columns, rows)
 
-    return Gauge(read, pause=1.0)
+    return Poller(read, pause=1.0)
 
 
 def now() -> float:

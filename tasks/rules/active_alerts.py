@@ -9,7 +9,7 @@ from tasks.rules.change import iso
 from tasks.rules.model import Judging, Number
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
-from tasks.rules.state import DeviceState, Entry, Position, Status, advanced, from_us, to_us
+from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
 
 # An alert that is ACTIVE has the status of its last change.
 _ROW_STATUS = {
@@ -108,7 +108,7 @@ def rebuild(
     and the highest `number`.
     """
     newest = [] if judged is None else [Newest(to_us(judged), 0)]
-    entries: dict[str, Entry] = {}
+    entries: dict[str, RuleState] = {}
     known = list(positions)
     for row in active:
         entries[row.rule_id] = _entry(row)
@@ -125,7 +125,7 @@ def rebuild(
     return DeviceState(user_id, device_id, entries, furthest, latest, number)
 
 
-def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
+def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
     # A device is in one partition, except for a short time after the number of partitions was changed.
     partition, offset = max(state.positions, key=lambda known: known.offset, default=(None, None))
     return ActiveAlert(
@@ -155,8 +155,8 @@ def _row(state: DeviceState, rule_id: str, entry: Entry) -> ActiveAlert:
     )
 
 
-def _entry(row: ActiveAlert) -> Entry:
-    return Entry(
+def _entry(row: ActiveAlert) -> RuleState:
+    return RuleState(
         status=_STATUS[row.status],
         facts=Facts(row.message, row.severity, row.key, row.operator, row.threshold),
         alert_id=row.alert_id,
