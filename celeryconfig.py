@@ -13,7 +13,7 @@ redis_backend_use_ssl = redis_client.tls_options(_settings) or None
 
 broker_transport_options = celery_broker.transport_options(_settings)
 broker_connection_timeout = _settings.redis_timeout_seconds
-# RabbitMQ's alone, and told by workers: a connection that has been silent for twice as long is broken.
+# Only for RabbitMQ, and announced by workers: a connection that has been silent for twice as long is broken.
 broker_heartbeat = 10
 result_backend_transport_options = celery_broker.redis_sockets(_settings)
 redis_socket_timeout = _settings.redis_timeout_seconds

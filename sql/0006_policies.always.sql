@@ -37,7 +37,7 @@ BEGIN
             );
         END IF;
 
-        -- Left alone when nothing changed: a policy that is made anew forgets when it ran last.
+        -- Left alone when nothing changed: a policy that is created again forgets when it ran last.
         IF NOT EXISTS (SELECT FROM timescaledb_information.jobs
                        WHERE hypertable_name = domain.relation AND proc_name = 'policy_compression'
                        AND (config ->> 'compress_after')::interval = compress_after) THEN

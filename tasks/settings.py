@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     mqtt_port: int = Field(1883, ge=1, le=65535, description="Its port.")
     mqtt_username: str | None = Field(None, description="Service account of the gateway and the notifier.")
     mqtt_password: SecretStr | None = Field(None, description="Its password.")
-    mqtt_tls: bool = Field(False, description="Reach the MQTT broker by TLS, and verify it.")
+    mqtt_tls: bool = Field(False, description="Connect to the MQTT broker by TLS, and verify it.")
     mqtt_tls_cert_file: FilePath | None = Field(
         None, description="Certificate (PEM) that is shown to the MQTT broker, if it asks for one."
     )
@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     mqtt_client_id: str = Field(
         "sluice-gateway",
         min_length=1,
-        description="Name of the gateway. Its client id at the broker is this and a digest that cannot be"
-        " guessed. Several gateways need one each.",
+        description="Name of the gateway. Its client id is this name with a digest that cannot be guessed."
+        " Each of several gateways needs its own.",
     )
     mqtt_control_client_id: str = Field(
         "sluice-control",
@@ -333,7 +333,7 @@ class Settings(BaseSettings):
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe log entry."
+        "info", description="Lowest severity that is logged."
     )
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` for machines, `console` for people."

@@ -70,7 +70,7 @@ class Batch:
 
     def pause(self, first: float) -> float:
         """Seconds before it is sent once more: doubling from `first` with each attempt, up to a maximum."""
-        # Bounded before the power, too: an outage of hours makes attempts whose power is no float any more.
+        # Bounded before the power, too: after an outage of hours the power would overflow a float.
         return min(first * 2.0 ** min(self.attempt, 10), MAX_RETRY_SECONDS)
 
 

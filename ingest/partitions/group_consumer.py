@@ -39,7 +39,7 @@ def connect(
             "auto.offset.reset": "error",
             # How soon a topic that was made again, or has more partitions, is noticed.
             "topic.metadata.refresh.interval.ms": 10_000,
-            # Every rebalance takes all partitions away and gives them anew, from their committed offsets,
+            # Every rebalance takes all partitions away and assigns them again, from their committed offsets,
             # so a lane never holds messages of a partition that another bridge owns.
             "partition.assignment.strategy": "range",
             # The least that brokers allow by default: so long after a killed bridge its partitions move.

@@ -105,11 +105,11 @@ def _note_ends(horizon: str, topic: str, now_ms: int) -> None:
 
 def _partitions(topic: str) -> list[int]:
     with _asked() as consumer:
-        told = consumer.list_topics(topic, KAFKA_SECONDS).topics.get(topic)
-        if told is None or told.error is not None or not told.partitions:
+        metadata = consumer.list_topics(topic, KAFKA_SECONDS).topics.get(topic)
+        if metadata is None or metadata.error is not None or not metadata.partitions:
             # Without any partition everything would count as judged.
-            raise KafkaException((told and told.error) or KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-    return list(told.partitions)
+            raise KafkaException((metadata and metadata.error) or KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return list(metadata.partitions)
 
 
 def _committed(topic: str, ends: dict[int, int]) -> dict[int, int]:

@@ -128,9 +128,9 @@ def _count(connection: Connection, queue: str) -> int:
     connection.ensure_connection(max_retries=1)
     with connection.channel() as channel:
         try:
-            told: Any = Queue(queue, channel=channel).queue_declare(passive=True)  # the stubs say str
+            declared: Any = Queue(queue, channel=channel).queue_declare(passive=True)  # the stubs say str
         except connection.channel_errors as error:
             if getattr(error, "code", None) == NOT_FOUND:
                 return 0
             raise
-    return int(told.message_count)
+    return int(declared.message_count)
