@@ -35,11 +35,11 @@ run: $(READY)  ## start everything and a simulated fleet, with a live view; Ctrl
 status: $(READY)  ## show what is running
 	@$(STACK) status
 
-test: setup  ## run every test, on servers of its own
-	@sh tests/all.sh $(BIN)/pytest
+test: setup  ## run every test, on servers of its own; STACKS=1 for one set of them instead of two
+	@STACKS=$(STACKS) sh tests/all.sh $(BIN)/pytest
 
 test-quick: setup  ## the unit tests with fewer examples, and one end-to-end test: two minutes
-	@$(BIN)/pytest --hypothesis-profile=quick tests/unit $(ONE_WAY)
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --hypothesis-profile=quick tests/unit $(ONE_WAY)
 
 check: $(READY)  ## formatting, lint, types, import rules, dependencies
 	@$(BIN)/ruff format --check
@@ -58,7 +58,7 @@ fuzz: setup  ## a hundred thousand hostile MQTT requests, each answered or refus
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:  ## stop everything and remove data, logs, passwords and settings, without asking
-	@if [ -x $(BIN)/python ]; then $(STACK) clean; $(STACK) clean --dir .local/test; fi
+	@if [ -x $(BIN)/python ]; then $(STACK) clean; for dir in .local/test*/; do $(STACK) clean --dir $$dir; done; fi
 
 $(READY):
 	@sh compose/local/venv.sh "$(PYTHON)" $(READY)

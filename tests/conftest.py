@@ -17,7 +17,7 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from compose.local import preparation
+from compose.local import ports, preparation
 from compose.local.stack import Stack
 from tasks import settings as tasks_settings
 from tasks.alerts import rule_cache, silence
@@ -40,19 +40,27 @@ settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("sluice")
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Tests may run in several processes side by side (pytest-xdist), each with a stack of its own.
+RUNNER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 PROCESSES = ("gateway", "bridge", "control", "worker")
 STARTED = {"RUNNING", "STARTING", "BACKOFF"}
 # What a test needs to run, by the last of these fixtures that it uses; tests of one kind run together.
 # After each change of kind several processes start or stop, which takes longer than most tests do.
-KINDS = ("alone", "stack", "pipeline", "beat", "place")
+# The longest group, `place`, is not the last, so that processes side by side end at about the same time.
+KINDS = ("alone", "stack", "place", "pipeline", "beat")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests without the stack first, then those of each kind, in the order of `KINDS`, marked `stack`."""
+    """Tests without the stack first, then those of each kind, in the order of `KINDS`, marked `stack`.
+
+    Tests of one kind and file are one group: one process runs them all.
+    """
     items.sort(key=_kind)
     for item in items:
-        if _kind(item) >= 0:
+        kind = _kind(item)
+        item.add_marker(pytest.mark.xdist_group(f"{kind} {item.path.name}"))
+        if kind >= 0:
             item.add_marker("stack")
 
 
@@ -69,7 +77,10 @@ def stack() -> Iterator[Stack]:
 
     A server that cannot be had fails every test that asks for it, with the sentence that says why.
     """
-    servers = Stack(PROJECT / ".local" / "test", free_ports=True, tied=True)
+    folder = f"test-{RUNNER}" if RUNNER else "test"
+    # Two stacks that look for free ports at the same time must not find the same ones.
+    ports.FREE = ports.FREE[RUNNER % 2 :: 2]
+    servers = Stack(PROJECT / ".local" / folder, free_ports=True, tied=True)
     servers.down()
     disks.release(servers.layout.base)
     shutil.rmtree(servers.layout.base, ignore_errors=True)

@@ -25,7 +25,7 @@ DEFAULTS: dict[str, tuple[int, str]] = {
 
 # Below the range from which the kernel takes ports for outgoing connections: there, a client that tries to
 # reach a server that is down can be given the server's own port, connect to itself and keep the server out.
-_FREE = range(20000, 30000)
+FREE = range(20000, 30000)
 
 
 def usual() -> str:
@@ -50,12 +50,12 @@ def free(before: Mapping[str, int]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for variable in DEFAULTS:
         wanted = [before[variable]] if variable in before else []
-        for port in (*wanted, *secrets.SystemRandom().sample(_FREE, 200)):
+        for port in (*wanted, *secrets.SystemRandom().sample(FREE, 200)):
             if port not in ports.values() and is_free(port):
                 ports[variable] = port
                 break
         else:
-            raise StackError(f"found no free port between {_FREE.start} and {_FREE.stop - 1} for {variable}")
+            raise StackError(f"found no free port between {FREE.start} and {FREE.stop - 1} for {variable}")
     return ports
 
 

@@ -2,13 +2,16 @@
 
 import os
 import random
+from zlib import crc32
 
 from tests.chaos.place import Fault
 from tests.chaos.selection import drawn, named, shuffled, some
 
 ALL = os.environ.get("CHAOS", "") == "all"
-# The order is another one at every run, and told, so that it can be had again.
-SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+# Each run has another order. Its number is printed and names the file of its figures: it can be repeated.
+# Tests that run side by side are collected by each process: all of these draw the same order.
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or random.SystemRandom().randbytes(8).hex()
+SEED = int(os.environ.get("CHAOS_SEED") or crc32(_RUN.encode()) % 1_000_000)
 SECONDS = float(os.environ.get("CHAOS_SECONDS") or 15)
 ONLY = [name for name in os.environ.get("CHAOS_ONLY", "").split(",") if name]
 MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
