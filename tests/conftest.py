@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -50,8 +50,9 @@ STARTED = {"RUNNING", "STARTING", "BACKOFF"}
 KINDS = ("alone", "stack", "place", "pipeline", "beat")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# A wrapper comes before pytest-xdist, which reads the groups.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Tests without the stack first, then those of each kind, in the order of `KINDS`, marked `stack`.
 
     Tests of one kind and file are one group: one process runs them all.
@@ -62,6 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(f"{kind} {item.path.name}"))
         if kind >= 0:
             item.add_marker("stack")
+    return (yield)
 
 
 def _kind(item: pytest.Item) -> int:

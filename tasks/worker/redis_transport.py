@@ -1,4 +1,5 @@
-"""Kombu's transport over Redis, changed so that it drops a malformed message instead of failing.
+"""Kombu's transport over Redis, changed so that it drops a malformed message instead of failing, and never
+waits for one that may not come.
 
 Kombu expects its own JSON envelope in a queue's list; anything else would end the worker, and the next one
 after it. An element that BRPOP has returned has left the list already, so each is read once.
@@ -37,6 +38,18 @@ class Channel(kombu_redis.Channel):
         except MALFORMED as error:
             refuse("no envelope", error)
             return True
+
+    def _receive(self) -> bool:
+        # An event can belong to a connection that is closed by now and whose file number the new one has.
+        # That one has nothing to read yet, and kombu reads without a timeout: the worker would stand still.
+        connection = self.subclient.connection
+        try:
+            if connection is not None and not connection.can_read(timeout=0):
+                return False
+        except redis.ConnectionError:
+            self._in_listen = None
+            raise
+        return bool(super()._receive())  # type: ignore[misc]  # not in the stubs
 
 
 class Transport(kombu_redis.Transport):

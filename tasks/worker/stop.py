@@ -31,6 +31,7 @@ LOOK_SECONDS = 2.0
 EX_UNAVAILABLE = 69
 
 _taken = [0]
+_turns = [0]
 _stopping = threading.Event()
 _deaf_for = [0.0]
 _broker_problem = [""]
@@ -60,8 +61,13 @@ def _count(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _watch(sender: Any, **_: Any) -> None:
+    sender.timer.call_repeatedly(LOOK_SECONDS / 2, _turn)
     queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
     threading.Thread(target=_look, args=(sender, queues), name="attention", daemon=True).start()
+
+
+def _turn() -> None:
+    _turns[0] += 1
 
 
 @signals.worker_shutting_down.connect
@@ -99,11 +105,14 @@ def _hand_back(requests: Iterable[Any]) -> None:
 
 
 def _look(consumer: Any, queues: list[str]) -> None:
-    attention = Attention()
+    attention, turns = Attention(), -1
     while not _stopping.wait(LOOK_SECONDS):
         try:
             queued = sum(celery_broker.waiting(queues).values())
-            snapshot = Snapshot(queued, _taken[0], busy=len(state.requests) >= consumer.pool.num_processes)
+            # While the event loop stands still no task ends: a worker that has enough would be busy forever.
+            busy = len(state.requests) >= consumer.pool.num_processes and _turns[0] != turns
+            turns = _turns[0]
+            snapshot = Snapshot(queued, _taken[0], busy)
             deaf = _deaf_for[0] = attention.deaf_for(snapshot, time.monotonic())
             workers.report(consumer.hostname, snapshot, deaf)
             _broker_problem[0] = ""
