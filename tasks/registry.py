@@ -80,7 +80,7 @@ def load(names: str) -> Domains:
                     f"The domains {one.name} and {other.name} have the same {what},"
                     f" {getattr(one, what)!r}; give one of them another."
                 )
-        if match(one.filter.split("/"), other.filter.split("/")):
+        if one.conflicts(other):
             raise InvalidDomains(
                 f"A topic could belong to {one.name} ({one.topic}) and to {other.name} ({other.topic});"
                 " one of their levels must differ."
@@ -106,10 +106,3 @@ def _import(name: str) -> "AnyDomain":
     if not isinstance(domain, Domain):
         raise InvalidDomains(f"The module {name} has no Domain by the name DOMAIN.")
     return domain
-
-
-def match(levels: list[str], others: list[str]) -> bool:
-    """Whether one topic can match both patterns; either may have `+` for a level."""
-    return len(levels) == len(others) and all(
-        one == other or "+" in {one, other} for one, other in zip(levels, others, strict=True)
-    )

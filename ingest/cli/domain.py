@@ -1,12 +1,15 @@
 """The commands `sluice domain …`. Parses and prints; the work is in `domain_table` and `domain_template`."""
 
+import json
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ingest.admin.errors import OperatorError
-from ingest.cli.printing import to_stderr, to_stdout
+from ingest.cli.printing import AsJson, to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from tasks.domain.domain import AnyDomain
@@ -68,6 +71,42 @@ def check(names: Names = None) -> None:
             to_stdout(f"{domain.name}: {domain.table} is as declared")
     if differ:
         raise OperatorError(f"not as declared: {', '.join(differ)}")
+
+
+@domain_app.command(name="try")
+def try_(
+    file: Annotated[str, typer.Argument(help="A file with a domain, or a module that has one.")],
+    *,
+    payload: Annotated[str, typer.Option(help="A file with the payload of one message; - reads stdin.")],
+    topic: Annotated[str, typer.Option(help="The MQTT topic of the message.")],
+    content_type: Annotated[str, typer.Option(help="Its content type, as MQTT 5 has it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the rows that a domain makes of a message, or why it is refused. Exit code 1 if anything is.
+
+    No server is needed. The message arrives now.
+    """
+    from ingest.admin import domain_try as work  # noqa: PLC0415
+    from tasks.domain.routing import limits  # noqa: PLC0415
+
+    try:
+        content = sys.stdin.buffer.read() if payload == "-" else Path(payload).read_bytes()
+    except OSError as error:
+        raise OperatorError(f"The payload cannot be read: {error}.") from error
+    domain = work.load(file)
+    tried = work.attempt(domain, topic, content, time.time_ns() // 1_000_000, limits(), content_type)
+    if as_json:
+        to_stdout(json.dumps(tried._asdict(), ensure_ascii=False))
+    else:
+        for row in tried.rows:
+            to_stdout(json.dumps(row, ensure_ascii=False))
+        for refused in tried.refused:
+            which = "refused" if refused["index"] is None else f"refused [{refused['index']}]"
+            to_stderr(f"{which}: {refused['error_type']}: {refused['reason']}")
+        if tried.ignored:
+            to_stderr("ignored: the message holds no reading")
+    if tried.refused:
+        raise typer.Exit(1)
 
 
 def _chosen(names: list[str] | None) -> "list[AnyDomain]":

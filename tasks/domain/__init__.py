@@ -1,9 +1,11 @@
 """Domains: the form of their messages. Modules that declare a domain import from here."""
 
+from tasks.domain.codecs import scalar
 from tasks.domain.columns import (
     Bigint,
     Boolean,
     Double,
+    Fingerprint,
     Geometry,
     GeoPoint,
     Integer,
@@ -18,14 +20,22 @@ from tasks.domain.columns import (
 )
 from tasks.domain.declaration import Record
 from tasks.domain.domain import Domain
+from tasks.domain.form import Form, at
+from tasks.domain.moments import Clock, When
+from tasks.domain.reader import pick
+from tasks.domain.values import NO_VALUE
 from tasks.rules.rule import Alert
 
 __all__ = [
+    "NO_VALUE",
     "Alert",
     "Bigint",
     "Boolean",
+    "Clock",
     "Domain",
     "Double",
+    "Fingerprint",
+    "Form",
     "GeoPoint",
     "Geometry",
     "Integer",
@@ -37,5 +47,9 @@ __all__ = [
     "Time",
     "TopicLevel",
     "Uuid",
+    "When",
+    "at",
+    "pick",
+    "scalar",
     "sql",
 ]

@@ -5,23 +5,25 @@ columns are, in this order: the time, the levels of the topic, the other fields 
 column for everything else in the payload.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, to_json
 
-from tasks.domain.columns import NULL, Column, FromTopic, column_of, escape, time_text
+from tasks.domain.columns import NULL, Column, FromMessage, FromTopic, column_of, escape, time_text
+from tasks.domain.form import Form, place_of
+from tasks.domain.outcome import Outcome, fingerprint, outcome
 from tasks.domain.payload import REASON_LENGTH, ErrorType, Limits, Refused, parse, refuse_faults
-from tasks.text.wording import describe, dotted, id_fault
+from tasks.domain.reader import Element, Reader, Values
+from tasks.domain.template import Template
+from tasks.domain.topics import Located, SourceT, Topics
+from tasks.domain.values import integral
+from tasks.text.wording import describe, dotted
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Sources whose parsed topic is cached: well above a fleet of 10,000, and a few MB when full.
-KNOWN_SOURCES = 16_384
-
 # Column with the number of a staged line, from 1. No field can have this name.
 ORDINAL = "#"
 
@@ -46,7 +48,8 @@ def _stop_at_first_element(schema: Any) -> None:
 class Record(BaseModel):
     """Base of a domain's model. Null for an optional field means absent.
 
-    Fields from the topic (`TopicLevel`) are neither validated nor part of the validated fields.
+    Fields from the topic (`TopicLevel`) are neither validated nor part of the validated fields; nor is a
+    `Fingerprint` validated.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -61,13 +64,12 @@ class Record(BaseModel):
         while inner["type"] != "model-fields":
             inner = inner["schema"]
         for name, info in cls.model_fields.items():
-            if _is_from_topic(info):
+            if _is_outside_payload(info):
                 inner["fields"].pop(name, None)
         _stop_at_first_element(inner)
         return schema
 
 
-SourceT = TypeVar("SourceT")
 RecordT = TypeVar("RecordT", bound=Record)
 
 
@@ -81,19 +83,12 @@ class Reading(NamedTuple, Generic[SourceT, RecordT]):
     copy_line: bytes  # the row in COPY's text format, newline included
 
 
-class Located(NamedTuple, Generic[SourceT]):
-    """A parsed topic: the source, the levels by the names of their columns, and these as COPY text."""
-
-    source: SourceT
-    levels: dict[str, str]
-    text: str
-
-
 class Declaration(Generic[SourceT, RecordT]):
     """The form of a topic's messages, and the table of their rows.
 
     `source` is made of the levels that `topic` writes `{name}`, each the name of a field from the topic.
-    `extra` is None if undeclared fields are dropped. Raises `TypeError` for a field of an unknown kind, a
+    `extra` is None if undeclared fields are dropped. With a `form`, messages look as it says, and a topic may
+    be any template, or several. Raises `TypeError` for a field of an unknown kind, a
     name that comes twice, a topic and fields that do not match, or a key or time that is not a column.
     """
 
@@ -102,30 +97,40 @@ class Declaration(Generic[SourceT, RecordT]):
         record: type[RecordT],
         source: Callable[..., SourceT],
         *,
-        topic: str,
+        topic: str | tuple[str, ...],
         table: str,
         primary_key: tuple[str, ...],
         time: str = "time",
         extra: str | None = "extra_data",
+        form: Form | None = None,
     ) -> None:
-        self._levels = topic.split("/")
-        self.levels = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
-        if set(self.levels) != {name for name, info in record.model_fields.items() if _is_from_topic(info)}:
-            raise TypeError(f"the fields from the topic must be those in braces in {topic}")
+        topics = (topic,) if isinstance(topic, str) else topic
+        if form is None and len(topics) > 1:
+            raise TypeError(f"several topics need a form: {', '.join(topics)}")
+        self.templates = tuple(map(Template, topics))
+        self.levels = _levels_of(record, self.templates, free=form is not None)
         fields = {name: info for name, info in record.model_fields.items() if name not in self.levels}
         columns = {name: column_of(name, info) for name, info in fields.items()}
         if time not in columns or columns[time][0].sql_type != "timestamp with time zone":
             raise TypeError(f"{table} has no field `{time}` of the kind Time")
         others = {name: column for name, (column, _) in columns.items() if name != time}
-        self._source = source
         self._validate = record.__pydantic_validator__.validate_python
         self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
         self._encoders = [(name, column.encode) for name, column in others.items()]
         self._keeps_extra = extra is not None
-        self._locate = lru_cache(KNOWN_SOURCES)(self._locate_uncached)
+        self._topics = Topics(
+            self.templates,
+            self.levels,
+            source,
+            () if form is None else form.templates,
+            strict=form is None,
+        )
+        self._locate = self._topics.locate
+        self.ranked = self._topics.ranked
+        self._fingerprints = [name for name, info in fields.items() if _is_outside_payload(info)]
 
         self.record = record
-        self.topic = topic
+        self.topic = self._topics.text
         self.table = table
         self.primary_key = primary_key
         # The fields of the key that come neither from the topic nor from the time.
@@ -149,6 +154,19 @@ class Declaration(Generic[SourceT, RecordT]):
             raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
         self.members = {_member(name, info): name for name, info in fields.items()}
+        self.form = form
+        self._reader = None
+        if form is not None:
+            self._reader = Reader(
+                form,
+                (
+                    (name, _member(name, info), *columns[name], place_of(_member(name, info), info))
+                    for name, info in fields.items()
+                    if name not in self._fingerprints
+                ),
+                time=time,
+                key=primary_key,
+            )
         self.staged = f"{table}_staged"
         names, key, staged = quoted(self.columns), quoted(primary_key), self.staged
         self.copy = _copy_into(table, names)
@@ -179,7 +197,7 @@ class Declaration(Generic[SourceT, RecordT]):
         again. Raises `Refused` and nothing else, always the same for the same message: the first fault in
         the order topic, payload as JSON, claimed levels, fields, record's timestamp.
         """
-        source, levels, level_text = self._locate(topic)
+        source, levels, level_text, _, _ = self._locate(topic)
         values = parse(payload, limits)
         extra = values.copy()
         for name in self._members:
@@ -195,11 +213,7 @@ class Declaration(Generic[SourceT, RecordT]):
             extra_json = to_json(extra)
             if b"Infinity" in extra_json:
                 refuse_faults(values, limits)
-        try:
-            fields = self._validate(values)
-        except ValidationError as error:
-            refuse_faults(values, limits)
-            raise self._refusal(error) from None
+        fields = self._checked(values, values, limits)
         own_values = fields.__dict__
         time = own_values[self.time] or _time_of_record(timestamp_ms, self.time)
         texts = [
@@ -211,35 +225,98 @@ class Declaration(Generic[SourceT, RecordT]):
         line = "\t".join((time_text(time), level_text, *texts, "")).encode()
         return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
 
+    def read(
+        self,
+        topic: str,
+        payload: bytes,
+        timestamp_ms: int,
+        limits: Limits,
+        *,
+        place: tuple[int, int] = (0, 0),
+        content_type: str = "",
+    ) -> Outcome[Reading[SourceT, RecordT]]:
+        """The readings in a message, and the refusal of those that cannot become rows.
+
+        `place` is the record's partition and offset, which tell apart readings that have neither a time nor a
+        number of their own. Without a form this is `validate`. Raises `Refused` for the whole message: its
+        topic, or bytes that cannot be decoded.
+        """
+        if self._reader is None:
+            return Outcome([(0, self.validate(topic, payload, timestamp_ms, limits))])
+        if self.ignores(topic):
+            return Outcome([])
+        located = self._locate(topic)
+        arrival = _time_of_record(timestamp_ms, self.time)
+        found = []
+        for index, element in enumerate(self._reader.elements(payload, located.names, limits, content_type)):
+            try:
+                values = self._reader.values(element, located.names, located.rest, arrival)
+                if values is not None:
+                    where = f"{place[0]}/{place[1]}/{index}"
+                    found.append((index, self._reading(located, element, values, arrival, limits, where)))
+            except Refused as refused:
+                found.append((index, refused))
+        return outcome(found, limits)
+
+    def _reading(
+        self,
+        located: Located[SourceT],
+        element: Element,
+        values: Values,
+        arrival: datetime,
+        limits: Limits,
+        where: str,
+    ) -> Reading[SourceT, RecordT]:
+        fields = self._checked(values.fields, values.payload, limits)
+        own_values = fields.__dict__
+        time = own_values[self.time] = values.time or arrival
+        for name in self._fingerprints:
+            mark = to_json([located.text, element.own, element.keys]) if values.time else where.encode()
+            own_values[name] = fingerprint(mark)
+        texts = [
+            NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
+        ]
+        if self._keeps_extra:
+            extra_json = to_json(values.extra)
+            if b"Infinity" in extra_json or b"NaN" in extra_json:
+                refuse_faults(values.extra, limits)
+            texts.append(escape(extra_json.decode()))
+        line = "\t".join((time_text(time), *([located.text] if located.levels else []), *texts)).encode()
+        source = self.source_of(located.source, fields)
+        return Reading(source, time, fields, values.payload, line + b"\n")
+
+    def ignores(self, topic: str) -> bool:
+        """Whether messages on this topic are declared to hold no readings."""
+        return self._topics.ignores(topic)
+
+    def source_of(self, source: SourceT, fields: RecordT) -> SourceT:  # noqa: ARG002 - for what overrides it
+        """The source of a reading: that of the topic, unless its fields name another. Raises `Refused`."""
+        return source
+
     def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
         """The record with all its fields: those of the payload, those from the topic, and the time."""
         return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
 
-    def _locate_uncached(self, topic: str) -> Located[SourceT]:
+    def _checked(self, values: dict[str, Any], whole: Any, limits: Limits) -> RecordT:
+        """The validated fields. Raises `Refused`."""
         try:
-            topic.encode()
-        except UnicodeEncodeError as error:
-            byte = ord(topic[error.start]) & 0xFF
-            raise Refused(
-                "InvalidTopic", f"the topic must be UTF-8, but its byte 0x{byte:02x} is not"
-            ) from None
-        levels = topic.split("/")
-        found: dict[str, str] = {}
-        if len(levels) != len(self._levels):
-            raise Refused("InvalidTopic", f"the topic must be {self.topic}, got {describe(topic)}")
-        for expected, level in zip(self._levels, levels, strict=True):
-            if expected.startswith("{"):
-                if fault := id_fault(level):
-                    raise Refused("InvalidTopic", f"the {expected[1:-1]} in the topic {fault}")
-                found[expected[1:-1]] = level
-            elif level != expected:
-                raise Refused("InvalidTopic", f"the topic must be {self.topic}, got {describe(topic)}")
-        return Located(self._source(**found), found, "\t".join(map(escape, found.values())))
+            try:
+                return self._validate(values)
+            except ValidationError as error:
+                # JSON has one kind of number: 5922.0 is an integer as well. Rare, so only on failure.
+                repaired = _with_integers(values, error)
+                if repaired is None:
+                    raise
+                return self._validate(repaired)
+        except ValidationError as error:
+            refuse_faults(whole, limits)
+            raise self._refusal(error) from None
 
     def _refusal(self, error: ValidationError) -> Refused:
         """All fields that are wrong in one reason; the first of them, as declared, gives the type."""
         details = error.errors(include_url=False)
-        reason = "; ".join(_sentence(detail, self._members) for detail in details)
+        labels = {} if self._reader is None else self._reader.labels
+        reason = "; ".join(_sentence(detail, self._members, labels) for detail in details)
         if len(reason) > REASON_LENGTH:
             # The reason is cut at its end, so the names of all fields come first.
             reason = f"wrong fields: {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
@@ -268,8 +345,8 @@ def _error_type(detail: ErrorDetails) -> ErrorType:
     return _ERROR_TYPES.get(detail["type"], "InvalidField")
 
 
-def _sentence(detail: ErrorDetails, members: dict[str, Column]) -> str:
-    path = dotted(detail["loc"])
+def _sentence(detail: ErrorDetails, members: dict[str, Column], labels: Mapping[str, str]) -> str:
+    path = dotted(tuple(labels.get(str(part), part) for part in detail["loc"]))
     if detail["type"] == "invalid_time":
         return f"{path} {detail['msg']}"
     if own := str(detail.get("ctx", {}).get("error", "")):
@@ -287,6 +364,40 @@ def _expected(path: tuple[str | int, ...], members: dict[str, Column]) -> str:
     for _ in path[1:]:
         column = column.element or column
     return column.expected
+
+
+def _with_integers(values: dict[str, Any], error: ValidationError) -> dict[str, Any] | None:
+    """The values, with an integer where a float such as 5922.0 was refused; None where that is not all."""
+    repaired = values.copy()
+    for detail in error.errors(include_url=False, include_context=False):
+        whole = integral(detail["input"]) if detail["type"] == "int_type" else None
+        if whole is None:
+            return None
+        *outer, last = detail["loc"]
+        inner: Any = repaired
+        for step in outer:
+            inner[step] = inner = inner[step].copy()
+        inner[last] = whole
+    return repaired
+
+
+def _levels_of(record: type[Record], templates: tuple[Template, ...], *, free: bool) -> tuple[str, ...]:
+    """The fields from the topic, in its order. Raises `TypeError` if a template does not name them.
+
+    `free` allows templates to name more.
+    """
+    declared = {name for name, info in record.model_fields.items() if _is_from_topic(info)}
+    for template in templates:
+        named = set(template.names)
+        if not declared <= named or (not free and named != declared):
+            raise TypeError(f"the fields from the topic must be those in braces in {template.text}")
+        if taken := (named - declared) & record.model_fields.keys():
+            raise TypeError(f"{template.text} names {sorted(taken)}, which the payload's fields are called")
+    return tuple(name for name in templates[0].names if name in declared)
+
+
+def _is_outside_payload(info: FieldInfo) -> bool:
+    return any(isinstance(marker, FromTopic | FromMessage) for marker in info.metadata)
 
 
 def _is_from_topic(info: FieldInfo) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple
 
 from tasks.domain.declaration import Declaration, Reading, RecordT
+from tasks.domain.form import Form
+from tasks.domain.payload import Refused
 from tasks.rules.rule import Alert, Compiled, check
 from tasks.text.wording import id_fault
 
@@ -32,7 +34,9 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     """A declaration with its names, and checks of its own.
 
     `owner` is the user who gets the alerts (`users/{owner}/alerts`), and `source` what order is kept by and
-    alerts are about: `{name}` for a level of the topic; an owner may also be a fixed name. `checks` are by
+    alerts are about: `{name}` for a level of the topic; an owner may also be a fixed name, and with a `form`
+    (see `tasks.domain.form`) a source may be a field of the payload. `account` is the device's account that
+    publishes, by default the source's own: a level of the topic, or a fixed name. `checks` are by
     their `rule_id`; each takes the whole record, must depend on it alone, and returns an `Alert` while
     something is wrong, and None when it is in order. `namespace` (by default the name) distinguishes the
     Kafka topics and sources of the domain from other domains'. Raises `TypeError` for an invalid declaration.
@@ -43,7 +47,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         record: type[RecordT],
         *,
         name: str,
-        topic: str,
+        topic: str | tuple[str, ...],
         owner: str,
         source: str,
         table: str,
@@ -52,7 +56,10 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         extra: str | None = "extra_data",
         checks: Mapping[str, Callable[[RecordT], Alert | None]] | None = None,
         namespace: str | None = None,
+        form: Form | None = None,
+        account: str = "",
     ) -> None:
+        self._fields = record.model_fields.keys()
         super().__init__(
             record,
             self._source_of,
@@ -61,25 +68,30 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
             primary_key=primary_key,
             time=time,
             extra=extra,
+            form=form,
         )
         self.name = name
         self.namespace = name if namespace is None else namespace
         self.owner = self._level(owner)
         self.user_id = None if self.owner else owner
-        self.source = self._level(source)
-        self.filter = "/".join("+" if level.startswith("{") else level for level in topic.split("/"))
+        self.source = self._level(source, fields=form is not None)
+        self.account = account or source
+        self._account = self._level(account or source, fields=form is not None)
+        self.filters = tuple(dict.fromkeys(one for template in self.templates for one in template.filters))
         self.prefix = f"{self.namespace}/" if self.namespace else ""
         self._checks = dict(checks or {})
         self.checks: tuple[Compiled, ...] = tuple(check(rule_id) for rule_id in self._checks)
-        for text, form, what in (
+        for text, pattern, what in (
             (name, _NAME, "name"),
             (table, _TABLE, "table"),
             (self.namespace or name, _NAME, "namespace"),
         ):
-            if not form.fullmatch(text):
+            if not pattern.fullmatch(text):
                 raise TypeError(f"{text!r} is not a {what} of a domain: use lower-case letters, digits and _")
         if not self.source:
-            raise TypeError(f"the source of {name} must be a level of {topic}, as in {{device_id}}")
+            raise TypeError(f"the source of {name} must be a level of {self.topic}, as in {{device_id}}")
+        if form is not None and not self.namespace:
+            raise TypeError(f"{name} has a form, so it must have a namespace")
         if self.user_id is not None and id_fault(self.user_id):
             raise TypeError(f"the owner of {name} {id_fault(self.user_id)}")
         for rule_id in self._checks:
@@ -87,6 +99,23 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
                 raise TypeError(f"{rule_id!r} is not a name of a check: use 1 to 128 printable characters")
         if time not in primary_key:
             raise TypeError(f"the primary key of {table} must hold {time}, as a hypertable's must")
+
+    @property
+    def filter(self) -> str:
+        """The MQTT filter of the first of its topics."""
+        return self.filters[0]
+
+    def conflicts(self, other: "AnyDomain") -> bool:
+        """Whether a topic could belong to both, and nothing decides which.
+
+        With a form, the domain whose template is text where the other's is not comes first.
+        """
+        ranked = self.form is not None or other.form is not None
+        return any(
+            one.overlaps(another) and not (ranked and one.rank != another.rank)
+            for one in self.templates
+            for another in other.templates
+        )
 
     def qualified(self, base: str) -> str:
         """`base`, the name of a Kafka topic or a key, with the domain's namespace if it has one."""
@@ -100,12 +129,31 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         """The source's own id, as in the table, from a `device_id` of this domain."""
         return device_id.removeprefix(self.prefix)
 
-    def topic_of(self, user_id: str, source_id: str) -> str | None:
-        """The topic of one source, other levels as `+`; None if the domain has another fixed owner."""
+    def topics_of(self, user_id: str, device_id: str) -> list[str]:
+        """The topics that the account of a device may publish on, other levels as `+` or `#`.
+
+        None if the domain has another fixed owner, or another fixed account.
+        """
         if self.user_id not in {None, user_id}:
-            return None
-        known = {self.owner: user_id, self.source: source_id}
-        return _BRACED.sub(lambda found: known.get(found[1], "+"), self.topic)
+            return []
+        if not self._account and self.account != device_id:
+            return []
+        known = {self.owner: user_id, self._account: device_id}
+        known.pop("", None)
+        return list(dict.fromkeys(topic for template in self.templates for topic in template.fill(known)))
+
+    def topic_of(self, user_id: str, device_id: str) -> str | None:
+        """The first of these topics, if there is one."""
+        return next(iter(self.topics_of(user_id, device_id)), None)
+
+    def source_of(self, source: Source, fields: RecordT) -> Source:
+        """The source of a reading: that of the topic, unless it is a field of the payload."""
+        if self.source in self.levels:
+            return source
+        device = str(getattr(fields, self.source))
+        if fault := id_fault(re.sub("[+#/]", " ", device)):
+            raise Refused("InvalidField", f"`{self.source}` {fault}")
+        return Source(source.user_id, self.prefix + device)
 
     def check_results(
         self, topic: str, reading: Reading[Source, RecordT], failed: Callable[[str, Exception], None]
@@ -120,18 +168,20 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
                 failed(rule_id, error)
         return said
 
-    def _level(self, text: str) -> str:
-        """The name of the level in `text`; empty for a fixed name. Raises `TypeError`."""
+    def _level(self, text: str, *, fields: bool = False) -> str:
+        """The name of the level, or field, in `text`; empty for a fixed name. Raises `TypeError`."""
         found = _BRACED.fullmatch(text)
         if found is None:
             return ""
-        if found[1] not in self.levels:
+        if found[1] not in self.levels and not (fields and found[1] in self._fields):
             raise TypeError(f"{text} is not a level of {self.topic}")
         return found[1]
 
     def _source_of(self, **levels: str) -> Source:
         owner = self.user_id if self.user_id is not None else levels[self.owner]
-        return Source(owner, self.prefix + levels[self.source])
+        # A source that only the payload names has one key in Kafka with all others of its topic.
+        own = levels[self.source] if self.source in levels else "/".join(levels.values()) or self.name
+        return Source(owner, self.prefix + own)
 
 
 AnyDomain = Domain[Any]

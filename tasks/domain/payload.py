@@ -7,11 +7,13 @@ its path. The slow way has the last word, so the result never depends on which w
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic_core import from_json
 
+from tasks.domain.looks import hint
 from tasks.text.wording import describe, dotted, shorten
 
 # Of messages that are refused before they are stored; docs/replay.md has every type.
@@ -30,11 +32,13 @@ ErrorType = Literal[
     "InvalidField",  # a declared field has the wrong type
     "OutOfRange",
     "InvalidTime",
+    "InvalidEncoding",  # not the CBOR, MessagePack, gzip, zlib or text that the domain declares
 ]
 
 REASON_LENGTH = 300
 # Below the limits of the parser (201) and the serializer (254), so that neither ever decides.
 DEEPEST = 200
+_NUMBERLESS = re.compile(r"[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 
 
 class Refused(Exception):
@@ -79,6 +83,14 @@ def parse(payload: bytes, limits: Limits) -> dict[str, Any]:
         raise Refused(
             "TooLarge", f"the payload has {len(payload)} bytes; at most {limits.max_bytes} are allowed"
         )
+    value = parse_json(payload, limits)
+    if type(value) is not dict:
+        raise Refused("NotAnObject", f"the payload must be a JSON object, got {describe(value)}")
+    return value
+
+
+def parse_json(payload: bytes, limits: Limits) -> Any:
+    """The same for a JSON value of any kind, of any length."""
     try:
         value = from_json(payload, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
@@ -89,8 +101,6 @@ def parse(payload: bytes, limits: Limits) -> dict[str, Any]:
         brackets = payload.count(b"{") + payload.count(b"[")
         if b"\\u0000" in payload or (brackets > limits.max_depth and _is_deeper(value, limits.max_depth)):
             refuse_faults(value, limits)
-    if type(value) is not dict:
-        raise Refused("NotAnObject", f"the payload must be a JSON object, got {describe(value)}")
     return value
 
 
@@ -124,16 +134,24 @@ def _parse_slowly(payload: bytes) -> Any:
         return json.loads(payload.decode())
     except UnicodeDecodeError as error:
         reason = f"the payload must be UTF-8, but byte {error.start} (0x{payload[error.start]:02x}) is not"
+        reason += hint(payload)
         raise Refused("InvalidJson", reason) from None
     except json.JSONDecodeError as error:
         what = error.msg.removesuffix(" at")
         reason = f"the payload must be JSON: {what} at line {error.lineno}, column {error.colno}"
+        reason += hint(payload) or _nan_hint(payload, error.pos)
         raise Refused("InvalidJson", reason) from None
     except RecursionError:
         raise Refused("TooDeep", "the payload is nested far too deeply") from None
     except ValueError:
         # The parser's only error without its own class: Python's limit on the digits of an integer.
         raise Refused("OutOfRange", "the payload holds an integer of more than 4300 digits") from None
+
+
+def _nan_hint(payload: bytes, position: int) -> str:
+    """A hint at `nan` and the like, which the parser does not take for values."""
+    word = _NUMBERLESS.match(payload.decode(), position)
+    return f"; {word[0]} is not a number in JSON: leave the member out, or send null" if word else ""
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

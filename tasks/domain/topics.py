@@ -1,0 +1,101 @@
+"""The topics of a domain: the source and the columns that each names, and which of them hold no readings."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
+
+from tasks.domain.columns import escape
+from tasks.domain.payload import Refused
+from tasks.domain.template import Template
+from tasks.text.wording import describe, id_fault
+
+# Sources whose parsed topic is cached: well above a fleet of 10,000, and a few MB when full.
+KNOWN_SOURCES = 16_384
+
+SourceT = TypeVar("SourceT")
+
+
+class Located(NamedTuple, Generic[SourceT]):
+    """A parsed topic: the source, the levels by the names of their columns, and these as COPY text.
+
+    `names` are all that the topic names, and `rest` those without a column.
+    """
+
+    source: SourceT
+    levels: dict[str, str]
+    text: str
+    names: Mapping[str, str] = {}
+    rest: Mapping[str, str] = {}
+
+
+class Topics(Generic[SourceT]):
+    """The topics of some templates, whose columns are `levels`; the `ignored` ones hold no readings."""
+
+    def __init__(
+        self,
+        templates: tuple[Template, ...],
+        levels: tuple[str, ...],
+        source: Callable[..., SourceT],
+        ignored: tuple[Template, ...] = (),
+        *,
+        strict: bool,
+    ) -> None:
+        self.text = " or ".join(template.text for template in templates)
+        # In the order that decides about a topic.
+        self.ranked = sorted((*templates, *ignored), key=lambda template: template.rank)
+        self._templates, self._ignored = templates, ignored
+        self._levels, self._source = levels, source
+        self._plain = templates[0].text.split("/")
+        plain = strict and templates[0].is_plain
+        self.locate = lru_cache(KNOWN_SOURCES)(self._by_levels if plain else self._by_templates)
+        self._is_ignored = lru_cache(KNOWN_SOURCES)(lambda topic: self._best_match(topic)[0] in ignored)
+
+    def ignores(self, topic: str) -> bool:
+        """Whether messages on this topic are declared to hold no readings."""
+        return bool(self._ignored) and self._is_ignored(topic)
+
+    def _by_templates(self, topic: str) -> Located[SourceT]:
+        _refuse_bytes(topic)
+        template, found = self._best_match(topic)
+        if template is None or template in self._ignored:
+            raise self._refusal(topic)
+        for name, level in found.items():
+            if fault := id_fault(level.replace("/", " ") if name in template.several else level):
+                raise Refused("InvalidTopic", f"the {name} in the topic {fault}")
+        levels = {name: found[name] for name in self._levels}
+        rest = {name: found[name] for name in found if name not in levels and name[0] != "_"}
+        return Located(self._source(**levels), levels, "\t".join(map(escape, levels.values())), found, rest)
+
+    def _by_levels(self, topic: str) -> Located[SourceT]:
+        """The same for one template of plain levels, with a sentence for each fault."""
+        _refuse_bytes(topic)
+        levels = topic.split("/")
+        found: dict[str, str] = {}
+        if len(levels) != len(self._plain):
+            raise self._refusal(topic)
+        for expected, level in zip(self._plain, levels, strict=True):
+            if expected.startswith("{"):
+                if fault := id_fault(level):
+                    raise Refused("InvalidTopic", f"the {expected[1:-1]} in the topic {fault}")
+                found[expected[1:-1]] = level
+            elif level != expected:
+                raise self._refusal(topic)
+        return Located(self._source(**found), found, "\t".join(map(escape, found.values())), found)
+
+    def _best_match(self, topic: str) -> tuple[Template | None, dict[str, str]]:
+        for template in self.ranked:
+            found = template.match(topic)
+            if found is not None:
+                return template, found
+        return None, {}
+
+    def _refusal(self, topic: str) -> Refused:
+        return Refused("InvalidTopic", f"the topic must be {self.text}, got {describe(topic)}")
+
+
+def _refuse_bytes(topic: str) -> None:
+    try:
+        topic.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(topic[error.start]) & 0xFF
+        raise Refused("InvalidTopic", f"the topic must be UTF-8, but its byte 0x{byte:02x} is not") from None
