@@ -28,6 +28,6 @@ DOMAIN = Domain(
         value="{_quantity}",
         decimal_comma=True,
         absent=NO_VALUE | {"online", "offline"},
-        ignored=("home/${_attribute}", "home/{_d...}/${_attribute}"),
+        ignored=("home/{_device}/${_attribute}", "home/{_place...}/{_device}/${_attribute}"),
     ),
 )

@@ -114,7 +114,7 @@ class Declaration(Generic[SourceT, RecordT]):
         if time not in columns or columns[time][0].sql_type != "timestamp with time zone":
             raise TypeError(f"{table} has no field `{time}` of the kind Time")
         others = {name: column for name, (column, _) in columns.items() if name != time}
-        self._validate = record.__pydantic_validator__.validate_python
+        self._validated: Callable[[Any], RecordT] = record.__pydantic_validator__.validate_python
         self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
         self._encoders = [(name, column.encode) for name, column in others.items()]
         self._keeps_extra = extra is not None
@@ -247,31 +247,33 @@ class Declaration(Generic[SourceT, RecordT]):
             return Outcome([])
         located = self._locate(topic)
         arrival = _time_of_record(timestamp_ms, self.time)
-        found = []
-        for index, element in enumerate(self._reader.elements(payload, located.names, limits, content_type)):
+        elements = self._reader.elements(payload, located.names, limits, content_type)
+        found: list[tuple[int, Reading[SourceT, RecordT] | Refused]] = []
+        for index, element in enumerate(elements):
             try:
+                if isinstance(element, Refused):
+                    raise element
                 values = self._reader.values(element, located.names, located.rest, arrival)
                 if values is not None:
                     where = f"{place[0]}/{place[1]}/{index}"
-                    found.append((index, self._reading(located, element, values, arrival, limits, where)))
+                    found.append((index, self._reading(located, element, values, limits, where)))
             except Refused as refused:
                 found.append((index, refused))
-        return outcome(found, limits)
+        return outcome(found, len(elements), limits)
 
     def _reading(
         self,
         located: Located[SourceT],
         element: Element,
         values: Values,
-        arrival: datetime,
         limits: Limits,
         where: str,
     ) -> Reading[SourceT, RecordT]:
         fields = self._checked(values.fields, values.payload, limits)
         own_values = fields.__dict__
-        time = own_values[self.time] = values.time or arrival
+        time = own_values[self.time] = values.time
         for name in self._fingerprints:
-            mark = to_json([located.text, element.own, element.keys]) if values.time else where.encode()
+            mark = to_json([located.text, element.own, element.keys]) if values.timed else where.encode()
             own_values[name] = fingerprint(mark)
         texts = [
             NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
@@ -301,13 +303,13 @@ class Declaration(Generic[SourceT, RecordT]):
         """The validated fields. Raises `Refused`."""
         try:
             try:
-                return self._validate(values)
+                return self._validated(values)
             except ValidationError as error:
                 # JSON has one kind of number: 5922.0 is an integer as well. Rare, so only on failure.
                 repaired = _with_integers(values, error)
                 if repaired is None:
                     raise
-                return self._validate(repaired)
+                return self._validated(repaired)
         except ValidationError as error:
             refuse_faults(whole, limits)
             raise self._refusal(error) from None

@@ -37,8 +37,11 @@ class Outcome(NamedTuple, Generic[ReadingT]):
         return not self.readings and self.refused is None
 
 
-def outcome(found: Sequence[tuple[int, ReadingT | Refused]], limits: Limits) -> Outcome[ReadingT]:
-    """The outcome of a message whose readings were each read or refused. Raises `Refused` (`TooLarge`)."""
+def outcome(found: Sequence[tuple[int, ReadingT | Refused]], total: int, limits: Limits) -> Outcome[ReadingT]:
+    """The outcome of a message of so many parts, some of them readings, each read or refused.
+
+    Raises `Refused` (`TooLarge`).
+    """
     readings = [(index, one) for index, one in found if not isinstance(one, Refused)]
     most = MOST_TIMES_LARGER * limits.max_bytes
     if sum(len(one.copy_line) for _, one in readings) > most:
@@ -47,11 +50,11 @@ def outcome(found: Sequence[tuple[int, ReadingT | Refused]], limits: Limits) -> 
     if not wrong:
         return Outcome(readings)
     first = wrong[0][1]
-    if len(found) == 1:
+    if total == 1:
         return Outcome(readings, first, wrong)
     indexes = ", ".join(str(index) for index, _ in wrong[:10]) + (", …" if len(wrong) > 10 else "")
     reasons = "; ".join(f"[{index}] {one.reason}" for index, one in wrong)
-    reason = f"{len(wrong)} of {len(found)} readings are wrong, by index {indexes}: {reasons}"
+    reason = f"{len(wrong)} of {total} readings are wrong, by index {indexes}: {reasons}"
     return Outcome(readings, Refused(first.error_type, reason), wrong)
 
 

@@ -39,7 +39,8 @@ class Values(NamedTuple):
     fields: dict[str, Any]
     extra: dict[str, Any]
     payload: dict[str, Any]
-    time: datetime | None  # the device's own, in UTC, if it has a plausible one
+    time: datetime  # UTC
+    timed: bool  # whether it is the device's own
 
 
 class _Field(NamedTuple):
@@ -81,7 +82,9 @@ class Reader:
                 self._times = tuple((when, *_steps(when.path)) for when in times)
                 continue
             paths = tuple(_steps(path) for path in place.paths)
-            self._fields.append(_Field(name, member, column, nullable, name not in key, place, paths))
+            # What the readings of a message share says nothing of one of them.
+            counts = name not in key and not all(from_root for from_root, _ in paths)
+            self._fields.append(_Field(name, member, column, nullable, counts, place, paths))
         self._extras = None
         if form.extras is not None:
             self._extras = {name: _steps(path) for name, path in form.extras.items()}
@@ -93,8 +96,8 @@ class Reader:
 
     def elements(
         self, payload: bytes, names: Mapping[str, str], limits: Limits, content_type: str = ""
-    ) -> list[Element]:
-        """The readings in a payload, in its order; none if it holds none. Raises `Refused`."""
+    ) -> list[Element | Refused]:
+        """The readings in a payload, in its order, or why one is none. Raises `Refused` for the payload."""
         form = self.form
         if not payload.strip() and "" in form.absent:
             return []
@@ -136,7 +139,7 @@ class Reader:
                 fields[one.member] = value
         if time is not None:
             fields[self._time_member] = time_text(time)
-        extra = self._extra(element, taken)
+        extra = {key: value for key, value in self._extra(element, taken).items() if value is not None}
         if not counts and not _holds(extra, self.form.absent):
             return None
         extra |= {name: text for name, text in names.items() if name not in extra}
@@ -146,9 +149,9 @@ class Reader:
         if "value" in payload and self.form.value.startswith("{"):
             # So that rules can name one of the values that a source sends on topics of their own.
             payload[self._value_name(all_names)] = payload["value"]
-        return Values(fields, extra, payload, time)
+        return Values(fields, extra, payload, time or arrival, time is not None)
 
-    def _found(self, value: Any, names: Mapping[str, str]) -> list[Element]:
+    def _found(self, value: Any, names: Mapping[str, str]) -> list[Element | Refused]:
         if self.form.unpack is not None:
             return [self._element(one, value, {}, names) for one in self._unpacked(value, names)]
         found: list[tuple[Any, dict[str, str]]] = [(value, {})]
@@ -168,14 +171,16 @@ class Reader:
             reason = f"the payload is not of the declared form ({type(error).__name__}: {error})"
             raise Refused("InvalidField", reason) from None
 
-    def _element(self, own: Any, root: Any, keys: dict[str, str], names: Mapping[str, str]) -> Element:
+    def _element(
+        self, own: Any, root: Any, keys: dict[str, str], names: Mapping[str, str]
+    ) -> Element | Refused:
         if isinstance(own, dict):
             if own.keys() == {"value", "unit"} and "text" in self.form.encodings:
                 return Element({self._value_name(names): own["value"], "unit": own["unit"]}, root, keys)
             return Element(own, root, keys)
         if "text" in self.form.encodings and not isinstance(own, list):
             return Element({self._value_name(names): own}, root, keys)
-        raise Refused("NotAnObject", f"a reading must be a JSON object, got {describe(own)}")
+        return Refused("NotAnObject", f"a reading must be a JSON object, got {describe(own)}")
 
     def _value_name(self, names: Mapping[str, str]) -> str:
         name = self.form.value
@@ -242,7 +247,7 @@ class Reader:
         found: dict[str, Any] = {}
         for name, (from_root, path) in self._extras.items():
             value = walk(element.root if from_root else element.own, path)
-            if value is not MISSING and value is not None:
+            if value is not MISSING:
                 found[name] = value
         return found
 

@@ -14,7 +14,8 @@ LONGEST_LEVEL = 512
 MOST_LEVELS_INSIDE = 4
 
 _PART = re.compile(r"\{([a-z_][a-z0-9_]*)(?:(\.\.\.)|\*([2-9])|:([^{}/+#]+))?\}")
-_ANY = re.compile(".+")
+_NAME_ALONE = re.compile(r"\(\?P<\w+>\.[*+]\)")
+_ANY = re.compile(".+", re.DOTALL)
 _PLAIN = re.compile(r"\{[a-z_][a-z0-9_]*\}|[^{}]*")
 _LITERAL = re.compile(r"[^{}+#\x00]*")
 
@@ -88,7 +89,10 @@ class Template:
 
         It is the one that is text at the first level where the two differ.
         """
-        kinds = [0 if isinstance(level, str) else 1 + ("|" not in level.pattern) for level in self._levels]
+        kinds = [
+            0 if isinstance(one, str) else 2 if _NAME_ALONE.fullmatch(one.pattern) else 1
+            for one in self._levels
+        ]
         if self._rest is not None:
             kinds[self._rest] = 3
         return (*kinds, 4)
@@ -145,7 +149,7 @@ class Template:
             self.names += (several[1],)
             for number in range(int(several[3])):
                 # Python's groups and the template's names have no `__` and digit in common by chance.
-                self._levels.append(re.compile(f"(?P<{several[1]}__{number}>.+)"))
+                self._levels.append(re.compile(f"(?P<{several[1]}__{number}>.+)", re.DOTALL))
                 self._filter.append("+")
             return
         if several:

@@ -15,7 +15,7 @@ EXACT = 2**53
 
 # Possessive, so that the cost is linear in the length of the text.
 _NUMBER = re.compile(r"([-+]?+(?:\d++(?:[.,]\d*+)?+|[.,]\d++)(?:[eE][-+]?+\d{1,3}+)?+)\s*+(.*+)", re.DOTALL)
-_UNIT = re.compile(r"[^\W\d_][\w/²³·^%°-]{0,11}|[%‰°℃℉Ω\"'][\w/²³·^%°-]{0,11}")
+_UNIT = re.compile(r"[^\W\d_](?:[^\W\d_]|[23/²³·^%°-]){0,11}|[%‰°℃℉Ω\"'](?:[^\W\d_]|[23/²³·^%°-]){0,11}")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 
 

@@ -183,9 +183,9 @@ def test_a_record_without_a_usable_timestamp(timestamp_ms: int) -> None:
             '`sequence_id` must be a 64-bit integer, got the string "17"',
         ),
         (
-            {"sequence_id": 17.0},
+            {"sequence_id": 17.5},
             "InvalidField",
-            "`sequence_id` must be a 64-bit integer, got the number 17.0",
+            "`sequence_id` must be a 64-bit integer, got the number 17.5",
         ),
         ({"sequence_id": True}, "InvalidField", "`sequence_id` must be a 64-bit integer, got true"),
         ({"sequence_id": None}, "InvalidField", "`sequence_id` must be a 64-bit integer, got null"),
@@ -268,16 +268,35 @@ def test_no_infinity_in_any_field(name: str, number: str) -> None:
 
 @given(value=VALUES, name=st.sampled_from(["sequence_id", "temperature", "battery", "time"]))
 def test_no_value_is_converted(value: Any, name: str) -> None:
-    """A declared field takes its own JSON type, and every other value is refused, never bent into shape."""
+    """A declared field takes its own JSON type, and every other value is refused, never bent into shape.
+
+    JSON has one kind of number, so 5922.0 is an integer, while a double has its digits.
+    """
     numeric = type(value) in (int, float)
     if name == "sequence_id":
-        fits = type(value) is int and -(2**63) <= value < 2**63
+        exact = type(value) is float and abs(value) <= 2**53 and value.is_integer()
+        fits = exact or (type(value) is int and -(2**63) <= value < 2**63)
     elif name == "time":
         fits = value is None
     else:
         fits = value is None or (numeric and abs(value) < 2**1024 - 2**970)
     document = {**GOOD, name: value}
     assert fits == isinstance(outcome(TOPIC, written(document)), bytes)
+
+
+@given(number=st.integers(-(2**53), 2**53), document=documents())
+@example(number=2**53, document={})
+@example(number=-(2**53), document={})
+def test_an_integer_may_be_written_with_a_point(number: int, document: dict[str, Any]) -> None:
+    """The row is the same as that of the integer without a fraction."""
+    plain, pointed = ({**document, "sequence_id": sent} for sent in (number, float(number)))
+    assert reading(pointed).copy_line == reading(plain).copy_line
+
+
+@pytest.mark.parametrize("number", [2.0**53 + 2, -(2.0**53) - 2, 1e300, 0.5, 5922.000001])
+def test_a_float_that_is_not_an_exact_integer_is_refused(number: float) -> None:
+    """Beyond 2^53 the digits that came are not those that were sent."""
+    assert refusal({"sequence_id": number}).reason.startswith("`sequence_id` must be a 64-bit integer")
 
 
 @given(
