@@ -45,6 +45,20 @@ def test_each_command_is_run_or_said_not_to_be(page: Path) -> None:
     assert name(page) in RUN or blocks(page) == []
 
 
+def test_the_commands_that_need_no_stack(tmp_path: Path) -> None:
+    """A reader of the page about devices sees a row at once."""
+    done = subprocess.run(
+        ["sh", "-c", script(PROJECT / "docs/devices.md", tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"device": "kitchen", "temperature": 21.34' in done.stdout
+
+
 def test_the_commands_for_contributors_are_there(tmp_path: Path) -> None:
     """`make` knows each target, and pytest would find tests by each of the command lines."""
     text = script(PROJECT / "CONTRIBUTING.md", tmp_path)
