@@ -7,7 +7,7 @@ from pathlib import Path
 from compose.local.layout import PROJECT
 
 # Pages whose commands are run, each page from its beginning in one shell, in tests/integration/test_docs.py;
-# CONTRIBUTING.md's, which run these tests, and those that need no stack run in tests/unit/deployment/test_docs.py.
+# CONTRIBUTING.md's, which run these tests, and those without a stack: tests/unit/deployment/test_docs.py.
 RUN = (
     *("README.md", "CONTRIBUTING.md"),
     *("docs/tutorial.md", "docs/operate.md", "docs/secure.md", "docs/replay.md", "docs/domains.md"),
