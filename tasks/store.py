@@ -24,6 +24,7 @@ from tasks.rows.spans import flushing
 from tasks.rows.write import Unstored, write
 from tasks.servers import counters, database, generation
 from tasks.servers.breaker import CircuitOpen
+from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
@@ -118,7 +119,7 @@ def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
 
 def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unstored]]:
     deadline = time.monotonic() + settings().store_wait_seconds
-    pause = FIRST_PAUSE_SECONDS
+    waits = pauses(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
     while True:
         try:
             with database.access() as connection:
@@ -127,6 +128,7 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
             if database.lacks_column(error):
                 # Handed back at once: a waiting worker could do the work of other domains instead.
                 raise TableOutdated(f"{domain.table}: {error.diag.message_primary}") from error
+            pause = next(waits)
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway(str(error)) from error
             if pause == FIRST_PAUSE_SECONDS:
@@ -136,7 +138,6 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
                 log.warning("store_waits", error=str(error).strip(), sqlstate=error.sqlstate)
         # While the breaker is open, the pause bounds how late this worker sees that another one closed it.
         time.sleep(pause)
-        pause = min(pause * 2, MOST_PAUSE_SECONDS)
 
 
 def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:

@@ -20,6 +20,7 @@ from ingest.admin.accounts import mosquitto_hash
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection, connect
 from tasks.observe import logs
+from tasks.servers.pauses import pauses
 
 log = structlog.get_logger()
 
@@ -183,18 +184,18 @@ class Stop:
 
 def follow(files: Files, stop: Stop, open_connection: Callable[[], Connection] = connect) -> None:
     """Keeps the files in step until `stop`. A database that is away is tried again with back-off."""
-    pause = 0.2
+    waits = pauses(0.2, MAX_BACKOFF_SECONDS)
     while not stop.requested:
         try:
             with open_connection() as connection:
                 connection.execute(f"LISTEN {CHANNEL}")
                 log.info("mosquitto_auth_listens")
-                pause = 0.2
+                waits = pauses(0.2, MAX_BACKOFF_SECONDS)
                 _follow(connection, files, stop)
         except (ServerAway, psycopg.Error) as error:
+            pause = next(waits)
             log.warning("mosquitto_auth_waits", error=str(error).strip(), again_in_s=pause)
             stop.wait(pause)
-            pause = min(pause * 2, MAX_BACKOFF_SECONDS)
 
 
 def _follow(connection: Connection, files: Files, stop: Stop) -> None:

@@ -20,6 +20,7 @@ from tasks.observe import tracing
 from tasks.observe.metrics import bridge as metrics
 from tasks.observe.tracing import child
 from tasks.servers import counters
+from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import client, done_key, evidence_key, lease_key, part_key, rows_key, text
 from tasks.settings import settings
 
@@ -32,6 +33,7 @@ REPORT_SECONDS = 1.0
 TRIAL = "sluice:trial"
 TRIAL_SECONDS = 30
 TRIAL_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
 
 
 class BatchReport(NamedTuple):
@@ -206,15 +208,15 @@ class Dispatcher:
             log.warning("batch_not_forgotten", batch=batch.id, error=str(error))
 
     def _listen(self) -> None:
-        pause = 0.1
+        waits = pauses(0.1, MAX_PAUSE_SECONDS)
         while not self._closing.is_set():
             try:
                 reported = client().blpop([done_key(self.bridge)], timeout=1)
             except redis.RedisError as error:
+                pause = next(waits)
                 log.warning("reports_not_heard", error=str(error), again_in_s=pause)
                 time.sleep(pause)
-                pause = min(pause * 2, 5.0)
                 continue
-            pause = 0.1
+            waits = pauses(0.1, MAX_PAUSE_SECONDS)
             if reported:
                 self._reports.put(BatchReport.parse(text(reported[1])))

@@ -26,6 +26,7 @@ from ingest.mqtt.session_memory import SessionMemory
 from tasks.observe.metrics import gateway as metrics
 from tasks.observe.metrics.several import PUBLISHES_REFUSED
 from tasks.servers import mqtt
+from tasks.servers.pauses import pauses
 from tasks.settings import Settings
 
 log = structlog.get_logger()
@@ -69,7 +70,8 @@ class MqttSession:
         self.left = False
         self.left_at = 0.0
         self._network: threading.Thread | None = None
-        self._connect_at = self._pause = 0.0
+        self._connect_at = 0.0
+        self._pauses = pauses(MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS)
         self.subscribed = False
         self.failure: str | None = None
         self._client = mqtt.client_of(_Reader, chosen, client_id, manual_ack=True, reconnect_on_failure=True)
@@ -127,12 +129,11 @@ class MqttSession:
         if self._stopping or wait > 0:
             time.sleep(min(max(wait, 0.01), seconds))
             return
-        self._pause = min(max(MIN_RECONNECT_SECONDS, 2 * self._pause), MAX_RECONNECT_SECONDS)
         try:
             self._client.reconnect()
         except OSError:
             self._on_connect_fail(self._client, None)
-        self._connect_at = time.monotonic() + self._pause
+        self._connect_at = time.monotonic() + next(self._pauses)
 
     def runs(self) -> bool:
         """Whether the thread of the network does."""
@@ -170,7 +171,7 @@ class MqttSession:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
         self.connects += 1
-        self._pause = 0.0
+        self._pauses = pauses(MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS)
         self.present = flags.session_present
         log.info("mqtt_connected", session_present=flags.session_present)
         if self._memory is not None:

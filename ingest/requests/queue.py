@@ -29,6 +29,7 @@ from tasks.observe.internal_error import internal_error
 from tasks.observe.metrics import control as metrics
 from tasks.rules.answers import Answer, Kind, Reply, given_up
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES
+from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import answered_key, answers_key, client, received_key, request_key
 
 log = structlog.get_logger()
@@ -86,7 +87,7 @@ class Requests:
         self._oldest_since: float | None = None
         self._unheard_since: float | None = None
         self._name_at = 0.0
-        self._name_pause = 0.1
+        self._name_pauses = pauses(0.1, MAX_PAUSE_SECONDS)
         self._last_ms = 0
         self._closing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="answers", daemon=True)
@@ -161,15 +162,15 @@ class Requests:
             try:
                 answered = self._name(request)
             except redis.RedisError as error:
-                log.warning("request_not_taken", error=str(error), again_in_s=self._name_pause)
+                pause = next(self._name_pauses)
+                log.warning("request_not_taken", error=str(error), again_in_s=pause)
                 self._unheard_since = self._unheard_since or now
-                self._name_at = now + self._name_pause
-                self._name_pause = min(self._name_pause * 2, MAX_PAUSE_SECONDS)
+                self._name_at = now + pause
                 return
             except Exception:  # noqa: BLE001 - it is this request's alone, and the user hears of it
                 self._end(request, internal_error(request.kind, request.user_id, request.id))
                 continue
-            self._name_pause = 0.1
+            self._name_pauses = pauses(0.1, MAX_PAUSE_SECONDS)
             self._unnamed.popleft()
             if (known := self._by_id.get(request.id)) is not None:
                 # It came before, by a connection that has ended, and is still being worked on.
@@ -273,15 +274,15 @@ class Requests:
         self._answered(request, answer)
 
     def _listen(self) -> None:
-        pause = 0.1
+        waits = pauses(0.1, MAX_PAUSE_SECONDS)
         while not self._closing.is_set():
             try:
                 reported = client().blpop([answers_key(self.control)], timeout=1)
             except redis.RedisError as error:
+                pause = next(waits)
                 log.warning("answers_not_heard", error=str(error), again_in_s=pause)
                 self._closing.wait(pause)
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
                 continue
-            pause = 0.1
+            waits = pauses(0.1, MAX_PAUSE_SECONDS)
             if reported:
                 self._events.put(json.loads(reported[1]))

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from ingest.requests.rules_report import RulesReport
 from tasks import calls
 from tasks.servers.database import Connection, connect_directly
+from tasks.servers.pauses import pauses
 from tasks.servers.rules_version import announce_change
 from tasks.settings import Settings
 
@@ -40,7 +41,7 @@ class RulesListener:
         self._poll_seconds = chosen.rules_poll_seconds
         self._stopping = threading.Event()
         self._announced: tuple[object, ...] | None = None
-        self._pause = 0.1
+        self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
         self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
 
     def start(self) -> None:
@@ -64,9 +65,9 @@ class RulesListener:
                     log.info("rules_listening")
                     self._follow(connection)
             except (psycopg.Error, redis.RedisError, OperationalError) as error:
-                log.warning("rules_not_heard", error=str(error).strip(), again_in_s=self._pause)
-                self._stopping.wait(self._pause)
-                self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+                pause = next(self._pauses)
+                log.warning("rules_not_heard", error=str(error).strip(), again_in_s=pause)
+                self._stopping.wait(pause)
 
     def _follow(self, connection: Connection) -> None:
         check_at = 0.0
@@ -80,7 +81,7 @@ class RulesListener:
                 _announce(named)
                 self.report.look(connection, named)
             # Only now: a change that could not be announced is announced after the next connect.
-            self._announced, self._pause = fingerprint, 0.1
+            self._announced, self._pauses = fingerprint, pauses(0.1, MAX_PAUSE_SECONDS)
             check_at = time.monotonic() + self._poll_seconds
 
 

@@ -43,7 +43,9 @@ class RulesReport:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, str]] = {}  # by user: how many are invalid, and the faults
+        self._invalid: int | None = None
         self._answers: SimpleQueue[tuple[str, Answer]] = SimpleQueue()
+        metrics.RULES_INVALID.read_from(lambda: self._invalid)
 
     def look(self, connection: Connection, users: list[str] | None) -> None:
         """Takes note of what is invalid now, of these users or of all. Raises `psycopg.Error`."""
@@ -53,7 +55,7 @@ class RulesReport:
             self._note(user_id, valid, faults)
         for user_id in gone:
             self._note(user_id, 0, [])
-        metrics.RULES_INVALID.set(sum(count for count, _ in self._known.values()))
+        self._invalid = sum(count for count, _ in self._known.values())
 
     def answers(self) -> Iterator[tuple[str, Answer]]:
         """The answers to publish since the last call, each with its user."""

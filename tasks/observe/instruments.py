@@ -23,7 +23,6 @@ import prometheus_client
 from billiard.process import current_process
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric as Family
 
 Process = Literal["gateway", "bridge", "control", "worker", "beat"]
@@ -62,10 +61,9 @@ class Metric(ABC):
             raise ValueError(f"two metrics are called {self.name}")
         self.catalogue.append(self)
 
+    @abstractmethod
     def begin(self) -> None:
         """Exports the metric from now on, at zero if it has no labels."""
-        if self._read is None:
-            _ = self._instrument
 
     def read(self) -> Family | None:
         """The present result of the function of `read_from`; None without one, or when it is unknown."""
@@ -80,11 +78,6 @@ class Metric(ABC):
         for labels, value in (reading if isinstance(reading, Mapping) else {(): reading}).items():
             family.add_metric(labels, value)
         return family
-
-    @property
-    @abstractmethod
-    def _instrument(self) -> MetricWrapperBase:
-        """The instrument of prometheus_client, exported from its first use on."""
 
 
 @dataclass(eq=False)
@@ -105,6 +98,11 @@ class Counter(Metric):
         """
         self._read = function
 
+    def begin(self) -> None:
+        """Exports the total from now on, at zero if it has no labels and no function."""
+        if self._read is None:
+            _ = self._instrument
+
     @cached_property
     def _instrument(self) -> prometheus_client.Counter:
         return prometheus_client.Counter(self.name, self.meaning, self.labels, registry=_REGISTRY)
@@ -112,16 +110,9 @@ class Counter(Metric):
 
 @dataclass(eq=False)
 class Gauge(Metric):
-    """A value that goes up and down. `across` selects which value of a worker's live children is exported."""
+    """A value that goes up and down, read by a function: nothing is exported before `read_from`."""
 
     kind = "gauge"
-
-    across: Literal["livesum", "livemax", "livemin"] = field(default="livesum", kw_only=True)
-
-    def set(self, value: float, *labels: str) -> None:
-        """Sets the value."""
-        gauge = self._instrument
-        (gauge.labels(*labels) if labels else gauge).set(value)
 
     def read_from(self, function: Callable[[], Reading]) -> None:
         """Reads the value from the function at each scrape."""
@@ -129,12 +120,6 @@ class Gauge(Metric):
 
     def begin(self) -> None:
         """Does nothing: a gauge has no value before it is measured."""
-
-    @cached_property
-    def _instrument(self) -> prometheus_client.Gauge:
-        return prometheus_client.Gauge(
-            self.name, self.meaning, self.labels, registry=_REGISTRY, multiprocess_mode=self.across
-        )
 
 
 @dataclass(eq=False)
@@ -159,6 +144,10 @@ class Histogram(Metric):
             yield
         finally:
             self.observe(time.perf_counter() - begun, *labels)
+
+    def begin(self) -> None:
+        """Exports the distribution from now on, empty if it has no labels."""
+        _ = self._instrument
 
     @cached_property
     def _instrument(self) -> prometheus_client.Histogram:
@@ -211,25 +200,11 @@ def stop_sharing() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def child_begins() -> None:
-    """Must be called in a child before it counts: forgets the gauges of its predecessor in the place."""
-    if folder := _Shared.folder:
-        _forget_gauges(folder, _place())
-        (folder / f"{_place()}.pid").write_text(str(os.getpid()))
-
-
-def child_ends() -> None:
-    """Must be called in a child that ends: its gauges are no longer exported, its totals still are."""
-    if folder := _Shared.folder:
-        _forget_gauges(folder, _place())
-
-
 def exposition() -> bytes:
     """All metrics of this process, and of a worker's children, in Prometheus' text format."""
     shown = CollectorRegistry()
     shown.register(_Readings())
     if folder := _Shared.folder:
-        _forget_the_dead(folder)
         multiprocess.MultiProcessCollector(shown, str(folder))  # type: ignore[no-untyped-call]
     else:
         shown.register(_REGISTRY)
@@ -239,17 +214,6 @@ def exposition() -> bytes:
 def _place() -> str:
     """This process's place in the pool of its worker. No two live processes have the same."""
     return str(getattr(current_process(), "index", "main"))
-
-
-def _forget_the_dead(folder: Path) -> None:
-    for file in folder.glob("*.pid"):
-        if not _alive(int(file.read_text() or 0)):
-            _forget_gauges(folder, file.stem)
-
-
-def _forget_gauges(folder: Path, place: str) -> None:
-    for file in folder.glob(f"gauge_live*_{place}.db"):
-        file.unlink(missing_ok=True)
 
 
 def _remove_left_over() -> None:

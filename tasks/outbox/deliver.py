@@ -20,6 +20,7 @@ from tasks.errors import DatabaseAway, NotNow
 from tasks.outbox import failing, notices, stream, tables, writing
 from tasks.outbox.stream import Group, LostOutbox
 from tasks.servers import database, turns
+from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import OUTBOX_PUBLISHED, client
 
 log = structlog.get_logger()
@@ -64,7 +65,7 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
         return stream.backlog() == 0 or stream.has_delivered("database", last)
 
     deadline = time.monotonic() + seconds
-    pause = FIRST_PAUSE_SECONDS
+    waits = pauses(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
     while not written():
         try:
             to_database()
@@ -78,10 +79,10 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
         # Other users need not wait: the batch is sent again, and this user's readings are deferred.
         if awaited and failing.among(list(awaited)):
             raise DatabaseAway("a change of an alert failed repeatedly")
+        pause = next(waits)
         if time.monotonic() + pause > deadline:
             raise DatabaseAway("changes of alerts were not written in time")
         time.sleep(pause)
-        pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
 
 def to_mqtt() -> bool:

@@ -14,6 +14,7 @@ import structlog
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import ROOM, client
 from tasks.worker.foreign import MALFORMED, refuse, require_sound
 
@@ -118,13 +119,13 @@ def _wait_while_refused(error: Exception) -> None:
 
     Raises Celery's `WorkerShutdown` when the worker is to stop.
     """
-    pause = FIRST_PAUSE_SECONDS
+    waits = pauses(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
     refused: redis.ResponseError | None = error if isinstance(error, redis.ResponseError) else None
     while refused is not None:
         _refusing[:] = [str(refused)]
+        pause = next(waits)
         log.warning("redis_refuses", error=str(refused), again_in_s=pause)
         _sleep(pause)
-        pause = min(2 * pause, MOST_PAUSE_SECONDS)
         refused = _refusal_now()
     _refusing.clear()
 

@@ -90,14 +90,12 @@ def _worker_ends(**_: Any) -> None:
 def _child_begins(**_: Any) -> None:
     for monitoring in _monitoring:
         monitoring.close()
-    instruments.child_begins()
     tracing.begin("worker")
 
 
 @signals.worker_process_shutdown.connect
 def _child_ends(**_: Any) -> None:
     tracing.end()
-    instruments.child_ends()
 
 
 @signals.task_prerun.connect

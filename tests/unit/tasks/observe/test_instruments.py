@@ -38,7 +38,7 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> tuple[Counter, Gauge, Histogram]
     monkeypatch.setattr(instruments, "_REGISTRY", CollectorRegistry())
     return (
         Counter("t_things_total", ("worker",), "m", "r", labels=("kind",)),
-        Gauge("t_level", ("worker",), "m", "r", across="livemax"),
+        Gauge("t_level", ("worker",), "m", "r"),
         Histogram("t_seconds", ("worker",), "m", "r", buckets=(1.0, 2.0)),
     )
 
@@ -60,7 +60,6 @@ def child(place: int, work: Callable[[], None]) -> int:
         code = 1
         try:
             vars(current_process())["index"] = place
-            instruments.child_begins()
             work()
             code = 0
         finally:
@@ -70,16 +69,13 @@ def child(place: int, work: Callable[[], None]) -> int:
 
 
 def test_one_process_shows_what_it_counted(metrics: tuple[Counter, Gauge, Histogram]) -> None:
-    """Counters add, gauges have their last value, histograms their observations."""
-    counter, gauge, histogram = metrics
+    """Counters add, histograms have their observations."""
+    counter, _, histogram = metrics
     counter.add(2, "a")
     counter.add(3, "a")
-    gauge.set(7)
-    gauge.set(4)
     histogram.observe(1.5)
     found = shown()
     assert found["t_things_total{kind=a}"] == 5
-    assert found["t_level{}"] == 4
     assert (found["t_seconds_bucket{le=1.0}"], found["t_seconds_bucket{le=2.0}"]) == (0, 1)
     assert found["t_seconds_sum{}"] == 1.5
 
@@ -109,37 +105,32 @@ def test_a_function_is_asked_at_each_scrape(metrics: tuple[Counter, Gauge, Histo
 
 @pytest.mark.usefixtures("shared")
 def test_children_count_together(metrics: tuple[Counter, Gauge, Histogram]) -> None:
-    """The totals of all children are one series; those of a killed child are kept, its gauges are not."""
-    counter, gauge, histogram = metrics
+    """The totals of all children are one series, and those of a killed child are kept."""
+    counter, _, histogram = metrics
     instruments.begin("worker")
 
-    def work(level: float, *, die: bool) -> Callable[[], None]:
+    def work(*, die: bool) -> Callable[[], None]:
         def run() -> None:
             counter.add(10, "a")
             histogram.observe(0.5)
-            gauge.set(level)
             if die:
                 os.kill(os.getpid(), signal.SIGKILL)
-            assert shown()["t_level{}"] == level
-            instruments.child_ends()
 
         return run
 
-    assert child(0, work(3, die=False)) == 0
-    assert child(1, work(9, die=True)) == -signal.SIGKILL
+    assert child(0, work(die=False)) == 0
+    assert child(1, work(die=True)) == -signal.SIGKILL
     found = shown()
     assert found["t_things_total{kind=a}"] == 20
     assert found["t_seconds_count{}"] == 2
-    assert "t_level{}" not in found
 
 
 @pytest.mark.usefixtures("shared")
 def test_a_successor_goes_on_where_the_dead_child_was(metrics: tuple[Counter, Gauge, Histogram]) -> None:
     """However many children come and go, nothing is lost and there are no more files than places."""
-    counter, gauge, _ = metrics
+    counter, _, _ = metrics
 
     def work() -> None:
-        gauge.set(1)
         for _ in range(100):
             counter.add(1, "a")
         os.kill(os.getpid(), signal.SIGKILL)
