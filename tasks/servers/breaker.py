@@ -3,12 +3,14 @@
 All workers share one breaker: what one process learns, the others know before their next try, and after each
 rest a single process probes. It is kept in Redis; while Redis does not answer, each process uses what it
 knows itself.
+
+The states and their times are those of circuitbreaker. Its circuits know one process and one length of rest,
+so a new one is made whenever this process learns or counts something.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import Literal
 
@@ -41,27 +43,34 @@ class CircuitOpen(psycopg.OperationalError):
     """The database has failed several times in a row and is left alone for now; nothing was sent to it."""
 
 
-class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
+class _Failed(Exception):
+    """Stands for a failure that is known already."""
+
+
+class Breaker:
     """A context around each access: raises `CircuitOpen` at its start, or lets the block try.
 
     Half-open, it lets one process through: a success closes the breaker, a failure doubles the rest.
     """
 
     def __init__(self, name: str, meaning_of: Callable[[BaseException], Meaning]) -> None:
-        super().__init__(FAILURES, FIRST_SECONDS, lambda _, error: meaning_of(error) == "failed", name)
+        self.name = name
+        self.failures = 0
+        self._seconds = FIRST_SECONDS
+        self._circuit = _circuit(0, FIRST_SECONDS)
         self._meaning_of = meaning_of
         self._probes = False
         self._key = f"sluice:breaker:{name}"
 
     def __enter__(self) -> None:
         self._learn()
-        if self.closed:
+        if self._circuit.closed:
             return
-        if self.opened or not self._takes_probe():
+        if self._circuit.opened or not self._takes_probe():
             metrics.DB_BREAKER_REJECTED.add(1)
             with suppress(redis.RedisError):
                 counters.add(client(), {"db_rejected": 1})
-            raise CircuitOpen(f"not used after {self.failure_count} failures in a row")
+            raise CircuitOpen(f"not used after {self.failures} failures in a row")
         log.info("breaker_half_open", name=self.name)
 
     def __exit__(
@@ -72,14 +81,13 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
     ) -> None:
         probed, self._probes = self._probes, False
         meaning = "answered" if error is None else self._meaning_of(error)
-        if meaning == "answered" and self.failure_count:
+        if meaning == "answered" and self.failures:
             self._answered()
         elif meaning == "failed":
             self._learn()
             # Others have opened it meanwhile: an earlier failure adds nothing.
-            if probed or not self.opened:
+            if probed or not self._circuit.opened:
                 self._count(probed=probed)
-                super().__exit__(exc_type, error, traceback)
                 self._log_opened(error)
         elif probed:
             self._end_probe()
@@ -87,7 +95,7 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
     def value(self) -> float:
         """1 open, 0.5 half-open, 0 closed: for all workers together."""
         self._learn()
-        return {STATE_OPEN: 1.0, STATE_HALF_OPEN: 0.5, STATE_CLOSED: 0.0}[self.state]
+        return {STATE_OPEN: 1.0, STATE_HALF_OPEN: 0.5, STATE_CLOSED: 0.0}[self._circuit.state]
 
     def _learn(self) -> None:
         """Loads what all workers know."""
@@ -98,11 +106,9 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             (failures, seconds), left_ms = pipeline.execute()
         except redis.RedisError:
             return
-        self._failure_count = int(failures or 0)
-        self._recovery_timeout = int(seconds or FIRST_SECONDS)
-        self._state = STATE_OPEN if self._failure_count >= FAILURES else STATE_CLOSED
-        # The base class counts from the beginning of the rest, by this process's clock.
-        self._opened = monotonic() - self._recovery_timeout + max(left_ms, 0) / 1000
+        self.failures = int(failures or 0)
+        self._seconds = int(seconds or FIRST_SECONDS)
+        self._circuit = _circuit(self.failures, left_ms / 1000)
 
     def _takes_probe(self) -> bool:
         try:
@@ -116,30 +122,45 @@ class Breaker(CircuitBreaker):  # type: ignore[misc]  # it ships no types
             client().delete(f"{self._key}:probe")
 
     def _answered(self) -> None:
-        if not self.closed:
+        if not self._circuit.closed:
             log.info("breaker_closed", name=self.name)
-        self.reset()
+        self.failures, self._seconds = 0, FIRST_SECONDS
+        self._circuit = _circuit(0, FIRST_SECONDS)
         with suppress(redis.RedisError):
             client().delete(self._key, f"{self._key}:open", f"{self._key}:probe")
 
     def _count(self, *, probed: bool) -> None:
-        """Counts a failure for all workers, and allows for the one that the base class adds."""
+        """Counts a failure for all workers; a rest begins if there are enough of them."""
         if probed:
-            self._recovery_timeout = min(2 * self._recovery_timeout, MOST_SECONDS)
+            self._seconds = min(2 * self._seconds, MOST_SECONDS)
+        self.failures += 1
         with suppress(redis.RedisError):
             failures = client().register_script(_FAILED)(
                 keys=[self._key, f"{self._key}:open", f"{self._key}:probe"],
-                args=[self._recovery_timeout, FAILURES, FORGET_SECONDS],
+                args=[self._seconds, FAILURES, FORGET_SECONDS],
             )
-            self._failure_count = int(failures) - 1
+            self.failures = int(failures)
+        self._circuit = _circuit(self.failures, self._seconds)
 
     def _log_opened(self, error: BaseException | None) -> None:
-        """Logs when the breaker has opened."""
-        if self.opened:
+        if self._circuit.opened:
             log.warning(
                 "breaker_open",
                 name=self.name,
-                failures=self.failure_count,
-                seconds=self._recovery_timeout,
+                failures=self.failures,
+                seconds=self._seconds,
                 error=str(error).strip(),
             )
+
+
+def _circuit(failures: int, rest_seconds: float) -> CircuitBreaker:
+    """A circuit after this many failures in a row: if they are enough, open for `rest_seconds` from now on.
+
+    A rest that is not positive is over: the circuit is half-open.
+    """
+    # To the library, 0 means its default.
+    circuit = CircuitBreaker(FAILURES, rest_seconds if rest_seconds > 0 else -1)
+    for _ in range(min(failures, FAILURES)):
+        with suppress(_Failed), circuit:
+            raise _Failed
+    return circuit

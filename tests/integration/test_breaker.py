@@ -128,7 +128,7 @@ class Hurried(Breaker):
     """A breaker beside which another process tries at the very moment of a failure."""
 
     def _log_opened(self, error: BaseException | None) -> None:
-        if self.failure_count == FAILURES:
+        if self.failures == FAILURES:
             with pytest.raises(CircuitOpen), Breaker(self.name, meaning_of):
                 pytest.fail("let through before the rest had begun")
         super()._log_opened(error)

@@ -31,7 +31,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     clock = Clock()
     monkeypatch.setattr(module, "client", away)
-    monkeypatch.setattr(module, "monotonic", clock)
     monkeypatch.setattr("circuitbreaker.monotonic", clock)
     return clock
 
@@ -88,6 +87,8 @@ def test_a_probe_that_works_closes_it(clock: Clock) -> None:
         for _ in range(FAILURES):
             use(breaker, away())
         clock.now += FIRST_SECONDS + 0.01
+        assert use(breaker, away())
+        clock.now += 2 * FIRST_SECONDS + 0.01
         assert use(breaker)
         assert breaker.value() == 0.0
 
