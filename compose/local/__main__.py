@@ -106,7 +106,11 @@ def run(context: typer.Context, directory: Directory = DEFAULT, free_ports: Free
 def clean(
     directory: Directory = DEFAULT,
     with_ground: Annotated[
-        bool, typer.Option("--ground", help="Also the root file system and Kafka, shared by all stacks.")
+        bool,
+        typer.Option(
+            "--ground",
+            help="Also the root file system and Kafka, of all stacks here and in the cache of this user.",
+        ),
     ] = False,
 ) -> None:
     """Stop the stack and remove its data, logs, passwords and settings, without asking."""

@@ -1,9 +1,16 @@
 """The progress of a long command: a line for each finished step, a spinner for the current one."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+
+Say = Callable[[str], None]
+"""Takes how far the current step is: often, for only some of it is shown."""
+
+# Between two lines about one step, where there is no terminal.
+_LINE_SECONDS = 20.0
 
 
 class Report:
@@ -13,10 +20,10 @@ class Report:
         """Something is done, or worth knowing."""
 
     @contextmanager
-    def working(self, text: str) -> Iterator[None]:
-        """Something goes on while the block runs."""
+    def working(self, text: str) -> Iterator[Say]:
+        """Something goes on while the block runs; it may say how far it is."""
         del text
-        yield
+        yield lambda _: None
 
 
 class ConsoleReport(Report):
@@ -30,11 +37,22 @@ class ConsoleReport(Report):
         self._console.print(text, markup=False)
 
     @contextmanager
-    def working(self, text: str) -> Iterator[None]:
-        """A spinner with the text, or the text as a line without a terminal."""
+    def working(self, text: str) -> Iterator[Say]:
+        """A spinner with the text, or the text as a line without a terminal, and now and then one more."""
         if self._console.is_terminal:
-            with self._console.status(text):
-                yield
+            with self._console.status(text) as status:
+                yield lambda far: status.update(f"{text}: {far}")
         else:
             self.line(text)
-            yield
+            yield self._lines()
+
+    def _lines(self) -> Say:
+        next_at = time.monotonic() + _LINE_SECONDS
+
+        def say(far: str) -> None:
+            nonlocal next_at
+            if far and time.monotonic() >= next_at:
+                next_at = time.monotonic() + _LINE_SECONDS
+                self.line(f"  {far}")
+
+        return say

@@ -3,14 +3,17 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
-from compose.local.console import Report
+from compose.local import user_cache
+from compose.local.console import Report, Say
 from compose.local.errors import StackError
 from compose.local.layout import GROUND, PROJECT
 
@@ -33,6 +36,10 @@ _POM = PROJECT / "compose" / "local" / "conf" / "pom.xml"
 _PLUGIN = PROJECT / "compose" / "local" / "conf" / "mosquitto_sessions.c"
 # Any does; the last is the smallest that there is.
 _COMPILERS = ("cc", "gcc", "clang", "tcc")
+# What the tools print for each thing that they have done.
+_APT = {"fetched": r"^Get:", "unpacked": r"^Unpacking ", "set up": r"^Setting up "}
+_MAVEN = {"fetched": r"Downloaded from "}
+_SAY_SECONDS = 0.5
 _FIRST_TIME_BYTES = 4 * 1024**3
 
 
@@ -71,6 +78,7 @@ def ensure(report: Report) -> None:
     """
     GROUND.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(report):
+        _take_from_cache(report)
         missing = [path for path in (root(), jars(), plugins()) if not path.exists()]
         if root() in missing or jars() in missing:
             available = shutil.disk_usage(GROUND).free
@@ -86,11 +94,19 @@ def ensure(report: Report) -> None:
             _make_jars(report)
         if plugins() in missing:
             _make_plugins()
+        if root() in missing:
+            with report.working("Keeping it for other checkouts of this user"):
+                user_cache.keep(root(), _as_root())
+        if jars() in missing:
+            user_cache.keep(jars())
     _try_enclosure()
 
 
 def remove(report: Report) -> None:
-    """Removes the root file system and the jars."""
+    """Removes the root file system and the jars, also from the cache."""
+    if user_cache.exists():
+        with report.working("Removing the cache of this user"):
+            user_cache.remove(_as_root())
     if not GROUND.exists():
         return
     with report.working(f"Removing {GROUND}"):
@@ -103,16 +119,27 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def _take_from_cache(report: Report) -> None:
+    for path in (root(), jars()):
+        if not path.exists() and user_cache.exists():
+            with report.working(f"Looking for {path.name} in the cache of this user"):
+                taken = user_cache.take(path, _as_root() if path == root() else ())
+            if taken:
+                report.line(f"Taken from the cache: {path.name}")
+
+
 def _make_root(report: Report) -> None:
     final = root()
     part = final.with_name(f"{final.name}.part")
-    argv = ["mmdebstrap", "--variant=apt", f"--include={','.join(_PACKAGES)}", _SUITE, str(part)]
+    argv = ["mmdebstrap", "--verbose", "--variant=apt", f"--include={','.join(_PACKAGES)}", _SUITE, str(part)]
     report.line("The servers live in a small Debian root file system of their own, made once")
-    with report.working("Making it (PostgreSQL, TimescaleDB, Redis, Mosquitto, Java, …): usually 1 to 3 min"):
+    with report.working(
+        "Making it (PostgreSQL, TimescaleDB, Redis, Mosquitto, Java, …), usually 1 to 3 min"
+    ) as say:
         _run(
             [*_as_root(), "rm", "-rf", "--one-file-system", str(part)], "remove a half-made root file system"
         )
-        _run([*_as_root(), *argv], "make the root file system")
+        _run([*_as_root(), *argv], "make the root file system", _APT, say)
     part.rename(final)
     report.line("Root file system made")
 
@@ -121,13 +148,15 @@ def _make_jars(report: Report) -> None:
     final = jars()
     part = final.with_name(f"{final.name}.part")
     remove_tree(part)
-    with report.working("Fetching Apache Kafka by Maven: usually 10 s to 1 min"):
+    with report.working("Fetching Apache Kafka by Maven, usually 10 s to 1 min") as say:
         _run(
             [
-                *("mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"),
+                *("mvn", "-B", "-f", str(_POM), "dependency:copy-dependencies"),
                 *(f"-DoutputDirectory={part}", "-DincludeScope=runtime"),
             ],
             "fetch Kafka's jars",
+            _MAVEN,
+            say,
         )
     if not list(part.glob("kafka_2.13-*.jar")):
         raise StackError(f"Maven did not put a Kafka broker into {part}")
@@ -167,11 +196,11 @@ def _host_packages(report: Report) -> None:
             f"the local stack needs {', '.join(packages)} on the host, and there is no apt-get to install it"
         )
     report.line(f"Installing {', '.join(packages)}, to fetch and run the servers")
-    with report.working("apt-get: usually 10 s to 1 min"):
+    with report.working("apt-get, usually 10 s to 1 min") as say:
         quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
         _run([*_as_root(), *quiet, "update"], "update apt-get's lists")
         install = ["install", "-y", "--no-install-recommends", *packages]
-        _run([*_as_root(), *quiet, *install], "install host packages")
+        _run([*_as_root(), *quiet, *install], "install host packages", _APT, say)
 
 
 def _as_root() -> list[str]:
@@ -194,13 +223,21 @@ def _try_enclosure() -> None:
         )
 
 
-def _run(argv: list[str], purpose: str) -> None:
+def _run(
+    argv: list[str], purpose: str, done: Mapping[str, str] = MappingProxyType({}), say: Say = lambda _: None
+) -> None:
     log = GROUND / "ground.log"
     with log.open("ab") as file:
+        begun = file.tell()
         # close_fds: the lock goes along, see _one_at_a_time.
         child = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, close_fds=False)
         try:
-            code = child.wait()
+            while True:
+                try:
+                    code = child.wait(_SAY_SECONDS if done else None)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(how_far(log, begun, done))
         except KeyboardInterrupt:
             # The Ctrl-C reached it as well, and it may be root's: it cleans up and ends by itself.
             child.wait()
@@ -210,6 +247,15 @@ def _run(argv: list[str], purpose: str) -> None:
         raise StackError(
             f"could not {purpose} ({argv[0]} ended with {code}); last lines of {log}:\n" + "\n".join(last)
         )
+
+
+def how_far(log: Path, begun: int, done: Mapping[str, str]) -> str:
+    """How many lines of the log from this byte on match each expression: `3 fetched, 1 set up`."""
+    with log.open("rb") as file:
+        file.seek(begun)
+        text = file.read().decode(errors="replace")
+    counts = {word: len(re.findall(expression, text, re.MULTILINE)) for word, expression in done.items()}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 @contextmanager
