@@ -20,8 +20,6 @@ from tasks.errors import NotNow
 from tasks.servers.topic_reader import TopicReader
 from tasks.settings import settings
 
-LINE_PAYLOAD = 60
-
 _PLACE = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
