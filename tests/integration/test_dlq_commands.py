@@ -161,11 +161,11 @@ def test_acknowledged_letters_are_open_no_longer_and_who_did_it_is_known(
 def test_wrong_calls_and_absent_servers_are_said_in_sentences(stack: Stack) -> None:
     """No traceback, and the option or variable to look at."""
     for arguments, sentence in {
-        ("dlq", "list", "--since", "tomorrow"): "--since is a span such as",
+        ("dlq", "list", "--since", "tomorrow"): "--since must be a span such as",
         ("dlq", "replay", "--limit", "0"): "--limit must be from 1 to",
         ("dlq", "acknowledge"): "Name one letter, or give filters",
         ("dlq", "acknowledge", "0/1", "--user", "ada"): "Name one letter, or give filters",
-        ("verify", "--since", "0d"): "--since is a span such as",
+        ("verify", "--since", "0d"): "--since must be a span such as",
     }.items():
         done = sluice(stack, *arguments)
         assert done.returncode == 1
