@@ -167,9 +167,9 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
 
 
 def _wait_again(draft: Draft, now_ms: int) -> None:
-    """Forgets when the violation of each rule without an alert began."""
+    """Forgets when the violation of each rule without an alert began; one that was refused has waited."""
     for rule_id, entry in sorted(draft.entries.items()):
-        if entry.first_seen is not None and not entry.is_open:
+        if entry.first_seen is not None and not (entry.is_open or entry.is_refused):
             draft.clear(rule_id, entry, now_ms)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.rules.active_alerts import rebuild
@@ -103,8 +103,17 @@ def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], event
         }
 
 
+A_ABOVE_0 = {"id": "r1", "operator": ">", "message": "m", "key": "a", "threshold": 0, "for_seconds": 0}
+CLOCK_SET_BACK: list[Event] = [
+    ("reading", 0, 200_000, {"a": 1}),
+    ("repeated", 0, 0, {}),
+    ("reading", 0, 0, {"a": 1}),
+]
+
+
 @settings(max_examples=TWICE)
 @given(rule_sets(), LIVES, st.lists(st.integers(0, 3), min_size=1, max_size=4))
+@example([A_ABOVE_0], [*[("reading", 0, 0, {})] * 3, *CLOCK_SET_BACK], [0])
 def test_no_more_alerts_are_open_than_there_is_room_for(
     rules: list[dict[str, Any]], events: list[Event], rooms: list[int]
 ) -> None:
