@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -27,7 +27,7 @@ from tasks.servers import database as database_module
 from tasks.servers import generation, redis_client
 from tests.chaos import disks
 from tests.integration import forked
-from tests.records import up_to_end
+from tests.records import end_offset, up_to_end
 
 # A stack that somebody runs in this clone, and its domains, are none of the tests' business.
 os.environ["SLUICE_ENV_FILE"] = os.devnull
@@ -213,20 +213,9 @@ class DeadLetters:
             }
         )
         numbers = self._consumer.list_topics(topic, 10).topics[topic].partitions
-        self._starts = [TopicPartition(topic, number, self._end(topic, number)) for number in numbers]
-
-    def _end(self, topic: str, number: int) -> int:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                end: int = self._consumer.get_watermark_offsets(TopicPartition(topic, number), 10)[1]
-            except KafkaException:
-                # A topic that was just made has no leader for a moment.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                return end
+        self._starts = [
+            TopicPartition(topic, number, end_offset(self._consumer, topic, number)) for number in numbers
+        ]
 
     def read(self) -> list[tuple[bytes, dict[str, Any]]]:
         """Key and envelope of each, up to the present end of the topic."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -16,6 +16,7 @@ from tasks.dead_letters.letter import LetterId
 from tasks.servers.redis_client import DEAD_LETTERS_OLDEST, client
 from tests.integration.changes import Database
 from tests.integration.fleet import wait_until
+from tests.records import end_offset
 
 DAY = 86_400.0
 
@@ -36,6 +37,9 @@ class Letters:
         topic = NewTopic(self._name, 2, 1, config={"retention.ms": "-1"})
         self._admin.create_topics([topic])[self._name].result(30)
         wait_until(lambda: self._name in self._admin.list_topics(timeout=10).topics, 30, "the topic")
+        consumer = Consumer({"bootstrap.servers": self._servers, "group.id": self._name})
+        assert [end_offset(consumer, self._name, number) for number in range(2)] == [0, 0]
+        consumer.close()
         return self
 
     def __exit__(self, *_: object) -> None:
