@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 import redis
 
 from compose.local import orphans, servers
-from compose.local.errors import PortTakenError
+from compose.local.errors import PortTakenError, StackError
 from compose.local.stack import Stack
+from tests.integration.fleet import wait_until
 
 NAMES = [server.name for server in servers.SERVERS]
 
@@ -37,15 +37,17 @@ def test_a_killed_server_is_started_again(own: Stack, name: str) -> None:
 
     os.kill(killed, signal.SIGKILL)
 
-    deadline = time.monotonic() + 60
-    while not (
-        own.layout.pid(name).exists() and own.layout.pid(name).read_text().strip() not in {"", str(killed)}
-    ):
-        assert time.monotonic() < deadline, f"{name} was not started again"
-        time.sleep(0.02)
+    wait_until(lambda: _pid(own, name) not in {None, killed}, 60, f"{name} to be started again")
     own.start(name)
     # PostgreSQL may need a second start, while a child of the killed one still holds its memory.
     assert own.restarts()[name] >= before + 1
+
+
+def _pid(own: Stack, name: str) -> int | None:
+    try:
+        return own.pid(name)
+    except StackError:
+        return None
 
 
 def test_data_outlives_a_stop_and_nothing_else_does(own: Stack) -> None:
