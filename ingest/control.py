@@ -109,7 +109,7 @@ class Control:
         overdue = self._overdue()
         unheard = self._requests.unheard_seconds()
         if overdue and unheard > OVERDUE_SECONDS:
-            return f"{overdue}, and no request has been answered for {unheard:.0f} s has been answered"
+            return f"{overdue}, and no request has been answered for {unheard:.0f} s"
         return ""
 
     def _overdue(self) -> str:

@@ -14,7 +14,7 @@ _LINE_SECONDS = 20.0
 
 
 class Report:
-    """Tells nothing: for tests and scripts."""
+    """Prints nothing: for tests and scripts."""
 
     def line(self, text: str) -> None:
         """Something is done, or worth knowing."""

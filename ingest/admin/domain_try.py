@@ -1,4 +1,4 @@
-"""What a domain makes of one message, without any server: its rows, or why it is refused."""
+"""Tries a domain on one message, without any server: its rows, or why it is refused."""
 
 import importlib.util
 import json
@@ -54,7 +54,7 @@ def attempt(
     limits: Limits,
     content_type: str = "",
 ) -> Tried:
-    """What becomes of a message that arrives then, in milliseconds since 1970."""
+    """The outcome of a message that arrives at `arrival_ms` since 1970."""
     try:
         found = domain.read(topic, payload, arrival_ms, limits, content_type=content_type)
     except Refused as refused:

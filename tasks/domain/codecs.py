@@ -1,6 +1,6 @@
 """From the bytes of a payload to a value as JSON has it: JSON, text, CBOR, MessagePack, gzip and zlib. Pure.
 
-What comes out is bounded by the limits of a payload, however small the bytes are that go in.
+The value is bounded by the limits of a payload, however much the bytes expand.
 """
 
 import io
@@ -126,14 +126,14 @@ def _from_text(payload: bytes, limits: Limits, *, comma: bool, raw: bool) -> Any
         byte = f"byte {error.start} (0x{payload[error.start]:02x})"
         reason = f"the payload must be text in UTF-8, but {byte} is not{hint(payload)}"
         raise Refused("InvalidEncoding", reason) from None
-    if text[:1] in {"{", "["} and text:
+    if text[:1] in {"{", "["}:
         return parse_json(text.encode(), limits)
     refuse_faults(text, limits)
     return text if raw else scalar(text, comma=comma)
 
 
 def scalar(text: Any, *, comma: bool = False) -> Any:
-    """What a text stands for: a number, with a unit as `{"value", "unit"}`; a boolean, null; or itself.
+    """The value of a text: a number, with a unit as `{"value", "unit"}`; a boolean, null; or itself.
 
     Quotes around it do not count.
     """

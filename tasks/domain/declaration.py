@@ -5,35 +5,27 @@ columns are, in this order: the time, the levels of the topic, the other fields 
 column for everything else in the payload.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, ErrorDetails, to_json
+from pydantic_core import CoreSchema, to_json
 
-from tasks.domain.columns import NULL, Column, FromMessage, FromTopic, column_of, escape, time_text
+from tasks.domain.columns import NULL, FromMessage, FromTopic, column_of, escape, time_text
+from tasks.domain.faults import refusal, with_integers
 from tasks.domain.form import Form, place_of
 from tasks.domain.outcome import Outcome, fingerprint, outcome
-from tasks.domain.payload import REASON_LENGTH, ErrorType, Limits, Refused, parse, refuse_faults
+from tasks.domain.payload import Limits, Refused, parse, refuse_faults
 from tasks.domain.reader import Element, Reader, Values
 from tasks.domain.template import Template
 from tasks.domain.topics import Located, SourceT, Topics
-from tasks.domain.values import integral
-from tasks.text.wording import describe, dotted
+from tasks.text.wording import describe
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Column with the number of a staged line, from 1. No field can have this name.
 ORDINAL = "#"
-
-_ERROR_TYPES: dict[str, ErrorType] = {
-    "missing": "MissingField",
-    "finite_number": "NotFinite",
-    "greater_than_equal": "OutOfRange",
-    "less_than_equal": "OutOfRange",
-    "invalid_time": "InvalidTime",
-}
 
 
 def _stop_at_first_element(schema: Any) -> None:
@@ -306,23 +298,14 @@ class Declaration(Generic[SourceT, RecordT]):
                 return self._validated(values)
             except ValidationError as error:
                 # JSON has one kind of number: 5922.0 is an integer as well. Rare, so only on failure.
-                repaired = _with_integers(values, error)
+                repaired = with_integers(values, error)
                 if repaired is None:
                     raise
                 return self._validated(repaired)
         except ValidationError as error:
             refuse_faults(whole, limits)
-            raise self._refusal(error) from None
-
-    def _refusal(self, error: ValidationError) -> Refused:
-        """All fields that are wrong in one reason; the first of them, as declared, gives the type."""
-        details = error.errors(include_url=False)
-        labels = {} if self._reader is None else self._reader.labels
-        reason = "; ".join(_sentence(detail, self._members, labels) for detail in details)
-        if len(reason) > REASON_LENGTH:
-            # The reason is cut at its end, so the names of all fields come first.
-            reason = f"wrong fields: {', '.join(dotted(detail['loc']) for detail in details)}: {reason}"
-        return Refused(_error_type(details[0]), reason)
+            labels = {} if self._reader is None else self._reader.labels
+            raise refusal(error, self._members, labels) from None
 
 
 def quoted(names: tuple[str, ...]) -> str:
@@ -338,49 +321,6 @@ def _time_of_record(timestamp_ms: int, name: str) -> datetime:
             pass
     reason = f"the payload has no `{name}`, nor has the Kafka record a valid timestamp ({timestamp_ms} ms)"
     raise Refused("InvalidTime", reason)
-
-
-def _error_type(detail: ErrorDetails) -> ErrorType:
-    # Floats accept every integer except one that double precision cannot hold.
-    if detail["type"] == "float_type" and type(detail["input"]) is int:
-        return "OutOfRange"
-    return _ERROR_TYPES.get(detail["type"], "InvalidField")
-
-
-def _sentence(detail: ErrorDetails, members: dict[str, Column], labels: Mapping[str, str]) -> str:
-    path = dotted(tuple(labels.get(str(part), part) for part in detail["loc"]))
-    if detail["type"] == "invalid_time":
-        return f"{path} {detail['msg']}"
-    if own := str(detail.get("ctx", {}).get("error", "")):
-        return f"{path}: {own}"  # the words of a domain's own validator
-    expected = _expected(detail["loc"], members)
-    if detail["type"] == "missing":
-        return f"{path} is missing; it must be {expected}"
-    return f"{path} must be {expected}, got {describe(detail['input'])}"
-
-
-def _expected(path: tuple[str | int, ...], members: dict[str, Column]) -> str:
-    column = members.get(str(path[0])) if path else None
-    if column is None:
-        return "as declared"
-    for _ in path[1:]:
-        column = column.element or column
-    return column.expected
-
-
-def _with_integers(values: dict[str, Any], error: ValidationError) -> dict[str, Any] | None:
-    """The values, with an integer where a float such as 5922.0 was refused; None where that is not all."""
-    repaired = values.copy()
-    for detail in error.errors(include_url=False, include_context=False):
-        whole = integral(detail["input"]) if detail["type"] == "int_type" else None
-        if whole is None:
-            return None
-        *outer, last = detail["loc"]
-        inner: Any = repaired
-        for step in outer:
-            inner[step] = inner = inner[step].copy()
-        inner[last] = whole
-    return repaired
 
 
 def _levels_of(record: type[Record], templates: tuple[Template, ...], *, free: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What bytes look like that are not the JSON that was expected: for the reason of a refusal. Pure."""
+"""The encoding that bytes look like, where JSON was expected: for the reason of a refusal. Pure."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -41,7 +41,7 @@ def looks_like(payload: bytes) -> str:
 
 
 def hint(payload: bytes) -> str:
-    """What the bytes look like, to put behind a reason; empty without a guess."""
+    """The likely cause, to put behind a reason; empty without a guess."""
     if payload.startswith(BOM):
         return "; it begins with a byte order mark (EF BB BF), which must be left out"
     if name := looks_like(payload):

@@ -1,4 +1,4 @@
-"""What becomes of one message: its readings, and one refusal for all of them that are wrong. Pure."""
+"""The outcome of one message: its readings, and one refusal for all of them that are wrong. Pure."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -38,7 +38,7 @@ class Outcome(NamedTuple, Generic[ReadingT]):
 
 
 def outcome(found: Sequence[tuple[int, ReadingT | Refused]], total: int, limits: Limits) -> Outcome[ReadingT]:
-    """The outcome of a message of so many parts, some of them readings, each read or refused.
+    """The outcome of a message with `total` parts, some of them readings, each read or refused.
 
     Raises `Refused` (`TooLarge`).
     """

@@ -1,8 +1,8 @@
 """Whether a worker takes its work: a process can be alive, and connected, and deaf.
 
-Each worker's main process watches itself: it is deaf when there is work, it has free processes, and it has
-taken none for some time. Then it ends, and its supervisor starts it again. It also writes what it sees to
-Redis (`tasks.servers.workers`).
+Each worker's main process watches itself: it is deaf when there is work, and it has taken none for some time
+although it has free processes, or because its event loop stands still. Then it ends, and its supervisor
+starts it again. It also writes what it sees to Redis (`tasks.servers.workers`).
 """
 
 from tasks.servers.workers import Snapshot

@@ -14,7 +14,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 CONNACK = 0x20
 PUBACK = 0x40
-PINGRESP = 0xD0
 DISCONNECT = 0xE0
 
 PING_PACKET = b"\xc0\x00"

@@ -134,4 +134,5 @@ def test_an_overdue_answer_is_reported_by_a_process_that_is_ready(monkeypatch: p
     assert control._why_not_ready() == ""
     assert control._overdue() == "a request has waited 75 s for its answer"
     requests._unheard_since = time.monotonic() - 75
-    assert "no request has been answered" in control._why_not_ready()
+    overdue = "a request has waited 75 s for its answer"
+    assert control._why_not_ready() == f"{overdue}, and no request has been answered for 75 s"
