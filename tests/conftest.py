@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -156,6 +157,9 @@ def forget_servers() -> None:
     """Makes the modules of `tasks` read their settings and connect anew."""
     # Celery's own way to forget connections; the tests' process has no other that would do.
     app._after_fork()  # type: ignore[attr-defined]
+    # It keeps the backend, which has the address of the first Redis that a test asked for a result.
+    app._backend_cache = None  # type: ignore[attr-defined]
+    app._local = threading.local()  # type: ignore[attr-defined]
     database_module.close()
     publisher.close()
     silence.close()

@@ -21,9 +21,9 @@ TIMEOUT_SECONDS = 15
 # A request gives up by itself; then it is as if Kafka did not answer.
 REQUEST_SECONDS = 45.0
 _NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
-# A broker that has just started, or is held up, counts as fenced for a moment.
-FENCED_SECONDS = 30.0
-FENCED_PAUSE_SECONDS = 0.5
+# For a moment a broker that has just started, or is held up, counts as fenced, and a new topic is unknown.
+PATIENCE_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
 _DAY_MS = 86_400_000
 
 
@@ -103,13 +103,7 @@ def ensure(settings: Settings) -> list[TopicResult]:
     try:
         existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
         return [
-            TopicResult(
-                topic,
-                created=False,
-                differences=differences(topic, _found(admin, topic.name, existing[topic.name])),
-            )
-            if topic.name in existing
-            else _create(admin, topic)
+            _compared(admin, topic, existing[topic.name]) if topic.name in existing else _create(admin, topic)
             for topic in wanted(settings)
         ]
     except KafkaException as error:
@@ -121,7 +115,7 @@ def ensure(settings: Settings) -> list[TopicResult]:
 
 def _create(admin: AdminClient, topic: Topic) -> TopicResult:
     new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
-    deadline = time.monotonic() + FENCED_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             asked = admin.create_topics(
@@ -129,16 +123,22 @@ def _create(admin: AdminClient, topic: Topic) -> TopicResult:
             )
             asked[topic.name].result()
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process created it first
-                return TopicResult(topic, created=False, differences=[])
-            if error.args[0].code() in _NO_ANSWER:
+            code, reason = error.args[0].code(), error.args[0].str()
+            if code in _NO_ANSWER:
                 raise
-            reason = error.args[0].str()
-            if "fenced" not in reason or time.monotonic() >= deadline:
+            exists = code == KafkaError.TOPIC_ALREADY_EXISTS  # another process created it, maybe just now
+            if exists and (known := admin.list_topics(timeout=TIMEOUT_SECONDS).topics.get(topic.name)):
+                return _compared(admin, topic, known)
+            if not (exists or "fenced" in reason) or time.monotonic() >= deadline:
                 raise TopicRefused(f"Kafka refused to create the topic {topic.name}: {reason}.") from error
-            time.sleep(FENCED_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
         else:
             return TopicResult(topic, created=True, differences=[])
+
+
+def _compared(admin: AdminClient, topic: Topic, metadata: TopicMetadata) -> TopicResult:
+    found = _found(admin, topic.name, metadata)
+    return TopicResult(topic, created=False, differences=differences(topic, found))
 
 
 def _found(admin: AdminClient, name: str, metadata: TopicMetadata) -> Topic:

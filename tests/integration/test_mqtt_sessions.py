@@ -16,6 +16,7 @@ from compose.local.stack import Stack
 from ingest.admin.accounts import Credential, provision_devices
 from tasks.registry import default
 from tasks.servers import mqtt
+from tasks.servers.redis_client import SESSIONS, client
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet, pages
@@ -110,6 +111,11 @@ def test_an_upgrade_empties_the_old_session_and_a_lost_one_is_told(
     user = uuid4().hex[:8]
     [device] = fleet.devices(pipeline, [(user, "d")])
     try:
+        pipeline.stop("gateway")
+        # A test before may have taken the memory of Redis, and with it the note of the session.
+        client().delete(SESSIONS)
+        pipeline.start("gateway")
+        fleet.wait_until(lambda: client().hlen(SESSIONS) == 1, 30, "the note of the gateway's session")
         pipeline.stop("gateway")
         leave(connect(pipeline, service(pipeline), gateways_id(), clean=True))
         old = connect(pipeline, service(pipeline), OLD, clean=False, keep=True)

@@ -1,6 +1,7 @@
 """The Kafka topics as the settings want them, and what is told about existing ones."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -30,15 +31,28 @@ class Admin:
 
 def test_a_broker_that_is_fenced_for_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other refusal is reported at once, and so is one that lasts."""
-    monkeypatch.setattr(topics, "FENCED_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "PAUSE_SECONDS", 0.0)
     fenced, few = "All brokers are currently fenced.", "only 1 broker is registered"
     (wanted, _) = topics.wanted(Settings())
     assert topics._create(cast("AdminClient", Admin(fenced, fenced)), wanted).created
     with pytest.raises(topics.TopicRefused, match=few):
         topics._create(cast("AdminClient", Admin(few)), wanted)
-    monkeypatch.setattr(topics, "FENCED_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "PATIENCE_SECONDS", 0.0)
     with pytest.raises(topics.TopicRefused, match="fenced"):
         topics._create(cast("AdminClient", Admin(fenced)), wanted)
+
+
+def test_a_topic_that_another_process_creates_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The brokers may take a moment until they know it; until then nobody can say that it is as wanted."""
+    monkeypatch.setattr(topics, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "_found", lambda _admin, _name, metadata: metadata)
+    (wanted, _) = topics.wanted(Settings())
+    admin: Any = Admin("exists", "exists", code=KafkaError.TOPIC_ALREADY_EXISTS)
+    lists = [{}, {wanted.name: wanted._replace(partitions=wanted.partitions + 1)}]
+    admin.list_topics = lambda **_: SimpleNamespace(topics=lists.pop(0))
+    result = topics._create(admin, wanted)
+    assert (result.created, lists) == (False, [])
+    assert result.differences == [f"partitions are {wanted.partitions + 1}, not {wanted.partitions}"]
 
 
 def test_a_server_that_gives_no_answer_has_refused_nothing() -> None:
