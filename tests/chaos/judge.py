@@ -143,7 +143,7 @@ class Judge:
     def come_to_rest(self) -> None:
         """Returns when all that was published is stored and committed; one that is not in time is left."""
         with suppress(AssertionError):
-            fleet.wait_until(lambda: self.watch.stored >= self._load.last, 60, "the rows")
+            fleet.wait_until(lambda: self.watch.stored >= self._load.last_good, 60, "the rows")
             fleet.wait_until(self._no_lag, 60, "the lag to be 0")
 
     def _await(self, verdict: Verdict, condition: Any, what: str) -> None:

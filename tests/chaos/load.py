@@ -124,6 +124,11 @@ class Load:
         assert self._failure is None, self._failure
         return len(self.published) - 1
 
+    @property
+    def last_good(self) -> int:
+        """The last tick of which, or of a later one, every device has published a reading that becomes a row."""
+        return min(next(reversed(written.good), -1) for written in self.written.values())
+
     def await_tick(self, tick: int) -> None:
         """Returns when the tick was published."""
         fleet.wait_until(lambda: self.last >= tick, 60, "the devices to publish")
