@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import psycopg
 import typer
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from compose.local.stack import Stack
+from tests.bench import compare as comparison
 from tests.bench import growth, neighbours, plots, publish, rules, show, traced
 from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
@@ -42,6 +43,16 @@ class Part(StrEnum):
     NEIGHBOURS = "neighbours"
 
 
+class Size(NamedTuple):
+    """How much is measured: as the options of the same names say."""
+
+    records: int
+    devices: tuple[int, int]
+    pairs: int
+    seconds: int
+    rules: bool
+
+
 def main(
     records: Annotated[int, typer.Option(min=1000, help="Records of a backlog.")] = 300_000,
     devices: Annotated[tuple[int, int], typer.Option(help="Devices of the two backlogs.")] = (90, 10_000),
@@ -51,6 +62,12 @@ def main(
         list[Part] | None,
         typer.Option(
             help="This part alone; again for more. Growth, tracing and neighbours are not in the default."
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION", help="Drains by this revision and that one in turn, and nothing else."
         ),
     ] = None,
     with_rules: Annotated[bool, typer.Option("--rules/--no-rules", help="Five alert rules a user.")] = True,
@@ -63,43 +80,58 @@ def main(
     The drain has five alert rules for every user, of which one reading in a hundred violates one, and one
     bad record in two hundred. Nothing else should run meanwhile.
     """
-    parts = only or [Part.DRAIN, Part.LATENCY, Part.GATEWAY]
-    stack = Stack(folder.resolve(), free_ports=True)
     result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    size = Size(records, devices, pairs, seconds, with_rules)
+    if compare:
+        try:
+            result["compare"] = comparison.compare(PROJECT, compare, records, devices, pairs, console)
+        except comparison.RevisionError as error:
+            raise typer.BadParameter(str(error), param_hint="--compare") from error
+    else:
+        result |= measure(only or [Part.DRAIN, Part.LATENCY, Part.GATEWAY], size, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "latest.json").write_text(json.dumps(result, indent=2) + "\n")
+    plots.draw(result, folder)
+    console.print(show.table(result))
+    console.print(f"All figures: {folder / 'latest.json'}; plots beside it", soft_wrap=True)
+
+
+def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
+    """Measures the parts on servers whose data is in the folder; returns the figures by part."""
+    result: dict[str, Any] = {}
+    stack = Stack(folder.resolve(), free_ports=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), *Progress.get_default_columns()[1:3])
     try:
         stack.up(PROCESSES)
         with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
             if Part.DRAIN in parts:
                 result["drain"] = [
-                    drains(stack, Shape(records, count, run), pairs, progress, with_rules=with_rules)
-                    for run, count in enumerate(devices)
+                    drains(
+                        stack, Shape(size.records, count, run), size.pairs, progress, with_rules=size.rules
+                    )
+                    for run, count in enumerate(size.devices)
                 ]
                 figures = ("drain_per_second", "copy_per_second", "ratio")
                 result |= {name: result["drain"][0][name]["median"] for name in figures}
             if Part.LATENCY in parts:
                 # A Kafka that has just started spends most on compiling itself.
                 publish.latency(stack, WARM_RATE, WARM_SECONDS, progress)
-                result["latency"] = [publish.latency(stack, rate, seconds, progress) for rate in RATES]
+                result["latency"] = [publish.latency(stack, rate, size.seconds, progress) for rate in RATES]
             if Part.GATEWAY in parts:
                 result["gateway"] = publish.gateway(stack, progress)
             if Part.GROWTH in parts:
-                shape = Shape(min(records, GROWTH_RECORDS), devices[0], len(devices))
-                result["growth"] = growth.growth(
-                    stack, _begin(stack, shape, progress, with_rules), pairs, progress
-                )
+                shape = Shape(min(size.records, GROWTH_RECORDS), size.devices[0], len(size.devices))
+                backlog = _begin(stack, shape, progress, size.rules)
+                result["growth"] = growth.growth(stack, backlog, size.pairs, progress)
             if Part.TRACING in parts:
-                shape = Shape(records, devices[0], len(devices) + 1)
-                backlog = _begin(stack, shape, progress, with_rules, sampled=traced.RATIO)
-                result["tracing"] = traced.traced(stack, backlog, pairs, progress)
+                shape = Shape(size.records, size.devices[0], len(size.devices) + 1)
+                backlog = _begin(stack, shape, progress, size.rules, sampled=traced.RATIO)
+                result["tracing"] = traced.traced(stack, backlog, size.pairs, progress)
             if Part.NEIGHBOURS in parts:
                 result["neighbours"] = neighbours.neighbours(stack, progress)
     finally:
         stack.down()
-    (folder / "latest.json").write_text(json.dumps(result, indent=2) + "\n")
-    plots.draw(result, folder)
-    console.print(show.table(result))
-    console.print(f"All figures: {folder / 'latest.json'}; plots beside it", soft_wrap=True)
+    return result
 
 
 def drains(stack: Stack, shape: Shape, pairs: int, progress: Progress, *, with_rules: bool) -> dict[str, Any]:

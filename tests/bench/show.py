@@ -12,6 +12,10 @@ def table(result: dict[str, Any]) -> Table:
     lines.add_column("median (least to most)")
     for drains in result.get("drain", ()):
         _drains(lines, drains)
+    for compared in result.get("compare", ()):
+        devices = f"{compared['devices']:,} devices"
+        lines.add_row(f"CPU time of the other revision's, {devices}", _each(compared, "cpu"))
+        lines.add_row(f"rate of the other revision's, {devices}", _each(compared, "rate"))
     for load in result.get("latency", ()):
         percentiles = " / ".join(f"{load['latency_ms'][name]:.0f}" for name in ("p50", "p95", "p99"))
         lines.add_row(
@@ -57,6 +61,11 @@ def _drains(lines: Table, drains: dict[str, Any]) -> None:
     for name, seen in drains["runs"][-1]["memory_mib"].items():
         sizes = [size for _, size in seen]
         lines.add_row(f"memory of {name}", f"{sizes[0]:.0f} MiB at first, {max(sizes):.0f} MiB at most")
+
+
+def _each(compared: dict[str, Any], name: str) -> str:
+    each = compared[f"{name}_ratios"]
+    return _range({"median": compared[f"{name}_ratio"], "least": min(each), "most": max(each)}, ".2f")
 
 
 def _range(figure: dict[str, float], form: str) -> str:

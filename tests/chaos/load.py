@@ -126,7 +126,7 @@ class Load:
 
     @property
     def last_good(self) -> int:
-        """The last tick of which, or of a later one, every device has published a reading that becomes a row."""
+        """Up to this tick, or a later one, every device has published a reading that becomes a row."""
         return min(next(reversed(written.good), -1) for written in self.written.values())
 
     def await_tick(self, tick: int) -> None:
