@@ -254,8 +254,9 @@ class Gateway:
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
         # A redelivery was counted before; limited now, it would be both a record and a dead letter.
         admit = None if message.dup else self._limits.admit
+        now = datetime.now(UTC)
         record = record_of(
-            self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit
+            self._domains, topic, payload, traceparent, now, self._settings, admit, redelivered=message.dup
         )
         if record.refused is not None:
             self._note_refused(topic, record.refused)

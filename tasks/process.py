@@ -84,6 +84,7 @@ def process_part(
 
 
 def _oldest_ms(messages: list[Message]) -> int:
-    # Replayed messages are old on purpose, and say nothing about the latency of the pipeline.
+    # Replayed messages are old on purpose, and those that the broker delivers again waited for a gateway.
+    # Neither says anything about the latency of the pipeline.
     now_ms = time.time_ns() // 1_000_000
     return min((message.timestamp_ms for message in messages if not message.replay), default=now_ms)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from tasks.batch import kafka_record
+from tasks.batch.messages import REDELIVERED
 from tasks.dead_letters import envelope
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
@@ -32,11 +34,14 @@ def record_of(
     received_at: datetime,
     chosen: Settings,
     admit: Callable[[str, int], None] | None = None,
+    *,
+    redelivered: bool = False,
 ) -> KafkaRecord:
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
     `received_at` must be in UTC; an empty `traceparent` is none. `admit` is called with the user and the
-    payload's bytes, and raises `Refused` for what is too much.
+    payload's bytes, and raises `Refused` for what is too much. A message that the broker has sent before is
+    `redelivered`, and so is its record.
     """
     # A message by a subscription of an older session is refused by the default domain.
     domain = among[0]
@@ -60,6 +65,8 @@ def record_of(
     ]
     if traceparent:
         headers.append(("traceparent", traceparent.encode()))
+    if redelivered:
+        headers.append((kafka_record.REPLAY, REDELIVERED.encode()))
     key = f"{source.user_id}/{source.device_id}".encode()
     return KafkaRecord(domain.qualified(chosen.kafka_topic), key, payload, headers, None)
 

@@ -9,6 +9,7 @@ import structlog
 from tasks.alerts.budget import Budget
 from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
+from tasks.batch.messages import REDELIVERED
 from tasks.domain.domain import AnyDomain, Source
 from tasks.observe.metrics import worker as metrics
 from tasks.rows.validate import Received
@@ -117,7 +118,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedRe
         equal = readings
     message, reading = equal[-1]
     own, arrival = to_us(reading.time), message.timestamp_ms * 1000
-    newer = own <= arrival and (before is None or (own > before.time and arrival >= before.arrival))
+    newer = own <= arrival and (before is None or (own > before.own and arrival >= before.arrival))
     if newer and len(equal) == 1:
         return Newest(own, own - arrival, (_key(domain, equal[0], own),))
     # If clocks are ahead, the newest reading is the one that came last, not the one with the latest time.
@@ -142,12 +143,15 @@ def observation(
         reading.payload,
         check_results,
         _key(domain, received, to_us(reading.time)),
+        message.replay == REDELIVERED,
     )
 
 
 def _moment(domain: AnyDomain, received: Received) -> Moment:
     own = to_us(received.reading.time)
-    return Moment.of(own, received.message.timestamp_ms * 1000, _key(domain, received, own))
+    message = received.message
+    redelivered = message.replay == REDELIVERED
+    return Moment.of(own, message.timestamp_ms * 1000, _key(domain, received, own), redelivered=redelivered)
 
 
 def _key(domain: AnyDomain, received: Received, own: int) -> int:

@@ -7,10 +7,11 @@ from tasks.batch.messages import Message
 # Headers that a replay adds to those of the gateway. The record's own timestamp is that of the replay, so
 # that Kafka's retention does not drop an old message before it is read.
 ATTEMPTS = "attempts"  # how often the message has been refused
-REPLAY = "replay"  # `silent` or `alerts`
+REPLAY = "replay"  # `silent` or `alerts`; by the gateway `redelivered`
 REPLAY_OF = "replay_of"  # the dead letter
 TIMESTAMP = "timestamp_ms"  # of the record that was refused first
-_OF_REPLAYS = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
+# Of the gateway, and of replays.
+_OF_FEW = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
 
 
 def message_of(record: KafkaMessage) -> Message:
@@ -18,7 +19,7 @@ def message_of(record: KafkaMessage) -> Message:
     headers = dict(record.headers() or ())
     timestamp_ms = record.timestamp()[1]
     attempts, replay = 0, ""
-    if not _OF_REPLAYS.isdisjoint(headers):
+    if not _OF_FEW.isdisjoint(headers):
         timestamp_ms = _number(headers.get(TIMESTAMP)) or timestamp_ms
         attempts = _number(headers.get(ATTEMPTS))
         replay = header_text(headers.get(REPLAY))

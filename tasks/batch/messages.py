@@ -12,6 +12,7 @@ import msgpack
 KEEP_SECONDS = 900
 # How a replayed message is judged: by no rules, or like any other message.
 SILENT, WITH_ALERTS = "silent", "alerts"
+REDELIVERED = "redelivered"
 
 
 class Message(NamedTuple):
@@ -24,7 +25,8 @@ class Message(NamedTuple):
     traceparent: str
     attempts: int
     payload: bytes
-    replay: str = ""  # of a message that is replayed, `SILENT` or `WITH_ALERTS`
+    # `SILENT` or `WITH_ALERTS` where it is replayed, `REDELIVERED` where the MQTT broker has sent it again.
+    replay: str = ""
 
 
 class Part(NamedTuple):

@@ -38,11 +38,14 @@ class Observation(NamedTuple):
     payload: dict[str, Any]
     check_results: Mapping[str, Alert | None] = {}
     key: int | None = None  # of the row, as a number; without it a repeated key is not noticed
+    redelivered: bool = False  # by the MQTT broker: it may have been judged
 
     @property
     def moment(self) -> order.Moment:
         """When it was measured and when it arrived."""
-        return order.Moment.of(to_us(self.time), self.timestamp_ms * 1000, self.key)
+        return order.Moment.of(
+            to_us(self.time), self.timestamp_ms * 1000, self.key, redelivered=self.redelivered
+        )
 
 
 class LastSeen(NamedTuple):

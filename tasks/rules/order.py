@@ -5,6 +5,9 @@
 - A reading older than the newest judged one, or with a key that was judged, is late: no rule judges it.
   Equal times are judged, in Kafka order.
 - If nothing newer has come for ten minutes, the clock of the device was set back, and its times count.
+- What the MQTT broker delivers again is late if its own time is before that of the newest judged one, even
+  after these ten minutes, and even if the gateway's clock was behind. A gateway that ends may have handed
+  over more than it has acknowledged.
 - If own time minus arrival changes by more than a day, the clock was set, and `for_seconds` starts again.
 """
 
@@ -23,11 +26,17 @@ class Moment(NamedTuple):
     time: int  # as judged: its own, or the arrival
     skew: int  # own time minus arrival
     key: int | None = None
+    redelivered: bool = False
 
     @classmethod
-    def of(cls, own: int, arrival: int, key: int | None = None) -> "Moment":
+    def of(cls, own: int, arrival: int, key: int | None = None, *, redelivered: bool = False) -> "Moment":
         """The moment of a reading with a time of its own."""
-        return cls(min(own, arrival), own - arrival, key)
+        return cls(min(own, arrival), own - arrival, key, redelivered)
+
+    @property
+    def own(self) -> int:
+        """The time that the device gave it."""
+        return self.time + max(self.skew, 0)
 
     @property
     def arrival(self) -> int:
@@ -47,12 +56,17 @@ class Newest(NamedTuple):
         """When it arrived."""
         return self.time - min(self.skew, 0)
 
+    @property
+    def own(self) -> int:
+        """The time that the device gave it, unless that is wrong by more than a day."""
+        return self.time + self.skew if 0 < self.skew <= JUMP_US else self.time
+
 
 def is_late(newest: Newest | None, moment: Moment) -> bool:
     """Whether a reading is older than the newest one judged, or has a key that was judged."""
     if newest is None:
         return False
-    if moment.key in newest.keys:
+    if moment.key in newest.keys or (moment.redelivered and moment.own < newest.own):
         return True
     # A time not behind its arrival cannot be older than earlier ones, unless a gateway's clock is wrong.
     if moment.skew >= 0 or moment.time >= newest.time:

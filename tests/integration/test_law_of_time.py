@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasks.alerts.evaluate import evaluate
-from tasks.batch.messages import Message
+from tasks.batch.messages import REDELIVERED, Message
 from tasks.domain.payload import Limits
 from tasks.rows.validate import Received
 from tasks.servers.rules_version import announce_change
@@ -31,18 +31,20 @@ class Sender:
         write(database, self.user, [rule])
         announce_change()
 
-    def part(self, *readings: tuple[int, float, float], at: float = 0) -> list[str]:
+    def part(self, *readings: tuple[int, float, float], at: float = 0, replay: str = "") -> list[str]:
         """Judges readings of sequence_id, seconds from now, and temperature, which come `at` seconds."""
-        return self.judge([self.reading(*one, at) for one in readings])
+        return self.judge([self.reading(*one, at, replay) for one in readings])
 
-    def reading(self, number: int, second: float, temperature: float, at: float) -> Received:
+    def reading(
+        self, number: int, second: float, temperature: float, at: float, replay: str = ""
+    ) -> Received:
         """The next record."""
         self.offset += 1
         topic = f"users/{self.user}/devices/d/telemetry"
         time = (NOW + timedelta(seconds=second)).isoformat()
         payload = written({"sequence_id": number, "time": time, "temperature": temperature})
         arrival = round((NOW.timestamp() + at) * 1000)
-        message = Message(0, self.offset, arrival, topic, "", 0, payload)
+        message = Message(0, self.offset, arrival, topic, "", 0, payload, replay)
         return Received(message, DOMAIN.validate(topic, payload, arrival, Limits()))
 
     def judge(self, readings: list[Received]) -> list[str]:
@@ -71,6 +73,16 @@ def test_a_reading_with_the_key_of_a_quiet_one_raises_no_alert(sender: Sender) -
     assert sender.part((1, 0, 4), at=1) == []
     assert sender.part((1, 0, 19), at=2) == []
     assert sender.part((2, 0, 19), at=3) == ["TRIGGERED"]
+
+
+def test_what_the_broker_delivers_again_is_judged_once(sender: Sender) -> None:
+    """After a gateway whose clock was 10 s behind, in parts of any length, and while the device is quiet."""
+    readings = [(number, number / 5, 9.5 if number in {12, 25} else 4) for number in range(40)]
+    told = [status for one in readings for status in sender.part(one, at=one[1] - 10)]
+    assert told == ["TRIGGERED", "RESOLVED"] * 2
+    for first in range(0, 40, 7):
+        assert sender.part(*readings[first : first + 7], at=20, replay=REDELIVERED) == []
+    assert sender.part((40, 8, 9.5), at=21, replay=REDELIVERED) == ["TRIGGERED"]
 
 
 def test_a_part_that_is_judged_again_is_judged_the_same(sender: Sender) -> None:

@@ -1,6 +1,7 @@
 """A Kafka record is the same message for whoever reads it."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgpack
@@ -8,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.mqtt.record import record_of
 from tasks.batch.kafka_record import message_of
-from tasks.batch.messages import SILENT, Message, Part, pack_part, unpack_part
+from tasks.batch.messages import REDELIVERED, SILENT, Message, Part, pack_part, unpack_part
 from tasks.dead_letters import sender
 from tasks.dead_letters.letter import parse_letter
 from tasks.dead_letters.sender import DeadLetter
 from tasks.domain.payload import Limits, Refused
+from tasks.settings import Settings
 from tasks.telemetry import DOMAIN
 
 
@@ -54,6 +57,15 @@ def test_a_record_of_the_gateway_keeps_its_own_timestamp() -> None:
     assert message([("mqtt_topic", b"users/u/devices/d/telemetry"), ("traceparent", b"00-1")]) == Message(
         3, 17, 1_700_000_000_000, "users/u/devices/d/telemetry", "00-1", 0, b"{}", ""
     )
+
+
+def test_a_record_that_the_broker_delivered_again_says_so() -> None:
+    """With the timestamp of its own arrival: it is not a replay."""
+    topic, now = "users/u/devices/d/telemetry", datetime(2026, 5, 1, tzinfo=UTC)
+    for redelivered, replay in ((False, ""), (True, REDELIVERED)):
+        made = record_of((DOMAIN,), topic, b"{}", "", now, Settings(), redelivered=redelivered)
+        found = message(made.headers)  # type: ignore[arg-type]
+        assert (found.topic, found.timestamp_ms, found.replay) == (topic, 1_700_000_000_000, replay)
 
 
 def test_a_replayed_record_has_the_timestamp_of_the_first_one() -> None:

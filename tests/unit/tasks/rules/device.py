@@ -44,6 +44,8 @@ class Device:
         time: float | None = None,
         partition: int = 0,
         key: int | None = None,
+        *,
+        redelivered: bool = False,
     ) -> Observation:
         """The next record: produced at `at`, measured at `time`, with a key of its own or another's."""
         self.offset += 1
@@ -57,12 +59,21 @@ class Device:
             100 + self.offset,
             payload,
             key=key,
+            redelivered=redelivered,
         )
 
-    def send(self, value: Any, at: float, time: float | None = None, key: int | None = None) -> list[str]:
+    def send(
+        self,
+        value: Any,
+        at: float,
+        time: float | None = None,
+        key: int | None = None,
+        *,
+        redelivered: bool = False,
+    ) -> list[str]:
         """Sends a value of `t`, or a whole payload. What the user is told of it, as statuses."""
         payload = value if isinstance(value, dict) else {"t": value}
-        self.sent.append(self.reading(payload, at, time, key=key))
+        self.sent.append(self.reading(payload, at, time, key=key, redelivered=redelivered))
         return self.judge(self.sent[-1])
 
     def judge(self, *readings: Observation) -> list[str]:

@@ -47,6 +47,7 @@ SKEWS = st.sampled_from([0, 0, 0, 0, -7, -25, -700, -9000, -100_000, -200_000, 4
 PAUSES = st.integers(0, 40) | st.sampled_from([0, 5, 700])
 READINGS = st.tuples(st.just("reading"), PAUSES, SKEWS, PAYLOADS)
 REPEATED = st.tuples(st.just("repeated"), PAUSES, st.integers(0, 4), PAYLOADS)
+REDELIVERED = st.tuples(st.just("redelivered"), PAUSES, st.integers(1, 12))
 IN_ORDER = st.tuples(st.just("reading"), st.integers(0, 40), st.just(0), PAYLOADS)
 
 COMMANDS = st.tuples(
@@ -105,13 +106,22 @@ class Life:
             earlier = self.device.sent[-1 - back]
             self._send(round((earlier.time - EPOCH).total_seconds()) - START, payload, earlier.key)
 
-    def _send(self, time: int, payload: dict[str, Any], key: int | None) -> None:
-        self.device.send(payload, self.now, time, key)
+    def redelivered(self, seconds: int, back: int) -> None:
+        """The last records once more, as new ones: a gateway has ended without acknowledging them."""
+        self.now += seconds
+        for earlier in self.device.sent[-back:]:
+            time = round((earlier.time - EPOCH).total_seconds()) - START
+            self._send(time, earlier.payload, earlier.key, redelivered=True)
+
+    def _send(
+        self, time: int, payload: dict[str, Any], key: int | None, *, redelivered: bool = False
+    ) -> None:
+        self.device.send(payload, self.now, time, key, redelivered=redelivered)
         self.seen |= {key: self.now for key in payload if payload[key] is not None} | {"": self.now}
         if self.model:
             sent_key = self.device.sent[-1].key
             assert sent_key is not None
-            self.model.reading(self.device.offset, self.now, time, payload, sent_key)
+            self.model.reading(self.device.offset, self.now, time, payload, sent_key, redelivered=redelivered)
 
     def again(self, back: int, length: int) -> None:
         """A slice of the records once more, but for those that the device forgot."""

@@ -56,12 +56,21 @@ class PlainModel:
         self.alerts = 0
         self.told: list[Told] = []
 
-    def reading(self, offset: int, now: float, time: float, payload: dict[str, Any], key: int) -> None:
+    def reading(
+        self,
+        offset: int,
+        now: float,
+        time: float,
+        payload: dict[str, Any],
+        key: int,
+        *,
+        redelivered: bool = False,
+    ) -> None:
         """A record; one that came before is nothing."""
         if offset in self.offsets:
             return
         self.offsets.add(offset)
-        late = self.late(now, time, key)
+        late = self.late(now, time, key, redelivered=redelivered)
         if self.stories:
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
@@ -80,10 +89,14 @@ class PlainModel:
         self.keys = [*self.keys, key][-KEYS:]
         self.newest = (min(time, now), now, time)
 
-    def late(self, now: float, time: float, key: int) -> bool:
+    def late(self, now: float, time: float, key: int, *, redelivered: bool) -> bool:
         """Whether a reading is of before the newest, or is one that was judged."""
         if key in self.keys:
             return True
+        if redelivered and self.newest is not None:
+            judged, came, measured = self.newest
+            if time < (measured if measured - came <= DAY else judged):
+                return True
         if self.newest is None or time >= now or time >= self.newest[0]:
             return False
         return -DAY <= now - self.newest[1] <= TEN_MINUTES

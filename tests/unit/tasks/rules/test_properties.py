@@ -13,6 +13,7 @@ from tests.unit.tasks.rules.lives import (
     IN_ORDER,
     LOST,
     READINGS,
+    REDELIVERED,
     REPEATED,
     REPEATED_COMMANDS,
     RULES,
@@ -26,7 +27,9 @@ from tests.unit.tasks.rules.lives import (
 
 # As many examples as other properties have, and that again.
 TWICE = 2 * settings().max_examples
-LIVES = lives(READINGS, READINGS, READINGS, REPEATED, COMMANDS, REPEATED_COMMANDS, RULES, CLOCK, AGAIN)
+LIVES = lives(
+    READINGS, READINGS, READINGS, REPEATED, REDELIVERED, COMMANDS, REPEATED_COMMANDS, RULES, CLOCK, AGAIN
+)
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 

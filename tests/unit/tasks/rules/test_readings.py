@@ -261,6 +261,39 @@ def test_what_a_gateways_wrong_clock_stamps_silences_nobody() -> None:
         assert device.send(20, at=1, time=1 + own) == ["RESOLVED"]
 
 
+@pytest.mark.parametrize("behind", [0, 10, 3600])
+@pytest.mark.parametrize("outage", [1, 5000])
+def test_what_a_gateway_did_not_acknowledge_is_judged_once(behind: int, outage: int) -> None:
+    """However far its clock was behind, and however long it takes until another gets it again."""
+    device = Device(rule())
+    values = [31 if number % 20 < 10 else 20 for number in range(100)]
+    for number, value in enumerate(values):
+        own = 6000 + number / 5
+        device.send(value, at=own - behind, time=own, key=number)
+    told = len(device.changes)
+    for number, value in enumerate([*values, 31]):
+        own = 6000 + number / 5
+        again = device.reading({"t": value}, 6020 + outage, own, key=number, redelivered=number < 100)
+        device.judge(again)
+    assert [change.status for change in device.changes[told:]] == ["TRIGGERED"]
+
+
+def test_what_is_redelivered_and_was_never_judged_is_judged() -> None:
+    """A gateway may end before Kafka has what it took."""
+    device = Device(rule())
+    device.send(20, at=-10, time=0)
+    for number in range(1, 4):
+        device.judge(device.reading({"t": 31 * (number % 2)}, at=20, time=number, redelivered=True))
+    assert [change.status for change in device.changes] == ["TRIGGERED", "RESOLVED", "TRIGGERED"]
+
+
+def test_a_time_in_the_far_future_does_not_silence_what_is_redelivered() -> None:
+    """More than a day ahead is the device's own fault, and not a gateway's clock."""
+    device = Device(rule())
+    device.send(20, at=0, time=2.3e9)
+    assert device.judge(device.reading({"t": 31}, at=20, time=1, redelivered=True)) == ["TRIGGERED"]
+
+
 def test_a_clock_set_back_leaves_last_seen_where_it_was() -> None:
     """An alert is never seen last before it was seen first."""
     device = Device(rule())
