@@ -12,7 +12,7 @@ from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import versioned
 from tasks.alerts.state_store import RulesReplaced
 from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings, judges
-from tasks.batch.messages import NOTHING_DEFERRED, SILENT, Deferred
+from tasks.batch.messages import NOTHING_DEFERRED, REDELIVERED, SILENT, Deferred
 from tasks.domain.domain import AnyDomain, Source
 from tasks.domain.placement import about
 from tasks.errors import NotNow
@@ -84,6 +84,9 @@ class _Part:
 
     def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int, epoch: int) -> None:
         self.domain, self.by_source, self.at_ms, self.epoch = domain, by_source, at_ms, epoch
+        self.redelivered = any(
+            received.message.replay == REDELIVERED for each in by_source.values() for received in each
+        )
         self.rules: dict[str, RuleSet] = {}
         self.checked: dict[Source, list[CheckedReading]] = {}
         self.known: dict[Source, Newest] = {}
@@ -112,7 +115,7 @@ class _Part:
             for source in self.checked
             if source.user_id in changed and judges(self.rules[source.user_id])
         ]
-        self.known |= newest.recall(self.domain, judging, self.at_ms)
+        self.known |= newest.recall(self.domain, judging, self.at_ms, redelivered=self.redelivered)
         return version
 
 

@@ -19,27 +19,41 @@ Device = TypeVar("Device", bound=tuple[str, str])
 
 # A hash for each half hour of arrivals, so that whole ones are forgotten.
 SPAN_MS = 1_800_000
-KEEP_SECONDS = 3 * SPAN_MS // 1000
+KEPT_SPANS = 3
+KEEP_SECONDS = KEPT_SPANS * SPAN_MS // 1000
 
 
-def recall(domain: AnyDomain, devices: Sequence[Device], at_ms: int) -> dict[Device, Newest]:
+def recall(
+    domain: AnyDomain, devices: Sequence[Device], at_ms: int, *, redelivered: bool = False
+) -> dict[Device, Newest]:
     """The newest readings of those devices that were quiet shortly before `at_ms`, the time of an arrival.
 
-    Raises `redis.RedisError`.
+    For messages that the broker has `redelivered` they are the newest by own time of all that are kept: the
+    gateway that had them before may have had a wrong clock. Raises `redis.RedisError`.
     """
     span, into_ms = divmod(at_ms, SPAN_MS)
     found: dict[Device, Newest] = {}
+    if redelivered:
+        for one in range(span - KEPT_SPANS, span + 1):
+            for device, newest in _read(domain, devices, one).items():
+                found[device] = max(found.get(device, newest), newest, key=lambda kept: kept.own)
+        return found
     # A reading older than the patience does not make another one late.
     for one in (span, span - 1) if into_ms * 1000 < PATIENCE_US else (span,):
         missing = [device for device in devices if device not in found]
         if not missing:
             break
-        values = client().hmget(_key(domain, one), [_field(device) for device in missing])
-        for device, value in zip(missing, values, strict=True):
-            if isinstance(value, bytes):
-                time, skew, keys = msgpack.unpackb(value, use_list=False)
-                found[device] = Newest(time, skew, keys)
+        found |= _read(domain, missing, one)
     return found
+
+
+def _read(domain: AnyDomain, devices: Sequence[Device], span: int) -> dict[Device, Newest]:
+    values = client().hmget(_key(domain, span), [_field(device) for device in devices])
+    return {
+        device: Newest(*msgpack.unpackb(value, use_list=False))
+        for device, value in zip(devices, values, strict=True)
+        if isinstance(value, bytes)
+    }
 
 
 def note(commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: int) -> None:

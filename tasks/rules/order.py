@@ -82,10 +82,13 @@ def jumped(newest: Newest | None, moment: Moment) -> bool:
 
 def advanced(newest: Newest | None, moment: Moment) -> Newest:
     """The newest reading once this one, which is not late, was judged."""
-    if newest is not None and 0 < newest.arrival - moment.arrival <= JUMP_US:
-        # A record is repeated, or its gateway's clock is behind: the newest reading stays the newest.
-        return newest
     own = () if moment.key is None else (moment.key,)
+    if newest is not None and 0 < newest.arrival - moment.arrival <= JUMP_US:
+        if not newest.own < moment.own <= newest.arrival + JUMP_US:
+            return newest  # a record is repeated
+        # The gateway's clock is behind: arrivals do not go back, but the device has come further.
+        time, skew, _, _ = Moment.of(moment.own, newest.arrival)
+        return Newest(time, skew, (*newest.keys, *own)[-KEYS:])
     if newest is None or (moment.skew <= 0 and moment.time > newest.time):
         # All earlier readings are older, so their keys are not needed.
         return Newest(moment.time, moment.skew, own)
@@ -93,7 +96,7 @@ def advanced(newest: Newest | None, moment: Moment) -> Newest:
 
 
 def later(one: Newest | None, other: Newest | None) -> Newest | None:
-    """The later arrival of two memories of the newest reading; the first if they are equal."""
+    """The later arrival of two memories of the newest reading; if they are equal, the later own time."""
     if one is None or other is None:
         return one or other
-    return other if other.arrival > one.arrival else one
+    return other if (other.arrival, other.own) > (one.arrival, one.own) else one

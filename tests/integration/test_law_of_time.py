@@ -75,10 +75,13 @@ def test_a_reading_with_the_key_of_a_quiet_one_raises_no_alert(sender: Sender) -
     assert sender.part((2, 0, 19), at=3) == ["TRIGGERED"]
 
 
-def test_what_the_broker_delivers_again_is_judged_once(sender: Sender) -> None:
-    """After a gateway whose clock was 10 s behind, in parts of any length, and while the device is quiet."""
+@pytest.mark.parametrize("behind", [10, 3600])
+def test_what_the_broker_delivers_again_is_judged_once(sender: Sender, behind: int) -> None:
+    """After a gateway whose clock was suddenly behind, in parts of any length, and of a quiet device."""
     readings = [(number, number / 5, 9.5 if number in {12, 25} else 4) for number in range(40)]
-    told = [status for one in readings for status in sender.part(one, at=one[1] - 10)]
+    # The broker had kept those of the time that the gateway needed to start.
+    arrivals = [second if number <= 5 else number / 1000 - behind for number, second, _ in readings]
+    told = [status for one, at in zip(readings, arrivals, strict=True) for status in sender.part(one, at=at)]
     assert told == ["TRIGGERED", "RESOLVED"] * 2
     for first in range(0, 40, 7):
         assert sender.part(*readings[first : first + 7], at=20, replay=REDELIVERED) == []
