@@ -1,10 +1,13 @@
 """Makes every password and certificate of the Compose stack, as files in `compose/secrets`.
 
 `python3 -m compose.generate_secrets` needs nothing but Python and openssl. What exists is kept, so it may be
-run again; remove the folder for new ones.
+run again. Data that exist have the old passwords: `--renew` makes new ones and keeps the old in a folder
+`before-N`, and docs/deploy.md has how the servers learn them.
 """
 
+import argparse
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +31,9 @@ PASSWORDS = (
     "flower_password",
     "grafana_admin_password",
 )
+
+# Client ids at the broker are derived from it, so it must outlive the password that it is at first.
+SESSIONS = "mqtt_session_secret"
 
 Word = Callable[[str], str]
 
@@ -62,6 +68,7 @@ def generate(folder: Path) -> list[str]:
     def word(name: str) -> str:
         return (folder / name).read_text()
 
+    _write(folder / SESSIONS, lambda: word("mqtt_password"))
     # These follow from the others and from files of the project, so they are written again.
     for name, content in DERIVED.items():
         path = folder / name
@@ -71,6 +78,22 @@ def generate(folder: Path) -> list[str]:
         _certificates(folder)
         made.append("mqtt_ca.pem")
     return made
+
+
+def renew(folder: Path) -> Path:
+    """Makes new passwords, and returns the folder that keeps the files as they were.
+
+    Certificates and the secret of the MQTT sessions stay. Raises what `generate` raises.
+    """
+    number = 1 + sum(1 for _ in folder.glob("before-*"))
+    kept = folder / f"before-{number}"
+    kept.mkdir(mode=0o700)
+    for path in (path for path in folder.iterdir() if path.is_file()):
+        shutil.copy2(path, kept)
+    for name in PASSWORDS:
+        (folder / name).unlink(missing_ok=True)
+    generate(folder)
+    return kept
 
 
 def _write(path: Path, content: Callable[[], str]) -> bool:
@@ -115,13 +138,21 @@ def _certificates(folder: Path) -> None:
 
 def main() -> None:
     """Makes the files and says which are new."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    arguments.add_argument("--renew", action="store_true", help="new passwords in place of those that exist")
+    renewing = arguments.parse_args().renew and FOLDER.exists()
     try:
-        made = generate(FOLDER)
+        kept = renew(FOLDER) if renewing else None
+        made = list(PASSWORDS) if kept else generate(FOLDER)
     except FileNotFoundError as error:
         sys.exit(f"{error.filename or error} is missing; install openssl")
     except subprocess.CalledProcessError as error:
         sys.exit(f"openssl failed: {error.stderr.decode(errors='replace')}")
     sys.stdout.write(f"{FOLDER}: {len(made)} new{': ' + ', '.join(made) if made else ''}\n")
+    if kept:
+        sys.stdout.write(
+            f"The old ones are in {kept}; the servers do not know the new ones yet: docs/deploy.md\n"
+        )
 
 
 if __name__ == "__main__":

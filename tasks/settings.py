@@ -312,6 +312,11 @@ class Settings(BaseSettings):
         "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from
         description="Address on which each process serves its metrics and health.",
     )
+    process_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:{}_-]+$",
+        description="Host at which `sluice status` asks a process; `{process}` in it is the process's name.",
+    )
     metrics_port: int = Field(
         9000, ge=0, le=65535, description="Port of the worker's metrics and health; 0 opens none, as below."
     )

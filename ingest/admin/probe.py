@@ -32,10 +32,12 @@ def ask(chosen: Settings, process: Process, *, ready: bool) -> str:
 
 def address(chosen: Settings, process: Process, *, ready: bool) -> str:
     """Where the process answers. Raises `Unwell` when it has no port."""
-    # Where it listens everywhere, it listens here, too.
-    host = "127.0.0.1" if chosen.metrics_host in {"0.0.0.0", "::"} else chosen.metrics_host  # noqa: S104
+    host = chosen.process_host.replace("{process}", process)
     if process == "flower":
-        return f"http://127.0.0.1:{chosen.flower_port}/healthcheck"
+        return f"http://{host}:{chosen.flower_port}/healthcheck"
+    if host == "127.0.0.1" and chosen.metrics_host not in {"0.0.0.0", "::"}:  # noqa: S104
+        # It listens nowhere else.
+        host = chosen.metrics_host
     port = {
         "gateway": chosen.gateway_metrics_port,
         "bridge": chosen.bridge_metrics_port,

@@ -102,5 +102,8 @@ def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> No
     if as_json:
         to_stdout(json.dumps(credential._asdict()))
         return
-    to_stdout(f"username: {credential.username}\npassword: {credential.password}")
+    to_stdout(f"username: {credential.username}")
+    if password is not None:
+        return
+    to_stdout(f"password: {credential.password}")
     to_stderr("The password is shown this once; provisioning again makes a new one and ends this one.")

@@ -1,0 +1,101 @@
+"""What a start of the Compose stack needs beyond valid names: health checks that can fail, free ports."""
+
+import re
+import shlex
+from pathlib import Path
+
+from compose import generate_secrets
+from compose.local import envfile
+from compose.local.layout import PROJECT
+from tests.unit.deployment.documents import PROCFILE, SERVICES, VARIABLES
+
+ENV = envfile.read(PROJECT / "compose" / ".env")
+COLLECTOR = "otel-collector"
+
+
+def _own() -> list[str]:
+    """The services that run Sluice's image."""
+    return [*PROCFILE, "setup"]
+
+
+def _check(name: str) -> str:
+    """The command of a service's health check, as one line."""
+    return " ".join(SERVICES[name]["healthcheck"]["test"][1:])
+
+
+def test_the_health_check_of_the_pool_names_a_user_and_a_database_that_it_has() -> None:
+    """Without them pg_isready asks as the container's own user, and PgBouncer logs an error each time."""
+    check = shlex.split(_check("pgbouncer"))
+    user, database = (
+        next(word.partition("=")[2] for word in check if word.startswith(f"--{option}="))
+        for option in ("username", "dbname")
+    )
+    users = generate_secrets.DERIVED["pgbouncer.userlist.txt"](lambda name: name)
+    assert f'"{user}"' in users
+    pool = (PROJECT / "compose" / "pgbouncer" / "pgbouncer.ini").read_text()
+    assert re.search(rf"^{database} = host=", pool, re.MULTILINE)
+
+
+def test_redpanda_is_healthy_only_when_it_says_so() -> None:
+    """The check reads the answer: the exit code of `rpk cluster health` is 0 in some versions either way."""
+    pattern = re.search(r"rpk cluster health \| grep -qE '(.+)'$", _check("redpanda"))
+    assert pattern
+    assert SERVICES["redpanda"]["healthcheck"]["test"][0] == "CMD-SHELL"
+    assert re.search(pattern[1], "CLUSTER HEALTH OVERVIEW\nHealthy:                          true\n")
+    assert not re.search(pattern[1], "CLUSTER HEALTH OVERVIEW\nHealthy:                          false\n")
+
+
+def test_nothing_exports_traces_to_a_collector_that_does_not_run() -> None:
+    """The address comes from `.env`, beside the profiles, and goes with the profile of the collector."""
+    for name in _own():
+        endpoint = SERVICES[name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert endpoint == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}", name
+    runs = set(SERVICES[COLLECTOR]["profiles"]) <= set(ENV["COMPOSE_PROFILES"].split(","))
+    assert (COLLECTOR in ENV.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")) == runs
+
+
+def test_every_process_is_found_by_the_status_of_another_container() -> None:
+    """`PROCESS_HOST` makes a name of each process, and that name is its service."""
+    for name in _own():
+        host = SERVICES[name]["environment"]["PROCESS_HOST"]
+        assert {host.replace("{process}", process) for process in PROCFILE} == set(PROCFILE)
+    assert "PROCESS_HOST" in VARIABLES
+
+
+def test_every_port_of_the_machine_can_be_changed() -> None:
+    """Each has a variable of its own, named in `.env`, and Kafka advertises the port that is published."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    found = [re.fullmatch(r"127\.0\.0\.1:\$\{(HOST_[A-Z_]+):-(\d+)\}:\2", port) for port in published]
+    assert all(found), published
+    variables = [one[1] for one in found if one]
+    assert len(set(variables)) == len(variables)
+    text = (PROJECT / "compose" / ".env").read_text()
+    assert all(re.search(rf"\b{variable}\b", text) for variable in variables)
+    command = " ".join(SERVICES["redpanda"]["command"])
+    assert "external://localhost:${HOST_KAFKA_PORT:-19092}" in command
+
+
+def test_our_image_is_built_and_never_fetched() -> None:
+    """Nobody publishes `sluice:local`: without it in place Compose builds it."""
+    for name in _own():
+        assert SERVICES[name]["pull_policy"] == "build", name
+        assert SERVICES[name]["build"]["context"] == "..", name
+
+
+def test_new_passwords_do_not_lock_out_of_data_that_exists(tmp_path: Path) -> None:
+    """`--renew` keeps the old files, says how the servers learn the new passwords, and keeps certificates."""
+    folder = tmp_path / "secrets"
+    generate_secrets.generate(folder)
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    kept = generate_secrets.renew(folder)
+    after = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    assert {path.name: path.read_text() for path in kept.iterdir()} == before
+    assert all(after[name] != before[name] for name in generate_secrets.PASSWORDS)
+    # Else the broker would keep the telemetry of the old session for a client that never comes back.
+    assert after["mqtt_session_secret"] == before["mqtt_password"]
+    assert after["mqtt_server.pem"] == before["mqtt_server.pem"]
+    assert after["database_writer_password"] in after["database_url"]
+    roles = (PROJECT / "compose" / "timescaledb" / "010_roles.sh").read_text()
+    # May run again on a volume that has the roles: then it gives them the passwords of the files.
+    assert "ALTER ROLE" in roles
+    assert "CREATE DATABASE sluice OWNER sluice" in roles
