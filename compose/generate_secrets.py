@@ -28,6 +28,7 @@ PASSWORDS = (
     "mqtt_vector_password",
     "emqx_dashboard_password",
     "emqx_cookie",
+    "kafka_sasl_password",
     "flower_password",
     "grafana_admin_password",
 )
@@ -47,6 +48,8 @@ DERIVED: dict[str, Callable[[Word], str]] = {
     ),
     "redis_url": lambda word: f"redis://sluice:{word('redis_password')}@redis:6379/0",
     "flower_basic_auth": lambda word: f"admin:{word('flower_password')}",
+    "kafka_sasl_username": lambda _: "sluice",
+    "redpanda.users.txt": lambda word: f"sluice:{word('kafka_sasl_password')}:SCRAM-SHA-512\n",
     # The same settings as the owner of the tables has them, for what migrates and provisions.
     "owner_database_url": lambda word: (
         f"postgresql://sluice:{word('database_owner_password')}@timescaledb:5432/sluice"

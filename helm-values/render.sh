@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
         find sluice -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-32
     )"
     "${HELM:-helm}" template sluice sluice --namespace sluice --kube-version 1.33.0 \
-        --set autoscaling.enabled=true --set podMonitor.enabled=true --set caSecret=sluice-ca
+        --set autoscaling.enabled=true --set podMonitor.enabled=true --set caSecret=sluice-ca \
+        --set settings.KAFKA_SECURITY_PROTOCOL=SASL_SSL
 } > rendered.part
 mv rendered.part rendered.yaml

@@ -21,10 +21,36 @@ capabilities: { drop: [ALL] }
 {{- define "sluice.env" -}}
 - name: SLUICE_SECRETS_DIR
   value: /run/secrets/sluice
+- name: PROCESS_HOST
+  value: "{{ .Release.Name }}-{process}"
 {{- if .Values.caSecret }}
 - name: TLS_CA_FILE
   value: /run/secrets/ca/ca.crt
 {{- end }}
+{{- end }}
+
+{{- /* KEDA asks from its own namespace, in which the short name of a Service means nothing. */ -}}
+{{- define "sluice.hosts" -}}
+{{- regexReplaceAll "(^|,)([a-z0-9-]+):" .hosts (printf "${1}${2}.%s.svc.cluster.local:" .namespace) }}
+{{- end }}
+
+{{- /* The secrets of the tables' owner, with what the settings need besides the database. */ -}}
+{{- define "sluice.ownerSecrets" -}}
+projected:
+  defaultMode: 288
+  sources:
+    - secret:
+        name: {{ .Values.existingSecret }}
+        items:
+          - { key: redis_url, path: redis_url }
+          - { key: mqtt_password, path: mqtt_password }
+    - secret:
+        name: {{ .Values.existingSecret }}
+        optional: true
+        items:
+          - { key: kafka_sasl_username, path: kafka_sasl_username }
+          - { key: kafka_sasl_password, path: kafka_sasl_password }
+    - secret: { name: {{ .Values.existingOwnerSecret }} }
 {{- end }}
 
 {{- define "sluice.mounts" -}}
