@@ -10,9 +10,23 @@ from pathlib import Path
 
 from compose.local.errors import StackError
 
+# The checkout, or where the packages are installed.
 PROJECT = Path(__file__).resolve().parents[2]
-# The root file system and the Kafka jars: made once, shared by every stack of this checkout.
-GROUND = PROJECT / ".local" / "ground"
+PROCFILE = Path(__file__).with_name("Procfile")
+
+
+def ground(project: Path) -> Path:
+    """The folder of the servers' root file system and the Kafka jars, made once.
+
+    All stacks of a checkout share it, and all stacks of a user whose Sluice is installed without one.
+    """
+    if (project / "pyproject.toml").exists():
+        return project / ".local" / "ground"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "sluice" / "ground"
+
+
+GROUND = ground(PROJECT)
 
 # A Unix socket's path has at most 107 bytes, and supervisord first binds to a name 8 bytes longer.
 _SOCKET_BYTES = 95

@@ -21,7 +21,7 @@ from compose.local import (
 )
 from compose.local.console import Report
 from compose.local.errors import NotReadyError, StackError
-from compose.local.layout import PROJECT, Layout
+from compose.local.layout import PROCFILE, Layout
 from compose.local.passwords import password
 from compose.local.programs import MOSQUITTO_AUTH, programs
 from compose.local.supervise import ProgramStatus, Supervisor
@@ -86,7 +86,7 @@ class Stack:
         Without `prepare` the servers stay as they come: no schema, no account, no topics. If anything
         fails, whatever this call started is stopped again.
         """
-        listed = procfile.read(PROJECT / "Procfile")
+        listed = procfile.read(PROCFILE)
         wanted = list(listed) if processes is None else list(processes)
         if unknown := set(wanted) - set(listed):
             raise StackError(f"the Procfile has no {', '.join(sorted(unknown))}")
@@ -275,7 +275,7 @@ class Stack:
     def _end(self) -> bool:
         if ran := self._supervisor.running():
             known = {status.name for status in self._supervisor.status()}
-            for name in [n for n in procfile.read(PROJECT / "Procfile") if n in known]:
+            for name in [n for n in procfile.read(PROCFILE) if n in known]:
                 self._stop_reporting([name])
             self._stop_reporting(
                 [n for n in (MOSQUITTO_AUTH, *(s.name for s in servers.SERVERS)) if n in known]

@@ -16,6 +16,7 @@ from ingest.cli.alerts import alerts_app
 from ingest.cli.audit import audit
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
+from ingest.cli.local_stack import add as add_local_stack
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 from ingest.cli.provision import provision_app
 from ingest.cli.rules import rules_app
@@ -35,9 +36,10 @@ app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
 app.command()(audit)
 app.add_typer(domain_app, name="domain")
+add_local_stack(app)
 
 # Commands that work without a server, or find out by themselves.
-_NEEDS_NO_SERVER = {"settings", "metrics", "domain", "rules"}
+_NEEDS_NO_SERVER = {"settings", "metrics", "domain", "rules", "up", "down", "run"}
 _SAYS_WHERE = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "DATABASE_URL", "MQTT_HOST", "SLUICE_SECRETS_DIR")
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import pyhocon
 import yaml
 
-from compose.local import procfile
+from compose.local import layout, procfile
 from compose.local.layout import PROJECT
 from tasks.settings import Settings
 
 Document = dict[str, Any]
 
-PROCFILE = procfile.read(PROJECT / "Procfile")
+PROCFILE = procfile.read(layout.PROCFILE)
 COMPOSE: Document = yaml.safe_load((PROJECT / "compose" / "compose.yaml").read_text())
 SERVICES: Document = COMPOSE["services"]
 CHART = PROJECT / "helm-values" / "sluice"

@@ -153,6 +153,7 @@ def test_variables_in_the_docs_are_settings() -> None:
         "SLUICE_ENV_FILE",
         "FLOWER_BROKER_API",
         "COMPOSE_PROFILES",
+        "HOST_MQTT_PORT",
         "WRITER_PASSWORD",
     }
     pages = [PROJECT / "docs" / name for name in ("secure.md", "scale.md", "deploy.md", "operate.md")]
