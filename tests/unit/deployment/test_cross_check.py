@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -94,7 +95,7 @@ def test_every_variable_is_a_setting() -> None:
 def test_every_variable_has_a_value_that_the_settings_take() -> None:
     """The values of Compose and of the chart are valid, together and with what the secrets add."""
     for values in (SERVICES["worker"]["environment"], VALUES["settings"]):
-        chosen = {
+        chosen: dict[str, Any] = {
             # What Compose takes where `.env` has nothing.
             name.lower(): re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) or None
             for name, value in values.items()
