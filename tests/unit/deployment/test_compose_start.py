@@ -75,11 +75,15 @@ def test_every_port_of_the_machine_can_be_changed() -> None:
     assert "external://localhost:${HOST_KAFKA_PORT:-19092}" in command
 
 
-def test_our_image_is_built_and_never_fetched() -> None:
-    """Nobody publishes `sluice:local`: without it in place Compose builds it."""
-    for name in _own():
-        assert SERVICES[name]["pull_policy"] == "build", name
-        assert SERVICES[name]["build"]["context"] == "..", name
+def test_our_image_is_built_once_and_never_fetched() -> None:
+    """Nobody publishes `sluice:local`: the service that all others wait for builds it, at each start."""
+    assert SERVICES["setup"]["pull_policy"] == "build"
+    assert SERVICES["setup"]["build"]["context"] == ".."
+    for name in PROCFILE:
+        assert SERVICES[name]["image"] == SERVICES["setup"]["image"], name
+        assert SERVICES[name]["pull_policy"] == "never", name
+        assert "build" not in SERVICES[name], name
+        assert SERVICES[name]["depends_on"]["setup"]["condition"] == "service_completed_successfully", name
 
 
 def test_new_passwords_do_not_lock_out_of_data_that_exists(tmp_path: Path) -> None:
