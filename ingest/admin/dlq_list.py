@@ -85,10 +85,10 @@ def as_lines(listing: Listing) -> Iterator[str]:
     for letter, state in listing.newest:
         times = f"  refused {letter.attempts} times" if letter.attempts > 1 else ""
         yield (
-            f"{letter.refused_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {_safe(letter.id.key)}"
+            f"{letter.refused_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {safe(letter.id.key)}"
             f"  {letter.error_type}  {state}{times}"
         )
-        yield f"    {_safe(readable(letter.topic))}: {_safe(letter.error)}"
+        yield f"    {safe(readable(letter.topic))}: {safe(letter.error)}"
 
 
 def as_summary(listing: Listing) -> Iterator[str]:
@@ -136,7 +136,8 @@ def whole(value: bytes, standing: Standing) -> dict[str, Any]:
     }
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """The text without characters that a terminal would obey."""
     # Topics and payloads come from strangers, and a terminal obeys control characters.
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text

@@ -15,6 +15,7 @@ from ingest.admin import postgres, probe
 from ingest.admin.errors import OperatorError
 from ingest.admin.flow import kafka_flow
 from ingest.requests.rules_report import count_invalid, invalid_rules
+from tasks import dead_letter_share
 from tasks.dead_letters import unhandled
 from tasks.outbox import stream
 from tasks.servers import counters
@@ -26,10 +27,23 @@ RATE_SECONDS = 2.0
 DAY_SECONDS = 86_400
 ALERTS = "SELECT status, count(*) FROM active_alerts GROUP BY status ORDER BY status"
 BREAKER = {0.0: "closed", 0.5: "half open", 1.0: "open"}
+SERVERS = {
+    "kafka": "Kafka",
+    "pipeline": "Redis",
+    "outbox": "Redis",
+    "letters": "Redis",
+    "alerts": "the database",
+    "rules": "the database",
+}
+
+# The limits of the alert rules in compose/observability/prometheus.
+MOST_LAG = 10_000
+MOST_OUTBOX_SECONDS = 120
+EXPIRING = 0.75  # of the retention
 
 
 def look(chosen: Settings) -> dict[str, Any]:
-    """The state of everything, as JSON can hold it; takes about `RATE_SECONDS`.
+    """The state of everything, as JSON can hold it, with `problems`; takes about `RATE_SECONDS`.
 
     A server that does not answer is an object with `away`, the reason, in place of its values.
     """
@@ -41,7 +55,7 @@ def look(chosen: Settings) -> dict[str, Any]:
         alerts = pool.submit(_known, _alerts)
         rules = pool.submit(_known, _rules)
         processes = pool.submit(_processes, chosen)
-        return {
+        status = {
             "kafka": kafka.result(),
             "pipeline": pipeline.result(),
             "outbox": waiting.result(),
@@ -51,11 +65,45 @@ def look(chosen: Settings) -> dict[str, Any]:
             "breaker": _breaker(chosen),
             "processes": processes.result(),
         }
+    return {"problems": problems(status), **status}
+
+
+def problems(status: dict[str, Any]) -> list[str]:
+    """What is wrong by a status, the worst first; empty when all is well.
+
+    Flower is not part of the pipeline: without it nothing is wrong.
+    """
+    away = {SERVERS[part]: status[part]["away"] for part in SERVERS if "away" in status.get(part, {})}
+    found = [f"{server} does not answer: {reason}" for server, reason in away.items()]
+    found += [text for process, text in status["processes"].items() if text and process != "flower"]
+    if status["breaker"] in {"open", "half open"}:
+        found.append(f"the database failed, and access to it pauses: the breaker is {status['breaker']}")
+    return found + [text for text, wrong in _limits(status) if wrong]
+
+
+def _limits(status: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    letters, kafka = status.get("letters", {}), status.get("kafka", {})
+    yield "a large share of the messages is refused: sluice dlq list --summary", letters.get("share_high", 0)
+    lag, grown = kafka.get("lag", 0), kafka.get("lag_change", 0)
+    yield f"{_number(lag)} records wait in Kafka, and they get more", lag > MOST_LAG and grown > 0
+    oldest = status.get("outbox", {}).get("oldest_seconds", 0)
+    yield f"changes of alerts wait for delivery, the oldest for {oldest} s", oldest > MOST_OUTBOX_SECONDS
+    days, kept = letters.get("oldest_unhandled_days", 0), letters.get("kept_days", 0)
+    yield (
+        f"Kafka drops an unhandled dead letter within {round(kept - days, 1)} days: sluice dlq list",
+        days > EXPIRING * kept,
+    )
+    invalid = status.get("rules", {}).get("invalid", 0)
+    yield f"{invalid} stored rules are not in force: sluice rules check --stored", invalid > 0
 
 
 def as_text(status: dict[str, Any]) -> Iterator[str]:
-    """The same for people, one line for each item."""
-    for title in ("kafka", "pipeline", "outbox", "letters", "alerts", "rules"):
+    """The same for people: first what is wrong, then one line for each item."""
+    for problem in status["problems"]:
+        yield f"WRONG      {problem}"
+    if not status["problems"]:
+        yield "all well"
+    for title in SERVERS:
         if title not in status:
             continue
         found = status[title]
@@ -64,8 +112,6 @@ def as_text(status: dict[str, Any]) -> Iterator[str]:
         else:
             line = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
             yield f"{title:<10} {line or 'none'}"
-    if status.get("rules", {}).get("invalid"):
-        yield f"{'':<10} which rules are invalid: sluice rules check --stored"
     yield f"{'breaker':<10} {status['breaker']}"
     for process, problem in status["processes"].items():
         yield f"{process:<10} {problem or 'ready'}"
@@ -78,6 +124,7 @@ def _kafka(chosen: Settings) -> dict[str, float]:
     last, seconds = flow(), time.monotonic() - began
     return {
         "lag": last.lag,
+        "lag_change": last.lag - first.lag,
         "records_per_second": round((last.records - first.records) / seconds, 1),
         "dead_letters_per_second": round((last.dead_letters - first.dead_letters) / seconds, 1),
         "records": last.records,
@@ -100,7 +147,8 @@ def _outbox() -> dict[str, float]:
 def _letters(chosen: Settings) -> dict[str, float]:
     found = unhandled.oldest_seconds()
     oldest = {} if found is None else {"oldest_unhandled_days": round(max(found.values()) / DAY_SECONDS, 1)}
-    return {**oldest, "kept_days": chosen.dead_letter_retention_days}
+    high = {"share_high": 1} if dead_letter_share.is_high() else {}
+    return {**high, **oldest, "kept_days": chosen.dead_letter_retention_days}
 
 
 def _alerts() -> dict[str, float]:

@@ -191,16 +191,21 @@ def metrics() -> None:
 
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
-    """Show on one screen the traffic, the backlogs, the processes, and what is wrong."""
+    """Show on one screen what is wrong, the traffic, the backlogs and the processes.
+
+    Exit code 1: something is wrong.
+    """
     from ingest.admin import status as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
     found = work.look(settings())
     if as_json:
         to_stdout(json.dumps(found))
-        return
-    for line in work.as_text(found):
-        to_stdout(line)
+    else:
+        for line in work.as_text(found):
+            to_stdout(line)
+    if found["problems"]:
+        raise SystemExit(1)
 
 
 @app.command()

@@ -52,7 +52,8 @@ def list_letters(
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    listing = work.select(_domain(domain), filters, limit, handled=handled)
+    chosen = _domain(domain)
+    listing = work.select(chosen, filters, limit, handled=handled)
     if listing.database_away:
         to_stderr(
             f"The database could not be asked which were replayed, so all count as open:"
@@ -72,6 +73,8 @@ def list_letters(
     for line in work.as_summary(listing):
         to_stdout(line)
     to_stderr(counted(listing.total, "dead letter"))
+    if not listing.total:
+        _say_which_there_are(chosen, filters)
 
 
 @dlq_app.command()
@@ -144,6 +147,8 @@ def replay(
             to_stdout(f"{count:>9}  {state}")
         for line in _left_out(counts):
             to_stderr(line)
+        if not any(counts.values()):
+            _say_which_there_are(chosen, filters)
     if outcomes and (outcomes[State.REFUSED_AGAIN] or outcomes[State.IN_FLIGHT]):
         raise SystemExit(1)
 
@@ -177,6 +182,8 @@ def acknowledge(
     if bool(what) == everything or (letter and filters.as_json()):
         raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
     letters = work.select_one(chosen, letter) if letter else work.select(chosen, filters)
+    if not letters and not letter:
+        _say_which_there_are(chosen, filters)
     if dry_run:
         to_stdout(f"{counted(len(letters), 'dead letter')} would be acknowledged")
         return
@@ -242,6 +249,13 @@ def _filters(
     begin = None if since is None else _moment("--since", since)
     end = None if until is None else _moment("--until", until)
     return Filters(error_type, begin, end, user, device)
+
+
+def _say_which_there_are(domain: "AnyDomain", filters: "Filters") -> None:
+    from ingest.admin import dlq_values  # noqa: PLC0415
+
+    if said := dlq_values.of_open(domain, filters):
+        to_stderr(said)
 
 
 def _moment(option: str, text: str) -> datetime:

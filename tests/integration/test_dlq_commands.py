@@ -46,6 +46,9 @@ def test_dead_letters_are_listed_with_their_reason_and_counted_by_error_type(
     assert listed(pipeline, user, "--device", "d2")["total"] == 1
     assert listed(pipeline, user, "--error-type", "NotAnObject", "--since", "1h")["total"] == 2
     assert listed(pipeline, user, "--until", "1h")["total"] == 0
+    nothing = sluice(pipeline, "dlq", "list", "--user", user, "--error-type", "Typo")
+    assert (nothing.returncode, nothing.stdout) == (0, ""), nothing.stderr
+    assert "Error types: " in nothing.stderr
     limited = listed(pipeline, user, "--limit", "1")
     assert (limited["total"], [one["error_type"] for one in limited["letters"]]) == (4, ["InvalidJson"])
     plain = sluice(pipeline, "dlq", "list", "--user", user)

@@ -1,30 +1,71 @@
-"""What `sluice status` prints fits on a screen and says of each part how it is."""
+"""What `sluice status` prints fits on a screen, and begins with what is wrong."""
 
-from ingest.admin.status import as_text
+from typing import Any
 
-STATUS = {
-    "kafka": {"lag": 12345, "records_per_second": 7.5},
-    "pipeline": {"away": "Connection refused"},
+import pytest
+
+from ingest.admin.status import as_text, problems
+
+WELL: dict[str, Any] = {
+    "kafka": {"lag": 12345, "lag_change": -10, "records_per_second": 7.5},
+    "pipeline": {"stored": 7},
     "outbox": {"entries": 0, "oldest_seconds": 0.0},
     "letters": {"oldest_unhandled_days": 3.5, "kept_days": 30},
     "alerts": {},
-    "rules": {"users": 2, "in_force": 3, "invalid": 1},
+    "rules": {"users": 2, "in_force": 3},
     "breaker": "closed",
-    "processes": {"gateway": "", "bridge": "bridge reports: Kafka is away"},
+    "processes": {"gateway": "", "flower": "flower does not answer at http://127.0.0.1:5555"},
 }
 
 
-def test_each_part_has_its_line() -> None:
+def test_what_is_wrong_comes_first_and_each_part_has_its_line() -> None:
     """Figures where there are any, the reason where a server is away, and each process by itself."""
-    assert list(as_text(STATUS)) == [
-        "kafka      lag 12,345   records per second 7.5",
+    status = {
+        **WELL,
+        "pipeline": {"away": "Connection refused"},
+        "processes": {"gateway": "", "bridge": "bridge reports: Kafka is away"},
+    }
+    assert list(as_text({"problems": problems(status), **status})) == [
+        "WRONG      Redis does not answer: Connection refused",
+        "WRONG      bridge reports: Kafka is away",
+        "kafka      lag 12,345   lag change -10   records per second 7.5",
         "pipeline   does not answer: Connection refused",
         "outbox     entries 0   oldest seconds 0.0",
         "letters    oldest unhandled days 3.5   kept days 30",
         "alerts     none",
-        "rules      users 2   in force 3   invalid 1",
-        "           which rules are invalid: sluice rules check --stored",
+        "rules      users 2   in force 3",
         "breaker    closed",
         "gateway    ready",
         "bridge     bridge reports: Kafka is away",
     ]
+
+
+def test_a_backlog_that_shrinks_and_a_missing_flower_are_not_wrong() -> None:
+    """Both are normal: after an outage, and where nobody looks at Celery."""
+    assert problems(WELL) == []
+    assert next(as_text({"problems": [], **WELL})) == "all well"
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("kafka", {"lag": 12345, "lag_change": 10}, "12,345 records wait"),
+        ("letters", {"share_high": 1, "kept_days": 30}, "a large share"),
+        ("letters", {"oldest_unhandled_days": 23.0, "kept_days": 30}, "within 7.0 days"),
+        ("outbox", {"entries": 1, "oldest_seconds": 121.0}, "for 121.0 s"),
+        ("rules", {"users": 1, "in_force": 0, "invalid": 2}, "2 stored rules"),
+        ("breaker", "open", "the breaker is open"),
+        ("breaker", "half open", "the breaker is half open"),
+        ("alerts", {"away": "no route"}, "the database does not answer: no route"),
+    ],
+)
+def test_each_thing_that_is_wrong_is_said(part: str, value: object, said: str) -> None:
+    """One sentence, with the command that shows more where there is one."""
+    (problem,) = problems({**WELL, part: value})
+    assert said in problem
+
+
+def test_a_server_that_is_away_is_said_once() -> None:
+    """Several parts are read from Redis."""
+    away = {"away": "refused"}
+    assert problems({**WELL, "pipeline": away, "outbox": away}) == ["Redis does not answer: refused"]
