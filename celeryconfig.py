@@ -42,6 +42,7 @@ task_routes = {
     "tasks.replay.*": {"queue": "db"},
     "tasks.config.set_rules": {"queue": "db"},
     "tasks.notify.deliver_database": {"queue": "db"},
+    "tasks.devices.*": {"queue": "db"},
 }
 
 # No `expires`: tasks/worker/schedule.py, which beat is started with, has the reason.
@@ -52,6 +53,8 @@ beat_schedule = {
     "share of dead letters": {"task": "tasks.share.watch_share", "schedule": 10.0},
     "dead letters that nobody handles": {"task": "tasks.replay.watch_unhandled", "schedule": 60.0},
     "replays whose worker is gone": {"task": "tasks.replay.go_on", "schedule": 30.0},
+    "registry of devices": {"task": "tasks.devices.register", "schedule": 5.0},
+    "old days of devices": {"task": "tasks.devices.tidy", "schedule": 3600.0},
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0},
 }
 

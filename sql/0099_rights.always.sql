@@ -8,7 +8,8 @@ BEGIN
         -- What workers and the control process do: no accounts, no schema, nothing of a reading but to add it.
         GRANT USAGE ON SCHEMA public TO sluice_writer;
         GRANT SELECT, INSERT, UPDATE, DELETE
-            ON user_configs, active_alerts, alert_delivery, kafka_topics, replays, replayed_letters TO sluice_writer;
+            ON user_configs, active_alerts, alert_delivery, kafka_topics, replays, replayed_letters, devices, device_days,
+               device_positions TO sluice_writer;
         GRANT SELECT, INSERT ON alert_history TO sluice_writer;
         FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
                    AS declared (relation text) LOOP
@@ -17,7 +18,7 @@ BEGIN
         -- Also of a domain that is no longer among DOMAINS: earlier versions granted more.
         FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
                    ('user_configs', 'active_alerts', 'alert_delivery', 'kafka_topics', 'replays',
-                    'replayed_letters') LOOP
+                    'replayed_letters', 'devices', 'device_days', 'device_positions') LOOP
             EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM sluice_writer', one.tablename);
         END LOOP;
         REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit FROM sluice_writer;

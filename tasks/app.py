@@ -17,6 +17,7 @@ app = Celery(
         "tasks.dead_letter_share",
         "tasks.apply_rules",
         "tasks.clock",
+        "tasks.register_devices",
         "tasks.rebuild",
         "tasks.worker.hooks",
     ],

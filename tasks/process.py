@@ -15,6 +15,7 @@ from tasks.batch import epochs, handover, lease
 from tasks.batch.cpu_limit import cpu_limit
 from tasks.batch.messages import Message, PartResult
 from tasks.dead_letters import sender
+from tasks.devices import activity
 from tasks.errors import NotNow
 from tasks.observe.metrics.worker import BATCHES_GIVEN_UP, STAGE_SECONDS
 from tasks.outbox import stream
@@ -61,7 +62,8 @@ def process_part(
                 with STAGE_SECONDS.time("dead_letters"):
                     sender.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
-                handover.keep_rows(batch, part, [row_of(received) for received in readings])
+                rows = [row_of(received) for received in readings]
+                handover.keep_rows(batch, part, rows, activity.pack(domain.name, readings))
             # Includes what an earlier run of this part has added.
             awaited = stream.awaited({received.reading.source.user_id for received in readings})
             followed = spans.processed(begun_ns, readings, dead, changes)

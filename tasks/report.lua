@@ -5,12 +5,18 @@
 -- replica that has become the primary, may have the lease but not the changes of alerts: then the states have
 -- another generation. In either case the batch is sent again, and this run of it does not count.
 --
--- KEYS: the lease, the bridge's list, the counters, the marker that the states are there, their generation, then
--- the blobs.
+-- It also moves the activity of the devices to the stream of the registry. If nobody reads that any more, it is
+-- bounded, and the missing marker says that some is missing.
+--
+-- KEYS: the lease, the bridge's list, the counters, the marker that the states are there, their generation, the
+-- stream of activity, its marker, then the activity of each part, then the other blobs.
 -- ARGV: the generation that the alerts were judged in (empty: there was nothing to judge), the report, for how many
--- seconds the list is kept, the age of the oldest message in milliseconds, then pairs of a counter's name and an
--- amount.
+-- seconds the list is kept, the age of the oldest message in milliseconds, the number of parts, then pairs of a
+-- counter's name and an amount.
 -- Returns 1, or 0 without a lease, or -1 in another generation.
+-- Parts in the stream: minutes of a busy pipeline, tens of megabytes.
+local MOST_ACTIVITY = 2000
+
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
 end
@@ -21,8 +27,18 @@ redis.call('DEL', KEYS[1])
 redis.call('RPUSH', KEYS[2], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[3])
 redis.call('HSET', KEYS[3], 'latency_ms_last', ARGV[4])
-for index = 5, #ARGV, 2 do
+for index = 6, #ARGV, 2 do
     redis.call('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1])
 end
-redis.call('UNLINK', unpack(KEYS, 6))
+for index = 8, 7 + ARGV[5] do
+    local activity = redis.call('GET', KEYS[index])
+    if activity and activity ~= '' then
+        if redis.call('XLEN', KEYS[6]) >= MOST_ACTIVITY then
+            redis.call('DEL', KEYS[7])
+        else
+            redis.call('XADD', KEYS[6], '*', 'part', activity)
+        end
+    end
+end
+redis.call('UNLINK', unpack(KEYS, 8))
 return 1

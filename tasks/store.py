@@ -29,6 +29,9 @@ from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
     COUNTERS,
+    DEVICES_ACTIVE,
+    DEVICES_READY,
+    activity_key,
     client,
     done_key,
     lease_key,
@@ -168,13 +171,15 @@ def _report(batch: str, parts: int, bridge: str, outcome: BatchOutcome) -> None:
         "batches": 1,
     }
     latency_ms = int(time.time() * 1000) - outcome.oldest_ms
+    active_keys = [activity_key(batch, part) for part in range(parts)]
     blobs_keys = [key(batch, part) for part in range(parts) for key in (part_key, rows_key)]
     report = f"{batch} {outcome.total}"
     if any(deferred):
         report += " " + json.dumps([sorted(some) for some in deferred], separators=(",", ":"))
-    keys = [lease_key(batch), done_key(bridge), COUNTERS, ALERTS_READY, ALERTS_GENERATION, *blobs_keys]
+    keys = [lease_key(batch), done_key(bridge), COUNTERS, ALERTS_READY, ALERTS_GENERATION]
+    keys += [DEVICES_ACTIVE, DEVICES_READY, *active_keys, *blobs_keys]
     judged_in = next(iter(outcome.generations), "")
-    arguments: list[str | int] = [judged_in, report, lease.DONE_SECONDS, latency_ms]
+    arguments: list[str | int] = [judged_in, report, lease.DONE_SECONDS, latency_ms, parts]
     for name, amount in counted.items():
         arguments += [name, amount]
     said = int(generation.script(REPORT)(keys=keys, args=arguments))

@@ -3,7 +3,7 @@
 from tasks.batch import messages as packing
 from tasks.batch.lease import LeaseLost
 from tasks.batch.messages import KEEP_SECONDS, Part, Row
-from tasks.servers.redis_client import client, part_key, rows_key
+from tasks.servers.redis_client import activity_key, client, part_key, rows_key
 
 
 def load_part(batch: str, part: int) -> Part:
@@ -14,9 +14,13 @@ def load_part(batch: str, part: int) -> Part:
     return packing.unpack_part(blob)
 
 
-def keep_rows(batch: str, part: int, rows: list[Row]) -> None:
-    """Keeps the part's rows for `load_rows`."""
-    client().set(rows_key(batch, part), packing.pack_rows(rows), ex=KEEP_SECONDS)
+def keep_rows(batch: str, part: int, rows: list[Row], activity: bytes = b"") -> None:
+    """Keeps the part's rows for `load_rows`, and the activity of its devices for the end of the batch."""
+    commands = client().pipeline(transaction=False)
+    commands.set(rows_key(batch, part), packing.pack_rows(rows), ex=KEEP_SECONDS)
+    if activity:
+        commands.set(activity_key(batch, part), activity, ex=KEEP_SECONDS)
+    commands.execute()
 
 
 def load_rows(batch: str, parts: int) -> list[Row]:

@@ -44,6 +44,8 @@ SHARE_SAMPLES = "sluice:dead_letters:samples"  # list of the counters at several
 ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writes again
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: the status of each gateway, by its name
+DEVICES_ACTIVE = "sluice:devices:active"  # stream: the activity of devices in each part of finished batches
+DEVICES_READY = "sluice:devices:ready"  # the run of Redis that has had all of the activity, like ALERTS_READY
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 
@@ -65,6 +67,11 @@ def part_key(batch: str, part: int) -> str:
 def rows_key(batch: str, part: int) -> str:
     """The part's rows, from `process` to `store`."""
     return f"sluice:rows:{batch}:{part}"
+
+
+def activity_key(batch: str, part: int) -> str:
+    """The activity of devices in the part, from `process` to the end of the batch."""
+    return f"sluice:activity:{batch}:{part}"
 
 
 def done_key(bridge: str) -> str:

@@ -87,6 +87,7 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.store.store_batch", "tasks.config.set_rules", "tasks.notify.deliver_database"),
         *("tasks.replay.dead_letters", "tasks.replay.offsets", "tasks.replay.times"),
         *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
+        *("tasks.devices.register", "tasks.devices.tidy"),
     }
     assert set(queues.values()) == {"db", "process"}
 

@@ -161,3 +161,10 @@ CHILDREN_LOST = Counter(
     "Growing: out of memory, or a message that kills its worker; see the kernel's log and the worker's.",
     unit="tasks",
 )
+DEVICES_COUNTED_AGAIN = Counter(
+    "sluice_devices_counted_again_total",
+    ("worker",),
+    "Times that the registry of devices was counted from the rows, because activity was lost in Redis.",
+    "Growing without a restart of Redis: nobody reads it; see `devices_wait` in the workers' log.",
+    unit="counts",
+)

@@ -1,0 +1,160 @@
+"""The registry's tables: adding to them, and up to where each source of counts is in them."""
+
+import json
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from tasks.devices.activity import DAY_MS, Activity
+from tasks.servers import database
+
+# Days that are kept in device_days.
+KEPT_DAYS = 90
+
+ADD_DEVICES = """
+INSERT INTO devices AS known
+    (domain, user_id, device_id, first_seen, last_seen, newest_time, clock_skew_ms)
+SELECT %(domain)s, user_id, device_id, 'epoch'::timestamptz + min(first_ms) * interval '1 ms',
+    'epoch'::timestamptz + max(last_ms) * interval '1 ms',
+    'epoch'::timestamptz + max(newest_us) * interval '1 us',
+    (array_agg(skew_ms ORDER BY last_ms DESC))[1]
+FROM unnest(%(users)s::text[], %(devices)s::text[], %(first)s::bigint[], %(last)s::bigint[],
+    %(times)s::bigint[], %(skews)s::bigint[])
+    AS noted (user_id, device_id, first_ms, last_ms, newest_us, skew_ms)
+GROUP BY user_id, device_id
+ON CONFLICT (user_id, device_id) DO UPDATE SET
+    first_seen = least(known.first_seen, excluded.first_seen),
+    last_seen = greatest(known.last_seen, excluded.last_seen),
+    newest_time = greatest(known.newest_time, excluded.newest_time),
+    clock_skew_ms = CASE WHEN excluded.last_seen < known.last_seen THEN known.clock_skew_ms
+        ELSE excluded.clock_skew_ms END
+"""
+ADD_DAYS = """
+INSERT INTO device_days AS known (user_id, device_id, day, messages)
+SELECT user_id, device_id, 'epoch'::date + day, messages
+FROM unnest(%(users)s::text[], %(devices)s::text[], %(days)s::int[], %(messages)s::bigint[])
+    AS noted (user_id, device_id, day, messages)
+ON CONFLICT (user_id, device_id, day) DO UPDATE SET messages = known.messages + excluded.messages
+"""
+ADD_REFUSALS = """
+INSERT INTO devices AS known
+    (domain, user_id, device_id, first_seen, last_seen, refused_at, refused_type, refused_reason)
+SELECT domain, user_id, device_id, 'epoch'::timestamptz + first_ms * interval '1 ms',
+    'epoch'::timestamptz + last_ms * interval '1 ms', refused_at, refused_type, refused_reason
+FROM unnest(%(domains)s::text[], %(users)s::text[], %(devices)s::text[], %(first)s::bigint[],
+    %(last)s::bigint[], %(refused)s::timestamptz[], %(types)s::text[], %(reasons)s::text[])
+    AS noted (domain, user_id, device_id, first_ms, last_ms, refused_at, refused_type, refused_reason)
+ON CONFLICT (user_id, device_id) DO UPDATE SET
+    first_seen = least(known.first_seen, excluded.first_seen),
+    last_seen = greatest(known.last_seen, excluded.last_seen),
+    refused_at = excluded.refused_at, refused_type = excluded.refused_type,
+    refused_reason = excluded.refused_reason
+"""
+ADD_REFUSED_DAYS = """
+INSERT INTO device_days AS known (user_id, device_id, day, dead_letters)
+SELECT user_id, device_id, 'epoch'::date + day, dead_letters
+FROM unnest(%(users)s::text[], %(devices)s::text[], %(days)s::int[], %(letters)s::bigint[])
+    AS noted (user_id, device_id, day, dead_letters)
+ON CONFLICT (user_id, device_id, day) DO UPDATE SET dead_letters = known.dead_letters + excluded.dead_letters
+"""
+# A reading's own time stands for its arrival, which no table has; a clock that is ahead must not put the
+# device's last sign of life into the future.
+ADD_COUNTED = """
+WITH counted AS (
+    SELECT * FROM unnest(%(users)s::text[], %(devices)s::text[], %(messages)s::bigint[],
+        %(firsts)s::timestamptz[], %(lasts)s::timestamptz[])
+        AS noted (user_id, device_id, messages, first_time, last_time)
+), days AS (
+    INSERT INTO device_days AS known (user_id, device_id, day, messages)
+    SELECT user_id, device_id, %(day)s::date, messages FROM counted
+    ON CONFLICT (user_id, device_id, day) DO UPDATE SET messages = greatest(known.messages, excluded.messages)
+)
+INSERT INTO devices AS known (domain, user_id, device_id, first_seen, last_seen, newest_time)
+SELECT %(domain)s, user_id, device_id, least(first_time, now()), least(last_time, now()), last_time
+FROM counted
+ON CONFLICT (user_id, device_id) DO UPDATE SET
+    first_seen = least(known.first_seen, excluded.first_seen),
+    last_seen = greatest(known.last_seen, excluded.last_seen),
+    newest_time = greatest(known.newest_time, excluded.newest_time)
+"""
+POSITION = "SELECT position FROM device_positions WHERE source = %s"
+SET_POSITION = """
+INSERT INTO device_positions (source, position) VALUES (%s, %s)
+ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = now()
+"""
+DROP_OLD_DAYS = f"DELETE FROM device_days WHERE day < current_date - {KEPT_DAYS}"  # noqa: S608 - our own number
+
+
+class Refusals(NamedTuple):
+    """The refusals of one device: the last one, and their number by the day of the messages' arrival."""
+
+    domain: str
+    user_id: str
+    device_id: str
+    first_ms: int
+    last_ms: int
+    refused_at: datetime
+    error_type: str
+    reason: str
+    days: dict[int, int]
+
+
+class Counted(NamedTuple):
+    """The rows of a device on one day by their own time: their number, the first and the last time."""
+
+    messages: int
+    first: datetime
+    last: datetime
+
+
+def position(connection: database.Connection, source: str) -> Any:
+    """Up to where the source has been counted; None if it never was."""
+    found = connection.execute(POSITION, [source]).fetchone()
+    return None if found is None else found[0]
+
+
+def set_position(connection: database.Connection, source: str, reached: Any) -> None:
+    """Notes how far the source has been counted: in the transaction of the counts."""
+    connection.execute(SET_POSITION, [source, json.dumps(reached)])
+
+
+def add_activity(connection: database.Connection, domain: str, notes: Iterable[Activity]) -> None:
+    """Adds the readings of a domain's devices, each device and day once."""
+    columns = list(zip(*sorted(notes), strict=True))
+    if not columns:
+        return
+    names = ("users", "devices", "days", "messages", "first", "last", "times", "skews")
+    values = {"domain": domain, **{name: list(column) for name, column in zip(names, columns, strict=True)}}
+    connection.execute(ADD_DEVICES, values)
+    connection.execute(ADD_DAYS, values)
+
+
+def add_refusals(connection: database.Connection, refusals: Iterable[Refusals]) -> None:
+    """Adds the refusals, each device once; they are newer than those that were added before."""
+    ordered = sorted(refusals, key=lambda one: one[1:3])
+    if not ordered:
+        return
+    names = ("domains", "users", "devices", "first", "last", "refused", "types", "reasons", "_")
+    columns = dict(zip(names, map(list, zip(*ordered, strict=True)), strict=True))
+    connection.execute(ADD_REFUSALS, columns)
+    days = [(one.user_id, one.device_id, day, count) for one in ordered for day, count in one.days.items()]
+    day_names = ("users", "devices", "days", "letters")
+    values = dict(zip(day_names, map(list, zip(*days, strict=True)), strict=True))
+    connection.execute(ADD_REFUSED_DAYS, values)
+
+
+def add_counted(
+    connection: database.Connection, domain: str, day: date, counted: dict[tuple[str, str], Counted]
+) -> None:
+    """Adds the rows of a day that were counted: a device has at least as many readings."""
+    if not counted:
+        return
+    rows = [(*key, *one) for key, one in sorted(counted.items())]
+    names = ("users", "devices", "messages", "firsts", "lasts")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    connection.execute(ADD_COUNTED, {"domain": domain, "day": day, **columns})
+
+
+def day_of(at_ms: int) -> int:
+    """The day (since 1970, UTC) of a time in milliseconds."""
+    return at_ms // DAY_MS
