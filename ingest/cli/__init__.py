@@ -14,6 +14,7 @@ from ingest.cli.alerts import alerts_app
 
 # Everything heavy is imported where it is used, so that --help answers at once.
 from ingest.cli.audit import audit
+from ingest.cli.devices import devices_app
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
 from ingest.cli.local_stack import add as add_local_stack
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(provision_app, name="provision")
 app.add_typer(rules_app, name="rules")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(devices_app, name="devices")
 app.add_typer(dlq_app, name="dlq")
 app.command()(verify)
 app.command()(audit)

@@ -1,0 +1,169 @@
+"""The registry of devices: exact by what the tables and the topics say, whatever is lost meanwhile."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from compose.local.stack import Stack
+from tasks.alerts import rebuild
+from tasks.process import process_part
+from tasks.register_devices import register, tidy
+from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client
+from tests.integration import fleet, part_tasks
+from tests.integration.changes import Database
+from tests.integration.stream import Written, reading
+from tests.integration.test_health import sluice
+
+
+@pytest.fixture
+def user() -> str:
+    """A user that no other test has."""
+    return f"u{uuid4().hex[:8]}"
+
+
+def counts(database: Database, user: str) -> dict[str, tuple[int, int]]:
+    """By device the readings and dead letters of all days."""
+    rows = database.execute(
+        "SELECT device_id, sum(messages), sum(dead_letters) FROM device_days WHERE user_id = %s GROUP BY 1",
+        [user],
+    )
+    return {str(device): (int(messages), int(letters)) for device, messages, letters in rows.fetchall()}
+
+
+def shown(stack: Stack, user: str, device: str) -> dict[str, Any]:
+    """What `sluice devices show --json` prints."""
+    done = sluice(stack, "devices", "show", user, device, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_batch_counts_once_however_often_it_is_flushed(
+    in_process: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """Its readings appear with the next run, and no later run adds them again."""
+    rebuild.rebuild_states()
+    register()
+    batch, total = part_tasks.send(user, 20.0, 21.0, 22.0)
+    part_tasks.work(batch, total)
+    assert client().xlen(DEVICES_ACTIVE) >= 1
+    register()
+    assert counts(database, user) == {"d": (3, 0)}
+    register()
+    assert counts(database, user) == {"d": (3, 0)}
+    ((last_seen, newest, domain),) = database.execute(
+        "SELECT last_seen, newest_time, domain FROM devices WHERE user_id = %s", [user]
+    ).fetchall()
+    assert (last_seen, domain) == (newest, "telemetry")
+
+
+def test_a_batch_that_was_given_up_does_not_count(
+    in_process: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """It is sent again, and the run that is reported counts."""
+    rebuild.rebuild_states()
+    register()
+    batch, total = part_tasks.send(user, 20.0)
+    process_part(batch, 0)
+    client().flushdb()
+    register()
+    assert counts(database, user) == {}
+    rebuild.rebuild_states()
+    again, total = part_tasks.send(user, 20.0)
+    part_tasks.work(again, total)
+    register()
+    assert counts(database, user) == {"d": (1, 0)}
+
+
+def test_lost_activity_is_counted_from_the_rows(
+    in_process: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """After a flush of Redis, and after there was more than the stream takes."""
+    rebuild.rebuild_states()
+    register()
+    batch, total = part_tasks.send(user, 20.0, 21.0)
+    part_tasks.work(batch, total)
+    client().delete(DEVICES_ACTIVE, DEVICES_READY)
+    register()
+    assert counts(database, user) == {"d": (2, 0)}
+    for _ in range(2000):
+        client().xadd(DEVICES_ACTIVE, {"part": b"\x92\xa1x\x90"})
+    batch, total = part_tasks.send(user, 22.0, first_offset=2)
+    part_tasks.work(batch, total)
+    assert not client().exists(DEVICES_READY)
+    register()
+    assert counts(database, user) == {"d": (3, 0)}
+    assert client().xlen(DEVICES_ACTIVE) <= 1
+
+
+def test_old_days_are_dropped(
+    in_process: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """The table does not grow for ever; recent days stay."""
+    database.execute(
+        "INSERT INTO device_days (user_id, device_id, day, messages) SELECT %s, 'd', current_date - days, 1"
+        " FROM unnest(ARRAY[1, 91]) AS days",
+        [user],
+    )
+    tidy()
+    assert counts(database, user) == {"d": (1, 0)}
+
+
+def test_the_command_shows_what_devices_sent_and_what_was_refused(
+    pipeline: Stack,
+    beat: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """Counts by device, the last refusal with its reason, the newest reading; longest silent first."""
+    begun = datetime.now(UTC)
+    written = Written(pipeline, user)
+    written.write([reading(1, temperature=20.5), reading(2, temperature=21.5), b"[]"], "a")
+    fleet.wait_until(lambda: counts(database, user).get("a") == (2, 1), 60, "the first device")
+    written.write([reading(1)], "b")
+    fleet.wait_until(lambda: counts(database, user).get("b") == (1, 0), 60, "the second device")
+
+    listed = json.loads(sluice(pipeline, "devices", "list", "--user", user, "--json").stdout)
+    assert [one["device_id"] for one in listed] == ["a", "b"]
+    assert [(one["messages_today"], one["dead_letters_today"]) for one in listed] == [(2, 1), (1, 0)]
+    found = shown(pipeline, user, "a")
+    assert (found["refused_type"], found["latest"]["sequence_id"]) == ("NotAnObject", 2)
+    assert found["latest"]["temperature"] == 21.5
+    assert datetime.fromisoformat(found["first_seen"]) >= begun.replace(microsecond=0)
+    plain = sluice(pipeline, "devices", "list", "--user", user)
+    assert "today: readings 2, dead letters 1" in plain.stdout
+    assert sluice(pipeline, "devices", "list", "--user", user, "--silent", "1h").stdout == ""
+
+
+def test_a_device_that_is_forgotten_comes_back_when_it_sends(
+    pipeline: Stack,
+    beat: None,  # noqa: ARG001
+    database: Database,
+    user: str,
+) -> None:
+    """Its rows stay; an unknown device is refused with the way to find the known ones."""
+    written = Written(pipeline, user)
+    written.write([reading(1)], "a")
+    fleet.wait_until(lambda: bool(counts(database, user)), 60, "the device")
+    done = sluice(pipeline, "devices", "forget", user, "a")
+    assert done.returncode == 0, done.stderr
+    unknown = sluice(pipeline, "devices", "show", user, "a")
+    assert (unknown.returncode, "sluice devices list" in unknown.stderr) == (1, True)
+    assert sluice(pipeline, "devices", "forget", user, "a").returncode == 1
+    assert database.execute("SELECT count(*) FROM raw_telemetry WHERE user_id = %s", [user]).fetchone() == (
+        1,
+    )
+    written.write([reading(2)], "a")
+    fleet.wait_until(lambda: counts(database, user) == {"a": (1, 0)}, 60, "the device to come back")
