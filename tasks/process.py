@@ -53,19 +53,20 @@ def process_part(
                     stored = [] if blind else [one for one in messages if is_stored(domain, one)]
                     readings, dead = condemn([one for one in messages if one not in stored], *verdict)
             with STAGE_SECONDS.time("evaluate"):
-                changes, generation, deferred = judge(domain, readings, epochs.of(incarnation))
+                changes, generation, deferred, by_source = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
                 put_off = deferred.soon | deferred.held
                 readings = [received for received in readings if received.position not in put_off]
                 messages = [message for message in messages if message[:2] not in put_off]
+                by_source = activity.without(by_source, put_off)
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     sender.send(domain, dead, first_offsets)
             with STAGE_SECONDS.time("keep"):
                 rows = [row_of(received) for received in readings]
-                handover.keep_rows(batch, part, rows, activity.pack(domain.name, readings))
+                handover.keep_rows(batch, part, rows, activity.pack(domain.name, by_source))
             # Includes what an earlier run of this part has added.
-            awaited = stream.awaited({received.reading.source.user_id for received in readings})
+            awaited = stream.awaited({user_id for user_id, _ in by_source})
             followed = spans.processed(begun_ns, readings, dead, changes)
     except lease.LeaseLost:
         BATCHES_GIVEN_UP.add(1, "process")

@@ -16,7 +16,7 @@ from tasks.domain.domain import AnyDomain
 DAYS_SHOWN = 30
 
 _COLUMNS: LiteralString = (
-    "user_id, device_id, domain, first_seen, last_seen, newest_time, clock_skew_ms,"
+    "user_id, device_id, domain, first_seen, last_seen, own_time, clock_skew_ms,"
     " refused_at, refused_type, refused_reason"
 )
 _LIST = """
@@ -31,7 +31,7 @@ _DAYS = """
 SELECT day, messages, dead_letters FROM device_days
 WHERE user_id = %s AND device_id = %s ORDER BY day DESC LIMIT %s
 """
-# The newest reading is this old, or newer: whatever is older need not be searched.
+# The reading that came last is stored, so the newest is as new as that, and older ones need not be searched.
 _LATEST = """
 SELECT * FROM {table} WHERE {owned} AND {source} = %(source)s AND {time} >= %(since)s
 ORDER BY {time} DESC LIMIT 1
@@ -99,12 +99,12 @@ def show(connection: Connection, user_id: str, device_id: str) -> dict[str, Any]
 def latest(connection: Connection, device: dict[str, Any]) -> dict[str, Any] | None:
     """The newest reading of a listed device, as a row of its table. Raises `psycopg.Error`."""
     domain = next((one for one in registry.domains() if one.name == device["domain"]), None)
-    if domain is None or device["newest_time"] is None:
+    if domain is None or device["own_time"] is None:
         return None
     values = {
         "user": device["user_id"],
         "source": domain.source_id(device["device_id"]),
-        "since": device["newest_time"],
+        "since": device["own_time"],
     }
     query = _latest(domain)
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -144,8 +144,8 @@ def as_text(device: dict[str, Any], now: datetime) -> Iterator[str]:
     yield f"device      {device['user_id']}/{device['device_id']}  {device['domain']}"
     yield f"last seen   {_time(device['last_seen'])}, {span(now - device['last_seen'])} ago"
     yield f"first seen  {_time(device['first_seen'])}"
-    if device["newest_time"] is not None:
-        yield f"own time    {_time(device['newest_time'])} of the newest reading"
+    if device["own_time"] is not None:
+        yield f"own time    {_time(device['own_time'])} of the reading that came last"
     if device["clock_skew_ms"] is not None:
         yield f"clock       {device['clock_skew_ms'] / 1000:+,.3f} s when it last sent"
     if device["refused_at"] is not None:

@@ -33,14 +33,18 @@ RULES_FRESH_SECONDS = 1.0
 
 
 class Judgement(NamedTuple):
-    """The changes to deliver, the generation of the states that were judged, and what is not judged yet."""
+    """The changes to deliver, the generation of the states that were judged, and what is not judged yet.
+
+    `by_source` has all readings but those that are replayed silently, each source's in Kafka order.
+    """
 
     changes: list[Change]
     generation: str
     deferred: Deferred
+    by_source: BySource
 
 
-NOTHING = Judgement([], "", NOTHING_DEFERRED)
+NOTHING = Judgement([], "", NOTHING_DEFERRED, {})
 
 
 def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Judgement:
@@ -68,7 +72,7 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
     _note_seen(commands, domain, by_source, part.rules)
     newest.note(commands, domain, part.quiet, part.at_ms)
     commands.execute()
-    return Judgement(part.changes, generation, _deferred(part, held))
+    return Judgement(part.changes, generation, _deferred(part, held), by_source)
 
 
 def _deferred(part: "_Part", held: set[Source]) -> Deferred:

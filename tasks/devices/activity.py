@@ -1,15 +1,26 @@
-"""The activity of devices in a part of a batch: how many readings each sent, and when. Pure."""
+"""The activity of devices in a part of a batch: how many readings each sent, and when. Pure.
 
-from collections.abc import Iterable
-from datetime import datetime
+`process` packs it for each part, in columns because that costs least there.
+"""
+
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 import msgpack
 
+from tasks.domain.domain import Source
 from tasks.rows.validate import Received
-from tasks.rules.state import to_us
+from tasks.rules.state import EPOCH
 
 DAY_MS = 86_400_000
+MILLISECOND = timedelta(milliseconds=1)
+# No id holds a control character.
+SEPARATOR = "\0"
+
+BySource = dict[Source, list[Received]]
 
 
 class Activity(NamedTuple):
@@ -21,68 +32,102 @@ class Activity(NamedTuple):
     messages: int
     first_ms: int
     last_ms: int
-    newest_us: int  # the newest of the readings' own times
-    skew_ms: int  # own time less arrival, of the last reading
+    time: datetime  # the own time of the reading that came last
+
+    @property
+    def skew_ms(self) -> int:
+        """Own time less arrival, of the reading that came last."""
+        return (self.time - EPOCH) // MILLISECOND - self.last_ms
 
 
-class _Seen:
-    """The readings of one device and day while they are gone through."""
+class _Columns(NamedTuple):
+    """The ids of some devices, user and device in turn, and an item of each list for each device."""
 
-    __slots__ = ("count", "first_ms", "last", "last_ms", "newest")
+    ids: str
+    counts: list[int]  # empty if each sent one reading, and then `first_ms` too
+    first_ms: list[int]
+    last_ms: list[int]
+    times: list[datetime]
 
-    def __init__(self, at_ms: int, time: datetime) -> None:
-        self.count, self.first_ms, self.last_ms, self.newest, self.last = 1, at_ms, at_ms, time, time
 
-
-def pack(domain: str, readings: Iterable[Received]) -> bytes:
-    """The activity of a domain's devices by these readings; empty if there are none."""
-    found: dict[tuple[str, str, int], _Seen] = {}
-    for message, reading in readings:
-        at_ms, time = message.timestamp_ms, reading.time
-        key = (*reading.source, at_ms // DAY_MS)
-        seen = found.get(key)
-        if seen is None:
-            found[key] = _Seen(at_ms, time)
-            continue
-        seen.count += 1
-        seen.last_ms = at_ms
-        seen.last = time
-        if time > seen.newest:  # noqa: PLR1730 - `max` costs more, and this is done for each message
-            seen.newest = time
-    if not found:
+def pack(domain: str, by_source: BySource) -> bytes:
+    """The activity of a domain's devices by their readings in Kafka order; empty if there are none."""
+    if not by_source:
         return b""
-    return bytes(msgpack.packb([domain, [(*key, *_fields(one)) for key, one in found.items()]]))
+    packed = [_columns(by_source)]
+    if any(
+        first // DAY_MS != last // DAY_MS
+        for first, last in zip(packed[0].first_ms, packed[0].last_ms, strict=False)
+    ):
+        packed = [_columns(of_day) for of_day in _by_day(by_source)]
+    return bytes(msgpack.packb([domain, *packed], datetime=True))
 
 
-def _fields(one: _Seen) -> tuple[int, ...]:
-    newest_us = to_us(one.newest)
-    last_us = newest_us if one.last is one.newest else to_us(one.last)
-    return one.count, one.first_ms, one.last_ms, newest_us, last_us // 1000 - one.last_ms
+def _columns(by_source: BySource) -> _Columns:
+    # If each message is of another device, this is done for every message: so with few steps of Python's own.
+    of_devices = by_source.values()
+    newest = [of_device[-1] for of_device in of_devices]
+    counts = list(map(len, of_devices))
+    if max(counts) == 1:
+        counts = []
+    return _Columns(
+        SEPARATOR.join(chain.from_iterable(by_source)),
+        counts,
+        [of_device[0].message.timestamp_ms for of_device in of_devices] if counts else [],
+        [message.timestamp_ms for message, _ in newest],
+        [reading.time for _, reading in newest],
+    )
 
 
-def unpack(blob: bytes) -> tuple[str, list[Activity]]:
-    """The domain and its devices' activity: the inverse of `pack`."""
-    domain, packed = msgpack.unpackb(blob, use_list=False)
-    return domain, [Activity._make(fields) for fields in packed]
+def without(by_source: BySource, positions: Container[tuple[int, int]]) -> BySource:
+    """The readings of the records in other positions; no source without any."""
+    kept = {
+        source: [received for received in of_device if received.position not in positions]
+        for source, of_device in by_source.items()
+    }
+    return {source: of_device for source, of_device in kept.items() if of_device}
 
 
-def merged(parts: Iterable[Activity]) -> list[Activity]:
-    """One for each device and day: the counts added, the skew of the last reading."""
-    found: dict[tuple[str, str, int], Activity] = {}
-    for one in parts:
-        key = one[:3]
+def _by_day(by_source: BySource) -> Iterable[BySource]:
+    days: defaultdict[int, BySource] = defaultdict(dict)
+    for source, of_device in by_source.items():
+        for received in of_device:
+            days[received.message.timestamp_ms // DAY_MS].setdefault(source, []).append(received)
+    return days.values()
+
+
+def merged(blobs: Iterable[bytes]) -> dict[str, list[Activity]]:
+    """By domain what was packed: one for each device and day, the counts added, the time of the last reading.
+
+    Raises `ValueError` for what `pack` did not make.
+    """
+    domains: defaultdict[str, dict[tuple[str, str, int], Activity]] = defaultdict(dict)
+    for blob in blobs:
+        domain, *packed = msgpack.unpackb(blob, timestamp=3)
+        for columns in packed:
+            _merge(domains[domain], _Columns._make(columns))
+    return {domain: list(found.values()) for domain, found in domains.items()}
+
+
+def _merge(found: dict[tuple[str, str, int], Activity], columns: _Columns) -> None:
+    ids, counts, first_ms, last_ms, times = columns
+    names = ids.split(SEPARATOR)
+    each = zip(
+        names[::2],
+        names[1::2],
+        counts or [1] * len(last_ms),
+        first_ms or last_ms,
+        last_ms,
+        times,
+        strict=True,
+    )
+    for user_id, device_id, messages, first, last, time in each:
+        key = (user_id, device_id, last // DAY_MS)
+        one = Activity(*key, messages, first, last, time)
         old = found.get(key)
         found[key] = one if old is None else _both(old, one)
-    return list(found.values())
 
 
-def _both(one: Activity, other: Activity) -> Activity:
-    last = other if other.last_ms >= one.last_ms else one
-    return Activity(
-        *one[:3],
-        one.messages + other.messages,
-        min(one.first_ms, other.first_ms),
-        last.last_ms,
-        max(one.newest_us, other.newest_us),
-        last.skew_ms,
-    )
+def _both(old: Activity, one: Activity) -> Activity:
+    newer = one if one.last_ms >= old.last_ms else old
+    return newer._replace(messages=old.messages + one.messages, first_ms=min(old.first_ms, one.first_ms))

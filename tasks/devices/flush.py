@@ -1,15 +1,21 @@
 """Brings the activity of finished batches from Redis into the registry's tables."""
 
-from collections import defaultdict
 from typing import Any
 
 import structlog
 
-from tasks.devices import activity, recount, tables
-from tasks.devices.activity import Activity
+from tasks.devices import recount, tables
+from tasks.devices.activity import merged
 from tasks.observe.metrics.worker import DEVICES_COUNTED_AGAIN
 from tasks.servers import database
-from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client, server_run, text
+from tasks.servers.redis_client import (
+    DEVICES_ACTIVE,
+    DEVICES_COUNTED,
+    DEVICES_READY,
+    client,
+    server_run,
+    text,
+)
 from tasks.servers.turns import Turn
 
 log = structlog.get_logger()
@@ -20,18 +26,21 @@ AT_ONCE = 500
 NOTHING_READ = "0-0"
 # The marker while the rows are counted.
 COUNTING = "counting"
+# No count begins sooner after another, unless Redis has lost its memory: the pipeline needs the database.
+COUNT_AGAIN_SECONDS = 600
 
 
 def flush(turn: Turn) -> None:
     """Adds the activity to the tables, each part's once, and drops it in Redis.
 
-    When some was lost (Redis lost its memory, or there was too much), it counts the rows again first; then a
-    batch that ends meanwhile may count twice. Raises `redis.RedisError`, `psycopg.Error`, `TurnLost`.
+    When some was lost (Redis lost its memory, or there was too much), it counts the rows again first, though
+    not sooner than `COUNT_AGAIN_SECONDS` after the last time; then a batch that ends meanwhile may count
+    twice. Raises `redis.RedisError`, `psycopg.Error`, `TurnLost`.
     """
     marker = client().get(DEVICES_READY)
     with database.access() as connection:
         reached = tables.position(connection, SOURCE)
-    if reached is None or marker is None or marker != server_run():
+    if reached is None or (marker != server_run() and not client().exists(DEVICES_COUNTED)):
         reached = _newest()
         client().set(DEVICES_READY, COUNTING)
         for _ in recount.recount(turn):
@@ -41,6 +50,7 @@ def flush(turn: Turn) -> None:
             tables.set_position(connection, SOURCE, reached)
         # Without the marker there was too much again.
         client().set(DEVICES_READY, server_run(), xx=True)
+        client().set(DEVICES_COUNTED, 1, ex=COUNT_AGAIN_SECONDS)
         DEVICES_COUNTED_AGAIN.add(1)
     _add_all(reached, turn)
 
@@ -50,8 +60,8 @@ def _add_all(reached: str, turn: Turn) -> str:
         turn.keep()
         reached = entries[-1][0]
         with database.access() as connection, connection.transaction():
-            for domain, found in _by_domain(entries).items():
-                tables.add_activity(connection, domain, activity.merged(found))
+            for domain, found in merged(blob for _, blob in entries).items():
+                tables.add_activity(connection, domain, found)
             tables.set_position(connection, SOURCE, reached)
     # A crash before this repeats nothing: the position says what was added.
     client().xtrim(DEVICES_ACTIVE, minid=reached, approximate=False)
@@ -66,11 +76,3 @@ def _newest() -> str:
 def _entries(after: str) -> list[tuple[str, bytes]]:
     found: Any = client().xrange(DEVICES_ACTIVE, min=f"({after}", count=AT_ONCE)
     return [(text(entry), fields[b"part"]) for entry, fields in found]
-
-
-def _by_domain(entries: list[tuple[str, bytes]]) -> dict[str, list[Activity]]:
-    found: defaultdict[str, list[Activity]] = defaultdict(list)
-    for _, blob in entries:
-        domain, some = activity.unpack(blob)
-        found[domain] += some
-    return found

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 # The first count goes as far back as a rule may wait; a later one as far as activity can have been lost.
 FIRST_DAYS, LATER_DAYS = 31, 2
 HOUR = timedelta(hours=1)
+# Of the statement for an hour: well within a turn.
+MOST_SECONDS = 5
 
 # Hour by hour, so that each statement is short and touches one chunk.
 COUNT: LiteralString = """
@@ -70,7 +72,9 @@ def _count_day(domain: AnyDomain, begin: datetime, turn: Turn) -> dict[Key, Coun
 def _count_hour(domain: AnyDomain, begin: datetime) -> list[tuple[object, ...]]:
     with database.access() as connection:
         try:
-            return connection.execute(query(domain), {"begin": begin, "end": begin + HOUR}).fetchall()
+            with connection.transaction():
+                connection.execute(f"SET LOCAL statement_timeout = '{MOST_SECONDS}s'")
+                return connection.execute(query(domain), {"begin": begin, "end": begin + HOUR}).fetchall()
         except psycopg.errors.QueryCanceled as error:
             # Another attempt would take as long, and the pipeline needs the database.
             log.warning("devices_hour_not_counted", domain=domain.name, begin=begin, error=str(error).strip())

@@ -13,21 +13,21 @@ KEPT_DAYS = 90
 
 ADD_DEVICES = """
 INSERT INTO devices AS known
-    (domain, user_id, device_id, first_seen, last_seen, newest_time, clock_skew_ms)
+    (domain, user_id, device_id, first_seen, last_seen, own_time, clock_skew_ms)
 SELECT %(domain)s, user_id, device_id, 'epoch'::timestamptz + min(first_ms) * interval '1 ms',
     'epoch'::timestamptz + max(last_ms) * interval '1 ms',
-    'epoch'::timestamptz + max(newest_us) * interval '1 us',
-    (array_agg(skew_ms ORDER BY last_ms DESC))[1]
+    (array_agg(own_time ORDER BY last_ms DESC))[1], (array_agg(skew_ms ORDER BY last_ms DESC))[1]
 FROM unnest(%(users)s::text[], %(devices)s::text[], %(first)s::bigint[], %(last)s::bigint[],
-    %(times)s::bigint[], %(skews)s::bigint[])
-    AS noted (user_id, device_id, first_ms, last_ms, newest_us, skew_ms)
+    %(times)s::timestamptz[], %(skews)s::bigint[])
+    AS noted (user_id, device_id, first_ms, last_ms, own_time, skew_ms)
 GROUP BY user_id, device_id
 ON CONFLICT (user_id, device_id) DO UPDATE SET
     first_seen = least(known.first_seen, excluded.first_seen),
     last_seen = greatest(known.last_seen, excluded.last_seen),
-    newest_time = greatest(known.newest_time, excluded.newest_time),
-    clock_skew_ms = CASE WHEN excluded.last_seen < known.last_seen THEN known.clock_skew_ms
-        ELSE excluded.clock_skew_ms END
+    own_time = CASE WHEN excluded.last_seen < known.last_seen THEN coalesce(known.own_time, excluded.own_time)
+        ELSE excluded.own_time END,
+    clock_skew_ms = CASE WHEN excluded.last_seen < known.last_seen
+        THEN coalesce(known.clock_skew_ms, excluded.clock_skew_ms) ELSE excluded.clock_skew_ms END
 """
 ADD_DAYS = """
 INSERT INTO device_days AS known (user_id, device_id, day, messages)
@@ -69,13 +69,14 @@ WITH counted AS (
     SELECT user_id, device_id, %(day)s::date, messages FROM counted
     ON CONFLICT (user_id, device_id, day) DO UPDATE SET messages = greatest(known.messages, excluded.messages)
 )
-INSERT INTO devices AS known (domain, user_id, device_id, first_seen, last_seen, newest_time)
+INSERT INTO devices AS known (domain, user_id, device_id, first_seen, last_seen, own_time)
 SELECT %(domain)s, user_id, device_id, least(first_time, now()), least(last_time, now()), last_time
 FROM counted
 ON CONFLICT (user_id, device_id) DO UPDATE SET
     first_seen = least(known.first_seen, excluded.first_seen),
     last_seen = greatest(known.last_seen, excluded.last_seen),
-    newest_time = greatest(known.newest_time, excluded.newest_time)
+    own_time = CASE WHEN excluded.last_seen < known.last_seen THEN coalesce(known.own_time, excluded.own_time)
+        ELSE excluded.own_time END
 """
 POSITION = "SELECT position FROM device_positions WHERE source = %s"
 SET_POSITION = """
@@ -120,11 +121,12 @@ def set_position(connection: database.Connection, source: str, reached: Any) -> 
 
 def add_activity(connection: database.Connection, domain: str, notes: Iterable[Activity]) -> None:
     """Adds the readings of a domain's devices, each device and day once."""
-    columns = list(zip(*sorted(notes), strict=True))
-    if not columns:
+    ordered = sorted(notes)
+    if not ordered:
         return
-    names = ("users", "devices", "days", "messages", "first", "last", "times", "skews")
-    values = {"domain": domain, **{name: list(column) for name, column in zip(names, columns, strict=True)}}
+    names = ("users", "devices", "days", "messages", "first", "last", "times")
+    columns = dict(zip(names, map(list, zip(*ordered, strict=True)), strict=True))
+    values = {"domain": domain, **columns, "skews": [one.skew_ms for one in ordered]}
     connection.execute(ADD_DEVICES, values)
     connection.execute(ADD_DAYS, values)
 

@@ -11,7 +11,7 @@ from compose.local.stack import Stack
 from tasks.alerts import rebuild
 from tasks.process import process_part
 from tasks.register_devices import register, tidy
-from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client
+from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_COUNTED, DEVICES_READY, client
 from tests.integration import fleet, part_tasks
 from tests.integration.changes import Database
 from tests.integration.stream import Written, reading
@@ -57,10 +57,10 @@ def test_a_batch_counts_once_however_often_it_is_flushed(
     assert counts(database, user) == {"d": (3, 0)}
     register()
     assert counts(database, user) == {"d": (3, 0)}
-    ((last_seen, newest, domain),) = database.execute(
-        "SELECT last_seen, newest_time, domain FROM devices WHERE user_id = %s", [user]
+    ((last_seen, own_time, domain),) = database.execute(
+        "SELECT last_seen, own_time, domain FROM devices WHERE user_id = %s", [user]
     ).fetchall()
-    assert (last_seen, domain) == (newest, "telemetry")
+    assert (last_seen, domain) == (own_time, "telemetry")
 
 
 def test_a_batch_that_was_given_up_does_not_count(
@@ -93,14 +93,17 @@ def test_lost_activity_is_counted_from_the_rows(
     register()
     batch, total = part_tasks.send(user, 20.0, 21.0)
     part_tasks.work(batch, total)
-    client().delete(DEVICES_ACTIVE, DEVICES_READY)
+    client().delete(DEVICES_ACTIVE, DEVICES_READY, DEVICES_COUNTED)
     register()
     assert counts(database, user) == {"d": (2, 0)}
     for _ in range(2000):
-        client().xadd(DEVICES_ACTIVE, {"part": b"\x92\xa1x\x90"})
+        client().xadd(DEVICES_ACTIVE, {"part": b"\x91\xa1x"})
     batch, total = part_tasks.send(user, 22.0, first_offset=2)
     part_tasks.work(batch, total)
     assert not client().exists(DEVICES_READY)
+    register()
+    assert counts(database, user) == {"d": (2, 0)}, "counted again too soon"
+    client().delete(DEVICES_COUNTED)
     register()
     assert counts(database, user) == {"d": (3, 0)}
     assert client().xlen(DEVICES_ACTIVE) <= 1

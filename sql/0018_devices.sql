@@ -7,7 +7,7 @@ CREATE TABLE devices (
     domain         text             NOT NULL,
     first_seen     timestamptz      NOT NULL, -- arrival in Kafka, here and below
     last_seen      timestamptz      NOT NULL, -- of a reading, or of a message that was refused
-    newest_time    timestamptz,               -- the device's own time of its newest reading
+    own_time       timestamptz,               -- the device's own time of the reading that came last
     clock_skew_ms  bigint,                    -- own time less arrival, of the reading that came last
     refused_at     timestamptz,               -- the last refusal
     refused_type   text,
