@@ -43,7 +43,11 @@ _TAGS = {
 }
 # Python writes no integer of more digits as text.
 _MOST_BITS = 14_000
-_BARE_NAN = re.compile(rb'("(?:[^"\\]++|\\.)*+")|(?<![\w"])[-+]?+(?:nan|inf(?:inity)?+)(?!\w)', re.IGNORECASE)
+# A text that does not end takes all that is left: so no byte is looked at twice.
+_BARE_NAN = re.compile(
+    rb'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|(?<![\w"])[-+]?+(?:nan|inf(?:inity)?+)(?!\w)',
+    re.IGNORECASE | re.DOTALL,
+)
 _JSON_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 

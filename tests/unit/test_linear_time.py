@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from examples import number, shelly, thingsboard, zigbee2mqtt
 from ingest.mqtt.trace import Span, traceparent_of
 from tasks.dead_letters.letter import NoLetter, parse_letter
 from tasks.domain.columns import (
@@ -75,6 +76,12 @@ EVERYTHING = Domain(
     table="everything",
     primary_key=("time", "thing"),
 )
+FORMED: list[tuple[Domain[Any], str]] = [
+    (zigbee2mqtt.DOMAIN, "zigbee2mqtt/a"),
+    (number.DOMAIN, "home/a/temperature"),
+    (shelly.DOMAIN, "shellies/a/relay/0"),
+    (thingsboard.DOMAIN, "v1/gateway/telemetry"),
+]
 # One for each way to read a text, and a value.
 READ_TEXTS = ["time", "numeric", "text", "uuid", "size", "point", "shape", "address", "numbers", "undeclared"]
 READ_VALUES = ["integer", "numeric", "json_value", "numbers", "numerics", "matrix", "point", "shape"]
@@ -158,6 +165,16 @@ def refuses(domain: Any, topic: str, payload: bytes) -> None:
     """Validates as `process` and `verify` do: a reading or a refusal, and no other error."""
     with little_time(), suppress(Refused):
         domain.whole(topic, domain.validate(topic, payload, 0, Limits(max_bytes=2 * SIZE)))
+
+
+@pytest.mark.parametrize("name", [*RAW, *TEXTS])
+@pytest.mark.parametrize(("domain", "topic"), FORMED, ids=[domain.name for domain, _ in FORMED])
+def test_a_payload_of_a_form(domain: Any, topic: str, name: str) -> None:
+    """JSON with bare NaN, text, arrays by name, and what a function of the domain unpacks."""
+    payload = RAW[name] if name in RAW else json.dumps({"ts": TEXTS[name], "v": [TEXTS[name]]}).encode()
+    for content in (payload, b'{"a": nan, "b": ' + payload):
+        with little_time(), suppress(Refused):
+            domain.read(topic, content, 0, Limits(max_bytes=2 * SIZE + 32))
 
 
 @pytest.mark.parametrize("name", TEXTS)
