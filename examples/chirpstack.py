@@ -17,7 +17,7 @@ class Uplink(Record):
 
 
 def unpack(event: Any, _names: Any) -> list[Any]:
-    """The decoded object, else the bytes as they came; an uplink with neither is no reading."""
+    """The decoded object, else the bytes as they came; an uplink with neither is not a reading."""
     decoded, raw = event.get("object"), event.get("data")
     if not decoded and not raw:
         return []

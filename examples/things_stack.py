@@ -17,7 +17,7 @@ class Uplink(Record):
 
 
 def unpack(event: Any, _names: Any) -> list[Any]:
-    """The decoded payload, else the bytes as they came; an uplink with neither is no reading."""
+    """The decoded payload, else the bytes as they came; an uplink with neither is not a reading."""
     uplink = event["uplink_message"]
     decoded, raw = uplink.get("decoded_payload"), uplink.get("frm_payload")
     if not decoded and not raw:

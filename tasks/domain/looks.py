@@ -35,7 +35,7 @@ def looks_like(payload: bytes) -> str:
         first >= 0xDE or 0xA0 <= second <= 0xBF or second in {0xD9, 0xDA}
     ):
         return "MessagePack"
-    # The first field has the number 1, and is a text of given length or an integer; texts are no such bytes.
+    # The first field has the number 1, and is a text or an integer. Plain text has no control characters.
     begins = first == 0x08 or (first == 0x0A and 2 + second <= len(payload))
     return "Protobuf" if begins and not _CONTROLS.isdisjoint(payload[:256]) else ""
 

@@ -95,7 +95,7 @@ class When:
         if self.forms == ("iso",) or isinstance(value, bool):
             return None
         if isinstance(value, int | float):
-            # Seconds since 1970 have ten digits, nanoseconds nineteen: what is longer is no time.
+            # Seconds since 1970 have ten digits, nanoseconds nineteen: what is longer is not a time.
             return Decimal(repr(value)) if -1e20 < value < 1e20 else None
         if type(value) is str and _NUMBER.fullmatch(value.strip()):
             return Decimal(value.strip())

@@ -57,7 +57,7 @@ class Reader:
     """A form, with the fields of a record: `(name, member, column, nullable, place)` each.
 
     `time` is the name of the field of the time, and `key` those of the primary key: neither alone makes a
-    reading. `names` are the parts of the topic that are no fields; they go to the extra column.
+    reading. `names` are the parts of the topic that are not fields; they go to the extra column.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Reader:
     ) -> Values | None:
         """The values of a reading; None if it holds none. Raises `Refused`.
 
-        `names` are those of the topic's parts that are no fields.
+        `names` are those of the topic's parts that are not fields.
         """
         taken: list[Path] = []
         time, device_time = self._time(element, arrival, taken)

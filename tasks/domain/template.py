@@ -158,7 +158,7 @@ class Template:
             self._rest = len(self._levels)
         pattern, at = "", 0
         for part in parts:
-            # An empty level matches a name by itself too: that it is no id is found, and said, later.
+            # An empty level matches a name by itself too: that it is not an id is found later.
             any_text = ".*" if part[0] == level else ".+?"
             wanted = "|".join(map(re.escape, part[4].split("|"))) if part[4] else any_text
             pattern += f"{re.escape(level[at : part.start()])}(?P<{part[1]}>{wanted})"

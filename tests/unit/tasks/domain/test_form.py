@@ -97,7 +97,7 @@ def test_values_are_taken_from_their_places_and_the_rest_is_kept() -> None:
 
 
 def test_without_a_declaration_nothing_is_converted() -> None:
-    """Strings are no numbers, as for any domain."""
+    """Strings are not numbers, as for any domain."""
     (found,) = refused(Form(), {"t": "1.5"})
     assert found["reason"] == '`sensor.temperature` must be a finite number, got the string "1.5"'
 
@@ -206,7 +206,7 @@ def test_the_number_of_readings_is_bounded() -> None:
 
 
 def test_a_function_of_the_domain() -> None:
-    """It makes the readings; none are no reading, a ValueError refuses, and so does any other error of it."""
+    """It makes the readings. Without any the message is ignored, and an error refuses it."""
 
     def unpack(value: Any, names: Any) -> Any:
         if value["kind"] == "bad":
