@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from ingest.admin import domain_sample
 from ingest.admin.errors import OperatorError
 from tasks import registry
 
@@ -85,8 +86,10 @@ def test_the_check(value: float, alert: bool) -> None:
 '''
 
 
-def write(name: str, folder: Path) -> list[Path]:
+def write(name: str, folder: Path, samples: list[bytes] | None = None, arrival_ms: int = 0) -> list[Path]:
     """Writes the module and its test into the folder, and returns their paths.
+
+    With `samples` of messages the module is a first declaration of those, which arrived then.
 
     Raises `OperatorError` for an invalid name, a folder that cannot be imported from, and files that already
     exist.
@@ -114,9 +117,13 @@ def write(name: str, folder: Path) -> list[Path]:
         "source": f"{singular}_id" if singular != "user" else "source_id",
         "module": ".".join([*parts, name]),
     }
+    texts = [template.format(**values) for template in (_MODULE, _TEST)]
+    if samples is not None:
+        made = domain_sample.guess(name, values["title"], values["model"], samples, arrival_ms)
+        texts = [made.module, made.test.replace("{module}", values["module"])]
     folder.mkdir(parents=True, exist_ok=True)
-    for path, template in zip(paths, (_MODULE, _TEST), strict=True):
-        path.write_text(template.format(**values), encoding="utf-8")
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, encoding="utf-8")
     return paths
 
 

@@ -30,12 +30,21 @@ def new(
     name: str,
     *,
     folder: Annotated[Path, typer.Option(help="Target folder; it must be importable.")] = Path("domains"),
+    sample: Annotated[
+        Path | None,
+        typer.Option("--from", help="A file with a sample of its messages as JSON, or one in each line."),
+    ] = None,
 ) -> None:
     """Write the module of a new domain, with comments, and a test of it."""
+    from ingest.admin import domain_sample  # noqa: PLC0415
     from ingest.admin import domain_template as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
-    module, test = work.write(name, folder)
+    try:
+        samples = None if sample is None else domain_sample.split(sample.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"The sample cannot be read: {error}.") from error
+    module, test = work.write(name, folder, samples, time.time_ns() // 1_000_000)
     to_stdout(f"{module}\n{test}")
     to_stderr(
         f"Fill in the first, and run the second: pytest {test}\n"
