@@ -54,7 +54,8 @@ bench: setup  ## measure against the database's own limit; ONLY=drain (latency, 
 chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
-fuzz: setup  ## a hundred thousand hostile MQTT requests, each answered or refused; SEED=N for the same ones
+fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
+	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:  ## stop everything and remove data, logs, passwords and settings, without asking
