@@ -30,6 +30,7 @@ DOMAIN = Domain(
     topic=f"{{device...}}/{{component:{KINDS}}}/{{_object}}/state",
     owner="home",
     source="{device}",
+    account="esphome",  # all devices share it
     table="raw_esphome",
     primary_key=("time", "device", "reading_id"),
     form=Form(encodings=("text",), unpack=unpack, ignored=("{_d...}/{_what:status|debug}",)),

@@ -21,6 +21,7 @@ DOMAIN = Domain(
     topic=("home/{device}/{_quantity}", "home/{place...}/{device}/{_quantity}"),
     owner="home",
     source="{device}",
+    account="number",  # all devices share it
     table="raw_number",
     primary_key=("time", "device", "reading_id"),
     form=Form(

@@ -36,5 +36,5 @@ OFF = "shellies/{_d}/{_what:online|announce|command|info}"
 SILENT = (OFF, "shellies/{_what}", "{_d...}/status/{_what:sys|wifi|mqtt|ws|cloud|ble|eth|ota}")
 FORM = Form(("text",), (When("ts", "s"),), Clock(outside="arrival"), unpack=unpack, ignored=SILENT)
 # fmt: off
-DOMAIN = Domain(Status, name="shelly", topic=GEN1 + GEN2, owner="home", source="{device}", table="raw_shelly",
-                primary_key=("time", "device", "reading_id"), form=FORM)
+DOMAIN = Domain(Status, name="shelly", topic=GEN1 + GEN2, owner="home", source="{device}", account="shelly",
+                table="raw_shelly", primary_key=("time", "device", "reading_id"), form=FORM)

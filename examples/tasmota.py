@@ -23,6 +23,7 @@ DOMAIN = Domain(
     topic=("tele/{device...}/{kind:SENSOR|STATE}", "{device}/tele/{kind:SENSOR|STATE}"),
     owner="home",
     source="{device}",
+    account="tasmota",  # all devices share it
     table="raw_tasmota",
     primary_key=("time", "device", "reading_id"),
     form=Form(

@@ -23,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest.health.heartbeat import Heartbeat
 from ingest.health.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.health.lost_brokers import LostBrokers, finds_brokers
+from ingest.mqtt import packets
 from ingest.mqtt.acknowledge import Acknowledgements, Unacknowledged
 from ingest.mqtt.old_session import OldSession
 from ingest.mqtt.packets import Publish
@@ -32,9 +33,10 @@ from ingest.mqtt.session import MqttSession
 from ingest.mqtt.trace import follow, traceparent_of
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
+from tasks.domain.template import filter_covers
 from tasks.observe import garbage_collector, logs, tracing
 from tasks.observe.metrics import gateway as metrics
-from tasks.observe.metrics.several import DEAD_LETTERED
+from tasks.observe.metrics.several import DEAD_LETTERED, IGNORED
 from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.registry import Domains, InvalidDomains, domains
 from tasks.servers import clocks, kafka, mqtt
@@ -66,6 +68,7 @@ class Gateway:
     def __init__(self, chosen: Settings, served: Domains) -> None:
         self._settings = chosen
         self._domains = served
+        self._forms = any(domain.form is not None for domain in served)
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._received = self._received_bytes = 0
@@ -204,7 +207,11 @@ class Gateway:
 
     def _filters(self) -> tuple[list[str], list[str]]:
         """The filters of the domains as a gateway by itself has them, and as one of a group, if it is."""
-        filters = [domain.filter for domain in self._domains]
+        every = dict.fromkeys(one for domain in self._domains for one in domain.filters)
+        # A broker may send a message once for each filter that it matches.
+        filters = [
+            one for one in every if not any(filter_covers(other, one) for other in every if other != one)
+        ]
         group = self._settings.mqtt_shared_group
         return filters, [f"$share/{group}/{one}" for one in filters] if group else []
 
@@ -221,16 +228,26 @@ class Gateway:
         self._received += 1
         self._received_bytes += len(message.payload)
         # An empty retained message clears what is retained; it says nothing of the device.
-        clears = message.retain and not message.payload
+        nothing = (message.retain and not message.payload) or (self._forms and self._ignores(message.topic))
         if message.qos == 0:
-            if not clears:
+            if not nothing:
                 self._pass_on(message)
             return
         waiting = unacknowledged.add(message.mid)
-        if clears:
+        if nothing:
             unacknowledged.confirm(waiting)
         else:
             self._produce(message, lambda error, _: self._confirm(error, waiting))
+
+    def _ignores(self, topic: str) -> bool:
+        """Whether the domain of the topic declares that it holds no readings; counts it."""
+        try:
+            ignored = domain_of(topic, self._domains).ignores(topic)
+        except Refused:
+            return False
+        if ignored:
+            IGNORED.add(1)
+        return ignored
 
     def _pass_on(self, message: Publish) -> None:
         """Tries once, as QoS 0 asks: a message that Kafka does not take is dropped and counted."""
@@ -254,9 +271,11 @@ class Gateway:
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
         # A redelivery was counted before; limited now, it would be both a record and a dead letter.
         admit = None if message.dup else self._limits.admit
-        now = datetime.now(UTC)
+        content_type = packets.content_type(message.properties) if self._forms and message.properties else ""
         record = record_of(
-            self._domains, topic, payload, traceparent, now, self._settings, admit, redelivered=message.dup
+            *(self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit),
+            content_type=content_type,
+            redelivered=message.dup,
         )
         if record.refused is not None:
             self._note_refused(topic, record.refused)

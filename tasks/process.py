@@ -19,7 +19,7 @@ from tasks.devices import activity
 from tasks.errors import NotNow
 from tasks.observe.metrics.worker import BATCHES_GIVEN_UP, STAGE_SECONDS
 from tasks.outbox import stream
-from tasks.rows import spans
+from tasks.rows import hints, spans
 from tasks.rows.validate import condemn, is_stored, row_of, validate
 from tasks.settings import settings
 
@@ -48,10 +48,12 @@ def process_part(
             with STAGE_SECONDS.time("validate"):
                 stored: list[Message] = []
                 if verdict is None:
-                    readings, dead = validate(domain, messages)
+                    readings, dead, partial, ignored = validate(domain, messages)
+                    hints.give(domain, readings)
                 else:
                     stored = [] if blind else [one for one in messages if is_stored(domain, one)]
-                    readings, dead = condemn([one for one in messages if one not in stored], *verdict)
+                    condemned = condemn([one for one in messages if one not in stored], *verdict)
+                    readings, dead, partial, ignored = condemned
             with STAGE_SECONDS.time("evaluate"):
                 changes, generation, deferred, by_source = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
@@ -59,6 +61,7 @@ def process_part(
                 readings = [received for received in readings if received.position not in put_off]
                 messages = [message for message in messages if message[:2] not in put_off]
                 by_source = activity.without(by_source, put_off)
+                partial = [one for one in partial if one[0].message[:2] not in put_off]
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     sender.send(domain, dead, first_offsets)
@@ -75,8 +78,12 @@ def process_part(
     return PartResult(
         batch=batch,
         part=part,
-        rows=len(readings) + len(stored),
-        dead=len(dead),
+        rows=len(messages) - len(dead) - len(partial),
+        dead=len(dead) + len(partial),
+        readings=len(readings) + len(stored),
+        wrong=len(dead) + sum(wrong for _, wrong in partial),
+        ignored=len(ignored),
+        partial=[letter.message[:2] for letter, _ in partial],
         oldest_ms=_oldest_ms(messages),
         followed=followed,
         generation=generation,

@@ -26,13 +26,7 @@ class UnknownDomain(NotNow):
 
 def domains() -> Domains:
     """The domains, the default one first. Raises `InvalidDomains`."""
-    found = load(settings().domains)
-    for domain in found:
-        if domain.form is not None:
-            raise InvalidDomains(
-                f"The domain {domain.name} has a form; so far only `sluice domain try` works by it."
-            )
-    return found
+    return load(settings().domains)
 
 
 def default() -> "AnyDomain":

@@ -14,12 +14,13 @@ from tasks.app import app
 from tasks.batch import handover, lease
 from tasks.batch.messages import NOTHING_DEFERRED, Deferred, PartResult, Row
 from tasks.dead_letters import sender
-from tasks.dead_letters.sender import DeadLetter
 from tasks.domain.domain import AnyDomain
 from tasks.errors import DatabaseAway, TableOutdated
 from tasks.observe.metrics import worker as metrics
+from tasks.observe.metrics.several import IGNORED
 from tasks.outbox import deliver
 from tasks.outbox.stream import LostOutbox
+from tasks.rows import letters
 from tasks.rows.spans import flushing
 from tasks.rows.write import Unstored, write
 from tasks.servers import counters, database, generation
@@ -51,14 +52,18 @@ class StatesLost(lease.LeaseLost):
 
 
 class BatchOutcome(NamedTuple):
-    """The outcome of a batch: its messages, how many are new rows, dead letters, and deferred.
+    """The outcome of a batch: its messages, how many have dead letters, hold no reading, or are deferred.
 
-    `generations` are those of the states that its parts were judged with; a part without rules has none.
+    `readings` are those of its messages, of which `inserted` are new rows and `wrong` refused. `generations`
+    are those of the states that its parts were judged with; a part without rules has none.
     """
 
     total: int
-    inserted: int
     dead: int
+    ignored: int
+    readings: int
+    inserted: int
+    wrong: int
     oldest_ms: int
     generations: frozenset[str] = frozenset()
     deferred: Deferred = NOTHING_DEFERRED
@@ -91,16 +96,22 @@ def store_batch(
             rows = handover.load_rows(batch, parts)
             with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
                 inserted, refused = _wait_and_write(registry.by_name(domain), rows)
-            if refused:
-                _refuse(refused, batch, parts)
+            partial = {(p, offset) for r in arrived.values() for p, offset in r.get("partial", ())}
+            # Those that have a letter only because of the database.
+            more = _refuse(refused, partial, batch, parts) - len(partial) if refused or partial else 0
             deliver.await_written(settings().store_wait_seconds, _awaited(arrived.values()))
-            dead = sum(result["dead"] for result in arrived.values()) + len(refused)
+            dead = sum(result["dead"] for result in arrived.values()) + more
+            ignored = sum(result.get("ignored", 0) for result in arrived.values())
+            wrong = sum(result.get("wrong", result["dead"]) for result in arrived.values())
+            readings = wrong + sum(result.get("readings", result["rows"]) for result in arrived.values())
             oldest_ms = min(result["oldest_ms"] for result in arrived.values())
             generations = frozenset(r["generation"] for r in arrived.values() if r.get("generation"))
             deferred = _deferred(arrived.values())
-            _report(
-                batch, parts, bridge, BatchOutcome(total, inserted, dead, oldest_ms, generations, deferred)
+            outcome = BatchOutcome(
+                *(total, dead, ignored, readings, inserted, wrong + len(refused)),
+                *(oldest_ms, generations, deferred),
             )
+            _report(batch, parts, bridge, outcome)
     except (StatesLost, LostOutbox):
         metrics.BATCHES_GIVEN_UP.add(1, "store")
         log.warning("batch_judged_in_lost_memory", batch=batch)
@@ -143,14 +154,14 @@ def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unsto
         time.sleep(pause)
 
 
-def _refuse(refused: list[Unstored], batch: str, parts: int) -> None:
+def _refuse(refused: list[Unstored], partial: set[tuple[int, int]], batch: str, parts: int) -> int:
+    """Sends the letters of messages with readings that are not rows; returns how many there are."""
     loaded = [handover.load_part(batch, part) for part in range(parts)]
-    messages = {(message.partition, message.offset): message for part in loaded for message in part.messages}
-    letters = [
-        DeadLetter(messages[row.partition, row.offset], error_type, reason, stored)
-        for row, reason, error_type, stored in refused
-    ]
-    sender.send(registry.by_name(loaded[0].domain), letters, loaded[0].first_offsets)
+    messages = {message[:2]: message for part in loaded for message in part.messages}
+    domain = registry.by_name(loaded[0].domain)
+    made = letters.letters(domain, messages, partial, refused)
+    sender.send(domain, made, loaded[0].first_offsets)
+    return len(made)
 
 
 def _report(batch: str, parts: int, bridge: str, outcome: BatchOutcome) -> None:
@@ -162,12 +173,15 @@ def _report(batch: str, parts: int, bridge: str, outcome: BatchOutcome) -> None:
         raise StatesLost(batch)
     deferred = outcome.deferred
     received = outcome.total - sum(map(len, deferred))
-    duplicate = received - outcome.inserted - outcome.dead
+    duplicate = outcome.readings - outcome.inserted - outcome.wrong
     counted: dict[counters.Name, int] = {
         "received": received,
         "stored": outcome.inserted,
         "duplicate": duplicate,
         "dead_lettered": outcome.dead,
+        "ignored": outcome.ignored,
+        "readings": outcome.readings,
+        "refused": outcome.wrong,
         "batches": 1,
     }
     latency_ms = int(time.time() * 1000) - outcome.oldest_ms
@@ -188,6 +202,8 @@ def _report(batch: str, parts: int, bridge: str, outcome: BatchOutcome) -> None:
     metrics.RECEIVED.add(received)
     metrics.STORED.add(outcome.inserted)
     metrics.DUPLICATE.add(duplicate)
+    metrics.READINGS.add(outcome.readings)
+    IGNORED.add(outcome.ignored)
     metrics.BATCHES_FINISHED.add(1)
     metrics.END_TO_END_SECONDS.observe(max(0, latency_ms) / 1000)
 

@@ -120,8 +120,11 @@ def acl(account: Account) -> list[tuple[Action, str]]:
     if account.kind == "device":
         assert account.user_id is not None
         assert account.device_id is not None
-        own = [domain.topic_of(account.user_id, account.device_id) for domain in registry.domains()]
-        return [("publish", topic) for topic in own if topic is not None]
+        return [
+            ("publish", topic)
+            for domain in registry.domains()
+            for topic in domain.topics_of(account.user_id, account.device_id)
+        ]
     owner = account.user_id if account.kind == "user" else "+"
     to_service: Action = "publish" if account.kind == "user" else "subscribe"
     to_user: Action = "subscribe" if account.kind == "user" else "publish"
@@ -133,7 +136,7 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         (to_user, f"users/{owner}/alerts/manage/status"),
     ]
     if account.kind == "service":
-        rights += [("subscribe", domain.filter) for domain in registry.domains()]
+        rights += [("subscribe", one) for domain in registry.domains() for one in domain.filters]
     return rights
 
 

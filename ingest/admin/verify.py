@@ -26,6 +26,7 @@ from tasks.domain.domain import AnyDomain
 from tasks.domain.payload import Refused
 from tasks.errors import NotNow
 from tasks.rows import conflicts
+from tasks.rows.validate import read
 from tasks.servers import database
 from tasks.servers.topic_reader import Range, TopicReader, chunks
 from tasks.settings import settings
@@ -59,7 +60,10 @@ class Skipped(NamedTuple):
 
 @dataclass
 class Balance:
-    """The outcomes of the records. `received` is the sum of all others but `in_flight` and `recovered`."""
+    """The outcomes of the records.
+
+    `received` is the sum of `rows`, `dead_lettered`, `expired`, `missing` and `ignored`.
+    """
 
     received: int = 0
     rows: int = 0  # whose row is there, also where several records are one row
@@ -67,6 +71,9 @@ class Balance:
     recovered: int = 0  # of those in `rows`, that had a dead letter before
     expired: int = 0  # without a row, and older than rows are kept
     missing: int = 0
+    ignored: int = 0  # that hold no reading
+    partly: int = 0  # of those in `dead_lettered`, some of whose readings are rows
+    readings: int = 0  # of all records, with the refused ones; a record that is refused whole is one
     in_flight: int = 0  # in Kafka and not yet committed by the bridge
     named: list[Missing] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)  # not in `received`
@@ -159,33 +166,68 @@ def _account(
     limits = routing.limits()
     balance.received += len(messages)
     wanted: list[_Wanted] = []
+    fates = {message.offset: _Fate(message) for message in messages}
     for message in messages:
+        fate = fates[message.offset]
         try:
-            reading = domain.validate(message.topic, message.payload, message.timestamp_ms, limits)
+            outcome = read(domain, message, limits)
         except Refused as refused:
-            if message in letters:
-                balance.dead_lettered += 1
-            else:
-                _miss(balance, domain, message, None, f"refused, but it has no dead letter: {refused}")
-        else:
-            wanted.append(_Wanted(message, _key(domain, message, reading), reading.time, reading.copy_line))
+            fate.refused = refused
+            continue
+        fate.refused, fate.wrong = outcome.refused, len(outcome.wrong)
+        wanted += [
+            _Wanted(message, _key(domain, message, reading), reading.time, reading.copy_line)
+            for _, reading in outcome.readings
+        ]
     there = _rows(connection, domain, wanted)
     others = _of_others(connection, domain, [one for one in wanted if one.key in there])
     oldest = _oldest_kept()
     for one in wanted:
-        has_letter = one.message in letters
-        if one.key in there and one.message.offset not in others:
-            balance.rows += 1
-            balance.recovered += has_letter
-        elif has_letter:
-            balance.dead_lettered += 1
+        fate = fates[one.message.offset]
+        if one.key in there and one.line not in others:
+            fate.stored += 1
         elif one.key in there:
-            reason = "its key is stored with other values, and it has no dead letter"
-            _miss(balance, domain, one.message, one.key, reason)
+            fate.lacking.append((one.key, "its key is stored with other values, and it has no dead letter"))
         elif oldest is not None and one.time < oldest:
-            balance.expired += 1
+            fate.expired += 1
         else:
-            _miss(balance, domain, one.message, one.key, "no row and no dead letter")
+            fate.lacking.append((one.key, "no row and no dead letter"))
+    for fate in fates.values():
+        _add(balance, domain, fate, has_letter=fate.message in letters)
+
+
+@dataclass
+class _Fate:
+    """What became of a message."""
+
+    message: Message
+    refused: Refused | None = None
+    wrong: int = 1  # of its readings, if any are refused
+    stored: int = 0
+    expired: int = 0
+    lacking: list[tuple[tuple[Any, ...], str]] = field(
+        default_factory=list
+    )  # the keys without a row, and why
+
+
+def _add(balance: Balance, domain: AnyDomain, fate: _Fate, *, has_letter: bool) -> None:
+    wrong = 0 if fate.refused is None else fate.wrong
+    balance.readings += fate.stored + fate.expired + len(fate.lacking) + wrong
+    if fate.refused is not None and not has_letter:
+        why = f"refused, but it has no dead letter: {fate.refused}"
+        _miss(balance, domain, fate.message, None, why)
+    elif has_letter and (fate.refused is not None or fate.lacking or fate.expired):
+        balance.dead_lettered += 1
+        balance.partly += fate.stored > 0
+    elif fate.lacking:
+        _miss(balance, domain, fate.message, *fate.lacking[0])
+    elif fate.stored:
+        balance.rows += 1
+        balance.recovered += has_letter
+    elif fate.expired:
+        balance.expired += 1
+    else:
+        balance.ignored += 1
 
 
 def _key(domain: AnyDomain, message: Message, reading: Reading[Any, Any]) -> tuple[Any, ...]:
@@ -215,20 +257,20 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
     return found
 
 
-def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[int]:
-    """The offsets of records whose row is another reading's. What the database refuses has no row."""
+def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[bytes]:
+    """The lines whose row is another reading's. What the database refuses has no row."""
     if not wanted:
         return set()
     lines = [one.line for one in wanted]
     try:
         with connection.transaction(), connection.cursor() as cursor:
             conflicts.stage(cursor, domain, lines)
-            return {wanted[one.number].message.offset for one in conflicts.find(cursor, domain, lines)}
+            return {lines[one.number] for one in conflicts.find(cursor, domain, lines)}
     except psycopg.Error as error:
         if not database.refuses_data(error):
             raise
     if len(wanted) == 1:
-        return {wanted[0].message.offset}
+        return set(lines)
     middle = len(wanted) // 2
     halves = wanted[:middle], wanted[middle:]
     return set().union(*(_of_others(connection, domain, half) for half in halves))

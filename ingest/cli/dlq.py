@@ -217,7 +217,10 @@ def verify(
         recovered = f", {balance.recovered} of them after they were dead letters" if balance.recovered else ""
         to_stdout(f"{balance.received:>12}  committed by the bridge")
         to_stdout(f"{balance.rows:>12}  with their row{recovered}")
-        to_stdout(f"{balance.dead_lettered:>12}  with a dead letter")
+        partly = f", {balance.partly} of them about some of their readings alone" if balance.partly else ""
+        to_stdout(f"{balance.dead_lettered:>12}  with a dead letter{partly}")
+        if balance.ignored:
+            to_stdout(f"{balance.ignored:>12}  without a reading")
         if balance.expired:
             to_stdout(f"{balance.expired:>12}  older than rows are kept")
         to_stdout(f"{balance.missing:>12}  missing")

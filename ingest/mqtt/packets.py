@@ -16,7 +16,8 @@ PUBACK = 0x40
 _USER_PROPERTY = 0x26
 _SUBSCRIPTION_IDENTIFIER = 0x0B
 _FIXED_BYTES = {0x01: 1, 0x02: 4, 0x23: 2}
-_STRINGS = {0x03, 0x08, 0x09}
+_CONTENT_TYPE = 0x03
+_STRINGS = {_CONTENT_TYPE, 0x08, 0x09}
 
 # The first byte, and a length of at most four.
 _MOST_HEADER_BYTES = 5
@@ -96,14 +97,28 @@ def user_properties(properties: bytes) -> Iterator[tuple[str, str]]:
 
     Other properties are passed over; from one that is not for a message on, nothing is read.
     """
+    for kind, at in _properties(properties):
+        if kind == _USER_PROPERTY:
+            name, after = _text(properties, at)
+            yield name, _text(properties, after)[0]
+
+
+def content_type(properties: bytes) -> str:
+    """The content type of a message; empty without one."""
+    return next(
+        (_text(properties, at)[0] for kind, at in _properties(properties) if kind == _CONTENT_TYPE), ""
+    )
+
+
+def _properties(properties: bytes) -> Iterator[tuple[int, int]]:
+    """The kind of each property, and where its value begins."""
     at = 0
     while at < len(properties):
         kind = properties[at]
         at += 1
+        yield kind, at
         if kind == _USER_PROPERTY:
-            name, at = _text(properties, at)
-            value, at = _text(properties, at)
-            yield name, value
+            at = _text(properties, _text(properties, at)[1])[1]
         elif kind in _STRINGS:
             at += 2 + int.from_bytes(properties[at : at + 2])
         elif kind in _FIXED_BYTES:

@@ -35,13 +35,14 @@ def record_of(
     chosen: Settings,
     admit: Callable[[str, int], None] | None = None,
     *,
+    content_type: str = "",
     redelivered: bool = False,
 ) -> KafkaRecord:
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
-    `received_at` must be in UTC; an empty `traceparent` is none. `admit` is called with the user and the
-    payload's bytes, and raises `Refused` for what is too much. A message that the broker has sent before is
-    `redelivered`, and so is its record.
+    `received_at` must be in UTC; an empty `traceparent` or `content_type` is none. `admit` is called with the
+    user and the payload's bytes, and raises `Refused` for what is too much. A message that the broker has sent
+    before is `redelivered`, and so is its record.
     """
     # A message by a subscription of an older session is refused by the default domain.
     domain = among[0]
@@ -65,6 +66,8 @@ def record_of(
     ]
     if traceparent:
         headers.append(("traceparent", traceparent.encode()))
+    if content_type and domain.form is not None:
+        headers.append((kafka_record.CONTENT_TYPE, content_type.encode()))
     if redelivered:
         headers.append((kafka_record.REPLAY, REDELIVERED.encode()))
     key = f"{source.user_id}/{source.device_id}".encode()

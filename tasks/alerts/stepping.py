@@ -42,7 +42,7 @@ def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) 
     """Looks at the readings of one source, by its rules and the checks of its domain."""
     checked: list[CheckedReading] = []
     for received in readings:
-        message, reading = received
+        message, reading, _ = received
         check_results = (
             domain.check_results(message.topic, reading, _check_failed)
             if domain.checks
@@ -116,7 +116,7 @@ def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedRe
         equal = [received for received in readings if received.reading.time == latest]
     else:
         equal = readings
-    message, reading = equal[-1]
+    message, reading, _ = equal[-1]
     own, arrival = to_us(reading.time), message.timestamp_ms * 1000
     newer = own <= arrival and (before is None or (own > before.own and arrival >= before.arrival))
     if newer and len(equal) == 1:
@@ -133,10 +133,10 @@ def observation(
     domain: AnyDomain, received: Received, check_results: Mapping[str, Alert | None], epoch: int = 0
 ) -> Observation:
     """A reading as the state machine sees it; `epoch` is that of its topic."""
-    message, reading = received
+    message, reading, _ = received
     return Observation(
         message.partition,
-        epochs.position(epoch, message.offset),
+        epochs.position(epoch, received.place),
         message.timestamp_ms,
         reading.time,
         reading.fields.__dict__.get("sequence_id"),
@@ -156,7 +156,7 @@ def _moment(domain: AnyDomain, received: Received) -> Moment:
 
 def _key(domain: AnyDomain, received: Received, own: int) -> int:
     """The row's key as a number below 2^63 that is the same in every process."""
-    message, reading = received
+    message, reading, _ = received
     fields = reading.fields.__dict__
     text = message.topic + repr([fields[name] for name in domain.key_fields])
     return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF

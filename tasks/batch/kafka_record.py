@@ -2,7 +2,7 @@
 
 from confluent_kafka import Message as KafkaMessage
 
-from tasks.batch.messages import Message
+from tasks.batch.messages import Message, hinted
 
 # Headers that a replay adds to those of the gateway. The record's own timestamp is that of the replay, so
 # that Kafka's retention does not drop an old message before it is read.
@@ -10,20 +10,23 @@ ATTEMPTS = "attempts"  # how often the message has been refused
 REPLAY = "replay"  # `silent` or `alerts`; by the gateway `redelivered`
 REPLAY_OF = "replay_of"  # the dead letter
 TIMESTAMP = "timestamp_ms"  # of the record that was refused first
-# Of the gateway, and of replays.
-_OF_FEW = frozenset([ATTEMPTS, REPLAY, TIMESTAMP])
+ORIGIN = "origin"  # partition/offset of that record, which the keys of its readings may be made of
+CONTENT_TYPE = "content_type"  # of MQTT 5; also of messages that are not replayed
+_RARE = frozenset([ATTEMPTS, REPLAY, TIMESTAMP, ORIGIN, CONTENT_TYPE])
 
 
 def message_of(record: KafkaMessage) -> Message:
     """The message of a record: always the same for the same record."""
     headers = dict(record.headers() or ())
     timestamp_ms = record.timestamp()[1]
-    attempts, replay = 0, ""
-    if not _OF_FEW.isdisjoint(headers):
+    attempts, replay, content_type, origin = 0, "", "", None
+    if not _RARE.isdisjoint(headers):
         timestamp_ms = _number(headers.get(TIMESTAMP)) or timestamp_ms
         attempts = _number(headers.get(ATTEMPTS))
         replay = header_text(headers.get(REPLAY))
-    return Message(
+        content_type = header_text(headers.get(CONTENT_TYPE))
+        origin = _place(header_text(headers.get(ORIGIN)))
+    message = Message(
         record.partition() or 0,
         record.offset() or 0,
         timestamp_ms,
@@ -33,6 +36,7 @@ def message_of(record: KafkaMessage) -> Message:
         record.value() or b"",
         replay,
     )
+    return hinted(message, content_type, origin) if content_type or origin else message
 
 
 def header_text(header: str | bytes | None) -> str:
@@ -48,6 +52,12 @@ def readable(topic: str) -> str:
 def _topic_text(header: str | bytes | None) -> str:
     # Invalid UTF-8 becomes surrogates, which no id may hold; a replacement character would be part of an id.
     return header.decode(errors="surrogateescape") if isinstance(header, bytes) else ""
+
+
+def _place(text: str) -> tuple[int, int] | None:
+    partition, _, offset = text.partition("/")
+    found = _number(partition.encode()), _number(offset.encode())
+    return found if text == "/".join(map(str, found)) else None
 
 
 def _number(header: str | bytes | None) -> int:

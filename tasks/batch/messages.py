@@ -29,6 +29,17 @@ class Message(NamedTuple):
     replay: str = ""
 
 
+class HintedMessage(Message):
+    """A message with what few records have. It travels beside the others, unseen by older workers.
+
+    `content_type` is MQTT 5's. `origin` is the partition and offset of the record that was refused first, if
+    this one is its replay.
+    """
+
+    content_type: str = ""
+    origin: tuple[int, int] | None = None
+
+
 class Part(NamedTuple):
     """The input of one `process` task: messages of one domain, by its name; without a name, the first.
 
@@ -46,7 +57,7 @@ class Row(NamedTuple):
     """One line of COPY text and the record that it came from."""
 
     partition: int
-    offset: int
+    offset: int  # of the record; of a domain with a form the place of the reading, see `tasks.domain.places`
     line: bytes
 
 
@@ -71,8 +82,10 @@ class Verdict(NamedTuple):
 class PartResult(TypedDict):
     """The result of `process` for `store`: it counts every message of the part once.
 
-    `rows` are new or stored already, `dead` are dead letters; `soon` and `held` name the deferred ones, as in
-    `Deferred`. `followed` has the `traceparent` of those whose
+    `rows` have no dead letter: they are rows, new or stored already, or ignored, which `ignored` counts.
+    `dead` have one; `soon` and `held` name the deferred ones, as in `Deferred`. `readings` counts the
+    readings that are rows, and `wrong` those that are not; without them each message is one. `partial` names
+    the messages that are both: `store` sends their letters. `followed` has the `traceparent` of those whose
     traces are recorded, `generation` is that of the states with which the alerts were judged, and `awaited`
     is what of the outbox must be in the tables before the batch is done.
     """
@@ -82,6 +95,10 @@ class PartResult(TypedDict):
     rows: int
     dead: int
     oldest_ms: int
+    readings: NotRequired[int]
+    wrong: NotRequired[int]
+    ignored: NotRequired[int]
+    partial: NotRequired[list[tuple[int, int]]]
     soon: NotRequired[list[tuple[int, int]]]
     held: NotRequired[list[tuple[int, int]]]
     followed: NotRequired[list[str]]
@@ -91,7 +108,9 @@ class PartResult(TypedDict):
 
 def pack_part(part: Part) -> bytes:
     """The part as one blob."""
-    first = [part.domain, part.incarnation]
+    first: list[object] = [part.domain, part.incarnation]
+    if HintedMessage in set(map(type, part.messages)):
+        first.append(_hints(part.messages))
     return bytes(
         msgpack.packb(
             [*first, part.first_offsets, part.messages], use_bin_type=True, unicode_errors="surrogateescape"
@@ -106,7 +125,25 @@ def unpack_part(blob: bytes) -> Part:
         blob, use_list=False, strict_map_key=False, unicode_errors="surrogateescape"
     )
     domain, incarnation = (*first, "", "")[:2]
-    return Part(domain, first_offsets, [Message(*fields) for fields in messages], incarnation)
+    unpacked = [Message(*fields) for fields in messages]
+    for index, content_type, origin in first[2] if len(first) > 2 else ():
+        unpacked[index] = hinted(unpacked[index], content_type, origin)
+    return Part(domain, first_offsets, unpacked, incarnation)
+
+
+def _hints(messages: list[Message]) -> list[tuple[int, str, tuple[int, int] | None]]:
+    return [
+        (index, message.content_type, message.origin)
+        for index, message in enumerate(messages)
+        if isinstance(message, HintedMessage)
+    ]
+
+
+def hinted(message: Message, content_type: str, origin: tuple[int, int] | None) -> HintedMessage:
+    """The message with these hints."""
+    made = HintedMessage(*message)
+    made.content_type, made.origin = content_type, origin
+    return made
 
 
 def pack_rows(rows: list[Row]) -> bytes:

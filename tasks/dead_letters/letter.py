@@ -47,6 +47,8 @@ class Letter(NamedTuple):
     timestamp_ms: int
     letter_partition: int
     letter_offset: int
+    content_type: str = ""
+    origin: tuple[int, int] | None = None  # of the record that was refused first, if it is another
 
     @property
     def source(self) -> Source | None:
@@ -101,7 +103,8 @@ class Filters:
         source = letter.source
         if source is None:
             return False
-        own = source.device_id.rpartition("/")[2]
+        # An id of a device may hold slashes; the namespace before it does not.
+        own = source.device_id.partition("/")[2] or source.device_id
         return self.user in {None, source.user_id} and self.device in {None, source.device_id, own}
 
     def as_json(self) -> dict[str, Any]:
@@ -152,9 +155,15 @@ def parse_letter(
             timestamp_ms if record_ms is None else int(record_ms),
             letter_partition,
             letter_offset,
+            _encodable(str(envelope.get("content_type") or "")),
+            _origin(envelope.get("origin")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise NoLetter(f"not the envelope of a dead letter: {error}") from error
+
+
+def _origin(value: Any) -> tuple[int, int] | None:
+    return None if value is None else (int(value[0]), int(value[1]))
 
 
 def _topic(envelope: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import KafkaException, Producer
 
 from tasks import registry
-from tasks.batch.messages import Message
+from tasks.batch.messages import HintedMessage, Message
 from tasks.dead_letters.envelope import envelope, key
 from tasks.domain.domain import AnyDomain
 from tasks.errors import DeadLettersUnconfirmed
@@ -95,7 +95,15 @@ def _envelope_of(kafka_topic: str, letter: DeadLetter) -> bytes:
         kafka_offset=message.offset,
         kafka_timestamp_ms=message.timestamp_ms,
         **({} if letter.stored is None else {"stored": letter.stored}),
+        **(_hints(message) if isinstance(message, HintedMessage) else {}),
     )
+
+
+def _hints(message: HintedMessage) -> dict[str, Any]:
+    return {
+        **({"content_type": message.content_type} if message.content_type else {}),
+        **({} if message.origin is None else {"origin": message.origin}),
+    }
 
 
 def _without_sent(topic: str, dead: list[DeadLetter], first_offsets: dict[int, int]) -> list[DeadLetter]:

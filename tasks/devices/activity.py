@@ -74,8 +74,8 @@ def _columns(by_source: BySource) -> _Columns:
         SEPARATOR.join(chain.from_iterable(by_source)),
         counts,
         [of_device[0].message.timestamp_ms for of_device in of_devices] if counts else [],
-        [message.timestamp_ms for message, _ in newest],
-        [reading.time for _, reading in newest],
+        [message.timestamp_ms for message, _, _ in newest],
+        [reading.time for _, reading, _ in newest],
     )
 
 

@@ -146,6 +146,7 @@ class Declaration(Generic[SourceT, RecordT]):
             raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
         self.members = {_member(name, info): name for name, info in fields.items()}
+        self.time_member = _member(time, fields[time])
         self.form = form
         self._reader = None
         if form is not None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple
 
+from tasks.domain import places
 from tasks.domain.declaration import Declaration, Reading, RecordT
 from tasks.domain.form import Form
 from tasks.domain.payload import Refused
@@ -132,7 +133,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     def topics_of(self, user_id: str, device_id: str) -> list[str]:
         """The topics that the account of a device may publish on, other levels as `+` or `#`.
 
-        None if the domain has another fixed owner, or another fixed account.
+        Empty if the domain has another fixed owner, or another fixed account.
         """
         if self.user_id not in {None, user_id}:
             return []
@@ -145,6 +146,14 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     def topic_of(self, user_id: str, device_id: str) -> str | None:
         """The first of these topics, if there is one."""
         return next(iter(self.topics_of(user_id, device_id)), None)
+
+    def offset_of(self, place: int) -> int:
+        """The offset of the record that a place is in."""
+        return places.offset_of(place, formed=self.form is not None)
+
+    def index_of(self, place: int) -> int:
+        """The index in its message of the reading at a place."""
+        return places.index_of(place, formed=self.form is not None)
 
     def source_of(self, source: Source, fields: RecordT) -> Source:
         """The source of a reading: that of the topic, unless it is a field of the payload."""

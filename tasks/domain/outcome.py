@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from tasks.domain.payload import Limits, Refused
+from tasks.domain.payload import REASON_LENGTH, Limits, Refused
+from tasks.text.wording import shorten
 
 # Rows may be larger than the message that they come from, because they share what stands in it once.
 MOST_TIMES_LARGER = 8
@@ -21,6 +22,14 @@ class HasLine(Protocol):
 ReadingT = TypeVar("ReadingT", bound=HasLine)
 
 
+class Wrong(NamedTuple):
+    """A reading that cannot become a row, by its index in the message."""
+
+    number: int
+    error_type: str
+    reason: str
+
+
 class Outcome(NamedTuple, Generic[ReadingT]):
     """The readings of a message by their index in it, and the refusal of the others, if there are any.
 
@@ -30,6 +39,7 @@ class Outcome(NamedTuple, Generic[ReadingT]):
     readings: list[tuple[int, ReadingT]]
     refused: Refused | None = None
     wrong: tuple[tuple[int, Refused], ...] = ()
+    total: int = 1  # with parts that hold no reading
 
     @property
     def is_ignored(self) -> bool:
@@ -48,14 +58,20 @@ def outcome(found: Sequence[tuple[int, ReadingT | Refused]], total: int, limits:
         raise Refused("TooLarge", f"the rows of the payload's readings have more than {most} bytes")
     wrong = tuple((index, one) for index, one in found if isinstance(one, Refused))
     if not wrong:
-        return Outcome(readings)
-    first = wrong[0][1]
+        return Outcome(readings, total=total)
+    _, reason = summary([Wrong(index, one.error_type, one.reason) for index, one in wrong], total)
+    return Outcome(readings, Refused(wrong[0][1].error_type, reason), wrong, total)
+
+
+def summary(wrong: Sequence[Wrong], total: int) -> tuple[str, str]:
+    """One type and reason for all wrong readings of a message of `total` parts, each named by its index."""
+    first = wrong[0]
     if total == 1:
-        return Outcome(readings, first, wrong)
-    indexes = ", ".join(str(index) for index, _ in wrong[:10]) + (", …" if len(wrong) > 10 else "")
-    reasons = "; ".join(f"[{index}] {one.reason}" for index, one in wrong)
+        return first.error_type, first.reason
+    indexes = ", ".join(str(one.number) for one in wrong[:10]) + (", …" if len(wrong) > 10 else "")
+    reasons = "; ".join(f"[{one.number}] {one.reason}" for one in wrong)
     reason = f"{len(wrong)} of {total} readings are wrong, by index {indexes}: {reasons}"
-    return Outcome(readings, Refused(first.error_type, reason), wrong)
+    return first.error_type, shorten(reason, REASON_LENGTH)
 
 
 def fingerprint(mark: bytes) -> int:

@@ -17,7 +17,15 @@ from confluent_kafka import Message as KafkaMessage
 from confluent_kafka import Producer
 
 from tasks import registry
-from tasks.batch.kafka_record import ATTEMPTS, REPLAY, REPLAY_OF, TIMESTAMP, header_text
+from tasks.batch.kafka_record import (
+    ATTEMPTS,
+    CONTENT_TYPE,
+    ORIGIN,
+    REPLAY,
+    REPLAY_OF,
+    TIMESTAMP,
+    header_text,
+)
 from tasks.batch.messages import SILENT, WITH_ALERTS
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import MAX_REFUSALS, Filters, Letter, LetterId
@@ -191,6 +199,10 @@ def _produce(
         (REPLAY_OF, f"{letter.id.key}@{letter.id.record_ms}".encode()),
         (TIMESTAMP, str(letter.timestamp_ms).encode()),
     ]
+    first = letter.origin or (letter.partition, letter.offset)
+    headers.append((ORIGIN, f"{first[0]}/{first[1]}".encode()))
+    if letter.content_type:
+        headers.append((CONTENT_TYPE, letter.content_type.encode()))
     if letter.traceparent:
         headers.append(("traceparent", letter.traceparent.encode()))
     # Back into its own partition, however that was chosen, or otherwise by the key.

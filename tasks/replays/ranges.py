@@ -16,11 +16,10 @@ from tasks.batch.messages import Message
 from tasks.dead_letters import envelope, replayed, sender
 from tasks.dead_letters.index import Known, letters_of
 from tasks.dead_letters.letter import LetterId
-from tasks.dead_letters.sender import DeadLetter
 from tasks.domain.domain import AnyDomain
 from tasks.observe.metrics.worker import REPLAYED
 from tasks.replays.runs import CannotRun, Held, domain_of
-from tasks.rows import validate, write
+from tasks.rows import letters, validate, write
 from tasks.servers import database
 from tasks.servers.topic_reader import Range, TopicReader, chunks
 
@@ -75,18 +74,15 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     """Runs one chunk of one partition: writes rows, missing dead letters, and the run's new position."""
     # A message that kills workers takes the main way, where it is isolated, or none.
     sound = [message for message in messages if message not in known.condemned]
-    readings, dead = validate.validate(domain, sound)
+    readings, dead, partial, _ = validate.validate(domain, sound)
     if held.arguments.get("alerts"):
         evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
-    by_offset = {message.offset: message for message in messages}
     with database.access() as connection:
         inserted, refused = write.write(
             connection, domain, [validate.row_of(received) for received in readings]
         )
-    dead += [
-        DeadLetter(by_offset[row.offset], error_type, reason, stored)
-        for row, reason, error_type, stored in refused
-    ]
+    by_position = {message[:2]: message for message in messages}
+    dead += letters.letters(domain, by_position, [letter.message[:2] for letter, _ in partial], refused)
     new = [letter for letter in dead if letter.message not in known.letters]
     if new:
         sender.send(domain, new, {messages[0].partition: messages[0].offset})
@@ -98,7 +94,7 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     for name, amount in {
         "done": len(messages),
         "inserted": inserted,
-        "there_already": len(sound) - inserted - len(dead),
+        "there_already": len(readings) - inserted - len(refused),
         "dead_lettered": len(new),
         "dead_before": len(dead) - len(new) + len(messages) - len(sound),
         "no_longer_dead": len(saved),

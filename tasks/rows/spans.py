@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from tasks import registry
-from tasks.batch.messages import PartResult
+from tasks.batch.messages import Message, PartResult
 from tasks.dead_letters.sender import DeadLetter
 from tasks.domain import routing
 from tasks.domain.payload import Refused
@@ -25,10 +25,14 @@ def processed(
     if not tracing.on():
         return []
     alerting = {change.position for change in changes if change.position}
-    followed = []
-    for message, reading in readings:
-        alerts = bool(alerting) and (message.partition, message.offset) in alerting
-        if alerts or is_sampled(message.traceparent):
+    followed: list[str] = []
+    last: Message | None = None
+    for received in readings:
+        message, reading, _ = received
+        alerts = bool(alerting) and (message.partition, received.place) in alerting
+        # Of several readings of a message, the first and those that change an alert.
+        if alerts or (message is not last and is_sampled(message.traceparent)):
+            last = message
             named: dict[str, str | int] = reading.source._asdict()
             if (sequence_id := getattr(reading.fields, "sequence_id", None)) is not None:
                 named["sequence_id"] = sequence_id

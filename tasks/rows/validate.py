@@ -1,15 +1,17 @@
-"""Validates messages: each becomes a reading or a dead letter; `row_of` makes the row of a reading."""
+"""Validates messages: each becomes readings, a dead letter, or both; `row_of` makes the row of a reading."""
 
 from typing import Any, NamedTuple
 
 import structlog
 
-from tasks.batch.messages import Message, Row
+from tasks.batch.messages import HintedMessage, Message, Row
 from tasks.dead_letters.sender import DeadLetter
 from tasks.domain import routing
 from tasks.domain.declaration import Reading
 from tasks.domain.domain import AnyDomain, Source
-from tasks.domain.payload import Refused
+from tasks.domain.outcome import Outcome
+from tasks.domain.payload import Limits, Refused
+from tasks.domain.places import place
 from tasks.rows import conflicts
 from tasks.servers import database
 
@@ -17,19 +19,44 @@ log = structlog.get_logger()
 
 
 class Received(NamedTuple):
-    """A valid reading and the record that it came in."""
+    """A valid reading and the record that it came in.
+
+    `number` is its index in a message that may hold several; None of a domain without a form.
+    """
 
     message: Message
     reading: Reading[Source, Any]
+    number: int | None = None
 
     @property
     def position(self) -> tuple[int, int]:
         """The place of the record in Kafka: partition and offset."""
         return self.message[:2]
 
+    @property
+    def place(self) -> int:
+        """Its place among the readings of its partition, see `tasks.domain.places`."""
+        offset = self.message.offset
+        return offset if self.number is None else place(offset, self.number)
 
-def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Received], list[DeadLetter]]:
-    """Each message as a valid reading or as a dead letter, in order."""
+
+class Validated(NamedTuple):
+    """The outcome of messages: their readings in order, and the dead letters of the refused.
+
+    `partial` are letters of messages that have readings as well, with the number of those that are wrong.
+    `ignored` are messages that hold no reading.
+    """
+
+    readings: list[Received]
+    dead: list[DeadLetter]
+    partial: list[tuple[DeadLetter, int]]
+    ignored: list[Message]
+
+
+def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
+    """Each message as readings, as a dead letter, as both, or as ignored, in order."""
+    if domain.form is not None:
+        return _validate_formed(domain, messages)
     readings: list[Received] = []
     dead: list[DeadLetter] = []
     validate_one, limits = domain.validate, routing.limits()
@@ -40,28 +67,65 @@ def validate(domain: AnyDomain, messages: list[Message]) -> tuple[list[Received]
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
             readings.append(Received(message, reading))
-    return readings, dead
+    return Validated(readings, dead, [], [])
 
 
-def condemn(messages: list[Message], error_type: str, error: str) -> tuple[list[Received], list[DeadLetter]]:
-    """Each message as a dead letter of this type, in the form that `validate` returns."""
-    return [], [DeadLetter(message, error_type, error) for message in messages]
+def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading[Source, Any]]:
+    """The readings in a message, and the refusal of others. Raises `Refused` for the whole message.
+
+    A replayed message has the place of the one that was refused: so its readings are the same again.
+    """
+    content_type, origin = "", message[:2]
+    if isinstance(message, HintedMessage):
+        content_type, origin = message.content_type, message.origin or origin
+    return domain.read(
+        message.topic, message.payload, message.timestamp_ms, limits, place=origin, content_type=content_type
+    )
+
+
+def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
+    found = Validated([], [], [], [])
+    limits = routing.limits()
+    for message in messages:
+        try:
+            outcome = read(domain, message, limits)
+        except Refused as refused:
+            found.dead.append(DeadLetter(message, refused.error_type, refused.reason))
+            continue
+        for index, reading in outcome.readings:
+            found.readings.append(Received(message, reading, index))
+        if outcome.refused is not None:
+            letter = DeadLetter(message, outcome.refused.error_type, outcome.refused.reason)
+            if outcome.readings:
+                found.partial.append((letter, len(outcome.wrong)))
+            else:
+                found.dead.append(letter)
+        elif not outcome.readings:
+            found.ignored.append(message)
+    return found
+
+
+def condemn(messages: list[Message], error_type: str, error: str) -> Validated:
+    """Each message as a dead letter of this type."""
+    return Validated([], [DeadLetter(message, error_type, error) for message in messages], [], [])
 
 
 def is_stored(domain: AnyDomain, message: Message) -> bool:
-    """Whether the row of a condemned message is stored; False if it cannot be validated.
+    """Whether each row of a condemned message is stored; False if it cannot be validated.
 
     Raises `psycopg.Error`.
     """
     try:
-        readings, _ = validate(domain, [message])
+        found = validate(domain, [message])
     except Exception as error:  # noqa: BLE001 - it may be the bug that the message is condemned for
         log.info("condemned_not_validated", error=f"{type(error).__name__}: {error}")
         return False
+    if not found.readings or found.partial:
+        return False
     with database.access() as connection:
-        return any(conflicts.is_stored(connection, domain, one.reading.copy_line) for one in readings)
+        return all(conflicts.is_stored(connection, domain, one.reading.copy_line) for one in found.readings)
 
 
 def row_of(received: Received) -> Row:
     """The row of a reading, for `store`."""
-    return Row(received.message.partition, received.message.offset, received.reading.copy_line)
+    return Row(received.message.partition, received.place, received.reading.copy_line)

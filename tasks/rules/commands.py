@@ -39,8 +39,8 @@ class CannotManage(Exception):
 
 
 def _id(text: str) -> str:
-    # A source of another domain has that domain's name as a prefix.
-    if any(id_fault(part) for part in text.split("/", 1)):
+    # A source of another domain has that domain's name as a prefix, and may itself hold slashes.
+    if any(id_fault(part) for part in text.split("/")):
         raise ValueError
     return text
 

@@ -1,8 +1,9 @@
 """Running totals of the pipeline, in one Redis hash, for `sluice` and the live view.
 
-They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. received =
-stored + duplicate + dead_lettered always holds, because a batch is counted at its end, as a whole. Only Kafka
-knows what is in flight: the lag of the bridge's group. `sluice verify` is the proof.
+They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again.
+readings = stored + duplicate + refused always holds, because a batch is counted at its end, as a whole. Where
+each message is one reading, that is received = stored + duplicate + dead_lettered. Only Kafka knows what is
+in flight: the lag of the bridge's group. `sluice verify` is the proof.
 """
 
 from typing import Literal
@@ -14,9 +15,12 @@ from tasks.servers.redis_client import COUNTERS, client, text
 
 Name = Literal[
     "received",  # messages of finished batches
+    "readings",  # in these messages
     "stored",  # rows written
-    "duplicate",  # messages whose row was stored already
+    "duplicate",  # readings whose row was stored already
+    "refused",  # readings that a dead letter is about
     "dead_lettered",  # messages sent to the dead letters
+    "ignored",  # messages that hold no reading, by the form of their domain
     "batches",  # batches finished
     "resent",  # batches sent again because they had vanished: workers or Redis die; see their logs
     "checks_failed",  # times that a check of a domain raised an error instead of a result: see the log

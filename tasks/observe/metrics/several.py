@@ -10,6 +10,13 @@ DEAD_LETTERED = Counter(
     labels=("error_type",),
     unit="messages",
 )
+IGNORED = Counter(
+    "sluice_messages_ignored_total",
+    ("gateway", "worker"),
+    "Messages that hold no reading, by the form of their domain: availability, configuration, no value.",
+    "All messages of a source: its form does not fit; try one with `sluice domain try`.",
+    unit="messages",
+)
 PUBLISHES_REFUSED = Counter(
     "sluice_mqtt_publishes_refused_total",
     ("control", "worker"),

@@ -19,9 +19,16 @@ STORED = Counter(
 DUPLICATE = Counter(
     "sluice_messages_duplicate_total",
     ("worker",),
-    "Messages whose row was stored already: redelivered, resent or replayed ones.",
+    "Readings whose row was stored already: redelivered, resent or replayed ones.",
     "Growing without replays: a device repeats itself, or batches are lost and resent.",
     unit="messages",
+)
+READINGS = Counter(
+    "sluice_readings_total",
+    ("worker",),
+    "Readings of the messages of finished batches: stored, duplicate and refused ones together.",
+    "Equal to the messages but where a domain has several readings in one, or ignores some.",
+    unit="readings",
 )
 REPLAYED = Counter(
     "sluice_messages_replayed_total",
@@ -86,6 +93,13 @@ CHECKS_FAILED = Counter(
     "Any: the check has a bug, and its alerts cannot be relied on; see `check_failed` in the log.",
     labels=("rule_id",),
     unit="checks",
+)
+TIME_HINTS = Counter(
+    "sluice_time_hints_total",
+    ("worker",),
+    "Hints, once an hour and device, at a member such as `ts` that looks like a time and is an extra.",
+    "Any: the device's own times are not those of its rows; see `time_kept_as_extra` in the log.",
+    unit="hints",
 )
 ALERT_CHANGES = Counter(
     "sluice_alert_changes_total",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.admin import accounts
 from ingest.admin.accounts import InvalidId, InvalidPassword
+from tasks.settings import settings
 
 FORBIDDEN = "/+#\x00\x1f\x7f\x85\ufffe\U0001ffff"
 # Computed by the command line: openssl kdf -keylen 64 -kdfopt digest:SHA512 -kdfopt iter:100 … PBKDF2
@@ -117,6 +118,22 @@ def test_an_address_with_colons_is_escaped_in_the_username_only() -> None:
 def test_a_device_may_publish_its_own_telemetry_and_nothing_else() -> None:
     """One right, and no wildcard in it."""
     assert accounts.acl(accounts.device("alice", "d1")) == [("publish", "users/alice/devices/d1/telemetry")]
+
+
+def test_a_bridge_may_publish_for_all_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account that a domain names has all of its topics, and no other account has any."""
+    monkeypatch.setenv("DOMAINS", "examples.zigbee2mqtt,examples.tasmota,examples.owntracks,examples.victron")
+    settings.cache_clear()
+    assert accounts.acl(accounts.device("home", "zigbee2mqtt")) == [
+        ("publish", "zigbee2mqtt/+/#"),
+        ("publish", "owntracks/home/zigbee2mqtt"),
+    ]
+    assert ("publish", "N/+/+/+/+/#") in accounts.acl(accounts.device("home", "venus"))
+    assert accounts.acl(accounts.device("ann", "zigbee2mqtt")) == [("publish", "owntracks/ann/zigbee2mqtt")]
+    service = accounts.acl(accounts.service("sluice"))
+    assert {("subscribe", "zigbee2mqtt/+/#"), ("subscribe", "+/tele/+")} <= set(service)
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:

@@ -10,7 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest.loadtest.fleet import packets
-from ingest.mqtt.packets import Packet, Publish, Stream, pubacks, publish, user_properties
+from ingest.mqtt.packets import Packet, Publish, Stream, content_type, pubacks, publish, user_properties
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=5)
@@ -142,3 +142,23 @@ def test_acknowledgements_are_one_packet_each() -> None:
         Packet(0x40, b"\x00\x01"),
         Packet(0x40, b"\xff\xff"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("properties", "found"),
+    [
+        (b"", ""),
+        (USER_PROPERTY, ""),
+        (USER_PROPERTY + b"\x03\x00\x02a/" + USER_PROPERTY, "a/"),
+        (b"\x03\x00\x01\xff", "\ufffd"),
+    ],
+)
+def test_the_content_type_is_found_among_others(properties: bytes, found: str) -> None:
+    """Empty without one."""
+    assert content_type(properties) == found
+
+
+@given(st.binary(max_size=30))
+def test_no_properties_stop_the_search_for_a_content_type(properties: bytes) -> None:
+    """Whatever they hold."""
+    assert len(content_type(b"\x0b\xff" + properties)) <= 32
