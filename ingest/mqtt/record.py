@@ -41,8 +41,8 @@ def record_of(
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
     `received_at` must be in UTC; an empty `traceparent` or `content_type` is none. `admit` is called with the
-    user and the payload's bytes, and raises `Refused` for what is too much. A message that the broker has sent
-    before is `redelivered`, and so is its record.
+    user and the payload's bytes, and raises `Refused` for what is too much. `redelivered` are message and
+    record where the broker has sent it before.
     """
     # A message by a subscription of an older session is refused by the default domain.
     domain = among[0]
