@@ -108,7 +108,7 @@ class Declaration(Generic[SourceT, RecordT]):
         others = {name: column for name, (column, _) in columns.items() if name != time}
         self._validated: Callable[[Any], RecordT] = record.__pydantic_validator__.validate_python
         self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
-        self._encoders = [(name, column.encode) for name, column in others.items()]
+        self.encoders = [(name, column.encode) for name, column in others.items()]
         self._keeps_extra = extra is not None
         self._topics = Topics(
             self.templates,
@@ -117,7 +117,7 @@ class Declaration(Generic[SourceT, RecordT]):
             () if form is None else form.templates,
             strict=form is None,
         )
-        self._locate = self._topics.locate
+        self.locate = self._topics.locate
         self.ranked = self._topics.ranked
         self._fingerprints = [name for name, info in fields.items() if _is_outside_payload(info)]
 
@@ -178,7 +178,7 @@ class Declaration(Generic[SourceT, RecordT]):
 
     def parse_topic(self, topic: str) -> SourceT:
         """The source that the topic names. Raises `Refused` (`InvalidTopic`)."""
-        return self._locate(topic).source
+        return self.locate(topic).source
 
     def validate(
         self, topic: str, payload: bytes, timestamp_ms: int, limits: Limits
@@ -190,7 +190,7 @@ class Declaration(Generic[SourceT, RecordT]):
         again. Raises `Refused` and nothing else, always the same for the same message: the first fault in
         the order topic, payload as JSON, claimed levels, fields, record's timestamp.
         """
-        source, levels, level_text, _, _ = self._locate(topic)
+        source, levels, level_text, _, _ = self.locate(topic)
         values = parse(payload, limits)
         extra = values.copy()
         for name in self._members:
@@ -210,7 +210,7 @@ class Declaration(Generic[SourceT, RecordT]):
         own_values = fields.__dict__
         time = own_values[self.time] or _time_of_record(timestamp_ms, self.time)
         texts = [
-            NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
+            NULL if (value := own_values[name]) is None else encode(value) for name, encode in self.encoders
         ]
         if not self._keeps_extra:
             line = "\t".join((time_text(time), level_text, *texts)).encode() + b"\n"
@@ -238,7 +238,7 @@ class Declaration(Generic[SourceT, RecordT]):
             return Outcome([(0, self.validate(topic, payload, timestamp_ms, limits))])
         if self.ignores(topic):
             return Outcome([])
-        located = self._locate(topic)
+        located = self.locate(topic)
         arrival = _time_of_record(timestamp_ms, self.time)
         elements = self._reader.elements(payload, located.names, limits, content_type)
         found: list[tuple[int, Reading[SourceT, RecordT] | Refused]] = []
@@ -269,7 +269,7 @@ class Declaration(Generic[SourceT, RecordT]):
             mark = to_json([located.text, element.own, element.keys]) if values.timed else where.encode()
             own_values[name] = fingerprint(mark)
         texts = [
-            NULL if (value := own_values[name]) is None else encode(value) for name, encode in self._encoders
+            NULL if (value := own_values[name]) is None else encode(value) for name, encode in self.encoders
         ]
         if self._keeps_extra:
             extra_json = to_json(values.extra)
@@ -290,7 +290,7 @@ class Declaration(Generic[SourceT, RecordT]):
 
     def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
         """The record with all its fields: those of the payload, those from the topic, and the time."""
-        return reading.fields.model_copy(update={**self._locate(topic).levels, self.time: reading.time})
+        return reading.fields.model_copy(update={**self.locate(topic).levels, self.time: reading.time})
 
     def _checked(self, values: dict[str, Any], whole: Any, limits: Limits) -> RecordT:
         """The validated fields. Raises `Refused`."""

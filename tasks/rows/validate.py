@@ -9,6 +9,7 @@ from tasks.dead_letters.sender import DeadLetter
 from tasks.domain import routing
 from tasks.domain.declaration import Reading
 from tasks.domain.domain import AnyDomain, Source
+from tasks.domain.fast import fast_way
 from tasks.domain.outcome import Outcome
 from tasks.domain.payload import Limits, Refused
 from tasks.domain.places import place
@@ -59,10 +60,12 @@ def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
         return _validate_formed(domain, messages)
     readings: list[Received] = []
     dead: list[DeadLetter] = []
-    validate_one, limits = domain.validate, routing.limits()
+    validate_fast, validate_one, limits = fast_way(domain), domain.validate, routing.limits()
     for message in messages:
         try:
-            reading = validate_one(message.topic, message.payload, message.timestamp_ms, limits)
+            reading = validate_fast(
+                message.topic, message.payload, message.timestamp_ms, limits
+            ) or validate_one(message.topic, message.payload, message.timestamp_ms, limits)
         except Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:

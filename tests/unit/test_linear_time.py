@@ -31,6 +31,7 @@ from tasks.domain.columns import (
 )
 from tasks.domain.declaration import Record
 from tasks.domain.domain import Domain
+from tasks.domain.fast import fast_way
 from tasks.domain.payload import Limits, Refused
 from tasks.observe import tracing
 from tasks.telemetry import DOMAIN
@@ -163,8 +164,10 @@ def little_time() -> Iterator[None]:
 
 def refuses(domain: Any, topic: str, payload: bytes) -> None:
     """Validates as `process` and `verify` do: a reading or a refusal, and no other error."""
+    limits = Limits(max_bytes=2 * SIZE)
     with little_time(), suppress(Refused):
-        domain.whole(topic, domain.validate(topic, payload, 0, Limits(max_bytes=2 * SIZE)))
+        fast_way(domain)(topic, payload, 0, limits)
+        domain.whole(topic, domain.validate(topic, payload, 0, limits))
 
 
 @pytest.mark.parametrize("name", [*RAW, *TEXTS])
