@@ -115,7 +115,8 @@ def fast_way(domain: Declaration[Any, Any]) -> FastWay:
         "optional_time": known[domain.time].nullable,
         "names": set(known),
     }
-    exec(_code(domain, known), scope)  # noqa: S102 - made of the declaration, whose names are quoted by repr
+    code = compile(_code(domain, known), f"<fast way into {domain.table}>", "exec")
+    exec(code, scope)  # noqa: S102 - made of the declaration alone, whose names are quoted by repr
     way: FastWay = scope["read"]
     return way
 
