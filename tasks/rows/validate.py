@@ -131,4 +131,7 @@ def is_stored(domain: AnyDomain, message: Message) -> bool:
 
 def row_of(received: Received) -> Row:
     """The row of a reading, for `store`."""
-    return Row(received.message.partition, received.place, received.reading.copy_line)
+    message, reading, number = received
+    # Not by `place`: each row comes by here, and few have a number.
+    offset = message.offset if number is None else received.place
+    return Row(message.partition, offset, reading.copy_line)
