@@ -1,4 +1,4 @@
-"""The clock of the alerts: beat sends `tick` every second; it judges absences and ends snoozes."""
+"""The clock of the alerts: beat sends `tick` every second; it judges absences, and violations that last."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 
 from tasks import registry
 from tasks.alerts.absences import end_snoozes, judge_absences
+from tasks.alerts.pending import trigger_lasting
 from tasks.app import app
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
@@ -21,7 +22,10 @@ log = structlog.get_logger()
 
 @app.task(name="tasks.alerts.clock.tick")
 def tick() -> None:
-    """Judges absences and ends snoozes that are due. If a server is away, the next tick tries again."""
+    """Judges absences and violations that last, and ends snoozes that are due.
+
+    If a server is away, the next tick tries again.
+    """
     turns.run_if_free("clock", _tick)
 
 
@@ -31,6 +35,7 @@ def _tick(turn: Turn) -> None:
     looks: dict[str, Callable[[Turn, int], int]] = {
         domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
     }
+    looks |= {domain.qualified("pending"): partial(trigger_lasting, domain) for domain in registry.domains()}
     looks["snoozes"] = end_snoozes
     changes = sum(_look(name, look, turn, now_ms) for name, look in looks.items())
     if changes:

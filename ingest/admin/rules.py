@@ -1,5 +1,6 @@
 """The work of `sluice rules`: rules read from a file, explained, and tried on what is stored."""
 
+import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from ingest.requests.rules_report import invalid_rules
 from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.rules.change import iso
-from tasks.rules.model import Rule
+from tasks.rules.model import Condition, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
 from tasks.text.times import parse_moment
@@ -136,7 +137,7 @@ def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
             f" {open_for} in all; {_count(flaps, 'flap')} (back within 5 minutes)"
         )
         for firing in firings[:MAX_SHOWN]:
-            value = "" if firing.value is None else f"  at {firing.value:g}"
+            value = "" if firing.value is None else f"  at {_shown(firing.value)}"
             still = "" if firing.end else ", still open"
             yield (
                 f"  {firing.begin.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {firing.device_id}"
@@ -144,6 +145,10 @@ def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
             )
         if len(firings) > MAX_SHOWN:
             yield f"  and {len(firings) - MAX_SHOWN} more; --json has them all"
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:g}" if type(value) in {int, float} else json.dumps(value, ensure_ascii=False)
 
 
 def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Any]]]:
@@ -158,12 +163,28 @@ def _condition(rule: Rule) -> str:
     if rule.operator == "absent":
         what = f"no value of {rule.key}" if rule.key else "nothing from the device"
         return f"{what} for {patience}"
-    condition = f"{rule.key} {rule.operator} {rule.threshold}"
+    condition = _compared(rule)
     if rule.for_seconds:
         condition += f" for {patience}"
+    if rule.for_readings > 1:
+        condition += f" in {rule.for_readings} readings in a row"
     if rule.clear_threshold is not None:
         condition += f", over when no longer {rule.operator} {rule.clear_threshold}"
     return condition
+
+
+def _compared(one: Condition, *, inside: bool = False) -> str:
+    """A condition as people write one. `inside` another one it has parentheses."""
+    for members, word in ((one.all, " and "), (one.any, " or ")):
+        if members is not None:
+            joined = word.join(_compared(member, inside=True) for member in members)
+            return f"({joined})" if inside and len(members) > 1 else joined
+    name = f"{one.change}({one.key})" if one.change else one.key
+    if one.operator == "unchanged":
+        return f"{name} unchanged"
+    limit = one.threshold_key or json.dumps(one.threshold, ensure_ascii=False)
+    over = f" (clear: {one.clear_threshold})" if inside and one.clear_threshold is not None else ""
+    return f"{name} {one.operator} {limit}{over}"
 
 
 def _span(span: timedelta) -> str:

@@ -6,7 +6,18 @@ python -m ingest.admin.rules_check > sql/0098_rules_check.always.sql
 import sys
 from typing import Any
 
-from tasks.rules.model import FOR_COMPARING, MAX_RULES, MIN_ABSENT_SECONDS, NOT_FOR_ABSENT, Rule
+from tasks.rules.model import (
+    GROUPS,
+    MAX_DEPTH,
+    MAX_RULES,
+    MIN_ABSENT_SECONDS,
+    NOT_FOR_ABSENT,
+    NOT_FOR_UNCHANGED,
+    OF_ONE,
+    ORDERING,
+    Condition,
+    Rule,
+)
 
 _HEAD = """\
 -- Made from the model of a rule by `python -m ingest.admin.rules_check`; not to be edited.
@@ -34,58 +45,144 @@ $$;
 
 def sql() -> str:
     """The migration."""
-    schema = Rule.model_json_schema()
-    fields = schema["properties"]
-    conditions = [f"rule - ARRAY[{', '.join(map(_text, fields))}] = '{{}}'"]
-    conditions += [_given(name) for name in schema["required"]]
-    conditions += [f"(NOT {_given(name)} OR {_fits(name, one)})" for name, one in fields.items()]
-    absent = [f"NOT {_given(name)}" for name in NOT_FOR_ABSENT]
-    absent += [_given("for_seconds"), f"{_number('for_seconds')} >= {MIN_ABSENT_SECONDS}"]
-    conditions.append(
-        f"CASE WHEN rule ->> 'operator' = 'absent' THEN {' AND '.join(absent)}\n"
-        f"                ELSE {' AND '.join(map(_given, FOR_COMPARING))} END"
-    )
-    joined = "\n            AND ".join(conditions)
     body = (
         f"    jsonb_array_length(rules) <= {MAX_RULES} AND NOT EXISTS (\n"
         "        -- a null means that the field is not given\n"
         "        SELECT FROM jsonb_array_elements(rules) AS one (rule), jsonb_strip_nulls(rule) AS given\n"
         "        WHERE CASE WHEN jsonb_typeof(rule) <> 'object' THEN true ELSE (\n"
-        f"            {joined}\n        ) IS NOT TRUE END\n"
+        f"            {_joined(_rule_holds(), 12)}\n        ) IS NOT TRUE END\n"
         "    )\n"
     )
     return _HEAD + body + _TAIL
 
 
-def _given(name: str) -> str:
-    return f"given ? {_text(name)}"
+def _rule_holds() -> list[str]:
+    schema = Rule.model_json_schema()
+    conditions = _fields_hold(schema, "rule", "given")
+    conditions += [_given(name) for name in schema["required"]]
+    absent = [f"NOT {_given(name)}" for name in NOT_FOR_ABSENT]
+    absent += [_given("for_seconds"), f"{_number('for_seconds')} >= {MIN_ABSENT_SECONDS}"]
+    together = _together("rule", "given", absent=" AND ".join(absent), group=[_given("id")])
+    return [*conditions, together, _members_hold("rule", "given", MAX_DEPTH)]
 
 
-def _fits(name: str, schema: dict[str, Any]) -> str:
+def _members_hold(rule: str, given: str, depth: int) -> str:
+    """Whether the conditions inside `all` or `any` hold; an object has one of the two."""
+    members = f"CASE WHEN {_given('all', given)} THEN {rule} -> 'all' ELSE {rule} -> 'any' END"
+    if depth == 0:
+        return f"NOT {given} ?| ARRAY['all', 'any']"
+    inner, inner_given = f"c{depth}", f"g{depth}"
+    schema = Condition.model_json_schema()["$defs"]["Condition"]
+    holds = _fields_hold(schema, inner, inner_given)
+    holds.append(_together(inner, inner_given, absent="false", group=[]))
+    holds.append(_members_hold(inner, inner_given, depth - 1))
+    pad = 12 + 4 * (MAX_DEPTH - depth + 1)
+    space = " " * pad
+    return (
+        f"NOT EXISTS (\n{space}SELECT FROM (SELECT {members}) AS m{depth} (members),"
+        f" jsonb_array_elements(CASE jsonb_typeof(members) WHEN 'array' THEN members ELSE '[]' END)"
+        f" AS one{depth} ({inner}), jsonb_strip_nulls({inner}) AS {inner_given}"
+        f"\n{space}WHERE CASE WHEN jsonb_typeof({inner}) <> 'object' THEN true ELSE (\n{space}    "
+        f"{_joined(holds, pad + 4)}\n{space}) IS NOT TRUE END)"
+    )
+
+
+def _together(rule: str, given: str, *, absent: str, group: list[str]) -> str:
+    """Whether the fields go together that say what is compared."""
+    groups = [f"NOT {_given(name, given)}" for name in OF_ONE] + [f"NOT {given} ?& ARRAY['all', 'any']"]
+    unchanged = [_given("key", given), *(f"NOT {_given(name, given)}" for name in NOT_FOR_UNCHANGED)]
+    kind = f"jsonb_typeof({rule} -> 'threshold')"
+    operator = f"{rule} ->> 'operator'"
+    numeric = f"({operator} IN ({', '.join(map(_text, ORDERING))}) OR {_given('change', given)})"
+    other = [f"NOT {_given(name, given)}" for name in ("threshold", "clear_threshold")]
+    comparison = [
+        _given("key", given),
+        _given("operator", given),
+        f"CASE WHEN {_given('threshold_key', given)} THEN {' AND '.join(other)} AND {operator} <> 'in'"
+        f" ELSE {_given('threshold', given)} AND ({kind} = 'array') = ({operator} = 'in')"
+        f" AND (NOT {numeric} OR {kind} = 'number') END",
+        f"NOT ({_given('change', given)} AND {operator} = 'in')",
+        f"NOT ({_given('clear_threshold', given)} AND {operator} = 'in')",
+    ]
+    whens = [
+        (f"{given} ?| ARRAY[{', '.join(map(_text, GROUPS))}]", " AND ".join([*group, *groups])),
+        (f"{operator} = 'absent'", absent),
+        (f"{operator} = 'unchanged'", " AND ".join(unchanged)),
+    ]
+    cases = " ".join(f"WHEN {when}\n                THEN {then}" for when, then in whens)
+    return f"CASE {cases}\n                ELSE {' AND '.join(comparison)} END"
+
+
+def _fields_hold(schema: dict[str, Any], rule: str, given: str) -> list[str]:
+    fields = schema["properties"]
+    known = f"{rule} - ARRAY[{', '.join(map(_text, fields))}] = '{{}}'"
+    return [
+        known,
+        *(f"(NOT {_given(name, given)} OR {_fits(name, one, rule)})" for name, one in fields.items()),
+    ]
+
+
+def _joined(conditions: list[str], pad: int) -> str:
+    return f"\n{' ' * pad}AND ".join(conditions)
+
+
+def _given(name: str, given: str = "given") -> str:
+    return f"{given} ? {_text(name)}"
+
+
+def _fits(name: str, schema: dict[str, Any], rule: str) -> str:
     """Whether a value that is given is what the schema says."""
     kinds = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
-    if len(kinds) != 1:
-        raise TypeError(f"the field {name} of a rule has no single type")
-    (kind,) = kinds
-    checks = [f"jsonb_typeof(rule -> {_text(name)}) = {_text(kind['type'])}"]
-    if kind["type"] == "number":
+    value = f"{rule} -> {_text(name)}"
+    fits = [_is(kind, value, name) for kind in kinds]
+    return fits[0] if len(fits) == 1 else f"({' OR '.join(fits)})"
+
+
+def _is(kind: dict[str, Any], value: str, name: str) -> str:
+    known = "number" if kind["type"] == "integer" else kind["type"]
+    return f"jsonb_typeof({value}) = {_text(known)}{_bounds(kind, value, name)}"
+
+
+def _bounds(kind: dict[str, Any], value: str, name: str) -> str:
+    """What the schema says besides the type, as further conditions."""
+    checks: list[str] = []
+    if kind["type"] in {"number", "integer"}:
         bounds = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
-        checks += [f"{_number(name)} {sign} {kind[bound]}" for bound, sign in bounds.items() if bound in kind]
+        checks += [f"{_as_number(value)} {sign} {kind[one]}" for one, sign in bounds.items() if one in kind]
+        if kind["type"] == "integer":
+            checks.append(f"({value} #>> '{{}}') ~ '^-?[0-9]+$'")
     elif kind["type"] == "string":
-        length = f"length(rule ->> {_text(name)})"
-        checks += [f"{length} >= {kind['minLength']}"] if "minLength" in kind else []
-        checks += [f"{length} <= {kind['maxLength']}"] if "maxLength" in kind else []
+        text = f"({value} #>> '{{}}')"
+        checks += [f"length({text}) >= {kind['minLength']}"] if "minLength" in kind else []
+        checks += [f"length({text}) <= {kind['maxLength']}"] if "maxLength" in kind else []
         if "enum" in kind:
-            checks.append(f"rule ->> {_text(name)} IN ({', '.join(map(_text, kind['enum']))})")
-    else:
-        raise TypeError(f"the field {name} of a rule is a {kind['type']}, which has no check")
-    return " AND ".join(checks)
+            checks.append(f"{text} IN ({', '.join(map(_text, kind['enum']))})")
+    elif kind["type"] == "array":
+        # Asked only of arrays: SQL may evaluate the conditions in any order.
+        length = f"CASE jsonb_typeof({value}) WHEN 'array' THEN jsonb_array_length({value}) END"
+        checks.append(f"{length} BETWEEN {kind['minItems']} AND {kind['maxItems']}")
+        if "$ref" not in kind["items"]:
+            items = f"CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END"
+            fits = _fits_item(kind["items"])
+            checks.append(
+                f"NOT EXISTS (SELECT FROM jsonb_array_elements({items}) AS x (item) WHERE NOT {fits})"
+            )
+    elif kind["type"] != "boolean":
+        raise TypeError(f"the field {name} of a rule is a {kind['type']}, which no check is made for")
+    return "".join(f" AND {check}" for check in checks)
+
+
+def _fits_item(schema: dict[str, Any]) -> str:
+    return f"({' OR '.join(_is(kind, 'item', 'threshold') for kind in schema['anyOf'])})"
 
 
 def _number(name: str) -> str:
+    return _as_number(f"rule -> {_text(name)}")
+
+
+def _as_number(value: str) -> str:
     # Asked only of numbers: SQL may evaluate the conditions in any order.
-    value = f"rule -> {_text(name)}"
-    return f"CASE jsonb_typeof({value}) WHEN 'number' THEN (rule ->> {_text(name)})::numeric END"
+    return f"CASE jsonb_typeof({value}) WHEN 'number' THEN ({value} #>> '{{}}')::numeric END"
 
 
 def _text(text: str) -> str:

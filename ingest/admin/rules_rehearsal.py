@@ -13,6 +13,7 @@ from tasks.domain.domain import AnyDomain
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.machine import LastSeen, Observation
+from tasks.rules.model import Scalar
 from tasks.rules.rule import RuleSet, find
 from tasks.rules.state import DeviceState, to_us
 from tasks.text.paths import MISSING
@@ -31,7 +32,7 @@ class Firing(NamedTuple):
     device_id: str
     begin: datetime
     end: datetime | None
-    value: int | float | None
+    value: Scalar | None
     flap: bool
 
     def lasted(self, now: datetime) -> timedelta:

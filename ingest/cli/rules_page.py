@@ -8,19 +8,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ingest.admin.rules_rehearsal import Life
 from ingest.cli.pages import table
+from ingest.cli.rules_examples import EXAMPLES, Event, Example
 from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
 from tasks.rules.commands import Command, parse_command
 from tasks.rules.machine import Observation
-from tasks.rules.model import EXPECTED, MAX_RULES, Fault, Rule
+from tasks.rules.model import EXPECTED, MAX_COMPARISONS, MAX_DEPTH, MAX_REMEMBERED, MAX_RULES, Fault, Rule
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.rules.state import to_us
 
@@ -34,6 +35,9 @@ OPERATORS = {
     "<=": "the value is `threshold` or below it",
     "==": "the value equals `threshold`",
     "!=": "the value does not equal `threshold`",
+    "in": "the value is one of those in `threshold`, an array",
+    "unchanged": "the value is the same as in the reading before; with `for_seconds`, for that long. It has"
+    " no `threshold`",
     "absent": "nothing has come for `for_seconds`: no value of the key, or nothing of the whole device"
     " without a `key`. It has no `threshold` and no `clear_threshold`, and needs at least a second",
 }
@@ -70,6 +74,7 @@ FIELDS = {
     "threshold": "the rule's; null for `absent` and for checks",
     "value": "the latest value that violated the rule; when RESOLVED, the value that resolved it; null if"
     " there is none",
+    "values": "likewise, by their keys, if the rule compares several; otherwise left out",
     "time": "time of the reading that made the change, or else of the command or the clock",
     "sequence_id": "of the latest reading that violated the rule; null if there is none",
     "first_seen": "time since which the rule has been violated without a break",
@@ -79,59 +84,6 @@ FIELDS = {
     "by": "the user who sent the command; otherwise left out",
 }
 
-Event = tuple[int, dict[str, Any] | None]
-"""Seconds since the start, and the payload of a reading; without one it is a look of the clock."""
-
-
-class Example(NamedTuple):
-    """A rule, and what happens to one device."""
-
-    title: str
-    rule: dict[str, Any]
-    events: tuple[Event, ...]
-
-
-EXAMPLES = (
-    Example(
-        "A fridge that is too warm for more than a moment. It is cold again below 7, not at 8",
-        {
-            "key": "temperature",
-            "operator": ">",
-            "threshold": 8,
-            "clear_threshold": 7,
-            "for_seconds": 60,
-            "message": "too warm",
-            "severity": "critical",
-        },
-        tuple((30 * n, {"temperature": t}) for n, t in enumerate((9, 9.5, 9.2, 7.5, 6.9))),
-    ),
-    Example(
-        "A value inside an object and an array, under a name of its own",
-        {
-            "id": "phase-1",
-            "key": "motor.phases.0",
-            "operator": "<",
-            "threshold": 210,
-            "message": "undervoltage",
-        },
-        ((0, {"motor": {"phases": [229, 231]}}), (10, {"motor": {"phases": [205, 230]}})),
-    ),
-    Example(
-        "A name with dots, inside an object",
-        {"id": "meter", "key": 'meter."1.8.0"', "operator": ">", "threshold": 100, "message": "much used"},
-        ((0, {"meter": {"1.8.0": 99.5}}), (10, {"meter": {"1.8.0": 123.4}})),
-    ),
-    Example(
-        "A code that means trouble",
-        {"key": "error_code", "operator": "!=", "threshold": 0, "message": "the device reports an error"},
-        ((0, {"error_code": 0}), (10, {"error_code": 17}), (20, {"error_code": 0})),
-    ),
-    Example(
-        "A device that is silent",
-        {"operator": "absent", "for_seconds": 300, "message": "nothing for five minutes"},
-        ((0, {"temperature": 4}), (301, None), (600, {"temperature": 4})),
-    ),
-)
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
 WRONG_COMMAND = {"device_id": DEVICE, "rule_id": "temperature", "action": "DISABLE", "duration_minutes": 5}
 SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}
@@ -175,12 +127,22 @@ def _rules() -> Iterator[str]:
     yield "\n### Operators\n"
     yield from _meanings("operator", "violated when", OPERATORS)
     yield (
-        "\nOnly numbers are compared: a value that is missing, null, a string or a boolean neither"
-        " triggers nor resolves.\n\n"
+        "\nA value is compared with a threshold of its own type: one that is missing, null or of another type"
+        " neither triggers nor resolves. Strings are case-sensitive, and compared by `==`, `!=`, `in` and"
+        " `unchanged` alone, as booleans are.\n\n"
+        "### Conditions\n\n"
+        "`all` and `any` have conditions in place of `key` and `operator`: comparisons, or `all` and `any`"
+        f" again, {MAX_DEPTH} deep and with at most {MAX_COMPARISONS} comparisons. They are about the values"
+        " of one reading. If a value of it is missing, the rule is only judged if the others decide it."
+        " The alert has no `key`, `operator`, `threshold` and `value`, but `values`.\n\n"
+        "`change` and `unchanged` compare with the reading before: the latest one that was not late. Redis"
+        " remembers its value; after a loss of Redis, and when the clock of the device is set, the next"
+        f" reading begins. At most {MAX_REMEMBERED} keys of a user may be compared so.\n\n"
         "Silence counts only while something could have come: nothing is absent while a gateway is away or"
         " readings still wait in Kafka, and after an outage devices have"
         " `ABSENCE_GRACE_SECONDS` to return. With Vector as the gateway it is unknown when devices are"
-        " heard, so absences are not judged.\n\n"
+        " heard, so absences are not judged. The same goes for `for_seconds`, which the clock counts on"
+        " while no reading comes: one that violates a rule and no other for so long trigger the alert.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 

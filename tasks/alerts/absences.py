@@ -65,7 +65,7 @@ def end_snoozes(turn: Turn, now_ms: int) -> int:
     with database.access() as connection:
         rows = connection.execute(SNOOZED, [datetime.fromtimestamp(now_ms / 1000, UTC)]).fetchall()
     changes = 0
-    for devices in _some({(str(user_id), str(device_id)) for user_id, device_id in rows}):
+    for devices in some({(str(user_id), str(device_id)) for user_id, device_id in rows}, AT_ONCE):
         turn.keep()
         changes += len(state_store.transact(devices, lambda state: machine.snoozes_ended(state, now_ms)))
     return changes
@@ -103,9 +103,9 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
 
 def _judge(domain: AnyDomain, turn: Turn, devices: set[Device], heard: silence.Heard) -> int:
     changes = 0
-    for some in _some(devices):
+    for few in some(devices, AT_ONCE):
         turn.keep()
-        changes += state_store.by_present_rules(partial(_judge_some, domain, some, heard))
+        changes += state_store.by_present_rules(partial(_judge_some, domain, few, heard))
     return changes
 
 
@@ -167,7 +167,8 @@ def _remember(domain: AnyDomain, looked: Looked) -> None:
     client().hset(domain.qualified(CLOCK), mapping=fields)
 
 
-def _some(devices: Collection[Device]) -> Iterator[list[Device]]:
+def some(devices: Collection[Device], most: int) -> Iterator[list[Device]]:
+    """The devices in order, `most` at once."""
     rest = iter(sorted(devices))
-    while some := list(islice(rest, AT_ONCE)):
-        yield some
+    while few := list(islice(rest, most)):
+        yield few

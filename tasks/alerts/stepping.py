@@ -78,7 +78,7 @@ class Stepping(NamedTuple):
         state = before._replace(newest=order.later(before.newest, self.known.get(source)))
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
-        if state.entries or any(one.violates for one in checked):
+        if state.entries or state.before or any(one.violates for one in checked):
             for number, (received, check_results, _) in enumerate(checked):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
@@ -105,7 +105,7 @@ class Stepping(NamedTuple):
 
 def judges(rules: RuleSet) -> bool:
     """Whether the rules judge readings, and not only absence."""
-    return bool(rules.comparisons or rules.checks)
+    return rules.judges_readings
 
 
 def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedReading]) -> Newest | None:

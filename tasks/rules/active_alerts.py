@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tasks.rules.change import iso
-from tasks.rules.model import Judging, Number
+from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
@@ -26,9 +26,9 @@ class ActiveAlert:
     """One row; its fields are the columns.
 
     `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while SNOOZED after the alert was
-    resolved, and while PENDING unless the alert was refused. The last five columns are the device's: the
-    latest record judged (at least when the row was written), the time of its reading, how far that was from
-    its arrival (µs), and how many changes the device had had.
+    resolved, and while PENDING unless the alert was refused. `digest` distinguishes conditions. The last five
+    columns are the device's: the latest record judged (at least when the row was written), the time of its
+    reading, how far that was from its arrival (µs), and how many changes the device had had.
     """
 
     user_id: str
@@ -39,9 +39,11 @@ class ActiveAlert:
     message: str
     severity: str
     key: str | None
-    operator: Judging
-    threshold: Number | None
-    value: Number | None
+    operator: Judging | None
+    threshold: Threshold | None
+    digest: str | None
+    value: Scalar | None
+    values: dict[str, Scalar] | None
     sequence_id: int | None
     first_seen: datetime | None
     last_seen: datetime | None
@@ -139,7 +141,9 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
         key=entry.facts.key,
         operator=entry.facts.operator,
         threshold=entry.facts.threshold,
+        digest=entry.facts.digest,
         value=entry.value,
+        values=None if entry.values is None else dict(entry.values),
         sequence_id=entry.sequence_id,
         first_seen=_time(entry.first_seen),
         last_seen=_time(entry.last_seen),
@@ -158,12 +162,13 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
 def _entry(row: ActiveAlert) -> RuleState:
     return RuleState(
         status=_STATUS[row.status],
-        facts=Facts(row.message, row.severity, row.key, row.operator, row.threshold),
+        facts=Facts(row.message, row.severity, row.key, row.operator, row.threshold, row.digest),
         alert_id=row.alert_id,
         first_seen=_us(row.first_seen),
         last_seen=_us(row.last_seen),
         violations=row.count,
         value=row.value,
+        values=row.values,
         sequence_id=row.sequence_id,
         snoozed_until=_ms(row.snoozed_until),
         command_at=_ms(row.command_at),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from tasks.rules.model import Judging, Number
+from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.state import Position
 
 ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "REFUSED"]
@@ -23,6 +23,8 @@ RULE_CHANGED = "rule_changed"  # the rule_id now stands for another key or opera
 SNOOZE_ENDED = "snooze_ended"
 RETURNED = "returned"  # what was absent
 
+# Left out of a notification where they are empty.
+_OPTIONAL = ("values", "reason", "by")
 _UNPUBLISHED = {"number", "kafka_partition", "kafka_offset"}
 
 
@@ -32,7 +34,8 @@ class Change:
 
     `time` is that of the reading that caused it, or else of the command or the clock. `first_seen`,
     `last_seen` and `count` describe the violation; `value` is the latest one, when RESOLVED the one that
-    resolved it. `position` is the Kafka record that caused it, if one did.
+    resolved it, and `values` are those of a rule that compares several, by their keys. `position` is the
+    Kafka record that caused it, if one did.
     """
 
     alert_id: str
@@ -43,9 +46,10 @@ class Change:
     message: str
     severity: str
     key: str | None
-    operator: Judging
-    threshold: Number | None
-    value: Number | None
+    operator: Judging | None
+    threshold: Threshold | None
+    value: Scalar | None
+    values: dict[str, Scalar] | None
     time: datetime
     sequence_id: int | None
     first_seen: datetime | None
@@ -57,7 +61,7 @@ class Change:
     position: Position | None
 
     def to_json(self) -> bytes:
-        """The notification, as published; without `reason` and `by` where they are empty."""
+        """The notification, as published; without `values`, `reason` and `by` where they are empty."""
         return notice(self.to_record())
 
     def to_record(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Change:
 
 def notice(record: dict[str, Any]) -> bytes:
     """The notification of a change, from its record."""
-    silent = {name for name in ("reason", "by") if record[name] is None}
+    silent = {name for name in _OPTIONAL if record.get(name) is None}
     public = {name: value for name, value in record.items() if name not in _UNPUBLISHED | silent}
     return json.dumps(public, ensure_ascii=False, separators=(",", ":")).encode()
 

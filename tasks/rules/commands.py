@@ -150,7 +150,7 @@ def _snooze(draft: Draft, rule: Compiled, entry: RuleState, command: Command, or
     draft.entries[rule.rule_id] = entry
     alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
     reason = f"until {iso(from_us(until * 1000))}"
-    draft.add_change("SNOOZED", rule.rule_id, entry, alert_id, value=entry.value, reason=reason)
+    draft.add_change("SNOOZED", rule.rule_id, entry, alert_id, reason)
 
 
 def _disable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> None:
@@ -158,7 +158,7 @@ def _disable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> 
         return
     alert_id = entry.alert_id if entry.is_open else None
     alert_id = alert_id or _command_alert_id(draft, rule, origin)
-    draft.add_change("DISABLED", rule.rule_id, entry, alert_id, value=entry.value)
+    draft.add_change("DISABLED", rule.rule_id, entry, alert_id)
     calm = entry.in_order()
     draft.entries[rule.rule_id] = calm._replace(status=Status.DISABLED, alert_id=alert_id)
 
@@ -176,7 +176,7 @@ def _enable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> N
         return
     draft.entries[rule.rule_id] = enabled
     alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
-    draft.add_change("ENABLED", rule.rule_id, entry, alert_id, value=entry.value)
+    draft.add_change("ENABLED", rule.rule_id, entry, alert_id)
 
 
 def _command_alert_id(draft: Draft, rule: Compiled, origin: Origin) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tasks.rules import order
 from tasks.rules.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
-from tasks.rules.model import Number
+from tasks.rules.condition import Finding, View, remember
 from tasks.rules.rule import Alert, Compiled, RuleSet, checked, find, is_number
 from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
 from tasks.rules.transition import Cause, Draft
@@ -76,6 +76,8 @@ def step(
     - Any reading of a device, late or not, ends its absence.
     - An alert for which there is no room is refused, which is reported once; a later reading triggers it, if
       its rule is still violated and there is room.
+    - What rules compare with the reading before is remembered: the values of the latest reading that is not
+      late. When the device's clock was set, it is forgotten.
     - A check is violated while it returns an alert, and in order when it returns None.
     """
     if state.has_judged(reading.partition, reading.offset):
@@ -83,7 +85,8 @@ def step(
     moment = reading.moment
     late = order.is_late(state.newest, moment)
     newest = state.newest if late else order.advanced(state.newest, moment)
-    if not (state.entries or violates(rules, reading.payload, reading.check_results)):
+    # What is remembered is forgotten when no rule needs it any more.
+    if not (state.entries or state.before or violates(rules, reading.payload, reading.check_results)):
         return state._replace(newest=newest), ()
     position = Position(reading.partition, reading.offset)
     draft = Draft(state, Cause(reading.time, position, reading.sequence_id), room)
@@ -96,7 +99,11 @@ def step(
         for rule in rules.comparisons:
             value = find(reading.payload, rule)
             if is_number(value):
-                _judge(draft, rule, value, moment.time, reading)
+                violated = rule.compare(value, rule.threshold)
+                finding = Finding(violated, not violated and rule.cleared(value), value, None, None)
+                _judge(draft, rule, finding, moment.time, reading)
+        if rules.conditions or draft.before:
+            _judge_conditions(draft, rules, moment.time, reading)
         for rule in rules.checks:
             if rule.rule_id in reading.check_results:
                 _judge_check(draft, rule, reading.check_results[rule.rule_id], moment.time, reading)
@@ -150,6 +157,8 @@ def rules_changed(state: DeviceState, rules: RuleSet, at_ms: int) -> tuple[Devic
     """Resolves the alerts of rules that are gone or now stand for something else, without a reading."""
     draft = Draft(state, Cause(from_us(at_ms * 1000)))
     _drop_foreign(draft, rules, at_ms)
+    if state.before:
+        draft.before = {key: one for key, one in state.before.items() if key in rules.remembered}
     return draft.finish(), tuple(draft.changes)
 
 
@@ -158,11 +167,11 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
         rule = rules.by_id.get(rule_id)
         if rule is None:
             if entry.is_open:
-                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_REMOVED)
+                draft.resolve(rule_id, entry, now_ms, entry.value, values=entry.values, reason=RULE_REMOVED)
             draft.entries.pop(rule_id, None)
         elif entry.status is not Status.OK and not rule.facts.same_rule(entry.facts):
             if entry.is_open:
-                draft.resolve(rule_id, entry, now_ms, entry.value, reason=RULE_CHANGED)
+                draft.resolve(rule_id, entry, now_ms, entry.value, values=entry.values, reason=RULE_CHANGED)
             elif entry.status is not Status.DISABLED:
                 draft.clear(rule_id, entry, now_ms)
             if kept := draft.entries.get(rule_id):
@@ -170,42 +179,56 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
 
 
 def _wait_again(draft: Draft, now_ms: int) -> None:
-    """Forgets when the violation of each rule without an alert began; one that was refused has waited."""
+    """Forgets when the violation of each rule without an alert began; one that was refused has waited.
+
+    What came before is forgotten, too.
+    """
+    draft.before = {}
     for rule_id, entry in sorted(draft.entries.items()):
         if entry.first_seen is not None and not (entry.is_open or entry.is_refused):
             draft.clear(rule_id, entry, now_ms)
 
 
+def _judge_conditions(draft: Draft, rules: RuleSet, time: int, reading: Observation) -> None:
+    view = View(reading.payload, time, draft.before)
+    for rule, judge in rules.conditions:
+        finding = judge.judge(view)
+        if finding is not None:
+            _judge(draft, rule, finding, time, reading)
+    draft.before = remember(draft.before, rules.remembered, view)
+
+
 def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:
     entry = draft.entries.get(rule.rule_id)
     said = checked(rule, alert, None if entry is None else entry.facts)
-    _judge(draft, said, None if alert is None else alert.value, time, reading)
+    finding = Finding(alert is not None, alert is None, None if alert is None else alert.value, None, None)
+    _judge(draft, said, finding, time, reading)
 
 
-def _judge(draft: Draft, rule: Compiled, value: Number | None, time: int, reading: Observation) -> None:
-    violated = rule.compare(value, rule.threshold)
+def _judge(draft: Draft, rule: Compiled, finding: Finding, time: int, reading: Observation) -> None:
     entry = draft.entries.get(rule.rule_id)
     if entry is None:
-        if violated:
-            _judge_closed(draft, rule, RuleState(Status.OK, rule.facts), value, time, reading)
+        if finding.holds:
+            _judge_closed(draft, rule, RuleState(Status.OK, rule.facts), finding, time, reading)
     elif entry.is_open:
-        _judge_open(draft, rule, entry, value, time, reading)
+        _judge_open(draft, rule, entry, finding, time, reading)
     elif entry.status is Status.DISABLED:
         return
-    elif violated:
-        _judge_closed(draft, rule, entry, value, time, reading)
+    elif finding.holds:
+        _judge_closed(draft, rule, entry, finding, time, reading)
     else:
         draft.clear(rule.rule_id, entry, reading.timestamp_ms)
 
 
 def _judge_open(
-    draft: Draft, rule: Compiled, entry: RuleState, value: Number | None, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
 ) -> None:
     """A reading of a rule with an open alert."""
-    if rule.compare(value, rule.threshold):
-        entry = _violated(entry, rule, value, time, reading.sequence_id)
-    elif rule.cleared(value):
-        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, value, facts=rule.facts)
+    if finding.holds:
+        entry = _violated(entry, rule, finding, time, reading.sequence_id)
+    elif finding.over:
+        value, values, now_ms = finding.value, finding.values, reading.timestamp_ms
+        draft.resolve(rule.rule_id, entry, now_ms, value, values=values, facts=rule.facts)
         return
     if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
         draft.renew(rule.rule_id, entry)
@@ -214,17 +237,19 @@ def _judge_open(
 
 
 def _judge_closed(
-    draft: Draft, rule: Compiled, entry: RuleState, value: Number | None, time: int, reading: Observation
+    draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
 ) -> None:
     """A reading that violates a rule without an open alert."""
     begins = entry.first_seen is None or entry.first_seen > time
-    if begins or entry.facts.threshold != rule.facts.threshold:
-        entry = entry._replace(first_seen=time, last_seen=None, violations=0)
-    entry = _violated(entry, rule, value, time, reading.sequence_id)
+    if begins or not entry.facts.same_limits(rule.facts):
+        began = time if finding.since is None else finding.since
+        entry = entry._replace(first_seen=began, last_seen=None, violations=0)
+    entry = _violated(entry, rule, finding, time, reading.sequence_id)
     assert entry.first_seen is not None
+    lasts = time - entry.first_seen >= rule.for_us and entry.violations >= rule.for_readings
     if entry.is_snoozed(reading.timestamp_ms):
         draft.entries[rule.rule_id] = entry
-    elif time - entry.first_seen >= rule.for_us:
+    elif lasts:
         alert_id = draft.derive_id(rule.rule_id, "reading", reading.partition, reading.offset)
         draft.trigger(rule.rule_id, entry, alert_id)
     else:
@@ -232,13 +257,14 @@ def _judge_closed(
 
 
 def _violated(
-    entry: RuleState, rule: Compiled, value: Number | None, time: int, sequence_id: int | None
+    entry: RuleState, rule: Compiled, finding: Finding, time: int, sequence_id: int | None
 ) -> RuleState:
     return entry._replace(
         facts=rule.facts,
         last_seen=time if entry.last_seen is None else max(time, entry.last_seen),
         violations=entry.violations + 1,
-        value=value,
+        value=finding.value,
+        values=finding.values,
         sequence_id=sequence_id,
     )
 

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 Number: TypeAlias = int | float
-Operator = Literal[">", "<", ">=", "<=", "==", "!=", "absent"]
+Scalar: TypeAlias = bool | int | float | str
+Threshold: TypeAlias = Scalar | list[Scalar]
+Operator = Literal[">", "<", ">=", "<=", "==", "!=", "in", "unchanged", "absent"]
 Judging = Literal[Operator, "check"]
+Measure = Literal["delta", "rate"]
 Fault = dict[Literal["path", "message"], str]
 
 MAX_RULES = 100
@@ -20,10 +23,24 @@ BEYOND_NUMBERS = 2**63
 DEFAULT_SEVERITY = "warning"
 # The rule_id of a rule without an `id` about the absence of the whole device.
 DEVICE_ABSENT = "absent"
-# Fields that a comparison must have, and a rule with the operator `absent` must not.
-FOR_COMPARING = ("key", "threshold")
-NOT_FOR_ABSENT = ("threshold", "clear_threshold")
 MIN_ABSENT_SECONDS = 1
+# How deep conditions may be nested, and how many comparisons a rule may have.
+MAX_DEPTH = 3
+MAX_COMPARISONS = 16
+MAX_LISTED = 100
+MAX_TEXT = 256
+MAX_READINGS = 1000
+# Keys of all rules of a user whose values are remembered from reading to reading.
+MAX_REMEMBERED = 32
+# More fields than a rule has: each unknown one is compared with all known ones.
+MAX_FIELDS = 32
+ORDERING = (">", "<", ">=", "<=")
+GROUPS = ("all", "any")
+# Fields of a single comparison, which a group must not have.
+OF_ONE = ("key", "operator", "threshold", "clear_threshold", "threshold_key", "change")
+# Fields that a rule with the operator `absent` or `unchanged` must not have.
+NOT_FOR_ABSENT = ("threshold", "clear_threshold", "threshold_key", "change", "for_readings")
+NOT_FOR_UNCHANGED = ("threshold", "clear_threshold", "threshold_key", "change")
 
 _DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -32,10 +49,16 @@ EXPECTED = {
     "id": "a string of 1 to 128 characters, not blank and without control characters",
     "key": 'the path of a value, such as "temperature" or "motor.phases.0", of 1 to 256 characters',
     "operator": "one of " + ", ".join(get_args(Operator)),
-    "threshold": "a finite number (of at most 64 bits)",
+    "threshold": "a finite number (of at most 64 bits); for == and != also a string or a boolean; for in an"
+    " array of them",
+    "threshold_key": "the path of the value to compare with, as `key`",
+    "change": "one of " + ", ".join(get_args(Measure)),
+    "all": f"an array of 1 to {MAX_COMPARISONS} conditions",
+    "any": f"an array of 1 to {MAX_COMPARISONS} conditions",
     "message": "a string of 1 to 500 characters that says what is wrong",
     "severity": 'a string of 1 to 32 characters, such as "critical"',
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
+    "for_readings": f"a whole number from 1 to {MAX_READINGS}",
     "clear_threshold": "a finite number (of at most 64 bits)",
     "domain": 'the name of a domain, such as "telemetry"',
 }
@@ -46,6 +69,20 @@ def _number(value: Any) -> Number:
     if type(value) in {int, float} and -BEYOND_NUMBERS <= value < BEYOND_NUMBERS:
         return cast("Number", value)
     raise ValueError
+
+
+def _threshold(value: Any) -> Threshold:
+    if type(value) is list and 1 <= len(value) <= MAX_LISTED:
+        return [_scalar(one) for one in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:
+    if type(value) is bool:
+        return value
+    if type(value) is str and len(value) <= MAX_TEXT and not _UNSTORABLE.search(value):
+        return value
+    return _number(value)
 
 
 def _name(text: str) -> str:
@@ -66,29 +103,57 @@ def _domain(text: str) -> str:
     return text
 
 
-_Number = Annotated[
-    Number,
-    PlainValidator(_number),
-    WithJsonSchema({"type": "number", "minimum": -BEYOND_NUMBERS, "exclusiveMaximum": BEYOND_NUMBERS}),
-]
+_NUMBER = {"type": "number", "minimum": -BEYOND_NUMBERS, "exclusiveMaximum": BEYOND_NUMBERS}
+_SCALARS = [_NUMBER, {"type": "string", "maxLength": MAX_TEXT}, {"type": "boolean"}]
+_LIST = {"type": "array", "minItems": 1, "maxItems": MAX_LISTED, "items": {"anyOf": _SCALARS}}
+_Number = Annotated[Number, PlainValidator(_number), WithJsonSchema(_NUMBER)]
+_Threshold = Annotated[Threshold, PlainValidator(_threshold), WithJsonSchema({"anyOf": [*_SCALARS, _LIST]})]
+_Key = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)]
+_Group = Annotated[list["Condition"], Field(min_length=1, max_length=MAX_COMPARISONS)]
 
 
-class Rule(BaseModel):
-    """One rule, as the user wrote it. Made by `parse_rules`, which also checks its fields together."""
+class Condition(BaseModel):
+    """One comparison, or a group of conditions."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = Field(
-        None, description="Name of the rule in alerts and commands; by default its `key`."
-    )
-    key: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)] | None = Field(
+    key: _Key | None = Field(
         None,
         description="Path of the value to compare. A dot leads into an object or, with a number, into"
         " an array; a name with dots stands in double quotes. `absent` without a key is about the whole"
         " device.",
     )
-    operator: Operator = Field(description="How the value is compared with `threshold`; see the operators.")
-    threshold: _Number | None = Field(None, description="The limit of the value.")
+    operator: Operator | None = Field(
+        None, description="How the value is compared with `threshold`; see the operators."
+    )
+    threshold: _Threshold | None = Field(None, description="The limit of the value.")
+    clear_threshold: _Number | None = Field(
+        None,
+        description="The value must pass this before an open alert is resolved, so that a value near the"
+        " threshold does not flap; by default `threshold`.",
+    )
+    threshold_key: _Key | None = Field(
+        None, description="Path of a value of the same reading, to compare with in place of `threshold`."
+    )
+    change: Measure | None = Field(
+        None,
+        description="Compares the change since the reading before: `delta` is the difference, `rate` the"
+        " difference per minute. The first reading has no change.",
+    )
+    all: _Group | None = Field(
+        None, description="Conditions that must all hold, in the place of `key` and `operator`."
+    )
+    any: _Group | None = Field(None, description="Conditions of which one must hold, likewise.")
+
+
+class Rule(Condition):
+    """One rule, as the user wrote it. Made by `parse_rules`, which also checks its fields together."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)] | None = Field(
+        None,
+        description="Name of the rule in alerts and commands; by default its `key`. A rule with `all` or"
+        " `any` must have one.",
+    )
     message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)] = Field(
         description="The text of the alert."
     )
@@ -103,10 +168,12 @@ class Rule(BaseModel):
         description="How long the rule must be violated before it triggers, by the times of the readings; for"
         " `absent`, how long the silence must last.",
     )
-    clear_threshold: _Number | None = Field(
-        None,
-        description="The value must pass this before an open alert is resolved, so that a value near the"
-        " threshold does not flap; by default `threshold`.",
+    for_readings: int = Field(
+        1,
+        ge=1,
+        le=MAX_READINGS,
+        description="How many readings in a row must violate the rule before it triggers, besides"
+        " `for_seconds`.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
         None, description="Domain of the readings; by default the first of `DOMAINS`."

@@ -6,42 +6,30 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from tasks.rules.condition import remembered_keys
 from tasks.rules.model import (
     EXPECTED,
-    FOR_COMPARING,
+    GROUPS,
+    MAX_FIELDS,
+    MAX_REMEMBERED,
     MAX_RULES,
-    MIN_ABSENT_SECONDS,
-    NOT_FOR_ABSENT,
+    Condition,
     Fault,
     Rule,
     id_of,
 )
 from tasks.rules.rule import NO_RULES, RuleSet
+from tasks.rules.together import Place, meant_operator, nesting_fault, together, without_nulls
 from tasks.text.paths import MISSING
 from tasks.text.wording import describe, printable, shorten
 
 MAX_DOCUMENT_BYTES = 262_144
-# More fields than a rule has: each unknown one is compared with all known ones.
-MAX_FIELDS = 32
 # Enough faults to act on at once: a nonsense document must not cause an answer of megabytes.
 MAX_FAULTS = 200
 
-_MEANT = {
-    "=": "==",
-    "=>": ">=",
-    "=<": "<=",
-    "<>": "!=",
-    "gt": ">",
-    "lt": "<",
-    "gte": ">=",
-    "lte": "<=",
-    "ge": ">=",
-    "le": "<=",
-    "eq": "==",
-    "ne": "!=",
-    "missing": "absent",
-    "silent": "absent",
-}
+_TOO_MUCH_TO_REMEMBER = (
+    f"at most {MAX_REMEMBERED} keys may be compared with the reading before, over all rules of a user"
+)
 
 
 class InvalidDocument(ValueError):
@@ -98,11 +86,16 @@ def _sift(rules: list[Any]) -> Sifted:
     valid: dict[int, Rule] = {}
     faults: list[Fault] = []
     owners: dict[str, int] = {}
+    remembered: set[str] = set()
     for index, raw in enumerate(rules):
         rule, wrong = _parse(index, raw, owners)
-        faults += wrong
         if rule is not None and not wrong:
-            valid[index] = rule
+            keys = remembered | remembered_keys(rule)
+            if len(keys) > MAX_REMEMBERED:
+                wrong.append(_fault(f"rules.{index}", _TOO_MUCH_TO_REMEMBER))
+            else:
+                valid[index], remembered = rule, keys
+        faults += wrong
     return Sifted(RuleSet(tuple(valid.values())), tuple(valid), faults)
 
 
@@ -113,18 +106,21 @@ def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, l
         return None, [_fault(path, f"must be an object, got {describe(raw)}")]
     if len(raw) > MAX_FIELDS:
         return None, [_fault(path, f"has {len(raw)} fields; a rule has at most {len(EXPECTED)}")]
-    given = {name: value for name, value in raw.items() if value is not None or name not in EXPECTED}
-    wrong: set[str] = set()
+    if nested := nesting_fault(raw):
+        return None, [_fault(path, nested)]
+    given = without_nulls(raw)
+    wrong: set[Place] = set()
     faults: list[Fault] = []
     try:
         rule = Rule.model_validate(given)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
+        wrong = {detail["loc"] for detail in details}
         faults = [_field_fault(path, detail) for detail in details]
-    faults += [_fault(f"{path}.{name}", message) for name, message in _together(given, wrong)]
+    faults += [_fault(_at(path, place), message) for place, message in together(given, wrong)]
     named = given.keys() & {"id", "key"}
-    if not wrong & {"id", "key"} and (named or given.get("operator") == "absent"):
+    is_one = named and not given.keys() & {*GROUPS}
+    if not wrong & {("id",), ("key",)} and (is_one or "id" in given or given.get("operator") == "absent"):
         own_id = id_of(given.get("id"), given.get("key"))
         if owners.setdefault(own_id, index) != index:
             at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
@@ -174,52 +170,30 @@ def _array_of_rules(document: Any) -> tuple[list[Any], list[Fault]]:
 
 
 def _field_fault(path: str, detail: ErrorDetails) -> Fault:
-    if not detail["loc"]:
+    place = detail["loc"]
+    if not place:
         return _fault(path, "has a field whose name is not text")
-    name = str(detail["loc"][0])
-    at = f"{path}.{printable(name)}"
+    name, at = str(place[-1]), _at(path, place)
     if detail["type"] == "extra_forbidden":
-        return _fault(at, f"is not a field of a rule{suggestion(name, list(Rule.model_fields))}")
+        known, kind = (Rule, "rule") if len(place) == 1 else (Condition, "condition")
+        return _fault(at, f"is not a field of a {kind}{suggestion(name, list(known.model_fields))}")
     if detail["type"] == "missing":
         return _fault(at, f"is missing; it must be {EXPECTED[name]}")
+    if isinstance(place[-1], int):
+        return _fault(at, f"must be a condition, which is an object, got {describe(detail['input'])}")
     message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
     if name == "operator" and isinstance(detail["input"], str):
-        meant = _MEANT.get(detail["input"].strip().lower())
-        message += f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent"])
+        meant = meant_operator(detail["input"])
+        message += (
+            f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent", "unchanged"])
+        )
     return _fault(at, message)
 
 
-def _together(given: dict[str, Any], wrong: set[str]) -> list[tuple[str, str]]:
-    """The faults of fields that are right alone, as (field, sentence).
-
-    If the operator is missing or wrong, a comparison was most likely meant.
-    """
-    operator = None if "operator" in wrong else given.get("operator")
-    faults: list[tuple[str, str]] = []
-    if operator == "absent":
-        faults = [
-            (name, "is not allowed with the operator absent, which waits `for_seconds`")
-            for name in NOT_FOR_ABSENT
-            if name in given
-        ]
-        if "for_seconds" not in wrong and given.get("for_seconds", 0) < MIN_ABSENT_SECONDS:
-            sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"
-            faults.append(("for_seconds", sentence))
-        return faults
-    for name in FOR_COMPARING:
-        if name not in given:
-            faults.append((name, f"is missing; it must be {EXPECTED[name]}"))
-    if "clear_threshold" in given and operator is not None and not wrong & {"threshold", "clear_threshold"}:
-        clear, threshold = given["clear_threshold"], given.get("threshold", given["clear_threshold"])
-        if operator in {"==", "!="}:
-            faults.append(("clear_threshold", f"is not allowed with the operator {operator}"))
-        elif (clear > threshold) if operator in {">", ">="} else (clear < threshold):
-            side = "above" if operator in {">", ">="} else "below"
-            sentence = (
-                f"must not be {side} the threshold {threshold} for the operator {operator}, got {clear}"
-            )
-            faults.append(("clear_threshold", sentence))
-    return faults
+def _at(path: str, place: Place) -> str:
+    """The path of a field: `rules.0.all[1].operator`."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in place)
+    return path + "".join(steps)
 
 
 def _fault(path: str, message: str) -> Fault:

@@ -1,38 +1,23 @@
 """A user's alert rules in the form in which they judge; `tasks.rules.parsing` reads them.
 
-A rule compares one value of each reading with a threshold, or reports absence (`operator` "absent"). Its
-`rule_id` is its `id`, or its `key` where it has none. Two rules with the same `rule_id`, `key` and
-`operator` are the same rule, whatever else differs: a changed threshold is judged at the next reading,
-and an alert goes on. A rule with another key or operator is another rule.
+A rule compares one value of each reading with a threshold, has a condition (`tasks.rules.condition`), or
+reports absence (`operator` "absent"). Its `rule_id` is its `id`, or its `key` where it has none. Two rules
+with the same `rule_id`, keys and operators are the same rule, whatever else differs: a changed threshold is
+judged at the next reading, and an alert goes on. A rule with another key or operator is another rule.
 
 A check of a domain is a rule whose condition is code: it comes with the domain, for every user.
 """
 
-import operator as compare
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tasks.rules.model import (
-    DEFAULT_SEVERITY,
-    Judging,
-    Number,
-    Operator,
-    Rule,
-)
+from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
+from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
 _ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
 _NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
-_COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
-    ">": compare.gt,
-    "<": compare.lt,
-    ">=": compare.ge,
-    "<=": compare.le,
-    "==": compare.eq,
-    "!=": compare.ne,
-    "absent": _NEVER,
-}
 
 
 def is_number(value: object) -> bool:
@@ -46,12 +31,18 @@ class Facts(NamedTuple):
     message: str
     severity: str
     key: str | None
-    operator: Judging
-    threshold: Number | None
+    operator: Judging | None
+    threshold: Threshold | None
+    digest: str | None = None  # of the condition, if there is one
 
     def same_rule(self, other: "Facts") -> bool:
         """Whether an alert of one rule goes on under the other; both have the same `rule_id`."""
-        return self.key == other.key and self.operator == other.operator
+        same = self.key == other.key and self.operator == other.operator
+        return same and same_shape(self.digest, other.digest)
+
+    def same_limits(self, other: "Facts") -> bool:
+        """Whether the two have the same thresholds; they are of the same rule."""
+        return self.threshold == other.threshold and self.digest == other.digest
 
 
 class Alert(NamedTuple):
@@ -63,7 +54,7 @@ class Alert(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A rule, ready to judge. An absence uses none of `compare`, `threshold` and `clear`."""
+    """A rule, ready to judge. Only a plain comparison uses `compare`, `threshold` and `clear`."""
 
     rule_id: str
     key: str  # empty for the absence of the whole device
@@ -73,6 +64,8 @@ class Compiled(NamedTuple):
     clear: Number
     for_us: int
     facts: Facts
+    for_readings: int = 1
+    condition: Judge | None = None
 
     def cleared(self, value: Number | None) -> bool:
         """Whether the value ends an alert.
@@ -94,6 +87,9 @@ class RuleSet:
     checks: tuple[Compiled, ...] = ()
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    conditions: tuple[tuple[Compiled, Judge], ...] = field(init=False, repr=False, compare=False)
+    # The values that are remembered from reading to reading, by their keys.
+    remembered: dict[str, Place] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     # What the quick look needs of each comparison: key, path, operator, threshold.
     _quick: tuple[tuple[str, Path | None, Callable[[Any, Any], bool], Number], ...] = field(
@@ -105,11 +101,14 @@ class RuleSet:
         checks = {rule.rule_id: rule for rule in self.checks}
         compiled = [_compile(rule) for rule in self.rules if rule.rule_id not in checks]
         object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled} | checks)
-        absent: dict[bool, list[Compiled]] = {True: [], False: []}
-        for rule in compiled:
-            absent[rule.facts.operator == "absent"].append(rule)
-        object.__setattr__(self, "absences", tuple(absent[True]))
-        object.__setattr__(self, "comparisons", tuple(absent[False]))
+        absences = tuple(rule for rule in compiled if rule.facts.operator == "absent")
+        conditions = tuple((rule, rule.condition) for rule in compiled if rule.condition is not None)
+        plain = [rule for rule in compiled if rule.condition is None and rule not in absences]
+        object.__setattr__(self, "absences", absences)
+        object.__setattr__(self, "conditions", conditions)
+        object.__setattr__(self, "comparisons", tuple(plain))
+        places = {place.key: place for _, judge in conditions for place in judge.remembers}
+        object.__setattr__(self, "remembered", places)
         object.__setattr__(self, "_quick", tuple(rule[1:5] for rule in self.comparisons))
         object.__setattr__(self, "_of", {})
 
@@ -129,7 +128,10 @@ class RuleSet:
         return frozenset(rule.key for rule in self.absences if rule.key)
 
     def any_violated(self, payload: dict[str, Any]) -> bool:
-        """Whether the values of a payload violate any comparison: the quick look that most readings get."""
+        """Whether the values of a payload violate any rule: the quick look that most readings get.
+
+        A rule that compares with the reading before needs each of its values, and counts as violated.
+        """
         for key, path, violated, threshold in self._quick:
             value = payload.get(key, MISSING)
             if value is MISSING and path is not None:
@@ -137,7 +139,12 @@ class RuleSet:
             kind = type(value)
             if (kind is float or kind is int) and violated(value, threshold):
                 return True
-        return False
+        return bool(self.conditions) and any(judge.may_matter(payload) for _, judge in self.conditions)
+
+    @property
+    def judges_readings(self) -> bool:
+        """Whether the rules judge readings, and not only absence."""
+        return bool(self.comparisons or self.conditions or self.checks)
 
 
 NO_RULES = RuleSet()
@@ -168,14 +175,22 @@ def _check(rule_id: str, facts: Facts, *, violated: bool) -> Compiled:
 
 
 def _compile(rule: Rule) -> Compiled:
-    threshold = 0 if rule.threshold is None else rule.threshold
-    return Compiled(
+    compiled = Compiled(
         rule_id=rule.rule_id,
         key=rule.key or "",
         path=None if rule.key is None else steps(rule.key),
-        compare=_COMPARE[rule.operator],
-        threshold=threshold,
-        clear=threshold if rule.clear_threshold is None else rule.clear_threshold,
+        compare=_NEVER,
+        threshold=0,
+        clear=0,
         for_us=round(rule.for_seconds * 1_000_000),
         facts=Facts(rule.message, rule.severity, rule.key, rule.operator, rule.threshold),
+        for_readings=rule.for_readings,
     )
+    if rule.operator == "absent":
+        return compiled
+    if rule.operator in COMPARE and is_number(threshold := rule.threshold) and rule.change is None:
+        assert isinstance(threshold, int | float)
+        clear = threshold if rule.clear_threshold is None else rule.clear_threshold
+        return compiled._replace(compare=COMPARE[rule.operator], threshold=threshold, clear=clear)
+    judge = judge_of(rule)
+    return compiled._replace(condition=judge, facts=compiled.facts._replace(digest=judge.digest))

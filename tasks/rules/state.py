@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from tasks.rules.model import Number
+from tasks.rules.condition import Before
+from tasks.rules.model import Scalar
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 
-VERSION = 2
+VERSION = 3
+# What the version before can hold is written in its form, so that its workers go on during an upgrade.
+PLAIN_VERSION = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -65,11 +68,12 @@ class RuleState(NamedTuple):
     first_seen: int | None = None  # when the present violation began
     last_seen: int | None = None
     violations: int = 0  # readings that violated the rule since then
-    value: Number | None = None  # of the last of them
+    value: Scalar | None = None  # of the last of them
     sequence_id: int | None = None  # likewise
     snoozed_until: int | None = None  # ms; stays after its end until the alert is announced again
     command_at: int | None = None  # ms, of the last command executed
     command_id: str | None = None
+    values: Mapping[str, Scalar] | None = None  # like `value`, of a rule that compares several
 
     @property
     def is_open(self) -> bool:
@@ -87,6 +91,11 @@ class RuleState(NamedTuple):
             self.status is Status.SNOOZED and self.snoozed_until is not None and now_ms < self.snoozed_until
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the version before can hold it."""
+        return self.facts.digest is None and self.values is None
+
     def in_order(self) -> "RuleState":
         """The rule after its violation: only the commands are remembered."""
         return RuleState(Status.OK, self.facts, command_at=self.command_at, command_id=self.command_id)
@@ -101,6 +110,7 @@ class DeviceState(NamedTuple):
     positions: tuple[Position, ...] = ()  # up to which it was judged, one per partition, sorted
     newest: Newest | None = None  # of the readings judged
     number: int = 0  # of changes so far
+    before: Mapping[str, Before] = {}  # values to compare with, by key, as far as rules need them
 
     @property
     def is_open(self) -> bool:
@@ -119,7 +129,7 @@ class DeviceState(NamedTuple):
     @property
     def is_blank(self) -> bool:
         """Whether the state need not be kept: the newest reading alone is remembered elsewhere."""
-        return not (self.entries or self.positions or self.number)
+        return not (self.entries or self.positions or self.number or self.before)
 
     def same_but_newest(self, other: "DeviceState") -> bool:
         """Whether the two differ in the newest reading at most."""
@@ -129,12 +139,15 @@ class DeviceState(NamedTuple):
         """The state in bytes, always the same for the same state; empty if there is nothing to remember."""
         if self.is_blank:
             return b""
-        entries = [
-            [rule_id, _STATUSES.index(entry.status), list(entry.facts), *_pack_rest(entry)]
-            for rule_id, entry in sorted(self.entries.items())
-        ]
-        packed: bytes = msgpack.packb([self.number, self.newest, self.positions, entries])
-        return bytes([VERSION]) + packed
+        plain = not self.before and all(entry.is_plain for entry in self.entries.values())
+        entries = [_pack_entry(name, entry, plain=plain) for name, entry in sorted(self.entries.items())]
+        parts: list[Any] = [self.number, self.newest, self.positions, entries]
+        if not plain:
+            parts.append(
+                [[key, _pack_scalar(one.value), *one[1:]] for key, one in sorted(self.before.items())]
+            )
+        packed: bytes = msgpack.packb(parts)
+        return bytes([PLAIN_VERSION if plain else VERSION]) + packed
 
     @classmethod
     def unpack(cls, user_id: str, device_id: str, packed: bytes | None) -> "DeviceState":
@@ -144,10 +157,11 @@ class DeviceState(NamedTuple):
         """
         if not packed:
             return cls(user_id, device_id)
-        if packed[0] not in {1, VERSION}:
+        if packed[0] not in {1, PLAIN_VERSION, VERSION}:
             raise UnknownState(f"the state has version {packed[0]}, not {VERSION}", packed[0])
         try:
-            number, newest, positions, entries = msgpack.unpackb(packed[1:])
+            number, newest, positions, entries, *more = msgpack.unpackb(packed[1:])
+            (before,) = more if packed[0] == VERSION else ([],)
             return cls(
                 user_id,
                 device_id,
@@ -155,6 +169,7 @@ class DeviceState(NamedTuple):
                 tuple(Position(*position) for position in positions),
                 _unpack_newest(newest),
                 number,
+                {key: Before(_unpack_scalar(value), *times) for key, value, *times in before},
             )
         except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
             raise UnknownState(f"the state cannot be read: {error}") from error
@@ -179,12 +194,16 @@ def from_us(time: int) -> datetime:
     return EPOCH + time * MICROSECOND
 
 
-def _pack_number(number: Number | None) -> Number | str | None:
-    # JSON has integers of any size, msgpack up to 64 bits.
-    return str(number) if isinstance(number, int) and not -(2**63) <= number < 2**63 else number
+def _pack_scalar(value: Scalar | None) -> Scalar | list[str] | None:
+    # JSON has integers of any size, msgpack up to 64 bits; the version before had no text.
+    if isinstance(value, str):
+        return [value]
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
-def _unpack_number(packed: Number | str | None) -> Number | None:
+def _unpack_scalar(packed: Scalar | list[str] | None) -> Any:
+    if isinstance(packed, list):
+        return packed[0]
     return int(packed) if isinstance(packed, str) else packed
 
 
@@ -198,10 +217,20 @@ def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
     return Newest(time, skew, tuple(keys))
 
 
-def _pack_rest(entry: RuleState) -> list[Any]:
-    return [_pack_number(entry.value), *entry[2:6], *entry[7:]]
+def _pack_entry(rule_id: str, entry: RuleState, *, plain: bool) -> list[Any]:
+    facts, rest = list(entry.facts), [_pack_scalar(entry.value), *entry[2:6], *entry[7:11]]
+    if plain:
+        return [rule_id, _STATUSES.index(entry.status), facts[:5], *rest]
+    values = None
+    if entry.values is not None:
+        values = {name: _pack_scalar(one) for name, one in sorted(entry.values.items())}
+    return [rule_id, _STATUSES.index(entry.status), facts, *rest, values]
 
 
 def _unpack_entry(packed: list[Any]) -> RuleState:
     _, status, facts, value, *rest = packed
-    return RuleState._make([_STATUSES[status], Facts(*facts), *rest[:4], _unpack_number(value), *rest[4:]])
+    values = None
+    if rest[8:] and rest[8] is not None:
+        values = {name: _unpack_scalar(one) for name, one in rest[8].items()}
+    known = [_STATUSES[status], Facts(*facts), *rest[:4], _unpack_scalar(value), *rest[4:8]]
+    return RuleState._make([*known, values])

@@ -1,10 +1,11 @@
 """A transition of a device: its next state while it is built, and the changes on the way."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from tasks.rules.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
-from tasks.rules.model import Number
+from tasks.rules.model import Scalar
 from tasks.rules.rule import Facts
 from tasks.rules.state import DeviceState, Position, RuleState, Status, from_us
 
@@ -29,6 +30,7 @@ class Draft:
         self.cause = cause
         self._room = room
         self.entries = dict(state.entries)
+        self.before = state.before
         self.changes: list[Change] = []
 
     @property
@@ -55,7 +57,7 @@ class Draft:
             return
         entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
         self.entries[rule_id] = entry
-        self.add_change("TRIGGERED", rule_id, entry, alert_id, value=entry.value, reason=reason)
+        self.add_change("TRIGGERED", rule_id, entry, alert_id, reason)
 
     def _refuse(self, rule_id: str, entry: RuleState, alert_id: str) -> None:
         """Lets the rule wait for room; reports it once, however often the rule is violated meanwhile."""
@@ -64,7 +66,7 @@ class Draft:
         )
         self.entries[rule_id] = refused
         if not entry.is_refused:
-            self.add_change(REFUSED, rule_id, refused, alert_id, value=entry.value)
+            self.add_change(REFUSED, rule_id, refused, alert_id)
 
     def renew(self, rule_id: str, entry: RuleState) -> None:
         """Announces an open alert again after its snooze, under a new id.
@@ -80,16 +82,17 @@ class Draft:
         rule_id: str,
         entry: RuleState,
         now_ms: int,
-        value: Number | None,
+        value: Scalar | None,
         *,
+        values: Mapping[str, Scalar] | None = None,
         facts: Facts | None = None,
         reason: str | None = None,
     ) -> None:
         """Ends the alert. The end of an open one is announced, also during a snooze, which goes on."""
         assert entry.alert_id is not None
         if not entry.is_refused:
-            ended = entry._replace(facts=facts or entry.facts)
-            self.add_change("RESOLVED", rule_id, ended, entry.alert_id, value=value, reason=reason)
+            ended = entry._replace(facts=facts or entry.facts, value=value, values=values)
+            self.add_change("RESOLVED", rule_id, ended, entry.alert_id, reason)
         self.clear(rule_id, entry, now_ms)
 
     def clear(self, rule_id: str, entry: RuleState, now_ms: int) -> None:
@@ -103,14 +106,7 @@ class Draft:
             self.entries.pop(rule_id, None)
 
     def add_change(
-        self,
-        status: ChangeStatus,
-        rule_id: str,
-        entry: RuleState,
-        alert_id: str,
-        *,
-        value: Number | None,
-        reason: str | None = None,
+        self, status: ChangeStatus, rule_id: str, entry: RuleState, alert_id: str, reason: str | None = None
     ) -> None:
         """Adds a change."""
         facts = entry.facts
@@ -126,7 +122,8 @@ class Draft:
                 key=facts.key,
                 operator=facts.operator,
                 threshold=facts.threshold,
-                value=value,
+                value=entry.value,
+                values=None if entry.values is None else dict(entry.values),
                 time=self.cause.time,
                 sequence_id=self.cause.sequence_id,
                 first_seen=None if entry.first_seen is None else from_us(entry.first_seen),
@@ -141,6 +138,6 @@ class Draft:
 
     def finish(self) -> DeviceState:
         """The next state; the previous object itself if nothing changed."""
-        if self.entries == self.state.entries and not self.changes:
+        if self.entries == self.state.entries and not self.changes and self.before == self.state.before:
             return self.state
-        return self.state._replace(entries=self.entries, number=self.number)
+        return self.state._replace(entries=self.entries, number=self.number, before=self.before)

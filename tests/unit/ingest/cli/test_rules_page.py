@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import get_args
 
+from ingest.cli.rules_examples import EXAMPLES
 from ingest.cli.rules_page import (
     ACTIONS,
-    EXAMPLES,
     FIELDS,
     OPERATORS,
     REASONS,
@@ -45,7 +45,7 @@ def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
             one for _, changes in changes_of(example) for one in changes if one.status == "TRIGGERED"
         ]
         assert len(triggered) == 1
-        record = triggered[0].to_record() | {"reason": "", "by": ""}
+        record = triggered[0].to_record() | {"values": {}, "reason": "", "by": ""}
         assert list(json.loads(notice(record))) == list(FIELDS)
 
 

@@ -27,6 +27,7 @@ def change(number: int, message: str) -> Change:
         operator=">",
         threshold=80,
         value=90.5,
+        values=None,
         time=NOW,
         sequence_id=number,
         first_seen=NOW,

@@ -19,26 +19,71 @@ VALUES = st.sampled_from([0, 1, 2, 3, 1.5, True, None, "2"])
 
 
 @st.composite
-def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Up to four rules about two keys, of every operator."""
+def rule_sets(draw: st.DrawFn, *, remembering: bool = True) -> list[dict[str, Any]]:
+    """Up to four rules about two keys, of every kind; `remembering` ones compare with the reading before."""
     rules = []
     for rule_id in draw(st.lists(st.sampled_from(RULE_IDS), unique=True)):
-        operator = draw(st.sampled_from([">", "<", ">=", "<=", "==", "!=", "absent"]))
-        given: dict[str, Any] = {"id": rule_id, "operator": operator, "message": "m"}
-        key = draw(st.sampled_from(["a", "b", None] if operator == "absent" else ["a", "b"]))
-        if key is not None:
-            given["key"] = key
-        if operator == "absent":
-            given["for_seconds"] = draw(st.sampled_from([30, 90]))
+        given = {"id": rule_id, "message": "m", "for_seconds": draw(st.sampled_from([0, 0, 20]))}
+        kind = draw(st.sampled_from(["plain", "plain", "absent", "condition", "condition"]))
+        if kind == "absent":
+            key = draw(st.sampled_from(["a", "b", None]))
+            given |= {} if key is None else {"key": key}
+            given |= {"operator": "absent", "for_seconds": draw(st.sampled_from([30, 90]))}
+        elif kind == "plain":
+            given |= draw(PLAIN)
         else:
-            given["threshold"] = draw(st.integers(0, 2))
-            given["for_seconds"] = draw(st.sampled_from([0, 0, 20]))
-            if operator in {">", ">=", "<", "<="}:
-                step = -1 if ">" in operator else 1
-                given["clear_threshold"] = given["threshold"] + step * draw(st.integers(0, 2))
+            given |= draw(CONDITIONS if remembering else FORGETFUL)
+        if kind != "absent" and draw(st.booleans()):
+            given["for_readings"] = draw(st.integers(1, 3))
         rules.append(given)
     return rules
 
+
+KEYS = st.sampled_from(["a", "b"])
+
+
+@st.composite
+def plain(draw: st.DrawFn, *, change: bool = False) -> dict[str, Any]:
+    """A comparison with a number."""
+    operator = draw(st.sampled_from([">", "<", ">=", "<=", "==", "!="]))
+    given: dict[str, Any] = {"key": draw(KEYS), "operator": operator, "threshold": draw(st.integers(0, 2))}
+    if operator in {">", ">=", "<", "<="}:
+        step = -1 if ">" in operator else 1
+        given["clear_threshold"] = given["threshold"] + step * draw(st.integers(0, 2))
+    if change:
+        given["change"] = draw(st.sampled_from(["delta", "rate"]))
+    return given
+
+
+PLAIN = plain()
+MIXED = st.sampled_from([0, 1, True, False, "2", "3"])
+OTHERS = (
+    st.fixed_dictionaries(
+        {"key": KEYS, "operator": st.sampled_from(["==", "!="]), "threshold": st.sampled_from([True, "2"])}
+    )
+    | st.fixed_dictionaries(
+        {"key": KEYS, "operator": st.just("in"), "threshold": st.lists(MIXED, min_size=1, max_size=3)}
+    )
+    | st.fixed_dictionaries(
+        {"key": KEYS, "operator": st.sampled_from([">", "<=", "==", "!="]), "threshold_key": KEYS}
+    )
+)
+REMEMBERING = plain(change=True) | st.fixed_dictionaries({"key": KEYS, "operator": st.just("unchanged")})
+
+
+def grouped(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Conditions that hold together, or one of them."""
+    members = st.lists(inner, min_size=1, max_size=3)
+    return st.builds(lambda name, of: {name: of}, st.sampled_from(["all", "any"]), members)
+
+
+def conditions(leaf: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Groups of comparisons, one in the other."""
+    return grouped(leaf | PLAIN | grouped(leaf | PLAIN))
+
+
+FORGETFUL = OTHERS | conditions(OTHERS)
+CONDITIONS = OTHERS | REMEMBERING | conditions(OTHERS | REMEMBERING)
 
 PAYLOADS = st.dictionaries(st.sampled_from(["a", "b"]), VALUES)
 
@@ -60,6 +105,7 @@ COMMANDS = st.tuples(
 
 REPEATED_COMMANDS = st.tuples(st.just("command again"), st.integers(0, 5))
 RULES = st.tuples(st.just("rules"), rule_sets(), st.booleans())
+FORGETFUL_RULES = st.tuples(st.just("rules"), rule_sets(remembering=False), st.booleans())
 CLOCK = st.tuples(st.just("clock"), st.integers(0, 120), st.integers(0, 100))
 AGAIN = st.tuples(st.just("again"), st.integers(0, 12), st.integers(1, 12))
 LOST = st.tuples(st.just("lost"), st.integers(0, 12))
@@ -220,9 +266,8 @@ def told(changes: list[Change], model: PlainModel) -> None:
             None if time is None else (time - EPOCH).total_seconds() - START
             for time in (change.first_seen, change.last_seen)
         ]
-        rest = (change.count, *seen, change.value, change.reason)
-        if change.status == "SNOOZED":
-            rest = (*rest[:-1], None)
+        reason = None if change.status == "SNOOZED" else change.reason
+        rest = (change.count, *seen, change.value, reason, change.values)
         if change.operator == "absent":
             # Of an absence the model knows only since when.
             rest = (rest[0], rest[1], expected[5], *rest[3:])

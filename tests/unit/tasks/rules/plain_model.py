@@ -14,6 +14,8 @@ VIOLATES: dict[str, Callable[[float, float], bool]] = {
     "==": lambda value, threshold: value == threshold,
     "!=": lambda value, threshold: value < threshold or value > threshold,
 }
+KINDS = {bool: "boolean", int: "number", float: "number", str: "text"}
+ORDERING = {">", "<", ">=", "<="}
 TEN_MINUTES = 600
 DAY = 86_400
 KEYS = 8
@@ -24,12 +26,46 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def kind(value: Any) -> str | None:
+    """Of which type a value is; None if none can be compared with it."""
+    return KINDS.get(type(value))
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Also of one type."""
+    return kind(one) == kind(other) and not one < other and not one > other
+
+
+def leaves(rule: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of a condition."""
+    inner = [leaf for name in ("all", "any") for one in rule.get(name, []) for leaf in leaves(one)]
+    return inner or [rule]
+
+
+def is_plain(rule: dict[str, Any]) -> bool:
+    """Whether it compares one number with a fixed one."""
+    return is_number(rule.get("threshold")) and "change" not in rule
+
+
+def shape(rule: dict[str, Any]) -> Any:
+    """What makes two rules of one name the same one."""
+    groups = [(name, [shape(one) for one in rule[name]]) for name in ("all", "any") if name in rule]
+    own = [rule.get(name) for name in ("key", "operator", "threshold_key", "change")]
+    return groups or (own, is_plain(rule))
+
+
+def limits(rule: dict[str, Any]) -> Any:
+    """With what it compares."""
+    return [(type(leaf.get("threshold")) is bool, leaf.get("threshold")) for leaf in leaves(rule)]
+
+
 @dataclass
 class Story:
     """One rule of the device. `about` is the rule as it was when it was last looked at."""
 
     about: dict[str, Any]
-    run: list[tuple[float, float]] = field(default_factory=list)  # time and value of each violation
+    run: list[tuple[float, Any, Any]] = field(default_factory=list)  # time, value, values of each violation
+    began: float = 0  # when the run began
     alert: int | None = None
     silent_until: float | None = None
     woken: bool = False  # its snooze ended, and it is to be announced again
@@ -42,7 +78,7 @@ class Story:
 
 
 class PlainModel:
-    """The same device, told as (status, rule_id, alert, count, first, last, value, reason).
+    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values).
 
     Alerts are numbered in the order in which they are told; commands on no alert have the number None.
     """
@@ -53,6 +89,7 @@ class PlainModel:
         self.offsets: set[int] = set()
         self.newest: tuple[float, float, float] | None = None  # judged, came, measured
         self.keys: list[int] = []
+        self.before: dict[str, tuple[Any, float, float]] = {}  # by key: value, when, the same since when
         self.alerts = 0
         self.told: list[Told] = []
 
@@ -74,16 +111,16 @@ class PlainModel:
         if self.stories:
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
-            if rule["operator"] == "absent":
+            if rule.get("operator") == "absent":
                 self.something_came(rule_id, rule, now, payload)
         if late:
             return
         if self.newest and abs((time - now) - (self.newest[2] - self.newest[1])) > DAY:
             self.wait_again(now)
-        for rule_id, rule in self.rules.items():
-            value = payload.get(rule.get("key", ""))
-            if rule["operator"] != "absent" and is_number(value):
-                self.judge(rule_id, rule, now, min(time, now), value)
+        for rule_id, rule in sorted(self.rules.items(), key=lambda item: not is_plain(item[1])):
+            if rule.get("operator") != "absent":
+                self.judge(rule_id, rule, now, min(time, now), payload)
+        self.remember(payload, min(time, now))
         if self.newest is None or (time <= now and time > self.newest[0]):
             self.keys = []
         self.keys = [*self.keys, key][-KEYS:]
@@ -102,7 +139,8 @@ class PlainModel:
         return -DAY <= now - self.newest[1] <= TEN_MINUTES
 
     def wait_again(self, now: float) -> None:
-        """The clock was set: no violation is known to have lasted."""
+        """The clock was set: no violation is known to have lasted, and nothing came before."""
+        self.before = {}
         for story in self.stories.values():
             if story.alert is None and story.run:
                 story.run = []
@@ -113,34 +151,108 @@ class PlainModel:
         """Whether any rule is not in order."""
         return any(story.remembers() for story in self.stories.values())
 
-    def judge(self, rule_id: str, rule: dict[str, Any], now: float, time: float, value: float) -> None:
-        """A value and its rule."""
+    def compared(self, leaf: dict[str, Any], payload: dict[str, Any], time: float) -> Any:
+        """The value that a comparison is about, None if there is none."""
+        value, before = payload.get(leaf["key"]), self.before.get(leaf["key"])
+        if "change" not in leaf:
+            return value if kind(value) else None
+        if before is None or not is_number(value) or not is_number(before[0]):
+            return None
+        if leaf["change"] == "delta":
+            return value - before[0]
+        return (
+            (value - before[0]) * 60_000_000 / ((time - before[1]) * 1_000_000) if time > before[1] else None
+        )
+
+    def holds(self, rule: dict[str, Any], payload: dict[str, Any], time: float, name: str) -> bool | None:
+        """Whether a condition holds by its thresholds of this name; None if nobody knows."""
+        if "all" in rule or "any" in rule:
+            every = [self.holds(one, payload, time, name) for one in rule.get("all", rule.get("any", []))]
+            decisive = "any" in rule
+            if decisive in every:
+                return decisive
+            return None if None in every else not decisive
+        value = self.compared(rule, payload, time)
+        return None if value is None else self.fits(rule, value, payload, name)
+
+    def fits(self, rule: dict[str, Any], value: Any, payload: dict[str, Any], name: str) -> bool | None:
+        """Whether a comparison holds of a value."""
+        if rule["operator"] == "unchanged":
+            before = self.before.get(rule["key"])
+            return None if before is None else equal(value, before[0])
+        if rule["operator"] == "in":
+            alike = [one for one in rule["threshold"] if kind(one) == kind(value)]
+            return any(equal(one, value) for one in alike) if alike else None
+        limit: Any = payload.get(rule["threshold_key"]) if "threshold_key" in rule else rule["threshold"]
+        if name in rule:
+            limit = rule[name]
+        if kind(limit) != kind(value) or (rule["operator"] in ORDERING and not is_number(value)):
+            return None
+        return VIOLATES[rule["operator"]](value, limit)
+
+    def values(self, rule: dict[str, Any], payload: dict[str, Any], time: float) -> dict[str, Any]:
+        """Everything that a condition compares."""
+        found = {}
+        for leaf in leaves(rule):
+            name = f"{leaf['change']}({leaf['key']})" if "change" in leaf else leaf["key"]
+            found[name] = self.compared(leaf, payload, time)
+            if "threshold_key" in leaf:
+                found[leaf["threshold_key"]] = payload.get(leaf["threshold_key"])
+        return {name: value for name, value in found.items() if kind(value)}
+
+    def remember(self, payload: dict[str, Any], time: float) -> None:
+        """What the next reading may be compared with."""
+        asked = {
+            leaf["key"]
+            for rule in self.rules.values()
+            for leaf in leaves(rule)
+            if "change" in leaf or leaf.get("operator") == "unchanged"
+        }
+        self.before = {key: one for key, one in self.before.items() if key in asked}
+        for key in asked:
+            value = payload.get(key)
+            if not kind(value):
+                continue
+            old = self.before.get(key)
+            same = old is not None and equal(old[0], value) and time >= old[2]
+            self.before[key] = (value, time, old[2] if old and same else time)
+
+    def judge(self, rule_id: str, rule: dict[str, Any], now: float, time: float, payload: Any) -> None:
+        """A reading and a rule."""
+        holds = self.holds(rule, payload, time, "threshold")
+        if holds is None:
+            return
+        over = not holds and self.holds(rule, payload, time, "clear_threshold") is False
+        group = "all" in rule or "any" in rule
+        value = None if group else self.compared(rule, payload, time)
+        values = self.values(rule, payload, time) if group or "threshold_key" in rule else None
+        before = self.before.get(rule.get("key", ""))
+        since = min(before[2], time) if before and rule.get("operator") == "unchanged" else time
         story = self.stories.setdefault(rule_id, Story(rule))
         if story.disabled:
             return
-        violates = VIOLATES[rule["operator"]]
         snoozed = story.silent_until is not None and now < story.silent_until
-        over = not violates(value, rule["threshold"])
         if story.alert is None:
-            if over:
+            if not holds:
                 story.run = []
             else:
-                other = story.about["threshold"] != rule["threshold"]
-                if story.run and (other or story.run[0][0] > time):
+                other = limits(story.about) != limits(rule)
+                if story.run and (other or story.began > time):
                     story.run = []
-                story.run.append((time, value))
+                story.began = story.began if story.run else since
+                story.run.append((time, value, values))
                 story.about = rule
             if not snoozed:
                 story.silent_until = None
-                if not over and time - story.run[0][0] >= rule.get("for_seconds", 0):
+                long = holds and time - story.began >= rule.get("for_seconds", 0)
+                if long and len(story.run) >= rule.get("for_readings", 1):
                     self.trigger(rule_id, story)
             return
-        clear = rule.get("clear_threshold", rule["threshold"])
-        if over and not violates(value, clear):
-            self.resolve(rule_id, story, snoozed, value)
+        if over:
+            self.resolve(rule_id, story, snoozed, value, values=values)
             return
-        if not over:
-            story.run.append((time, value))
+        if holds:
+            story.run.append((time, value, values))
             story.about = rule
         if story.woken or (story.silent_until is not None and not snoozed):
             self.trigger(rule_id, story, "snooze_ended")
@@ -152,30 +264,47 @@ class PlainModel:
                 if story.alert is not None:
                     self.trigger(rule_id, story, "snooze_ended")
                 story.silent_until = None
-        if any(rule["operator"] == "absent" for rule in self.rules.values()):
+        for rule_id, story in sorted(self.stories.items()):
+            if self.lasted(story, self.rules.get(rule_id), now, listening):
+                self.trigger(rule_id, story)
+        if any(rule.get("operator") == "absent" for rule in self.rules.values()):
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
             last = seen.get(rule.get("key", ""))
-            if rule["operator"] != "absent" or last is None:
+            if rule.get("operator") != "absent" or last is None:
                 continue
             story = self.stories.setdefault(rule_id, Story(rule))
             if story.disabled:
                 continue
             if story.alert is not None:
-                if last > story.run[0][0]:
+                if last > story.began:
                     self.resolve(rule_id, story, self.snoozed(story, now), None, "returned")
                 elif now - last < rule["for_seconds"]:
                     self.resolve(rule_id, story, self.snoozed(story, now), None)
             elif not self.snoozed(story, now) and now - max(last, listening) >= rule["for_seconds"]:
-                story.run = [(last, float("nan"))]
+                story.run, story.began = [(last, None, None)], last
                 self.trigger(rule_id, story)
+
+    def lasted(self, story: Story, rule: dict[str, Any] | None, now: float, listening: float) -> bool:
+        """Whether a violation has lasted, though no further reading says so."""
+        if rule is None or self.newest is None or story.alert is not None or not story.run:
+            return False
+        same = shape(rule) == shape(story.about) and limits(rule) == limits(story.about)
+        if not same or story.disabled or story.silent_until is not None or not rule.get("for_seconds"):
+            return False
+        silent = max(0, now - max(self.newest[1], listening))
+        lasted = self.newest[0] - story.began + silent >= rule["for_seconds"]
+        if lasted and len(story.run) >= rule.get("for_readings", 1):
+            story.about = rule
+            return True
+        return False
 
     def something_came(self, rule_id: str, rule: dict[str, Any], now: float, payload: dict[str, Any]) -> None:
         """A record ends an absence that began before it."""
         story = self.stories.get(rule_id)
         if story is None or story.alert is None or ("key" in rule and payload.get(rule["key"]) is None):
             return
-        if now > story.run[0][0]:
+        if now > story.began:
             value = payload.get(rule["key"]) if "key" in rule else None
             number = value if is_number(value) else None
             self.resolve(rule_id, story, self.snoozed(story, now), number, "returned")
@@ -184,15 +313,12 @@ class PlainModel:
         """Ends what its rule no longer stands for."""
         for rule_id, story in sorted(self.stories.items()):
             rule = self.rules.get(rule_id)
-            same = rule is not None and all(
-                rule.get(name) == story.about.get(name) for name in ("key", "operator")
-            )
-            if same:
+            if rule is not None and shape(rule) == shape(story.about):
                 continue
             reason = "rule_removed" if rule is None else "rule_changed"
             if story.alert is not None:
-                value = story.run[-1][1]
-                self.resolve(rule_id, story, self.snoozed(story, now), value, reason)
+                _, value, values = story.run[-1]
+                self.resolve(rule_id, story, self.snoozed(story, now), value, reason, values)
             if rule is None:
                 del self.stories[rule_id]
                 continue
@@ -233,10 +359,16 @@ class PlainModel:
         self.tell("TRIGGERED", rule_id, story, reason=reason)
 
     def resolve(
-        self, rule_id: str, story: Story, snoozed: bool, value: float | None, reason: str | None = None
+        self,
+        rule_id: str,
+        story: Story,
+        snoozed: bool,
+        value: Any,
+        reason: str | None = None,
+        values: Any = None,
     ) -> None:
         """The end of an alert; only a snooze goes on."""
-        self.tell("RESOLVED", rule_id, story, value, reason)
+        self.tell("RESOLVED", rule_id, story, (value, values), reason)
         story.alert, story.run, story.woken = None, [], False
         if not snoozed:
             story.silent_until = None
@@ -246,12 +378,10 @@ class PlainModel:
         return story.silent_until is not None and now < story.silent_until
 
     def tell(
-        self, status: str, rule_id: str, story: Story, value: Any = "latest", reason: str | None = None
+        self, status: str, rule_id: str, story: Story, last: Any = None, reason: str | None = None
     ) -> None:
-        """One change."""
-        times = [time for time, _ in story.run]
-        if value == "latest":
-            value = story.run[-1][1] if story.run else None
-        value = None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - is it NaN?
-        first, last = (times[0], max(times)) if times else (None, None)
-        self.told.append((status, rule_id, story.alert, len(times), first, last, value, reason))
+        """One change; `last` has the value and the values, unless they are those of the run."""
+        times = [time for time, _, _ in story.run]
+        value, values = last or (story.run[-1][1:] if story.run else (None, None))
+        first, latest = (story.began, max(times)) if times else (None, None)
+        self.told.append((status, rule_id, story.alert, len(times), first, latest, value, reason, values))

@@ -10,6 +10,7 @@ from tests.unit.tasks.rules.lives import (
     AGAIN,
     CLOCK,
     COMMANDS,
+    FORGETFUL_RULES,
     IN_ORDER,
     LOST,
     READINGS,
@@ -81,7 +82,10 @@ def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
 
 
 @settings(max_examples=TWICE)
-@given(rule_sets(), lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, RULES, CLOCK, AGAIN, LOST))
+@given(
+    rule_sets(remembering=False),
+    lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, FORGETFUL_RULES, CLOCK, AGAIN, LOST),
+)
 def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """Rebuilt from the rows and the history, with the uncommitted readings again, the same changes follow."""
     life = Life(rules)
