@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import calls, registry
-from tasks.alerts import state_store
+from tasks.alerts import recent, state_store
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
@@ -27,6 +27,7 @@ from tasks.rules.answers import Answer, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Origin, manage, parse_command
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
+from tasks.rules.warnings import warnings
 from tasks.servers import database, generation
 from tasks.servers.redis_client import answered_key, answers_key, client, request_key
 from tasks.servers.rules_version import announce_change
@@ -113,7 +114,17 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
         return refusal([{"path": "rules", "message": message}])
     announce_change()
     log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
-    return None if retained and not written else Answer(ok=True, rules=len(rules.rules))
+    if retained and not written:
+        return None
+    answer = Answer(ok=True, rules=len(rules.rules))
+    named = {rule.domain for rule in rules.rules}
+    samples = {
+        name: recent.payloads(registry.by_name(name) if name else registry.default(), user_id)
+        for name in named
+    }
+    if doubtful := warnings(rules, samples):
+        answer["warnings"] = doubtful
+    return answer
 
 
 def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool:

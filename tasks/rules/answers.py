@@ -15,6 +15,7 @@ class Answer(TypedDict):
     ok: bool
     rules: NotRequired[int]
     errors: NotRequired[list[Fault]]
+    warnings: NotRequired[list[Fault]]
 
 
 class Reply(TypedDict):

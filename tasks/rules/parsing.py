@@ -117,16 +117,16 @@ def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, l
         details = error.errors(include_url=False)
         wrong = {detail["loc"] for detail in details}
         faults = [_field_fault(path, detail) for detail in details]
-    faults += [_fault(_at(path, place), message) for place, message in together(given, wrong)]
+    faults += [_fault(at(path, place), message) for place, message in together(given, wrong)]
     named = given.keys() & {"id", "key"}
     is_one = named and not given.keys() & {*GROUPS}
     if not wrong & {("id",), ("key",)} and (is_one or "id" in given or given.get("operator") == "absent"):
         own_id = id_of(given.get("id"), given.get("key"))
         if owners.setdefault(own_id, index) != index:
-            at = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
+            where = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
             name, owner = shorten(own_id, 60), owners[own_id]
             message = f"`{name}` is already the rule_id of rules.{owner}; give one an `id` of its own"
-            faults.append(_fault(at, message))
+            faults.append(_fault(where, message))
     return rule, faults
 
 
@@ -173,24 +173,24 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     place = detail["loc"]
     if not place:
         return _fault(path, "has a field whose name is not text")
-    name, at = str(place[-1]), _at(path, place)
+    name, where = str(place[-1]), at(path, place)
     if detail["type"] == "extra_forbidden":
         known, kind = (Rule, "rule") if len(place) == 1 else (Condition, "condition")
-        return _fault(at, f"is not a field of a {kind}{suggestion(name, list(known.model_fields))}")
+        return _fault(where, f"is not a field of a {kind}{suggestion(name, list(known.model_fields))}")
     if detail["type"] == "missing":
-        return _fault(at, f"is missing; it must be {EXPECTED[name]}")
+        return _fault(where, f"is missing; it must be {EXPECTED[name]}")
     if isinstance(place[-1], int):
-        return _fault(at, f"must be a condition, which is an object, got {describe(detail['input'])}")
+        return _fault(where, f"must be a condition, which is an object, got {describe(detail['input'])}")
     message = f"must be {EXPECTED[name]}, got {describe(detail['input'])}"
     if name == "operator" and isinstance(detail["input"], str):
         meant = meant_operator(detail["input"])
         message += (
             f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent", "unchanged"])
         )
-    return _fault(at, message)
+    return _fault(where, message)
 
 
-def _at(path: str, place: Place) -> str:
+def at(path: str, place: Place) -> str:
     """The path of a field: `rules.0.all[1].operator`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in place)
     return path + "".join(steps)

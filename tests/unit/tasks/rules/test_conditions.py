@@ -263,7 +263,7 @@ def test_what_does_not_go_together_is_refused(fields: dict[str, Any], path: str)
 
 def test_nesting_and_numbers_are_bounded() -> None:
     """Judging a reading costs little, whatever a user writes."""
-    deep = {"id": "t", "message": "m", "all": [{"any": [{"all": [COLD]}]}]}
+    deep: dict[str, Any] = {"id": "t", "message": "m", "all": [{"any": [{"all": [COLD]}]}]}
     parse_rules([deep])
     assert (
         "too deep"

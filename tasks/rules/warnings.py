@@ -1,0 +1,73 @@
+"""Warnings about rules that are valid, and can never be violated by readings like the recent ones. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tasks.rules.condition import Place, kind_of
+from tasks.rules.model import GROUPS, ORDERING, Condition, Fault
+from tasks.rules.parsing import MAX_FAULTS, at
+from tasks.rules.rule import RuleSet
+from tasks.text.paths import has_stray_quotes, steps
+from tasks.text.wording import shorten
+
+_PLURAL = {"text": "strings", "boolean": "booleans", "number": "numbers"}
+
+
+def warnings(rules: RuleSet, recent: Mapping[str | None, Sequence[dict[str, Any]]]) -> list[Fault]:
+    """One warning for each comparison that none of the recent payloads could violate, with its path.
+
+    `recent` has payloads by the `domain` of rules. Without any, only the rules themselves are looked at.
+    """
+    found: list[Fault] = [
+        {"path": at(f"rules.{index}", (*place, field)), "message": message}
+        for index, rule in enumerate(rules.rules)
+        for place, one in _comparisons(rule, ())
+        for field, message in _of(one, recent.get(rule.domain, ()))
+    ]
+    return found[:MAX_FAULTS]
+
+
+def _comparisons(
+    condition: Condition, place: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Condition]]:
+    groups = [(name, members) for name in GROUPS if (members := getattr(condition, name)) is not None]
+    if not groups:
+        yield place, condition
+    for name, members in groups:
+        for index, one in enumerate(members):
+            yield from _comparisons(one, (*place, name, index))
+
+
+def _of(one: Condition, payloads: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for field in ("key", "threshold_key"):
+        key = getattr(one, field)
+        if key is not None and has_stray_quotes(key):
+            yield field, 'a name in quotes needs one at each end, as in meter."1.8.0"'
+        elif key is not None and payloads and not _kinds(key, payloads):
+            yield field, f"no recent reading of a device has a value at `{shorten(key, 60)}`"
+    if one.key is None or one.operator == "absent":
+        return
+    found, wanted = _kinds(one.key, payloads), _wanted(one, payloads)
+    if found and wanted and not found & wanted:
+        have, want = (" or ".join(sorted(_PLURAL[kind] for kind in kinds)) for kinds in (found, wanted))
+        field = "operator" if one.threshold is None else "threshold"
+        sentence = f"never matches: the values of `{shorten(one.key, 60)}` are {have}, this compares {want}"
+        if found == {"text"} and wanted == {"number"}:
+            sentence += "; a number in quotes is not a number"
+        yield field, sentence
+
+
+def _wanted(one: Condition, payloads: Sequence[dict[str, Any]]) -> set[str]:
+    """The types of values that a comparison can hold for; none if it may be any."""
+    if one.operator in ORDERING or one.change is not None:
+        return {"number"}
+    if one.threshold_key is not None:
+        return _kinds(one.threshold_key, payloads)
+    if isinstance(one.threshold, list):
+        return {kind_of(value) for value in one.threshold}
+    return set() if one.threshold is None else {kind_of(one.threshold)}
+
+
+def _kinds(key: str, payloads: Sequence[dict[str, Any]]) -> set[str]:
+    place = Place(key, steps(key))
+    return {kind_of(value) for payload in payloads if (value := place.find(payload)) is not None}

@@ -1,0 +1,73 @@
+"""Rules that are valid and would never fire."""
+
+from typing import Any
+
+import pytest
+
+from tasks.rules.parsing import parse_rules
+from tasks.rules.warnings import warnings
+
+READINGS: list[dict[str, Any]] = [
+    {"temperature": 20, "leak": True, "state": "offline", "hum": "37.8", "meter": {"1.8.0": 5}},
+    {"temperature": 21.5, "leak": False},
+]
+
+
+def warned(rule: dict[str, Any], readings: list[dict[str, Any]] = READINGS) -> dict[str, str]:
+    """The warnings about a rule, by path."""
+    rules = parse_rules([{"id": "r", "message": "m"} | rule])
+    return {one["path"]: one["message"] for one in warnings(rules, {None: readings})}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "words"),
+    [
+        ({"key": "leak", "operator": "==", "threshold": 1}, "rules.0.threshold", "are booleans"),
+        ({"key": "state", "operator": "==", "threshold": True}, "rules.0.threshold", "are strings"),
+        (
+            {"key": "temperature", "operator": "in", "threshold": ["a", True]},
+            "rules.0.threshold",
+            "are numbers",
+        ),
+        ({"key": "hum", "operator": ">", "threshold": 30}, "rules.0.threshold", "in quotes is not a number"),
+        ({"key": "state", "operator": ">", "threshold_key": "hum"}, "rules.0.operator", "are strings"),
+        ({"key": "leak", "operator": "==", "threshold_key": "state"}, "rules.0.operator", "are booleans"),
+        ({"key": "temperatur", "operator": ">", "threshold": 8}, "rules.0.key", "no recent reading"),
+        ({"key": "meter.1.8.0", "operator": ">", "threshold": 8}, "rules.0.key", "no recent reading"),
+        ({"key": 'meter."1.8.0', "operator": ">", "threshold": 8}, "rules.0.key", "at each end"),
+        ({"key": "gone", "operator": "absent", "for_seconds": 9}, "rules.0.key", "no recent reading"),
+        ({"key": "temperature", "operator": "<", "threshold_key": "x"}, "rules.0.threshold_key", "`x`"),
+        (
+            {"all": [{"any": [{"key": "leak", "operator": "==", "threshold": 0}]}]},
+            "rules.0.all[0].any[0].threshold",
+            "are booleans, this compares numbers",
+        ),
+    ],
+)
+def test_a_rule_that_can_never_fire_is_warned_of(rule: dict[str, Any], path: str, words: str) -> None:
+    """With the path of what is wrong."""
+    found = warned(rule)
+    assert list(found) == [path]
+    assert words in found[path]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"key": "temperature", "operator": ">", "threshold": 99},
+        {"key": 'meter."1.8.0"', "operator": ">", "threshold": 99},
+        {"key": "leak", "operator": "!=", "threshold": False},
+        {"key": "hum", "operator": "unchanged"},
+        {"key": "state", "operator": "in", "threshold": [1, "x"]},
+        {"operator": "absent", "for_seconds": 9},
+    ],
+)
+def test_a_rule_that_may_fire_has_no_warning(rule: dict[str, Any]) -> None:
+    """Whether it ever will is not known."""
+    assert warned(rule) == {}
+
+
+def test_without_readings_only_the_rule_itself_is_looked_at() -> None:
+    """A user may write rules before the first device comes."""
+    assert warned({"key": "leak", "operator": "==", "threshold": 1}, []) == {}
+    assert list(warned({"key": '"leak', "operator": "==", "threshold": 1}, [])) == ["rules.0.key"]
