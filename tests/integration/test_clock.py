@@ -201,6 +201,25 @@ def test_after_an_outage_of_ours_there_is_no_storm(user: User, ear: Ear) -> None
     assert user.told() == [("d0", "TRIGGERED")]
 
 
+def test_one_violating_reading_and_then_silence_triggers(user: User, ear: Ear) -> None:
+    """A device that reports only changes sends nothing more; an outage of Sluice does not count."""
+    user.rule(HOT | {"for_seconds": 5})
+    user.send("d", -6, temperature=81)
+    user.send("young", -2, temperature=81)
+    user.send("well", -6, temperature=81)
+    user.send("well", -5, temperature=20)
+    write_tables()
+    ear.since_s = -3
+    clock.tick()
+    assert user.told() == []
+    ear.since_s = -86_400
+    for _ in range(3):
+        clock.tick()
+    assert user.told() == [("d", "TRIGGERED")]
+    user.send("d", 0, temperature=20)
+    assert user.told() == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+
+
 @pytest.mark.usefixtures("ear")
 def test_rules_that_come_late_miss_at_once(user: User) -> None:
     """A device that is silent already is told at the next look after its user's rule."""

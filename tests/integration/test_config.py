@@ -77,3 +77,23 @@ def test_a_command_that_comes_again_counts_once() -> None:
         state_store.transact([(user, "d")], lambda state: (numbers.append(state.number) or state, ()))  # type: ignore[func-returns-value]
     assert numbers == [2, 2]
     assert [answer(control) for _ in range(3)] == [{"ok": True, "rules": 1}, {"ok": True}, {"ok": True}]
+
+
+def test_an_accepted_rule_that_can_never_fire_is_warned_of(database: Database) -> None:
+    """A boolean is no number; the rule is in force, and the answer says so."""
+    user, control = uuid4().hex[:8], uuid4().hex[:8]
+    database.execute(
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, extra_data)"
+        " VALUES (now(), %s, 'd', 1, 20, %s)",
+        [user, json.dumps({"leak": True})],
+    )
+    given = [
+        {"key": "leak", "operator": "==", "threshold": 1, "message": "m"},
+        {"key": "temperature", "operator": ">", "threshold": 80, "message": "m"},
+    ]
+    set_rules(user, json.dumps({"rules": given}).encode(), awaited(), control)
+    told = answer(control)
+    assert told is not None
+    assert (told["ok"], told["rules"]) == (True, 2)
+    assert [one["path"] for one in told["warnings"]] == ["rules.0.threshold"]
+    assert rule_sets([user])[user] == parse_rules(given)

@@ -1,6 +1,7 @@
 """The database's own check of rules, made from the model: it refuses what the model refuses in shape."""
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +18,38 @@ from tests.integration.rule_tables import write_unchecked
 
 Database = psycopg.Connection[tuple[Any, ...]]
 HOT = {"key": "temperature", "operator": ">", "threshold": 8, "message": "warm"}
-FIELDS = (*HOT, "id", "severity", "for_seconds", "clear_threshold", "domain", "colour")
+COMPARED = ("key", "operator", "threshold", "clear_threshold", "threshold_key", "change")
+FIELDS = (
+    *HOT,
+    *COMPARED[3:],
+    "id",
+    "severity",
+    "for_seconds",
+    "for_readings",
+    "domain",
+    "colour",
+    "all",
+    "any",
+)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40) | st.sampled_from(
-    [">", "<=", "=>", "absent", "", " ", "x" * 128, "x" * 129, "x" * 257, "é" * 500, "é" * 501]
+    [
+        ">",
+        "<=",
+        "=>",
+        "==",
+        "in",
+        "unchanged",
+        "absent",
+        "delta",
+        "rate",
+        "",
+        " ",
+        "x" * 128,
+        "x" * 129,
+        "x" * 257,
+        "é" * 500,
+        "é" * 501,
+    ]
 )
 NUMBERS = (
     st.integers()
@@ -29,14 +59,43 @@ NUMBERS = (
     )
 )
 ANY: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | NUMBERS | WORDS | st.just([]) | st.just({"key": None})
+    st.none()
+    | st.booleans()
+    | NUMBERS
+    | WORDS
+    | st.just([])
+    | st.just({"key": None})
+    | st.lists(NUMBERS | WORDS | st.booleans() | st.just({}), max_size=3)
 )
+LEAVES = (
+    st.dictionaries(st.sampled_from([*COMPARED, "id", "colour"]), ANY, max_size=4)
+    | st.dictionaries(st.sampled_from(COMPARED), ANY, max_size=1).map(
+        lambda some: {"key": "t", "operator": ">", "threshold": 8} | some
+    )
+    | st.dictionaries(st.sampled_from(COMPARED), ANY, max_size=2).map(
+        lambda some: {"key": "t", "operator": "in", "threshold": ["a", 1]} | some
+    )
+    | st.just({"key": "t", "operator": "unchanged"})
+)
+
+
+def groups(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Conditions inside `all` or `any`, now and then both."""
+    return st.dictionaries(
+        st.sampled_from(["all", "any"]), st.lists(inner, max_size=3), min_size=1, max_size=2
+    )
+
+
+CONDITIONS = st.recursive(LEAVES, groups, max_leaves=6)
 RULES = (
     st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=6)
     | st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=2).map(lambda some: HOT | some)
     | st.dictionaries(st.sampled_from(FIELDS), ANY, max_size=2).map(
         lambda some: {"operator": "absent", "for_seconds": 60, "message": "gone"} | some
     )
+)
+RULES |= CONDITIONS.map(lambda some: {"id": "c", "message": "m"} | some) | groups(CONDITIONS | ANY).map(
+    lambda some: {"id": "c", "message": "m"} | some
 )
 DOCUMENTS = st.lists(RULES | ANY, max_size=3) | ANY | st.just([HOT] * 101)
 # What the model says besides: of characters, of two fields together, of two rules.
@@ -46,6 +105,8 @@ BEYOND_SHAPE = (
     "is not allowed with the operator ==",
     "is not allowed with the operator !=",
     "is already the rule_id",
+    "has too many conditions",
+    "keys may be compared with the reading before",
 )
 
 
@@ -53,12 +114,13 @@ def beyond_shape(document: Any, fault: Fault) -> bool:
     """Whether a fault is none of types, lengths, ranges, operators and fields."""
     if any(words in fault["message"] for words in BEYOND_SHAPE):
         return True
-    _, index, *name = fault["path"].split(".")
-    value = document[int(index)].get(name[0]) if name else None
-    if name == ["domain"]:
+    value, name = document, ""
+    for name in re.findall(r"\w+", fault["path"])[1:]:  # noqa: B007 - the last is of interest
+        value = value[int(name)] if name.isdigit() else value.get(name)
+    if name == "domain":
         return isinstance(value, str)
-    longest = {"id": 128, "key": 256, "message": 500, "severity": 32}
-    return isinstance(value, str) and 1 <= len(value) <= longest.get(name[0], 0)
+    longest = {"id": 128, "key": 256, "threshold_key": 256, "message": 500, "severity": 32}
+    return isinstance(value, str) and 1 <= len(value) <= longest.get(name, 0)
 
 
 def holds(database: Database, document: Any) -> Any:
@@ -93,6 +155,9 @@ def test_the_check_and_the_model_agree_on_any_document(database: Database, docum
         {**HOT, "threshold": 2.0**63},
         {**HOT, "threshold": "8"},
         {"key": "t", "operator": ">", "message": "m"},
+        {"id": "c", "message": "m", "all": [HOT]},
+        {"id": "c", "message": "m", "all": [{"any": [{"key": "t", "operator": "in", "threshold": 8}]}]},
+        {"message": "m", "all": [{"key": "t", "operator": ">", "threshold": 8}]},
     ],
 )
 def test_a_wrong_rule_is_refused_at_the_update(database: Database, wrong: dict[str, Any]) -> None:
