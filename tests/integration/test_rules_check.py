@@ -115,7 +115,7 @@ def beyond_shape(document: Any, fault: Fault) -> bool:
     if any(words in fault["message"] for words in BEYOND_SHAPE):
         return True
     value, name = document, ""
-    for name in re.findall(r"\w+", fault["path"])[1:]:  # noqa: B007 - the last is of interest
+    for name in re.findall(r"\w+", fault["path"])[1:]:
         value = value[int(name)] if name.isdigit() else value.get(name)
     if name == "domain":
         return isinstance(value, str)
