@@ -142,7 +142,8 @@ def _rules() -> Iterator[str]:
         " readings still wait in Kafka, and after an outage devices have"
         " `ABSENCE_GRACE_SECONDS` to return. With Vector as the gateway it is unknown when devices are"
         " heard, so absences are not judged. The same goes for `for_seconds`, which the clock counts on"
-        " while no reading comes: one that violates a rule and no other for so long trigger the alert.\n\n"
+        " while no reading comes: a single reading that violates the rule, and then silence, triggers the"
+        " alert. `for_readings` prevents that.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 
