@@ -100,8 +100,9 @@ def step(
             value = find(reading.payload, rule)
             if is_number(value):
                 violated = rule.compare(value, rule.threshold)
-                finding = Finding(violated, not violated and rule.cleared(value), value, None, None)
-                _judge(draft, rule, finding, moment.time, reading)
+                if violated or rule.rule_id in draft.entries:
+                    finding = Finding(violated, not violated and rule.cleared(value), value, None, None)
+                    _judge(draft, rule, finding, moment.time, reading)
         if rules.conditions or draft.before:
             _judge_conditions(draft, rules, moment.time, reading)
         for rule in rules.checks:
