@@ -11,7 +11,7 @@ from tasks import registry
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import load_rules
 from tasks.app import app
-from tasks.domain.placement import about
+from tasks.domain.placement import about, for_device
 from tasks.errors import NotNow
 from tasks.outbox import deliver
 from tasks.rules import machine
@@ -71,4 +71,4 @@ def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
 def _rules_of(state: DeviceState, rules: dict[str, RuleSet]) -> RuleSet:
     domain = registry.of_device(state.device_id)
     assert domain is not None
-    return about(domain, rules.get(state.user_id, NO_RULES))
+    return for_device(domain, about(domain, rules.get(state.user_id, NO_RULES)), state.device_id)

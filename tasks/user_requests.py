@@ -19,7 +19,7 @@ from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
 from tasks.batch.marks import is_not_now
-from tasks.domain.placement import about, misplaced
+from tasks.domain.placement import about, for_device, misplaced
 from tasks.errors import DatabaseAway, NotNow
 from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
@@ -153,7 +153,7 @@ def _manage(user_id: str, document: bytes, origin: Origin) -> Answer:
         message = "there is no such device: it has no account and has sent nothing"
         return refusal([{"path": "device_id", "message": message}])
     own, version = versioned([user_id])
-    rules = about(domain, own[user_id])
+    rules = for_device(domain, about(domain, own[user_id]), command.device_id)
     try:
         changes, judged_in = state_store.commit(
             [(user_id, command.device_id)], lambda state: manage(state, rules, command, origin), version

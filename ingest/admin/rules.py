@@ -14,6 +14,7 @@ from ingest.requests.rules_report import invalid_rules
 from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.rules.change import iso
+from tasks.rules.devices import patterns
 from tasks.rules.model import Condition, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
@@ -60,8 +61,12 @@ def check_stored() -> str:
 def explain(rules: RuleSet) -> Iterator[str]:
     """Each rule as a sentence."""
     for rule, compiled in zip(rules.rules, rules.by_id.values(), strict=True):
-        about_domain = f"of {rule.domain}, " if rule.domain else ""
-        yield f"{compiled.rule_id}: {about_domain}{_condition(rule)}: {rule.severity}, “{rule.message}”"
+        about = f"of {rule.domain}, " if rule.domain else ""
+        if rule.devices is not None:
+            about += f"of {', '.join(patterns(rule.devices))}, "
+        yield f"{compiled.rule_id}: {about}{_condition(rule)}: {rule.severity}, “{rule.message}”"
+        for pattern, own in (rule.overrides or {}).items():
+            yield f"  {pattern}: {json.dumps(own.model_dump(exclude_unset=True), ensure_ascii=False)}"
 
 
 def parse_since(text: str, now: datetime) -> datetime:

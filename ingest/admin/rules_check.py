@@ -16,6 +16,7 @@ from tasks.rules.model import (
     OF_ONE,
     ORDERING,
     Condition,
+    Override,
     Rule,
 )
 
@@ -167,6 +168,17 @@ def _bounds(kind: dict[str, Any], value: str, name: str) -> str:
             checks.append(
                 f"NOT EXISTS (SELECT FROM jsonb_array_elements({items}) AS x (item) WHERE NOT {fits})"
             )
+    elif kind["type"] == "object":
+        # Asked only of objects, for the same reason.
+        inner = f"CASE jsonb_typeof({value}) WHEN 'object' THEN {value} ELSE '{{}}' END"
+        holds = " AND ".join(_fields_hold(Override.model_json_schema(), "own", "has"))
+        count = f"SELECT count(*) FROM jsonb_object_keys({inner})"  # noqa: S608 - our own names
+        checks.append(f"({count}) <= {kind['maxProperties']}")
+        checks.append(
+            f"NOT EXISTS (SELECT FROM jsonb_each({inner}) AS x (pattern, own), jsonb_strip_nulls(own) AS has"
+            " WHERE CASE WHEN jsonb_typeof(own) <> 'object' THEN true ELSE"
+            f" (length(pattern) BETWEEN 1 AND 128 AND {holds}) IS NOT TRUE END)"
+        )
     elif kind["type"] != "boolean":
         raise TypeError(f"the field {name} of a rule is a {kind['type']}, which no check is made for")
     return "".join(f" AND {check}" for check in checks)

@@ -57,7 +57,7 @@ def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime)
     readings = devices = 0
     for device_id, of_device in groupby(stored, key=lambda item: item[0]):
         devices += 1
-        life = Life(rules, user_id, device_id)
+        life = Life(rules.of_device(device_id), user_id, device_id)
         for _, reading in of_device:
             readings += 1
             life.hear(reading)

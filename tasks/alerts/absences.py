@@ -19,7 +19,7 @@ from tasks.alerts.last_seen import Device
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import rule_sets, versioned
 from tasks.domain.domain import AnyDomain
-from tasks.domain.placement import about
+from tasks.domain.placement import about, for_device
 from tasks.rules import machine
 from tasks.rules.rule import RuleSet
 from tasks.rules.state import DeviceState
@@ -117,7 +117,8 @@ def _judge_some(domain: AnyDomain, devices: list[Device], heard: silence.Heard) 
 
     def decide(state: DeviceState) -> tuple[DeviceState, machine.Changes]:
         own, room = seen[state.user_id, state.device_id], rooms.left(state.user_id)
-        return machine.absent(state, rules[state.user_id], own, heard.until_ms, heard.since_ms, room)
+        in_force = for_device(domain, rules[state.user_id], state.device_id)
+        return machine.absent(state, in_force, own, heard.until_ms, heard.since_ms, room)
 
     return len(state_store.transact(list(seen), decide, version, rooms))
 

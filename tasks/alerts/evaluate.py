@@ -14,7 +14,7 @@ from tasks.alerts.state_store import RulesReplaced
 from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings, judges
 from tasks.batch.messages import NOTHING_DEFERRED, REDELIVERED, SILENT, Deferred
 from tasks.domain.domain import AnyDomain, Source
-from tasks.domain.placement import about
+from tasks.domain.placement import about, for_device
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
 from tasks.rows.validate import Received
@@ -113,7 +113,8 @@ class _Part:
             self.quiet.pop(source, None)
             if (rules := self.rules[source.user_id]) != NO_RULES:
                 # Not in the step, which is repeated when another writer committed first.
-                self.checked[source] = check_readings(self.domain, rules, self.by_source[source])
+                own_rules = for_device(self.domain, rules, source.device_id)
+                self.checked[source] = check_readings(self.domain, own_rules, self.by_source[source])
         judging = [
             source
             for source in self.checked
@@ -159,7 +160,7 @@ def _note_seen(commands: Pipeline, domain: AnyDomain, by_source: BySource, rules
     for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
         seen[member] = max(received.message.timestamp_ms for received in readings)
-        for rule in rules[user_id].absences:
+        for rule in for_device(domain, rules[user_id], device_id).absences:
             if rule.key and (times := [j.message.timestamp_ms for j in readings if _has_value(j, rule)]):
                 seen[f"{member}\0{rule.key}"] = max(times)
     commands.zadd(domain.qualified(LAST_SEEN), seen, gt=True)

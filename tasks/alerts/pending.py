@@ -13,7 +13,7 @@ from tasks.alerts.last_seen import Device
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import rule_sets, versioned
 from tasks.domain.domain import AnyDomain
-from tasks.domain.placement import about
+from tasks.domain.placement import about, for_device
 from tasks.rules.lasting import due, lasted
 from tasks.rules.machine import Changes
 from tasks.rules.order import Newest
@@ -74,7 +74,7 @@ def _due(domain: AnyDomain, now_ms: int) -> set[Device]:
     rules = {user_id: about(domain, of_user) for user_id, of_user in own.items()}
     found: set[Device] = set()
     for one in waiting:
-        rule = rules[one.user_id].by_id.get(one.rule_id)
+        rule = for_device(domain, rules[one.user_id], one.device_id).by_id.get(one.rule_id)
         if rule is not None and rule.for_us and one.is_due(rule.for_us, now_ms):
             found.add((one.user_id, one.device_id))
     return found
@@ -87,6 +87,7 @@ def _trigger(domain: AnyDomain, devices: list[Device], heard: silence.Heard) -> 
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
         room = rooms.left(state.user_id)
-        return lasted(state, rules[state.user_id], heard.until_ms, heard.since_ms, room)
+        own = for_device(domain, rules[state.user_id], state.device_id)
+        return lasted(state, own, heard.until_ms, heard.since_ms, room)
 
     return len(state_store.transact(devices, decide, version, rooms))

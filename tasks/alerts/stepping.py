@@ -11,6 +11,7 @@ from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
 from tasks.batch.messages import REDELIVERED
 from tasks.domain.domain import AnyDomain, Source
+from tasks.domain.placement import for_device
 from tasks.observe.metrics import worker as metrics
 from tasks.rows.validate import Received
 from tasks.rules import machine, order
@@ -72,7 +73,8 @@ class Stepping(NamedTuple):
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
         source = Source(before.user_id, before.device_id)
-        rules, checked = self.rules[before.user_id], self.checked[source]
+        rules = for_device(self.domain, self.rules[before.user_id], before.device_id)
+        checked = self.checked[source]
         if not self.budget.begin(source):
             return before, ()
         state = before._replace(newest=order.later(before.newest, self.known.get(source)))

@@ -16,6 +16,11 @@ def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
     return rules.of(domain.name, domain.checks, default=domain is registry.default())
 
 
+def for_device(domain: AnyDomain, rules: RuleSet, device_id: str) -> RuleSet:
+    """Those of the rules of `about` that are about one device, with what they have of their own for it."""
+    return rules.of_device(domain.source_id(device_id))
+
+
 def misplaced(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault]:
     """The rules that could never be judged here: about an unknown domain, or with the name of a check.
 

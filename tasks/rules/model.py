@@ -29,6 +29,8 @@ MAX_DEPTH = 3
 MAX_COMPARISONS = 16
 MAX_LISTED = 100
 MAX_TEXT = 256
+MAX_OVERRIDES = 1000
+OVERRIDABLE = ("threshold", "clear_threshold", "for_seconds", "severity")
 MAX_READINGS = 1000
 # Keys of all rules of a user whose values are remembered from reading to reading.
 MAX_REMEMBERED = 32
@@ -60,6 +62,8 @@ EXPECTED = {
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "for_readings": f"a whole number from 1 to {MAX_READINGS}",
     "clear_threshold": "a finite number (of at most 64 bits)",
+    "devices": f'the id of a device, a pattern such as "freezer-*", or an array of 1 to {MAX_LISTED} of them',
+    "overrides": f"an object of at most {MAX_OVERRIDES} devices or patterns, each with fields of its own",
     "domain": 'the name of a domain, such as "telemetry"',
 }
 
@@ -85,6 +89,18 @@ def _scalar(value: Any) -> Scalar:
     return _number(value)
 
 
+def _devices(value: Any) -> str | list[str]:
+    if type(value) is list and 1 <= len(value) <= MAX_LISTED:
+        return [_pattern(one) for one in value]
+    return _pattern(value)
+
+
+def _pattern(value: Any) -> str:
+    if type(value) is str and 1 <= len(value) <= 128:
+        return _name(value)
+    raise ValueError
+
+
 def _name(text: str) -> str:
     if _CONTROL.search(text) or text.isspace():
         raise ValueError
@@ -108,7 +124,14 @@ _SCALARS = [_NUMBER, {"type": "string", "maxLength": MAX_TEXT}, {"type": "boolea
 _LIST = {"type": "array", "minItems": 1, "maxItems": MAX_LISTED, "items": {"anyOf": _SCALARS}}
 _Number = Annotated[Number, PlainValidator(_number), WithJsonSchema(_NUMBER)]
 _Threshold = Annotated[Threshold, PlainValidator(_threshold), WithJsonSchema({"anyOf": [*_SCALARS, _LIST]})]
+_PATTERN = {"type": "string", "minLength": 1, "maxLength": 128}
+_PATTERNS = {"type": "array", "minItems": 1, "maxItems": MAX_LISTED, "items": {"anyOf": [_PATTERN]}}
+_Devices = Annotated[
+    str | list[str], PlainValidator(_devices), WithJsonSchema({"anyOf": [_PATTERN, _PATTERNS]})
+]
 _Key = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_name)]
+_Severity = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)]
+_Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 _Group = Annotated[list["Condition"], Field(min_length=1, max_length=MAX_COMPARISONS)]
 
 
@@ -146,6 +169,22 @@ class Condition(BaseModel):
     any: _Group | None = Field(None, description="Conditions of which one must hold, likewise.")
 
 
+class Override(BaseModel):
+    """What a rule has of its own for some devices."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    threshold: _Threshold | None = None
+    clear_threshold: _Number | None = None
+    severity: _Severity | None = None
+    for_seconds: _Seconds | None = None
+
+
+_Overrides = Annotated[
+    dict[Annotated[str, AfterValidator(_pattern)], Override], Field(max_length=MAX_OVERRIDES)
+]
+
+
 class Rule(Condition):
     """One rule, as the user wrote it. Made by `parse_rules`, which also checks its fields together."""
 
@@ -157,14 +196,11 @@ class Rule(Condition):
     message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)] = Field(
         description="The text of the alert."
     )
-    severity: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_name)] = Field(
+    severity: _Severity = Field(
         DEFAULT_SEVERITY, description="A word of the user's own, which the alert repeats."
     )
-    for_seconds: float = Field(
+    for_seconds: _Seconds = Field(
         0.0,
-        ge=0,
-        le=MAX_SECONDS,
-        allow_inf_nan=False,
         description="How long the rule must be violated before it triggers, by the times of the readings; for"
         " `absent`, how long the silence must last.",
     )
@@ -174,6 +210,15 @@ class Rule(Condition):
         le=MAX_READINGS,
         description="How many readings in a row must violate the rule before it triggers, besides"
         " `for_seconds`.",
+    )
+    devices: _Devices | None = Field(
+        None,
+        description="The devices that the rule is about; by default all. `*` stands for any characters.",
+    )
+    overrides: _Overrides | None = Field(
+        None,
+        description="For single devices or patterns, `threshold`, `clear_threshold`, `for_seconds` or"
+        " `severity` of their own. A name counts before a pattern, a longer pattern before a shorter one.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
         None, description="Domain of the readings; by default the first of `DOMAINS`."

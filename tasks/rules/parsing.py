@@ -13,6 +13,7 @@ from tasks.rules.model import (
     MAX_FIELDS,
     MAX_REMEMBERED,
     MAX_RULES,
+    OVERRIDABLE,
     Condition,
     Fault,
     Rule,
@@ -174,6 +175,8 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     if not place:
         return _fault(path, "has a field whose name is not text")
     name, where = str(place[-1]), at(path, place)
+    if place[0] == "overrides" and len(place) > 1:
+        return _override_fault(path, place, detail)
     if detail["type"] == "extra_forbidden":
         known, kind = (Rule, "rule") if len(place) == 1 else (Condition, "condition")
         return _fault(where, f"is not a field of a {kind}{suggestion(name, list(known.model_fields))}")
@@ -188,6 +191,19 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
             f"; did you mean `{meant}`?" if meant else suggestion(detail["input"], ["absent", "unchanged"])
         )
     return _fault(where, message)
+
+
+def _override_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
+    """A fault inside `overrides`, whose names are those of devices."""
+    where, got = at(path, place[:3]), describe(detail["input"])
+    if place[2:] == ("[key]",):
+        return _fault(at(path, place[:2]), 'must be the id of a device or a pattern such as "freezer-*"')
+    if len(place) == 2:
+        return _fault(where, f"must be an object of {', '.join(OVERRIDABLE)}, got {got}")
+    if detail["type"] == "extra_forbidden":
+        name, known = str(place[2]), list(OVERRIDABLE)
+        return _fault(where, f"must be one of {', '.join(known)}{suggestion(name, known)}")
+    return _fault(where, f"must be {EXPECTED[str(place[2])]}, got {got}")
 
 
 def at(path: str, place: Place) -> str:

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
+from tasks.rules.devices import choice, chosen
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
+
+# Devices of a user whose rules are kept, if they differ by device.
+MAX_DEVICES = 10_000
 
 _ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
 _NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
@@ -96,6 +100,10 @@ class RuleSet:
         init=False, repr=False, compare=False
     )
     _of: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
+    # Whether the rules differ by device; then the set of each device, and the sets by choices.
+    _selects: bool = field(init=False, repr=False, compare=False)
+    _of_device: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
+    _of_choices: dict[tuple[str | None, ...], "RuleSet"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks = {rule.rule_id: rule for rule in self.checks}
@@ -111,6 +119,24 @@ class RuleSet:
         object.__setattr__(self, "remembered", places)
         object.__setattr__(self, "_quick", tuple(rule[1:5] for rule in self.comparisons))
         object.__setattr__(self, "_of", {})
+        selects = any(rule.devices is not None or rule.overrides for rule in self.rules)
+        object.__setattr__(self, "_selects", selects)
+        object.__setattr__(self, "_of_device", {})
+        object.__setattr__(self, "_of_choices", {})
+
+    def of_device(self, source_id: str) -> "RuleSet":
+        """The rules that are about a device, with what they have of their own for it."""
+        if not self._selects:
+            return self
+        found = self._of_device.get(source_id)
+        if found is None:
+            choices = tuple(choice(rule, source_id) for rule in self.rules)
+            found = self._of_choices.get(choices)
+            if found is None:
+                found = RuleSet(chosen(self.rules, choices), self.checks)
+                _keep(self._of_choices, choices, found)
+            _keep(self._of_device, source_id, found)
+        return found
 
     def of(self, domain: str, checks: tuple[Compiled, ...], *, default: bool) -> "RuleSet":
         """The rules that are about a domain, with its checks; those that name none are the default's."""
@@ -145,6 +171,13 @@ class RuleSet:
     def judges_readings(self) -> bool:
         """Whether the rules judge readings, and not only absence."""
         return bool(self.comparisons or self.conditions or self.checks)
+
+
+def _keep(memory: dict[Any, RuleSet], key: Any, found: RuleSet) -> None:
+    """Keeps a set for the next time; the first to come goes first."""
+    if len(memory) >= MAX_DEVICES:
+        del memory[next(iter(memory))]
+    memory[key] = found
 
 
 NO_RULES = RuleSet()

@@ -14,6 +14,7 @@ from tasks.rules.model import (
     NOT_FOR_UNCHANGED,
     OF_ONE,
     ORDERING,
+    OVERRIDABLE,
 )
 from tasks.text.wording import describe
 
@@ -54,6 +55,31 @@ class Misfit(NamedTuple):
     message: str
 
 
+def _limits_of_group(given: dict[str, Any]) -> Iterator[Misfit]:
+    for pattern, own in _objects(given.get("overrides")):
+        for name in ("threshold", "clear_threshold"):
+            if name in own:
+                group = next(one for one in GROUPS if one in given)
+                yield Misfit(("overrides", pattern, name), f"is not allowed beside `{group}`")
+
+
+def _overrides(given: dict[str, Any], wrong: set[Place]) -> Iterator[Misfit]:
+    """Faults of the rule as it is for some devices, where it has none as it is."""
+    known = {place for place, _ in _comparison(given, (), wrong)} | wrong
+    for pattern, own in _objects(given.get("overrides")):
+        merged = given | {name: value for name, value in own.items() if name in OVERRIDABLE}
+        broken = known | {place[2:] for place in wrong if place[:2] == ("overrides", pattern)}
+        for place, message in _comparison(merged, (), broken):
+            if place not in known:
+                where = place if place[0] not in own else ("overrides", pattern, *place)
+                yield Misfit(where, message)
+
+
+def _objects(overrides: Any) -> list[tuple[str, dict[str, Any]]]:
+    found = overrides.items() if type(overrides) is dict else ()
+    return [(pattern, own) for pattern, own in found if type(own) is dict]
+
+
 def meant_operator(text: str) -> str | None:
     """The operator that is called so in other languages."""
     return _MEANT.get(text.strip().lower())
@@ -63,9 +89,11 @@ def together(given: dict[str, Any], wrong: set[Place]) -> list[Misfit]:
     """The faults of a whole rule; `wrong` has the places of fields that are wrong alone."""
     faults = list(_condition(given, (), wrong))
     if any(name in given for name in GROUPS):
+        faults += _limits_of_group(given)
         if "id" not in given:
             faults.append(Misfit(("id",), f"is missing; it must be {EXPECTED['id']}"))
         return faults
+    faults += _overrides(given, wrong)
     if given.get("operator") == "absent":
         too_short = ("for_seconds",) not in wrong and given.get("for_seconds", 0) < MIN_ABSENT_SECONDS
         if too_short:
@@ -99,6 +127,11 @@ def without_nulls(given: dict[str, Any], known: Collection[str] = EXPECTED, dept
                 without_nulls(one, (*OF_ONE, *GROUPS), depth + 1) if type(one) is dict else one
                 for one in found[name]
             ]
+    if not depth and type(found.get("overrides")) is dict:
+        found["overrides"] = {
+            pattern: without_nulls(own, OVERRIDABLE, MAX_DEPTH) if type(own) is dict else own
+            for pattern, own in found["overrides"].items()
+        }
     return found
 
 

@@ -65,6 +65,11 @@ ANY: st.SearchStrategy[Any] = (
     | WORDS
     | st.just([])
     | st.just({"key": None})
+    | st.dictionaries(
+        WORDS,
+        st.dictionaries(st.sampled_from(["threshold", "severity", "x"]), st.integers() | WORDS, max_size=2),
+        max_size=2,
+    )
     | st.lists(NUMBERS | WORDS | st.booleans() | st.just({}), max_size=3)
 )
 LEAVES = (
@@ -112,7 +117,7 @@ BEYOND_SHAPE = (
 
 def beyond_shape(document: Any, fault: Fault) -> bool:
     """Whether a fault is none of types, lengths, ranges, operators and fields."""
-    if any(words in fault["message"] for words in BEYOND_SHAPE):
+    if any(words in fault["message"] for words in BEYOND_SHAPE) or ".overrides." in fault["path"]:
         return True
     value, name = document, ""
     for name in re.findall(r"\w+", fault["path"])[1:]:

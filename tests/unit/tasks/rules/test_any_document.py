@@ -23,6 +23,13 @@ RULE = (
     "for_seconds",
     "clear_threshold",
     "domain",
+    "threshold_key",
+    "change",
+    "for_readings",
+    "all",
+    "any",
+    "devices",
+    "overrides",
 )
 COMMAND = ("device_id", "rule_id", "action", "duration_minutes")
 # What makes Python's own functions raise: beyond a double, beyond the digits of an integer, half a character.
@@ -43,8 +50,9 @@ ANY = st.recursive(
     max_leaves=10,
 )
 RULES = st.dictionaries(st.sampled_from(RULE), ANY, max_size=9)
+NESTED = st.dictionaries(st.sampled_from(RULE), RULES | st.lists(RULES, max_size=3) | ANY, max_size=6)
 DOCUMENTS = st.fixed_dictionaries(
-    {"rules": st.lists(RULES | ANY, max_size=5)}, optional={"\ud800": ANY, "rule": ANY}
+    {"rules": st.lists(RULES | NESTED | ANY, max_size=5)}, optional={"\ud800": ANY, "rule": ANY}
 )
 COMMANDS = st.dictionaries(st.sampled_from(COMMAND), ANY, max_size=4)
 

@@ -1,0 +1,58 @@
+"""Which devices a rule is about, by names and patterns, and what it has of its own for some. Pure."""
+
+from collections.abc import Iterable
+
+from tasks.rules.model import Rule
+
+
+def matches(pattern: str, device_id: str) -> bool:
+    """Whether a pattern, in which `*` stands for any characters, fits a name; in linear time."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == device_id
+    if not device_id.startswith(first):
+        return False
+    at = len(first)
+    for part in rest[:-1]:
+        found = device_id.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return device_id.endswith(rest[-1]) and len(device_id) - len(rest[-1]) >= at
+
+
+def choice(rule: Rule, device_id: str) -> str | None:
+    """The pattern of the `overrides` that counts for a device, "" for the rule as it is, None if it does not
+    concern the device.
+
+    A name counts before patterns, and a longer pattern before a shorter one: the database keeps no order.
+    """
+    if rule.devices is not None and not any(matches(one, device_id) for one in patterns(rule.devices)):
+        return None
+    if not rule.overrides:
+        return ""
+    if device_id in rule.overrides:
+        return device_id
+    fitting = [pattern for pattern in rule.overrides if matches(pattern, device_id)]
+    return min(fitting, key=lambda pattern: (-len(pattern), pattern), default="")
+
+
+def chosen(rules: Iterable[Rule], choices: Iterable[str | None]) -> tuple[Rule, ...]:
+    """The rules as they are for a device with these choices."""
+    return tuple(
+        _overridden(rule, pattern)
+        for rule, pattern in zip(rules, choices, strict=True)
+        if pattern is not None
+    )
+
+
+def patterns(devices: str | list[str]) -> list[str]:
+    """The patterns of a rule's `devices`."""
+    return [devices] if isinstance(devices, str) else devices
+
+
+def _overridden(rule: Rule, pattern: str) -> Rule:
+    if not pattern or rule.overrides is None:
+        return rule
+    own = rule.overrides[pattern]
+    return rule.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

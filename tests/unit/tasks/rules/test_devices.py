@@ -1,0 +1,134 @@
+"""Rules for some devices, and what a rule has of its own for them."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.rules.devices import matches
+from tasks.rules.parsing import InvalidRules, parse_rules
+from tests.unit.tasks.rules.device import Device
+
+HOT = {"key": "t", "operator": ">", "threshold": 30, "message": "hot"}
+
+
+def threshold(device_id: str, **fields: Any) -> Any:
+    """The threshold of the rule for a device; None if it is not about it."""
+    rules = parse_rules([HOT | fields]).of_device(device_id).rules
+    return rules[0].threshold if rules else None
+
+
+def faults(rule: dict[str, Any]) -> dict[str, str]:
+    """The faults of a rule, by path."""
+    with pytest.raises(InvalidRules) as caught:
+        parse_rules([rule])
+    return {error["path"]: error["message"] for error in caught.value.errors}
+
+
+@pytest.mark.parametrize(
+    ("devices", "about", "not_about"),
+    [
+        ("lab1", ["lab1"], ["lab", "lab11", "xlab1"]),
+        ("freezer-*", ["freezer-1", "freezer-"], ["freezer", "a-freezer-1"]),
+        (["freezer-*", "lab1"], ["freezer-2", "lab1"], ["lab2"]),
+        ("*-north-*", ["a-north-1", "-north-"], ["north", "a-north"]),
+        ("a*a", ["aa", "aba"], ["a"]),
+        ("*", ["", "x"], []),
+    ],
+)
+def test_a_rule_may_be_about_some_devices(devices: Any, about: list[str], not_about: list[str]) -> None:
+    """By a name, by a pattern, or by several; without `devices` it is about all."""
+    assert [threshold(one, devices=devices) for one in about] == [30] * len(about)
+    assert [threshold(one, devices=devices) for one in not_about] == [None] * len(not_about)
+    assert threshold("any") == 30
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+def test_patterns_match_as_file_names_do(pattern: str, name: str) -> None:
+    """`*` stands for any characters, and nothing else stands for others."""
+
+    def plainly(pattern: str, name: str) -> bool:
+        if not pattern:
+            return not name
+        if pattern[0] == "*":
+            return any(plainly(pattern[1:], name[cut:]) for cut in range(len(name) + 1))
+        return name[:1] == pattern[0] and plainly(pattern[1:], name[1:])
+
+    assert matches(pattern, name) == plainly(pattern, name)
+
+
+def test_a_pattern_of_many_stars_costs_little() -> None:
+    """Whatever a user writes."""
+    begun = time.process_time()
+    assert not matches("*a" * 64 + "b", "a" * 128)
+    assert time.process_time() - begun < 1
+
+
+def test_a_device_may_have_a_threshold_of_its_own() -> None:
+    """A name counts before a pattern, a longer pattern before a shorter one."""
+    own = {"lab*": {"threshold": 40}, "lab-n*": {"threshold": 50}, "lab-north": {"threshold": 60}}
+    found = [threshold(one, overrides=own) for one in ("x", "lab1", "lab-ne", "lab-north")]
+    assert found == [30, 40, 50, 60]
+    backwards = dict(reversed(own.items()))
+    assert [threshold(one, overrides=backwards) for one in ("lab-ne", "lab-north")] == [50, 60]
+
+
+def test_other_fields_may_be_overridden_too() -> None:
+    """What is not, is the rule's."""
+    own = {"d": {"severity": "critical", "for_seconds": 60, "clear_threshold": 20}}
+    (rule,) = parse_rules([HOT | {"overrides": own}]).of_device("d").rules
+    assert (rule.threshold, rule.severity, rule.for_seconds, rule.clear_threshold) == (30, "critical", 60, 20)
+
+
+def test_devices_of_one_kind_share_a_rule_set() -> None:
+    """Thousands of devices cost as many rule sets as there are kinds; rules for all cost none."""
+    rules = parse_rules([HOT | {"overrides": {"a*": {"threshold": 5}}}])
+    assert rules.of_device("a1") is rules.of_device("a2")
+    assert rules.of_device("b1") is not rules.of_device("a1")
+    plain = parse_rules([HOT])
+    assert plain.of_device("a1") is plain
+
+
+def test_an_alert_goes_on_under_a_changed_override_and_ends_without_its_device() -> None:
+    """As with a changed threshold, and a removed rule."""
+    device = Device()
+    device.rules = parse_rules([HOT | {"devices": "d*"}]).of_device("d1")
+    assert device.send(31, 0) == ["TRIGGERED"]
+    device.rules = parse_rules([HOT | {"overrides": {"d1": {"threshold": 29}}}]).of_device("d1")
+    assert device.send(29.5, 1) == []
+    device.rules = parse_rules([HOT | {"devices": "e*"}]).of_device("d1")
+    assert device.send(31, 2) == ["RESOLVED"]
+    assert device.last.reason == "rule_removed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"devices": []}, "devices"),
+        ({"devices": 5}, "devices"),
+        ({"devices": ["a", ""]}, "devices"),
+        ({"devices": "x" * 129}, "devices"),
+        ({"overrides": []}, "overrides"),
+        ({"overrides": {"": {"threshold": 1}}}, "overrides."),
+        ({"overrides": {"d": 5}}, "overrides.d"),
+        ({"overrides": {"d": {"message": "m"}}}, "overrides.d.message"),
+        ({"overrides": {"d": {"treshold": 1}}}, "overrides.d.treshold"),
+        ({"overrides": {"d": {"threshold": "8"}}}, "overrides.d.threshold"),
+        ({"overrides": {"d": {"threshold": [8]}}}, "overrides.d.threshold"),
+        ({"overrides": {"d": {"clear_threshold": 31}}}, "overrides.d.clear_threshold"),
+        ({"overrides": {"d": {"for_seconds": -1}}}, "overrides.d.for_seconds"),
+    ],
+)
+def test_a_wrong_selection_is_refused_with_its_path(fields: dict[str, Any], path: str) -> None:
+    """Null is like leaving a field out."""
+    assert faults(HOT | fields).keys() == {f"rules.0.{path}"}
+    parse_rules([HOT | {"devices": None, "overrides": {"d": {"threshold": None}}}])
+
+
+def test_a_group_has_no_threshold_to_override() -> None:
+    """Its severity has."""
+    group = {"id": "g", "message": "m", "all": [{"key": "t", "operator": ">", "threshold": 3}]}
+    assert faults(group | {"overrides": {"d": {"threshold": 3}}}).keys() == {"rules.0.overrides.d.threshold"}
+    parse_rules([group | {"overrides": {"d": {"severity": "critical"}}}])
