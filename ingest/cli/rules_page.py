@@ -42,10 +42,13 @@ OPERATORS = {
     " without a `key`. It has no `threshold` and no `clear_threshold`, and needs at least a second",
 }
 ACTIONS = {
-    "SNOOZE": "The open alert is silent for `duration_minutes`. If it ends meanwhile it is resolved at once;"
-    " if it does not, it triggers again after the snooze, under another `alert_id`.",
+    "SNOOZE": "The rule is silent for `duration_minutes`, also before it has an alert. An open alert that"
+    " ends meanwhile is resolved at once; if it does not, it triggers again after the snooze, under another"
+    " `alert_id`.",
     "DISABLE": "The rule is not judged for this device, until `ENABLE`. This ends an open alert.",
     "ENABLE": "Ends a snooze or a `DISABLE`. An alert that is still open triggers again at the next reading.",
+    "ACKNOWLEDGE": "Notes on an open alert who has seen it, when, and a `note`. The alert goes on; its end,"
+    " or a new one after a snooze, ends the acknowledgement.",
 }
 STATUSES = {
     "TRIGGERED": "The rule is violated, for `for_seconds`.",
@@ -53,6 +56,7 @@ STATUSES = {
     "SNOOZED": "A user snoozed the alert.",
     "DISABLED": "A user disabled the rule for this device.",
     "ENABLED": "A user ended a snooze or a `DISABLE`.",
+    "ACKNOWLEDGED": "A user has seen the alert.",
 }
 REASONS = {
     "rule_removed": "resolved, because the user deleted the rule",
@@ -82,6 +86,7 @@ FIELDS = {
     "count": "how many readings have violated it since `first_seen`",
     "reason": "the cause, if rule and reading do not show it; otherwise left out",
     "by": "the user who sent the command; otherwise left out",
+    "note": "the note of an `ACKNOWLEDGE`; otherwise left out",
 }
 
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
@@ -188,7 +193,7 @@ def _commands() -> Iterator[str]:
     yield from _meanings("`action`", "effect", ACTIONS)
     yield (
         "\nA command is as old as its arrival, and one that is older than the last executed one changes"
-        " nothing. A snooze without an open alert is refused.\n"
+        " nothing. Only an open alert can be acknowledged.\n"
     )
 
 

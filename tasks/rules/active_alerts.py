@@ -51,6 +51,9 @@ class ActiveAlert:
     snoozed_until: datetime | None
     command_at: datetime | None
     command_id: str | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    note: str | None
     kafka_partition: int | None
     kafka_offset: int | None
     judged: datetime | None
@@ -151,6 +154,9 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
         snoozed_until=_time_of_ms(entry.snoozed_until),
         command_at=_time_of_ms(entry.command_at),
         command_id=entry.command_id,
+        acknowledged_at=_time_of_ms(entry.acknowledged_at),
+        acknowledged_by=entry.acknowledged_by,
+        note=entry.note,
         kafka_partition=partition,
         kafka_offset=offset,
         judged=_time(state.newest and state.newest.time),
@@ -173,6 +179,9 @@ def _entry(row: ActiveAlert) -> RuleState:
         snoozed_until=_ms(row.snoozed_until),
         command_at=_ms(row.command_at),
         command_id=row.command_id,
+        acknowledged_at=_ms(row.acknowledged_at),
+        acknowledged_by=row.acknowledged_by,
+        note=row.note,
     )
 
 

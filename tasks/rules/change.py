@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.state import Position
 
-ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "REFUSED"]
+ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED", "REFUSED"]
 """REFUSED is an alert that is not triggered because its user has too many open. It becomes a dead letter; the
 user is not notified, and `alert_history` does not have it."""
 REFUSED: ChangeStatus = "REFUSED"
@@ -24,7 +24,7 @@ SNOOZE_ENDED = "snooze_ended"
 RETURNED = "returned"  # what was absent
 
 # Left out of a notification where they are empty.
-_OPTIONAL = ("values", "reason", "by")
+_OPTIONAL = ("values", "reason", "by", "note")
 _UNPUBLISHED = {"number", "kafka_partition", "kafka_offset"}
 
 
@@ -57,11 +57,12 @@ class Change:
     count: int
     reason: str | None
     by: str | None
+    note: str | None
     number: int
     position: Position | None
 
     def to_json(self) -> bytes:
-        """The notification, as published; without `values`, `reason` and `by` where they are empty."""
+        """The notification, as published; without those of `_OPTIONAL` that are empty."""
         return notice(self.to_record())
 
     def to_record(self) -> dict[str, Any]:

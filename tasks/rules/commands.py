@@ -1,4 +1,4 @@
-"""Commands of users about one rule of one device: SNOOZE, DISABLE, ENABLE.
+"""Commands of users about one rule of one device: SNOOZE, DISABLE, ENABLE, ACKNOWLEDGE.
 
 A command is about the `rule_id`: it outlives a change of the rule, but not its removal.
 """
@@ -10,22 +10,24 @@ from pydantic_core import ErrorDetails, from_json
 
 from tasks.rules.change import iso
 from tasks.rules.machine import Changes
-from tasks.rules.model import Fault
+from tasks.rules.model import Fault, prose
 from tasks.rules.parsing import InvalidDocument, suggestion
 from tasks.rules.rule import Compiled, RuleSet
 from tasks.rules.state import DeviceState, RuleState, Status, from_us
 from tasks.rules.transition import Cause, Draft
 from tasks.text.wording import describe, id_fault, printable, shorten
 
-Action = Literal["SNOOZE", "DISABLE", "ENABLE"]
+Action = Literal["SNOOZE", "DISABLE", "ENABLE", "ACKNOWLEDGE"]
 
 MAX_MINUTES = 43_200
+MAX_NOTE = 500
 MAX_COMMAND_BYTES = 4096
 
 EXPECTED = {
     "device_id": "the id of a device, as alerts name it",
     "rule_id": "the `id` of a rule, or its `key` where it has none",
-    "action": "one of SNOOZE, DISABLE, ENABLE",
+    "action": "one of " + ", ".join(get_args(Action)),
+    "note": f"a string of 1 to {MAX_NOTE} characters",
     "duration_minutes": f"a number of minutes above 0, up to {MAX_MINUTES} (30 days)",
 }
 
@@ -60,6 +62,9 @@ class Command(BaseModel):
         gt=0,
         le=MAX_MINUTES,
         description="Length of a snooze. Required for `SNOOZE`, not allowed otherwise.",
+    )
+    note: Annotated[str, Field(min_length=1, max_length=MAX_NOTE), AfterValidator(prose)] | None = Field(
+        None, description="What others should know, with `ACKNOWLEDGE`."
     )
 
 
@@ -96,9 +101,16 @@ def parse_command(document: Any) -> Command:
     if action == "SNOOZE" and minutes is None:
         sentence = f"is missing; it must be {EXPECTED['duration_minutes']}"
         faults.append({"path": "duration_minutes", "message": sentence})
-    elif action in {"DISABLE", "ENABLE"} and minutes is not None and "duration_minutes" not in wrong:
+    elif (
+        action in {"DISABLE", "ENABLE", "ACKNOWLEDGE"}
+        and minutes is not None
+        and "duration_minutes" not in wrong
+    ):
         sentence = f"is not allowed with {action}, which has no end; did you mean `SNOOZE`?"
         faults.append({"path": "duration_minutes", "message": sentence})
+    if action in {"SNOOZE", "DISABLE", "ENABLE"} and document.get("note") is not None and "note" not in wrong:
+        sentence = f"is not allowed with {action}; did you mean `ACKNOWLEDGE`?"
+        faults.append({"path": "note", "message": sentence})
     if faults:
         raise InvalidCommand(faults)
     return command
@@ -109,10 +121,14 @@ def manage(
 ) -> tuple[DeviceState, Changes]:
     """Executes a command. A repeated command, or one older than the last executed one, changes nothing.
 
-    - SNOOZE silences an alert that is open, or lengthens or shortens its snooze. During the snooze nothing
-      triggers; an alert that ends is resolved at once; one still open at the end triggers again.
+    - SNOOZE silences a rule, whether or not it has an open alert, or lengthens or shortens its snooze. During
+      the snooze nothing triggers; an alert that ends is resolved at once; one still open at the end triggers
+      again.
     - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last change of an open alert.
     - ENABLE ends either. After a snooze, an alert still open triggers again at the next reading.
+
+    - ACKNOWLEDGE notes on an open alert who has seen it, and why it is open. It goes with the alert; another
+      one replaces it.
 
     DISABLE of a disabled rule and ENABLE of an enabled one change nothing. Raises `CannotManage`.
     """
@@ -136,6 +152,8 @@ def manage(
             _disable(draft, rule, entry, origin)
         case "ENABLE":
             _enable(draft, rule, entry, origin)
+        case "ACKNOWLEDGE":
+            _acknowledge(draft, rule, entry, command, origin)
     return draft.finish(), tuple(draft.changes)
 
 
@@ -143,8 +161,9 @@ def _snooze(draft: Draft, rule: Compiled, entry: RuleState, command: Command, or
     assert command.duration_minutes is not None
     if entry.status is Status.DISABLED:
         raise CannotManage(f"the rule `{rule.rule_id}` is disabled for this device; ENABLE it first")
-    if not entry.is_open and entry.status is not Status.SNOOZED:
-        raise CannotManage(f"the rule `{rule.rule_id}` has no alert for this device that could be snoozed")
+    if entry.is_refused:
+        # There is nothing to announce again.
+        entry = entry._replace(alert_id=None)
     until = origin.at_ms + round(command.duration_minutes * 60_000)
     entry = entry._replace(status=Status.SNOOZED, snoozed_until=until)
     draft.entries[rule.rule_id] = entry
@@ -177,6 +196,15 @@ def _enable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> N
     draft.entries[rule.rule_id] = enabled
     alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
     draft.add_change("ENABLED", rule.rule_id, entry, alert_id)
+
+
+def _acknowledge(draft: Draft, rule: Compiled, entry: RuleState, command: Command, origin: Origin) -> None:
+    alert_id = entry.alert_id
+    if alert_id is None or not entry.is_open:
+        raise CannotManage(f"the rule `{rule.rule_id}` has no open alert for this device")
+    entry = entry._replace(acknowledged_at=origin.at_ms, acknowledged_by=origin.by, note=command.note)
+    draft.entries[rule.rule_id] = entry
+    draft.add_change("ACKNOWLEDGED", rule.rule_id, entry, alert_id)
 
 
 def _command_alert_id(draft: Draft, rule: Compiled, origin: Origin) -> str:

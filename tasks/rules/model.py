@@ -107,7 +107,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
+    """The text, unless it is blank or cannot be stored. Raises `ValueError`."""
     if _UNSTORABLE.search(text) or text.isspace():
         raise ValueError
     return text
@@ -193,7 +194,7 @@ class Rule(Condition):
         description="Name of the rule in alerts and commands; by default its `key`. A rule with `all` or"
         " `any` must have one.",
     )
-    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_prose)] = Field(
+    message: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(prose)] = Field(
         description="The text of the alert."
     )
     severity: _Severity = Field(

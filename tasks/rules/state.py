@@ -74,6 +74,9 @@ class RuleState(NamedTuple):
     command_at: int | None = None  # ms, of the last command executed
     command_id: str | None = None
     values: Mapping[str, Scalar] | None = None  # like `value`, of a rule that compares several
+    acknowledged_at: int | None = None  # ms, of the open alert
+    acknowledged_by: str | None = None
+    note: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +97,7 @@ class RuleState(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether the version before can hold it."""
-        return self.facts.digest is None and self.values is None
+        return self.facts.digest is None and self.values is None and self.acknowledged_at is None
 
     def in_order(self) -> "RuleState":
         """The rule after its violation: only the commands are remembered."""
@@ -224,7 +227,7 @@ def _pack_entry(rule_id: str, entry: RuleState, *, plain: bool) -> list[Any]:
     values = None
     if entry.values is not None:
         values = {name: _pack_scalar(one) for name, one in sorted(entry.values.items())}
-    return [rule_id, _STATUSES.index(entry.status), facts, *rest, values]
+    return [rule_id, _STATUSES.index(entry.status), facts, *rest, values, *entry[12:]]
 
 
 def _unpack_entry(packed: list[Any]) -> RuleState:
@@ -233,4 +236,4 @@ def _unpack_entry(packed: list[Any]) -> RuleState:
     if rest[8:] and rest[8] is not None:
         values = {name: _unpack_scalar(one) for name, one in rest[8].items()}
     known = [_STATUSES[status], Facts(*facts), *rest[:4], _unpack_scalar(value), *rest[4:8]]
-    return RuleState._make([*known, values])
+    return RuleState._make([*known, values, *(rest[9:] or [None] * 3)])

@@ -55,7 +55,15 @@ class Draft:
         if not (entry.is_open or self.has_room):
             self._refuse(rule_id, entry, alert_id)
             return
-        entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None)
+        # An acknowledgement is of one alert.
+        entry = entry._replace(
+            status=Status.ACTIVE,
+            alert_id=alert_id,
+            snoozed_until=None,
+            acknowledged_at=None,
+            acknowledged_by=None,
+            note=None,
+        )
         self.entries[rule_id] = entry
         self.add_change("TRIGGERED", rule_id, entry, alert_id, reason)
 
@@ -131,6 +139,7 @@ class Draft:
                 count=entry.violations,
                 reason=reason,
                 by=self.cause.by,
+                note=entry.note if status == "ACKNOWLEDGED" else None,
                 number=self.number + 1,
                 position=self.cause.position,
             )

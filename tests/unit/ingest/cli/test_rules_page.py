@@ -45,7 +45,7 @@ def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
             one for _, changes in changes_of(example) for one in changes if one.status == "TRIGGERED"
         ]
         assert len(triggered) == 1
-        record = triggered[0].to_record() | {"values": {}, "reason": "", "by": ""}
+        record = triggered[0].to_record() | {"values": {}, "reason": "", "by": "", "note": ""}
         assert list(json.loads(notice(record))) == list(FIELDS)
 
 

@@ -81,12 +81,14 @@ def test_a_snoozed_alert_needs_no_new_room() -> None:
     assert device.send(41, 100) == ["TRIGGERED"]
 
 
-def test_a_refused_alert_cannot_be_snoozed_and_can_be_disabled() -> None:
-    """As one that is pending for other reasons."""
+def test_a_refused_alert_can_be_snoozed_and_disabled_but_not_acknowledged() -> None:
+    """As one that is pending for other reasons; a snooze opens nothing."""
     device = full(rule())
     device.send(40, 0)
-    with pytest.raises(CannotManage, match="no alert"):
-        device.command("SNOOZE", 1, minutes=1)
+    with pytest.raises(CannotManage, match="no open alert"):
+        device.command("ACKNOWLEDGE", 1)
+    assert device.command("SNOOZE", 1, minutes=0.01) == ["SNOOZED"]
+    assert device.state.open_alerts == 0
     assert device.command("DISABLE", 2) == ["DISABLED"]
     assert device.last.alert_id != device.changes[0].alert_id
 

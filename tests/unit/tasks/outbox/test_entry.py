@@ -35,6 +35,7 @@ def change(number: int, message: str) -> Change:
         count=1,
         reason=None,
         by=None,
+        note=None,
         number=number,
         position=None,
     )

@@ -89,7 +89,8 @@ class Device:
         """Obeys a command about the rule `t`; raises what `manage` raises."""
         self.commands += 1
         document = {"device_id": "d", "rule_id": named.get("rule_id", "t"), "action": action}
-        command = parse_command(document | {"duration_minutes": minutes})
+        note = {"note": named["note"]} if "note" in named else {}
+        command = parse_command(document | note | {"duration_minutes": minutes})
         command_id = named.get("command_id", f"c{self.commands}")
         origin = Origin(command_id, round((START + at) * 1000), "anna")
         self.state, changes = manage(self.state, self.rules, command, origin)

@@ -98,7 +98,7 @@ IN_ORDER = st.tuples(st.just("reading"), st.integers(0, 40), st.just(0), PAYLOAD
 COMMANDS = st.tuples(
     st.just("command"),
     st.integers(0, 20),
-    st.sampled_from(["SNOOZE", "SNOOZE", "DISABLE", "ENABLE"]),
+    st.sampled_from(["SNOOZE", "SNOOZE", "DISABLE", "ENABLE", "ACKNOWLEDGE"]),
     st.sampled_from(RULE_IDS),
     st.integers(1, 100),
 )

@@ -335,10 +335,14 @@ class PlainModel:
             return True
         muted = story.silent_until is not None and not story.woken
         if action == "SNOOZE":
-            if story.disabled or (story.alert is None and not muted):
+            if story.disabled:
                 return False
             story.silent_until, story.woken = now + seconds, False
             self.tell("SNOOZED", rule_id, story)
+        elif action == "ACKNOWLEDGE":
+            if story.alert is None:
+                return False
+            self.tell("ACKNOWLEDGED", rule_id, story)
         elif action == "DISABLE" and not story.disabled:
             self.tell("DISABLED", rule_id, story)
             story.disabled, story.alert, story.run = True, None, []

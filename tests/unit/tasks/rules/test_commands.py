@@ -1,5 +1,6 @@
 """SNOOZE, DISABLE, ENABLE: what a user may ask for, and what follows."""
 
+import json
 from typing import Any
 
 import pytest
@@ -190,12 +191,64 @@ def test_a_state_that_is_reached_already_is_no_error(action: str) -> None:
     assert device.command(action, 1) == []
 
 
-@pytest.mark.parametrize("minutes", [1, 2])
-def test_only_an_open_alert_can_be_snoozed(minutes: int) -> None:
-    """Neither a rule in order nor one that waits has anything to snooze."""
-    for device in (Device(rule()), hot(rule(for_seconds=60))):
-        with pytest.raises(CannotManage, match="no alert"):
-            device.command("SNOOZE", 1, minutes=minutes)
+def test_a_rule_can_be_snoozed_before_it_has_an_alert() -> None:
+    """Nothing triggers meanwhile; what is violated afterwards does."""
+    device = Device(rule())
+    assert device.command("SNOOZE", 1, minutes=2) == ["SNOOZED"]
+    assert [device.send(31, at) for at in (10, 80)] == [[], []]
+    assert device.send(31, 122) == ["TRIGGERED"]
+    waiting = hot(rule(for_seconds=60))
+    assert waiting.command("SNOOZE", 1, minutes=2) == ["SNOOZED"]
+    assert waiting.send(31, 70) == []
+    assert waiting.tick(122) == ["TRIGGERED"]
+    calm = Device(rule())
+    calm.command("SNOOZE", 1, minutes=2)
+    assert calm.tick(122) == []
+    assert calm.status == "OK"
+
+
+def test_an_open_alert_is_acknowledged_with_a_note() -> None:
+    """The alert goes on, and its end ends the acknowledgement."""
+    device = hot()
+    assert device.command("ACKNOWLEDGE", 5, note="on my way") == ["ACKNOWLEDGED"]
+    change = device.last
+    assert (change.by, change.note, change.alert_id) == ("anna", "on my way", device.changes[0].alert_id)
+    assert json.loads(change.to_json())["note"] == "on my way"
+    assert (device.entry.acknowledged_by, device.entry.note, device.status) == ("anna", "on my way", "ACTIVE")
+    assert device.send(32, 10) == []
+    assert device.entry.note == "on my way"
+    assert device.send(20, 20) == ["RESOLVED"]
+    assert "note" not in json.loads(device.last.to_json())
+    device.send(31, 30)
+    assert device.entry.acknowledged_at is None
+
+
+def test_an_acknowledgement_lasts_through_a_snooze_but_not_into_the_next_alert() -> None:
+    """The alert after a snooze has another id."""
+    device = hot()
+    device.command("ACKNOWLEDGE", 1)
+    device.command("SNOOZE", 2, minutes=1)
+    assert device.entry.acknowledged_by == "anna"
+    assert device.command("ACKNOWLEDGE", 3, note="again") == ["ACKNOWLEDGED"]
+    assert device.tick(63) == ["TRIGGERED"]
+    assert device.entry.acknowledged_by is None
+
+
+def test_only_an_open_alert_can_be_acknowledged() -> None:
+    """Neither a rule in order, nor one that waits, nor a disabled one."""
+    disabled = hot()
+    disabled.command("DISABLE", 1)
+    for device in (Device(rule()), hot(rule(for_seconds=60)), disabled):
+        with pytest.raises(CannotManage, match="no open alert"):
+            device.command("ACKNOWLEDGE", 2)
+
+
+def test_a_repeated_acknowledgement_changes_nothing() -> None:
+    """A redelivered one; one of another person is another."""
+    device = hot()
+    device.command("ACKNOWLEDGE", 1, command_id="a")
+    assert device.command("ACKNOWLEDGE", 1, command_id="a") == []
+    assert device.command("ACKNOWLEDGE", 2, command_id="b") == ["ACKNOWLEDGED"]
 
 
 def test_a_disabled_rule_cannot_be_snoozed() -> None:
@@ -227,6 +280,11 @@ def test_an_unknown_rule_is_an_error(action: str, minutes: float | None) -> None
         ({"duration_minutes": "5"}, "duration_minutes"),
         ({"duration_minutes": None}, "duration_minutes"),
         ({"action": "DISABLE"}, "duration_minutes"),
+        ({"action": "ACKNOWLEDGE"}, "duration_minutes"),
+        ({"note": "n"}, "note"),
+        ({"note": 5}, "note"),
+        ({"action": "ACKNOWLEDGE", "duration_minutes": None, "note": " "}, "note"),
+        ({"action": "ACKNOWLEDGE", "duration_minutes": None, "note": "x" * 501}, "note"),
         ({"duration": 5}, "duration"),
     ],
 )
