@@ -8,9 +8,12 @@ from psycopg.rows import dict_row
 
 from ingest.admin.postgres import session
 
-_COLUMNS = "user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value,"
+_COLUMNS = (
+    'user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",'
+)
 _LIST = f"""
-SELECT {_COLUMNS} first_seen, last_seen, count, snoozed_until, alert_id
+SELECT {_COLUMNS} first_seen, last_seen, count, snoozed_until, alert_id,
+       acknowledged_at, acknowledged_by, note
 FROM active_alerts WHERE %s::text IS NULL OR user_id = %s
 ORDER BY user_id, device_id, rule_id
 """  # noqa: S608 - the names are our own
@@ -29,11 +32,14 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
         since = "" if row["first_seen"] is None else f"  since {_time(row['first_seen'])}"
         snoozed = row["status"] == "SNOOZED" and row["snoozed_until"] is not None
         until = f"  until {_time(row['snoozed_until'])}" if snoozed else ""
-        value = "" if row["value"] is None else f"  last {row['value']}"
+        values = ", ".join(f"{name} {one}" for name, one in (row["values"] or {}).items())
+        value = f"  last {values or row['value']}" if values or row["value"] is not None else ""
         times = f"  count {row['count']}" if row["count"] else ""
+        by = f"  acknowledged by {row['acknowledged_by']}" if row["acknowledged_by"] else ""
+        note = f" “{row['note']}”" if row["note"] else ""
         yield (
             f"{row['status']:<{width}}  {row['user_id']}/{row['device_id']}  {row['rule_id']}"
-            f"  {row['severity']}: {row['message']}{since}{until}{value}{times}"
+            f"  {row['severity']}: {row['message']}{since}{until}{value}{times}{by}{note}"
         )
 
 
