@@ -37,7 +37,7 @@ def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: P
 
 @provision_app.command()
 def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A user's own programs: receive the user's alerts, send rules and SNOOZE, DISABLE, ENABLE."""
+    """A user's own programs: receive the user's alerts, send rules and commands about alerts."""
     from ingest.admin import accounts as work  # noqa: PLC0415
 
     _provision(work.user(user), as_json=as_json, password_stdin=password_stdin)

@@ -9,7 +9,16 @@ from tasks.rules.change import iso
 from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
-from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
+from tasks.rules.state import (
+    Acknowledged,
+    DeviceState,
+    Position,
+    RuleState,
+    Status,
+    advanced,
+    from_us,
+    to_us,
+)
 
 # An alert that is ACTIVE has the status of its last change.
 _ROW_STATUS = {
@@ -154,9 +163,9 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
         snoozed_until=_time_of_ms(entry.snoozed_until),
         command_at=_time_of_ms(entry.command_at),
         command_id=entry.command_id,
-        acknowledged_at=_time_of_ms(entry.acknowledged_at),
-        acknowledged_by=entry.acknowledged_by,
-        note=entry.note,
+        acknowledged_at=_time_of_ms(entry.acknowledged and entry.acknowledged.at_ms),
+        acknowledged_by=entry.acknowledged and entry.acknowledged.by,
+        note=entry.acknowledged and entry.acknowledged.note,
         kafka_partition=partition,
         kafka_offset=offset,
         judged=_time(state.newest and state.newest.time),
@@ -179,10 +188,13 @@ def _entry(row: ActiveAlert) -> RuleState:
         snoozed_until=_ms(row.snoozed_until),
         command_at=_ms(row.command_at),
         command_id=row.command_id,
-        acknowledged_at=_ms(row.acknowledged_at),
-        acknowledged_by=row.acknowledged_by,
-        note=row.note,
+        acknowledged=_acknowledged(row),
     )
+
+
+def _acknowledged(row: ActiveAlert) -> Acknowledged | None:
+    at_ms, by = _ms(row.acknowledged_at), row.acknowledged_by
+    return None if at_ms is None or by is None else Acknowledged(at_ms, by, row.note)
 
 
 def _time(us: int | None) -> datetime | None:

@@ -13,7 +13,7 @@ from tasks.rules.machine import Changes
 from tasks.rules.model import Fault, prose
 from tasks.rules.parsing import InvalidDocument, suggestion
 from tasks.rules.rule import Compiled, RuleSet
-from tasks.rules.state import DeviceState, RuleState, Status, from_us
+from tasks.rules.state import Acknowledged, DeviceState, RuleState, Status, from_us
 from tasks.rules.transition import Cause, Draft
 from tasks.text.wording import describe, id_fault, printable, shorten
 
@@ -126,7 +126,6 @@ def manage(
       again.
     - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last change of an open alert.
     - ENABLE ends either. After a snooze, an alert still open triggers again at the next reading.
-
     - ACKNOWLEDGE notes on an open alert who has seen it, and why it is open. It goes with the alert; another
       one replaces it.
 
@@ -202,7 +201,7 @@ def _acknowledge(draft: Draft, rule: Compiled, entry: RuleState, command: Comman
     alert_id = entry.alert_id
     if alert_id is None or not entry.is_open:
         raise CannotManage(f"the rule `{rule.rule_id}` has no open alert for this device")
-    entry = entry._replace(acknowledged_at=origin.at_ms, acknowledged_by=origin.by, note=command.note)
+    entry = entry._replace(acknowledged=Acknowledged(origin.at_ms, origin.by, command.note))
     draft.entries[rule.rule_id] = entry
     draft.add_change("ACKNOWLEDGED", rule.rule_id, entry, alert_id)
 

@@ -48,8 +48,12 @@ class Finding(NamedTuple):
     holds: bool
     over: bool
     value: Scalar | None
-    values: dict[str, Scalar] | None
-    since: int | None  # when what holds began, if that is not the time of the reading
+    values: dict[str, Scalar] | None = None
+    since: int | None = None  # when what holds began, if that is not the time of the reading
+
+    def began(self, time: int) -> int:
+        """When what holds began, for a reading of this time."""
+        return time if self.since is None else self.since
 
 
 class Place(NamedTuple):
@@ -69,7 +73,7 @@ class Place(NamedTuple):
 class _Comparison(NamedTuple):
     place: Place
     operator: Operator
-    threshold: Any
+    threshold: Any  # of `in`, the values by their types
     clear: Any
     other: Place | None
     change: str | None
@@ -92,8 +96,8 @@ class _Comparison(NamedTuple):
             before = view.before.get(self.place.key)
             return None if before is None else is_same(value, before.value)
         if self.operator == "in":
-            kinds = {kind_of(one) for one in self.threshold}
-            return any(is_same(value, one) for one in self.threshold) if kind_of(value) in kinds else None
+            alike = self.threshold.get(kind_of(value))
+            return None if alike is None else value in alike
         limit = self.clear if clear else self.threshold
         if self.other is not None:
             limit = self.other.find(view.payload)
@@ -144,8 +148,8 @@ class Judge(NamedTuple):
 
     def may_matter(self, payload: dict[str, Any]) -> bool:
         """Whether a reading may change anything while the rule is in order: the quick look."""
-        if self.remembers:
-            return any(place.find(payload) is not None for place in self.remembers)
+        if any(place.find(payload) is not None for place in self.remembers):
+            return True
         return bool(self.root.holds(View(payload, 0), clear=False))
 
     def judge(self, view: View) -> Finding | None:
@@ -156,7 +160,7 @@ class Judge(NamedTuple):
         over = not holds and self.root.holds(view, clear=True) is False
         values = self._values(view)
         if isinstance(self.root, _Group):
-            return Finding(holds, over, None, values, None)
+            return Finding(holds, over, None, values)
         value = cut(self.root.value(view))
         before = view.before.get(self.root.place.key) if self.root.operator == "unchanged" else None
         several = values if self.root.other is not None else None
@@ -242,11 +246,16 @@ def _built(condition: Condition) -> _Comparison | _Group:
     return _Comparison(
         _place(condition.key),
         condition.operator,
-        threshold,
+        _by_kind(threshold) if isinstance(threshold, list) else threshold,
         threshold if clear is None else clear,
         None if condition.threshold_key is None else _place(condition.threshold_key),
         condition.change,
     )
+
+
+def _by_kind(values: list[Scalar]) -> dict[str, frozenset[Scalar]]:
+    kinds = set(map(kind_of, values))
+    return {kind: frozenset(one for one in values if kind_of(one) == kind) for kind in kinds}
 
 
 def _leaves(node: _Comparison | _Group) -> Iterator[_Comparison]:

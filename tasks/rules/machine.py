@@ -101,7 +101,7 @@ def step(
             if is_number(value):
                 violated = rule.compare(value, rule.threshold)
                 if violated or rule.rule_id in draft.entries:
-                    finding = Finding(violated, not violated and rule.cleared(value), value, None, None)
+                    finding = Finding(violated, not violated and rule.cleared(value), value)
                     _judge(draft, rule, finding, moment.time, reading)
         if rules.conditions or draft.before:
             _judge_conditions(draft, rules, moment.time, reading)
@@ -168,11 +168,11 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
         rule = rules.by_id.get(rule_id)
         if rule is None:
             if entry.is_open:
-                draft.resolve(rule_id, entry, now_ms, entry.value, values=entry.values, reason=RULE_REMOVED)
+                draft.resolve(rule_id, entry, now_ms, entry.value, entry.values, reason=RULE_REMOVED)
             draft.entries.pop(rule_id, None)
         elif entry.status is not Status.OK and not rule.facts.same_rule(entry.facts):
             if entry.is_open:
-                draft.resolve(rule_id, entry, now_ms, entry.value, values=entry.values, reason=RULE_CHANGED)
+                draft.resolve(rule_id, entry, now_ms, entry.value, entry.values, reason=RULE_CHANGED)
             elif entry.status is not Status.DISABLED:
                 draft.clear(rule_id, entry, now_ms)
             if kept := draft.entries.get(rule_id):
@@ -180,10 +180,7 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
 
 
 def _wait_again(draft: Draft, now_ms: int) -> None:
-    """Forgets when the violation of each rule without an alert began; one that was refused has waited.
-
-    What came before is forgotten, too.
-    """
+    """Forgets what came before, and when violations without an alert began; a refused one has waited."""
     draft.before = {}
     for rule_id, entry in sorted(draft.entries.items()):
         if entry.first_seen is not None and not (entry.is_open or entry.is_refused):
@@ -202,7 +199,7 @@ def _judge_conditions(draft: Draft, rules: RuleSet, time: int, reading: Observat
 def _judge_check(draft: Draft, rule: Compiled, alert: Alert | None, time: int, reading: Observation) -> None:
     entry = draft.entries.get(rule.rule_id)
     said = checked(rule, alert, None if entry is None else entry.facts)
-    finding = Finding(alert is not None, alert is None, None if alert is None else alert.value, None, None)
+    finding = Finding(alert is not None, alert is None, None if alert is None else alert.value)
     _judge(draft, said, finding, time, reading)
 
 
@@ -228,8 +225,8 @@ def _judge_open(
     if finding.holds:
         entry = _violated(entry, rule, finding, time, reading.sequence_id)
     elif finding.over:
-        value, values, now_ms = finding.value, finding.values, reading.timestamp_ms
-        draft.resolve(rule.rule_id, entry, now_ms, value, values=values, facts=rule.facts)
+        ended = finding.value, finding.values
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, *ended, facts=rule.facts)
         return
     if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
         draft.renew(rule.rule_id, entry)
@@ -243,14 +240,12 @@ def _judge_closed(
     """A reading that violates a rule without an open alert."""
     begins = entry.first_seen is None or entry.first_seen > time
     if begins or not entry.facts.same_limits(rule.facts):
-        began = time if finding.since is None else finding.since
-        entry = entry._replace(first_seen=began, last_seen=None, violations=0)
+        entry = entry._replace(first_seen=finding.began(time), last_seen=None, violations=0)
     entry = _violated(entry, rule, finding, time, reading.sequence_id)
     assert entry.first_seen is not None
-    lasts = time - entry.first_seen >= rule.for_us and entry.violations >= rule.for_readings
     if entry.is_snoozed(reading.timestamp_ms):
         draft.entries[rule.rule_id] = entry
-    elif lasts:
+    elif time - entry.first_seen >= rule.for_us and entry.violations >= rule.for_readings:
         alert_id = draft.derive_id(rule.rule_id, "reading", reading.partition, reading.offset)
         draft.trigger(rule.rule_id, entry, alert_id)
     else:

@@ -17,8 +17,9 @@ from tasks.rules.devices import choice, chosen
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
-# Devices of a user whose rules are kept, if they differ by device.
+# How many devices of a user, and sets of rules for them, are kept if the rules differ by device.
 MAX_DEVICES = 10_000
+MAX_SETS = 1000
 
 _ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
 _NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
@@ -111,7 +112,7 @@ class RuleSet:
         object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled} | checks)
         absences = tuple(rule for rule in compiled if rule.facts.operator == "absent")
         conditions = tuple((rule, rule.condition) for rule in compiled if rule.condition is not None)
-        plain = [rule for rule in compiled if rule.condition is None and rule not in absences]
+        plain = (r for r in compiled if r.condition is None and r.facts.operator != "absent")
         object.__setattr__(self, "absences", absences)
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "comparisons", tuple(plain))
@@ -131,11 +132,11 @@ class RuleSet:
         found = self._of_device.get(source_id)
         if found is None:
             choices = tuple(choice(rule, source_id) for rule in self.rules)
-            found = self._of_choices.get(choices)
-            if found is None:
-                found = RuleSet(chosen(self.rules, choices), self.checks)
-                _keep(self._of_choices, choices, found)
-            _keep(self._of_device, source_id, found)
+            found = self._of_choices.get(choices) or RuleSet(chosen(self.rules, choices), self.checks)
+            if len(self._of_device) >= MAX_DEVICES or len(self._of_choices) >= MAX_SETS:
+                self._of_device.clear()
+                self._of_choices.clear()
+            self._of_device[source_id] = self._of_choices[choices] = found
         return found
 
     def of(self, domain: str, checks: tuple[Compiled, ...], *, default: bool) -> "RuleSet":
@@ -154,30 +155,30 @@ class RuleSet:
         return frozenset(rule.key for rule in self.absences if rule.key)
 
     def any_violated(self, payload: dict[str, Any]) -> bool:
-        """Whether the values of a payload violate any rule: the quick look that most readings get.
+        """Whether the values of a payload may violate any rule: the quick look that most readings get.
 
-        A rule that compares with the reading before needs each of its values, and counts as violated.
+        It is never wrongly false. A rule that compares with the reading before needs each of its values, and
+        counts as violated.
         """
         for key, path, violated, threshold in self._quick:
-            value = payload.get(key, MISSING)
-            if value is MISSING and path is not None:
+            value = payload.get(key)
+            if value is None and path is not None:
                 value = walk(payload, path)
             kind = type(value)
             if (kind is float or kind is int) and violated(value, threshold):
                 return True
-        return bool(self.conditions) and any(judge.may_matter(payload) for _, judge in self.conditions)
+        if self.conditions:
+            return self._conditions_may_matter(payload)
+        return False
+
+    def _conditions_may_matter(self, payload: dict[str, Any]) -> bool:
+        # Apart, because a generator that uses the payload makes every access to it slower.
+        return any(judge.may_matter(payload) for _, judge in self.conditions)
 
     @property
     def judges_readings(self) -> bool:
         """Whether the rules judge readings, and not only absence."""
         return bool(self.comparisons or self.conditions or self.checks)
-
-
-def _keep(memory: dict[Any, RuleSet], key: Any, found: RuleSet) -> None:
-    """Keeps a set for the next time; the first to come goes first."""
-    if len(memory) >= MAX_DEVICES:
-        del memory[next(iter(memory))]
-    memory[key] = found
 
 
 NO_RULES = RuleSet()

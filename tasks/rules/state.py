@@ -36,6 +36,8 @@ class Status(StrEnum):
 
 
 _STATUSES = tuple(Status)
+# Fields of `Facts`, and of an entry after its value, that the version before has.
+_PLAIN_FACTS, _PLAIN_REST = 5, 8
 _ALERTED = (Status.ACTIVE, Status.SNOOZED)
 
 
@@ -52,6 +54,14 @@ class Position(NamedTuple):
 
     partition: int
     offset: int
+
+
+class Acknowledged(NamedTuple):
+    """A user has seen an open alert: when (ms), who, and what others should know."""
+
+    at_ms: int
+    by: str
+    note: str | None
 
 
 class RuleState(NamedTuple):
@@ -74,9 +84,7 @@ class RuleState(NamedTuple):
     command_at: int | None = None  # ms, of the last command executed
     command_id: str | None = None
     values: Mapping[str, Scalar] | None = None  # like `value`, of a rule that compares several
-    acknowledged_at: int | None = None  # ms, of the open alert
-    acknowledged_by: str | None = None
-    note: str | None = None
+    acknowledged: Acknowledged | None = None  # of the open alert
 
     @property
     def is_open(self) -> bool:
@@ -97,7 +105,7 @@ class RuleState(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether the version before can hold it."""
-        return self.facts.digest is None and self.values is None and self.acknowledged_at is None
+        return self.facts.digest is None and self.values is None and self.acknowledged is None
 
     def in_order(self) -> "RuleState":
         """The rule after its violation: only the commands are remembered."""
@@ -174,7 +182,7 @@ class DeviceState(NamedTuple):
                 number,
                 {key: Before(_unpack_scalar(value), *times) for key, value, *times in before},
             )
-        except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        except (ValueError, TypeError, AttributeError, IndexError, msgpack.UnpackException) as error:
             raise UnknownState(f"the state cannot be read: {error}") from error
 
 
@@ -221,19 +229,21 @@ def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
 
 
 def _pack_entry(rule_id: str, entry: RuleState, *, plain: bool) -> list[Any]:
-    facts, rest = list(entry.facts), [_pack_scalar(entry.value), *entry[2:6], *entry[7:11]]
-    if plain:
-        return [rule_id, _STATUSES.index(entry.status), facts[:5], *rest]
-    values = None
-    if entry.values is not None:
-        values = {name: _pack_scalar(one) for name, one in sorted(entry.values.items())}
-    return [rule_id, _STATUSES.index(entry.status), facts, *rest, values, *entry[12:]]
+    facts = entry.facts[:_PLAIN_FACTS] if plain else entry.facts
+    value, status = _pack_scalar(entry.value), _STATUSES.index(entry.status)
+    packed = [rule_id, status, facts, value, *entry[2:6], *entry[7:11]]
+    if not plain:
+        values = entry.values
+        packed.append(values and {name: _pack_scalar(one) for name, one in sorted(values.items())})
+        packed.append(entry.acknowledged)
+    return packed
 
 
 def _unpack_entry(packed: list[Any]) -> RuleState:
     _, status, facts, value, *rest = packed
-    values = None
-    if rest[8:] and rest[8] is not None:
-        values = {name: _unpack_scalar(one) for name, one in rest[8].items()}
     known = [_STATUSES[status], Facts(*facts), *rest[:4], _unpack_scalar(value), *rest[4:8]]
-    return RuleState._make([*known, values, *(rest[9:] or [None] * 3)])
+    if len(rest) == _PLAIN_REST:
+        return RuleState(*known)
+    values, acknowledged = rest[8:]
+    values = values and {name: _unpack_scalar(one) for name, one in values.items()}
+    return RuleState(*known, values, acknowledged and Acknowledged(*acknowledged))

@@ -56,14 +56,7 @@ class Draft:
             self._refuse(rule_id, entry, alert_id)
             return
         # An acknowledgement is of one alert.
-        entry = entry._replace(
-            status=Status.ACTIVE,
-            alert_id=alert_id,
-            snoozed_until=None,
-            acknowledged_at=None,
-            acknowledged_by=None,
-            note=None,
-        )
+        entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None, acknowledged=None)
         self.entries[rule_id] = entry
         self.add_change("TRIGGERED", rule_id, entry, alert_id, reason)
 
@@ -91,8 +84,8 @@ class Draft:
         entry: RuleState,
         now_ms: int,
         value: Scalar | None,
-        *,
         values: Mapping[str, Scalar] | None = None,
+        *,
         facts: Facts | None = None,
         reason: str | None = None,
     ) -> None:
@@ -139,7 +132,7 @@ class Draft:
                 count=entry.violations,
                 reason=reason,
                 by=self.cause.by,
-                note=entry.note if status == "ACKNOWLEDGED" else None,
+                note=entry.acknowledged.note if entry.acknowledged and status == "ACKNOWLEDGED" else None,
                 number=self.number + 1,
                 position=self.cause.position,
             )

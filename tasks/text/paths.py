@@ -27,6 +27,11 @@ def steps(path: str) -> Path | None:
     return tuple(map(_step, path.split(".")))
 
 
+def has_stray_quotes(path: str) -> bool:
+    """Whether a step begins with a quote that does not enclose the whole step."""
+    return (path.startswith('"') or '."' in path) and _quoted_steps(path) is None
+
+
 def walk(payload: dict[str, Any], path: Path) -> Any:
     """The value at the end of the steps, or `MISSING`."""
     value: Any = payload

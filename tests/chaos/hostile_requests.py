@@ -13,12 +13,12 @@ Way = Literal["config", "manage", "telemetry", "topic", "connect"]
 
 RULE_FIELDS = (
     "id", "key", "operator", "threshold", "message", "severity", "for_seconds", "clear_threshold", "domain",
-    "", "rules", "é" * 300,
+    "threshold_key", "change", "all", "any", "for_readings", "devices", "overrides", "", "rules", "é" * 300,
 )  # fmt: skip
-COMMAND_FIELDS = ("device_id", "rule_id", "action", "duration_minutes", "", "message")
+COMMAND_FIELDS = ("device_id", "rule_id", "action", "duration_minutes", "note", "", "message")
 WORDS = (
-    ">", "<", "=<", "absent", "check", "SNOOZE", "DISABLE", "ENABLE", "snooze", "temperature", "a.0.b", "0",
-    "ticks/x", "packages/x", "a/b/c", "nothing", "telemetry", "ticks", "DeliveryDelay", "PriceCrash", 0.5, 5,
+    ">", "<", "=<", "absent", "in", "unchanged", "delta", "rate", "check", "SNOOZE", "DISABLE", "ENABLE",
+    "ACKNOWLEDGE", "snooze", "temperature", "a.0.b", "0", "ticks/x", "packages/x", "a/b/c", "nothing", "telemetry", "ticks", "DeliveryDelay", "PriceCrash", 0.5, 5,
     1e-300, 43_201, -1,
 )  # fmt: skip
 CLIENT_IDS = (
@@ -91,7 +91,7 @@ def _command(chance: random.Random, device: str) -> dict[str, Any]:
     command: dict[str, Any] = {
         "device_id": device,
         "rule_id": f"r{chance.randrange(3)}",
-        "action": chance.choice(("SNOOZE", "DISABLE", "ENABLE")),
+        "action": chance.choice(("SNOOZE", "DISABLE", "ENABLE", "ACKNOWLEDGE")),
     }
     if command["action"] == "SNOOZE":
         command["duration_minutes"] = 5

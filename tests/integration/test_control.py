@@ -139,8 +139,9 @@ def test_commands_are_answered(user: User, database: Database) -> None:
     assert user.ask("alerts/manage", command) == {"ok": True}
     assert user.ask("alerts/manage", {**command, "action": "ENABLE"}) == {"ok": True}
     snooze = {**command, "action": "SNOOZE", "duration_minutes": 10}
-    answer = user.ask("alerts/manage", snooze)
-    assert "has no alert for this device" in answer["errors"][0]["message"]
+    assert user.ask("alerts/manage", snooze) == {"ok": True}
+    answer = user.ask("alerts/manage", {**command, "action": "ACKNOWLEDGE", "note": "on my way"})
+    assert "has no open alert for this device" in answer["errors"][0]["message"]
     answer = user.ask("alerts/manage", {**command, "rule_id": "temprature"})
     assert "did you mean `temperature`?" in answer["errors"][0]["message"]
     answer = user.ask("alerts/manage", {"device_id": 1, "action": "snooze"})

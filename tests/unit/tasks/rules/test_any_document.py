@@ -31,7 +31,7 @@ RULE = (
     "devices",
     "overrides",
 )
-COMMAND = ("device_id", "rule_id", "action", "duration_minutes")
+COMMAND = ("device_id", "rule_id", "action", "duration_minutes", "note")
 # What makes Python's own functions raise: beyond a double, beyond the digits of an integer, half a character.
 SCALARS = (
     st.none()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.commands import CannotManage, InvalidCommand, parse_command
+from tasks.rules.state import Acknowledged
 from tests.unit.tasks.rules.device import Device, rule
 
 COMMAND = {"device_id": "d", "rule_id": "t", "action": "SNOOZE", "duration_minutes": 5}
@@ -214,13 +215,14 @@ def test_an_open_alert_is_acknowledged_with_a_note() -> None:
     change = device.last
     assert (change.by, change.note, change.alert_id) == ("anna", "on my way", device.changes[0].alert_id)
     assert json.loads(change.to_json())["note"] == "on my way"
-    assert (device.entry.acknowledged_by, device.entry.note, device.status) == ("anna", "on my way", "ACTIVE")
+    noted = Acknowledged(1_777_629_605_000, "anna", "on my way")
+    assert (device.entry.acknowledged, device.status) == (noted, "ACTIVE")
     assert device.send(32, 10) == []
-    assert device.entry.note == "on my way"
+    assert device.entry.acknowledged == noted
     assert device.send(20, 20) == ["RESOLVED"]
     assert "note" not in json.loads(device.last.to_json())
     device.send(31, 30)
-    assert device.entry.acknowledged_at is None
+    assert device.entry.acknowledged is None
 
 
 def test_an_acknowledgement_lasts_through_a_snooze_but_not_into_the_next_alert() -> None:
@@ -228,10 +230,10 @@ def test_an_acknowledgement_lasts_through_a_snooze_but_not_into_the_next_alert()
     device = hot()
     device.command("ACKNOWLEDGE", 1)
     device.command("SNOOZE", 2, minutes=1)
-    assert device.entry.acknowledged_by == "anna"
+    assert device.entry.acknowledged
     assert device.command("ACKNOWLEDGE", 3, note="again") == ["ACKNOWLEDGED"]
     assert device.tick(63) == ["TRIGGERED"]
-    assert device.entry.acknowledged_by is None
+    assert device.entry.acknowledged is None
 
 
 def test_only_an_open_alert_can_be_acknowledged() -> None:

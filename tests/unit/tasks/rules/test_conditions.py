@@ -329,3 +329,11 @@ def test_the_rows_of_conditions_rebuild_them() -> None:
     for row in written:
         json.dumps(row.to_record())
     assert rebuild("u", "d", written).entries == device.state.entries
+
+
+def test_a_group_that_also_compares_with_before_judges_the_first_reading_without_that_value() -> None:
+    """A device of which nothing is remembered yet, and whose reading lacks the remembered key."""
+    jump = {"key": "level", "change": "delta", "operator": ">", "threshold": 5}
+    hot = {"key": "temperature", "operator": ">", "threshold": 80}
+    device = Device({"id": "t", "any": [jump, hot], "message": "m"})
+    assert device.send({"temperature": 90}, 0) == ["TRIGGERED"]

@@ -132,3 +132,15 @@ def test_a_group_has_no_threshold_to_override() -> None:
     group = {"id": "g", "message": "m", "all": [{"key": "t", "operator": ">", "threshold": 3}]}
     assert faults(group | {"overrides": {"d": {"threshold": 3}}}).keys() == {"rules.0.overrides.d.threshold"}
     parse_rules([group | {"overrides": {"d": {"severity": "critical"}}}])
+
+
+def test_sets_of_rules_for_devices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many devices have thresholds of their own, and the rules of each stay right."""
+    monkeypatch.setattr("tasks.rules.rule.MAX_SETS", 3)
+    monkeypatch.setattr("tasks.rules.rule.MAX_DEVICES", 5)
+    rules = parse_rules([HOT | {"overrides": {f"d{n}": {"threshold": n} for n in range(9)}}])
+    for _ in range(2):
+        found = [rules.of_device(f"d{n}").rules[0].threshold for n in range(12)]
+        assert found == [*range(9), 30, 30, 30]
+        assert len(rules._of_choices) <= 3
+        assert len(rules._of_device) <= 5

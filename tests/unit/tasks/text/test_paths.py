@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text.paths import MISSING, steps, walk
+from tasks.text.paths import MISSING, has_stray_quotes, steps, walk
 
 
 def lookup(payload: dict[str, Any], path: str) -> Any:
@@ -78,11 +78,13 @@ def test_names_in_quotes_lead_to_any_value(names: list[str]) -> None:
         payload = {name: payload}
     path = ".".join('"' + name.replace('"', '""') + '"' for name in names)
     assert lookup(payload, path) == "found"
+    assert not has_stray_quotes(path)
 
 
 @pytest.mark.parametrize("path", ['a."b', 'a."b"c', '"', '"a', 'a."b"".c', 'a."b"c.d'])
 def test_quotes_that_enclose_no_step_are_parts_of_names(path: str) -> None:
     """Such keys meant names with quotes before quotes had a meaning, and still do."""
+    assert has_stray_quotes(path)
     payload: Any = "found"
     for name in reversed(path.split(".")):
         payload = {name: payload}
