@@ -231,7 +231,7 @@ def _unpack_newest(packed: list[Any] | int | None) -> Newest | None:
 def _pack_entry(rule_id: str, entry: RuleState, *, plain: bool) -> list[Any]:
     facts = entry.facts[:_PLAIN_FACTS] if plain else entry.facts
     value, status = _pack_scalar(entry.value), _STATUSES.index(entry.status)
-    packed = [rule_id, status, facts, value, *entry[2:6], *entry[7:11]]
+    packed: list[Any] = [rule_id, status, facts, value, *entry[2:6], *entry[7:11]]
     if not plain:
         values = entry.values
         packed.append(values and {name: _pack_scalar(one) for name, one in sorted(values.items())})
@@ -243,7 +243,7 @@ def _unpack_entry(packed: list[Any]) -> RuleState:
     _, status, facts, value, *rest = packed
     known = [_STATUSES[status], Facts(*facts), *rest[:4], _unpack_scalar(value), *rest[4:8]]
     if len(rest) == _PLAIN_REST:
-        return RuleState(*known)
-    values, acknowledged = rest[8:]
+        return RuleState._make([*known, None, None])
+    values, acknowledged = rest[_PLAIN_REST:]
     values = values and {name: _unpack_scalar(one) for name, one in values.items()}
-    return RuleState(*known, values, acknowledged and Acknowledged(*acknowledged))
+    return RuleState._make([*known, values, acknowledged and Acknowledged(*acknowledged)])

@@ -18,7 +18,8 @@ RULE_FIELDS = (
 COMMAND_FIELDS = ("device_id", "rule_id", "action", "duration_minutes", "note", "", "message")
 WORDS = (
     ">", "<", "=<", "absent", "in", "unchanged", "delta", "rate", "check", "SNOOZE", "DISABLE", "ENABLE",
-    "ACKNOWLEDGE", "snooze", "temperature", "a.0.b", "0", "ticks/x", "packages/x", "a/b/c", "nothing", "telemetry", "ticks", "DeliveryDelay", "PriceCrash", 0.5, 5,
+    "ACKNOWLEDGE", "snooze", "temperature", "a.0.b", "0",
+    "ticks/x", "packages/x", "a/b/c", "nothing", "telemetry", "ticks", "DeliveryDelay", "PriceCrash", 0.5, 5,
     1e-300, 43_201, -1,
 )  # fmt: skip
 CLIENT_IDS = (
