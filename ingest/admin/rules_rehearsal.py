@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -10,8 +9,10 @@ from psycopg import sql
 
 from ingest.admin.postgres import Connection
 from tasks.domain.domain import AnyDomain
+from tasks.domain.stored import payload_of
 from tasks.rules import machine
 from tasks.rules.change import Change
+from tasks.rules.lasting import due, lasted
 from tasks.rules.machine import LastSeen, Observation
 from tasks.rules.model import Scalar
 from tasks.rules.rule import RuleSet, find
@@ -96,17 +97,9 @@ def read(
 
 
 def _observation(domain: AnyDomain, number: int, fields: dict[str, Any]) -> Observation:
-    time: datetime = fields.pop(domain.time)
-    extra: dict[str, Any] = fields.pop(domain.extra) if domain.extra else {}
-    for level in domain.levels:
-        del fields[level]
-    payload = {name: _number(value) for name, value in fields.items() if value is not None} | extra
+    time: datetime = fields[domain.time]
+    payload = payload_of(domain, fields)
     return Observation(0, number, to_us(time) // 1000, time, fields.get("sequence_id"), payload)
-
-
-def _number(value: Any) -> Any:
-    # A number of the payload comes back from a numeric column as a Decimal.
-    return float(value) if isinstance(value, Decimal) else value
 
 
 class Life:
@@ -130,18 +123,29 @@ class Life:
                 self._keys_seen[rule.key] = reading.timestamp_ms
 
     def wait(self, until_ms: int) -> None:
-        """The clock judges the silence at each moment at which a rule's patience ends."""
-        if self._seen_ms is None or not self._rules.absences:
+        """The clock judges whenever a rule's patience ends: silence, and violations that last."""
+        if self._seen_ms is None:
             return
-        ends = set()
+        seen = LastSeen(self._seen_ms, self._keys_seen)
+        for end in sorted({*self._silent_at(self._seen_ms), *self._lasted_at()}):
+            if self._seen_ms <= end < until_ms:
+                self._state, changes = lasted(self._state, self._rules, end, 0)
+                self.changes += changes
+                self._state, changes = machine.absent(self._state, self._rules, seen, end, 0)
+                self.changes += changes
+
+    def _silent_at(self, device_ms: int) -> Iterator[int]:
         for rule in self._rules.absences:
-            seen_ms = self._keys_seen.get(rule.key) if rule.key else self._seen_ms
-            if seen_ms is not None and self._seen_ms <= (end := seen_ms + -(-rule.for_us // 1000)) < until_ms:
-                ends.add(end)
-        for end in sorted(ends):
-            seen = LastSeen(self._seen_ms, self._keys_seen)
-            self._state, changes = machine.absent(self._state, self._rules, seen, end, 0)
-            self.changes += changes
+            seen_ms = self._keys_seen.get(rule.key) if rule.key else device_ms
+            if seen_ms is not None:
+                yield seen_ms + -(-rule.for_us // 1000)
+
+    def _lasted_at(self) -> Iterator[int]:
+        newest = self._state.newest
+        for rule_id, entry in self._state.entries.items():
+            rule = self._rules.by_id.get(rule_id)
+            if rule is not None and newest is not None and entry.first_seen is not None:
+                yield -(-due(newest, entry.first_seen, rule.for_us) // 1000)
 
 
 def _firings(changes: Iterable[Change]) -> dict[str, list[Firing]]:

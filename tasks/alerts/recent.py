@@ -1,6 +1,5 @@
 """The latest readings of a user's devices as they are stored, for warnings about rules."""
 
-from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -8,6 +7,7 @@ import structlog
 from psycopg import sql
 
 from tasks.domain.domain import AnyDomain
+from tasks.domain.stored import payload_of
 from tasks.servers import database
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ def payloads(domain: AnyDomain, user_id: str) -> list[dict[str, Any]]:
     except psycopg.Error as error:
         log.info("readings_not_sampled", user_id=user_id, error=str(error).strip())
         return []
-    return [_payload(domain, dict(zip(domain.columns, row, strict=True))) for row in rows]
+    return [payload_of(domain, dict(zip(domain.columns, row, strict=True))) for row in rows]
 
 
 def _rows(connection: database.Connection, query: sql.Composed, user_id: str) -> list[tuple[Any, ...]]:
@@ -65,9 +65,3 @@ def _rows(connection: database.Connection, query: sql.Composed, user_id: str) ->
         # Not a failure of the database, which its circuit breaker would count.
         log.info("readings_not_sampled", user_id=user_id, error="the query took too long")
         return []
-
-
-def _payload(domain: AnyDomain, fields: dict[str, Any]) -> dict[str, Any]:
-    extra: dict[str, Any] = fields.pop(domain.extra) if domain.extra else {}
-    known = {name: value for name, value in fields.items() if value is not None}
-    return {name: float(one) if isinstance(one, Decimal) else one for name, one in known.items()} | extra

@@ -93,3 +93,13 @@ def test_since_is_a_span_or_a_time() -> None:
     for nonsense in ("", "7", "0d", "-1d", "yesterday", "999999w"):
         with pytest.raises(OperatorError):
             parse_since(nonsense, START)
+
+
+def test_a_violation_that_lasts_in_silence_fires_at_its_moment() -> None:
+    """As by the clock: one reading that violates the rule, and then nothing."""
+    rules = parse_rules([HOT | {"for_seconds": 60}])
+    stored = history("d", (0, {"temperature": 90}), (20, {}), (300, {"temperature": 20}))
+    found = judge(rules, "u", stored, at(400))
+    assert [(f.begin, f.end) for f in found.firings["temperature"]] == [(at(60), at(300))]
+    found = judge(rules, "u", stored[:1], at(59))
+    assert found.firings["temperature"] == []
