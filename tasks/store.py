@@ -44,6 +44,8 @@ from tasks.settings import settings
 log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.1, 1.0
+# For the changes of alerts, after however long a wait for the rows.
+LEAST_SECONDS = 5.0
 REPORT = Path(__file__).with_name("report.lua")
 
 
@@ -82,10 +84,11 @@ def store_batch(
 
     The report names the deferred messages, which are not done.
     Waits for a database that is away, keeping the lease, up to the settings' `store_wait_seconds`, then
-    raises `DatabaseAway`; raises `TableOutdated` at once. The bridge then sends the batch again. Safe to run
-    any number of times.
+    raises `DatabaseAway`. Raises `TableOutdated`, `DeadLettersUnconfirmed` and `redis.RedisError` at once. The
+    bridge then sends the batch again. Safe to run any number of times.
     A batch is done when its changes of alerts are in the tables, too: from then on Redis may lose them.
     """
+    deadline = time.monotonic() + settings().store_wait_seconds
     arrived = {result["part"]: result for result in _as_list(results) if result and result["batch"] == batch}
     if len(arrived) != parts or sum(map(_accounted, arrived.values())) != total:
         log.info("batch_incomplete", batch=batch, parts=parts, arrived=sorted(arrived))
@@ -95,11 +98,11 @@ def store_batch(
         with lease.held(batch, "store"):
             rows = handover.load_rows(batch, parts)
             with metrics.STAGE_SECONDS.time("store"), flushing(batch, len(rows), arrived.values()):
-                inserted, refused = _wait_and_write(registry.by_name(domain), rows)
+                inserted, refused = _wait_and_write(registry.by_name(domain), rows, deadline)
             partial = {(p, offset) for r in arrived.values() for p, offset in r.get("partial", ())}
             # Those that have a letter only because of the database.
             more = _refuse(refused, partial, batch, parts) - len(partial) if refused or partial else 0
-            deliver.await_written(settings().store_wait_seconds, _awaited(arrived.values()))
+            deliver.await_written(max(LEAST_SECONDS, deadline - time.monotonic()), _awaited(arrived.values()))
             dead = sum(result["dead"] for result in arrived.values()) + more
             ignored = sum(result.get("ignored", 0) for result in arrived.values())
             wrong = sum(result.get("wrong", result["dead"]) for result in arrived.values())
@@ -131,8 +134,7 @@ def _awaited(results: Iterable[PartResult]) -> dict[str, int] | None:
     return awaited
 
 
-def _wait_and_write(domain: AnyDomain, rows: list[Row]) -> tuple[int, list[Unstored]]:
-    deadline = time.monotonic() + settings().store_wait_seconds
+def _wait_and_write(domain: AnyDomain, rows: list[Row], deadline: float) -> tuple[int, list[Unstored]]:
     waits = pauses(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
     while True:
         try:

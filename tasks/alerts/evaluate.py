@@ -48,7 +48,7 @@ NOTHING = Judgement([], "", NOTHING_DEFERRED, {})
 
 
 def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Judgement:
-    """Steps the sources of the part through its readings, and commits the states and outbox entries.
+    """Runs each device's readings through the state machine, and commits the states and outbox entries.
 
     `epoch` is that of the topic that they come from; see `tasks.batch.epochs`.
     The remaining readings of a user whose alerts change too much, or whose outbox is full, are deferred.
@@ -172,9 +172,9 @@ def _has_value(received: Received, rule: Compiled) -> bool:
 
 
 def judge(domain: AnyDomain, readings: list[Received], epoch: int) -> Judgement:
-    """Evaluates the alert rules and the domain's checks, and has the changes delivered at once.
+    """Evaluates the alert rules and the domain's checks, and wakes the delivery of the changes.
 
-    `epoch` is that of the topic that the readings come from.
+    `epoch` is that of the topic that the readings come from. Raises `OutboxFull`, and what `evaluate` raises.
     """
     stream.require_room()
     judgement = evaluate(domain, readings, epoch)

@@ -1,7 +1,7 @@
 """The newest reading of each quiet device, so that an older one is not judged as the newest.
 
 A device whose rules are all in order has no state, or one that is not written with every reading. The memory
-here costs a field of a hash for each device and batch, is forgotten within an hour and a half, and may be
+here costs a field of a hash for each device and batch, is forgotten within two hours, and may be
 lost: without it an older reading is judged as if it were the newest.
 """
 

@@ -1,5 +1,6 @@
-"""The rule sets that a worker judges by: compiled copies of `user_configs`, at most one second old.
+"""The rule sets that a worker judges by: compiled copies of `user_configs`, usually at most one second old.
 
+They are up to a minute old where nothing announced a change by SQL, and as old as an outage of the database.
 A number in Redis changes with every change of the rules, however it is made: each call reads that number, and
 from Postgres only the users whose copies are outdated by it.
 """
@@ -132,7 +133,7 @@ class RuleSets:
 
 
 def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
-    """The rule set of each user, `NO_RULES` for those without, at most one second old.
+    """The rule set of each user, `NO_RULES` for those without; how old they may be is said above.
 
     While the database is away, the sets of known users may be as old as the outage. Raises `RulesUnknown`
     for other users, and `redis.RedisError`.

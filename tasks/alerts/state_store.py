@@ -84,7 +84,7 @@ def commit(
     rules_version: bytes = b"",
     rooms: Rooms | None = None,
 ) -> Committed:
-    """Reads the devices' states, decides each, and commits the changed ones with their outbox entries.
+    """Reads the devices' states, calls `decide` for each, and commits the changed ones with outbox entries.
 
     When another writer commits first, everything is read and decided again. With a `rules_version`, nothing
     is committed once the rules have another one. With `rooms`, which the decision uses, no user gets more
@@ -129,7 +129,7 @@ def by_present_rules(once: Callable[[], int]) -> int:
 
 
 def load_all() -> Iterator[tuple[str, str]]:
-    """User and device of every device that has a state. Raises like `transact`."""
+    """User and device of every device that has a state. Raises `redis.RedisError`, and like `rebuild`."""
     _ensure_there()
     prefix = len(alert_key("", "")) - 1
     for key in client().scan_iter(match=alert_key("*", "*"), count=READ_AT_ONCE):

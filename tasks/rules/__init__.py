@@ -1,1 +1,1 @@
-"""Rules and how they judge: rules, alert states, the state machine, commands. Pure."""
+"""Rules and how they judge: rules, alert states, commands, and `machine`, which decides. Pure."""
