@@ -67,8 +67,8 @@ task_reject_on_worker_lost = False
 worker_lost_wait = 0.5
 # A machine that is busy starts a child in more than Celery's four seconds, and killing it does not help.
 worker_proc_alive_timeout = 30.0
-# The longest task is a `store` that waits for the database: at the end of the wait it may have begun a statement
-# for the rows, and then begins one for the alerts.
+# The longest task is a `store` that waits for the database: at the end of the wait it may have begun a
+# statement for the rows, and then begins one for the alerts.
 task_time_limit = _settings.store_wait_seconds + 2 * _settings.database_statement_timeout_seconds + 30
 
 task_ignore_result = True

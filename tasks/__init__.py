@@ -1,4 +1,4 @@
-"""The work behind the queues: validate, evaluate alerts, store, refuse. `celery -A tasks` finds the app here."""
+"""The work behind the queues: validate, judge alerts, store, refuse. `celery -A tasks` finds the app here."""
 
 from tasks.app import app
 

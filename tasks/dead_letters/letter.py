@@ -26,7 +26,7 @@ class NoLetter(ValueError):
 class LetterId(NamedTuple):
     """Identifies a dead letter; the same for one that was sent twice."""
 
-    key: str  # of its record: topic/partition/offset of what was refused; of the gateway mqtt/HASH, or alert/HASH
+    key: str  # of its record: topic/partition/offset of what was refused, or mqtt/HASH, or alert/HASH
     record_ms: int  # timestamp of that message's record; 0 if the envelope does not have it
 
 
