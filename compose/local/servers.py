@@ -78,8 +78,8 @@ KAFKA = Server(
     templates=("server.properties", "log4j2.properties"),
     command=f"{_KAFKA_JVM} $KAFKA_HEAP_OPTS kafka.Kafka /srv/conf/server.properties",
     first=(
-        f"{_KAFKA_JVM} -Xmx256m kafka.tools.StorageTool format --config /srv/conf/server.properties"
-        " --cluster-id c2x1aWNlLWxvY2FsLWthZg"
+        f"{_KAFKA_JVM} -XX:TieredStopAtLevel=1 -Xmx256m kafka.tools.StorageTool format"
+        " --config /srv/conf/server.properties --cluster-id c2x1aWNlLWxvY2FsLWthZg"
     ),
 )
 MOSQUITTO = Server(
