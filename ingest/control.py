@@ -29,7 +29,7 @@ from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.rules.answers import Answer, Kind, refusal, too_many
 from tasks.rules.commands import MAX_COMMAND_BYTES, parse_command
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
-from tasks.servers import clocks, mqtt
+from tasks.servers import certificates, clocks, mqtt
 from tasks.settings import Settings, settings
 from tasks.text.wording import id_fault
 
@@ -101,6 +101,7 @@ class Control:
         live = self._pulse.check
         ready = first_problem(live, self._why_not_ready)
         clocks.watch()
+        certificates.watch(self._settings)
         Monitoring("control", port, live=live, ready=ready, note=self._overdue)
 
     def _why_not_ready(self) -> str:

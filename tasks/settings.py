@@ -69,6 +69,13 @@ class Settings(BaseSettings):
         " With it PostgreSQL is reached by `verify-full`, unless its URL says otherwise.",
     )
 
+    tls_watched: str = Field(
+        "",
+        pattern=r"^((^|, ?)([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5})*$",
+        description="Further TLS servers whose certificates the control process watches, `host:port,…`: the"
+        " MQTT broker's port for devices, for example.",
+    )
+
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: results, leases, states, and Celery's broker unless `CELERY_BROKER_URL` names"

@@ -49,6 +49,14 @@ ANSWERS = Counter(
     unit="requests",
 )
 
+CERTIFICATE_ENDS = Gauge(
+    "sluice_certificate_ends_timestamp_seconds",
+    ("control",),
+    "Moment in Unix time at which a certificate ends, by `server` (`host:port` or a file of the settings).",
+    "Within 14 days: replace the certificate; see docs/runbook.md, certificate ends.",
+    labels=("server",),
+    unit="seconds",
+)
 RULES_INVALID = Gauge(
     "sluice_rules_invalid",
     ("control",),
