@@ -40,14 +40,13 @@ def recall(
         return found
     # A reading older than the patience does not make another one late.
     for one in (span, span - 1) if into_ms * 1000 < PATIENCE_US else (span,):
-        missing = [device for device in devices if device not in found]
-        if not missing:
-            break
-        found |= _read(domain, missing, one)
+        found |= _read(domain, [device for device in devices if device not in found], one)
     return found
 
 
 def _read(domain: AnyDomain, devices: Sequence[Device], span: int) -> dict[Device, Newest]:
+    if not devices:
+        return {}
     values = client().hmget(_key(domain, span), [_field(device) for device in devices])
     return {
         device: Newest(*msgpack.unpackb(value, use_list=False))

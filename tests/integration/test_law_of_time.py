@@ -88,6 +88,12 @@ def test_what_the_broker_delivers_again_is_judged_once(sender: Sender, behind: i
     assert sender.part((40, 8, 9.5), at=21, replay=REDELIVERED) == ["TRIGGERED"]
 
 
+def test_what_the_broker_delivers_again_needs_no_rules(sender: Sender) -> None:
+    """Nothing is remembered of the devices of a user without rules, and nothing is looked up."""
+    sender.user = uuid4().hex[:8]
+    assert sender.part((1, 0, 9.5), at=1) == sender.part((1, 0, 9.5), at=2, replay=REDELIVERED) == []
+
+
 def test_a_part_that_is_judged_again_is_judged_the_same(sender: Sender) -> None:
     """A part whose worker died after the judging is not late for its own readings, which are remembered."""
     readings = [sender.reading(1, 0, 4, 1), sender.reading(2, 1, 9.5, 2), sender.reading(3, 2, 4, 3)]
