@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 
 from compose.local.stack import Stack
 from tasks.alerts import rebuild
@@ -14,8 +15,8 @@ from tasks.register_devices import register, tidy
 from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_COUNTED, DEVICES_READY, client
 from tests.integration import fleet, part_tasks
 from tests.integration.changes import Database
+from tests.integration.commands import sluice
 from tests.integration.stream import Written, reading
-from tests.integration.test_health import sluice
 
 
 @pytest.fixture
@@ -31,6 +32,19 @@ def counts(database: Database, user: str) -> dict[str, tuple[int, int]]:
         [user],
     )
     return {str(device): (int(messages), int(letters)) for device, messages, letters in rows.fetchall()}
+
+
+def await_counted(stack: Stack) -> None:
+    """Returns when the registry has been counted: a batch that ends meanwhile may count twice."""
+    server = redis.Redis.from_url(stack.env["REDIS_URL"])
+    info: Any = server.info("server")
+    run = str(info["run_id"]).encode()
+    fleet.wait_until(
+        lambda: server.get(DEVICES_READY) == run or server.exists(DEVICES_COUNTED) == 1,
+        120,
+        "the registry to be counted",
+    )
+    server.close()
 
 
 def shown(stack: Stack, user: str, device: str) -> dict[str, Any]:
@@ -131,6 +145,7 @@ def test_the_command_shows_what_devices_sent_and_what_was_refused(
     user: str,
 ) -> None:
     """Counts by device, the last refusal with its reason, the newest reading; longest silent first."""
+    await_counted(pipeline)
     begun = datetime.now(UTC)
     written = Written(pipeline, user)
     written.write([reading(1, temperature=20.5), reading(2, temperature=21.5), b"[]"], "a")
@@ -157,6 +172,7 @@ def test_a_device_that_is_forgotten_comes_back_when_it_sends(
     user: str,
 ) -> None:
     """Its rows stay; an unknown device is refused with the way to find the known ones."""
+    await_counted(pipeline)
     written = Written(pipeline, user)
     written.write([reading(1)], "a")
     fleet.wait_until(lambda: bool(counts(database, user)), 60, "the device")
