@@ -17,6 +17,9 @@ HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "secrets"
 DAYS = 825
 
+# Redpanda keeps this one by itself; docs/deploy.md has how it learns it.
+KAFKA_LOGIN = "kafka_sasl_password"
+
 PASSWORDS = (
     "postgres_password",
     "database_owner_password",
@@ -28,10 +31,11 @@ PASSWORDS = (
     "mqtt_vector_password",
     "emqx_dashboard_password",
     "emqx_cookie",
-    "kafka_sasl_password",
+    KAFKA_LOGIN,
     "flower_password",
     "grafana_admin_password",
 )
+RENEWED = tuple(name for name in PASSWORDS if name != KAFKA_LOGIN)
 
 # Client ids at the broker are derived from it, so it must outlive the password that it is at first.
 SESSIONS = "mqtt_session_secret"
@@ -86,14 +90,16 @@ def generate(folder: Path) -> list[str]:
 def renew(folder: Path) -> Path:
     """Makes new passwords, and returns the folder that keeps the files as they were.
 
-    Certificates and the secret of the MQTT sessions stay. Raises what `generate` raises.
+    Certificates, the secret of the MQTT sessions and Kafka's password stay. Raises what `generate` raises.
     """
-    number = 1 + sum(1 for _ in folder.glob("before-*"))
-    kept = folder / f"before-{number}"
+    # A folder of an earlier version has no secret of the sessions yet: it is the old password.
+    generate(folder)
+    earlier = [int(path.name.removeprefix("before-")) for path in folder.glob("before-[0-9]*")]
+    kept = folder / f"before-{1 + max(earlier, default=0)}"
     kept.mkdir(mode=0o700)
     for path in (path for path in folder.iterdir() if path.is_file()):
         shutil.copy2(path, kept)
-    for name in PASSWORDS:
+    for name in RENEWED:
         (folder / name).unlink(missing_ok=True)
     generate(folder)
     return kept
@@ -146,7 +152,7 @@ def main() -> None:
     renewing = arguments.parse_args().renew and FOLDER.exists()
     try:
         kept = renew(FOLDER) if renewing else None
-        made = list(PASSWORDS) if kept else generate(FOLDER)
+        made = list(RENEWED) if kept else generate(FOLDER)
     except FileNotFoundError as error:
         sys.exit(f"{error.filename or error} is missing; install openssl")
     except subprocess.CalledProcessError as error:

@@ -351,6 +351,13 @@ class Settings(BaseSettings):
         "json", description="`json` for machines, `console` for people."
     )
 
+    @field_validator("tls_watched")
+    @classmethod
+    def _has_ports(cls, watched: str) -> str:
+        if any(int(one.rpartition(":")[2]) > 65_535 for one in watched.split(",") if one):
+            raise ValueError("a port is at most 65535")
+        return watched
+
     @field_validator("celery_broker_url")
     @classmethod
     def _is_rabbitmq(cls, value: SecretStr | None) -> SecretStr | None:

@@ -166,7 +166,9 @@ def _rules() -> dict[str, float]:
 
 def _breaker(chosen: Settings) -> str:
     try:
-        url = probe.address(chosen, "worker", ready=True).replace("readyz", "metrics")
+        url = probe.address(chosen, "worker", ready=True, host=chosen.process_host).replace(
+            "readyz", "metrics"
+        )
         with urllib.request.urlopen(url, timeout=probe.ANSWER_SECONDS) as answer:  # noqa: S310 - our own
             families = list(text_string_to_metric_families(answer.read().decode()))
     except (OperatorError, OSError):
@@ -176,10 +178,11 @@ def _breaker(chosen: Settings) -> str:
 
 
 def _processes(chosen: Settings) -> dict[str, str]:
+    """What is wrong with each process; one without a port cannot be asked, and is left out."""
     found: dict[str, str] = {}
-    for process in probe.PROCESSES:
+    for process in [one for one in probe.PROCESSES if probe.port_of(chosen, one)]:
         try:
-            probe.ask(chosen, process, ready=True)
+            probe.ask(chosen, process, ready=True, host=chosen.process_host)
             found[process] = ""
         except OperatorError as error:
             found[process] = str(error)

@@ -202,7 +202,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that every record in Kafka has become a row or a dead letter, and name those that have not.
+    """Check that every record in Kafka has become a row or a dead letter, or is ignored; name all others.
 
     Looks at what the bridge has committed; the rest is in flight. Exit code 1: something is missing.
     """

@@ -118,23 +118,23 @@ class Watch:
     """The ends that were read last; a server that is away keeps the one that it had."""
 
     def __init__(self, chosen: Settings, read_from: Callable[[Place], float] = read) -> None:
-        self._chosen = chosen
+        self._files = [path for path in (chosen.tls_ca_file, chosen.mqtt_tls_cert_file) if path]
+        self._places = places(chosen)
         self._read = read_from
         self._ends: dict[tuple[str, ...], float] = {}
 
     def look(self) -> bool:
         """Reads all of them; returns whether all could be read."""
-        files = [path for path in (self._chosen.tls_ca_file, self._chosen.mqtt_tls_cert_file) if path]
         found = [
-            *(self._one(str(path), partial(read_file, path)) for path in files),
-            *(self._one(place.name, partial(self._read, place)) for place in places(self._chosen)),
+            *(self._one(str(path), partial(read_file, path)) for path in self._files),
+            *(self._one(place.name, partial(self._read, place)) for place in self._places),
         ]
         return all(found)
 
     def _one(self, name: str, read_end: Callable[[], float]) -> bool:
         try:
             end = read_end()
-        except (OSError, InvalidCertificate) as error:
+        except (OSError, ValueError) as error:  # a name that no host can have is a `UnicodeError`
             log.warning("certificate_not_read", server=name, error=str(error))
             return False
         self._ends = {**self._ends, (name,): end}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import psycopg
 import typer
@@ -22,6 +22,7 @@ from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
 from tests.bench.growth import spread
 from tests.bench.reference import rows_per_second
+from tests.bench.size import Size
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES = ("bridge", "worker", "beat", "control", "gateway")
@@ -41,16 +42,6 @@ class Part(StrEnum):
     GROWTH = "growth"
     TRACING = "tracing"
     NEIGHBOURS = "neighbours"
-
-
-class Size(NamedTuple):
-    """How much is measured: as the options of the same names say."""
-
-    records: int
-    devices: tuple[int, int]
-    pairs: int
-    seconds: int
-    rules: bool
 
 
 def main(
@@ -82,9 +73,11 @@ def main(
     """
     result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     size = Size(records, devices, pairs, seconds, with_rules)
+    if compare and only:
+        raise typer.BadParameter("it measures drains alone; leave out --only", param_hint="--compare")
     if compare:
         try:
-            result["compare"] = comparison.compare(PROJECT, compare, records, devices, pairs, console)
+            result["compare"] = comparison.compare(PROJECT, compare, size, console)
         except comparison.RevisionError as error:
             raise typer.BadParameter(str(error), param_hint="--compare") from error
     else:

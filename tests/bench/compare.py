@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from tests.bench.size import Size
+
 # The first run after Kafka's start pays for its compiling; it does not count.
 RUNS = 2
 
@@ -17,10 +19,8 @@ class RevisionError(Exception):
     """The other revision is not there, cannot be set up, or its benchmark does not end well."""
 
 
-def compare(
-    project: Path, revision: str, records: int, devices: tuple[int, int], pairs: int, console: Console
-) -> list[dict[str, Any]]:
-    """Drains the backlogs by this revision, as it is in the folder, and by the other, `pairs` times in turn.
+def compare(project: Path, revision: str, size: Size, console: Console) -> list[dict[str, Any]]:
+    """Drains the backlogs by this revision, as it is in the folder, and by the other, pair by pair.
 
     Each has servers of its own, which stop before the other's start. Returns for each backlog the ratios of
     CPU time a message and of records a second, this revision by the other: of each pair, and their medians.
@@ -28,10 +28,10 @@ def compare(
     """
     other = checkout(project, revision, console)
     found: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = []
-    for number in range(pairs):
+    for number in range(size.pairs):
         # Whichever comes first has the quieter or the busier minute; they take turns.
         order = (project, other) if number % 2 == 0 else (other, project)
-        measured = {folder: _drains(folder, records, devices) for folder in order}
+        measured = {folder: _drains(folder, size) for folder in order}
         found.append((measured[project], measured[other]))
         for this, that in zip(*found[-1], strict=True):
             console.print(
@@ -78,12 +78,13 @@ def ratios(pairs: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> li
     return result
 
 
-def _drains(folder: Path, records: int, devices: tuple[int, int]) -> list[dict[str, Any]]:
+def _drains(folder: Path, size: Size) -> list[dict[str, Any]]:
     """What the revision's own benchmark has measured in the folder: `drain` of its latest.json."""
     results = folder / ".local" / "bench-pair"
     figures = results / "latest.json"
     figures.unlink(missing_ok=True)
-    options = [f"--records={records}", "--devices", *map(str, devices), f"--pairs={RUNS}", f"--dir={results}"]
+    options = [f"--records={size.records}", "--devices", *map(str, size.devices), f"--pairs={RUNS}"]
+    options += ["--rules" if size.rules else "--no-rules", f"--dir={results}"]
     try:
         _output(".venv/bin/python", "-m", "tests.bench", "--only=drain", *options, cwd=folder)
     except subprocess.CalledProcessError as error:

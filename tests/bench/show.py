@@ -14,8 +14,8 @@ def table(result: dict[str, Any]) -> Table:
         _drains(lines, drains)
     for compared in result.get("compare", ()):
         devices = f"{compared['devices']:,} devices"
-        lines.add_row(f"CPU time of the other revision's, {devices}", _each(compared, "cpu"))
-        lines.add_row(f"rate of the other revision's, {devices}", _each(compared, "rate"))
+        lines.add_row(f"CPU time a message, this revision by the other, {devices}", _each(compared, "cpu"))
+        lines.add_row(f"drain rate, this revision by the other, {devices}", _each(compared, "rate"))
     for load in result.get("latency", ()):
         percentiles = " / ".join(f"{load['latency_ms'][name]:.0f}" for name in ("p50", "p95", "p99"))
         lines.add_row(

@@ -57,12 +57,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = Path(_run([str(python), "-c", "import site; print(site.getsitepackages()[0])"], home).strip())
     # A line in a .pth file adds a folder and reads none of its own .pth files: so not the checkout.
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for script in ("celery", "supervisord"):
-        text = f"#!{python}\nimport runpy, sys\nsys.argv[0] = {script!r}\n"
-        module = {"celery": "celery", "supervisord": "supervisor.supervisord"}[script]
-        path = home / "bin" / script
-        path.write_text(f"{text}runpy.run_module({module!r}, run_name='__main__')\n")
-        path.chmod(0o755)
     return home
 
 
@@ -104,4 +98,7 @@ def test_commands_run_from_an_empty_folder(installed: Path, tmp_path: Path) -> N
     assert Path(project).is_relative_to(installed)
     assert ground == str(tmp_path / ".local/share/sluice/ground")
     assert all(Path(file).is_relative_to(installed) for file in files)
+    assert "tasks.process" in _run(
+        [str(installed / "bin/python"), "-m", "celery", "-A", "tasks", "report"], tmp_path
+    )
     assert int(migrations) == len(list((PROJECT / "sql").glob("*.sql")))

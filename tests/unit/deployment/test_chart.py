@@ -86,6 +86,8 @@ def test_an_upgrade_takes_up_changed_settings_and_passwords() -> None:
         assert all(
             re.fullmatch(r"[0-9a-f]{64}", annotations[f"checksum/{of}"]) for of in ("settings", "secret")
         )
+    admin = _one("Deployment", "sluice-admin")["spec"]["template"]["metadata"]["annotations"]
+    assert admin["checksum/settings"] == annotations["checksum/settings"]
     source = (CHART / "templates" / "processes.yaml").read_text()
     assert 'lookup "v1" "Secret" $.Release.Namespace $.Values.existingSecret' in source
 
@@ -106,7 +108,9 @@ def test_status_in_a_pod_finds_every_process_by_its_service() -> None:
     """`PROCESS_HOST` names the Service of each process, and the policy lets the question through."""
     (container,) = _one("Deployment", "sluice-admin")["spec"]["template"]["spec"]["containers"]
     (host,) = [one["value"] for one in container["env"] if one["name"] == "PROCESS_HOST"]
-    services = {one["metadata"]["name"] for one in RENDERED if one["kind"] == "Service"}
+    found = {one["metadata"]["name"]: one["spec"] for one in RENDERED if one["kind"] == "Service"}
+    services = found.keys()
+    assert all(found[f"sluice-{name}"]["publishNotReadyAddresses"] for name in PROCFILE)
     assert {host.replace("{process}", name) for name in PROCFILE} <= services
     own = {"app.kubernetes.io/part-of": "sluice", "app.kubernetes.io/instance": "sluice"}
     policy = _one("NetworkPolicy", "sluice")["spec"]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 from compose import generate_secrets
@@ -94,11 +95,19 @@ def test_new_passwords_do_not_lock_out_of_data_that_exists(tmp_path: Path) -> No
     kept = generate_secrets.renew(folder)
     after = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     assert {path.name: path.read_text() for path in kept.iterdir()} == before
-    assert all(after[name] != before[name] for name in generate_secrets.PASSWORDS)
+    assert all(after[name] != before[name] for name in generate_secrets.RENEWED)
+    # Redpanda has its own copy, and nothing here tells it another.
+    assert after["kafka_sasl_password"] == before["kafka_sasl_password"]
     # Else the broker would keep the telemetry of the old session for a client that never comes back.
     assert after["mqtt_session_secret"] == before["mqtt_password"]
     assert after["mqtt_server.pem"] == before["mqtt_server.pem"]
     assert after["database_writer_password"] in after["database_url"]
+    # A folder of a version that had no such file; and one of which older copies were removed.
+    (folder / "mqtt_session_secret").unlink()
+    generate_secrets.renew(folder)
+    assert (folder / "mqtt_session_secret").read_text() == after["mqtt_password"]
+    shutil.rmtree(kept)
+    assert generate_secrets.renew(folder).name == "before-3"
     roles = (PROJECT / "compose" / "timescaledb" / "010_roles.sh").read_text()
     # May run again on a volume that has the roles: then it gives them the passwords of the files.
     assert "ALTER ROLE" in roles

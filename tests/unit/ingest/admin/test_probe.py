@@ -1,5 +1,7 @@
 """`sluice health` says what the process says of itself, and fails when it is not well."""
 
+from functools import partial
+
 import pytest
 
 from ingest.admin import probe
@@ -36,10 +38,12 @@ def test_a_process_that_is_not_there_is_unwell() -> None:
 def test_the_processes_of_other_containers_are_asked_at_their_own_hosts() -> None:
     """`{process}` becomes the name of the process, also for Flower; without it all have one host."""
     chosen = Settings(process_host="sluice-{process}", metrics_host="0.0.0.0")  # noqa: S104 - as in a container
-    assert probe.address(chosen, "bridge", ready=False) == "http://sluice-bridge:9002/healthz"
-    assert probe.address(chosen, "flower", ready=False) == "http://sluice-flower:5555/healthcheck"
-    one = Settings(process_host="machine-2")
-    assert probe.address(one, "worker", ready=True) == "http://machine-2:9000/readyz"
+    asked = partial(probe.address, chosen, host=chosen.process_host)
+    assert asked("bridge", ready=False) == "http://sluice-bridge:9002/healthz"
+    assert asked("flower", ready=False) == "http://sluice-flower:5555/healthcheck"
+    assert probe.address(chosen, "worker", ready=True, host="machine-2") == "http://machine-2:9000/readyz"
+    # The check of a container asks its own process.
+    assert probe.address(chosen, "worker", ready=True) == "http://127.0.0.1:9000/readyz"
 
 
 def test_a_loop_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,13 @@ def test_a_server_that_is_away_keeps_its_end() -> None:
     assert watch.ends() == {("emqx:8883",): 200.0}
 
 
+def test_a_name_that_no_host_can_have_ends_no_watch() -> None:
+    """It is logged like a server that is away, and the others are read."""
+    watch = Watch(chosen(tls_watched="a..b:8883"))
+    assert not watch.look()
+    assert watch.ends() == {}
+
+
 def test_files_of_the_settings_are_watched_by_their_earliest_end(tmp_path: Path) -> None:
     """A bundle ends with the first of its certificates; one that cannot be read keeps the end that it had."""
     file = tmp_path / "bundle.pem"
@@ -119,7 +126,7 @@ def test_files_of_the_settings_are_watched_by_their_earliest_end(tmp_path: Path)
     assert watch.ends() == {(str(file),): END.timestamp()}
 
 
-@pytest.mark.parametrize("text", ["emqx", "emqx:mqtts", "emqx:8883;", "a:1,,b:2", "a b:1"])
+@pytest.mark.parametrize("text", ["emqx", "emqx:mqtts", "emqx:8883;", "a:1,,b:2", "a b:1", "a:99999"])
 def test_a_place_that_cannot_be_asked_is_refused_by_the_settings(text: str) -> None:
     """It would be watched by nobody, without a word."""
     with pytest.raises(ValidationError):
