@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 
 from ingest.admin.dlq_list import reading
 from ingest.admin.dlq_outcome import Outlook, State
+from ingest.admin.dlq_with import Change, replay
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection
 from tasks.dead_letters import replayed
@@ -48,8 +49,7 @@ def start(
     domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
 ) -> str:
     """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
-    if not 1 <= limit <= MOST_LETTERS:
-        raise OperatorError(f"--limit must be from 1 to {MOST_LETTERS}; call it again for more.")
+    check_limit(limit)
     run_id = str(uuid4())
     kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
     kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
@@ -61,6 +61,31 @@ def start(
             f"The replay could not be sent to Redis: {error}. Check REDIS_URL and that the server runs."
         ) from error
     return run_id
+
+
+def run_here(
+    domain: AnyDomain,
+    filters: Filters,
+    limit: int,
+    change: Change,
+    file: str,
+    *,
+    alerts: bool,
+    force: bool,
+) -> str:
+    """Replays letters as the file's domain reads them; returns the run, which has ended.
+
+    Raises `OperatorError`.
+    """
+    check_limit(limit)
+    arguments = {"domain": domain.name, "filters": filters.as_json(), "limit": limit, "with": file}
+    return replay({**arguments, "force": force, "alerts": alerts, "dry_run": False}, change)
+
+
+def check_limit(limit: int) -> None:
+    """Raises `OperatorError` for a number of letters that no run takes."""
+    if not 1 <= limit <= MOST_LETTERS:
+        raise OperatorError(f"--limit must be from 1 to {MOST_LETTERS}; call it again for more.")
 
 
 def follow(connection: Connection, run_id: str, progress: Progress) -> Run:

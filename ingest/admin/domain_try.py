@@ -58,9 +58,9 @@ def attempt(
     try:
         found = domain.read(topic, payload, arrival_ms, limits, content_type=content_type)
     except Refused as refused:
-        return Tried([], ignored=False, refused=[_refusal(None, refused)])
+        return Tried([], ignored=False, refused=[refusal(None, refused)])
     rows = [row_of(domain, topic, reading) for _, reading in found.readings]
-    return Tried(rows, found.is_ignored, [_refusal(index, refused) for index, refused in found.wrong])
+    return Tried(rows, found.is_ignored, [refusal(index, refused) for index, refused in found.wrong])
 
 
 def row_of(domain: AnyDomain, topic: str, reading: Reading[Any, Any]) -> dict[str, Any]:
@@ -68,12 +68,18 @@ def row_of(domain: AnyDomain, topic: str, reading: Reading[Any, Any]) -> dict[st
     whole = domain.whole(topic, reading)
     row = {name: getattr(whole, name) for name in domain.columns if name != domain.extra}
     if domain.extra is not None:
-        row[domain.extra] = json.loads(_unescaped(reading.copy_line[:-1].rsplit(b"\t", 1)[1].decode()))
+        row[domain.extra] = json.loads(extra_of(reading))
     shown: dict[str, Any] = to_jsonable_python(row)
     return shown
 
 
-def _refusal(index: int | None, refused: Refused) -> dict[str, Any]:
+def extra_of(reading: Reading[Any, Any]) -> str:
+    """The JSON text of a reading's other members, of a domain that keeps them."""
+    return _unescaped(reading.copy_line[:-1].rsplit(b"\t", 1)[1].decode())
+
+
+def refusal(index: int | None, refused: Refused) -> dict[str, Any]:
+    """A refusal as JSON, by the index of the reading; None for the whole message."""
     return {"index": index, "error_type": refused.error_type, "reason": refused.reason}
 
 

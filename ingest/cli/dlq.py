@@ -11,6 +11,7 @@ from ingest.admin.errors import OperatorError
 from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
+    from ingest.admin.dlq_with import Change
     from tasks.dead_letters.letter import Filters
     from tasks.domain.domain import AnyDomain
 
@@ -112,12 +113,17 @@ def replay(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Do not wait for the outcome of the messages.")
     ] = False,
+    file: Annotated[
+        str | None,
+        typer.Option("--with", metavar="FILE", help="Read the payloads as the domain in this file declares."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send open dead letters through the pipeline again, and show their outcome.
 
-    The workers do it, also when this command is interrupted. Exit code 1: a message was refused again, or has
-    no outcome yet.
+    The workers do it, also when this command is interrupted; with `--with`, this command does it, and
+    `--dry-run` shows the rows of each letter or why it is left out. Exit code 1: a message was refused again,
+    or has no outcome yet.
     """
     from ingest.admin import dlq_replay as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
@@ -126,10 +132,18 @@ def replay(
 
     filters = _filters(error_type, since, until, user, device)
     chosen = _domain(domain)
+    change = None if file is None else _change(chosen, file)
+    if change is not None and dry_run:
+        _rehearse(chosen, filters, limit, change, force=force, as_json=as_json)
+        return
     with session() as connection, progress_bar(as_json=as_json) as progress:
-        run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
+        arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
+        if change is not None:
+            arguments["with"] = file
+            run_id = work.run_here(chosen, filters, limit, change, str(file), alerts=alerts, force=force)
+        else:
+            run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
         if not dry_run:
-            arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
             note(connection, "REPLAY", "replays", run_id, arguments)
         try:
             run = work.follow(connection, run_id, progress)
@@ -151,6 +165,40 @@ def replay(
             _say_which_there_are(chosen, filters)
     if outcomes and (outcomes[State.REFUSED_AGAIN] or outcomes[State.IN_FLIGHT]):
         raise SystemExit(1)
+
+
+def _change(domain: "AnyDomain", file: str) -> "Change":
+    from ingest.admin import dlq_with  # noqa: PLC0415
+    from tasks.observe import logs  # noqa: PLC0415
+
+    # The replay runs in this process, and its log does not belong among the results.
+    logs.configure()
+    return dlq_with.load(domain, file)
+
+
+def _rehearse(
+    domain: "AnyDomain", filters: "Filters", limit: int, change: "Change", *, force: bool, as_json: bool
+) -> None:
+    from ingest.admin import dlq_with  # noqa: PLC0415
+
+    counts = {"selected": 0, "still_refused": 0}
+    shown = []
+    for letter, found in dlq_with.rehearse(domain, filters, limit, change, force=force):
+        counts["still_refused" if found.letter is None else "selected"] += 1
+        if as_json:
+            shown.append({"key": letter.id.key, "rows": found.rows, "refused": found.refused})
+            continue
+        for row in found.rows if found.letter else ():
+            to_stdout(f"{letter.id.key}  {json.dumps(row, ensure_ascii=False)}")
+        for one in found.refused:
+            which = "" if one["index"] is None else f" [{one['index']}]"
+            to_stdout(f"{letter.id.key}{which}  {one['error_type']}: {one['reason']}")
+    if as_json:
+        to_stdout(json.dumps({**counts, "letters": shown}, ensure_ascii=False))
+        return
+    to_stdout(f"{counted(counts['selected'], 'dead letter')} would be replayed")
+    for line in _left_out(counts):
+        to_stderr(line)
 
 
 @dlq_app.command()
@@ -275,6 +323,7 @@ def _left_out(counts: dict[str, int]) -> Iterator[str]:
         "left": "above --limit; run it again",
         "too_many_attempts": "refused three times already; --force takes them, too",
         "no_coordinates": "cannot be replayed: cut, or never in the topic",
+        "still_refused": "not readable by the file, or of other rows; --dry-run says why",
         "not_written": "changes of alerts that the tables still refuse; see the workers' log",
     }
     for name, reason in reasons.items():

@@ -6,7 +6,7 @@ next one looks into that topic for the records that were produced.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -34,7 +34,7 @@ from tasks.dead_letters.replayed import Place
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.observe.metrics.worker import REPLAYED
 from tasks.replays import refused_alerts
-from tasks.replays.runs import Held, domain_of
+from tasks.replays.runs import CannotRun, Held, domain_of
 from tasks.servers import database, kafka
 from tasks.servers.topic_reader import Range, TopicReader
 from tasks.settings import settings
@@ -58,25 +58,37 @@ class Candidate(NamedTuple):
     size: int  # bytes of payload
 
 
-def replay(held: Held) -> None:
-    """Replays what the run has not replayed yet. Raises `NotNow`, `psycopg.Error` and `KafkaException`."""
+Change = Callable[[Letter], Letter | None]
+"""The letter to be replayed in another's place; None leaves it out. The same for the same letter."""
+
+
+def replay(held: Held, change: Change | None = None) -> None:
+    """Replays what the run has not replayed yet. Raises `NotNow`, `psycopg.Error` and `KafkaException`.
+
+    A run with a change belongs to the command that has it: another process only notes what was produced, and
+    raises `CannotRun`.
+    """
     with TopicReader() as reader:
         if "letters" not in held.positions:
             # Letters that are refused from now on, also because of this replay, do not belong to this run.
             held.positions["letters"] = _as_json(reader.ranges(registry.kafka_dlq_topic(domain_of(held))))
             held.save_alone()
         _reconcile(held, reader)
+        if change is None and held.arguments.get("with"):
+            raise CannotRun("its command ended before it did; what was sent is noted, run it again")
         rest = int(held.arguments["limit"]) - held.counts.get("replayed", 0)
-        candidates, counts = select(reader, held, rest)
+        candidates, counts = select(reader, held, rest, change)
         held.counts.update(counts)
         held.counts.setdefault("replayed", 0)
         held.counts["selected"] = held.counts["replayed"] + len(candidates)
         held.save_alone()
         if not held.arguments.get("dry_run"):
-            _replay_all(held, reader, candidates)
+            _replay_all(held, reader, candidates, change)
 
 
-def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate], dict[str, int]]:
+def select(
+    reader: TopicReader, held: Held, limit: int, change: Change | None = None
+) -> tuple[list[Candidate], dict[str, int]]:
     """The oldest open letters that match, at most `limit`, and how many others were left out, by reason."""
     domain = domain_of(held)
     filters = Filters.from_json(held.arguments.get("filters", {}))
@@ -99,6 +111,8 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
         for letter in replayable:
             if letter.id in known:
                 counts["replayed_before"] += known[letter.id].run_id != held.run_id
+            elif change is not None and change(letter) is None:
+                counts["still_refused"] += 1
             elif letter.id not in oldest:
                 open_letters += 1
                 oldest[letter.id] = Candidate(
@@ -113,7 +127,7 @@ def select(reader: TopicReader, held: Held, limit: int) -> tuple[list[Candidate]
     return heapq.nsmallest(limit, oldest.values()), {**counts, "left": max(0, open_letters - limit)}
 
 
-def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) -> None:
+def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate], change: Change | None) -> None:
     with _producing() as producer:
         for chunk in _cut(candidates):
             wanted: dict[int, set[int]] = {}
@@ -126,6 +140,8 @@ def _replay_all(held: Held, reader: TopicReader, candidates: list[Candidate]) ->
                 for record in reader.records(registry.kafka_dlq_topic(domain_of(held)), ranges)
                 if record.offset() in wanted[record.partition() or 0] and (letter := letter_of(record))
             ]
+            if change is not None:
+                letters = [changed for letter in letters if (changed := change(letter)) is not None]
             _replay_chunk(held, reader, producer, letters)
             log.info("replay_progress", run=held.run_id, **held.counts)
 

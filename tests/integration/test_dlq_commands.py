@@ -2,6 +2,8 @@
 
 import json
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -101,6 +103,92 @@ def test_a_replay_says_what_became_of_each_message(pipeline: Stack, database: Da
     none = sluice(pipeline, "dlq", "replay", "--user", user)
     assert (none.returncode, none.stdout) == (0, "0 dead letters replayed\n")
     assert "refused three times already; --force" in none.stderr
+
+
+RENAMED = """
+from pydantic import Field
+
+from tasks import telemetry
+from tasks.domain import Bigint, Domain
+
+
+class Renamed(telemetry.Telemetry):
+    sequence_id: Bigint = Field(alias="seq")
+
+
+DOMAIN = Domain(
+    Renamed,
+    name="telemetry",
+    namespace="",
+    topic="users/{user_id}/devices/{device_id}/telemetry",
+    owner="{user_id}",
+    source="{device_id}",
+    table="raw_telemetry",
+    primary_key=("time", "user_id", "device_id", "sequence_id"),
+)
+"""
+
+
+def test_with_a_changed_declaration_letters_become_rows_once_and_the_law_holds(
+    pipeline: Stack, database: Database, user: str, tmp_path: Path
+) -> None:
+    """A field named otherwise: the rows are shown, then stored once, and what the file refuses stays open."""
+    file, begin = tmp_path / "renamed.py", datetime.now(UTC).isoformat()
+    file.write_text(RENAMED)
+    written = Written(pipeline, user)
+    written.write([b'{"seq": %d, "temperature": %d}' % (n, 20 + n) for n in range(5)] + [b'{"seq": "x"}'])
+    replay = ("dlq", "replay", "--user", user, "--with", str(file), "--json")
+    dry = sluice(pipeline, *replay, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    shown = json.loads(dry.stdout)
+    assert (shown["selected"], shown["still_refused"]) == (5, 1)
+    rows = [row for one in shown["letters"] for row in one["rows"]]
+    assert [row["temperature"] for row in rows] == [20, 21, 22, 23, 24]
+    assert [one["error_type"] for letter in shown["letters"] for one in letter["refused"]] == ["InvalidField"]
+    assert sequence_ids(database, user) == []
+
+    done = sluice(pipeline, *replay)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["outcomes"], report["still_refused"]) == ({"stored": 5}, 1)
+    assert sequence_ids(database, user) == list(range(5))
+    stored = database.execute(
+        "SELECT time, temperature, extra_data FROM raw_telemetry WHERE user_id = %s ORDER BY sequence_id",
+        [user],
+    ).fetchall()
+    assert [at for at, _, _ in stored] == [datetime.fromisoformat(row["time"]) for row in rows]
+    assert [rest for _, *rest in stored] == [[temperature, {}] for temperature in range(20, 25)]
+    assert {letter["state"] for letter in listed(pipeline, user, "--all")["letters"]} == {"stored", "open"}
+
+    again = sluice(pipeline, *replay)
+    assert (again.returncode, json.loads(again.stdout)["replayed"]) == (0, 0), again.stderr
+    assert sequence_ids(database, user) == list(range(5))
+    balance = json.loads(sluice(pipeline, "verify", "--since", begin, "--json").stdout)
+    assert [one for one in balance["missing_messages"] if user in one["topic"]] == []
+
+
+def test_a_run_whose_command_is_gone_is_given_up_by_a_worker_and_its_letters_stay_open(
+    pipeline: Stack, database: Database, user: str
+) -> None:
+    """A worker does not have the file: it sends nothing, and says to run it again."""
+    Written(pipeline, user).write([b'{"seq": 1}'])
+    run_id = str(uuid4())
+    arguments = {"domain": "telemetry", "filters": {"user": user}, "limit": 10, "with": "renamed.py"}
+    database.execute(
+        "INSERT INTO replays (run_id, kind, arguments, updated_at)"
+        " VALUES (%s, 'dead_letters', %s, now() - interval '1 hour')",
+        [run_id, json.dumps(arguments)],
+    )
+
+    def given_up() -> str:
+        (error,) = database.execute("SELECT error FROM replays WHERE run_id = %s", [run_id]).fetchone() or (
+            "",
+        )
+        return error or ""
+
+    fleet.wait_until(given_up, 120, "the end of the run")
+    assert "run it again" in given_up()
+    assert [one["state"] for one in listed(pipeline, user)["letters"]] == ["open"]
 
 
 def test_a_dead_letter_from_the_gateway_cannot_be_replayed_and_is_counted(
