@@ -1,5 +1,7 @@
 """Keeps the registry of devices up to date; beat sends it every few seconds."""
 
+from datetime import UTC, datetime
+
 import psycopg
 import redis
 import structlog
@@ -7,10 +9,12 @@ import structlog
 from tasks import registry
 from tasks.app import app
 from tasks.devices import flush, refusals, tables
+from tasks.devices.rejected import Notices
 from tasks.errors import NotNow
 from tasks.servers import database, turns
 from tasks.servers.topic_reader import TopicReader
 from tasks.servers.turns import Turn
+from tasks.settings import settings
 
 log = structlog.get_logger()
 
@@ -36,7 +40,12 @@ def tidy() -> None:
 
 def _register(turn: Turn) -> None:
     flush.flush(turn)
+    notices = Notices(datetime.now(UTC)) if settings().rejected_notices else None
     with TopicReader(refusals.AHEAD_KBYTES) as reader:
         for domain in registry.domains():
             turn.keep()
-            refusals.count(reader, domain)
+            refusals.count(reader, domain, notices)
+    if notices is not None:
+        # After the counts are committed: a notice may be lost, but none comes twice.
+        turn.keep()
+        notices.publish()

@@ -205,6 +205,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Retention of the dead letters' topics when `sluice topics` creates them.",
     )
+    rejected_notices: bool = Field(
+        False,
+        description="Whether a device gets a notice on `users/{user}/devices/{device}/rejected` when Sluice"
+        " refuses a message of the device (docs/devices.md).",
+    )
     dead_letter_share_limit: float = Field(
         0.05,
         gt=0,

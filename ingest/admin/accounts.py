@@ -16,6 +16,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 from tasks import registry
 from tasks.settings import settings
+from tasks.text.topics import rejected_topic
 
 # A slow hash protects passwords that can be guessed. Ours are 256 random bits, beyond guessing at any speed.
 # The broker's one thread pays for the hash at every login, and Mosquitto again for all who are connected when
@@ -120,11 +121,15 @@ def acl(account: Account) -> list[tuple[Action, str]]:
     if account.kind == "device":
         assert account.user_id is not None
         assert account.device_id is not None
-        return [
-            ("publish", topic)
+        topics = [
+            topic
             for domain in registry.domains()
             for topic in domain.topics_of(account.user_id, account.device_id)
         ]
+        hears: list[tuple[Action, str]] = [
+            ("subscribe", rejected_topic(account.user_id, account.device_id)),
+        ]
+        return [*(("publish", topic) for topic in topics), *hears]
     owner = account.user_id if account.kind == "user" else "+"
     to_service: Action = "publish" if account.kind == "user" else "subscribe"
     to_user: Action = "subscribe" if account.kind == "user" else "publish"
@@ -134,6 +139,7 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         (to_user, f"users/{owner}/config/status"),
         (to_user, f"users/{owner}/alerts"),
         (to_user, f"users/{owner}/alerts/manage/status"),
+        (to_user, f"users/{owner}/devices/+/rejected"),
     ]
     if account.kind == "service":
         rights += [("subscribe", one) for domain in registry.domains() for one in domain.filters]

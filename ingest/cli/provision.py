@@ -29,7 +29,7 @@ PasswordStdin = Annotated[
 
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
-    """A device: may publish its own messages, in every domain, and nothing else."""
+    """A device: may publish its own messages, in every domain, and hear why they are refused."""
     from ingest.admin import accounts as work  # noqa: PLC0415
 
     _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)

@@ -49,6 +49,7 @@ class Letter(NamedTuple):
     letter_offset: int
     content_type: str = ""
     origin: tuple[int, int] | None = None  # of the record that was refused first, if it is another
+    elements: tuple[int, ...] = ()  # indexes of the readings that were refused, of a message with several
 
     @property
     def source(self) -> Source | None:
@@ -157,6 +158,7 @@ def parse_letter(
             letter_offset,
             _encodable(str(envelope.get("content_type") or "")),
             _origin(envelope.get("origin")),
+            tuple(int(index) for index in envelope.get("elements") or ()),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise NoLetter(f"not the envelope of a dead letter: {error}") from error

@@ -29,12 +29,16 @@ REMEMBER_SECONDS = 86_400
 
 
 class DeadLetter(NamedTuple):
-    """A message that did not become a row, and why; for a conflict with the row `stored` in its place."""
+    """A message that did not become a row, and why; for a conflict with the row `stored` in its place.
+
+    `elements` are the indexes of the readings that were refused, of a message with several.
+    """
 
     message: Message
     error_type: str
     error: str
     stored: dict[str, Any] | None = None
+    elements: tuple[int, ...] = ()
 
 
 def send(domain: AnyDomain, dead: list[DeadLetter], first_offsets: dict[int, int]) -> None:
@@ -95,6 +99,7 @@ def _envelope_of(kafka_topic: str, letter: DeadLetter) -> bytes:
         kafka_offset=message.offset,
         kafka_timestamp_ms=message.timestamp_ms,
         **({} if letter.stored is None else {"stored": letter.stored}),
+        **({"elements": letter.elements} if letter.elements else {}),
         **(_hints(message) if isinstance(message, HintedMessage) else {}),
     )
 

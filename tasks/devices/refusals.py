@@ -8,6 +8,7 @@ from tasks import registry
 from tasks.dead_letters.letter import Letter
 from tasks.dead_letters.read import letter_of
 from tasks.devices import tables
+from tasks.devices.rejected import Notices
 from tasks.devices.tables import Refusals
 from tasks.domain.domain import AnyDomain
 from tasks.servers import database
@@ -20,8 +21,8 @@ MOST_REASON = 500
 AHEAD_KBYTES = 1024
 
 
-def count(reader: TopicReader, domain: AnyDomain) -> None:
-    """Counts the domain's new dead letters. Raises `NotNow`, `psycopg.Error`."""
+def count(reader: TopicReader, domain: AnyDomain, notices: Notices | None = None) -> None:
+    """Counts the domain's new dead letters, and takes their notices. Raises `NotNow`, `psycopg.Error`."""
     topic = registry.kafka_dlq_topic(domain)
     with database.access() as connection:
         reached: dict[str, int] = tables.position(connection, topic) or {}
@@ -29,7 +30,7 @@ def count(reader: TopicReader, domain: AnyDomain) -> None:
     ends = {str(number): end for number, (_, end) in ranges.items()}
     if reached == ends:
         return
-    found = by_device(domain, reader.records(topic, ranges))
+    found = by_device(domain, reader.records(topic, ranges), notices)
     with database.access() as connection, connection.transaction():
         tables.add_refusals(connection, found)
         tables.set_position(connection, topic, ends)
@@ -43,7 +44,7 @@ def new(own: Range, reached: int | None) -> Range:
     return start, min(end, start + MOST_LETTERS)
 
 
-def by_device(domain: AnyDomain, records: Iterable[Record]) -> list[Refusals]:
+def by_device(domain: AnyDomain, records: Iterable[Record], notices: Notices | None = None) -> list[Refusals]:
     """The refusals among the records of the topic; those that name no device are left out."""
     found: dict[tuple[str, str], Refusals] = {}
     for record in records:
@@ -51,6 +52,8 @@ def by_device(domain: AnyDomain, records: Iterable[Record]) -> list[Refusals]:
         if letter is None or (source := letter.source) is None:
             continue
         found[source] = _added(found.get(source), domain, source, letter)
+        if notices is not None:
+            notices.add(domain, source, letter)
     return list(found.values())
 
 

@@ -143,6 +143,13 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         known.pop("", None)
         return list(dict.fromkeys(topic for template in self.templates for topic in template.fill(known)))
 
+    def account_of(self, topic: str, source: Source) -> str:
+        """The device of the account that publishes on the topic: the source's, unless declared otherwise."""
+        if not self._account:
+            return self.account
+        named = self.locate(topic).names
+        return named.get(self._account) or self.source_id(source.device_id)
+
     def topic_of(self, user_id: str, device_id: str) -> str | None:
         """The first of these topics, if there is one."""
         return next(iter(self.topics_of(user_id, device_id)), None)

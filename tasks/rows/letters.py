@@ -39,6 +39,8 @@ def _letter(domain: AnyDomain, message: Message, unstored: list[Unstored], limit
     outcome = read(domain, message, limits)
     wrong = [Wrong(index, refused.error_type, refused.reason) for index, refused in outcome.wrong]
     wrong += [Wrong(domain.index_of(one.row.offset), one.error_type, one.reason) for one in unstored]
-    error_type, reason = summary(sorted(wrong), outcome.total)
+    wrong.sort()
+    error_type, reason = summary(wrong, outcome.total)
     stored = unstored[0].stored if len(unstored) == 1 else None
-    return DeadLetter(message, error_type, reason, stored)
+    elements = tuple(one.number for one in wrong) if outcome.total > 1 else ()
+    return DeadLetter(message, error_type, reason, stored, elements)

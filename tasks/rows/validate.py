@@ -98,7 +98,9 @@ def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
         for index, reading in outcome.readings:
             found.readings.append(Received(message, reading, index))
         if outcome.refused is not None:
-            letter = DeadLetter(message, outcome.refused.error_type, outcome.refused.reason)
+            elements = tuple(index for index, _ in outcome.wrong) if outcome.total > 1 else ()
+            error_type, reason = outcome.refused.error_type, outcome.refused.reason
+            letter = DeadLetter(message, error_type, reason, elements=elements)
             if outcome.readings:
                 found.partial.append((letter, len(outcome.wrong)))
             else:

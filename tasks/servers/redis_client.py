@@ -37,6 +37,7 @@ NEWEST = "sluice:newest"  # hashes of the newest readings of quiet devices, one 
 CLOCK = "sluice:clock"  # hash: how far the clock has judged, and when
 HORIZON = "sluice:clock:horizon"  # hash: up to when everything in Kafka has been judged
 # Again one key for all domains:
+REJECTED_PAUSE = "sluice:rejected:pause"  # while it is there no notice about a refusal is published
 DEAD_LETTER_TYPES = "sluice:dead_letters:types"  # hash: dead letters by error type
 DEAD_LETTER_SHARE = "sluice:dead_letters:share_high"  # exists while the share of dead letters is high
 DEAD_LETTERS_OLDEST = "sluice:dead_letters:oldest"  # by domain, when the oldest unhandled letter came

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ import pytest
 
 from compose.local.stack import Stack
 from tests.integration import fleet
-from tests.integration.commands import sluice
+from tests.integration.commands import call, sluice
 from tests.integration.stream import Written, cold_only, reading, sequence_ids
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -143,6 +144,7 @@ def test_with_a_changed_declaration_letters_become_rows_once_and_the_law_holds(
     shown = json.loads(dry.stdout)
     assert (shown["selected"], shown["still_refused"]) == (5, 1)
     rows = [row for one in shown["letters"] for row in one["rows"]]
+    rows.sort(key=itemgetter("sequence_id"))
     assert [row["temperature"] for row in rows] == [20, 21, 22, 23, 24]
     assert [one["error_type"] for letter in shown["letters"] for one in letter["refused"]] == ["InvalidField"]
     assert sequence_ids(database, user) == []
@@ -186,7 +188,8 @@ def test_a_run_whose_command_is_gone_is_given_up_by_a_worker_and_its_letters_sta
         )
         return error or ""
 
-    fleet.wait_until(given_up, 120, "the end of the run")
+    call(pipeline, "tasks.replay.go_on")
+    fleet.wait_until(lambda: bool(given_up()), 120, "the end of the run")
     assert "run it again" in given_up()
     assert [one["state"] for one in listed(pipeline, user)["letters"]] == ["open"]
 

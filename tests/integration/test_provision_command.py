@@ -89,6 +89,7 @@ def test_accounts_that_are_there_get_the_rights_of_a_new_domain(
         assert (done.returncode, expected in done.stderr) == (0, True), done.stderr
     query = "SELECT action, topic FROM mqtt_acl WHERE username = %s ORDER BY topic"
     assert database.execute(query, [credential.username]).fetchall() == [
+        ("subscribe", f"users/{run}/devices/d1/rejected"),
         ("publish", f"users/{run}/devices/d1/telemetry"),
         ("publish", f"users/{run}/packages/d1/status"),
         ("subscribe", "x"),

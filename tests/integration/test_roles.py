@@ -122,7 +122,7 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
         hashed, salt, superuser = reader.execute(login, [credential.username]).fetchall()[0]
         assert (accounts.hash_password(credential.password, salt), False) == (hashed, superuser)
         rights = "SELECT permission, action, topic FROM mqtt_acl WHERE username = %s"
-        assert len(reader.execute(rights, [credential.username]).fetchall()) == 1
+        assert len(reader.execute(rights, [credential.username]).fetchall()) == 2
         for statement in (
             "SELECT * FROM raw_telemetry",
             "SELECT * FROM user_configs",

@@ -182,3 +182,12 @@ DEVICES_COUNTED_AGAIN = Counter(
     "Growing without a restart of Redis: nobody reads it; see `devices_wait` in the workers' log.",
     unit="counts",
 )
+REJECTED_NOTICES = Counter(
+    "sluice_rejected_notices_total",
+    ("worker",),
+    "Notices to devices about refused messages: `published`, `over_limit`, `late`, `lost` or `refused`.",
+    "`lost`: the MQTT broker or Redis is away; `refused`: see `rejected_notices_refused` in the worker's log."
+    " The dead letters are there in any case.",
+    labels=("outcome",),
+    unit="notices",
+)

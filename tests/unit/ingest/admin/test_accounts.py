@@ -112,12 +112,30 @@ def test_an_address_with_colons_is_escaped_in_the_username_only() -> None:
     """A MAC address is a fine device id: its topic keeps the colons, its username has none."""
     account = accounts.device("alice", "aa:bb%cc")
     assert account.username == "alice/aa%3Abb%25cc"
-    assert accounts.acl(account) == [("publish", "users/alice/devices/aa:bb%cc/telemetry")]
+    assert accounts.acl(account) == [
+        ("publish", "users/alice/devices/aa:bb%cc/telemetry"),
+        ("subscribe", "users/alice/devices/aa:bb%25cc/rejected"),
+    ]
 
 
-def test_a_device_may_publish_its_own_telemetry_and_nothing_else() -> None:
-    """One right, and no wildcard in it."""
-    assert accounts.acl(accounts.device("alice", "d1")) == [("publish", "users/alice/devices/d1/telemetry")]
+def test_a_device_may_publish_its_own_telemetry_and_hear_its_own_refusals() -> None:
+    """One right of each kind, and no wildcard in them."""
+    assert accounts.acl(accounts.device("alice", "d1")) == [
+        ("publish", "users/alice/devices/d1/telemetry"),
+        ("subscribe", "users/alice/devices/d1/rejected"),
+    ]
+
+
+@given(ids, ids)
+def test_no_device_hears_another_ones_refusals(one: str, other: str) -> None:
+    """Each has one topic for them, which is that of no other device."""
+    (first,), (second,) = (
+        [topic for action, topic in accounts.acl(accounts.device("u", name)) if action == "subscribe"]
+        for name in (one, other)
+    )
+    assert (first == second) == (one == other)
+    assert first.count("/") == 4
+    assert not set("+#") & set(first)
 
 
 def test_a_bridge_may_publish_for_all_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +145,10 @@ def test_a_bridge_may_publish_for_all_its_devices(monkeypatch: pytest.MonkeyPatc
     assert accounts.acl(accounts.device("home", "zigbee2mqtt")) == [
         ("publish", "zigbee2mqtt/+/#"),
         ("publish", "owntracks/home/zigbee2mqtt"),
+        ("subscribe", "users/home/devices/zigbee2mqtt/rejected"),
     ]
     assert ("publish", "N/+/+/+/+/#") in accounts.acl(accounts.device("home", "venus"))
-    assert accounts.acl(accounts.device("ann", "zigbee2mqtt")) == [("publish", "owntracks/ann/zigbee2mqtt")]
+    assert ("publish", "zigbee2mqtt/+/#") not in accounts.acl(accounts.device("ann", "zigbee2mqtt"))
     service = accounts.acl(accounts.service("sluice"))
     assert {("subscribe", "zigbee2mqtt/+/#"), ("subscribe", "+/tele/+")} <= set(service)
     monkeypatch.undo()
@@ -144,6 +163,7 @@ def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
         ("subscribe", "users/alice/config/status"),
         ("subscribe", "users/alice/alerts"),
         ("subscribe", "users/alice/alerts/manage/status"),
+        ("subscribe", "users/alice/devices/+/rejected"),
     }
 
 
@@ -156,4 +176,5 @@ def test_a_service_is_the_other_end_of_every_users_topics() -> None:
         ("publish", "users/+/config/status"),
         ("publish", "users/+/alerts"),
         ("publish", "users/+/alerts/manage/status"),
+        ("publish", "users/+/devices/+/rejected"),
     }

@@ -51,6 +51,18 @@ def test_the_default_domain_keeps_its_names() -> None:
     assert TELEMETRY.filter == "users/+/devices/+/telemetry"
 
 
+def test_the_account_of_a_topic_is_the_one_that_publishes_there() -> None:
+    """The source's own, a level of the topic, or a fixed name, whoever the message is about."""
+    topic = "users/ann/north/boxes/b1"
+    for given, account in (({}, "b1"), ({"account": "{site}"}, "north"), ({"account": "hub"}, "hub")):
+        domain = boxes(**given)
+        assert domain.account_of(topic, domain.parse_topic(topic)) == account
+        assert topic in [
+            one.replace("/+/", "/north/").removesuffix("+") + "b1" * one.endswith("+")
+            for one in domain.topics_of("ann", account)
+        ]
+
+
 def test_another_domains_names_have_its_own_in_them() -> None:
     """So that two domains with sources of the same name have no topic, key or alert in common."""
     domain = boxes()

@@ -105,6 +105,9 @@ def test_the_one_letter_of_a_message_names_all_that_is_wrong() -> None:
         '2 of 3 readings are wrong, by index 1, 2: [1] `t` must be a finite number, got the string "x";'
         " [2] no room (SQLSTATE 23514)"
     )
+    assert letter.elements == (1, 2)
+    back = parse_letter(b"k", sender._envelope_of("iot-stream-many", letter), 5)
+    assert back.elements == (1, 2)
     (letter,) = letters(MANY, {(2, 7): sent}, [], unstored)
     assert letter.error.startswith("2 of 3 readings are wrong")
 
