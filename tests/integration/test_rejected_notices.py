@@ -36,6 +36,7 @@ def refuse(user: str, device: str, *, attempts: int = 0) -> None:
     topic = f"users/{user}/devices/{device}/telemetry"
     message = Message(0, now_ms, now_ms, topic, "", attempts, b"{}")
     sender.send(DOMAIN, [DeadLetter(message, "MissingField", f"nothing of {device}")], {0: 0})
+    sender.close()
 
 
 def test_a_device_hears_of_its_own_refusals_alone_and_its_user_of_all(
@@ -120,7 +121,7 @@ def test_accounts_that_there_are_get_the_right_that_new_ones_have(
         accounts.device(run, "50%"),
         accounts.device(run, "aa:bb"),
         accounts.user(run),
-        accounts.service(run),
+        accounts.service(f"s{run}"),
     ]
     for account in made:
         accounts.provision(database, account)
