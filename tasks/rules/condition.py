@@ -192,11 +192,14 @@ def remembered_keys(condition: Condition) -> set[str]:
 
 
 def remember(before: Mapping[str, Before], places: Mapping[str, Place], view: View) -> Mapping[str, Before]:
-    """The values to remember after a reading: those of `places`, and no others."""
+    """The values to remember after a reading: those of `places`, and no others. A long text is none."""
     found = {key: one for key, one in before.items() if key in places}
     for key, place in places.items():
         value = place.find(view.payload)
-        if value is None or (isinstance(value, str) and len(value) > MAX_TEXT):
+        if value is None:
+            continue
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            found.pop(key, None)
             continue
         known = found.get(key)
         same = known is not None and is_same(known.value, value) and view.time >= known.since

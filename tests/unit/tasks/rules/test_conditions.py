@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.active_alerts import rebuild, rows
-from tasks.rules.model import MAX_COMPARISONS, MAX_REMEMBERED
+from tasks.rules.model import MAX_COMPARISONS, MAX_REMEMBERED, MAX_TEXT
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.state import PLAIN_VERSION, VERSION, DeviceState, UnknownState
 from tests.unit.tasks.rules.device import Device, rule
@@ -182,6 +182,16 @@ def test_a_value_that_stays_the_same_for_too_long() -> None:
     assert device.last.first_seen is not None
     assert (device.last.time - device.last.first_seen).total_seconds() == 600
     assert device.send("b", 700) == ["RESOLVED"]
+
+
+def test_a_text_too_long_to_be_remembered_is_another_value() -> None:
+    """The value before it has not stayed the same."""
+    device = Device(one(operator="unchanged", for_seconds=600))
+    device.send("a", 0)
+    device.send("x" * (MAX_TEXT + 1), 300)
+    assert device.send("a", 600) == []
+    assert device.send("a", 1199) == []
+    assert device.send("a", 1200) == ["TRIGGERED"]
 
 
 def test_a_number_of_readings_in_a_row() -> None:
