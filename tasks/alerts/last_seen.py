@@ -10,7 +10,7 @@ from psycopg import sql
 from tasks.domain.domain import AnyDomain
 from tasks.rules.machine import LastSeen
 from tasks.rules.model import MAX_SECONDS
-from tasks.rules.rule import Compiled, RuleSet
+from tasks.rules.rule import RuleSet
 from tasks.rules.state import to_us
 from tasks.servers import database
 from tasks.servers.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
@@ -53,11 +53,6 @@ def was_seen(domain: AnyDomain, device: Device) -> bool:
     return client().zscore(domain.qualified(LAST_SEEN), _member(device, "")) is not None
 
 
-def wait_ms(rule: Compiled) -> int:
-    """How many milliseconds of silence violate the rule."""
-    return -(-rule.for_us // 1000)
-
-
 def tidy(domain: AnyDomain, now_ms: int) -> None:
     """Forgets devices that are gone for good, and sets last-seen times in the future to now.
 
@@ -74,12 +69,13 @@ def tidy(domain: AnyDomain, now_ms: int) -> None:
 def fell_silent(
     domain: AnyDomain, rules: Mapping[str, RuleSet], judged_ms: int, since_ms: int, until_ms: int
 ) -> set[Device]:
-    """Devices that became absent by a rule after `judged_ms`, up to `until_ms`.
+    """Devices that became absent by a rule, if it is about them, after `judged_ms`, up to `until_ms`.
 
     Silence counts from `since_ms` on. Raises `redis.RedisError`.
     """
     found: set[Device] = set()
-    for wait in sorted({wait_ms(rule) for one in rules.values() for rule in one.absences}):
+    waits = {wait for one in rules.values() for of_key in one.absence_waits.values() for wait in of_key}
+    for wait in sorted(waits):
         if until_ms - wait < since_ms:
             continue
         # Once the wait after an outage ends, every device not heard since counts, however long ago it was.
@@ -93,12 +89,15 @@ def fell_silent(
 
 
 def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
-    """Every device that is absent by a rule, for whatever time. Raises `redis.RedisError`."""
-    waits: dict[tuple[str, str], int] = {}
-    for user_id, one in rules.items():
-        for rule in one.absences:
-            key = (user_id, rule.key)
-            waits[key] = min(wait_ms(rule), waits.get(key, FORGET_MS))
+    """Every device that is absent by a rule, if it is about it, for whatever time.
+
+    Raises `redis.RedisError`.
+    """
+    waits = {
+        (user_id, key): min(of_key)
+        for user_id, one in rules.items()
+        for key, of_key in one.absence_waits.items()
+    }
     found: set[Device] = set()
     for member, seen_ms in client().zscan_iter(domain.qualified(LAST_SEEN), count=1000):
         device, key_name = _parse(text(member))

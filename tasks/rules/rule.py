@@ -8,7 +8,7 @@ judged at the next reading, and an alert goes on. A rule with another key or ope
 A check of a domain is a rule whose condition is code: it comes with the domain, for every user.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -80,6 +80,20 @@ class Compiled(NamedTuple):
         return not self.compare(value, self.clear)
 
 
+def _absence_waits(rules: Iterable[Rule]) -> dict[str, set[int]]:
+    waits: dict[str, set[int]] = {}
+    for rule in rules:
+        if rule.operator == "absent":
+            own = [one.for_seconds for one in (rule.overrides or {}).values()]
+            seconds = [rule.for_seconds, *(one for one in own if one is not None)]
+            waits.setdefault(rule.key or "", set()).update(-(-_microseconds(one) // 1000) for one in seconds)
+    return waits
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are.
@@ -96,6 +110,8 @@ class RuleSet:
     # The values that are remembered from reading to reading, by their keys.
     remembered: dict[str, Place] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    # How long a key may be silent (ms; "" is the device), by each rule, for any device.
+    absence_waits: dict[str, set[int]] = field(init=False, repr=False, compare=False)
     # What the quick look needs of each comparison: key, path, operator, threshold.
     _quick: tuple[tuple[str, Path | None, Callable[[Any, Any], bool], Number], ...] = field(
         init=False, repr=False, compare=False
@@ -114,6 +130,7 @@ class RuleSet:
         conditions = tuple((rule, rule.condition) for rule in compiled if rule.condition is not None)
         plain = (r for r in compiled if r.condition is None and r.facts.operator != "absent")
         object.__setattr__(self, "absences", absences)
+        object.__setattr__(self, "absence_waits", _absence_waits(self.rules))
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "comparisons", tuple(plain))
         places = {place.key: place for _, judge in conditions for place in judge.remembers}
@@ -216,7 +233,7 @@ def _compile(rule: Rule) -> Compiled:
         compare=_NEVER,
         threshold=0,
         clear=0,
-        for_us=round(rule.for_seconds * 1_000_000),
+        for_us=_microseconds(rule.for_seconds),
         facts=Facts(rule.message, rule.severity, rule.key, rule.operator, rule.threshold),
         for_readings=rule.for_readings,
     )

@@ -95,10 +95,17 @@ def together(given: dict[str, Any], wrong: set[Place]) -> list[Misfit]:
         return faults
     faults += _overrides(given, wrong)
     if given.get("operator") == "absent":
-        too_short = ("for_seconds",) not in wrong and given.get("for_seconds", 0) < MIN_ABSENT_SECONDS
-        if too_short:
-            sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"
-            faults.append(Misfit(("for_seconds",), sentence))
+        sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"
+        waits = {("for_seconds",): given.get("for_seconds", 0)} | {
+            ("overrides", pattern, "for_seconds"): own["for_seconds"]
+            for pattern, own in _objects(given.get("overrides"))
+            if "for_seconds" in own
+        }
+        faults += [
+            Misfit(place, sentence)
+            for place, wait in waits.items()
+            if place not in wrong and wait < MIN_ABSENT_SECONDS
+        ]
     return faults
 
 

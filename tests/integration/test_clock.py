@@ -169,6 +169,25 @@ def test_a_device_is_missed_when_its_time_has_come(user: User, ear: Ear) -> None
     assert client().hget(CLOCK, "full_ms") == full_ms
 
 
+def test_a_device_is_missed_when_its_own_time_has_come(user: User, ear: Ear) -> None:
+    """A rule may wait for some devices for a shorter or longer time than for the others."""
+    user.rule(SILENT | {"overrides": {"hasty": {"for_seconds": 10}, "slow": {"for_seconds": 600}}})
+    for device in ("hasty", "other", "slow"):
+        user.send(device, -3)
+    user.send("late", -70)
+    ear.until_s = -1
+    clock.tick()
+    full_ms = client().hget(CLOCK, "full_ms")
+    assert user.told() == [("late", "TRIGGERED")]
+    wait_until(lambda: clock.tick() or len(user.told()) > 1, 30, "the absence")
+    assert user.told() == [("hasty", "TRIGGERED"), ("late", "TRIGGERED")]
+    assert client().hget(CLOCK, "full_ms") == full_ms
+    user.send("restless", -15)
+    user.rule(SILENT | {"overrides": {"restless": {"for_seconds": 10}, "hasty": {"for_seconds": 10}}})
+    clock.tick()
+    assert user.told()[-1] == ("restless", "TRIGGERED")
+
+
 @pytest.mark.usefixtures("ear")
 def test_a_value_is_missed_while_its_device_reports(user: User) -> None:
     """By its own last time; a device that never had it is not asked for it."""

@@ -12,6 +12,7 @@ from tasks.rules.parsing import InvalidRules, parse_rules
 from tests.unit.tasks.rules.device import Device
 
 HOT = {"key": "t", "operator": ">", "threshold": 30, "message": "hot"}
+SILENT = {"operator": "absent", "for_seconds": 60, "message": "silent"}
 
 
 def threshold(device_id: str, **fields: Any) -> Any:
@@ -82,6 +83,20 @@ def test_other_fields_may_be_overridden_too() -> None:
     assert (rule.threshold, rule.severity, rule.for_seconds, rule.clear_threshold) == (30, "critical", 60, 20)
 
 
+def test_a_silence_is_looked_for_after_the_waits_of_all_devices() -> None:
+    """Also after those of overrides; a rule that is not about absence has none."""
+    own = {"a": {"for_seconds": 5}, "b*": {"for_seconds": 0.0015 + 600}, "c": {"severity": "critical"}}
+    rules = parse_rules(
+        [
+            SILENT | {"overrides": own},
+            SILENT | {"key": "battery", "for_seconds": 70},
+            HOT | {"for_seconds": 3},
+        ]
+    )
+    assert rules.absence_waits == {"": {60_000, 5_000, 600_002}, "battery": {70_000}}
+    assert parse_rules([HOT]).absence_waits == {}
+
+
 def test_devices_of_one_kind_share_a_rule_set() -> None:
     """Thousands of devices cost as many rule sets as there are kinds; rules for all cost none."""
     rules = parse_rules([HOT | {"overrides": {"a*": {"threshold": 5}}}])
@@ -125,6 +140,14 @@ def test_a_wrong_selection_is_refused_with_its_path(fields: dict[str, Any], path
     """Null is like leaving a field out."""
     assert faults(HOT | fields).keys() == {f"rules.0.{path}"}
     parse_rules([HOT | {"devices": None, "overrides": {"d": {"threshold": None}}}])
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_a_device_has_no_absence_without_a_wait(seconds: float) -> None:
+    """As the rule itself must wait at least a second, so must what it has for some devices."""
+    wrong = {"d": {"for_seconds": seconds}, "e": {"for_seconds": 1}}
+    assert faults(SILENT | {"overrides": wrong}).keys() == {"rules.0.overrides.d.for_seconds"}
+    parse_rules([HOT | {"overrides": wrong}])
 
 
 def test_a_group_has_no_threshold_to_override() -> None:
