@@ -161,8 +161,9 @@ def _snooze(draft: Draft, rule: Compiled, entry: RuleState, command: Command, or
     if entry.status is Status.DISABLED:
         raise CannotManage(f"the rule `{rule.rule_id}` is disabled for this device; ENABLE it first")
     if entry.is_refused:
-        # There is nothing to announce again.
-        entry = entry._replace(alert_id=None)
+        # There is nothing to announce again, and the clock finds an absence that goes on.
+        absence = entry.facts.operator == "absent"
+        entry = entry.in_order() if absence else entry._replace(alert_id=None)
     until = origin.at_ms + round(command.duration_minutes * 60_000)
     entry = entry._replace(status=Status.SNOOZED, snoozed_until=until)
     draft.entries[rule.rule_id] = entry

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.tasks.rules.device import Device, rule
+from tests.unit.tasks.rules.device import START, Device, rule
 
 SILENT = {"id": "t", "operator": "absent", "for_seconds": 60, "message": "silent"}
 NO_BATTERY = {"key": "battery", "id": "t", "operator": "absent", "for_seconds": 60, "message": "no battery"}
@@ -27,6 +27,20 @@ def test_a_device_that_returns_is_resolved() -> None:
     assert device.send({}, at=61, time=-5000) == ["RESOLVED"]
     assert device.last.reason == "returned"
     assert device.last.alert_id == device.changes[0].alert_id
+
+
+def test_a_refused_absence_that_is_snoozed_is_over_when_the_device_returns() -> None:
+    """After the snooze, the device would count as absent since before it returned."""
+    device = Device(SILENT)
+    device.send({}, at=0)
+    device.most = 0
+    assert device.tick(60, seen=0) == ["REFUSED"]
+    device.command("SNOOZE", 61, minutes=1)
+    device.send({}, at=110)
+    device.most = None
+    assert device.tick(125, seen=110) == []
+    assert device.tick(170, seen=110) == ["TRIGGERED"]
+    assert device.entry.first_seen == (START + 110) * 1_000_000
 
 
 def test_a_reading_from_before_the_silence_is_no_return() -> None:
