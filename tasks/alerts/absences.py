@@ -65,7 +65,7 @@ def end_snoozes(turn: Turn, now_ms: int) -> int:
     with database.access() as connection:
         rows = connection.execute(SNOOZED, [datetime.fromtimestamp(now_ms / 1000, UTC)]).fetchall()
     changes = 0
-    for devices in some({(str(user_id), str(device_id)) for user_id, device_id in rows}, AT_ONCE):
+    for devices in _some({(str(user_id), str(device_id)) for user_id, device_id in rows}):
         turn.keep()
         changes += len(state_store.transact(devices, lambda state: machine.snoozes_ended(state, now_ms)))
     return changes
@@ -103,7 +103,7 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
 
 def _judge(domain: AnyDomain, turn: Turn, devices: set[Device], heard: silence.Heard) -> int:
     changes = 0
-    for few in some(devices, AT_ONCE):
+    for few in _some(devices):
         turn.keep()
         changes += state_store.by_present_rules(partial(_judge_some, domain, few, heard))
     return changes
@@ -168,8 +168,7 @@ def _remember(domain: AnyDomain, looked: Looked) -> None:
     client().hset(domain.qualified(CLOCK), mapping=fields)
 
 
-def some(devices: Collection[Device], most: int) -> Iterator[list[Device]]:
-    """The devices in order, `most` at once."""
+def _some(devices: Collection[Device]) -> Iterator[list[Device]]:
     rest = iter(sorted(devices))
-    while few := list(islice(rest, most)):
+    while few := list(islice(rest, AT_ONCE)):
         yield few

@@ -11,7 +11,7 @@ from tasks.alerts.budget import Budget
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import versioned
 from tasks.alerts.state_store import RulesReplaced
-from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings, judges
+from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings
 from tasks.batch.messages import NOTHING_DEFERRED, REDELIVERED, SILENT, Deferred
 from tasks.domain.domain import AnyDomain, Source
 from tasks.domain.placement import about, for_device
@@ -118,7 +118,7 @@ class _Part:
         judging = [
             source
             for source in self.checked
-            if source.user_id in changed and judges(self.rules[source.user_id])
+            if source.user_id in changed and self.rules[source.user_id].judges_readings
         ]
         self.known |= newest.recall(self.domain, judging, self.at_ms, redelivered=self.redelivered)
         return version

@@ -8,7 +8,7 @@ from functools import partial
 from psycopg.rows import class_row
 
 from tasks.alerts import silence, state_store
-from tasks.alerts.absences import AT_ONCE, FULL_SHARE, some
+from tasks.alerts.absences import FULL_SHARE
 from tasks.alerts.last_seen import Device
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import rule_sets, versioned
@@ -17,19 +17,27 @@ from tasks.domain.placement import about, for_device
 from tasks.rules.lasting import due, lasted
 from tasks.rules.machine import Changes
 from tasks.rules.order import Newest
+from tasks.rules.rule import Compiled
 from tasks.rules.state import DeviceState, to_us
 from tasks.servers import database
 from tasks.servers.turns import Turn
 
+AT_ONCE = 500
 PENDING = """
-SELECT user_id, device_id, rule_id, first_seen, judged, skew FROM active_alerts
-WHERE status = 'PENDING' AND alert_id IS NULL AND first_seen IS NOT NULL AND judged IS NOT NULL
+SELECT user_id, device_id, rule_id, first_seen, judged, skew, count FROM active_alerts
+WHERE (first_seen, user_id, device_id, rule_id) > (%s::timestamptz, %s, %s, %s)
+  AND status = 'PENDING' AND alert_id IS NULL AND first_seen IS NOT NULL AND judged IS NOT NULL
   -- one domain's: those of the others have other prefixes
   AND starts_with(device_id, %s) AND strpos(substr(device_id, length(%s) + 1), '/') = 0
+ORDER BY first_seen, user_id, device_id, rule_id LIMIT %s
 """
 
 # When this process may look again, by domain: looks take one twentieth of the time, however many rows wait.
 _rests_until: dict[str, float] = {}
+
+
+Place = tuple[datetime | str, str, str, str]
+_BEGINNING: Place = ("-infinity", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,17 @@ class _Waiting:
     first_seen: datetime
     judged: datetime
     skew: int | None
+    count: int
 
-    def is_due(self, for_us: int, now_ms: int) -> bool:
+    @property
+    def place(self) -> Place:
+        return self.first_seen, self.user_id, self.device_id, self.rule_id
+
+    def is_due(self, rule: Compiled, now_ms: int) -> bool:
+        if not rule.for_us or self.count < rule.for_readings:
+            return False
         newest = Newest(to_us(self.judged), self.skew or 0)
-        return due(newest, to_us(self.first_seen), for_us) <= now_ms * 1000
+        return due(newest, to_us(self.first_seen), rule.for_us) <= now_ms * 1000
 
 
 def trigger_lasting(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
@@ -51,33 +66,41 @@ def trigger_lasting(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
 
     Raises `psycopg.Error`, `redis.RedisError`, `KafkaException`, `NotNow`.
     """
-    started = time.monotonic()
-    if started < _rests_until.get(domain.name, 0.0):
+    if time.monotonic() < _rests_until.get(domain.name, 0.0):
         return 0
-    devices = _due(domain, now_ms)
-    ended = time.monotonic()
-    _rests_until[domain.name] = ended + FULL_SHARE * (ended - started)
-    heard = silence.heard(now_ms, domain) if devices else None
-    if heard is None:
-        return 0
-    changes = 0
-    for few in some(devices, AT_ONCE):
+    changes, looked_s, heard = 0, 0.0, None
+    after: Place | None = _BEGINNING
+    while after is not None:
         turn.keep()
-        changes += state_store.by_present_rules(partial(_trigger, domain, few, heard))
+        started = time.monotonic()
+        waiting = _waiting(domain, after)
+        devices = _due(domain, waiting, now_ms)
+        looked_s += time.monotonic() - started
+        after = waiting[-1].place if len(waiting) == AT_ONCE else None
+        if not devices:
+            continue
+        heard = heard or silence.heard(now_ms, domain)
+        if heard is None:
+            break
+        changes += state_store.by_present_rules(partial(_trigger, domain, devices, heard))
+    _rests_until[domain.name] = time.monotonic() + FULL_SHARE * looked_s
     return changes
 
 
-def _due(domain: AnyDomain, now_ms: int) -> set[Device]:
+def _waiting(domain: AnyDomain, after: Place) -> list[_Waiting]:
     with database.access() as connection, connection.cursor(row_factory=class_row(_Waiting)) as cursor:
-        waiting = cursor.execute(PENDING, [domain.prefix, domain.prefix]).fetchall()
+        return cursor.execute(PENDING, [*after, domain.prefix, domain.prefix, AT_ONCE]).fetchall()
+
+
+def _due(domain: AnyDomain, waiting: list[_Waiting], now_ms: int) -> list[Device]:
     own = rule_sets({one.user_id for one in waiting})
     rules = {user_id: about(domain, of_user) for user_id, of_user in own.items()}
     found: set[Device] = set()
     for one in waiting:
         rule = for_device(domain, rules[one.user_id], one.device_id).by_id.get(one.rule_id)
-        if rule is not None and rule.for_us and one.is_due(rule.for_us, now_ms):
+        if rule is not None and one.is_due(rule, now_ms):
             found.add((one.user_id, one.device_id))
-    return found
+    return sorted(found)
 
 
 def _trigger(domain: AnyDomain, devices: list[Device], heard: silence.Heard) -> int:

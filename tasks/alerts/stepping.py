@@ -93,21 +93,16 @@ class Stepping(NamedTuple):
                     changes += more
                     if left is not None:
                         room = left - (state.open_alerts - before.open_alerts)
-        elif judges(rules):
+        elif rules.judges_readings:
             # Most readings end here, without becoming observations.
             state = state._replace(newest=_pass_over(self.domain, state.newest, checked))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             self.budget.carry(state)
             return state, tuple(changes)
-        if state.newest is not None and judges(rules):
+        if state.newest is not None and rules.judges_readings:
             self.quiet[source] = state.newest
         return before, ()
-
-
-def judges(rules: RuleSet) -> bool:
-    """Whether the rules judge readings, and not only absence."""
-    return rules.judges_readings
 
 
 def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedReading]) -> Newest | None:

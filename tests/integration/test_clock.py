@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
 from tasks import clock
-from tasks.alerts import absences, silence, state_store
+from tasks.alerts import absences, pending, silence, state_store
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rule_cache import rule_sets
 from tasks.alerts.silence import Heard
@@ -235,6 +235,20 @@ def test_one_violating_reading_and_then_silence_triggers(user: User, ear: Ear) -
     wait_until(lambda: clock.tick() or user.told() == [("d", "TRIGGERED")], 30, "the alert")
     user.send("d", 0, temperature=20)
     assert user.told() == [("d", "TRIGGERED"), ("d", "RESOLVED")]
+
+
+@pytest.mark.usefixtures("ear")
+def test_violations_that_last_are_found_a_few_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, and whichever began at the same time; each is found in the same look."""
+    monkeypatch.setattr(pending, "AT_ONCE", 2)
+    user.rule(HOT | {"for_seconds": 5}, HOT | {"id": "wet", "key": "wet", "for_seconds": 5})
+    begun = round(time.time() * 1000) - 7000
+    for device in ("a", "b", "c", "d", "e"):
+        user.send(device, begun / 1000 - time.time(), temperature=81, wet=90)
+    user.send("young", 0, temperature=81)
+    write_tables()
+    wait_until(lambda: clock.tick() or user.told() != [], 30, "the alerts")
+    assert user.told() == [(device, "TRIGGERED") for device in "abcde" for _ in range(2)]
 
 
 @pytest.mark.usefixtures("ear")
