@@ -9,7 +9,7 @@ from tasks.rules.state import DeviceState
 
 # Redis serves no other client while it commits.
 COMMIT_BYTES = 2_097_152
-# Bytes of a change in the outbox besides its message, which is there twice; likewise of an entry of a state.
+# Bytes of a change in the outbox besides its texts, which are there twice; likewise of an entry of a state.
 CHANGE_BYTES, ENTRY_BYTES = 900, 100
 
 
@@ -46,13 +46,19 @@ class Budget:
 
     def spend(self, user_id: str, changes: Iterable[Change]) -> None:
         """Counts changes of the user."""
-        size = sum(CHANGE_BYTES + 2 * len(change.message) for change in changes)
+        size = sum(
+            CHANGE_BYTES + 2 * _length(one.message, one.threshold, one.value, one.values) for one in changes
+        )
         self._spent_now[user_id] += size
         self._size += size
 
     def carry(self, state: DeviceState) -> None:
         """Counts a state that is to be written."""
-        self._size += sum(ENTRY_BYTES + len(entry.facts.message) for entry in state.entries.values())
+        self._size += sum(
+            ENTRY_BYTES + _length(entry.facts.message, entry.facts.threshold, entry.value, entry.values)
+            for entry in state.entries.values()
+        )
+        self._size += sum(ENTRY_BYTES + _length(one.value) for one in state.before.values())
 
     def committed(self) -> set[Source]:
         """Notes that the commit is made; returns the devices that it had room for, which are done."""
@@ -66,3 +72,8 @@ class Budget:
         self._size = 0
         self._begun.clear()
         self._no_room.clear()
+
+
+def _length(*parts: object) -> int:
+    """The length of texts, lists and objects; numbers are in the constants."""
+    return sum(len(str(one)) for one in parts if isinstance(one, str | list | dict))

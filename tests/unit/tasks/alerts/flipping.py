@@ -12,14 +12,16 @@ from tests.payloads import written
 RULES = parse_rules([{"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "message": "m"}])
 
 
-def flipping(device: str, count: int, user: str = "u") -> list[Received]:
+def flipping(
+    device: str, count: int, user: str = "u", high: Any = 3, low: Any = 0, keys: tuple[str, ...] = ("heat",)
+) -> list[Received]:
     """Readings of which each triggers or resolves an alert."""
     topic, found = f"users/{user}/devices/{device}/telemetry", []
     for number in range(count):
         values: dict[str, Any] = {
             "sequence_id": number,
             "time": f"2026-05-01T10:{number:02}:00Z",
-            "heat": 3 * (1 - number % 2),
+            **dict.fromkeys(keys, low if number % 2 else high),
         }
         payload = written(values)
         at_ms = 1_777_629_600_000 + 60_000 * number

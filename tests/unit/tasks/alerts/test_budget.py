@@ -1,11 +1,16 @@
 """How much is judged in one go: each user's readings up to a bound, and always some."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.alerts.budget import CHANGE_BYTES, COMMIT_BYTES, Budget
 from tasks.alerts.stepping import Stepping, check_readings
 from tasks.domain.domain import Source
+from tasks.rules.model import MAX_COMPARISONS, MAX_LISTED, MAX_TEXT
+from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
 from tasks.telemetry import DOMAIN
 from tests.unit.tasks.alerts.flipping import RULES, flipping
@@ -45,6 +50,28 @@ def test_a_user_at_the_bound_stops_nobody_else(loud: int, quiet: int) -> None:
     made = {one: len(stepping.step(DeviceState(*one))[1]) for one in counts}
     assert made[Source("quiet", "b")] == quiet
     assert budget.stopped == {Source("loud", "a"): made[Source("loud", "a")], Source("loud", "c"): 0}
+
+
+KEYS = tuple(f"k{number}" for number in range(MAX_COMPARISONS))
+LONG = "x" * MAX_TEXT
+LISTED = {"key": "k0", "operator": "in", "threshold": [LONG, *(f"{n:x<256}" for n in range(MAX_LISTED - 1))]}
+
+
+@pytest.mark.parametrize(
+    "rule", [LISTED, {"all": [{"key": key, "operator": "==", "threshold": LONG} for key in KEYS]}]
+)
+def test_long_thresholds_and_values_count(rule: dict[str, Any]) -> None:
+    """Each change has them, twice in the outbox, and the state once more."""
+    rules = parse_rules([{"id": "long", "message": "m", **rule}])
+    room = 100_000
+    budget = Budget(room)
+    readings = flipping("d", 31, high=LONG, low="y" * MAX_TEXT, keys=KEYS)
+    checked = {Source("u", "d"): check_readings(DOMAIN, rules, readings)}
+    stepping = Stepping(DOMAIN, {"u": rules}, checked, {}, {}, budget)
+    state, changes = stepping.step(DeviceState("u", "d"))
+    sizes = [2 * len(change.to_json()) for change in changes]
+    assert sum(sizes[:-1]) < room
+    assert budget._size >= sum(sizes) + len(state.pack())
 
 
 def test_a_commit_has_room_for_so_many_bytes() -> None:
