@@ -35,18 +35,25 @@ def refusal(error: ValidationError, members: Mapping[str, Column], labels: Mappi
 
 
 def with_integers(values: dict[str, Any], error: ValidationError) -> dict[str, Any] | None:
-    """The values, with an integer where a float such as 5922.0 was refused; None where that is not all."""
-    repaired = values.copy()
-    for detail in error.errors(include_url=False, include_context=False):
-        whole = integral(detail["input"]) if detail["type"] == "int_type" else None
-        if whole is None:
-            return None
-        *outer, last = detail["loc"]
-        inner: Any = repaired
-        for step in outer:
-            inner[step] = inner = inner[step].copy()
-        inner[last] = whole
-    return repaired
+    """The values, with integers where floats such as 5922.0 were refused; None if none was.
+
+    In an array all of them, because validation stops at its first wrong element.
+    """
+    refused = {
+        detail["loc"][0]
+        for detail in error.errors(include_url=False, include_context=False)
+        if detail["type"] == "int_type" and integral(detail["input"]) is not None
+    }
+    if not refused:
+        return None
+    return {name: _whole(one) if name in refused else one for name, one in values.items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    whole = integral(value)
+    return value if whole is None else whole
 
 
 def _error_type(detail: ErrorDetails) -> ErrorType:

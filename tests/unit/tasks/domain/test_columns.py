@@ -60,6 +60,7 @@ class Everything(Record):
     colour: Colour | None = None
     size: Literal["S", "M"] | None = None
     words: list[Text] | None = None
+    counts: list[list[Integer]] | None = None
     matrix: list[list[Double | None]] | None = None
     flags: list[Colour] | None = None
     place: Point | None = None
@@ -165,6 +166,19 @@ def test_an_element_is_named_by_its_place() -> None:
     """A fault deep in an array is told where it is."""
     assert reason("words", ["a", 5]) == "`words.1` must be a string, got the number 5"
     assert reason("matrix", [[1], ["x"]]) == '`matrix.1.0` must be a finite number, got the string "x"'
+
+
+def test_integers_of_an_array_may_be_written_with_a_point() -> None:
+    """All of them; a fraction among them is named."""
+    assert stored("counts", [[1.0, 2, 3.0], [4.0]]) == "{{1,2,3},{4}}"
+    assert reason("counts", [[1.0], [2.0, 2.5]]).startswith("`counts.1.1` must be a 32-bit integer, got ")
+
+
+def test_a_reason_does_not_name_an_integer_that_is_written_with_a_point() -> None:
+    """Only what is wrong beside it."""
+    with pytest.raises(Refused) as caught:
+        EVERYTHING.validate(TOPIC, written({"bigint": 5.0, "text": 5}), 0, Limits())
+    assert caught.value.reason == "`text` must be a string, got the number 5"
 
 
 def test_an_infinity_is_found_wherever_it_is() -> None:
