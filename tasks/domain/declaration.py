@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, to_json
+from pydantic_core import CoreSchema, PydanticSerializationError, to_json
 
 from tasks.domain.columns import NULL, FromMessage, FromTopic, column_of, escape, time_text
 from tasks.domain.faults import refusal, with_integers
@@ -266,13 +266,15 @@ class Declaration(Generic[SourceT, RecordT]):
         own_values = fields.__dict__
         time = own_values[self.time] = values.time
         for name in self._fingerprints:
-            mark = to_json([located.text, element.own, element.keys]) if values.timed else where.encode()
+            mark = where.encode()
+            if values.timed:
+                mark = _as_json([located.text, element.own, element.keys], limits)
             own_values[name] = fingerprint(mark)
         texts = [
             NULL if (value := own_values[name]) is None else encode(value) for name, encode in self.encoders
         ]
         if self._keeps_extra:
-            extra_json = to_json(values.extra)
+            extra_json = _as_json(values.extra, limits)
             if b"Infinity" in extra_json or b"NaN" in extra_json:
                 refuse_faults(values.extra, limits)
             texts.append(escape(extra_json.decode()))
@@ -312,6 +314,15 @@ class Declaration(Generic[SourceT, RecordT]):
 def quoted(names: tuple[str, ...]) -> str:
     """Names as SQL lists them."""
     return ", ".join(f'"{name}"' for name in names)
+
+
+def _as_json(value: Any, limits: Limits) -> bytes:
+    """The value as JSON. Raises `Refused` for what JSON lacks, which a domain's function may have made."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError as error:
+        refuse_faults(value, limits)
+        raise Refused("InvalidField", f"the reading cannot be written as JSON: {error}") from None
 
 
 def _time_of_record(timestamp_ms: int, name: str) -> datetime:

@@ -22,7 +22,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 class Element(NamedTuple):
-    """One reading of a message as it came: its own part, the whole payload, and keys that name it."""
+    """One reading of a message as it came: its own part, the whole payload, and keys that name it.
+
+    The key of a value that the topic names is empty.
+    """
 
     own: dict[str, Any]
     root: Any
@@ -112,12 +115,7 @@ class Reader:
         )
         if is_absent(value, form.absent):
             return []
-        found = self._found(value, names)
-        if len(found) > MOST_READINGS:
-            raise Refused(
-                "TooLarge", f"the payload holds {len(found)} readings; at most {MOST_READINGS} are allowed"
-            )
-        return found
+        return self._found(value, names)
 
     def values(
         self, element: Element, all_names: Mapping[str, str], names: Mapping[str, str], arrival: datetime
@@ -152,11 +150,15 @@ class Reader:
         return Values(fields, extra, payload, time or arrival, time is not None)
 
     def _found(self, value: Any, names: Mapping[str, str]) -> list[Element | Refused]:
-        if self.form.unpack is not None:
-            return [self._element(one, value, {}, names) for one in self._unpacked(value, names)]
         found: list[tuple[Any, dict[str, str]]] = [(value, {})]
+        if self.form.unpack is not None:
+            found = [(one, {}) for one in self._unpacked(value, names)]
         for step in self._each:
             found = [pair for one, keys in found for pair in _children(one, keys, step)]
+        if len(found) > MOST_READINGS:
+            raise Refused(
+                "TooLarge", f"the payload holds {len(found)} readings; at most {MOST_READINGS} are allowed"
+            )
         return [self._element(one, value, keys, names) for one, keys in found]
 
     def _unpacked(self, value: Any, names: Mapping[str, str]) -> list[Any]:
@@ -177,6 +179,8 @@ class Reader:
         if isinstance(own, dict):
             if own.keys() == {"value", "unit"} and "text" in self.form.encodings:
                 return Element({self._value_name(names): own["value"], "unit": own["unit"]}, root, keys)
+            if "value" in own and self.form.value.startswith("{"):
+                keys = {**keys, "": self._value_name(names)}
             return Element(own, root, keys)
         if "text" in self.form.encodings and not isinstance(own, list):
             return Element({self._value_name(names): own}, root, keys)

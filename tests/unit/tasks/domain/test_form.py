@@ -220,6 +220,25 @@ def test_a_function_of_the_domain() -> None:
     assert "(KeyError: 'kind')" in refused(form, {})[0]["reason"]
 
 
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize(
+    ("value", "error_type"),
+    [
+        (object(), "InvalidField"),
+        ("\ud800", "LoneSurrogate"),
+        (float("inf"), "NotFinite"),
+        (json.loads("[" * 300 + "]" * 300), "TooDeep"),
+    ],
+)
+def test_what_a_function_makes_beyond_json_is_refused(value: Any, error_type: str, *, timed: bool) -> None:
+    """It refuses its reading alone: the others of the message are rows."""
+    time = {"time": "2026-11-20T10:00:00Z"} if timed else {}
+    made = domain(Form(unpack=lambda _value, _names: [{"t": 1, **time}, {"t": 1, "x": value, **time}]))
+    found = made.read("t/x/y", b"{}", ARRIVAL_MS, LIMITS)
+    assert [index for index, _ in found.readings] == [0]
+    assert [(index, refused.error_type) for index, refused in found.wrong] == [(1, error_type)]
+
+
 def test_a_bare_value_has_the_name_of_its_topic() -> None:
     """So that rules and columns can name it."""
     form = Form(encodings=("text",), value="{kind}", numbers="unit")
@@ -259,6 +278,18 @@ def test_a_redelivery_has_the_fingerprint_of_the_first() -> None:
     assert prints([timed], 7) == prints([timed], 8) != prints([{**timed, "t": 2}], 7)
     assert prints([{"t": 1}], 7) == prints([{"t": 1}], 7) != prints([{"t": 1}], 8)
     assert len(set(prints([{"t": 1}, {"t": 1}], 7))) == 2
+
+
+@pytest.mark.parametrize("encoding", ["json", "text"])
+def test_the_name_of_a_value_is_part_of_its_fingerprint(encoding: Any) -> None:
+    """Two values of one device that have the same time are two rows."""
+    made = domain(Form(encodings=(encoding,), value="{kind}", times=(When("ts", "s"),)))
+    payload = written({"value": 5, "ts": ARRIVAL_MS // 1000})
+    inside, outside, again = (
+        made.read(f"t/x/{kind}", payload, ARRIVAL_MS, LIMITS).readings[0][1].fields.reading_id
+        for kind in ("inside", "outside", "inside")
+    )
+    assert inside == again != outside
 
 
 def test_the_source_may_be_a_field() -> None:
