@@ -67,7 +67,7 @@ class Balance:
 
     received: int = 0
     rows: int = 0  # whose row is there, also where several records are one row
-    dead_lettered: int = 0  # that have a dead letter and no row
+    dead_lettered: int = 0  # that have a dead letter, and not all of their rows
     recovered: int = 0  # of those in `rows`, that had a dead letter before
     expired: int = 0  # without a row, and older than rows are kept
     missing: int = 0
