@@ -73,19 +73,16 @@ def fell_silent(
 
     Silence counts from `since_ms` on. Raises `redis.RedisError`.
     """
-    found: set[Device] = set()
     waits = {wait for one in rules.values() for of_key in one.absence_waits.values() for wait in of_key}
+    commands = client().pipeline(transaction=False)
     for wait in sorted(waits):
         if until_ms - wait < since_ms:
             continue
         # Once the wait after an outage ends, every device not heard since counts, however long ago it was.
         earliest = f"({judged_ms - wait}" if judged_ms - wait >= since_ms else "-inf"
-        members: Any = client().zrangebyscore(domain.qualified(LAST_SEEN), earliest, until_ms - wait)
-        for member in members:
-            device, _ = _parse(text(member))
-            if device[0] in rules:
-                found.add(device)
-    return found
+        commands.zrangebyscore(domain.qualified(LAST_SEEN), earliest, until_ms - wait)
+    found = {_parse(text(member))[0] for members in commands.execute() for member in members}
+    return {device for device in found if device[0] in rules}
 
 
 def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:
