@@ -153,7 +153,7 @@ def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
 
 
 def _shown(value: Scalar) -> str:
-    return f"{value:g}" if type(value) in {int, float} else json.dumps(value, ensure_ascii=False)
+    return f"{value:g}" if type(value) is float else json.dumps(value, ensure_ascii=False)
 
 
 def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Any]]]:
