@@ -45,7 +45,6 @@ def _register(turn: Turn) -> None:
         for domain in registry.domains():
             turn.keep()
             refusals.count(reader, domain, notices)
-    if notices is not None:
-        # After the counts are committed: a notice may be lost, but none comes twice.
-        turn.keep()
-        notices.publish()
+            if notices is not None:
+                # After the commit: a notice may be lost, and a letter is not read again for it.
+                notices.publish()

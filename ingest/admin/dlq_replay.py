@@ -49,7 +49,6 @@ def start(
     domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
 ) -> str:
     """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
-    check_limit(limit)
     run_id = str(uuid4())
     kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
     kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
@@ -64,6 +63,7 @@ def start(
 
 
 def run_here(
+    run_id: str,
     domain: AnyDomain,
     filters: Filters,
     limit: int,
@@ -72,14 +72,10 @@ def run_here(
     *,
     alerts: bool,
     force: bool,
-) -> str:
-    """Replays letters as the file's domain reads them; returns the run, which has ended.
-
-    Raises `OperatorError`.
-    """
-    check_limit(limit)
+) -> None:
+    """Replays letters as the file's domain reads them, under this new run. Raises `OperatorError`."""
     arguments = {"domain": domain.name, "filters": filters.as_json(), "limit": limit, "with": file}
-    return replay({**arguments, "force": force, "alerts": alerts, "dry_run": False}, change)
+    replay(run_id, {**arguments, "force": force, "alerts": alerts, "dry_run": False}, change)
 
 
 def check_limit(limit: int) -> None:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import psycopg
 from confluent_kafka import KafkaException
@@ -125,13 +124,12 @@ def rehearse(
                 yield standing.letter, change.of(standing.letter)
 
 
-def replay(arguments: dict[str, Any], change: Change) -> str:
-    """Replays changed letters in this process; returns the run, which has ended.
+def replay(run_id: str, arguments: dict[str, Any], change: Change) -> None:
+    """Replays changed letters in this process, as a run that then has ended.
 
     `arguments` are those of the run. If this process dies, a worker notes what was sent, and gives the run
     up. Raises `OperatorError`.
     """
-    run_id = str(uuid4())
     with _servers():
         with database.access() as connection:
             runs.begin(connection, run_id, "dead_letters", arguments)
@@ -144,7 +142,6 @@ def replay(arguments: dict[str, Any], change: Change) -> str:
         except BaseException:
             held.release()
             raise
-    return run_id
 
 
 @contextmanager

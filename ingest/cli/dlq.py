@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -132,24 +133,28 @@ def replay(
 
     filters = _filters(error_type, since, until, user, device)
     chosen = _domain(domain)
+    work.check_limit(limit)
     change = None if file is None else _change(chosen, file)
     if change is not None and dry_run:
         _rehearse(chosen, filters, limit, change, force=force, as_json=as_json)
         return
     with session() as connection, progress_bar(as_json=as_json) as progress:
         arguments = {"domain": chosen.name, **filters.as_json(), "limit": limit}
-        if change is not None:
-            arguments["with"] = file
-            run_id = work.run_here(chosen, filters, limit, change, str(file), alerts=alerts, force=force)
-        else:
+        goes_on = "goes on in the workers."
+        if change is None:
             run_id = work.start(chosen, filters, limit, alerts=alerts, force=force, dry_run=dry_run)
+        else:
+            run_id, arguments["with"] = str(uuid4()), file
+            goes_on = "was interrupted. A worker notes what was sent; run it again for the rest."
         if not dry_run:
             note(connection, "REPLAY", "replays", run_id, arguments)
         try:
+            if change is not None:
+                work.run_here(run_id, chosen, filters, limit, change, str(file), alerts=alerts, force=force)
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
         except KeyboardInterrupt:
-            to_stderr(f"The replay {run_id} goes on in the workers.")
+            to_stderr(f"The replay {run_id} {goes_on}")
             raise SystemExit(130) from None
     counts = run.counts
     if as_json:

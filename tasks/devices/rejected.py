@@ -43,6 +43,7 @@ class Notices:
         self.chosen: list[publisher.Message] = []
         self.outcomes: Counter[str] = Counter()
         self._since = now - MOST_AGE
+        self._taken = 0
         self._by_topic: Counter[str] = Counter()
 
     def add(self, domain: AnyDomain, source: Source, letter: Letter) -> None:
@@ -57,16 +58,20 @@ class Notices:
         topic = rejected_topic(source.user_id, own.account_of(letter.topic, source))
         if letter.refused_at < self._since:
             self.outcomes["late"] += 1
-        elif len(self.chosen) >= MOST_NOTICES or self._by_topic[topic] >= MOST_OF_DEVICE:
+        elif self._taken >= MOST_NOTICES or self._by_topic[topic] >= MOST_OF_DEVICE:
             self.outcomes["over_limit"] += 1
         elif _is_taken(topic):
             self.outcomes["refused"] += 1
         else:
+            self._taken += 1
             self._by_topic[topic] += 1
             self.chosen.append((topic, _payload(domain, source, letter)))
 
-    def publish(self) -> None:
-        """Publishes what was taken, in at most a few seconds. Never fails."""
+    def publish(self) -> Counter[str]:
+        """Publishes what was taken since the last call, in at most a few seconds. Never fails.
+
+        Returns the outcomes since then, which the metric has as well.
+        """
         try:
             self.outcomes += self._publish()
         except (NotNow, redis.RedisError) as error:
@@ -75,6 +80,8 @@ class Notices:
             log.warning("rejected_notices_lost", notices=len(self.chosen) - count, error=str(error))
         for outcome, count in self.outcomes.items():
             REJECTED_NOTICES.add(count, outcome)
+        done, self.outcomes, self.chosen = self.outcomes, Counter(), []
+        return done
 
     def _publish(self) -> Counter[str]:
         if not self.chosen:

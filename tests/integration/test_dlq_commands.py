@@ -257,6 +257,8 @@ def test_wrong_calls_and_absent_servers_are_said_in_sentences(stack: Stack) -> N
     for arguments, sentence in {
         ("dlq", "list", "--since", "tomorrow"): "--since must be a span such as",
         ("dlq", "replay", "--limit", "0"): "--limit must be from 1 to",
+        ("dlq", "replay", "--with", "absent.py"): "There is no file absent.py",
+        ("dlq", "replay", "--with", "examples/finance.py"): "must have the columns of telemetry",
         ("dlq", "acknowledge"): "Name one letter, or give filters",
         ("dlq", "acknowledge", "0/1", "--user", "ada"): "Name one letter, or give filters",
         ("verify", "--since", "0d"): "--since must be a span such as",
