@@ -134,9 +134,8 @@ def test_without_a_broker_notices_are_lost_and_nobody_tries_again_at_once(
     assert sent == []
 
 
-def test_a_notice_that_the_broker_refuses_is_counted(
-    monkeypatch: pytest.MonkeyPatch, sent: list[Message]
-) -> None:
+@pytest.mark.usefixtures("sent")
+def test_a_notice_that_the_broker_refuses_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are published."""
     monkeypatch.setattr(
         "tasks.devices.rejected.publisher.publish", lambda _messages, _seconds: {1: "Not authorized"}
