@@ -6,7 +6,7 @@
 -- another generation. In either case the batch is sent again, and this run of it does not count.
 --
 -- It also moves the activity of the devices to the stream of the registry. If nobody reads that any more, it is
--- bounded, and the missing marker says that some is missing.
+-- bounded, and the marker says that some is missing.
 --
 -- KEYS: the lease, the bridge's list, the counters, the marker that the states are there, their generation, the
 -- stream of activity, its marker, then the activity of each part, then the other blobs.
@@ -14,8 +14,7 @@
 -- seconds the list is kept, the age of the oldest message in milliseconds, the number of parts, then pairs of a
 -- counter's name and an amount.
 -- Returns 1, or 0 without a lease, or -1 in another generation.
--- Parts in the stream: minutes of a busy pipeline, tens of megabytes.
-local MOST_ACTIVITY = 2000
+local MOST_ACTIVITY_BYTES = 64 * 1024 * 1024
 
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
@@ -33,8 +32,8 @@ end
 for index = 8, 7 + ARGV[5] do
     local activity = redis.call('GET', KEYS[index])
     if activity and activity ~= '' then
-        if redis.call('XLEN', KEYS[6]) >= MOST_ACTIVITY then
-            redis.call('DEL', KEYS[7])
+        if (redis.call('MEMORY', 'USAGE', KEYS[6]) or 0) >= MOST_ACTIVITY_BYTES then
+            redis.call('SET', KEYS[7], 'full')
         else
             redis.call('XADD', KEYS[6], '*', 'part', activity)
         end

@@ -14,12 +14,12 @@ def load_part(batch: str, part: int) -> Part:
     return packing.unpack_part(blob)
 
 
-def keep_rows(batch: str, part: int, rows: list[Row], activity: bytes = b"") -> None:
+def keep_rows(batch: str, part: int, rows: list[Row], activity: bytes) -> None:
     """Keeps the part's rows for `load_rows`, and the activity of its devices for the end of the batch."""
     commands = client().pipeline(transaction=False)
     commands.set(rows_key(batch, part), packing.pack_rows(rows), ex=KEEP_SECONDS)
-    if activity:
-        commands.set(activity_key(batch, part), activity, ex=KEEP_SECONDS)
+    # Also when it is empty: an earlier run of this part may have left its own.
+    commands.set(activity_key(batch, part), activity, ex=KEEP_SECONDS)
     commands.execute()
 
 

@@ -16,6 +16,8 @@ from tasks.rows.validate import Received
 from tasks.rules.state import EPOCH
 
 DAY_MS = 86_400_000
+# Up to the end of the year 9999. A producer that is not the gateway can give its records any time.
+MOST_MS = 253_402_300_799_999
 MILLISECOND = timedelta(milliseconds=1)
 # No id holds a control character.
 SEPARATOR = "\0"
@@ -109,6 +111,11 @@ def merged(blobs: Iterable[bytes]) -> dict[str, list[Activity]]:
     return {domain: list(found.values()) for domain, found in domains.items()}
 
 
+def storable_ms(timestamp_ms: int) -> int:
+    """A record's time, or the nearest one that a table takes."""
+    return min(max(timestamp_ms, 0), MOST_MS)
+
+
 def _merge(found: dict[tuple[str, str, int], Activity], columns: _Columns) -> None:
     ids, counts, first_ms, last_ms, times = columns
     names = ids.split(SEPARATOR)
@@ -122,6 +129,7 @@ def _merge(found: dict[tuple[str, str, int], Activity], columns: _Columns) -> No
         strict=True,
     )
     for user_id, device_id, messages, first, last, time in each:
+        first, last = storable_ms(first), storable_ms(last)  # noqa: PLW2901
         key = (user_id, device_id, last // DAY_MS)
         one = Activity(*key, messages, first, last, time)
         old = found.get(key)

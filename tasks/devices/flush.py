@@ -1,70 +1,77 @@
 """Brings the activity of finished batches from Redis into the registry's tables."""
 
+import time
 from typing import Any
-
-import structlog
 
 from tasks.devices import recount, tables
 from tasks.devices.activity import merged
-from tasks.observe.metrics.worker import DEVICES_COUNTED_AGAIN
 from tasks.servers import database
-from tasks.servers.redis_client import (
-    DEVICES_ACTIVE,
-    DEVICES_COUNTED,
-    DEVICES_READY,
-    client,
-    server_run,
-    text,
-)
+from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client, server_run, text
 from tasks.servers.turns import Turn
-
-log = structlog.get_logger()
 
 SOURCE = "activity"
 # Parts of batches that one transaction takes.
 AT_ONCE = 500
 NOTHING_READ = "0-0"
-# The marker while the rows are counted.
-COUNTING = "counting"
-# No count begins sooner after another, unless Redis has lost its memory: the pipeline needs the database.
+# The marker of a stream that was full: tasks/report.lua sets it.
+WAS_FULL = b"full"
+# No count begins sooner after another because the stream was full: the pipeline needs the database.
 COUNT_AGAIN_SECONDS = 600
+# Of one run, for days that are counted from the rows; the next run goes on.
+COUNT_SECONDS = 10
 
 
 def flush(turn: Turn) -> None:
     """Adds the activity to the tables, each part's once, and drops it in Redis.
 
-    When some was lost (Redis lost its memory, or there was too much), it counts the rows again first, though
-    not sooner than `COUNT_AGAIN_SECONDS` after the last time; then a batch that ends meanwhile may count
-    twice. Raises `redis.RedisError`, `psycopg.Error`, `TurnLost`.
+    When some was lost (Redis lost its memory, or there was too much), it counts rows again, some days in each
+    run; then a batch that ends just while the current hour is counted may count twice. Raises
+    `redis.RedisError`, `psycopg.Error`, `TurnLost`.
     """
     marker = client().get(DEVICES_READY)
+    # Redis may restart at any time: what this run has not seen must not count as seen.
+    run = server_run()
+    reached = _add_all(_reached(), turn)
+    if _due(marker, run):
+        # From now on nothing is missing again; what was in Redis before has been added, or is lost.
+        _set_reached(reached, _newest())
+        recount.begin(turn)
+        client().set(DEVICES_READY, run)
+    until = time.monotonic() + COUNT_SECONDS
+    while recount.step(turn):
+        _add_all(_reached(), turn)
+        if time.monotonic() > until:
+            break
+
+
+def _due(marker: bytes | str | None, run: bytes) -> bool:
+    if marker == WAS_FULL:
+        return not recount.moved_within(COUNT_AGAIN_SECONDS)
+    return marker != run or recount.missing()
+
+
+def _reached() -> str | None:
     with database.access() as connection:
-        reached = tables.position(connection, SOURCE)
-    if reached is None or (marker != server_run() and not client().exists(DEVICES_COUNTED)):
-        reached = _newest()
-        client().set(DEVICES_READY, COUNTING)
-        for _ in recount.recount(turn):
-            # Meanwhile the pipeline goes on, and what Redis keeps for it is bounded.
-            reached = _add_all(reached, turn)
-        with database.access() as connection:
-            tables.set_position(connection, SOURCE, reached)
-        # Without the marker there was too much again.
-        client().set(DEVICES_READY, server_run(), xx=True)
-        client().set(DEVICES_COUNTED, 1, ex=COUNT_AGAIN_SECONDS)
-        DEVICES_COUNTED_AGAIN.add(1)
-    _add_all(reached, turn)
+        found: str | None = tables.position(connection, SOURCE)
+    return found
 
 
-def _add_all(reached: str, turn: Turn) -> str:
-    while entries := _entries(reached):
+def _set_reached(before: str | None, reached: str) -> None:
+    with database.access() as connection:
+        tables.set_position(connection, SOURCE, before, reached)
+
+
+def _add_all(reached: str | None, turn: Turn) -> str | None:
+    while entries := _entries(reached or NOTHING_READ):
         turn.keep()
-        reached = entries[-1][0]
+        before, reached = reached, entries[-1][0]
         with database.access() as connection, connection.transaction():
             for domain, found in merged(blob for _, blob in entries).items():
                 tables.add_activity(connection, domain, found)
-            tables.set_position(connection, SOURCE, reached)
-    # A crash before this repeats nothing: the position says what was added.
-    client().xtrim(DEVICES_ACTIVE, minid=reached, approximate=False)
+            tables.set_position(connection, SOURCE, before, reached)
+    if reached is not None:
+        # A crash before this repeats nothing: the position says what was added.
+        client().xtrim(DEVICES_ACTIVE, minid=reached, approximate=False)
     return reached
 
 

@@ -1,8 +1,7 @@
 """Counts the readings of the last days again from the tables of the domains, after some activity was lost."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 import structlog
@@ -12,6 +11,7 @@ from tasks import registry
 from tasks.devices import tables
 from tasks.devices.tables import Counted
 from tasks.domain.domain import AnyDomain
+from tasks.observe.metrics.worker import DEVICES_COUNTED_AGAIN
 from tasks.servers import database
 from tasks.servers.turns import Turn
 
@@ -28,44 +28,89 @@ COUNT: LiteralString = """
 SELECT {owner} AS user_id, {prefix} || {source} AS device_id, count(*), min({time}), max({time})
 FROM {table} WHERE {time} >= %(begin)s AND {time} < %(end)s GROUP BY 1, 2
 """
-ANY = "SELECT FROM devices WHERE domain = %s LIMIT 1"
 
 Key = tuple[str, str]
 
 
-def recount(turn: Turn) -> Iterator[date]:
-    """Counts every domain, day by day, today first; yields each day after it is in the tables.
+class Progress(NamedTuple):
+    """How far a domain has been counted: `done` of `days` days, back from `today` (ISO 8601, UTC)."""
+
+    today: str
+    days: int
+    done: int
+
+
+def begin(turn: Turn) -> None:
+    """Has the days counted again in which activity can have been lost, and those that were still to count.
+
+    Raises `psycopg.Error`, `redis.RedisError`, `TurnLost`.
+    """
+    turn.keep()
+    today = datetime.now(UTC).date().isoformat()
+    with database.access() as connection, connection.transaction():
+        for domain in registry.domains():
+            before = _progress(connection, domain)
+            days = LATER_DAYS if before is not None and before.done == before.days else FIRST_DAYS
+            tables.set_position(connection, _source(domain), before, Progress(today, days, 0))
+
+
+def step(turn: Turn) -> bool:
+    """Counts the next day of a domain, today of all domains first; returns False if all are counted.
 
     A count that is greater already stays. Raises `psycopg.Error`, `redis.RedisError`, `TurnLost`.
     """
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    domains = registry.domains()
     with database.access() as connection:
-        known = {one.name for one in domains if connection.execute(ANY, [one.name]).fetchone() is not None}
-    days = LATER_DAYS if len(known) == len(domains) else FIRST_DAYS
-    for back in range(days):
-        begin = today - timedelta(days=back)
-        for domain in domains:
-            if back < LATER_DAYS or domain.name not in known:
-                found = _count_day(domain, begin, turn)
-                with database.access() as connection, connection.transaction():
-                    tables.add_counted(connection, domain.name, begin.date(), found)
-        yield begin.date()
-    log.info("devices_counted_again", domains=[one.name for one in domains])
+        found = [(domain, _progress(connection, domain)) for domain in registry.domains()]
+    due = [(domain, one) for domain, one in found if one is not None and one.done < one.days]
+    if not due:
+        return False
+    domain, progress = min(due, key=lambda one: one[1].done)
+    day = date.fromisoformat(progress.today) - timedelta(days=progress.done)
+    counted = _count_day(domain, day, turn)
+    reached = progress._replace(done=progress.done + 1)
+    with database.access() as connection, connection.transaction():
+        tables.add_counted(connection, domain.name, day, counted)
+        tables.set_position(connection, _source(domain), progress, reached)
+    if reached.done == reached.days:
+        log.info("devices_counted_again", domain=domain.name, days=reached.days)
+        DEVICES_COUNTED_AGAIN.add(1)
+    return True
 
 
-def _count_day(domain: AnyDomain, begin: datetime, turn: Turn) -> dict[Key, Counted]:
+def moved_within(seconds: int) -> bool:
+    """Whether a count began or went on in the last seconds. Raises `psycopg.Error`."""
+    with database.access() as connection:
+        return any(tables.moved(connection, _source(domain), seconds) for domain in registry.domains())
+
+
+def missing() -> bool:
+    """Whether a domain has never been counted. Raises `psycopg.Error`."""
+    with database.access() as connection:
+        return any(_progress(connection, domain) is None for domain in registry.domains())
+
+
+def _source(domain: AnyDomain) -> str:
+    return f"rows/{domain.name}"
+
+
+def _progress(connection: database.Connection, domain: AnyDomain) -> Progress | None:
+    found = tables.position(connection, _source(domain))
+    return None if found is None else Progress(*found)
+
+
+def _count_day(domain: AnyDomain, day: date, turn: Turn) -> dict[Key, Counted]:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     found: dict[Key, Counted] = {}
-    for hour in range(24):
+    # The latest hour first: it is the one that grows, and what it has now was flushed a moment ago.
+    for hour in reversed(range(24)):
         turn.keep()
-        start = begin + hour * HOUR
-        for user_id, device_id, count, first, last in _count_hour(domain, start):
+        for user_id, device_id, count, first, last in _count_hour(domain, midnight + hour * HOUR):
             key = (str(user_id), str(device_id))
             assert isinstance(first, datetime)
             assert isinstance(last, datetime)
             old = found.get(key)
-            before, earliest = (0, first) if old is None else (old.messages, old.first)
-            found[key] = Counted(before + int(str(count)), earliest, last)
+            after, latest = (0, last) if old is None else (old.messages, old.last)
+            found[key] = Counted(after + int(str(count)), first, latest)
     return found
 
 

@@ -8,6 +8,7 @@ from tasks import registry
 from tasks.dead_letters.letter import Letter
 from tasks.dead_letters.read import letter_of
 from tasks.devices import tables
+from tasks.devices.activity import DAY_MS, storable_ms
 from tasks.devices.rejected import Notices
 from tasks.devices.tables import Refusals
 from tasks.domain.domain import AnyDomain
@@ -15,8 +16,8 @@ from tasks.servers import database
 from tasks.servers.topic_reader import Range, TopicReader
 from tasks.text.wording import shorten
 
-# The most that one look reads of a partition; the next one goes on there.
-MOST_LETTERS = 5000
+# The most that one look reads of a partition, of all of them well within a turn; the next one goes on there.
+MOST_LETTERS = 2000
 MOST_REASON = 500
 AHEAD_KBYTES = 1024
 
@@ -25,15 +26,16 @@ def count(reader: TopicReader, domain: AnyDomain, notices: Notices | None = None
     """Counts the domain's new dead letters, and takes their notices. Raises `NotNow`, `psycopg.Error`."""
     topic = registry.kafka_dlq_topic(domain)
     with database.access() as connection:
-        reached: dict[str, int] = tables.position(connection, topic) or {}
+        before: dict[str, int] | None = tables.position(connection, topic)
+    reached = before or {}
     ranges = {number: new(own, reached.get(str(number))) for number, own in reader.ranges(topic).items()}
     ends = {str(number): end for number, (_, end) in ranges.items()}
     if reached == ends:
         return
     found = by_device(domain, reader.records(topic, ranges), notices)
     with database.access() as connection, connection.transaction():
-        tables.add_refusals(connection, found)
-        tables.set_position(connection, topic, ends)
+        tables.add_refusals(connection, domain.name, found)
+        tables.set_position(connection, topic, before, ends)
 
 
 def new(own: Range, reached: int | None) -> Range:
@@ -51,20 +53,19 @@ def by_device(domain: AnyDomain, records: Iterable[Record], notices: Notices | N
         letter = letter_of(record)
         if letter is None or (source := letter.source) is None:
             continue
-        found[source] = _added(found.get(source), domain, source, letter)
         if notices is not None:
             notices.add(domain, source, letter)
+        found[source] = _added(found.get(source), source, letter)
     return list(found.values())
 
 
-def _added(old: Refusals | None, domain: AnyDomain, source: tuple[str, str], letter: Letter) -> Refusals:
-    at_ms = letter.timestamp_ms
+def _added(old: Refusals | None, source: tuple[str, str], letter: Letter) -> Refusals:
+    at_ms = storable_ms(letter.timestamp_ms)
     days = {} if old is None else old.days
-    day = tables.day_of(at_ms)
+    day = at_ms // DAY_MS
     days[day] = days.get(day, 0) + 1
     last = old is None or letter.refused_at >= old.refused_at
     return Refusals(
-        domain.name,
         *source,
         at_ms if old is None else min(old.first_ms, at_ms),
         at_ms if old is None else max(old.last_ms, at_ms),

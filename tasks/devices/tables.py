@@ -1,12 +1,13 @@
 """The registry's tables: adding to them, and up to where each source of counts is in them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from tasks.devices.activity import DAY_MS, Activity
+from tasks.devices.activity import Activity
 from tasks.servers import database
+from tasks.servers.turns import TurnLost
 
 # Days that are kept in device_days.
 KEPT_DAYS = 90
@@ -30,32 +31,31 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET
         THEN coalesce(known.clock_skew_ms, excluded.clock_skew_ms) ELSE excluded.clock_skew_ms END
 """
 ADD_DAYS = """
-INSERT INTO device_days AS known (user_id, device_id, day, messages)
-SELECT user_id, device_id, 'epoch'::date + day, messages
-FROM unnest(%(users)s::text[], %(devices)s::text[], %(days)s::int[], %(messages)s::bigint[])
-    AS noted (user_id, device_id, day, messages)
-ON CONFLICT (user_id, device_id, day) DO UPDATE SET messages = known.messages + excluded.messages
+INSERT INTO device_days AS known (user_id, device_id, day, messages, dead_letters)
+SELECT user_id, device_id, 'epoch'::date + day, messages, dead_letters
+FROM unnest(%(users)s::text[], %(devices)s::text[], %(days)s::int[], %(messages)s::bigint[],
+    %(letters)s::bigint[])
+    AS noted (user_id, device_id, day, messages, dead_letters)
+ON CONFLICT (user_id, device_id, day) DO UPDATE SET
+    messages = known.messages + excluded.messages,
+    dead_letters = known.dead_letters + excluded.dead_letters
 """
 ADD_REFUSALS = """
 INSERT INTO devices AS known
     (domain, user_id, device_id, first_seen, last_seen, refused_at, refused_type, refused_reason)
-SELECT domain, user_id, device_id, 'epoch'::timestamptz + first_ms * interval '1 ms',
+SELECT %(domain)s, user_id, device_id, 'epoch'::timestamptz + first_ms * interval '1 ms',
     'epoch'::timestamptz + last_ms * interval '1 ms', refused_at, refused_type, refused_reason
-FROM unnest(%(domains)s::text[], %(users)s::text[], %(devices)s::text[], %(first)s::bigint[],
-    %(last)s::bigint[], %(refused)s::timestamptz[], %(types)s::text[], %(reasons)s::text[])
-    AS noted (domain, user_id, device_id, first_ms, last_ms, refused_at, refused_type, refused_reason)
+FROM unnest(%(users)s::text[], %(devices)s::text[], %(first)s::bigint[], %(last)s::bigint[],
+    %(refused)s::timestamptz[], %(types)s::text[], %(reasons)s::text[])
+    AS noted (user_id, device_id, first_ms, last_ms, refused_at, refused_type, refused_reason)
 ON CONFLICT (user_id, device_id) DO UPDATE SET
     first_seen = least(known.first_seen, excluded.first_seen),
     last_seen = greatest(known.last_seen, excluded.last_seen),
-    refused_at = excluded.refused_at, refused_type = excluded.refused_type,
-    refused_reason = excluded.refused_reason
-"""
-ADD_REFUSED_DAYS = """
-INSERT INTO device_days AS known (user_id, device_id, day, dead_letters)
-SELECT user_id, device_id, 'epoch'::date + day, dead_letters
-FROM unnest(%(users)s::text[], %(devices)s::text[], %(days)s::int[], %(letters)s::bigint[])
-    AS noted (user_id, device_id, day, dead_letters)
-ON CONFLICT (user_id, device_id, day) DO UPDATE SET dead_letters = known.dead_letters + excluded.dead_letters
+    refused_at = greatest(known.refused_at, excluded.refused_at),
+    refused_type = CASE WHEN known.refused_at > excluded.refused_at
+        THEN known.refused_type ELSE excluded.refused_type END,
+    refused_reason = CASE WHEN known.refused_at > excluded.refused_at
+        THEN known.refused_reason ELSE excluded.refused_reason END
 """
 # A reading's own time stands for its arrival, which no table has; a clock that is ahead must not put the
 # device's last sign of life into the future.
@@ -79,9 +79,14 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET
         ELSE excluded.own_time END
 """
 POSITION = "SELECT position FROM device_positions WHERE source = %s"
+MOVED = """
+SELECT FROM device_positions WHERE source = %s AND updated_at > now() - %s * interval '1 s'
+"""
+# A worker that lost its turn unnoticed must not add what another has added.
 SET_POSITION = """
-INSERT INTO device_positions (source, position) VALUES (%s, %s)
+INSERT INTO device_positions AS known (source, position) VALUES (%(source)s, %(reached)s)
 ON CONFLICT (source) DO UPDATE SET position = excluded.position, updated_at = now()
+WHERE known.position = %(before)s
 """
 DROP_OLD_DAYS = f"DELETE FROM device_days WHERE day < current_date - {KEPT_DAYS}"  # noqa: S608 - our own number
 
@@ -89,7 +94,6 @@ DROP_OLD_DAYS = f"DELETE FROM device_days WHERE day < current_date - {KEPT_DAYS}
 class Refusals(NamedTuple):
     """The refusals of one device: the last one, and their number by the day of the messages' arrival."""
 
-    domain: str
     user_id: str
     device_id: str
     first_ms: int
@@ -114,9 +118,19 @@ def position(connection: database.Connection, source: str) -> Any:
     return None if found is None else found[0]
 
 
-def set_position(connection: database.Connection, source: str, reached: Any) -> None:
-    """Notes how far the source has been counted: in the transaction of the counts."""
-    connection.execute(SET_POSITION, [source, json.dumps(reached)])
+def moved(connection: database.Connection, source: str, seconds: int) -> bool:
+    """Whether the source's position was set within the last seconds."""
+    return connection.execute(MOVED, [source, seconds]).fetchone() is not None
+
+
+def set_position(connection: database.Connection, source: str, before: Any, reached: Any) -> None:
+    """Notes how far the source has been counted: in the transaction of the counts.
+
+    Raises `TurnLost` unless it was counted up to `before` (None: never), because another worker has gone on.
+    """
+    values = {"source": source, "before": before and json.dumps(before), "reached": json.dumps(reached)}
+    if not connection.execute(SET_POSITION, values).rowcount:
+        raise TurnLost(f"another worker has counted {source}")
 
 
 def add_activity(connection: database.Connection, domain: str, notes: Iterable[Activity]) -> None:
@@ -125,24 +139,20 @@ def add_activity(connection: database.Connection, domain: str, notes: Iterable[A
     if not ordered:
         return
     names = ("users", "devices", "days", "messages", "first", "last", "times")
-    columns = dict(zip(names, map(list, zip(*ordered, strict=True)), strict=True))
-    values = {"domain": domain, **columns, "skews": [one.skew_ms for one in ordered]}
+    values = _columns(names, ordered) | {"domain": domain, "skews": [one.skew_ms for one in ordered]}
     connection.execute(ADD_DEVICES, values)
-    connection.execute(ADD_DAYS, values)
+    connection.execute(ADD_DAYS, values | {"letters": [0] * len(ordered)})
 
 
-def add_refusals(connection: database.Connection, refusals: Iterable[Refusals]) -> None:
-    """Adds the refusals, each device once; they are newer than those that were added before."""
-    ordered = sorted(refusals, key=lambda one: one[1:3])
+def add_refusals(connection: database.Connection, domain: str, refusals: Iterable[Refusals]) -> None:
+    """Adds the refusals of a domain's devices, each device once."""
+    ordered = sorted(refusals, key=lambda one: one[:2])
     if not ordered:
         return
-    names = ("domains", "users", "devices", "first", "last", "refused", "types", "reasons", "_")
-    columns = dict(zip(names, map(list, zip(*ordered, strict=True)), strict=True))
-    connection.execute(ADD_REFUSALS, columns)
-    days = [(one.user_id, one.device_id, day, count) for one in ordered for day, count in one.days.items()]
-    day_names = ("users", "devices", "days", "letters")
-    values = dict(zip(day_names, map(list, zip(*days, strict=True)), strict=True))
-    connection.execute(ADD_REFUSED_DAYS, values)
+    names = ("users", "devices", "first", "last", "refused", "types", "reasons", "_")
+    connection.execute(ADD_REFUSALS, _columns(names, ordered) | {"domain": domain})
+    days = [(*one[:2], day, 0, count) for one in ordered for day, count in one.days.items()]
+    connection.execute(ADD_DAYS, _columns(("users", "devices", "days", "messages", "letters"), days))
 
 
 def add_counted(
@@ -152,11 +162,9 @@ def add_counted(
     if not counted:
         return
     rows = [(*key, *one) for key, one in sorted(counted.items())]
-    names = ("users", "devices", "messages", "firsts", "lasts")
-    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    columns = _columns(("users", "devices", "messages", "firsts", "lasts"), rows)
     connection.execute(ADD_COUNTED, {"domain": domain, "day": day, **columns})
 
 
-def day_of(at_ms: int) -> int:
-    """The day (since 1970, UTC) of a time in milliseconds."""
-    return at_ms // DAY_MS
+def _columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

@@ -46,10 +46,9 @@ ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writ
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: the status of each gateway, by its name
 DEVICES_ACTIVE = "sluice:devices:active"  # stream: the activity of devices in each part of finished batches
-DEVICES_COUNTED = (
-    "sluice:devices:counted"  # exists for some time after the registry was counted from the rows
+DEVICES_READY = (
+    "sluice:devices:ready"  # the run of Redis that has had all of the activity, or that there was too much
 )
-DEVICES_READY = "sluice:devices:ready"  # the run of Redis that has had all of the activity, like ALERTS_READY
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 

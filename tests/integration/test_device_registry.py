@@ -5,14 +5,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgpack
 import pytest
 import redis
 
 from compose.local.stack import Stack
 from tasks.alerts import rebuild
+from tasks.devices import flush, tables
+from tasks.devices.activity import Activity
+from tasks.devices.flush import WAS_FULL
 from tasks.process import process_part
 from tasks.register_devices import register, tidy
-from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_COUNTED, DEVICES_READY, client
+from tasks.servers import database as tasks_database
+from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client, lease_key
+from tasks.servers.turns import TurnLost
+from tasks.store import store_batch
 from tests.integration import fleet, part_tasks
 from tests.integration.changes import Database
 from tests.integration.commands import sluice
@@ -34,13 +41,14 @@ def counts(database: Database, user: str) -> dict[str, tuple[int, int]]:
     return {str(device): (int(messages), int(letters)) for device, messages, letters in rows.fetchall()}
 
 
-def await_counted(stack: Stack) -> None:
+def await_counted(stack: Stack, database: Database) -> None:
     """Returns when the registry has been counted: a batch that ends meanwhile may count twice."""
     server = redis.Redis.from_url(stack.env["REDIS_URL"])
     info: Any = server.info("server")
     run = str(info["run_id"]).encode()
+    counting = "SELECT FROM device_positions WHERE source LIKE 'rows/%' AND position -> 1 <> position -> 2"
     fleet.wait_until(
-        lambda: server.get(DEVICES_READY) == run or server.exists(DEVICES_COUNTED) == 1,
+        lambda: server.get(DEVICES_READY) == run and database.execute(counting).fetchone() is None,
         120,
         "the registry to be counted",
     )
@@ -56,8 +64,8 @@ def shown(stack: Stack, user: str, device: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_batch_counts_once_however_often_it_is_flushed(
-    in_process: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
@@ -77,8 +85,8 @@ def test_a_batch_counts_once_however_often_it_is_flushed(
     assert (last_seen, domain) == (own_time, "telemetry")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_batch_that_was_given_up_does_not_count(
-    in_process: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
@@ -86,19 +94,19 @@ def test_a_batch_that_was_given_up_does_not_count(
     rebuild.rebuild_states()
     register()
     batch, total = part_tasks.send(user, 20.0)
-    process_part(batch, 0)
-    client().flushdb()
+    result = process_part(batch, 0)
+    client().delete(lease_key(batch))
+    store_batch(result, batch, 1, total, part_tasks.BRIDGE)
     register()
     assert counts(database, user) == {}
-    rebuild.rebuild_states()
     again, total = part_tasks.send(user, 20.0)
     part_tasks.work(again, total)
     register()
     assert counts(database, user) == {"d": (1, 0)}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_lost_activity_is_counted_from_the_rows(
-    in_process: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
@@ -107,24 +115,26 @@ def test_lost_activity_is_counted_from_the_rows(
     register()
     batch, total = part_tasks.send(user, 20.0, 21.0)
     part_tasks.work(batch, total)
-    client().delete(DEVICES_ACTIVE, DEVICES_READY, DEVICES_COUNTED)
+    client().delete(DEVICES_ACTIVE, DEVICES_READY)
     register()
     assert counts(database, user) == {"d": (2, 0)}
-    for _ in range(2000):
-        client().xadd(DEVICES_ACTIVE, {"part": b"\x91\xa1x"})
+    for _ in range(70):
+        client().xadd(DEVICES_ACTIVE, {"part": msgpack.packb(["x" * 2**20])})
     batch, total = part_tasks.send(user, 22.0, first_offset=2)
     part_tasks.work(batch, total)
-    assert not client().exists(DEVICES_READY)
+    assert client().get(DEVICES_READY) == WAS_FULL
     register()
     assert counts(database, user) == {"d": (2, 0)}, "counted again too soon"
-    client().delete(DEVICES_COUNTED)
+    database.execute(
+        "UPDATE device_positions SET updated_at = now() - interval '11 min' WHERE source LIKE 'rows/%'"
+    )
     register()
     assert counts(database, user) == {"d": (3, 0)}
     assert client().xlen(DEVICES_ACTIVE) <= 1
 
 
+@pytest.mark.usefixtures("in_process")
 def test_old_days_are_dropped(
-    in_process: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
@@ -138,14 +148,14 @@ def test_old_days_are_dropped(
     assert counts(database, user) == {"d": (1, 0)}
 
 
+@pytest.mark.usefixtures("beat")
 def test_the_command_shows_what_devices_sent_and_what_was_refused(
     pipeline: Stack,
-    beat: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
     """Counts by device, the last refusal with its reason, the newest reading; longest silent first."""
-    await_counted(pipeline)
+    await_counted(pipeline, database)
     begun = datetime.now(UTC)
     written = Written(pipeline, user)
     written.write([reading(1, temperature=20.5), reading(2, temperature=21.5), b"[]"], "a")
@@ -165,14 +175,14 @@ def test_the_command_shows_what_devices_sent_and_what_was_refused(
     assert sluice(pipeline, "devices", "list", "--user", user, "--silent", "1h").stdout == ""
 
 
+@pytest.mark.usefixtures("beat")
 def test_a_device_that_is_forgotten_comes_back_when_it_sends(
     pipeline: Stack,
-    beat: None,  # noqa: ARG001
     database: Database,
     user: str,
 ) -> None:
     """Its rows stay; an unknown device is refused with the way to find the known ones."""
-    await_counted(pipeline)
+    await_counted(pipeline, database)
     written = Written(pipeline, user)
     written.write([reading(1)], "a")
     fleet.wait_until(lambda: bool(counts(database, user)), 60, "the device")
@@ -186,3 +196,42 @@ def test_a_device_that_is_forgotten_comes_back_when_it_sends(
     )
     written.write([reading(2)], "a")
     fleet.wait_until(lambda: counts(database, user) == {"a": (1, 0)}, 60, "the device to come back")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_worker_that_lost_its_turn_adds_nothing(database: Database, user: str) -> None:
+    """Another one has added it: the position has moved on, and the transaction is undone."""
+    register()
+    one = Activity(user, "d", 20_000, 1, 1_728_000_000_000, 1_728_000_000_000, datetime.now(UTC))
+    source = f"test-{user}"
+
+    def add(before: str | None) -> None:
+        with tasks_database.access() as connection, connection.transaction():
+            tables.add_activity(connection, "telemetry", [one])
+            tables.set_position(connection, source, before, "1-0")
+
+    add(None)
+    for before in (None, "0-5"):
+        with pytest.raises(TurnLost):
+            add(before)
+    assert counts(database, user) == {"d": (1, 0)}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_count_goes_on_where_it_was_broken_off(
+    database: Database, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run counts some days, the next run the days after; all of the first count's days are counted."""
+    rebuild.rebuild_states()
+    register()
+    batch, total = part_tasks.send(user, 20.0)
+    part_tasks.work(batch, total)
+    database.execute("UPDATE raw_telemetry SET time = time - interval '20 days' WHERE user_id = %s", [user])
+    database.execute("DELETE FROM device_positions WHERE source LIKE 'rows/%'")
+    client().delete(DEVICES_ACTIVE)
+    monkeypatch.setattr(flush, "COUNT_SECONDS", 0)
+    register()
+    assert counts(database, user) == {}
+    monkeypatch.undo()
+    register()
+    assert counts(database, user) == {"d": (1, 0)}

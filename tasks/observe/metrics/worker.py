@@ -178,7 +178,7 @@ CHILDREN_LOST = Counter(
 DEVICES_COUNTED_AGAIN = Counter(
     "sluice_devices_counted_again_total",
     ("worker",),
-    "Times that the registry of devices was counted from the rows, because activity was lost in Redis.",
+    "Domains whose devices were counted from the rows: at first, and when activity was lost in Redis.",
     "Growing without a restart of Redis: nobody reads it; see `devices_wait` in the workers' log.",
     unit="counts",
 )

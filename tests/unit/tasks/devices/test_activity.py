@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.batch.messages import Message
-from tasks.devices.activity import DAY_MS, Activity, BySource, merged, pack, without
+from tasks.devices.activity import DAY_MS, MOST_MS, Activity, BySource, merged, pack, without
 from tasks.domain.declaration import Reading
 from tasks.domain.domain import Source
 from tasks.rows.validate import Received
@@ -120,3 +120,11 @@ def test_the_skew_is_in_whole_milliseconds() -> None:
     """Rounded down, like the arrival."""
     (one,) = activity(("a", 0, NOON + timedelta(microseconds=1500)))
     assert one.skew_ms == 1
+
+
+def test_an_arrival_that_no_table_takes_is_the_nearest_that_one_does() -> None:
+    """Records of other producers have any time; the registry must not stop because of one."""
+    (one,) = activity(("a", 2**60, NOON))
+    assert (one.first_ms, one.last_ms, one.day) == (MOST_MS, MOST_MS, MOST_MS // DAY_MS)
+    (one,) = activity(("a", -NOON_MS - 1, NOON))
+    assert (one.first_ms, one.day) == (0, 0)

@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import Message as Record
 
 from tasks.dead_letters import envelope
+from tasks.devices.activity import MOST_MS
 from tasks.devices.refusals import MOST_LETTERS, MOST_REASON, by_device, new
 from tasks.telemetry import DOMAIN
 
@@ -33,8 +34,8 @@ def record(device: str, at_ms: int, error_type: str = "InvalidJson", reason: str
 def test_the_last_refusal_counts_as_such_and_all_are_counted_by_day() -> None:
     """By the arrival of the message that was refused."""
     (one,) = by_device(DOMAIN, [record("d", 5), record("d", DAY_MS), record("d", 7, "Conflict", "other")])
-    assert one[:5] == ("telemetry", "u", "d", 5, DAY_MS)
-    assert one[6:] == ("Conflict", "other", {0: 2, 1: 1})
+    assert one[:4] == ("u", "d", 5, DAY_MS)
+    assert one[5:] == ("Conflict", "other", {0: 2, 1: 1})
     assert (datetime.now(UTC) - one.refused_at).total_seconds() < 60
 
 
@@ -58,3 +59,10 @@ def test_only_what_is_new_is_read() -> None:
     assert new((8, 10), 5) == (8, 10)
     assert new((0, 4), 5) == (0, 4)
     assert new((0, 10**6), None) == (0, MOST_LETTERS)
+
+
+def test_a_time_that_no_table_takes_is_the_nearest_that_one_does() -> None:
+    """Records of other producers have any time; the registry must not stop because of one."""
+    (one,) = by_device(DOMAIN, [record("d", -1), record("d", 2**62)])
+    assert (one.first_ms, one.last_ms) == (0, MOST_MS)
+    assert sum(one.days.values()) == 2
