@@ -222,13 +222,13 @@ def test_a_count_goes_on_where_it_was_broken_off(
     database: Database, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run counts some days, the next run the days after; all of the first count's days are counted."""
-    rebuild.rebuild_states()
     register()
-    batch, total = part_tasks.send(user, 20.0)
-    part_tasks.work(batch, total)
-    database.execute("UPDATE raw_telemetry SET time = time - interval '20 days' WHERE user_id = %s", [user])
+    database.execute(
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id)"
+        " VALUES (now() - interval '20 days', %s, 'd', 1)",
+        [user],
+    )
     database.execute("DELETE FROM device_positions WHERE source LIKE 'rows/%'")
-    client().delete(DEVICES_ACTIVE)
     monkeypatch.setattr(flush, "COUNT_SECONDS", 0)
     register()
     assert counts(database, user) == {}
