@@ -1,12 +1,12 @@
 """The work of `sluice alerts`: the alerts as they are in `active_alerts`."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from ingest.admin.postgres import session
+from tasks.text.times import in_utc
 
 _COLUMNS = (
     'user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",'
@@ -29,9 +29,9 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
     """One line for each alert: what is wrong, since when, and its state."""
     width = max((len(row["status"]) for row in rows), default=0)
     for row in rows:
-        since = "" if row["first_seen"] is None else f"  since {_time(row['first_seen'])}"
+        since = "" if row["first_seen"] is None else f"  since {in_utc(row['first_seen'])}"
         snoozed = row["status"] == "SNOOZED" and row["snoozed_until"] is not None
-        until = f"  until {_time(row['snoozed_until'])}" if snoozed else ""
+        until = f"  until {in_utc(row['snoozed_until'])}" if snoozed else ""
         values = ", ".join(f"{name} {one}" for name, one in (row["values"] or {}).items())
         value = f"  last {values or row['value']}" if values or row["value"] is not None else ""
         times = f"  count {row['count']}" if row["count"] else ""
@@ -41,7 +41,3 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
             f"{row['status']:<{width}}  {row['user_id']}/{row['device_id']}  {row['rule_id']}"
             f"  {row['severity']}: {row['message']}{since}{until}{value}{times}{by}{note}"
         )
-
-
-def _time(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

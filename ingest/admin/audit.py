@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from ingest.admin.postgres import Connection
+from tasks.text.times import in_utc
 
 _LIST = """
 SELECT at, role, os_user, application, action, subject, key, before, after
@@ -36,7 +37,4 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
         before, after = (json.dumps(row[name], ensure_ascii=True) for name in ("before", "after"))
         change = after if row["before"] is None else f"{before} -> {after}"
         key = json.dumps(row["key"]) if row["key"] else ""
-        yield (
-            f"{row['at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {who}  {row['action']} {row['subject']}"
-            f" {key}  {change}"
-        )
+        yield (f"{in_utc(row['at'])}  {who}  {row['action']} {row['subject']} {key}  {change}")

@@ -12,6 +12,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 from tasks import registry
 from tasks.domain.domain import AnyDomain
+from tasks.text.times import in_utc
 
 DAYS_SHOWN = 30
 
@@ -130,7 +131,7 @@ def forget(connection: Connection, user_id: str, device_id: str) -> None:
 def as_lines(rows: list[dict[str, Any]], now: datetime) -> Iterator[str]:
     """One line for each device: for how long it has been silent, what came today, what was refused last."""
     for row in rows:
-        refused = "" if row["refused_at"] is None else f"  last refused {_time(row['refused_at'])}"
+        refused = "" if row["refused_at"] is None else f"  last refused {in_utc(row['refused_at'])}"
         reason = f" {row['refused_type']}" if refused else ""
         yield (
             f"{span(now - row['last_seen']):>7}  {row['user_id']}/{row['device_id']}  {row['domain']}"
@@ -142,15 +143,15 @@ def as_lines(rows: list[dict[str, Any]], now: datetime) -> Iterator[str]:
 def as_text(device: dict[str, Any], now: datetime) -> Iterator[str]:
     """One device, an item on each line."""
     yield f"device      {device['user_id']}/{device['device_id']}  {device['domain']}"
-    yield f"last seen   {_time(device['last_seen'])}, {span(now - device['last_seen'])} ago"
-    yield f"first seen  {_time(device['first_seen'])}"
+    yield f"last seen   {in_utc(device['last_seen'])}, {span(now - device['last_seen'])} ago"
+    yield f"first seen  {in_utc(device['first_seen'])}"
     if device["own_time"] is not None:
-        yield f"own time    {_time(device['own_time'])} of the reading that came last"
+        yield f"own time    {in_utc(device['own_time'])} of the reading that came last"
     if device["clock_skew_ms"] is not None:
         yield f"clock       {device['clock_skew_ms'] / 1000:+,.3f} s when it last sent"
     if device["refused_at"] is not None:
         why = f"{device['refused_type']}: {device['refused_reason']}"
-        yield f"refused     {_time(device['refused_at'])}  {why}"
+        yield f"refused     {in_utc(device['refused_at'])}  {why}"
     for name, value in (device["latest"] or {}).items():
         yield f"latest      {name} {value}"
     for day in device["days"]:
@@ -182,7 +183,3 @@ def _unknown(user_id: str, device_id: str) -> NoDevice:
         f"There is no device {user_id}/{device_id} in the registry. `sluice devices list --user {user_id}`"
         " shows which there are; a device is there a few seconds after its first message."
     )
-
-
-def _time(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

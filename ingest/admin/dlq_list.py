@@ -6,7 +6,6 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC
 from typing import Any, NamedTuple
 
 from ingest.admin.dlq_outcome import Outlook, Standing, State, envelope, printable
@@ -19,6 +18,8 @@ from tasks.domain.domain import AnyDomain
 from tasks.errors import NotNow
 from tasks.servers.topic_reader import TopicReader
 from tasks.settings import settings
+from tasks.text.times import in_utc
+from tasks.text.wording import safe
 
 _PLACE = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
@@ -84,10 +85,7 @@ def as_lines(listing: Listing) -> Iterator[str]:
     """Two lines for each letter, oldest first: what it is, and why it was refused."""
     for letter, state in listing.newest:
         times = f"  refused {letter.attempts} times" if letter.attempts > 1 else ""
-        yield (
-            f"{letter.refused_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {safe(letter.id.key)}"
-            f"  {letter.error_type}  {state}{times}"
-        )
+        yield (f"{in_utc(letter.refused_at)}  {safe(letter.id.key)}  {letter.error_type}  {state}{times}")
         yield f"    {safe(readable(letter.topic))}: {safe(letter.error)}"
 
 
@@ -134,11 +132,3 @@ def whole(value: bytes, standing: Standing) -> dict[str, Any]:
         "state": str(standing.state),
         "payload": printable(base64.b64decode(sent["payload_base64"])),
     }
-
-
-def safe(text: str) -> str:
-    """The text without characters that a terminal would obey."""
-    # Topics and payloads come from strangers, and a terminal obeys control characters.
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )

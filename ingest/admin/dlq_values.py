@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC
 
-from ingest.admin.dlq_list import reading, safe
+from ingest.admin.dlq_list import reading
 from ingest.admin.dlq_outcome import Outlook
 from tasks.dead_letters.letter import Filters, Letter
 from tasks.domain.domain import AnyDomain
+from tasks.text.wording import safe
 
 MOST_NAMED = 10
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from tasks import registry
 from tasks.domain.declaration import quoted
 from tasks.domain.domain import AnyDomain
 from tasks.settings import settings
+from tasks.text.times import in_utc
 
 SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
 LOCK_TIMEOUT_SECONDS = 60
@@ -115,7 +116,7 @@ def pending(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list
             )
         if file.checksum != record.checksum:
             raise MigrationError(
-                f"sql/{file.label}.sql was edited after it ran ({_moment(record.applied_at)})."
+                f"sql/{file.label}.sql was edited after it ran ({in_utc(record.applied_at)})."
                 " Restore it, and put the change into a new migration with the next number."
             )
     newest = max(done, default=0)
@@ -138,17 +139,13 @@ def status(migrations: Iterable[Migration], applied: Iterable[Applied]) -> list[
         if migration.always:
             state = "runs at every migrate"
         else:
-            state = f"applied {_moment(record.applied_at)}" if record else "pending"
+            state = f"applied {in_utc(record.applied_at)}" if record else "pending"
         lines.append(f"{migration.label:<32} {state}")
     try:
         pending(migrations, done.values())
     except MigrationError as error:
         lines.append(str(error))
     return lines
-
-
-def _moment(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def applied(connection: Connection) -> list[Applied]:

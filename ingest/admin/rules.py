@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasks.rules.devices import patterns
 from tasks.rules.model import Condition, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
-from tasks.text.times import parse_moment
+from tasks.text.times import in_utc, parse_moment
 
 # Nobody reads more firings of one rule than this.
 MAX_SHOWN = 20
@@ -145,7 +145,7 @@ def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
             value = "" if firing.value is None else f"  at {_shown(firing.value)}"
             still = "" if firing.end else ", still open"
             yield (
-                f"  {firing.begin.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {firing.device_id}"
+                f"  {in_utc(firing.begin)}  {firing.device_id}"
                 f"  for {_span(firing.lasted(now))}{still}{value}{'  flap' if firing.flap else ''}"
             )
         if len(firings) > MAX_SHOWN:

@@ -32,6 +32,7 @@ def list_devices(
     from ingest.admin import devices as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from ingest.admin.rules import domain_named  # noqa: PLC0415
+    from tasks.text.wording import safe  # noqa: PLC0415
 
     name = None if domain is None else domain_named(domain).name
     selection = work.Selection(user, name, None if silent is None else _moment(silent))
@@ -41,7 +42,7 @@ def list_devices(
         to_stdout(json.dumps(rows, default=str, ensure_ascii=False))
         return
     for line in work.as_lines(rows, datetime.now(UTC)):
-        to_stdout(line)
+        to_stdout(safe(line))
     to_stderr(counted(len(rows), "device"))
     if len(rows) == limit:
         to_stderr("--limit shows more")
@@ -51,8 +52,8 @@ def list_devices(
 def show(user: str, device: str, *, as_json: AsJson = False) -> None:
     """Show one device: its times, its clock, its last refusal, its newest reading and its last 30 days."""
     from ingest.admin import devices as work  # noqa: PLC0415
-    from ingest.admin.dlq_list import safe  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from tasks.text.wording import safe  # noqa: PLC0415
 
     with session() as connection:
         found = work.show(connection, user, device)

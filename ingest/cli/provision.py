@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,6 +78,7 @@ def list_accounts(*, as_json: AsJson = False) -> None:
     """List the accounts, without secrets."""
     from ingest.admin import accounts as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from tasks.text.times import in_utc  # noqa: PLC0415
 
     with session() as connection:
         accounts = work.accounts(connection)
@@ -86,7 +87,7 @@ def list_accounts(*, as_json: AsJson = False) -> None:
         return
     width = max((len(account.username) for account in accounts), default=0)
     for account in accounts:
-        rotated = f"{account.rotated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        rotated = in_utc(account.rotated_at)
         state = "" if account.enabled else "  disabled"
         to_stdout(f"{account.username:<{width}}  {account.kind:<7}  password of {rotated}{state}")
     to_stderr(counted(len(accounts), "account"))

@@ -1,10 +1,15 @@
-"""Parses times as people write them: a span back from now, such as `7d`, or a time."""
+"""Times as people read and write them; a span back from now is `7d`."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+
+
+def in_utc(time: datetime) -> str:
+    """The time to the second, such as `2026-05-01 12:00:00 UTC`."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -53,3 +53,11 @@ def id_fault(text: str) -> str | None:
     if _NOT_IN_ID.search(text):
         return "must not hold control characters, '+', '#' or '/'"
     return None
+
+
+def safe(text: str) -> str:
+    """The text without characters that a terminal would obey."""
+    # Topics and payloads come from strangers, and a terminal obeys control characters.
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
