@@ -48,12 +48,12 @@ def process_part(
             with STAGE_SECONDS.time("validate"):
                 stored: list[Message] = []
                 if verdict is None:
-                    readings, dead, partial, ignored = validate(domain, messages)
+                    readings, dead, partial, ignored, wrong = validate(domain, messages)
                     hints.give(domain, readings)
                 else:
                     stored = [] if blind else [one for one in messages if is_stored(domain, one)]
                     condemned = condemn([one for one in messages if one not in stored], *verdict)
-                    readings, dead, partial, ignored = condemned
+                    readings, dead, partial, ignored, wrong = condemned
             with STAGE_SECONDS.time("evaluate"):
                 changes, generation, deferred, by_source = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
@@ -81,7 +81,7 @@ def process_part(
         rows=len(messages) - len(dead) - len(partial),
         dead=len(dead) + len(partial),
         readings=len(readings) + len(stored),
-        wrong=len(dead) + sum(wrong for _, wrong in partial),
+        wrong=wrong + sum(some for _, some in partial),
         ignored=len(ignored),
         partial=[letter.message[:2] for letter, _ in partial],
         oldest_ms=_oldest_ms(messages),

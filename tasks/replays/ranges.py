@@ -74,7 +74,7 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     """Runs one chunk of one partition: writes rows, missing dead letters, and the run's new position."""
     # A message that kills workers takes the main way, where it is isolated, or none.
     sound = [message for message in messages if message not in known.condemned]
-    readings, dead, partial, _ = validate.validate(domain, sound)
+    readings, dead, partial, *_ = validate.validate(domain, sound)
     if held.arguments.get("alerts"):
         evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
     with database.access() as connection:

@@ -45,13 +45,15 @@ class Validated(NamedTuple):
     """The outcome of messages: their readings in order, and the dead letters of the refused.
 
     `partial` are letters of messages that have readings as well, with the number of those that are wrong.
-    `ignored` are messages that hold no reading.
+    `ignored` are messages that hold no reading. `wrong` counts the readings that `dead` is about; a message
+    that cannot be split into readings is one.
     """
 
     readings: list[Received]
     dead: list[DeadLetter]
     partial: list[tuple[DeadLetter, int]]
     ignored: list[Message]
+    wrong: int
 
 
 def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
@@ -70,7 +72,7 @@ def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
             readings.append(Received(message, reading))
-    return Validated(readings, dead, [], [])
+    return Validated(readings, dead, [], [], len(dead))
 
 
 def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading[Source, Any]]:
@@ -87,13 +89,15 @@ def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading
 
 
 def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
-    found = Validated([], [], [], [])
+    found = Validated([], [], [], [], 0)
+    wrong = 0
     limits = routing.limits()
     for message in messages:
         try:
             outcome = read(domain, message, limits)
         except Refused as refused:
             found.dead.append(DeadLetter(message, refused.error_type, refused.reason))
+            wrong += 1
             continue
         for index, reading in outcome.readings:
             found.readings.append(Received(message, reading, index))
@@ -105,14 +109,16 @@ def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
                 found.partial.append((letter, len(outcome.wrong)))
             else:
                 found.dead.append(letter)
+                wrong += len(outcome.wrong)
         elif not outcome.readings:
             found.ignored.append(message)
-    return found
+    return found._replace(wrong=wrong)
 
 
 def condemn(messages: list[Message], error_type: str, error: str) -> Validated:
     """Each message as a dead letter of this type."""
-    return Validated([], [DeadLetter(message, error_type, error) for message in messages], [], [])
+    dead = [DeadLetter(message, error_type, error) for message in messages]
+    return Validated([], dead, [], [], len(dead))
 
 
 def is_stored(domain: AnyDomain, message: Message) -> bool:

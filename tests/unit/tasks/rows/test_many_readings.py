@@ -58,18 +58,18 @@ def test_each_message_has_its_outcome() -> None:
     some = [
         message([{"t": 1}, {"t": 2}], 7),
         message([{"t": 3}, {"t": "x"}, {"t": 5}, 6], 8),
-        message([{"t": "x"}], 9),
+        message([{"t": "x"}, {"t": "y"}], 9),
         message(b"{", 10),
         message([{"t": None}], 11),
     ]
-    readings, dead, partial, ignored = validate(MANY, some)
+    readings, dead, partial, ignored, wrong = validate(MANY, some)
     assert [(one.message.offset, one.number, one.reading.fields.t) for one in readings] == [
         (7, 0, 1),
         (7, 1, 2),
         (8, 0, 3),
         (8, 2, 5),
     ]
-    assert [letter.message.offset for letter in dead] == [9, 10]
+    assert ([letter.message.offset for letter in dead], wrong) == ([9, 10], 3)
     assert [(letter.message.offset, wrong) for letter, wrong in partial] == [(8, 2)]
     assert [one.offset for one in ignored] == [11]
 
