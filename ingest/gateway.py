@@ -25,7 +25,9 @@ from ingest.health.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.health.lost_brokers import LostBrokers, finds_brokers
 from ingest.mqtt import packets
 from ingest.mqtt.acknowledge import Acknowledgements, Unacknowledged
+from ingest.mqtt.held import Held
 from ingest.mqtt.old_session import OldSession
+from ingest.mqtt.owners import Owners
 from ingest.mqtt.packets import Publish
 from ingest.mqtt.rate_limits import UserLimits
 from ingest.mqtt.record import record_of
@@ -69,6 +71,10 @@ class Gateway:
         self._settings = chosen
         self._domains = served
         self._forms = any(domain.form is not None for domain in served)
+        self._owners = Owners(chosen, served) if any(one.access_owner for one in served) else None
+        self._held = None
+        if self._owners is not None:
+            self._held = Held[Delivered](self._owners.concern, self._owners.is_decided)
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._received = self._received_bytes = 0
@@ -118,6 +124,8 @@ class Gateway:
     def _why_not_ready(self) -> str:
         if not self._session.subscribed:
             return "the MQTT broker is away, or has not confirmed the subscription"
+        if self._owners is not None and not self._owners.known:
+            return "Postgres is away, and the accounts' access lists have not been read yet"
         return "" if self._statistics.reachable() else "Kafka is away"
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
@@ -134,6 +142,8 @@ class Gateway:
         broker's session has every message that was not acknowledged, and sends it to the next gateway.
         """
         self._heartbeat.start()
+        if self._owners is not None:
+            self._owners.start()
         while not self._stopping.is_set() and self._failure is None:
             self._turn()
             self._pulse.turn()
@@ -141,6 +151,8 @@ class Gateway:
             self._log_limited()
             if self._session.failure is not None:
                 self._failure = self._session.failure
+            elif self._owners is not None and not self._owners.is_alive():
+                self._failure = "the thread of the access lists has ended; see the log above"
             elif self._lost_brokers():
                 self._failure = "this Kafka client has lost all brokers, although some are reachable"
         self._close()
@@ -155,6 +167,8 @@ class Gateway:
                 self._old = None
         else:
             self._session.turn(BUSY_SECONDS if self._session.unacknowledged else IDLE_SECONDS)
+        if self._held is not None and self._failure is None:
+            self._held.release(self._produce)
         self._producer.poll(0)
         self._session.unacknowledged.release()
 
@@ -167,6 +181,8 @@ class Gateway:
         if self._old is not None:
             self._old.close()
         self._session.close()
+        if self._owners is not None:
+            self._owners.stop()
         log.info("gateway_stopped", unacknowledged=len(self._session.unacknowledged))
 
     def _unfinished(self) -> int:
@@ -237,7 +253,16 @@ class Gateway:
         if nothing:
             unacknowledged.confirm(waiting)
         else:
-            self._produce(message, lambda error, _: self._confirm(error, waiting))
+            self._go_on(
+                message,
+                lambda error, _: self._confirm(error, waiting),
+                lambda: unacknowledged.is_current(waiting),
+            )
+
+    def _go_on(self, message: Publish, confirm: Delivered, wanted: Callable[[], bool]) -> None:
+        """Produces the message, or holds it until the owner of its topic is decided, while it is wanted."""
+        if self._held is None or not self._held.holds(message, confirm, wanted):
+            self._produce(message, confirm)
 
     def _ignores(self, topic: str) -> bool:
         """Whether the domain of the topic declares that it holds no readings; counts it."""
@@ -255,8 +280,8 @@ class Gateway:
         def note(error: KafkaError | None, _record: KafkaMessage) -> None:
             self._dropped += error is not None
 
-        if len(self._producer) < MOST_UNPROMISED:
-            self._produce(message, note)
+        if len(self._producer) + len(self._held or ()) < MOST_UNPROMISED:
+            self._go_on(message, note, lambda: True)
         else:
             self._dropped += 1
 
@@ -268,17 +293,20 @@ class Gateway:
 
     def _produce(self, message: Publish, confirm: Delivered) -> None:
         topic, payload = message.topic, message.payload
-        traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload)
+        owner = "" if self._owners is None else self._owners.of(topic)
+        known = "" if isinstance(owner, Refused) else owner
+        traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload, known)
         # A redelivery was counted before; limited now, it would be both a record and a dead letter.
         admit = None if message.dup else self._limits.admit
         content_type = packets.content_type(message.properties) if self._forms and message.properties else ""
         record = record_of(
             *(self._domains, topic, payload, traceparent, datetime.now(UTC), self._settings, admit),
             content_type=content_type,
+            owner=owner,
             redelivered=message.dup,
         )
         if record.refused is not None:
-            self._note_refused(topic, record.refused)
+            self._note_refused(topic, record.refused, known)
         self._producer.produce(
             record.topic,
             record.value,
@@ -287,10 +315,10 @@ class Gateway:
             on_delivery=_ending(end_span, confirm) if end_span else confirm,
         )
 
-    def _note_refused(self, topic: str, refused: Refused) -> None:
+    def _note_refused(self, topic: str, refused: Refused, owner: str) -> None:
         DEAD_LETTERED.add(1, refused.error_type)
         if refused.error_type == "RateLimited":
-            self._limited[domain_of(topic, self._domains).parse_topic(topic).user_id] += 1
+            self._limited[domain_of(topic, self._domains).parse_topic(topic, owner).user_id] += 1
         else:
             log.warning("message_refused", error_type=refused.error_type, error=refused.reason)
 

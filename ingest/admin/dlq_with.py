@@ -163,6 +163,7 @@ def _read(domain: AnyDomain, letter: Letter) -> Outcome[Reading[Any, Any]]:
         routing.limits(),
         place=place,
         content_type=letter.content_type,
+        owner=letter.owner,
     )
 
 

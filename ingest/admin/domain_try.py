@@ -53,10 +53,11 @@ def attempt(
     arrival_ms: int,
     limits: Limits,
     content_type: str = "",
+    owner: str = "",
 ) -> Tried:
     """The outcome of a message that arrives at `arrival_ms` since 1970."""
     try:
-        found = domain.read(topic, payload, arrival_ms, limits, content_type=content_type)
+        found = domain.read(topic, payload, arrival_ms, limits, content_type=content_type, owner=owner)
     except Refused as refused:
         return Tried([], ignored=False, refused=[refusal(None, refused)])
     rows = [row_of(domain, topic, reading) for _, reading in found.readings]

@@ -89,6 +89,9 @@ def try_(
     payload: Annotated[str, typer.Option(help="A file with the payload of one message; - reads stdin.")],
     topic: Annotated[str, typer.Option(help="The MQTT topic of the message.")],
     content_type: Annotated[str, typer.Option(help="Its content type, as MQTT 5 has it.")] = "",
+    owner: Annotated[
+        str, typer.Option(help="The user whose account publishes it, where no topic names one.")
+    ] = "owner",
     as_json: AsJson = False,
 ) -> None:
     """Show the rows that a domain makes of a message, or why it is refused. Exit code 1 if anything is.
@@ -103,7 +106,7 @@ def try_(
     except OSError as error:
         raise OperatorError(f"The payload cannot be read: {error}.") from error
     domain = work.load(file)
-    tried = work.attempt(domain, topic, content, time.time_ns() // 1_000_000, limits(), content_type)
+    tried = work.attempt(domain, topic, content, time.time_ns() // 1_000_000, limits(), content_type, owner)
     if as_json:
         to_stdout(json.dumps(tried._asdict(), ensure_ascii=False))
     else:

@@ -96,6 +96,11 @@ class Acknowledgements:
             if mids:
                 self._acknowledge(mids)
 
+    def is_current(self, message: Unacknowledged) -> bool:
+        """Whether the connection that the message came by has not ended: else the broker sends it again."""
+        with self._lock:
+            return message.connection == self._connection
+
     def connection_ended(self) -> None:
         """From now on nothing of the old connection is acknowledged.
 

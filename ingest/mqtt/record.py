@@ -36,19 +36,23 @@ def record_of(
     admit: Callable[[str, int], None] | None = None,
     *,
     content_type: str = "",
+    owner: str | Refused = "",
     redelivered: bool = False,
 ) -> KafkaRecord:
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
 
     `received_at` must be in UTC; an empty `traceparent` or `content_type` is none. `admit` is called with the
-    user and the payload's bytes, and raises `Refused` for what is too much. `redelivered` are message and
+    user and the payload's bytes, and raises `Refused` for what is too much. `owner` is the user by the access
+    lists, or why there is none, where the topic does not name one. `redelivered` are message and
     record where the broker has sent it before.
     """
     # A message by a subscription of an older session is refused by the default domain.
     domain = among[0]
     try:
         domain = domain_of(topic, among)
-        source = domain.parse_topic(topic)
+        if isinstance(owner, Refused):
+            raise owner
+        source = domain.parse_topic(topic, owner)
         _refuse_too_large(payload, chosen.kafka_max_message_bytes - HEADERS_BYTES)
         if admit is not None:
             admit(source.user_id, len(payload))
@@ -68,6 +72,8 @@ def record_of(
         headers.append(("traceparent", traceparent.encode()))
     if content_type and domain.form is not None:
         headers.append((kafka_record.CONTENT_TYPE, content_type.encode()))
+    if owner:
+        headers.append((kafka_record.OWNER, owner.encode()))
     if redelivered:
         headers.append((kafka_record.REPLAY, REDELIVERED.encode()))
     key = f"{source.user_id}/{source.device_id}".encode()

@@ -39,12 +39,14 @@ def traceparent_of(properties: bytes, payload: bytes) -> str:
 class Span:
     """The gateway's span of one message, from its arrival to Kafka's confirmation."""
 
-    def __init__(self, context: SpanContext, parent: SpanContext | None, topic: str, payload: bytes) -> None:
+    def __init__(
+        self, context: SpanContext, parent: SpanContext | None, topic: str, payload: bytes, owner: str = ""
+    ) -> None:
         self._context, self._parent = context, parent
         self._begun_ns = time.time_ns()
         self._attributes: dict[str, str | int] = {}
         with suppress(Refused):
-            self._attributes |= domain_of(topic, domains()).parse_topic(topic)._asdict()
+            self._attributes |= domain_of(topic, domains()).parse_topic(topic, owner)._asdict()
         if sequence_id := _top_level(payload, b'"sequence_id"', _SEQUENCE_ID):
             number = int(sequence_id)
             if -(2**63) <= number < 2**63:
@@ -55,8 +57,12 @@ class Span:
         tracing.record("gateway", self._context, self._parent, self._begun_ns, self._attributes)
 
 
-def follow(traceparent: str, topic: str, payload: bytes) -> tuple[str, Callable[[], None] | None]:
+def follow(
+    traceparent: str, topic: str, payload: bytes, owner: str = ""
+) -> tuple[str, Callable[[], None] | None]:
     """The `traceparent` to send on, and what to call when Kafka has the message.
+
+    `owner` is the user by the access lists, where the topic does not name one.
 
     With tracing off nothing is begun. With tracing on, every message gets a trace, so that a dead letter can
     name it; those that are sampled, here or by the sender, get the gateway's span.
@@ -66,7 +72,7 @@ def follow(traceparent: str, topic: str, payload: bytes) -> tuple[str, Callable[
     parent = parse(traceparent)
     if (parent and parent.sampled) or random.random() < settings().trace_sample_ratio:  # noqa: S311 - a sample
         context = child(parent, sampled=True)
-        return context.traceparent(), Span(context, parent, topic, payload).end
+        return context.traceparent(), Span(context, parent, topic, payload, owner).end
     return traceparent or tracing.unrecorded(), None
 
 

@@ -14,6 +14,7 @@ REPLAY_OF = "replay_of"  # the dead letter
 TIMESTAMP = "timestamp_ms"  # of the record that was refused first
 ORIGIN = "origin"  # partition/offset of that record, which the keys of its readings may be made of
 CONTENT_TYPE = "content_type"  # of MQTT 5; also of messages that are not replayed
+OWNER = "owner"  # the user who owns the topic by the access lists; also of messages that are not replayed
 # What every record of the gateway has, and those of traced messages.
 _TOPIC, _UNREAD, _TRACEPARENT = "mqtt_topic", "received_at", "traceparent"
 
@@ -59,7 +60,8 @@ def _with_all_headers(record: KafkaMessage) -> Message:
         header_text(headers.get(REPLAY)),
     )
     content_type, origin = header_text(headers.get(CONTENT_TYPE)), _place(header_text(headers.get(ORIGIN)))
-    return hinted(message, content_type, origin) if content_type or origin else message
+    owner = header_text(headers.get(OWNER))
+    return hinted(message, content_type, origin, owner) if content_type or origin or owner else message
 
 
 def header_text(header: str | bytes | None) -> str:

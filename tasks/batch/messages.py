@@ -33,11 +33,12 @@ class HintedMessage(Message):
     """A message with what few records have. It travels beside the others, unseen by older workers.
 
     `content_type` is MQTT 5's. `origin` is the partition and offset of the record that was refused first, if
-    this one is its replay.
+    this one is its replay. `owner` is the user who owns the topic, where that does not name one.
     """
 
     content_type: str = ""
     origin: tuple[int, int] | None = None
+    owner: str = ""
 
 
 class Part(NamedTuple):
@@ -126,23 +127,26 @@ def unpack_part(blob: bytes) -> Part:
     )
     domain, incarnation = (*first, "", "")[:2]
     unpacked = [Message(*fields) for fields in messages]
-    for index, content_type, origin in first[2] if len(first) > 2 else ():
-        unpacked[index] = hinted(unpacked[index], content_type, origin)
+    for index, *hints in first[2] if len(first) > 2 else ():
+        unpacked[index] = hinted(unpacked[index], *hints)
     return Part(domain, first_offsets, unpacked, incarnation)
 
 
-def _hints(messages: list[Message]) -> list[tuple[int, str, tuple[int, int] | None]]:
+def _hints(messages: list[Message]) -> list[tuple[object, ...]]:
+    # An older worker, which has no domain with such owners, takes three.
     return [
-        (index, message.content_type, message.origin)
+        (index, message.content_type, message.origin, *([message.owner] if message.owner else []))
         for index, message in enumerate(messages)
         if isinstance(message, HintedMessage)
     ]
 
 
-def hinted(message: Message, content_type: str, origin: tuple[int, int] | None) -> HintedMessage:
+def hinted(
+    message: Message, content_type: str, origin: tuple[int, int] | None, owner: str = ""
+) -> HintedMessage:
     """The message with these hints."""
     made = HintedMessage(*message)
-    made.content_type, made.origin = content_type, origin
+    made.content_type, made.origin, made.owner = content_type, origin, owner
     return made
 
 

@@ -50,6 +50,7 @@ class Letter(NamedTuple):
     content_type: str = ""
     origin: tuple[int, int] | None = None  # of the record that was refused first, if it is another
     elements: tuple[int, ...] = ()  # indexes of the readings that were refused, of a message with several
+    owner: str = ""  # by the access lists, where the topic does not name it
 
     @property
     def source(self) -> Source | None:
@@ -57,7 +58,7 @@ class Letter(NamedTuple):
         if self.error_type in ABOUT_ALERTS:
             return self._source_of_alert()
         try:
-            return routing.domain_of(self.topic, registry.domains()).parse_topic(self.topic)
+            return routing.domain_of(self.topic, registry.domains()).parse_topic(self.topic, self.owner)
         except Refused:
             return None
 
@@ -159,6 +160,7 @@ def parse_letter(
             _encodable(str(envelope.get("content_type") or "")),
             _origin(envelope.get("origin")),
             tuple(int(index) for index in envelope.get("elements") or ()),
+            _encodable(str(envelope.get("owner") or "")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise NoLetter(f"not the envelope of a dead letter: {error}") from error

@@ -108,6 +108,7 @@ def _hints(message: HintedMessage) -> dict[str, Any]:
     return {
         **({"content_type": message.content_type} if message.content_type else {}),
         **({} if message.origin is None else {"origin": message.origin}),
+        **({"owner": message.owner} if message.owner else {}),
     }
 
 

@@ -1,7 +1,8 @@
 """The kinds of column that a record's fields may have: the JSON value, the SQL type, and the text for COPY.
 
 `Bigint`, `Integer`, `Double`, `Numeric`, `Text`, `Boolean`, `Time`, `Uuid`, `Json` and `Point` are written as
-annotations. `TopicLevel` is a part of the topic, and `Fingerprint` a number that is made of the message.
+annotations. `TopicLevel` is a part of the topic, `Owner` the user of the account that may publish on it, and
+`Fingerprint` a number that is made of the message.
 Enumerations, `Literal`s of strings, and `list[…]` of any kind need no name of their own. Any other SQL type
 is `Annotated[str, sql("inet", "an IP address")]`; `GeoPoint` and `Geometry` are PostGIS's.
 Nothing is converted: a number in a string is a string.
@@ -64,6 +65,10 @@ class Column:
 
 class FromTopic:
     """Marks a field that is a level of the MQTT topic, the one written `{name of the field}`."""
+
+
+class FromAccessList:
+    """Marks the field of the user who owns the topic by the accounts' access lists."""
 
 
 class FromMessage:
@@ -197,6 +202,7 @@ _A_POINT = 'a point, as WKT ("POINT(8.54 47.38)") or as a GeoJSON object'
 Fingerprint = Annotated[
     int, FromMessage(), Column("bigint", repr, "a number made of the message", plain=True)
 ]
+Owner = Annotated[str, FromAccessList(), Column("text", str, "the owner of the topic")]
 TopicLevel = Annotated[str, FromTopic(), Column("text", str, "a level of the topic")]
 Bigint = Annotated[
     int, Field(strict=True, ge=-(2**63), le=2**63 - 1), Column("bigint", repr, "a 64-bit integer", plain=True)

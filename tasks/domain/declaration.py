@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticSerializationError, to_json
 
-from tasks.domain.columns import NULL, FromMessage, FromTopic, column_of, escape, time_text
+from tasks.domain.columns import (
+    NULL,
+    FromAccessList,
+    FromMessage,
+    FromTopic,
+    column_of,
+    escape,
+    time_text,
+)
 from tasks.domain.faults import refusal, with_integers
 from tasks.domain.form import Form, place_of
 from tasks.domain.outcome import Outcome, fingerprint, outcome
@@ -40,8 +48,8 @@ def _stop_at_first_element(schema: Any) -> None:
 class Record(BaseModel):
     """Base of a domain's model. Null for an optional field means absent.
 
-    Fields from the topic (`TopicLevel`) are neither validated nor part of the validated fields; nor is a
-    `Fingerprint` validated.
+    Fields from the topic (`TopicLevel`, `Owner`) are neither validated nor part of the validated fields; nor
+    is a `Fingerprint` validated.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -100,7 +108,9 @@ class Declaration(Generic[SourceT, RecordT]):
         if form is None and len(topics) > 1:
             raise TypeError(f"several topics need a form: {', '.join(topics)}")
         self.templates = tuple(map(Template, topics))
-        self.levels = _levels_of(record, self.templates, free=form is not None)
+        self.access_owner = _access_owner_of(record, free=form is not None)
+        from_topic = _levels_of(record, self.templates, free=form is not None)
+        self.levels = (self.access_owner, *from_topic) if self.access_owner else from_topic
         fields = {name: info for name, info in record.model_fields.items() if name not in self.levels}
         columns = {name: column_of(name, info) for name, info in fields.items()}
         if time not in columns or columns[time][0].sql_type != "timestamp with time zone":
@@ -116,6 +126,7 @@ class Declaration(Generic[SourceT, RecordT]):
             source,
             () if form is None else form.templates,
             strict=form is None,
+            owner=self.access_owner,
         )
         self.locate = self._topics.locate
         self.ranked = self._topics.ranked
@@ -176,9 +187,13 @@ class Declaration(Generic[SourceT, RecordT]):
         )
         self.staged_present = f'SELECT FROM "{staged}" JOIN "{table}" USING ({key}) LIMIT 1'
 
-    def parse_topic(self, topic: str) -> SourceT:
-        """The source that the topic names. Raises `Refused` (`InvalidTopic`)."""
-        return self.locate(topic).source
+    def parse_topic(self, topic: str, owner: str = "") -> SourceT:
+        """The source that the topic names. Raises `Refused` (`InvalidTopic`).
+
+        `owner` is the user by the access lists, of a domain with a field `access_owner`; without one it
+        raises `Refused` (`UnknownOwner`).
+        """
+        return self.locate(topic, owner).source
 
     def validate(
         self, topic: str, payload: bytes, timestamp_ms: int, limits: Limits
@@ -227,18 +242,19 @@ class Declaration(Generic[SourceT, RecordT]):
         *,
         place: tuple[int, int] = (0, 0),
         content_type: str = "",
+        owner: str = "",
     ) -> Outcome[Reading[SourceT, RecordT]]:
         """The readings in a message, and the refusal of those that cannot become rows.
 
         `place` is the record's partition and offset, which tell apart readings that have neither a time nor a
-        number of their own. Without a form this is `validate`. Raises `Refused` for the whole message: its
-        topic, or bytes that cannot be decoded.
+        number of their own. `owner` is as in `parse_topic`. Without a form this is `validate`. Raises
+        `Refused` for the whole message: its topic, or bytes that cannot be decoded.
         """
         if self._reader is None:
             return Outcome([(0, self.validate(topic, payload, timestamp_ms, limits))])
         if self.ignores(topic):
             return Outcome([])
-        located = self.locate(topic)
+        located = self.locate(topic, owner)
         arrival = _time_of_record(timestamp_ms, self.time)
         elements = self._reader.elements(payload, located.names, limits, content_type)
         found: list[tuple[int, Reading[SourceT, RecordT] | Refused]] = []
@@ -290,9 +306,14 @@ class Declaration(Generic[SourceT, RecordT]):
         """The source of a reading: that of the topic, unless its fields name another. Raises `Refused`."""
         return source
 
+    def owner_of(self, source: SourceT) -> str:  # noqa: ARG002 - for what overrides it
+        """The owner of a source, for `locate`; empty if the topic names it."""
+        return ""
+
     def whole(self, topic: str, reading: Reading[SourceT, RecordT]) -> RecordT:
         """The record with all its fields: those of the payload, those from the topic, and the time."""
-        return reading.fields.model_copy(update={**self.locate(topic).levels, self.time: reading.time})
+        levels = self.locate(topic, self.owner_of(reading.source)).levels
+        return reading.fields.model_copy(update={**levels, self.time: reading.time})
 
     def _checked(self, values: dict[str, Any], whole: Any, limits: Limits) -> RecordT:
         """The validated fields. Raises `Refused`."""
@@ -340,7 +361,7 @@ def _levels_of(record: type[Record], templates: tuple[Template, ...], *, free: b
 
     `free` allows templates to name more.
     """
-    declared = {name for name, info in record.model_fields.items() if _is_from_topic(info)}
+    declared = {name for name, info in record.model_fields.items() if _is(info, FromTopic)}
     for template in templates:
         named = set(template.names)
         if not declared <= named or (not free and named != declared):
@@ -350,12 +371,22 @@ def _levels_of(record: type[Record], templates: tuple[Template, ...], *, free: b
     return tuple(name for name in templates[0].names if name in declared)
 
 
+def _access_owner_of(record: type[Record], *, free: bool) -> str:
+    """The field with the owner by the access lists; empty without one. Raises `TypeError`."""
+    names = [name for name, info in record.model_fields.items() if _is(info, FromAccessList)]
+    if len(names) > 1:
+        raise TypeError(f"a record has one Owner, not {', '.join(names)}")
+    if names and not free:
+        raise TypeError(f"the field {names[0]} is an Owner, which needs a form")
+    return names[0] if names else ""
+
+
 def _is_outside_payload(info: FieldInfo) -> bool:
-    return any(isinstance(marker, FromTopic | FromMessage) for marker in info.metadata)
+    return any(_is(info, kind) for kind in (FromTopic, FromMessage, FromAccessList))
 
 
-def _is_from_topic(info: FieldInfo) -> bool:
-    return any(isinstance(marker, FromTopic) for marker in info.metadata)
+def _is(info: FieldInfo, kind: type) -> bool:
+    return any(isinstance(marker, kind) for marker in info.metadata)
 
 
 def _member(name: str, info: FieldInfo) -> str:

@@ -35,12 +35,13 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     """A declaration with its names, and checks of its own.
 
     `owner` is the user who gets the alerts (`users/{owner}/alerts`), and `source` what order is kept by and
-    alerts are about: `{name}` for a level of the topic; an owner may also be a fixed name, and with a `form`
-    (see `tasks.domain.form`) a source may be a field of the payload. `account` is the device's account that
-    publishes, by default the source's own: a level of the topic, or a fixed name. `checks` are by
-    their `rule_id`; each takes the whole record, must depend on it alone, and returns an `Alert` while
-    something is wrong, and None when it is in order. `namespace` (by default the name) distinguishes the
-    Kafka topics and sources of the domain from other domains'. Raises `TypeError` for an invalid declaration.
+    alerts are about: `{name}` for a level of the topic. An owner may also be a fixed name, and with a `form`
+    (see `tasks.domain.form`) a field of the kind `Owner`; then a source may be a field of the payload.
+    `account` is the device's account that publishes, by default the source's own: a level of the topic, or a
+    fixed name. `checks` are by their `rule_id`; each takes the whole record, must depend on it alone, and
+    returns an `Alert` while something is wrong, and None when it is in order. `namespace` (by default the
+    name) distinguishes the Kafka topics and sources of the domain from other domains'. Raises `TypeError` for
+    an invalid declaration.
     """
 
     def __init__(
@@ -93,6 +94,10 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
             raise TypeError(f"the source of {name} must be a level of {self.topic}, as in {{device_id}}")
         if form is not None and not self.namespace:
             raise TypeError(f"{name} has a form, so it must have a namespace")
+        if self.access_owner and self.owner != self.access_owner:
+            raise TypeError(
+                f"the owner of {name} must be {{{self.access_owner}}}, its field of the kind Owner"
+            )
         if self.user_id is not None and id_fault(self.user_id):
             raise TypeError(f"the owner of {name} {id_fault(self.user_id)}")
         for rule_id in self._checks:
@@ -147,7 +152,7 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
         """The device of the account that publishes on the topic: the source's, unless declared otherwise."""
         if not self._account:
             return self.account
-        named = self.locate(topic).names
+        named = self.locate(topic, self.owner_of(source)).names
         return named.get(self._account) or self.source_id(source.device_id)
 
     def topic_of(self, user_id: str, device_id: str) -> str | None:
@@ -161,6 +166,10 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
     def index_of(self, place: int) -> int:
         """The index in its message of the reading at a place."""
         return places.index_of(place, formed=self.form is not None)
+
+    def owner_of(self, source: Source) -> str:
+        """The source's user where no topic names it, but the access lists; else empty."""
+        return source.user_id if self.access_owner else ""
 
     def source_of(self, source: Source, fields: RecordT) -> Source:
         """The source of a reading: that of the topic, unless it is a field of the payload."""

@@ -19,6 +19,7 @@ from tasks.text.wording import describe, dotted, shorten
 # Of messages that are refused before they are stored; docs/replay.md has every type.
 ErrorType = Literal[
     "InvalidTopic",  # the topic does not name a source
+    "UnknownOwner",  # no account's access list holds the topic, or those of several do
     "TooLarge",
     "RateLimited",  # the user's devices send too much; only the gateway refuses for this reason
     "InvalidJson",  # not UTF-8, not JSON, or more than one JSON value

@@ -29,7 +29,10 @@ class Located(NamedTuple, Generic[SourceT]):
 
 
 class Topics(Generic[SourceT]):
-    """The topics of some templates, whose columns are `levels`; the `ignored` ones hold no readings."""
+    """The topics of some templates, whose columns are `levels`; the `ignored` ones hold no readings.
+
+    `owner` is that of the levels which no template names: `locate` takes it beside the topic.
+    """
 
     def __init__(
         self,
@@ -39,12 +42,13 @@ class Topics(Generic[SourceT]):
         ignored: tuple[Template, ...] = (),
         *,
         strict: bool,
+        owner: str = "",
     ) -> None:
         self.text = " or ".join(template.text for template in templates)
         # In the order that decides about a topic.
         self.ranked = sorted((*templates, *ignored), key=lambda template: template.rank)
         self._templates, self._ignored = templates, ignored
-        self._levels, self._source = levels, source
+        self._levels, self._source, self._owner = levels, source, owner
         self._plain = templates[0].text.split("/")
         plain = strict and templates[0].is_plain
         self.locate = lru_cache(KNOWN_SOURCES)(self._by_levels if plain else self._by_templates)
@@ -54,7 +58,7 @@ class Topics(Generic[SourceT]):
         """Whether messages on this topic are declared to hold no readings."""
         return bool(self._ignored) and self._is_ignored(topic)
 
-    def _by_templates(self, topic: str) -> Located[SourceT]:
+    def _by_templates(self, topic: str, owner: str = "") -> Located[SourceT]:
         _refuse_bytes(topic)
         template, found = self._best_match(topic)
         if template is None or template in self._ignored:
@@ -62,11 +66,13 @@ class Topics(Generic[SourceT]):
         for name, level in found.items():
             if fault := id_fault(level.replace("/", " ") if name in template.several else level):
                 raise Refused("InvalidTopic", f"the {name} in the topic {fault}")
+        if self._owner:
+            found = {self._owner: _checked_owner(owner), **found}
         levels = {name: found[name] for name in self._levels}
         rest = {name: found[name] for name in found if name not in levels and name[0] != "_"}
         return Located(self._source(**levels), levels, "\t".join(map(escape, levels.values())), found, rest)
 
-    def _by_levels(self, topic: str) -> Located[SourceT]:
+    def _by_levels(self, topic: str, owner: str = "") -> Located[SourceT]:  # noqa: ARG002 - as the other takes
         """The same for one template of plain levels, with a sentence for each fault."""
         _refuse_bytes(topic)
         levels = topic.split("/")
@@ -91,6 +97,15 @@ class Topics(Generic[SourceT]):
 
     def _refusal(self, topic: str) -> Refused:
         return Refused("InvalidTopic", f"the topic must be {self.text}, got {describe(topic)}")
+
+
+def _checked_owner(owner: str) -> str:
+    if not owner:
+        reason = "the record does not name the owner of its topic, which the gateway adds"
+        raise Refused("UnknownOwner", reason)
+    if fault := id_fault(owner):
+        raise Refused("UnknownOwner", f"the owner of the topic {fault}")
+    return owner
 
 
 def _refuse_bytes(topic: str) -> None:

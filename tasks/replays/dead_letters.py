@@ -21,6 +21,7 @@ from tasks.batch.kafka_record import (
     ATTEMPTS,
     CONTENT_TYPE,
     ORIGIN,
+    OWNER,
     REPLAY,
     REPLAY_OF,
     TIMESTAMP,
@@ -219,6 +220,8 @@ def _produce(
     headers.append((ORIGIN, f"{first[0]}/{first[1]}".encode()))
     if letter.content_type:
         headers.append((CONTENT_TYPE, letter.content_type.encode()))
+    if letter.owner:
+        headers.append((OWNER, letter.owner.encode()))
     if letter.traceparent:
         headers.append(("traceparent", letter.traceparent.encode()))
     # Back into its own partition, however that was chosen, or otherwise by the key.

@@ -41,8 +41,8 @@ def processed(
     for letter in dead:
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
         with suppress(Refused):  # the topic may be the reason for the refusal
-            topic = letter.message.topic
-            attributes |= routing.domain_of(topic, registry.domains()).parse_topic(topic)._asdict()
+            topic, owner = letter.message.topic, getattr(letter.message, "owner", "")
+            attributes |= routing.domain_of(topic, registry.domains()).parse_topic(topic, owner)._asdict()
         _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
     return followed
 

@@ -80,11 +80,17 @@ def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading
 
     A replayed message has the place of the one that was refused: so its readings are the same again.
     """
-    content_type, origin = "", message[:2]
+    content_type, origin, owner = "", message[:2], ""
     if isinstance(message, HintedMessage):
-        content_type, origin = message.content_type, message.origin or origin
+        content_type, origin, owner = message.content_type, message.origin or origin, message.owner
     return domain.read(
-        message.topic, message.payload, message.timestamp_ms, limits, place=origin, content_type=content_type
+        message.topic,
+        message.payload,
+        message.timestamp_ms,
+        limits,
+        place=origin,
+        content_type=content_type,
+        owner=owner,
     )
 
 

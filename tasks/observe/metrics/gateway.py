@@ -32,6 +32,13 @@ GATEWAY_DROPPED = Counter(
     "Kafka is slow or away; devices whose readings matter must publish with QoS 1.",
     unit="messages",
 )
+ACCESS_LIST_AGE = Gauge(
+    "sluice_access_list_age_seconds",
+    ("gateway",),
+    "Age of the access lists by which the gateway finds owners of topics; 0 if no domain needs them.",
+    "Growing beyond a minute: Postgres is away, and the last lists count; see the gateway's log.",
+    unit="seconds",
+)
 
 # Every MQTT client
 

@@ -80,6 +80,13 @@ def test_a_replayed_record_has_the_timestamp_of_the_first_one() -> None:
     assert (found.timestamp_ms, found.attempts, found.replay) == (1_600_000_000_123, 2, SILENT)
 
 
+def test_the_owner_in_the_record_is_the_messages() -> None:
+    """Also of a replay: the access lists of today decide nothing about it."""
+    found = message([("mqtt_topic", b"tele/cellar/SENSOR"), ("owner", b"ada"), ("replay", b"silent")])
+    assert isinstance(found, HintedMessage)
+    assert (found.owner, found.replay) == ("ada", SILENT)
+
+
 def test_headers_that_are_not_ours_change_nothing() -> None:
     """Anybody may write into a topic: no header stops the bridge."""
     for header in (b"", b"-1", b"x", "²".encode(), b"9" * 5000, b"\xff"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.batch.messages import Message
+from tasks.batch.messages import Message, hinted
 from tasks.dead_letters import envelope, sender
 from tasks.dead_letters.letter import Filters, Letter, NoLetter, parse_letter
 from tasks.dead_letters.sender import DeadLetter
@@ -30,6 +30,14 @@ def test_a_letter_comes_back_as_it_was_sent(payload: bytes, topic: str, attempts
     assert (found.partition, found.offset, found.timestamp_ms) == (3, 17, 1_700_000_000_123)
     assert found.can_be_replayed
     assert found.id == ("iot-stream/3/17", 1_700_000_000_123)
+
+
+def test_a_letter_has_the_owner_that_its_topic_does_not_name() -> None:
+    """So a replay of it produces a record of the same owner."""
+    message = hinted(Message(3, 17, 0, "tele/cellar/SENSOR", "", 0, b"{}"), "", None, "ada")
+    value = sender._envelope_of("iot-stream-states", DeadLetter(message, "MissingField", "it is missing"))
+    assert parse_letter(b"iot-stream-states/3/17", value, 5).owner == "ada"
+    assert letter().owner == ""
 
 
 def test_a_letter_of_the_gateway_has_no_coordinates() -> None:
