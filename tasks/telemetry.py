@@ -3,7 +3,7 @@
 Declared here once; its validation, table, columns and COPY text follow from it, as for every domain.
 """
 
-from tasks.domain import Bigint, Domain, Double, Record, Time, TopicLevel
+from tasks.domain import Bigint, Domain, Double, Integer, Record, Time, TopicLevel
 
 
 class Telemetry(Record):
@@ -17,7 +17,7 @@ class Telemetry(Record):
     time: Time | None = None
     sequence_id: Bigint
     temperature: Double | None = None
-    battery: Double | None = None
+    battery: Integer | None = None
 
 
 DOMAIN = Domain(

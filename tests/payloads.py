@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 DECLARED = ("sequence_id", "time", "temperature", "battery", "user_id", "device_id")
 HOLE = "put the fault here"
 
+INTEGERS_32 = st.integers(-(2**31), 2**31 - 1)
 BIGINTS = st.integers(-(2**63), 2**63 - 1)
 DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -50,7 +51,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     optional: dict[str, st.SearchStrategy[Any]] = {
         "time": st.none() | times().map(lambda pair: pair[0]),
         "temperature": st.none() | DOUBLES | BIGINTS,
-        "battery": st.none() | DOUBLES | BIGINTS,
+        "battery": st.none() | INTEGERS_32 | INTEGERS_32.map(float),
     }
     for name in draw(st.sets(st.sampled_from(sorted(optional)))):
         document[name] = draw(optional[name])

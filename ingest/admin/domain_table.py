@@ -109,7 +109,11 @@ def differences(connection: Connection, domain: AnyDomain) -> list[str]:
         return [f"the table {table} does not exist; `sluice migrate` makes it"]
     declared = _as_the_server_says(connection, domain)
     found = _columns(connection, table)
-    differences = [fault for one in declared.values() for fault in _compare(one, found.get(one.name))]
+    differences = [
+        fault
+        for one in declared.values()
+        for fault in _compare(one, found.get(one.name), nulls=one.name != domain.extra)
+    ]
     differences += [
         f"the column {one.name} is not declared, allows no null and has no default: no row can be written"
         for one in found.values()
@@ -136,7 +140,7 @@ def _type(domain: AnyDomain, name: str) -> str:
     if name in domain.levels:
         # Compares as bytes: inserts cost less, whatever the database's locale.
         return f'{sql_type} COLLATE "C" NOT NULL'
-    return f"{sql_type} NOT NULL" + (" DEFAULT '{}'" if name == domain.extra else "")
+    return f"{sql_type} DEFAULT '{{}}'" if name == domain.extra else f"{sql_type} NOT NULL"
 
 
 def _as_the_server_says(connection: Connection, domain: AnyDomain) -> dict[str, _Column]:
@@ -158,7 +162,8 @@ def _columns(connection: Connection, table: str) -> dict[str, _Column]:
         return {column.name: column for column in cursor.execute(_COLUMNS, [table])}
 
 
-def _compare(declared: _Column, found: _Column | None) -> list[str]:
+def _compare(declared: _Column, found: _Column | None, *, nulls: bool) -> list[str]:
+    """The differences; those of nulls only if these count. Workers never write a null among the extras."""
     name = declared.name
     if found is None:
         if declared.not_null:
@@ -172,6 +177,8 @@ def _compare(declared: _Column, found: _Column | None) -> list[str]:
         differences.append(
             f"the column {name} is of the type {found.sql_type}, but declared as {declared.sql_type}"
         )
+    if not nulls:
+        return differences
     if found.not_null and not declared.not_null:
         differences.append(f"the column {name} allows no null, but the field is optional")
     if declared.not_null and not found.not_null:

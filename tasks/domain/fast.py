@@ -69,6 +69,14 @@ _OR_INTEGER = """
         v{n} = float(v)
         t{n} = {text}
 """
+# After the field of an integer: a float such as 5922.0.
+_OR_INTEGRAL = """
+    elif type(v) is float and -9007199254740992.0 <= v <= 9007199254740992.0 and v.is_integer():
+        v = v{n} = int(v)
+        if not ({proven}):
+            return None
+        t{n} = {text}
+"""
 _ELSE = """
     else:
         return None
@@ -130,6 +138,8 @@ def _code(domain: Declaration[Any, Any], known: Mapping[str, KnownField]) -> str
         code.append(_FIELD.format(n=n, name=name, null=null, proven=field.proven, text=text))
         if field.kind == "float":
             code.append(_OR_INTEGER.format(n=n, text=text))
+        if field.kind == "int":
+            code.append(_OR_INTEGRAL.format(n=n, proven=field.proven, text=text))
         code.append(_ELSE)
     code.append(_GIVEN.format(count=len(known)))
     code += [_LEVEL.format(name=name) for name in domain.levels]

@@ -72,7 +72,16 @@ def _sentence(detail: ErrorDetails, members: Mapping[str, Column], labels: Mappi
     expected = _expected(detail["loc"], members)
     if detail["type"] == "missing":
         return f"{path} is missing; it must be {expected}"
-    return f"{path} must be {expected}, got {describe(detail['input'])}"
+    sentence = f"{path} must be {expected}, got {describe(detail['input'])}"
+    if detail["type"] == "int_type" and type(detail["input"]) is float and _is_small(detail["loc"], members):
+        return f"{sentence}; a domain that declares it as `Double` takes fractions"
+    return sentence
+
+
+def _is_small(path: tuple[str | int, ...], members: Mapping[str, Column]) -> bool:
+    """Whether the field is a measured integer rather than a counter or an id, which have 64 bits."""
+    column = members.get(str(path[0])) if len(path) == 1 else None
+    return column is not None and column.sql_type == "integer"
 
 
 def _expected(path: tuple[str | int, ...], members: Mapping[str, Column]) -> str:

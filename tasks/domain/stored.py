@@ -11,7 +11,7 @@ def payload_of(domain: AnyDomain, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The payload of a row, given by its columns, without time, topic levels and nulls."""
     beside = {domain.time, domain.extra, *domain.levels}
     own = {name: _number(one) for name, one in fields.items() if one is not None and name not in beside}
-    return own | (fields[domain.extra] if domain.extra else {})
+    return own | ((fields[domain.extra] or {}) if domain.extra else {})
 
 
 def _number(value: Any) -> Any:

@@ -22,6 +22,10 @@ _KAFKA_ORDER = attrgetter("partition", "offset")
 LEAST_SECONDS = 2.0
 PROBE_SECONDS = 5.0
 
+# The form of the rows that this version writes. It changes with the type of a column: a trigger of that
+# migration holds back workers of an earlier form until they are replaced.
+ROW_FORM = 2
+
 # How often a lone row is tried again while the table takes others.
 LONE_ATTEMPTS = 2
 
@@ -143,5 +147,6 @@ def _limit_statements(cursor: psycopg.Cursor[tuple[object, ...]], seconds: float
     cursor.execute(
         f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
         # Distinguishes waiting for a lock from a slow statement.
-        f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms'"
+        f"SET LOCAL lock_timeout = '{seconds * 500:.0f}ms';"
+        f"SET LOCAL sluice.row_form = {ROW_FORM}"
     )

@@ -27,7 +27,7 @@ def reading(chance: random.Random, sequence_id: int, taken: datetime) -> dict[st
         "sequence_id": sequence_id * chance.choice((1, -1)) + chance.choice((0, 2**62)),
         "time": taken.isoformat(),
         "temperature": chance.choice((None, 21, chance.uniform(-1e3, 1e3), 5e-324, 1.7976931348623157e308)),
-        "battery": chance.randrange(101),
+        "battery": chance.choice((None, chance.randrange(101), 85.0, 2**31 - 1, -(2**31))),
         "name": chance.choice(("Kühlraum", "冷蔵庫", '🚚 \t\n\r\\ "x"', "\\u0000 spelt out", "")),
         "counter": chance.choice((2**63 - 1, -(2**63), 2**64 + 1, 10**40)),
         "nested": {"a": [1, 2.5, None, True, {"b": {"c": ["ß", {}]}}], "": {"é": []}},
@@ -43,7 +43,7 @@ def row_of(payload: dict[str, Any]) -> tuple[Any, ...]:
         datetime.fromisoformat(payload["time"]),
         payload["sequence_id"],
         None if temperature is None else float(temperature),
-        float(payload["battery"]),
+        payload["battery"],
         extra,
     )
 

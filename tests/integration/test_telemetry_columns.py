@@ -32,9 +32,11 @@ READ_BACK = """
 """
 LIMITS = Limits()
 EDGES: list[dict[str, Any]] = [
-    {"sequence_id": 2**63 - 1, "time": "0001-01-01T00:00:00Z", "temperature": 5e-324, "battery": -0.0},
+    {"sequence_id": 2**63 - 1, "time": "0001-01-01T00:00:00Z", "temperature": -0.0, "battery": -0.0},
     {"sequence_id": -(2**63), "time": "9999-12-31T23:59:59.999999Z", "temperature": 1.7976931348623157e308},
-    {"sequence_id": 0, "time": "2024-02-29T23:59:59.000001+00:00", "battery": 2**53 + 1},
+    {"sequence_id": 0, "time": "2024-02-29T23:59:59.000001+00:00", "temperature": 5e-324},
+    {"sequence_id": 3, "temperature": 2**53 + 1, "battery": 2**31 - 1},
+    {"sequence_id": 4, "battery": -(2.0**31)},
     {"sequence_id": 1, "exact": [10**4299, -(2**64), 2**53 + 1], "double": [1e308, 5e-324, 0.1, -0.0, 1e22]},
     {"sequence_id": 2, "text": "\\.\n\t\r\b\f\\N \\u0000 \u2028 \U0001f600 \x7f \x1b", "\\k\t": {"": ""}},
 ]
@@ -80,8 +82,9 @@ def test_every_accepted_reading_comes_back_equal(
         time, user, device, sequence_id, temperature, battery, extra = row
         assert (user, device, sequence_id) == (*source, document["sequence_id"])
         assert time == sent_time(document)
-        for stored, sent in ((temperature, document.get("temperature")), (battery, document.get("battery"))):
-            assert repr(stored) == repr(None if sent is None else float(sent))
+        for stored, kind, name in ((temperature, float, "temperature"), (battery, int, "battery")):
+            sent = document.get(name)
+            assert repr(stored) == repr(None if sent is None else kind(sent))
         assert_same_json(
             json.loads(extra), {name: value for name, value in document.items() if name not in DECLARED}
         )

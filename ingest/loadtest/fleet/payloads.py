@@ -110,6 +110,8 @@ class BadMessages:
             "sequence_id beyond 64 bits": lambda r: _changed(sequence_id=2**63 + r["sequence_id"])(r),
             "temperature text": _changed(temperature="21.5"),
             "battery boolean": _changed(battery=True),
+            "battery fraction": _changed(battery=85.5),
+            "battery beyond 32 bits": _changed(battery=2**31),
             "NaN": _changed(temperature=float("nan")),
             "infinity inside": _changed(location={"lat": float("-inf"), "lon": 0}),
             "number beyond double": _text(lambda text: text.replace(b'"rssi": -', b'"rssi": -1e999, "n": ')),

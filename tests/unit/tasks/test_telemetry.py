@@ -56,11 +56,11 @@ def test_a_reading() -> None:
     """An ordinary message: the columns, the source, and the payload as it came."""
     found = reading({**GOOD, "rssi": -71, "tags": ["süd"]})
     assert found.copy_line.decode() == (
-        '2026-05-01T10:00:00Z\tann\td1\t17\t21.5\t93.0\t{"rssi":-71,"tags":["süd"]}\n'
+        '2026-05-01T10:00:00Z\tann\td1\t17\t21.5\t93\t{"rssi":-71,"tags":["süd"]}\n'
     )
     assert found.source == Source("ann", "d1")
     assert found.time == datetime(2026, 5, 1, 10, tzinfo=UTC)
-    assert dict(found.fields) == {"time": found.time, "sequence_id": 17, "temperature": 21.5, "battery": 93.0}
+    assert dict(found.fields) == {"time": found.time, "sequence_id": 17, "temperature": 21.5, "battery": 93}
     assert found.payload == {**GOOD, "rssi": -71, "tags": ["süd"]}
 
 
@@ -96,9 +96,9 @@ def test_what_is_sent_is_what_is_stored(
     )
     assert (found["user_id"], found["device_id"]) == source
     assert found["sequence_id"] == str(document["sequence_id"])
-    for name in ("temperature", "battery"):
+    for name, kind in (("temperature", float), ("battery", int)):
         sent = document.get(name)
-        assert found[name] == (None if sent is None else repr(float(sent)))
+        assert found[name] == (None if sent is None else repr(kind(sent)))
     stored = datetime.fromisoformat(found["time"] or "")
     assert stored.utcoffset() == timedelta(0)
     if document.get("time") is None:
@@ -202,11 +202,19 @@ def test_a_record_without_a_usable_timestamp(timestamp_ms: int) -> None:
         ),
         ({"temperature": "21"}, "InvalidField", '`temperature` must be a finite number, got the string "21"'),
         ({"temperature": False}, "InvalidField", "`temperature` must be a finite number, got false"),
-        ({"battery": {"level": 1}}, "InvalidField", "`battery` must be a finite number, got an object"),
+        ({"battery": {"level": 1}}, "InvalidField", "`battery` must be a 32-bit integer, got an object"),
         (
-            {"battery": 10**309},
+            {"battery": 85.5},
+            "InvalidField",
+            "`battery` must be a 32-bit integer, got the number 85.5;"
+            " a domain that declares it as `Double` takes fractions",
+        ),
+        ({"battery": 2**31}, "OutOfRange", "`battery` must be a 32-bit integer, got the number 2147483648"),
+        ({"battery": 1e12}, "OutOfRange", "`battery` must be a 32-bit integer, got the number 1000000000000"),
+        (
+            {"temperature": 10**309},
             "OutOfRange",
-            "`battery` must be a finite number, got the number 1000000000000000000000000000000…",
+            "`temperature` must be a finite number, got the number 1000000000000000000000000000000…",
         ),
         (
             {"temperature": "a", "battery": "b", "sequence_id": "c", "time": "d"},
@@ -214,7 +222,7 @@ def test_a_record_without_a_usable_timestamp(timestamp_ms: int) -> None:
             "`time` must be a string with an ISO 8601 time such as 2026-05-01T10:00:00Z, "
             'got the string "d"; `sequence_id` must be a 64-bit integer, got the string "c"; '
             '`temperature` must be a finite number, got the string "a"; '
-            '`battery` must be a finite number, got the string "b"',
+            '`battery` must be a 32-bit integer, got the string "b"',
         ),
         (
             {"user_id": "bob"},
@@ -259,7 +267,7 @@ def test_the_first_of_several_faults_names_the_refusal() -> None:
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
-@pytest.mark.parametrize("name", ["temperature", "sequence_id", "anything"])
+@pytest.mark.parametrize("name", ["temperature", "battery", "sequence_id", "anything"])
 def test_no_infinity_in_any_field(name: str, number: str) -> None:
     """A number that is none is refused as such in a declared field as in any other."""
     payload = written({**GOOD, name: "?"}).replace(b'"?"', number.encode())
@@ -273,9 +281,11 @@ def test_no_value_is_converted(value: Any, name: str) -> None:
     JSON has one kind of number, so 5922.0 is an integer, while a double has its digits.
     """
     numeric = type(value) in (int, float)
-    if name == "sequence_id":
+    if name in {"sequence_id", "battery"}:
         exact = type(value) is float and abs(value) <= 2**53 and value.is_integer()
-        fits = exact or (type(value) is int and -(2**63) <= value < 2**63)
+        bound = 2**63 if name == "sequence_id" else 2**31
+        fits = (exact or type(value) is int) and -bound <= value < bound
+        fits = fits or (name == "battery" and value is None)
     elif name == "time":
         fits = value is None
     else:

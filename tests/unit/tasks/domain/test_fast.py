@@ -45,6 +45,7 @@ def test_a_usual_message_takes_the_fast_way() -> None:
     """Otherwise nothing below would say much."""
     assert assert_same(DOMAIN, USUAL)
     assert assert_same(DOMAIN, b'{"sequence_id":1}')
+    assert assert_same(DOMAIN, b'{"sequence_id":1.0,"battery":85.0}')
     assert assert_same(DOMAIN, b'{"sequence_id":1,"time":null,"user_id":"ann","device_id":null}')
     assert assert_same(EVERYTHING, b'{"at":"2026-05-01T10:00Z","number":1,"level":1,"name":"a","on":true}')
 
@@ -87,6 +88,14 @@ NASTY = [
     *(
         b'{"sequence_id":%b}' % text
         for text in (b"1.0", b"1e3", b"-0", b"true", b'"1"', b"null", b"01", b"1.5")
+    ),
+    *(
+        b'{"sequence_id":1,"battery":%b}' % text
+        for text in (
+            b"85", b"85.0", b"-0.0", b"-0", b"8.5e1", b"85.5", b"1e12", b"1e300", b"1e400", b"NaN", b'"85"',
+            b"2147483647", b"2147483648", b"2147483647.0", b"2147483648.0", b"-2147483648.0",
+            b"-2147483649", b"9007199254740993.0", b"true",
+        )
     ),
     *(b'{"sequence_id":%d}' % number for number in (2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 10**30)),
     *(

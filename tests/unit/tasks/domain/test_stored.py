@@ -19,3 +19,12 @@ def test_a_row_is_the_payload_that_it_came_from() -> None:
         "extra_data": {"leak": True, "battery_v": 3.1},
     }
     assert payload_of(DOMAIN, row) == {"sequence_id": 7, "temperature": 20.5, "leak": True, "battery_v": 3.1}
+
+
+def test_a_value_that_moved_to_the_extras_has_its_old_name() -> None:
+    """A rule on `battery` finds it in a rehearsal, whether the column holds it or, for a fraction, the rest."""
+    row = {"time": datetime(2026, 5, 1, tzinfo=UTC), "user_id": "u", "device_id": "d", "sequence_id": 7}
+    moved = {**row, "temperature": None, "battery": None, "extra_data": {"battery": 85.5}}
+    kept = {**row, "temperature": None, "battery": 85, "extra_data": None}
+    assert payload_of(DOMAIN, moved) == {"sequence_id": 7, "battery": 85.5}
+    assert payload_of(DOMAIN, kept) == {"sequence_id": 7, "battery": 85}
