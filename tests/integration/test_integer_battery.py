@@ -92,7 +92,7 @@ def without_timescaledb(stack: Stack, conninfo: str) -> None:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["hypertable", "plain table"])
 def test_fractions_move_to_the_extras(stack: Stack, empty: str, before: Path, *, plain: bool) -> None:
-    """Each value is in the column or in the extras; how many move is said before; a second run does nothing."""
+    """Each value is kept, in the column or in the extras; the count comes first; a second run does nothing."""
     if plain:
         without_timescaledb(stack, empty)
     run(empty, before)
@@ -102,9 +102,8 @@ def test_fractions_move_to_the_extras(stack: Stack, empty: str, before: Path, *,
         done = sluice(empty, "migrate")
         assert done.returncode == 0, done.stderr
         lines = done.stderr.splitlines()
-        first = next(
-            n for n, line in enumerate(lines) if f"{MOVED} of {len(ROWS)} rows have a battery" in line
-        )
+        count = f"{MOVED} of {len(ROWS)} rows have a battery"
+        first = next(number for number, line in enumerate(lines) if count in line)
         assert "is rewritten in about 1 s" in lines[first + 1]
         assert lines.index("applied 0019_integer_battery") > first
         assert connection.execute(COLUMN).fetchall() == [
@@ -160,7 +159,7 @@ def test_workers_of_this_version_write_to_the_old_and_to_the_new_table(empty: st
 
 
 def test_workers_of_an_earlier_version_wait_and_refuse_nothing(empty: str, before: Path) -> None:
-    """Its rows fit the old table alone, and the new one says that they come too early, not that they are bad."""
+    """Its rows fit the old table alone, and the new table is a reason to wait, not to refuse them."""
     line = b"2026-03-02T10:00:00Z\tann\td\t%d\t20.5\t85.0\t{}\n"
     run(empty, before)
     with opened(empty, "sluice-worker") as worker:

@@ -22,7 +22,7 @@ def test_a_row_is_the_payload_that_it_came_from() -> None:
 
 
 def test_a_value_that_moved_to_the_extras_has_its_old_name() -> None:
-    """A rule on `battery` finds it in a rehearsal, whether the column holds it or, for a fraction, the rest."""
+    """A rehearsal of rules finds the battery in its column and, if it has a fraction, in the extras."""
     row = {"time": datetime(2026, 5, 1, tzinfo=UTC), "user_id": "u", "device_id": "d", "sequence_id": 7}
     moved = {**row, "temperature": None, "battery": None, "extra_data": {"battery": 85.5}}
     kept = {**row, "temperature": None, "battery": 85, "extra_data": None}
