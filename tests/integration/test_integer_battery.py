@@ -92,7 +92,7 @@ def without_timescaledb(stack: Stack, conninfo: str) -> None:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["hypertable", "plain table"])
 def test_fractions_move_to_the_extras(stack: Stack, empty: str, before: Path, *, plain: bool) -> None:
-    """Each value is kept, in the column or in the extras; the count comes first; a second run does nothing."""
+    """Each value is kept, in the column or in the extras; the count is first; a second run does nothing."""
     if plain:
         without_timescaledb(stack, empty)
     run(empty, before)
