@@ -20,6 +20,7 @@ from tasks.alerts.rule_cache import versioned
 from tasks.app import app
 from tasks.batch.marks import is_not_now
 from tasks.domain.placement import about, for_device, misplaced
+from tasks.domain.stored import keeps_all
 from tasks.errors import DatabaseAway, NotNow
 from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
@@ -117,12 +118,10 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
     if retained and not written:
         return None
     answer = Answer(ok=True, rules=len(rules.rules))
-    named = {rule.domain for rule in rules.rules}
-    samples = {
-        name: recent.payloads(registry.by_name(name) if name else registry.default(), user_id)
-        for name in named
-    }
-    if doubtful := warnings(rules, samples):
+    named = {rule.domain: registry.by_name(rule.domain or "") for rule in rules.rules}
+    samples = {name: recent.payloads(domain, user_id) for name, domain in named.items()}
+    partial = [name for name, domain in named.items() if not keeps_all(domain)]
+    if doubtful := warnings(rules, samples, partial):
         answer["warnings"] = doubtful
     return answer
 

@@ -12,8 +12,10 @@ from tasks.servers import database
 
 log = structlog.get_logger()
 
-MOST_DEVICES = 100
-READINGS_EACH = 3
+# Devices, and readings of each.
+SAMPLED = (100, 3)
+# With a form the readings of one device may differ: each may have another value alone.
+SAMPLED_WITH_FORM = (25, 200)
 STATEMENT_SECONDS = 1
 # From device to device along the index: a user with few readings must not cost a scan of the table.
 LATEST = """
@@ -48,18 +50,20 @@ def payloads(domain: AnyDomain, user_id: str) -> list[dict[str, Any]]:
     )
     try:
         with database.access() as connection:
-            rows = _rows(connection, query, user_id)
+            rows = _rows(connection, query, user_id, SAMPLED if domain.form is None else SAMPLED_WITH_FORM)
     except psycopg.Error as error:
         log.info("readings_not_sampled", user_id=user_id, error=str(error).strip())
         return []
     return [payload_of(domain, dict(zip(domain.columns, row, strict=True))) for row in rows]
 
 
-def _rows(connection: database.Connection, query: sql.Composed, user_id: str) -> list[tuple[Any, ...]]:
+def _rows(
+    connection: database.Connection, query: sql.Composed, user_id: str, sampled: tuple[int, int]
+) -> list[tuple[Any, ...]]:
     try:
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-            parameters = {"user": user_id, "devices": MOST_DEVICES, "each": READINGS_EACH}
+            parameters = {"user": user_id, "devices": sampled[0], "each": sampled[1]}
             return cursor.execute(query, parameters).fetchall()
     except psycopg.errors.QueryCanceled:
         # Not a failure of the database, which its circuit breaker would count.

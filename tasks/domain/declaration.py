@@ -130,7 +130,7 @@ class Declaration(Generic[SourceT, RecordT]):
         )
         self.locate = self._topics.locate
         self.ranked = self._topics.ranked
-        self._fingerprints = [name for name, info in fields.items() if _is_outside_payload(info)]
+        self.fingerprints = [name for name, info in fields.items() if _is_outside_payload(info)]
 
         self.record = record
         self.topic = self._topics.text
@@ -166,7 +166,7 @@ class Declaration(Generic[SourceT, RecordT]):
                 (
                     (name, _member(name, info), *columns[name], place_of(_member(name, info), info))
                     for name, info in fields.items()
-                    if name not in self._fingerprints
+                    if name not in self.fingerprints
                 ),
                 time=time,
                 key=primary_key,
@@ -281,7 +281,7 @@ class Declaration(Generic[SourceT, RecordT]):
         fields = self._checked(values.fields, values.payload, limits)
         own_values = fields.__dict__
         time = own_values[self.time] = values.time
-        for name in self._fingerprints:
+        for name in self.fingerprints:
             mark = where.encode()
             if values.timed:
                 mark = _as_json([located.text, element.own, element.keys], limits)

@@ -1,6 +1,6 @@
 """Warnings about rules that are valid, and can never be violated by readings like the recent ones. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.rules.condition import Place, kind_of
@@ -13,16 +13,21 @@ from tasks.text.wording import shorten
 _PLURAL = {"text": "strings", "boolean": "booleans", "number": "numbers"}
 
 
-def warnings(rules: RuleSet, recent: Mapping[str | None, Sequence[dict[str, Any]]]) -> list[Fault]:
+def warnings(
+    rules: RuleSet,
+    recent: Mapping[str | None, Sequence[dict[str, Any]]],
+    partial: Collection[str | None] = (),
+) -> list[Fault]:
     """One warning for each comparison that none of the recent payloads could violate, with its path.
 
-    `recent` has payloads by the `domain` of rules. Without any, only the rules themselves are looked at.
+    `recent` has payloads by the `domain` of rules. Without any, only the rules themselves are looked at. Of
+    the `partial` domains they may lack what the readings had, so that a missing value proves nothing.
     """
     found: list[Fault] = [
         {"path": at(f"rules.{index}", (*place, field)), "message": message}
         for index, rule in enumerate(rules.rules)
         for place, one in _comparisons(rule, ())
-        for field, message in _of(one, recent.get(rule.domain, ()))
+        for field, message in _of(one, recent.get(rule.domain, ()), partial=rule.domain in partial)
     ]
     return found[:MAX_FAULTS]
 
@@ -38,12 +43,12 @@ def _comparisons(
             yield from _comparisons(one, (*place, name, index))
 
 
-def _of(one: Condition, payloads: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+def _of(one: Condition, payloads: Sequence[dict[str, Any]], *, partial: bool) -> Iterator[tuple[str, str]]:
     for field in ("key", "threshold_key"):
         key = getattr(one, field)
         if key is not None and has_stray_quotes(key):
             yield field, 'a name in quotes needs one at each end, as in meter."1.8.0"'
-        elif key is not None and payloads and not _kinds(key, payloads):
+        elif key is not None and payloads and not partial and not _kinds(key, payloads):
             yield field, f"no recent reading of a device has a value at `{shorten(key, 60)}`"
     if one.key is None or one.operator == "absent":
         return

@@ -17,6 +17,7 @@ from tests.integration.announced import announced
 from tests.integration.deployment import serving, sluice
 from tests.integration.lag import wait_for_no_lag
 from tests.integration.pages import value
+from tests.integration.user_program import User
 
 Database = psycopg.Connection[tuple[Any, ...]]
 ROWS = 'SELECT "user", device, temperature FROM raw_unowned WHERE device = ANY(%s) ORDER BY temperature'
@@ -64,6 +65,35 @@ def test_each_account_publishes_for_its_user(deployment: Stack, database: Databa
         "the alert of the owner",
     )
     fleet.disconnect(devices)
+
+
+def test_rules_are_compared_with_the_readings_of_their_own_domain(
+    deployment: Stack, database: Database
+) -> None:
+    """Of a user with devices in two domains: what is right in one can never fire in the other."""
+    ada = User(deployment, database)
+    name = f"d-{uuid4().hex[:8]}"
+    (device,) = fleet.devices(deployment, [(ada.id, name)])
+    publish(device, 21.5, leak=True, power={"now": 7})
+    device.publish(b'{"sequence_id": 1, "leak": 0}')
+    device.await_acknowledged()
+    wait_for_rows(database, [(ada.id, name, 21.5)])
+    stored = "SELECT count(*) FROM raw_telemetry WHERE user_id = %s"
+    fleet.wait_until(lambda: database.execute(stored, [ada.id]).fetchone() == (1,), READY, "the telemetry")
+    given = [
+        {"key": "leak", "operator": "==", "threshold": 1},
+        {"key": "leak", "operator": "==", "threshold": 1, "domain": "unowned"},
+        {"key": "power.now", "operator": ">", "threshold": 5},
+        {"key": "power.now", "operator": ">", "threshold": 5, "domain": "unowned"},
+        {"key": "temperature", "operator": ">", "threshold": 30, "domain": "unowned"},
+    ]
+    rules = [rule | {"id": f"r{number}", "message": "m"} for number, rule in enumerate(given)]
+    answer = ada.ask("config", {"rules": rules})
+    assert (answer["ok"], answer["rules"]) == (True, 5)
+    assert [one["path"] for one in answer["warnings"]] == ["rules.1.threshold", "rules.2.key"]
+    fleet.disconnect([device])
+    ada.client.disconnect()
+    ada.client.loop_stop()
 
 
 def test_a_topic_of_two_accounts_is_nobodys_until_one_gives_it_up(

@@ -1,10 +1,17 @@
 """Stored rows become the payloads that they came from."""
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from tasks.domain.stored import payload_of
+import pytest
+
+from tasks.domain import Domain, Double, Fingerprint, Form, Record, Time, TopicLevel, at
+from tasks.domain.payload import Limits
+from tasks.domain.stored import keeps_all, payload_of
 from tasks.telemetry import DOMAIN
+from tasks.text.paths import MISSING, steps, walk
 
 
 def test_a_row_is_the_payload_that_it_came_from() -> None:
@@ -28,3 +35,68 @@ def test_a_value_that_moved_to_the_extras_has_its_old_name() -> None:
     kept = {**row, "temperature": None, "battery": 85, "extra_data": None}
     assert payload_of(DOMAIN, moved) == {"sequence_id": 7, "battery": 85.5}
     assert payload_of(DOMAIN, kept) == {"sequence_id": 7, "battery": 85}
+
+
+class Value(Record):
+    """A reading of a domain with a form."""
+
+    device: TopicLevel
+    time: Time | None = None
+    temperature: Double | None = at("BME280.Temperature", "DS18B20.Temperature")
+    value: Double | None = at("value", keep_others=True)
+    level: Double | None = at("/gateway.level")
+    reading_id: Fingerprint
+
+
+def formed(form: Form) -> Domain[Value]:
+    """The domain of such readings."""
+    return Domain(
+        Value,
+        name="values",
+        topic="N/{device}/{_portal}/{path...}",
+        owner="home",
+        source="{device}",
+        table="raw_values",
+        primary_key=("time", "device", "reading_id"),
+        form=form,
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "payload"),
+    [
+        (Form(), {"BME280": {"Temperature": 18.7, "Humidity": 61.2}, "POWER": "ON"}),
+        (Form(), {"DS18B20": {"Temperature": 4}, "deep": {"er": [1, {"a": None}]}}),
+        (Form(value="{path}"), {"value": 412.0, "max": 60}),
+        (Form(value="{path}"), {"value": "c0619"}),
+        (Form(extras={"rssi": "rx.0.rssi", "port": "port"}), {"value": 1, "rx": [{"rssi": -97}], "port": 2}),
+    ],
+)
+def test_a_row_of_a_form_has_what_rules_saw(form: Form, payload: dict[str, Any]) -> None:
+    """Fields by their names and at their paths, and a value by the name that its topic gives it."""
+    domain = formed(form)
+    ((_, reading),) = domain.read(
+        "N/solar/x/Yield/Power", json.dumps(payload).encode(), 1_795_165_200_000, Limits()
+    ).readings
+    whole = domain.whole("N/solar/x/Yield/Power", reading)
+    extra = json.loads(reading.copy_line[:-1].rsplit(b"\t", 1)[1].decode())
+    row = {name: getattr(whole, name) for name in domain.columns if name != domain.extra}
+    found = payload_of(domain, row | {"extra_data": extra})
+
+    def at_path(seen: dict[str, Any], path: str) -> Any:
+        value = walk(seen, steps(path) or (path,))
+        return None if value is MISSING else value
+
+    paths = ["temperature", "value", "BME280.Temperature", "BME280.Humidity", "POWER", "Yield/Power", "max"]
+    for path in (*paths, "path", "rx.0.rssi", "port", "level", "gateway.level", "deep.er.0", "reading_id"):
+        expected = at_path(reading.payload, path)
+        # The row does not say which of several paths had the value.
+        if path != "BME280.Temperature" or "DS18B20" not in payload:
+            assert at_path(found, path) == expected, path
+
+
+def test_rows_that_lack_something_say_so() -> None:
+    """A value that is missing in them proves nothing."""
+    assert keeps_all(DOMAIN)
+    assert keeps_all(formed(Form()))
+    assert not keeps_all(formed(Form(extras={"rssi": "rx.0.rssi"})))

@@ -71,3 +71,22 @@ def test_without_readings_only_the_rule_itself_is_looked_at() -> None:
     """A user may write rules before the first device comes."""
     assert warned({"key": "leak", "operator": "==", "threshold": 1}, []) == {}
     assert list(warned({"key": '"leak', "operator": "==", "threshold": 1}, [])) == ["rules.0.key"]
+
+
+def test_readings_that_are_known_in_part_prove_no_absence() -> None:
+    """Types are compared all the same, and each rule with the readings of its own domain alone."""
+    rules = parse_rules(
+        [
+            {"id": "a", "message": "m", "key": "gone", "operator": ">", "threshold": 8, "domain": "part"},
+            {"id": "b", "message": "m", "key": "state", "operator": ">", "threshold": 8, "domain": "part"},
+            {"id": "c", "message": "m", "key": "state", "operator": ">", "threshold": 8, "domain": "whole"},
+            {"id": "d", "message": "m", "key": "power", "operator": ">", "threshold": 8},
+        ]
+    )
+    recent: dict[str | None, list[dict[str, Any]]] = {
+        "part": [{"state": "on"}],
+        "whole": [{"state": 7, "power": "x"}],
+        None: [{"power": 3}],
+    }
+    found = [one["path"] for one in warnings(rules, recent, ["part"])]
+    assert found == ["rules.1.threshold"]
