@@ -82,6 +82,21 @@ def check(names: Names = None) -> None:
         raise OperatorError(f"not as declared: {', '.join(differ)}")
 
 
+@domain_app.command()
+def vector(
+    file: Annotated[Path, typer.Argument(help="Vector's configuration, such as vector.toml.")],
+) -> None:
+    """Show which domains Vector would not serve in place of the gateway. Exit code 1 if there is one."""
+    from ingest.admin import domain_vector as work  # noqa: PLC0415
+    from tasks import registry  # noqa: PLC0415
+
+    found = work.unserved(registry.domains(), work.subscriptions(file))
+    for sentence in found:
+        to_stdout(sentence)
+    if found:
+        raise typer.Exit(1)
+
+
 @domain_app.command(name="try")
 def try_(
     file: Annotated[str, typer.Argument(help="A file with a domain, or a module that has one.")],
