@@ -73,6 +73,7 @@ class Judge:
         self._listeners = listeners
         self._letters = DeadLetters(bootstrap)
         self._records = Records(bootstrap, load.users)
+        place.before_deletion = lambda: self._records.count(TOPIC)
         self._positions = Positions(bootstrap, GROUP)
         self._memory: dict[str, int] = {}
         self._first = 0

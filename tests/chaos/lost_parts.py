@@ -105,6 +105,7 @@ class TopicMadeAgain:
         """Without a gateway nothing comes; the MQTT broker keeps what devices send."""
         place.stack.stop("gateway")
         wait_for_no_lag(place.stack)
+        place.before_deletion()
         chosen = Settings(_env_file=place.stack.layout.env)
         admin = AdminClient({"bootstrap.servers": chosen.kafka_bootstrap_servers})
         admin.delete_topics([TOPIC])[TOPIC].result(30)

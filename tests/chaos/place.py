@@ -1,6 +1,7 @@
 """What can be broken, and what a fault is."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ class Place:
     """MQTT topics and payloads of records that were deleted before anybody read them."""
     made_again: bool = False
     """Whether Kafka's topic has been deleted and made again."""
+    before_deletion: Callable[[], object] = lambda: None
+    """Reads what the topic holds: called when it is about to be deleted, all of it being stored."""
 
     def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection that no lock on Sluice's database keeps out."""
