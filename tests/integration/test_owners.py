@@ -34,7 +34,7 @@ def deployment(stack: Stack) -> Iterator[Stack]:
 def publish(device: fleet.Device, temperature: float, **more: object) -> None:
     """A reading on the topic of the device's name, which the broker has when this returns."""
     payload = json.dumps({"temperature": temperature, **more}).encode()
-    device.publish(payload, f"tele/{device.device}/SENSOR")
+    device.publish(payload, f"unowned/{device.device}/reading")
     device.await_acknowledged()
 
 
@@ -106,7 +106,7 @@ def test_a_topic_of_two_accounts_is_nobodys_until_one_gives_it_up(
 
     def refused() -> list[dict[str, Any]]:
         found = [letter for _, letter in letters.read()]
-        return [one for one in found if one["original_topic"] == f"tele/{shared}/SENSOR"]
+        return [one for one in found if one["original_topic"] == f"unowned/{shared}/reading"]
 
     publish(devices[0], 20.0)
     fleet.wait_until(lambda: bool(refused()), READY, "the dead letter")
@@ -114,7 +114,9 @@ def test_a_topic_of_two_accounts_is_nobodys_until_one_gives_it_up(
     assert letter["error_type"] == "UnknownOwner"
     assert f"2 accounts hold the topic ({ada}/{shared}, {bob}/{shared})" in letter["error"]
     assert json.loads(base64.b64decode(letter["payload_base64"])) == {"temperature": 20.0}
-    database.execute("DELETE FROM mqtt_acl WHERE username = %s AND topic LIKE 'tele/%%'", [f"{ada}/{shared}"])
+    database.execute(
+        "DELETE FROM mqtt_acl WHERE username = %s AND topic LIKE 'unowned/%%'", [f"{ada}/{shared}"]
+    )
 
     def is_bobs() -> bool:
         publish(devices[1], 21.0, time="2026-05-01T10:00:00Z")

@@ -4,7 +4,7 @@ from tasks.domain import Domain, Double, Fingerprint, Form, Owner, Record, Time,
 
 
 class State(Record):
-    """`tele/cellar/SENSOR`: `{"temperature": 21.5}`."""
+    """`unowned/cellar/reading`: `{"temperature": 21.5}`."""
 
     user: Owner
     device: TopicLevel
@@ -16,7 +16,7 @@ class State(Record):
 DOMAIN = Domain(
     State,
     name="unowned",
-    topic="tele/{device}/SENSOR",
+    topic="unowned/{device}/reading",
     owner="{user}",
     source="{device}",
     table="raw_unowned",
