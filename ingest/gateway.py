@@ -115,6 +115,8 @@ class Gateway:
         metrics.GATEWAY_RECEIVED_BYTES.read_from(lambda: self._received_bytes)
         metrics.GATEWAY_UNACKNOWLEDGED.read_from(lambda: len(self._session.unacknowledged))
         metrics.GATEWAY_DROPPED.read_from(lambda: self._dropped)
+        owners = self._owners
+        metrics.ACCESS_LIST_AGE.read_from(lambda: 0.0 if owners is None else owners.age())
         self._session.show()
         port = self._settings.gateway_metrics_port
         live = self._pulse.check

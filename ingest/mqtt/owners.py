@@ -17,7 +17,6 @@ from tasks.domain.access import AccessList, Right
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
 from tasks.domain.topics import KNOWN_SOURCES
-from tasks.observe.metrics import gateway as metrics
 from tasks.registry import Domains
 from tasks.servers.database import Connection, connect_directly
 from tasks.servers.pauses import pauses
@@ -59,7 +58,6 @@ class Owners:
 
     def start(self) -> None:
         """Begins to read."""
-        metrics.ACCESS_LIST_AGE.read_from(self._age)
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -110,7 +108,8 @@ class Owners:
         self._rouse()
         return False
 
-    def _age(self) -> float:
+    def age(self) -> float:
+        """How many seconds ago the lists were read; 0 before the first time."""
         return time.monotonic() - self._read_at if self.known else 0.0
 
     def _rouse(self) -> None:
