@@ -30,7 +30,10 @@ class Held(Generic[ConfirmT]):
 
     def holds(self, message: Publish, confirm: ConfirmT, wanted: Callable[[], bool]) -> bool:
         """Keeps the message if it must wait; False if it may go on. It is dropped once it is not `wanted`."""
-        if not self._concerns(message.topic) or (not self._waiting and self._is_decided(message.topic)):
+        if not self._concerns(message.topic):
+            return False
+        # Asked even if others wait before it: one look decides about all of their topics.
+        if self._is_decided(message.topic) and not self._waiting:
             return False
         self._waiting.append(_Waiting(message, confirm, wanted))
         return True

@@ -6,7 +6,6 @@ the last list counts; before the first there is no decision, and messages wait.
 
 import os
 import select
-import threading
 import time
 from contextlib import suppress
 
@@ -18,8 +17,8 @@ from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
 from tasks.domain.topics import KNOWN_SOURCES
 from tasks.registry import Domains
-from tasks.servers.database import Connection, connect_directly
-from tasks.servers.pauses import pauses
+from tasks.servers.database import Connection
+from tasks.servers.listening import Listening
 from tasks.settings import Settings
 
 log = structlog.get_logger()
@@ -28,13 +27,12 @@ CHANNEL = "sluice_mqtt_auth"
 POLL_SECONDS = 30.0
 # A list of many accounts is not read again and again while they change, or strange topics come.
 MIN_INTERVAL_SECONDS = 0.5
-MAX_PAUSE_SECONDS = 30.0
 # A database that falls silent counts as away after this long.
 PATIENCE_SECONDS = 5.0
 READ = "SELECT username, user_id, permission, topic FROM mqtt_publishers"
 
 
-class Owners:
+class Owners(Listening):
     """The owner of each topic of the domains that find it so. One thread asks, another reads the lists.
 
     A topic without one owner is decided once the lists have been read after it was first asked for: the right
@@ -42,33 +40,22 @@ class Owners:
     """
 
     def __init__(self, chosen: Settings, served: Domains) -> None:
+        super().__init__("owners", chosen.owners_database_url().get_secret_value(), "sluice-gateway", CHANNEL)
         self._domains = served
         self._filters = [one for domain in served if domain.access_owner for one in domain.filters]
-        self._database_url = chosen.owners_database_url().get_secret_value()
         self._list: AccessList | None = None
         self._read_at = float("-inf")  # when the last read that succeeded began
         self._away = False
         self._asked: dict[str, float] = {}
-        self._stopping = threading.Event()
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         os.set_blocking(self._wake, False)
-        self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
-        self._thread = threading.Thread(target=self._run, name="owners", daemon=True)
-
-    def start(self) -> None:
-        """Begins to read."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Whether the thread lives; it outlives every absence of the database."""
-        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Ends the thread."""
-        self._stopping.set()
+        self.stopping.set()
         self._rouse()
-        self._thread.join()
+        self.join()
 
     @property
     def known(self) -> bool:
@@ -95,18 +82,16 @@ class Owners:
         if not self.concern(topic):
             return True
         known = self._list
-        if known is None:
-            return False
-        if isinstance(known.owner_of(topic), str) or self._away:
+        if known is not None and (self._away or isinstance(known.owner_of(topic), str)):
             return True
         asked = self._asked.get(topic)
-        if asked is not None:
-            return self._read_at > asked or time.monotonic() - asked > PATIENCE_SECONDS
-        if len(self._asked) >= KNOWN_SOURCES:
-            self._asked.clear()
-        self._asked[topic] = time.monotonic()
-        self._rouse()
-        return False
+        if asked is None:
+            if len(self._asked) >= KNOWN_SOURCES:
+                self._asked.clear()
+            self._asked[topic] = time.monotonic()
+            self._rouse()
+            return False
+        return known is not None and (self._read_at > asked or time.monotonic() - asked > PATIENCE_SECONDS)
 
     def age(self) -> float:
         """How many seconds ago the lists were read; 0 before the first time."""
@@ -116,34 +101,26 @@ class Owners:
         with suppress(BlockingIOError):  # it is roused already
             os.write(self._waker, b"!")
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                with connect_directly(self._database_url, "sluice-gateway") as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    self._follow(connection)
-            except psycopg.Error as error:
-                self._away = True
-                pause = next(self._pauses)
-                log.warning("access_lists_not_read", error=str(error).strip(), again_in_s=pause)
-                self._stopping.wait(pause)
-
-    def _follow(self, connection: Connection) -> None:
+    def follow(self, connection: Connection) -> None:
+        """Reads the lists again after each notification, each call for them, and every 30 s."""
         # What arrives while a query runs never makes the socket readable.
         arrived: list[psycopg.Notify] = []
         connection.add_notify_handler(arrived.append)
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             arrived.clear()
             began = time.monotonic()
             self._take(connection.execute(READ).fetchall(), began)
-            self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
+            self.succeeded()
             if not arrived:
                 select.select([self._wake, connection.fileno()], [], [], POLL_SECONDS)
-            self._stopping.wait(max(0.0, began + MIN_INTERVAL_SECONDS - time.monotonic()))
+            self.stopping.wait(max(0.0, began + MIN_INTERVAL_SECONDS - time.monotonic()))
             self._drain()
-            connection.execute(
-                "SELECT"
-            )  # takes in the notifications so far; the next read sees their changes
+            # Takes in the notifications so far: the next read sees their changes.
+            connection.execute("SELECT")
+
+    def lost(self) -> None:
+        """The last list counts from now on."""
+        self._away = True
 
     def _take(self, rows: list[tuple[object, ...]], began: float) -> None:
         fresh = AccessList((Right(*map(str, row)) for row in rows), self._filters)

@@ -3,7 +3,6 @@
 The database notifies; a slow poll of the table makes up for a lost notification.
 """
 
-import threading
 import time
 
 import psycopg
@@ -13,8 +12,8 @@ from kombu.exceptions import OperationalError
 
 from ingest.requests.rules_report import RulesReport
 from tasks import calls
-from tasks.servers.database import Connection, connect_directly
-from tasks.servers.pauses import pauses
+from tasks.servers.database import Connection
+from tasks.servers.listening import Listening
 from tasks.servers.rules_version import announce_change
 from tasks.settings import Settings
 
@@ -26,52 +25,27 @@ GATHER_SECONDS = 0.05
 # For more users than this, all rules are read again.
 MAX_NAMED = 500
 STOP_SECONDS = 1.0
-MAX_PAUSE_SECONDS = 30.0
 
 # Differs after every change, even if an old transaction commits late.
 FINGERPRINT = "SELECT count(*), sum(extract(epoch FROM updated_at)) FROM user_configs"
 
 
-class RulesListener:
-    """A thread with a database connection of its own."""
+class RulesListener(Listening):
+    """The thread that listens. Earlier changes count as changed when it begins."""
+
+    # Also those of announcing a change, which is then announced after the next connect.
+    failures = (psycopg.Error, redis.RedisError, OperationalError)
 
     def __init__(self, chosen: Settings) -> None:
+        super().__init__("rules", chosen.owners_database_url().get_secret_value(), "sluice-control", CHANNEL)
         self.report = RulesReport()
-        self._database_url = chosen.owners_database_url().get_secret_value()
         self._poll_seconds = chosen.rules_poll_seconds
-        self._stopping = threading.Event()
         self._announced: tuple[object, ...] | None = None
-        self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
-        self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
 
-    def start(self) -> None:
-        """Begins to listen. Earlier changes count as changed now."""
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        """Whether the thread lives; it outlives every absence of a server."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Ends the thread."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                with connect_directly(self._database_url, "sluice-control") as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    log.info("rules_listening")
-                    self._follow(connection)
-            except (psycopg.Error, redis.RedisError, OperationalError) as error:
-                pause = next(self._pauses)
-                log.warning("rules_not_heard", error=str(error).strip(), again_in_s=pause)
-                self._stopping.wait(pause)
-
-    def _follow(self, connection: Connection) -> None:
+    def follow(self, connection: Connection) -> None:
+        """Announces each change, and what a slow poll finds."""
         check_at = 0.0
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             heard = _hear(connection, min(STOP_SECONDS, max(0.0, check_at - time.monotonic())))
             if not heard and time.monotonic() < check_at:
                 continue
@@ -81,7 +55,8 @@ class RulesListener:
                 _announce(named)
                 self.report.look(connection, named)
             # Only now: a change that could not be announced is announced after the next connect.
-            self._announced, self._pauses = fingerprint, pauses(0.1, MAX_PAUSE_SECONDS)
+            self._announced = fingerprint
+            self.succeeded()
             check_at = time.monotonic() + self._poll_seconds
 
 

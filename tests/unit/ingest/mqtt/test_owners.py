@@ -118,10 +118,22 @@ def test_messages_wait_in_their_order_and_are_not_acknowledged(
     assert len(door._session.unacknowledged) == 4
     door._owners._take([ADA], time.monotonic())
     release(door)
-    assert produced[1:] == [(TOPIC, 1)]
+    assert produced[1:] == [(TOPIC, 1), (OTHER, 3), (TOPIC, 4)]
+
+
+def test_one_look_decides_about_all_that_wait(gateway: tuple[Gateway, list[tuple[str, int]]]) -> None:
+    """Topics that nobody owns hold up those of others for one look, however many they are."""
+    door, produced = gateway
+    assert door._owners is not None
+    door._owners._take([ADA], time.monotonic())
+    for mid in range(1, 50):
+        take(door, f"tele/nobody-{mid}/SENSOR", mid)
+    take(door, TOPIC, 50)
+    release(door)
+    assert produced == []
     door._owners._take([ADA], time.monotonic())
     release(door)
-    assert produced[2:] == [(OTHER, 3), (TOPIC, 4)]
+    assert [mid for _, mid in produced] == list(range(1, 51))
 
 
 def test_what_the_broker_sends_again_waits_once(gateway: tuple[Gateway, list[tuple[str, int]]]) -> None:
