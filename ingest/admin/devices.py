@@ -12,6 +12,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 from tasks import registry
 from tasks.domain.domain import AnyDomain
+from tasks.servers.table_names import names
 from tasks.text.times import in_utc
 
 DAYS_SHOWN = 30
@@ -34,7 +35,7 @@ WHERE user_id = %s AND device_id = %s ORDER BY day DESC LIMIT %s
 """
 # The reading that came last is stored, so the newest is as new as that, and older ones need not be searched.
 _LATEST = """
-SELECT * FROM {table} WHERE {owned} AND {source} = %(source)s AND {time} >= %(since)s
+SELECT * FROM {table} WHERE {owner} = %(user)s AND {source} = %(source)s AND {time} >= %(since)s
 ORDER BY {time} DESC LIMIT 1
 """
 _FORGET = "DELETE FROM devices WHERE user_id = %s AND device_id = %s"
@@ -168,14 +169,7 @@ def span(length: timedelta) -> str:
 
 
 def _latest(domain: AnyDomain) -> sql.Composed:
-    # A domain with a fixed owner has no column for it.
-    owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
-    return sql.SQL(_LATEST).format(
-        table=sql.Identifier(domain.table),
-        source=sql.Identifier(domain.source),
-        time=sql.Identifier(domain.time),
-        owned=sql.SQL("{} = %(user)s").format(owner),
-    )
+    return sql.SQL(_LATEST).format(**names(domain))
 
 
 def _unknown(user_id: str, device_id: str) -> NoDevice:

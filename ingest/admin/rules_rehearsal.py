@@ -17,6 +17,7 @@ from tasks.rules.machine import LastSeen, Observation
 from tasks.rules.model import Scalar
 from tasks.rules.rule import RuleSet, find
 from tasks.rules.state import DeviceState, to_us
+from tasks.servers.table_names import names
 from tasks.text.paths import MISSING
 
 # An alert that returns this soon after its end was hardly over.
@@ -82,11 +83,8 @@ def read(
         " AND {time} BETWEEN %s AND %s ORDER BY {source}, {key}"
     ).format(
         columns=sql.SQL(", ").join(map(sql.Identifier, domain.columns)),
-        table=sql.Identifier(domain.table),
-        owner=sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id),
-        source=sql.Identifier(domain.source),
-        time=sql.Identifier(domain.time),
         key=sql.SQL(", ").join(map(sql.Identifier, domain.primary_key)),
+        **names(domain),
     )
     with connection.transaction(), connection.cursor(name="history") as cursor:
         cursor.itersize = ROWS_AT_ONCE

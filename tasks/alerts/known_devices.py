@@ -6,13 +6,14 @@ from tasks.alerts import last_seen
 from tasks.domain.domain import AnyDomain
 from tasks.servers import database
 from tasks.servers.redis_client import alert_key, client
+from tasks.servers.table_names import names
 
 STATEMENT_SECONDS = 10
 # Rows come last: where there are none, the search reads each chunk's index.
 KNOWN = """
 SELECT EXISTS (
     SELECT FROM mqtt_users WHERE kind = 'device' AND user_id = %(user)s AND device_id = %(source)s
-) OR EXISTS (SELECT FROM {table} WHERE {owned} AND {source} = %(source)s)
+) OR EXISTS (SELECT FROM {table} WHERE {owner} = %(user)s AND {source} = %(source)s)
 """
 
 
@@ -28,13 +29,5 @@ def is_known(domain: AnyDomain, user_id: str, device_id: str) -> bool:
     source = domain.source_id(device_id)
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        cursor.execute(_known(domain), {"user": user_id, "source": source})
+        cursor.execute(sql.SQL(KNOWN).format(**names(domain)), {"user": user_id, "source": source})
         return cursor.fetchone() == (True,)
-
-
-def _known(domain: AnyDomain) -> sql.Composed:
-    # A domain with a fixed owner has no column for it.
-    owner = sql.SQL("{} = %(user)s").format(sql.Identifier(domain.owner)) if domain.owner else sql.SQL("true")
-    return sql.SQL(KNOWN).format(
-        table=sql.Identifier(domain.table), owned=owner, source=sql.Identifier(domain.source)
-    )

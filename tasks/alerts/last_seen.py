@@ -14,6 +14,7 @@ from tasks.rules.rule import RuleSet
 from tasks.rules.state import to_us
 from tasks.servers import database
 from tasks.servers.redis_client import LAST_SEEN, LAST_SEEN_READY, client, server_run, text
+from tasks.servers.table_names import names
 
 log = structlog.get_logger()
 
@@ -37,10 +38,10 @@ WHERE user_id = ANY(%s) AND operator = 'absent' AND alert_id IS NOT NULL AND fir
 DEVICES = """
 WITH RECURSIVE device (id) AS (
     (SELECT {source} FROM {table}
-     WHERE {owned} AND {time} > now() - interval '31 days' ORDER BY {source} LIMIT 1)
+     WHERE {owner} = %(user)s AND {time} > now() - interval '31 days' ORDER BY {source} LIMIT 1)
     UNION ALL
     SELECT (SELECT {source} FROM {table}
-            WHERE {owned} AND {source} > device.id AND {time} > now() - interval '31 days'
+            WHERE {owner} = %(user)s AND {source} > device.id AND {time} > now() - interval '31 days'
             ORDER BY {source} LIMIT 1)
     FROM device WHERE device.id IS NOT NULL
 )
@@ -166,14 +167,7 @@ def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
 
 
 def _devices(domain: AnyDomain) -> sql.Composed:
-    # A domain with a fixed owner has no column for it.
-    owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
-    return sql.SQL(DEVICES).format(
-        source=sql.Identifier(domain.source),
-        table=sql.Identifier(domain.table),
-        time=sql.Identifier(domain.time),
-        owned=sql.SQL("{} = %(user)s").format(owner),
-    )
+    return sql.SQL(DEVICES).format(**names(domain))
 
 
 def _member(device: Device, key: str) -> str:

@@ -9,6 +9,7 @@ from psycopg import sql
 from tasks.domain.domain import AnyDomain
 from tasks.domain.stored import payload_of
 from tasks.servers import database
+from tasks.servers.table_names import names
 
 log = structlog.get_logger()
 
@@ -21,10 +22,10 @@ STATEMENT_SECONDS = 1
 LATEST = """
 WITH RECURSIVE device (id) AS (
     (SELECT {source} FROM {table}
-     WHERE {owned} AND {time} > now() - interval '1 day' ORDER BY {source} LIMIT 1)
+     WHERE {owner} = %(user)s AND {time} > now() - interval '1 day' ORDER BY {source} LIMIT 1)
     UNION ALL
     SELECT (SELECT {source} FROM {table}
-            WHERE {owned} AND {source} > device.id AND {time} > now() - interval '1 day'
+            WHERE {owner} = %(user)s AND {source} > device.id AND {time} > now() - interval '1 day'
             ORDER BY {source} LIMIT 1)
     FROM device WHERE device.id IS NOT NULL
 )
@@ -32,7 +33,7 @@ SELECT latest.*
 FROM (SELECT id FROM device WHERE id IS NOT NULL LIMIT %(devices)s) AS sampled
 CROSS JOIN LATERAL (
     SELECT {columns} FROM {table}
-    WHERE {owned} AND {source} = sampled.id AND {time} > now() - interval '1 day'
+    WHERE {owner} = %(user)s AND {source} = sampled.id AND {time} > now() - interval '1 day'
     ORDER BY {time} DESC LIMIT %(each)s
 ) AS latest
 """
@@ -40,14 +41,8 @@ CROSS JOIN LATERAL (
 
 def payloads(domain: AnyDomain, user_id: str) -> list[dict[str, Any]]:
     """The latest payloads of the last day, of some devices; none if the database does not answer."""
-    owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
-    query = sql.SQL(LATEST).format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, domain.columns)),
-        source=sql.Identifier(domain.source),
-        table=sql.Identifier(domain.table),
-        time=sql.Identifier(domain.time),
-        owned=sql.SQL("{} = %(user)s").format(owner),
-    )
+    columns = sql.SQL(", ").join(map(sql.Identifier, domain.columns))
+    query = sql.SQL(LATEST).format(columns=columns, **names(domain))
     try:
         with database.access() as connection:
             rows = _rows(connection, query, user_id, SAMPLED if domain.form is None else SAMPLED_WITH_FORM)

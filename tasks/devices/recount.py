@@ -13,6 +13,7 @@ from tasks.devices.tables import Counted
 from tasks.domain.domain import AnyDomain
 from tasks.observe.metrics.worker import DEVICES_COUNTED_AGAIN
 from tasks.servers import database
+from tasks.servers.table_names import names
 from tasks.servers.turns import Turn
 
 log = structlog.get_logger()
@@ -128,12 +129,4 @@ def _count_hour(domain: AnyDomain, begin: datetime) -> list[tuple[object, ...]]:
 
 def query(domain: AnyDomain) -> sql.Composed:
     """The statement that counts the rows of a domain from `begin` up to `end`, by their own time."""
-    # A domain with a fixed owner has no column for it.
-    owner = sql.Identifier(domain.owner) if domain.owner else sql.Literal(domain.user_id)
-    return sql.SQL(COUNT).format(
-        owner=owner,
-        prefix=sql.Literal(domain.prefix),
-        source=sql.Identifier(domain.source),
-        time=sql.Identifier(domain.time),
-        table=sql.Identifier(domain.table),
-    )
+    return sql.SQL(COUNT).format(prefix=sql.Literal(domain.prefix), **names(domain))
