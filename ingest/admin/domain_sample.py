@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ingest.admin.errors import OperatorError
-from tasks.domain.declaration import Record
+from tasks.domain.record import Record
 from tasks.domain.values import NO_VALUE, is_absent, number
 
 _MODULE = '''"""{title}: as the samples have it. Check the topic, the owner and the names of the columns."""

@@ -19,11 +19,11 @@ from tasks.domain.columns import (
     Uuid,
     sql,
 )
-from tasks.domain.declaration import Record
 from tasks.domain.domain import Domain
 from tasks.domain.form import Form, at
 from tasks.domain.moments import Clock, When
 from tasks.domain.reader import pick
+from tasks.domain.record import Record
 from tasks.domain.values import NO_VALUE
 from tasks.rules.rule import Alert
 

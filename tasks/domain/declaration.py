@@ -7,26 +7,18 @@ column for everything else in the payload.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticSerializationError, to_json
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
-from tasks.domain.columns import (
-    NULL,
-    FromAccessList,
-    FromMessage,
-    FromTopic,
-    column_of,
-    escape,
-    time_text,
-)
+from tasks.domain.columns import NULL, column_of, escape, time_text
 from tasks.domain.faults import refusal, with_integers
 from tasks.domain.form import Form, place_of
 from tasks.domain.outcome import Outcome, fingerprint, outcome
 from tasks.domain.payload import Limits, Refused, parse, refuse_faults
 from tasks.domain.reader import Element, Reader, Values
+from tasks.domain.record import RecordT, access_owner_of, is_outside_payload, levels_of, member_of
 from tasks.domain.template import Template
 from tasks.domain.topics import Located, SourceT, Topics
 from tasks.text.wording import describe
@@ -34,43 +26,6 @@ from tasks.text.wording import describe
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Column with the number of a staged line, from 1. No field can have this name.
 ORDINAL = "#"
-
-
-def _stop_at_first_element(schema: Any) -> None:
-    """Makes validation stop at the first wrong element of an array, which may have a hundred thousand."""
-    if isinstance(schema, dict):
-        if schema.get("type") == "list":
-            schema["fail_fast"] = True
-        for part in schema.values():
-            _stop_at_first_element(part)
-
-
-class Record(BaseModel):
-    """Base of a domain's model. Null for an optional field means absent.
-
-    Fields from the topic (`TopicLevel`, `Owner`) are neither validated nor part of the validated fields; nor
-    is a `Fingerprint` validated.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """The schema of the payload's fields alone: the topic is parsed before the payload."""
-        schema = handler(source)
-        inner: Any = schema
-        while inner["type"] != "model-fields":
-            inner = inner["schema"]
-        for name, info in cls.model_fields.items():
-            if _is_outside_payload(info):
-                inner["fields"].pop(name, None)
-        _stop_at_first_element(inner)
-        return schema
-
-
-RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Reading(NamedTuple, Generic[SourceT, RecordT]):
@@ -108,8 +63,8 @@ class Declaration(Generic[SourceT, RecordT]):
         if form is None and len(topics) > 1:
             raise TypeError(f"several topics need a form: {', '.join(topics)}")
         self.templates = tuple(map(Template, topics))
-        self.access_owner = _access_owner_of(record, free=form is not None)
-        from_topic = _levels_of(record, self.templates, free=form is not None)
+        self.access_owner = access_owner_of(record, free=form is not None)
+        from_topic = levels_of(record, self.templates, free=form is not None)
         self.levels = (self.access_owner, *from_topic) if self.access_owner else from_topic
         fields = {name: info for name, info in record.model_fields.items() if name not in self.levels}
         columns = {name: column_of(name, info) for name, info in fields.items()}
@@ -117,7 +72,7 @@ class Declaration(Generic[SourceT, RecordT]):
             raise TypeError(f"{table} has no field `{time}` of the kind Time")
         others = {name: column for name, (column, _) in columns.items() if name != time}
         self._validated: Callable[[Any], RecordT] = record.__pydantic_validator__.validate_python
-        self._members = {_member(name, info): columns[name][0] for name, info in fields.items()}
+        self._members = {member_of(name, info): columns[name][0] for name, info in fields.items()}
         self.encoders = [(name, column.encode) for name, column in others.items()]
         self._keeps_extra = extra is not None
         self._topics = Topics(
@@ -130,7 +85,7 @@ class Declaration(Generic[SourceT, RecordT]):
         )
         self.locate = self._topics.locate
         self.ranked = self._topics.ranked
-        self.fingerprints = [name for name, info in fields.items() if _is_outside_payload(info)]
+        self.fingerprints = [name for name, info in fields.items() if is_outside_payload(info)]
 
         self.record = record
         self.topic = self._topics.text
@@ -156,15 +111,15 @@ class Declaration(Generic[SourceT, RecordT]):
         if optional := set(primary_key) & self.nullable:
             raise TypeError(f"the primary key of {table} names optional fields: {sorted(optional)}")
 
-        self.members = {_member(name, info): name for name, info in fields.items()}
-        self.time_member = _member(time, fields[time])
+        self.members = {member_of(name, info): name for name, info in fields.items()}
+        self.time_member = member_of(time, fields[time])
         self.form = form
         self._reader = None
         if form is not None:
             self._reader = Reader(
                 form,
                 (
-                    (name, _member(name, info), *columns[name], place_of(_member(name, info), info))
+                    (name, member_of(name, info), *columns[name], place_of(member_of(name, info), info))
                     for name, info in fields.items()
                     if name not in self.fingerprints
                 ),
@@ -354,47 +309,6 @@ def _time_of_record(timestamp_ms: int, name: str) -> datetime:
             pass
     reason = f"the payload has no `{name}`, nor has the Kafka record a valid timestamp ({timestamp_ms} ms)"
     raise Refused("InvalidTime", reason)
-
-
-def _levels_of(record: type[Record], templates: tuple[Template, ...], *, free: bool) -> tuple[str, ...]:
-    """The fields from the topic, in its order. Raises `TypeError` if a template does not name them.
-
-    `free` allows templates to name more.
-    """
-    declared = {name for name, info in record.model_fields.items() if _is(info, FromTopic)}
-    for template in templates:
-        named = set(template.names)
-        if not declared <= named or (not free and named != declared):
-            raise TypeError(f"the fields from the topic must be those in braces in {template.text}")
-        if taken := (named - declared) & record.model_fields.keys():
-            raise TypeError(f"{template.text} names {sorted(taken)}, which the payload's fields are called")
-    return tuple(name for name in templates[0].names if name in declared)
-
-
-def _access_owner_of(record: type[Record], *, free: bool) -> str:
-    """The field with the owner by the access lists; empty without one. Raises `TypeError`."""
-    names = [name for name, info in record.model_fields.items() if _is(info, FromAccessList)]
-    if len(names) > 1:
-        raise TypeError(f"a record has one Owner, not {', '.join(names)}")
-    if names and not free:
-        raise TypeError(f"the field {names[0]} is an Owner, which needs a form")
-    return names[0] if names else ""
-
-
-def _is_outside_payload(info: FieldInfo) -> bool:
-    return any(_is(info, kind) for kind in (FromTopic, FromMessage, FromAccessList))
-
-
-def _is(info: FieldInfo, kind: type) -> bool:
-    return any(isinstance(marker, kind) for marker in info.metadata)
-
-
-def _member(name: str, info: FieldInfo) -> str:
-    """The name of the field in the payload. Raises `TypeError` for an invalid alias."""
-    alias = name if info.validation_alias is None else info.validation_alias
-    if not isinstance(alias, str):
-        raise TypeError(f"the field {name} has an alias that is not a name")
-    return alias
 
 
 def _copy_into(table: str, names: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple
 
 from tasks.domain import places
-from tasks.domain.declaration import Declaration, Reading, RecordT
+from tasks.domain.declaration import Declaration, Reading
 from tasks.domain.form import Form
 from tasks.domain.payload import Refused
+from tasks.domain.record import RecordT
 from tasks.rules.rule import Alert, Compiled, check
 from tasks.text.wording import id_fault
 

@@ -7,7 +7,8 @@ from sys import float_info
 from typing import Any, NamedTuple
 
 from tasks.domain.columns import parse_time
-from tasks.domain.declaration import Declaration, Record
+from tasks.domain.declaration import Declaration
+from tasks.domain.record import Record
 
 _OF_MODEL = frozenset(["cls", "config", "custom_init", "metadata", "ref", "root_model", "schema", "type"])
 _OF_FIELDS = frozenset(["type", "fields", "model_name", "computed_fields"])

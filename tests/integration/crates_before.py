@@ -3,8 +3,8 @@
 from typing import Literal
 
 from tasks.domain.columns import Bigint, Time, TopicLevel
-from tasks.domain.declaration import Record
 from tasks.domain.domain import Domain
+from tasks.domain.record import Record
 
 
 class Crate(Record):

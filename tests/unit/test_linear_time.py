@@ -29,10 +29,10 @@ from tasks.domain.columns import (
     Uuid,
     sql,
 )
-from tasks.domain.declaration import Record
 from tasks.domain.domain import Domain
 from tasks.domain.fast import fast_way
 from tasks.domain.payload import Limits, Refused
+from tasks.domain.record import Record
 from tasks.observe import tracing
 from tasks.telemetry import DOMAIN
 

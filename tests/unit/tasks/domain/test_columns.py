@@ -28,8 +28,9 @@ from tasks.domain.columns import (
     sql,
     time_text,
 )
-from tasks.domain.declaration import Declaration, Record
+from tasks.domain.declaration import Declaration
 from tasks.domain.payload import Limits, Refused
+from tasks.domain.record import Record
 from tests.copy_text import decode_line
 from tests.payloads import TEXTS, VALUES, written
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from tasks.domain.columns import Bigint, Double, Text, Time, TopicLevel
-from tasks.domain.declaration import Declaration, Record
+from tasks.domain.declaration import Declaration
 from tasks.domain.payload import Limits, Refused
+from tasks.domain.record import Record
 from tasks.text.wording import id_fault
 from tests.copy_text import decode_line
 from tests.payloads import IDS, TEXTS, written

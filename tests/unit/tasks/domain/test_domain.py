@@ -10,9 +10,9 @@ import pytest
 
 from tasks import registry
 from tasks.domain.columns import Bigint, Time, TopicLevel
-from tasks.domain.declaration import Record
 from tasks.domain.domain import Alert, Domain, Source
 from tasks.domain.payload import Limits, Refused
+from tasks.domain.record import Record
 from tasks.domain.routing import domain_of
 from tasks.registry import InvalidDomains, load
 from tasks.telemetry import DOMAIN as TELEMETRY
