@@ -202,6 +202,16 @@ class PlainModel:
 
     def remember(self, payload: dict[str, Any], time: float) -> None:
         """What the next reading may be compared with."""
+        for key in self.forget_unasked():
+            value = payload.get(key)
+            if not kind(value):
+                continue
+            old = self.before.get(key)
+            same = old is not None and equal(old[0], value) and time >= old[2]
+            self.before[key] = (value, time, old[2] if old and same else time)
+
+    def forget_unasked(self) -> set[str]:
+        """The keys that rules compare with the reading before; of others nothing is remembered."""
         asked = {
             leaf["key"]
             for rule in self.rules.values()
@@ -209,13 +219,7 @@ class PlainModel:
             if "change" in leaf or leaf.get("operator") == "unchanged"
         }
         self.before = {key: one for key, one in self.before.items() if key in asked}
-        for key in asked:
-            value = payload.get(key)
-            if not kind(value):
-                continue
-            old = self.before.get(key)
-            same = old is not None and equal(old[0], value) and time >= old[2]
-            self.before[key] = (value, time, old[2] if old and same else time)
+        return asked
 
     def judge(self, rule_id: str, rule: dict[str, Any], now: float, time: float, payload: Any) -> None:
         """A reading and a rule."""
@@ -310,7 +314,8 @@ class PlainModel:
             self.resolve(rule_id, story, self.snoozed(story, now), number, "returned")
 
     def look_at_rules(self, now: float) -> None:
-        """Ends what its rule no longer stands for."""
+        """Ends what its rule no longer stands for, and forgets what no rule compares any more."""
+        self.forget_unasked()
         for rule_id, story in sorted(self.stories.items()):
             rule = self.rules.get(rule_id)
             if rule is not None and shape(rule) == shape(story.about):

@@ -34,8 +34,21 @@ LIVES = lives(
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 
+UNCHANGED = {"id": "r1", "message": "m", "for_seconds": 0, "operator": "unchanged", "key": "b"}
+DELTA = UNCHANGED | {"id": "r3", "operator": "<", "threshold": 1, "change": "delta"}
+
+
 @settings(max_examples=TWICE)
 @given(rule_sets(), LIVES)
+@example(
+    [UNCHANGED],
+    [
+        ("reading", 0, 0, {"b": 0}),
+        ("rules", [], True),
+        ("rules", [DELTA], False),
+        ("reading", 0, 0, {"b": 0}),
+    ],
+)
 def test_any_life_is_told_as_the_plain_model_tells_it(
     rules: list[dict[str, Any]], events: list[Event]
 ) -> None:
