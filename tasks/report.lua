@@ -32,7 +32,7 @@ end
 for index = 8, 7 + ARGV[5] do
     local activity = redis.call('GET', KEYS[index])
     if activity and activity ~= '' then
-        if (redis.call('MEMORY', 'USAGE', KEYS[6]) or 0) >= MOST_ACTIVITY_BYTES then
+        if (redis.call('MEMORY', 'USAGE', KEYS[6], 'SAMPLES', 0) or 0) >= MOST_ACTIVITY_BYTES then
             redis.call('SET', KEYS[7], 'full')
         else
             redis.call('XADD', KEYS[6], '*', 'part', activity)

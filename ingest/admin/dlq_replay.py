@@ -12,7 +12,6 @@ from kombu.exceptions import OperationalError
 
 from ingest.admin.dlq_list import reading
 from ingest.admin.dlq_outcome import Outlook, State
-from ingest.admin.dlq_with import Change, replay
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection
 from tasks.dead_letters import replayed
@@ -60,22 +59,6 @@ def start(
             f"The replay could not be sent to Redis: {error}. Check REDIS_URL and that the server runs."
         ) from error
     return run_id
-
-
-def run_here(
-    run_id: str,
-    domain: AnyDomain,
-    filters: Filters,
-    limit: int,
-    change: Change,
-    file: str,
-    *,
-    alerts: bool,
-    force: bool,
-) -> None:
-    """Replays letters as the file's domain reads them, under this new run. Raises `OperatorError`."""
-    arguments = {"domain": domain.name, "filters": filters.as_json(), "limit": limit, "with": file}
-    replay(run_id, {**arguments, "force": force, "alerts": alerts, "dry_run": False}, change)
 
 
 def check_limit(limit: int) -> None:

@@ -46,12 +46,13 @@ class Change:
     Raises `OperatorError` if the two do not have the same columns.
     """
 
-    def __init__(self, installed: AnyDomain, given: AnyDomain) -> None:
+    def __init__(self, installed: AnyDomain, given: AnyDomain, file: str = "") -> None:
         if differing := sorted(set(given.columns) ^ set(installed.columns)):
             raise OperatorError(
                 f"The file's domain must have the columns of {installed.name}; these are in one of the two"
                 f" alone: {', '.join(differing)}."
             )
+        self.file = file
         self._installed, self._given = installed, given
         self._members = {name: member for member, name in installed.members.items()}
 
@@ -64,9 +65,14 @@ class Change:
         if letter.error_type in ABOUT_ALERTS:
             return _left_out("NoMessage", "the letter is about an alert, and holds no message")
         try:
-            found = _read(self._given, letter)
+            return self._of(letter)
         except Refused as refused:
             return Changed(None, [], [domain_try.refusal(None, refused)])
+        except Exception as error:  # noqa: BLE001 - the file's own code; the other letters go on
+            return _left_out("InternalError", f"the file's domain fails: {type(error).__name__}: {error}")
+
+    def _of(self, letter: Letter) -> Changed:
+        found = _read(self._given, letter)
         rows = _rows(self._given, letter, found)
         if found.wrong:
             return Changed(None, rows, [domain_try.refusal(*one) for one in found.wrong])
@@ -105,13 +111,16 @@ class Change:
 
 def load(installed: AnyDomain, file: str) -> Change:
     """The change that a file declares. Raises `OperatorError`, `InvalidDomains`."""
-    return Change(installed, domain_try.load(file))
+    return Change(installed, domain_try.load(file), file)
 
 
 def rehearse(
     domain: AnyDomain, filters: Filters, limit: int, change: Change, *, force: bool
 ) -> Iterator[tuple[Letter, Changed]]:
-    """The open letters that match, at most `limit`, each with its outcome. Raises `OperatorError`."""
+    """The open letters that match, in Kafka's order, each with its outcome, until `limit` would be replayed.
+
+    Raises `OperatorError`.
+    """
     open_states = {State.OPEN, State.EXHAUSTED} if force else {State.OPEN}
     with reading() as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
@@ -120,16 +129,33 @@ def rehearse(
             if outlook.database_away:
                 raise ServerAway(f"It is unknown which letters are open: {outlook.database_away}")
             if standing.state in open_states:
-                limit -= 1
-                yield standing.letter, change.of(standing.letter)
+                changed = change.of(standing.letter)
+                limit -= changed.letter is not None
+                yield standing.letter, changed
 
 
-def replay(run_id: str, arguments: dict[str, Any], change: Change) -> None:
-    """Replays changed letters in this process, as a run that then has ended.
+def replay(
+    run_id: str,
+    domain: AnyDomain,
+    filters: Filters,
+    limit: int,
+    change: Change,
+    *,
+    alerts: bool,
+    force: bool,
+) -> None:
+    """Replays letters as the file's domain reads them, in this process, as a new run that then has ended.
 
-    `arguments` are those of the run. If this process dies, a worker notes what was sent, and gives the run
-    up. Raises `OperatorError`.
+    If this process dies, a worker notes what was sent, and gives the run up. Raises `OperatorError`.
     """
+    arguments = {
+        "domain": domain.name,
+        "filters": filters.as_json(),
+        "limit": limit,
+        "with": change.file,
+        "force": force,
+        "alerts": alerts,
+    }
     with _servers():
         with database.access() as connection:
             runs.begin(connection, run_id, "dead_letters", arguments)

@@ -127,6 +127,7 @@ def replay(
     or has no outcome yet.
     """
     from ingest.admin import dlq_replay as work  # noqa: PLC0415
+    from ingest.admin import dlq_with  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
     from ingest.admin.dlq_outcome import State  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
@@ -150,7 +151,7 @@ def replay(
             note(connection, "REPLAY", "replays", run_id, arguments)
         try:
             if change is not None:
-                work.run_here(run_id, chosen, filters, limit, change, str(file), alerts=alerts, force=force)
+                dlq_with.replay(run_id, chosen, filters, limit, change, alerts=alerts, force=force)
             run = work.follow(connection, run_id, progress)
             outcomes = None if no_wait or dry_run else work.await_outcomes(connection, run, progress)
         except KeyboardInterrupt:
@@ -185,6 +186,7 @@ def _rehearse(
     domain: "AnyDomain", filters: "Filters", limit: int, change: "Change", *, force: bool, as_json: bool
 ) -> None:
     from ingest.admin import dlq_with  # noqa: PLC0415
+    from tasks.text.wording import safe  # noqa: PLC0415
 
     counts = {"selected": 0, "still_refused": 0}
     shown = []
@@ -194,10 +196,10 @@ def _rehearse(
             shown.append({"key": letter.id.key, "rows": found.rows, "refused": found.refused})
             continue
         for row in found.rows if found.letter else ():
-            to_stdout(f"{letter.id.key}  {json.dumps(row, ensure_ascii=False)}")
+            to_stdout(safe(f"{letter.id.key}  {json.dumps(row, ensure_ascii=False)}"))
         for one in found.refused:
             which = "" if one["index"] is None else f" [{one['index']}]"
-            to_stdout(f"{letter.id.key}{which}  {one['error_type']}: {one['reason']}")
+            to_stdout(safe(f"{letter.id.key}{which}  {one['error_type']}: {one['reason']}"))
     if as_json:
         to_stdout(json.dumps({**counts, "letters": shown}, ensure_ascii=False))
         return

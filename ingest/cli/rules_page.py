@@ -141,7 +141,7 @@ def _rules() -> Iterator[str]:
         " of one reading. If a value of it is missing, the rule is only judged if the others decide it."
         " The alert has no `key`, `operator`, `threshold` and `value`, but `values`.\n\n"
         "`change` and `unchanged` compare with the reading before: the latest one that was not late. Redis"
-        " remembers its value; after a loss of Redis, and when the clock of the device is set, the next"
+        " remembers its value while a rule compares it; after a loss of Redis, and when the clock of the device is set, the next"
         f" reading begins. At most {MAX_REMEMBERED} keys of a user may be compared so.\n\n"
         "Silence counts only while something could have come: nothing is absent while a gateway is away or"
         " readings still wait in Kafka, and after an outage devices have"

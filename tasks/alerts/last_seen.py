@@ -25,6 +25,7 @@ FORGET_MS = (MAX_SECONDS + 86_400) * 1000
 # The clock of a gateway may be ahead by this much and still counts as right.
 AHEAD_MS = 2000
 TIDY_AT_ONCE = 10_000
+RANGES_AT_ONCE = 500
 STATEMENT_SECONDS = 60
 
 OPEN_ABSENCES = """
@@ -75,15 +76,33 @@ def fell_silent(
     Silence counts from `since_ms` on. Raises `redis.RedisError`.
     """
     waits = {wait for one in rules.values() for of_key in one.absence_waits.values() for wait in of_key}
-    commands = client().pipeline(transaction=False)
-    for wait in sorted(waits):
-        if until_ms - wait < since_ms:
+    found: set[Device] = set()
+    ranges = passed(waits, judged_ms, since_ms, until_ms)
+    for first in range(0, len(ranges), RANGES_AT_ONCE):
+        commands = client().pipeline(transaction=False)
+        for earliest, latest in ranges[first : first + RANGES_AT_ONCE]:
+            commands.zrangebyscore(domain.qualified(LAST_SEEN), f"({earliest}", latest)
+        for members in commands.execute():
+            found |= {device for member in members if (device := _parse(text(member))[0])[0] in rules}
+    return found
+
+
+def passed(waits: set[int], judged_ms: int, since_ms: int, until_ms: int) -> list[tuple[float, int]]:
+    """The times that a wait has passed in this look, after the first and up to the second of each pair.
+
+    No time is in two of them: a user may have thousands of waits, and a member is to be read once.
+    """
+    merged: list[tuple[float, int]] = []
+    for wait in sorted(waits, reverse=True):
+        latest = until_ms - wait
+        if latest < since_ms:
             continue
         # Once the wait after an outage ends, every device not heard since counts, however long ago it was.
-        earliest = f"({judged_ms - wait}" if judged_ms - wait >= since_ms else "-inf"
-        commands.zrangebyscore(domain.qualified(LAST_SEEN), earliest, until_ms - wait)
-    found = {_parse(text(member))[0] for members in commands.execute() for member in members}
-    return {device for device in found if device[0] in rules}
+        earliest = judged_ms - wait if judged_ms - wait >= since_ms else float("-inf")
+        if merged and earliest <= merged[-1][1]:
+            earliest = merged.pop()[0]
+        merged.append((earliest, latest))
+    return merged
 
 
 def silent(domain: AnyDomain, rules: Mapping[str, RuleSet], until_ms: int) -> set[Device]:

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from tasks.domain.domain import AnyDomain
 from tasks.domain.stored import payload_of
+from tasks.rules.warnings import shape
 from tasks.servers import database
 from tasks.servers.table_names import names
 
@@ -17,6 +18,8 @@ log = structlog.get_logger()
 SAMPLED = (100, 3)
 # With a form the readings of one device may differ: each may have another value alone.
 SAMPLED_WITH_FORM = (25, 200)
+# The work for a rule grows with them.
+MOST_SHAPES = 300
 STATEMENT_SECONDS = 1
 # From device to device along the index: a user with few readings must not cost a scan of the table.
 LATEST = """
@@ -40,27 +43,35 @@ CROSS JOIN LATERAL (
 
 
 def payloads(domain: AnyDomain, user_id: str) -> list[dict[str, Any]]:
-    """The latest payloads of the last day, of some devices; none if the database does not answer."""
+    """Payloads of the last day, of some devices: one of each shape, which is what warnings see of them.
+
+    None if the database does not answer in time.
+    """
     columns = sql.SQL(", ").join(map(sql.Identifier, domain.columns))
     query = sql.SQL(LATEST).format(columns=columns, **names(domain))
+    devices, each = SAMPLED if domain.form is None else SAMPLED_WITH_FORM
     try:
         with database.access() as connection:
-            rows = _rows(connection, query, user_id, SAMPLED if domain.form is None else SAMPLED_WITH_FORM)
+            return _distinct(domain, connection, query, {"user": user_id, "devices": devices, "each": each})
     except psycopg.Error as error:
         log.info("readings_not_sampled", user_id=user_id, error=str(error).strip())
         return []
-    return [payload_of(domain, dict(zip(domain.columns, row, strict=True))) for row in rows]
 
 
-def _rows(
-    connection: database.Connection, query: sql.Composed, user_id: str, sampled: tuple[int, int]
-) -> list[tuple[Any, ...]]:
+def _distinct(
+    domain: AnyDomain, connection: database.Connection, query: sql.Composed, parameters: dict[str, Any]
+) -> list[dict[str, Any]]:
+    found: dict[Any, dict[str, Any]] = {}
     try:
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-            parameters = {"user": user_id, "devices": sampled[0], "each": sampled[1]}
-            return cursor.execute(query, parameters).fetchall()
+            # Row by row: together they may be large.
+            for row in cursor.stream(query, parameters):
+                payload = payload_of(domain, dict(zip(domain.columns, row, strict=True)))
+                if len(found) < MOST_SHAPES:
+                    found.setdefault(shape(payload), payload)
     except psycopg.errors.QueryCanceled:
         # Not a failure of the database, which its circuit breaker would count.
-        log.info("readings_not_sampled", user_id=user_id, error="the query took too long")
+        log.info("readings_not_sampled", user_id=parameters["user"], error="the query took too long")
         return []
+    return list(found.values())

@@ -31,11 +31,13 @@ def flush(turn: Turn) -> None:
     marker = client().get(DEVICES_READY)
     # Redis may restart at any time: what this run has not seen must not count as seen.
     run = server_run()
-    reached = _add_all(_reached(), turn)
+    before = _reached()
+    reached = _add_all(before, turn)
     if _due(marker, run):
         # From now on nothing is missing again; what was in Redis before has been added, or is lost.
         _set_reached(reached, _newest())
-        recount.begin(turn)
+        # An entry's id begins with its time.
+        recount.begin(turn, int((before or NOTHING_READ).split("-")[0]))
         client().set(DEVICES_READY, run)
     until = time.monotonic() + COUNT_SECONDS
     while recount.step(turn):

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from tasks import registry
 from tasks.devices import tables
+from tasks.devices.activity import DAY_MS
 from tasks.devices.tables import Counted
 from tasks.domain.domain import AnyDomain
 from tasks.observe.metrics.worker import DEVICES_COUNTED_AGAIN
@@ -18,7 +19,8 @@ from tasks.servers.turns import Turn
 
 log = structlog.get_logger()
 
-# The first count goes as far back as a rule may wait; a later one as far as activity can have been lost.
+# The first count goes as far back as a rule may wait; a later one as far as activity can have been lost, and
+# from the day before.
 FIRST_DAYS, LATER_DAYS = 31, 2
 HOUR = timedelta(hours=1)
 # Of the statement for an hour: well within a turn.
@@ -41,18 +43,29 @@ class Progress(NamedTuple):
     done: int
 
 
-def begin(turn: Turn) -> None:
+def begin(turn: Turn, since_ms: int) -> None:
     """Has the days counted again in which activity can have been lost, and those that were still to count.
 
-    Raises `psycopg.Error`, `redis.RedisError`, `TurnLost`.
+    `since_ms` (since 1970) is the time up to which all activity has been added. Raises `psycopg.Error`,
+    `redis.RedisError`, `TurnLost`.
     """
     turn.keep()
-    today = datetime.now(UTC).date().isoformat()
+    now = datetime.now(UTC)
+    lost_days = int(now.timestamp() * 1000 - since_ms) // DAY_MS
     with database.access() as connection, connection.transaction():
         for domain in registry.domains():
             before = _progress(connection, domain)
-            days = LATER_DAYS if before is not None and before.done == before.days else FIRST_DAYS
-            tables.set_position(connection, _source(domain), before, Progress(today, days, 0))
+            progress = after_loss(before, now.date(), lost_days)
+            tables.set_position(connection, _source(domain), before, progress)
+
+
+def after_loss(before: Progress | None, today: date, lost_days: int) -> Progress:
+    """The count that begins now, after `before` (None: never), with activity lost since that many days."""
+    if before is None:
+        return Progress(today.isoformat(), FIRST_DAYS, 0)
+    unfinished = before.days if before.done < before.days else 0
+    days = min(max(LATER_DAYS + lost_days, unfinished), FIRST_DAYS)
+    return Progress(today.isoformat(), days, 0)
 
 
 def step(turn: Turn) -> bool:

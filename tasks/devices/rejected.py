@@ -6,7 +6,7 @@ forgotten. The dead letter is what counts, and it is in Kafka before any notice 
 
 import json
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -21,6 +21,7 @@ from tasks.errors import NotNow
 from tasks.observe.metrics.worker import REJECTED_NOTICES
 from tasks.outbox import publisher
 from tasks.servers.redis_client import REJECTED_PAUSE, client
+from tasks.text.times import iso_of_ms
 from tasks.text.topics import rejected_topic
 from tasks.text.wording import shorten
 
@@ -105,21 +106,13 @@ def _payload(domain: AnyDomain, source: Source, letter: Letter) -> bytes:
         "reason": shorten(letter.error, MOST_REASON),
         "device_id": source.device_id,
         "topic": letter.topic,
-        "received": _iso(letter.timestamp_ms),
+        "received": iso_of_ms(letter.timestamp_ms),
         "kafka_topic": registry.kafka_topic(domain) if reached else None,
         "kafka_partition": letter.partition,
         "kafka_offset": letter.offset,
         **({"elements": letter.elements} if letter.elements else {}),
     }
     return json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace")
-
-
-def _iso(timestamp_ms: int) -> str | None:
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
-        # A producer may have written any number as the timestamp.
-        return None
 
 
 def _is_taken(topic: str) -> bool:

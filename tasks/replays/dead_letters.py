@@ -8,7 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ from tasks.replays.runs import CannotRun, Held, domain_of
 from tasks.servers import database, kafka
 from tasks.servers.topic_reader import Range, TopicReader
 from tasks.settings import settings
+from tasks.text.times import iso_of_ms
 
 log = structlog.get_logger()
 
@@ -210,7 +211,7 @@ def _produce(
     source = letter.source
     headers: list[tuple[str, str | bytes | None]] = [
         ("mqtt_topic", letter.topic.encode(errors="surrogateescape")),
-        ("received_at", _iso(letter.timestamp_ms).encode()),
+        ("received_at", (iso_of_ms(letter.timestamp_ms) or f"{letter.timestamp_ms} ms").encode()),
         (ATTEMPTS, str(letter.attempts).encode()),
         (REPLAY, (WITH_ALERTS if alerts else SILENT).encode()),
         (REPLAY_OF, f"{letter.id.key}@{letter.id.record_ms}".encode()),
@@ -235,14 +236,6 @@ def _produce(
         on_delivery=confirmed,
     )
     producer.poll(0)
-
-
-def _iso(timestamp_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
-        # A producer may have written any number as the timestamp.
-        return f"{timestamp_ms} ms"
 
 
 def _reconcile(held: Held, reader: TopicReader) -> None:

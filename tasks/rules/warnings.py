@@ -32,6 +32,15 @@ def warnings(
     return found[:MAX_FAULTS]
 
 
+def shape(value: Any) -> Any:
+    """What warnings see of a payload: its names and the types of their values. Hashable."""
+    if isinstance(value, dict):
+        return tuple(sorted((name, shape(one)) for name, one in value.items() if one is not None))
+    if isinstance(value, list):
+        return "array", *map(shape, value)
+    return None if value is None else kind_of(value)
+
+
 def _comparisons(
     condition: Condition, place: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], Condition]]:

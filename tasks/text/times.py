@@ -12,6 +12,14 @@ def in_utc(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def iso_of_ms(timestamp_ms: int) -> str | None:
+    """A record's time in ISO 8601; None for one that is none: a producer may have written any number."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def parse_moment(text: str, now: datetime) -> datetime:
     """The beginning of a span that ends at `now`, or the time; without an offset it is UTC.
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ingest.admin.dlq_with import Change
 from ingest.admin.errors import OperatorError
@@ -132,6 +132,21 @@ def test_a_form_is_left_behind() -> None:
     assert json.loads(found.letter.payload) == {"time": ARRIVAL, "sequence_id": 12, "battery": 80}
 
 
+def test_a_fault_of_the_file_leaves_out_that_letter_alone() -> None:
+    """Its code runs for each letter, and the others go on."""
+
+    class Faulty(telemetry.Telemetry):
+        @field_validator("temperature", mode="before")
+        @classmethod
+        def unwrapped(cls, value: Any) -> Any:
+            return value["value"]
+
+    change = Change(INSTALLED, domain(Faulty))
+    (refused,) = change.of(letter(b'{"sequence_id": 7, "temperature": 5}')).refused
+    assert (refused["error_type"], "TypeError" in refused["reason"]) == ("InternalError", True)
+    assert change.letter(letter(b'{"sequence_id": 7, "temperature": {"value": 5}}')) is not None
+
+
 def test_other_columns_are_refused_by_name() -> None:
     """A file about another table is an error of the operator, before any letter is read."""
     with pytest.raises(OperatorError, match="battery, temperature"):
@@ -154,7 +169,7 @@ def test_whatever_is_produced_is_the_row_of_the_file(payload: dict[str, Any]) ->
     given_domain = domain(Renamed)
     found = Change(INSTALLED, given_domain).of(original)
     if found.letter is None:
-        assert found.refused
+        assert found.refused[0]["error_type"] != "InternalError"
         return
     limits = routing.limits()
     wanted = given_domain.validate(TOPIC, original.payload, ARRIVAL_MS, limits)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.rules.parsing import parse_rules
-from tasks.rules.warnings import warnings
+from tasks.rules.warnings import shape, warnings
 
 READINGS: list[dict[str, Any]] = [
     {"temperature": 20, "leak": True, "state": "offline", "hum": "37.8", "meter": {"1.8.0": 5}},
@@ -90,3 +90,10 @@ def test_readings_that_are_known_in_part_prove_no_absence() -> None:
     }
     found = [one["path"] for one in warnings(rules, recent, ["part"])]
     assert found == ["rules.1.threshold"]
+
+
+def test_payloads_of_one_shape_are_alike_to_warnings() -> None:
+    """Names and types count, and neither values nor what is null."""
+    assert shape({"a": 1, "b": {"c": "x"}, "d": None}) == shape({"b": {"c": ""}, "a": 2.5})
+    shapes = [{"a": 1}, {"a": "1"}, {"a": True}, {"a": {"b": 1}}, {"a": [1]}, {"a": ["1"]}, {"b": 1}, {}]
+    assert len({shape(one) for one in shapes}) == len(shapes)
