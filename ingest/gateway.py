@@ -33,6 +33,7 @@ from ingest.mqtt.rate_limits import UserLimits
 from ingest.mqtt.record import record_of
 from ingest.mqtt.session import MqttSession
 from ingest.mqtt.trace import follow, traceparent_of
+from tasks.domain.access import NoOwner
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
 from tasks.domain.template import filter_covers
@@ -282,7 +283,8 @@ class Gateway:
         def note(error: KafkaError | None, _record: KafkaMessage) -> None:
             self._dropped += error is not None
 
-        if len(self._producer) + len(self._held or ()) < MOST_UNPROMISED:
+        held = 0 if self._held is None else self._held.unpromised
+        if len(self._producer) + held < MOST_UNPROMISED:
             self._go_on(message, note, lambda: True)
         else:
             self._dropped += 1
@@ -296,7 +298,7 @@ class Gateway:
     def _produce(self, message: Publish, confirm: Delivered) -> None:
         topic, payload = message.topic, message.payload
         owner = "" if self._owners is None else self._owners.of(topic)
-        known = "" if isinstance(owner, Refused) else owner
+        known = "" if isinstance(owner, NoOwner) else owner
         traceparent, end_span = follow(traceparent_of(message.properties, payload), topic, payload, known)
         # A redelivery was counted before; limited now, it would be both a record and a dead letter.
         admit = None if message.dup else self._limits.admit

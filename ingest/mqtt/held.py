@@ -24,6 +24,7 @@ class Held(Generic[ConfirmT]):
     def __init__(self, concerns: Callable[[str], bool], is_decided: Callable[[str], bool]) -> None:
         self._concerns, self._is_decided = concerns, is_decided
         self._waiting: deque[_Waiting[ConfirmT]] = deque()
+        self.unpromised = 0  # messages of QoS 0 among them
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -36,6 +37,7 @@ class Held(Generic[ConfirmT]):
         if self._is_decided(message.topic) and not self._waiting:
             return False
         self._waiting.append(_Waiting(message, confirm, wanted))
+        self.unpromised += message.qos == 0
         return True
 
     def release(self, go_on: Callable[[Publish, ConfirmT], None]) -> None:
@@ -46,5 +48,6 @@ class Held(Generic[ConfirmT]):
             if wanted and not self._is_decided(first.message.topic):
                 return
             self._waiting.popleft()
+            self.unpromised -= first.message.qos == 0
             if wanted:
                 go_on(first.message, first.confirm)

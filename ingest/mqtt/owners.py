@@ -12,7 +12,7 @@ from contextlib import suppress
 import psycopg
 import structlog
 
-from tasks.domain.access import AccessList, Right
+from tasks.domain.access import AccessList, NoOwner, Right
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
 from tasks.domain.topics import KNOWN_SOURCES
@@ -27,7 +27,7 @@ CHANNEL = "sluice_mqtt_auth"
 POLL_SECONDS = 30.0
 # A list of many accounts is not read again and again while they change, or strange topics come.
 MIN_INTERVAL_SECONDS = 0.5
-# A database that falls silent counts as away after this long.
+# A topic that no account holds waits at most this long for another look, while the database is away.
 PATIENCE_SECONDS = 5.0
 READ = "SELECT username, user_id, permission, topic FROM mqtt_publishers"
 
@@ -35,9 +35,12 @@ READ = "SELECT username, user_id, permission, topic FROM mqtt_publishers"
 class Owners(Listening):
     """The owner of each topic of the domains that find it so. One thread asks, another reads the lists.
 
-    A topic without one owner is decided once the lists have been read after it was first asked for: the right
-    may be as young as the message.
+    A topic that no account holds is decided once the lists have been read after it was first asked for: the
+    right may be as young as the message.
     """
+
+    # A topic whose right is young waits for less than that.
+    max_pause_seconds = 2.0
 
     def __init__(self, chosen: Settings, served: Domains) -> None:
         super().__init__("owners", chosen.owners_database_url().get_secret_value(), "sluice-gateway", CHANNEL)
@@ -45,7 +48,7 @@ class Owners(Listening):
         self._filters = [one for domain in served if domain.access_owner for one in domain.filters]
         self._list: AccessList | None = None
         self._read_at = float("-inf")  # when the last read that succeeded began
-        self._away = False
+        self._rows: frozenset[tuple[object, ...]] = frozenset()
         self._asked: dict[str, float] = {}
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
@@ -55,7 +58,7 @@ class Owners(Listening):
         """Ends the thread."""
         self.stopping.set()
         self._rouse()
-        self.join()
+        super().stop()
 
     @property
     def known(self) -> bool:
@@ -69,20 +72,21 @@ class Owners(Listening):
         except Refused:
             return False
 
-    def of(self, topic: str) -> str | Refused:
-        """The owner of the topic, or why there is none; empty if the topic itself decides."""
+    def of(self, topic: str) -> str | NoOwner:
+        """The owner of a topic that is decided, or why there is none; empty if the topic names it."""
         if not self.concern(topic):
             return ""
-        if self._list is None:
-            return Refused("UnknownOwner", "the accounts' access lists have not been read yet")
+        assert self._list is not None
         return self._list.owner_of(topic)
 
     def is_decided(self, topic: str) -> bool:
-        """Whether `of` is final now; if not, it will be once the lists have been read (again)."""
-        if not self.concern(topic):
-            return True
+        """Whether the owner of a topic that they `concern` is known now, as far as it ever will be.
+
+        A topic that no account holds waits for one more look, though not for long.
+        """
         known = self._list
-        if known is not None and (self._away or isinstance(known.owner_of(topic), str)):
+        found = None if known is None else known.owner_of(topic)
+        if isinstance(found, str) or (found is not None and found.holders):
             return True
         asked = self._asked.get(topic)
         if asked is None:
@@ -118,16 +122,13 @@ class Owners(Listening):
             # Takes in the notifications so far: the next read sees their changes.
             connection.execute("SELECT")
 
-    def lost(self) -> None:
-        """The last list counts from now on."""
-        self._away = True
-
     def _take(self, rows: list[tuple[object, ...]], began: float) -> None:
-        fresh = AccessList((Right(*map(str, row)) for row in rows), self._filters)
-        if self._list is None or fresh.rights != self._list.rights:
-            self._list = fresh
-            log.info("access_lists_read", rights=len(fresh.rights))
-        self._read_at, self._away = began, False
+        fresh = frozenset(rows)
+        if self._list is None or fresh != self._rows:
+            self._list = AccessList((Right(*map(str, row)) for row in fresh), self._filters)
+            self._rows = fresh
+            log.info("access_lists_read", rights=len(self._list.rights))
+        self._read_at = began
 
     def _drain(self) -> None:
         with suppress(BlockingIOError):

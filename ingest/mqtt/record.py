@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tasks.batch import kafka_record
 from tasks.batch.messages import REDELIVERED
 from tasks.dead_letters import envelope
+from tasks.domain.access import NoOwner
 from tasks.domain.payload import Refused
 from tasks.domain.routing import domain_of
 from tasks.registry import Domains
@@ -36,7 +37,7 @@ def record_of(
     admit: Callable[[str, int], None] | None = None,
     *,
     content_type: str = "",
-    owner: str | Refused = "",
+    owner: str | NoOwner = "",
     redelivered: bool = False,
 ) -> KafkaRecord:
     """The record of a message: its payload untouched under its source's key, or a dead letter, of its domain.
@@ -50,9 +51,8 @@ def record_of(
     domain = among[0]
     try:
         domain = domain_of(topic, among)
-        if isinstance(owner, Refused):
-            raise owner
-        source = domain.parse_topic(topic, owner)
+        user = _known(owner)
+        source = domain.parse_topic(topic, user)
         _refuse_too_large(payload, chosen.kafka_max_message_bytes - HEADERS_BYTES)
         if admit is not None:
             admit(source.user_id, len(payload))
@@ -72,12 +72,18 @@ def record_of(
         headers.append(("traceparent", traceparent.encode()))
     if content_type and domain.form is not None:
         headers.append((kafka_record.CONTENT_TYPE, content_type.encode()))
-    if owner:
-        headers.append((kafka_record.OWNER, owner.encode()))
+    if user:
+        headers.append((kafka_record.OWNER, user.encode()))
     if redelivered:
         headers.append((kafka_record.REPLAY, REDELIVERED.encode()))
     key = f"{source.user_id}/{source.device_id}".encode()
     return KafkaRecord(domain.qualified(chosen.kafka_topic), key, payload, headers, None)
+
+
+def _known(owner: str | NoOwner) -> str:
+    if isinstance(owner, NoOwner):
+        raise Refused("UnknownOwner", owner.reason)
+    return owner
 
 
 def _refuse_too_large(payload: bytes, most: int) -> None:

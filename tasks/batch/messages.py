@@ -141,6 +141,11 @@ def _hints(messages: list[Message]) -> list[tuple[object, ...]]:
     ]
 
 
+def owner_of(message: Message) -> str:
+    """The user who owns the message's topic, where that does not name one; else empty."""
+    return message.owner if isinstance(message, HintedMessage) else ""
+
+
 def hinted(
     message: Message, content_type: str, origin: tuple[int, int] | None, owner: str = ""
 ) -> HintedMessage:

@@ -4,11 +4,17 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from tasks.domain.payload import Refused
 from tasks.domain.topics import KNOWN_SOURCES
 
 # Usernames that a reason names.
 MOST_NAMED = 3
+
+
+class NoOwner(NamedTuple):
+    """Why a topic has no one owner, and how many accounts hold it."""
+
+    reason: str
+    holders: int
 
 
 class Right(NamedTuple):
@@ -33,21 +39,20 @@ class AccessList:
             self._root.add(right)
         self.owner_of = lru_cache(KNOWN_SOURCES)(self._owner_of)
 
-    def _owner_of(self, topic: str) -> str | Refused:
-        """The user of the one account that holds the topic, or why there is none (`UnknownOwner`)."""
+    def _owner_of(self, topic: str) -> str | NoOwner:
+        """The user of the one account that holds the topic, or why there is none."""
         found = self._root.matching(topic)
         denied = {right.username for right in found if right.permission == "deny"}
         holders = {right.username: right.user_id for right in found if right.username not in denied}
         if len(holders) == 1:
             return next(iter(holders.values()))
         if not holders:
-            reason = "no account's access list holds the topic, so it has no owner"
-            return Refused("UnknownOwner", reason)
+            return NoOwner("no account's access list holds the topic, so it has no owner", 0)
         named = ", ".join(sorted(holders)[:MOST_NAMED]) + (", …" if len(holders) > MOST_NAMED else "")
         reason = (
             f"the access lists of {len(holders)} accounts hold the topic ({named}), so it has no one owner"
         )
-        return Refused("UnknownOwner", reason)
+        return NoOwner(reason, len(holders))
 
 
 class _Node:

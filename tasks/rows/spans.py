@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from tasks import registry
-from tasks.batch.messages import Message, PartResult
+from tasks.batch.messages import Message, PartResult, owner_of
 from tasks.dead_letters.sender import DeadLetter
 from tasks.domain import routing
 from tasks.domain.payload import Refused
@@ -41,7 +41,7 @@ def processed(
     for letter in dead:
         attributes: dict[str, str | int] = {"outcome": "dead_letter", "error_type": letter.error_type}
         with suppress(Refused):  # the topic may be the reason for the refusal
-            topic, owner = letter.message.topic, getattr(letter.message, "owner", "")
+            topic, owner = letter.message.topic, owner_of(letter.message)
             attributes |= routing.domain_of(topic, registry.domains()).parse_topic(topic, owner)._asdict()
         _record(letter.message.traceparent, begun_ns, attributes, error=letter.error)
     return followed

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from tasks.batch.messages import HintedMessage, Message, Row
+from tasks.batch.messages import HintedMessage, Message, Row, owner_of
 from tasks.dead_letters.sender import DeadLetter
 from tasks.domain import routing
 from tasks.domain.declaration import Reading
@@ -80,9 +80,9 @@ def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading
 
     A replayed message has the place of the one that was refused: so its readings are the same again.
     """
-    content_type, origin, owner = "", message[:2], ""
+    content_type, origin = "", message[:2]
     if isinstance(message, HintedMessage):
-        content_type, origin, owner = message.content_type, message.origin or origin, message.owner
+        content_type, origin = message.content_type, message.origin or origin
     return domain.read(
         message.topic,
         message.payload,
@@ -90,7 +90,7 @@ def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading
         limits,
         place=origin,
         content_type=content_type,
-        owner=owner,
+        owner=owner_of(message),
     )
 
 

@@ -1,10 +1,10 @@
 """This process's database connection, behind the circuit breaker, and what the database's errors mean."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -17,6 +17,13 @@ from tasks.settings import settings
 SILENCE_SECONDS = 5.0
 # Sent data must reach the other host's kernel within this time.
 DELIVERY_SECONDS = 15
+# A host, or a network, that falls silent is noticed by them.
+_KEEPALIVES: Mapping[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": DELIVERY_SECONDS * 1000,
+}
 # How long PgBouncer needs to try the server again, which the first client triggers.
 POOLER_PAUSE_SECONDS = 0.5
 
@@ -56,6 +63,7 @@ def connect_directly(url: str, application_name: str) -> Connection:
             # PgBouncer in transaction mode does not keep prepared statements.
             prepare_threshold=None,
             application_name=application_name,
+            **_KEEPALIVES,
         )
     except psycopg.ProgrammingError:
         # psycopg's own text repeats the URL, and with it the password.
@@ -102,10 +110,7 @@ def _connect() -> _Bounded:
         connect_timeout=chosen.database_connect_timeout_seconds,
         prepare_threshold=None,
         application_name="sluice-worker",
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=DELIVERY_SECONDS * 1000,
+        **_KEEPALIVES,
     )
     try:
         connection.execute("SELECT")

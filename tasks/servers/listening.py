@@ -12,19 +12,20 @@ from tasks.servers.pauses import pauses
 
 log = structlog.get_logger()
 
-MAX_PAUSE_SECONDS = 30.0
+STOP_SECONDS = 5.0
 
 
 class Listening(threading.Thread, ABC):
     """Follows a channel until `stop`. It outlives every absence of a server, with a back-off."""
 
     failures: ClassVar[tuple[type[Exception], ...]] = (psycopg.Error,)
+    max_pause_seconds: ClassVar[float] = 30.0
 
     def __init__(self, name: str, database_url: str, application_name: str, channel: str) -> None:
         super().__init__(name=name, daemon=True)
         self.stopping = threading.Event()
         self._database_url, self._application_name, self._channel = database_url, application_name, channel
-        self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
+        self.succeeded()
 
     def run(self) -> None:
         """The thread's work."""
@@ -39,21 +40,17 @@ class Listening(threading.Thread, ABC):
                 log.warning(
                     "database_not_heard", channel=self._channel, error=str(error).strip(), again_in_s=pause
                 )
-                self.lost()
                 self.stopping.wait(pause)
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the thread; one that waits for a silent server ends with the process."""
         self.stopping.set()
-        self.join()
+        self.join(STOP_SECONDS)
 
     def succeeded(self) -> None:
         """What `follow` calls when all is well: the pauses after the next failure begin with the shortest."""
-        self._pauses = pauses(0.1, MAX_PAUSE_SECONDS)
+        self._pauses = pauses(0.1, self.max_pause_seconds)
 
     @abstractmethod
     def follow(self, connection: Connection) -> None:
         """Does the work with a connection that listens, until `stopping`. Raises `failures`."""
-
-    def lost(self) -> None:
-        """Called after a failure, before the pause."""

@@ -10,7 +10,7 @@ from ingest.mqtt.owners import Owners
 from ingest.mqtt.packets import Publish
 from ingest.mqtt.record import record_of
 from tasks import telemetry
-from tasks.domain.payload import Refused
+from tasks.domain.access import NoOwner
 from tasks.settings import Settings
 from tests.unit.tasks.domain.test_access import DOMAIN, TOPIC
 
@@ -27,9 +27,9 @@ def owners() -> Owners:
 def test_without_any_list_nothing_is_decided() -> None:
     """Topics that name their owner are no matter of the lists."""
     waiting = owners()
+    assert waiting.concern(TOPIC)
     assert not waiting.is_decided(TOPIC)
-    assert waiting.is_decided("users/ada/devices/d/telemetry")
-    assert waiting.is_decided("nobody/knows")
+    assert not waiting.concern("nobody/knows")
     assert waiting.of("users/ada/devices/d/telemetry") == ""
 
 
@@ -40,7 +40,7 @@ def test_a_topic_without_an_owner_waits_for_one_more_look() -> None:
     assert not asked.is_decided(TOPIC)
     asked._take([], time.monotonic())
     assert asked.is_decided(TOPIC)
-    assert isinstance(asked.of(TOPIC), Refused)
+    assert isinstance(asked.of(TOPIC), NoOwner)
     assert not asked.is_decided(OTHER)
     asked._take([ADA], time.monotonic())
     assert asked.is_decided(TOPIC)
@@ -57,27 +57,46 @@ def test_a_look_that_began_before_does_not_count() -> None:
     assert not asked.is_decided(TOPIC)
 
 
-def test_while_the_database_is_away_the_last_list_counts() -> None:
-    """Its owners keep their readings, and what has no owner by it does not hold up the others."""
+def test_a_topic_of_several_accounts_does_not_wait() -> None:
+    """A right that is as young as the message would not make one owner of two."""
+    asked = owners()
+    asked._take([ADA, ("bob/cellar", "bob", "allow", TOPIC)], time.monotonic())
+    assert asked.is_decided(TOPIC)
+    assert isinstance(asked.of(TOPIC), NoOwner)
+
+
+def test_while_the_database_is_away_the_last_list_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owners keep their readings, and what has no owner by it waits for a look, but not for long."""
     away = owners()
     away._take([ADA], time.monotonic())
-    away._away = True
+    assert away.is_decided(TOPIC)
     assert away.of(TOPIC) == "ada"
-    assert away.is_decided(OTHER)
-    away._take([ADA], time.monotonic())
     assert not away.is_decided(OTHER)
+    monkeypatch.setattr("ingest.mqtt.owners.PATIENCE_SECONDS", 0.0)
+    assert away.is_decided(OTHER)
+
+
+def test_an_unchanged_list_is_not_built_again() -> None:
+    """It may have a hundred thousand rights, and is read again and again."""
+    asked = owners()
+    asked._take([ADA], 1.0)
+    known = asked._list
+    asked._take([ADA], 2.0)
+    assert asked._list is known
+    asked._take([], 3.0)
+    assert asked._list is not known
 
 
 def test_the_record_has_the_owner_in_its_key_and_a_header() -> None:
     """So a worker, and a replay, decide as the gateway did; without an owner it is a dead letter."""
 
-    def made(owner: str | Refused) -> tuple[str, bytes, object]:
+    def made(owner: str | NoOwner) -> tuple[str, bytes, object]:
         now = datetime.now(UTC)
         record = record_of(SERVED, TOPIC, b"{}", "", now, Settings(), owner=owner)
         return record.topic, record.key, dict(record.headers).get("owner")
 
     assert made("ada") == ("iot-stream-states", b"ada/states/cellar", b"ada")
-    topic, key, header = made(Refused("UnknownOwner", "no account"))
+    topic, key, header = made(NoOwner("no account", 0))
     assert (topic, header) == ("iot-stream-dlq-states", None)
     assert key.startswith(b"mqtt/")
 
@@ -160,6 +179,16 @@ def test_held_messages_of_qos_0_are_bounded(gateway: tuple[Gateway, list[tuple[s
     assert door._held is not None
     assert len(door._held) <= MOST_UNPROMISED
     assert door._dropped >= 10
+
+
+def test_held_messages_of_qos_1_drop_none_of_qos_0(gateway: tuple[Gateway, list[tuple[str, int]]]) -> None:
+    """They are bounded by the broker, and are no reason to drop those of other domains."""
+    door, produced = gateway
+    for mid in range(1, MOST_UNPROMISED + 10):
+        take(door, TOPIC, mid)
+    take(door, "users/ada/devices/d/telemetry", 0, qos=0)
+    assert produced == [("users/ada/devices/d/telemetry", 0)]
+    assert door._dropped == 0
 
 
 def test_the_gateway_is_not_ready_before_the_first_list() -> None:

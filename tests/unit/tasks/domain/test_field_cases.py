@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ingest.admin.domain_try import extra_of
 from tasks.domain import Clock, Domain, Double, Fingerprint, Form, Integer, Record, Time, TopicLevel, When, at
 from tasks.domain.payload import Limits, Refused
 from tasks.telemetry import DOMAIN
@@ -54,7 +55,7 @@ def rows(form: Form, payload: bytes, topic: str = "field/d") -> list[dict[str, A
     shown = []
     for _, reading in found.readings:
         whole = vars(domain.whole(topic, reading))
-        extra = json.loads(reading.copy_line.rstrip(b"\n").rsplit(b"\t", 1)[1].replace(b"\\\\", b"\\"))
+        extra = json.loads(extra_of(reading))
         kept = {
             name: whole[name]
             for name in ("time", "sequence_id", "temperature", "battery", "signal")

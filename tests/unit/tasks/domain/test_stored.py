@@ -141,14 +141,9 @@ def formed(form: Form) -> Domain[Value]:
 )
 def test_a_row_of_a_form_has_what_rules_saw(form: Form, payload: dict[str, Any]) -> None:
     """Fields by their names and at their paths, and a value by the name that its topic gives it."""
-    domain = formed(form)
-    ((_, reading),) = domain.read(
-        "N/solar/x/Yield/Power", json.dumps(payload).encode(), 1_795_165_200_000, Limits()
-    ).readings
-    whole = domain.whole("N/solar/x/Yield/Power", reading)
-    extra = json.loads(reading.copy_line[:-1].rsplit(b"\t", 1)[1].decode())
-    row = {name: getattr(whole, name) for name in domain.columns if name != domain.extra}
-    found = payload_of(domain, row | {"extra_data": extra})
+    domain, topic = formed(form), "N/solar/x/Yield/Power"
+    ((_, reading),) = domain.read(topic, json.dumps(payload).encode(), 1_795_165_200_000, Limits()).readings
+    found = payload_of(domain, row_of(domain, topic, reading))
 
     def at_path(seen: dict[str, Any], path: str) -> Any:
         value = walk(seen, steps(path) or (path,))
