@@ -85,12 +85,21 @@ def check(names: Names = None) -> None:
 @domain_app.command()
 def vector(
     file: Annotated[Path, typer.Argument(help="Vector's configuration, such as vector.toml.")],
+    *,
+    write: Annotated[bool, typer.Option("--write", help="Make its marked places for the domains.")] = False,
 ) -> None:
     """Show which domains Vector would not serve in place of the gateway. Exit code 1 if there is one."""
     from ingest.admin import domain_vector as work  # noqa: PLC0415
     from tasks import registry  # noqa: PLC0415
+    from tasks.settings import settings  # noqa: PLC0415
 
-    found = work.unserved(registry.domains(), work.subscriptions(file))
+    chosen, text = settings(), work.read(file)
+    able = work.served(registry.domains())
+    if write and able:
+        text = work.written(text, able, chosen)
+        work.write(file, text)
+        to_stdout(f"{file} is made for {', '.join(domain.name for domain in able)}")
+    found = work.unserved(registry.domains(), text, chosen)
     for sentence in found:
         to_stdout(sentence)
     if found:

@@ -56,6 +56,39 @@ class Template:
             "/".join([*before, *["+"] * count, *behind]) for count in range(1, MOST_LEVELS_INSIDE + 1)
         )
 
+    @cached_property
+    def pattern(self) -> str:
+        """The template as one regular expression, in the syntax that Python and Rust have in common.
+
+        It is for programs that match whole topics by an expression: it does not look at `LONGEST_LEVEL`.
+        """
+        return "/".join(map(self._pattern_of, range(self.text.count("/") + 1)))
+
+    @property
+    def example(self) -> str:
+        """A topic of the template, in which each name stands for itself."""
+        return _PART.sub(
+            lambda part: "/".join([part[4].split("|")[0] if part[4] else part[1]] * int(part[3] or 1)),
+            self.text,
+        )
+
+    def _pattern_of(self, index: int) -> str:
+        level = self.text.split("/")[index]
+        pattern, at = "", 0
+        for part in _PART.finditer(level):
+            if part[4]:
+                wanted = "|".join(map(_escape, part[4].split("|")))
+            elif part[3]:
+                wanted = "/".join(["[^/]+"] * int(part[3]))
+            elif part[2]:
+                at_end = index == self.text.count("/")
+                wanted = "[^/]*(?:/[^/]*)" + ("*" if at_end else f"{{0,{MOST_LEVELS_INSIDE - 1}}}")
+            else:
+                wanted = "[^/]*" if part[0] == level else "[^/]+?"
+            pattern += f"{_escape(level[at : part.start()])}(?P<{part[1]}>{wanted})"
+            at = part.end()
+        return pattern + _escape(level[at:])
+
     def match(self, topic: str) -> dict[str, str] | None:
         """What the topic names, by name; None if it is not of this form."""
         levels = topic.split("/")
@@ -174,6 +207,13 @@ class Template:
             base = name.rpartition("__")[0] if name[-3:-1] == "__" and name[-1].isdigit() else name
             joined[base] = f"{joined[base]}/{level}" if base in joined else level
         return joined
+
+
+def _escape(text: str) -> str:
+    """The text as an expression, without quotes and control characters, which a configuration cannot hold."""
+    return "".join(
+        re.escape(one) if one.isprintable() and one != "'" else f"\\U{ord(one):08x}" for one in text
+    )
 
 
 def _compatible(levels: list[str | re.Pattern[str]], others: list[str | re.Pattern[str]]) -> bool:

@@ -13,21 +13,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.local.layout import PROJECT
+from examples import (
+    chirpstack,
+    esphome,
+    logistics,
+    number,
+    owntracks,
+    shelly,
+    sparkplug,
+    tasmota,
+    things_stack,
+    thingsboard,
+    victron,
+    zigbee2mqtt,
+)
+from ingest.admin.domain_vector import written
 from ingest.mqtt.record import record_of
-from tasks.registry import domains
+from tasks import telemetry
+from tasks.domain.domain import AnyDomain
+from tasks.domain.payload import Refused
+from tasks.domain.routing import domain_of
+from tasks.registry import Domains, domains
 from tasks.settings import Settings
 
-VECTOR = tomllib.loads((PROJECT / "vector.toml").read_text())
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OWN = "users/ada/devices/fridge/telemetry"
 NOW = datetime(2026, 5, 1, 10, 0, 0, tzinfo=UTC)
 # The bytes of a field, which the way back into Python would replace where they are no UTF-8.
 WHOLE = '\n.whole = encode_base64(to_string(.message) ?? "")\n.'
-
-RECORD = pyvrl.Transform(VECTOR["transforms"]["record"]["source"] + WHOLE)
-DEAD_LETTER = pyvrl.Transform(
-    VECTOR["transforms"]["dead_letter"]["source"] + "\n.whole = encode_base64(.message)\n."
+LETTER = "\n.whole = encode_base64(.message)\n."
+EXAMPLES: tuple[AnyDomain, ...] = (
+    *(chirpstack.DOMAIN, esphome.DOMAIN, logistics.DOMAIN, number.DOMAIN, owntracks.DOMAIN, shelly.DOMAIN),
+    *(sparkplug.DOMAIN, tasmota.DOMAIN, things_stack.DOMAIN, thingsboard.DOMAIN, victron.DOMAIN),
+    zigbee2mqtt.DOMAIN,
 )
+MIXED: Domains = (telemetry.DOMAIN, *(one for one in EXAMPLES if not one.access_owner))
 
 
 class Sent(NamedTuple):
@@ -39,28 +59,53 @@ class Sent(NamedTuple):
     headers: dict[str, bytes]
 
 
+class Program:
+    """A `vector.toml`: its transforms, run as Vector runs them, with the ways to the two sinks."""
+
+    def __init__(self, text: str) -> None:
+        self.file = tomllib.loads(text)
+        transforms = self.file["transforms"]
+        self.record = pyvrl.Transform(transforms["record"]["source"] + WHOLE)
+        self.dead_letter = pyvrl.Transform(transforms["dead_letter"]["source"] + LETTER)
+
+    def send(self, topic: str, payload: bytes) -> Sent | None:
+        """What reaches Kafka of a message; None for one that is dropped."""
+        event: dict[str, Any] = {"message": payload, "mqtt_topic": topic, "source_type": "mqtt"}
+        sinks = {sink["inputs"][0]: sink for sink in self.file["sinks"].values()}
+        try:
+            event, sink = self.record.remap(event), sinks["record"]
+        except ValueError as error:
+            reason = str(error).removeprefix("remap failure: ")
+            event["metadata"] = {"dropped": {"reason": "abort", "message": reason}}
+            try:
+                event, sink = self.dead_letter.remap(event), sinks["dead_letter"]
+            except ValueError as dropped:
+                assert "abort" in str(dropped)  # noqa: PT017 - a message that is dropped raises as well
+                return None
+        headers = event.get(sink.get("headers_key"), {})
+        return Sent(
+            sink["topic"].replace("{{ kafka_topic }}", event["kafka_topic"]),
+            event[sink["key_field"]].encode(),
+            base64.b64decode(event["whole"]),
+            {name: value.encode() for name, value in headers.items()},
+        )
+
+
+SHIPPED = Program((PROJECT / "vector.toml").read_text())
+VECTOR = SHIPPED.file
+FOR_ALL = Program(written((PROJECT / "vector.toml").read_text(), MIXED, Settings()))
+
+
 def by_vector(topic: str, payload: bytes) -> Sent:
-    """The record by `vector.toml`, its ways between the two transforms and the two sinks included."""
-    event: dict[str, Any] = {"message": payload, "mqtt_topic": topic, "source_type": "mqtt"}
-    sinks = {sink["inputs"][0]: sink for sink in VECTOR["sinks"].values()}
-    try:
-        event, sink = RECORD.remap(event), sinks["record"]
-    except ValueError as error:
-        reason = str(error).removeprefix("remap failure: ")
-        event["metadata"] = {"dropped": {"reason": "abort", "message": reason}}
-        event, sink = DEAD_LETTER.remap(event), sinks["dead_letter"]
-    headers = event.get(sink.get("headers_key"), {})
-    return Sent(
-        sink["topic"],
-        event[sink["key_field"]].encode(),
-        base64.b64decode(event["whole"]),
-        {name: value.encode() for name, value in headers.items()},
-    )
+    """The record by the file of the project."""
+    sent = SHIPPED.send(topic, payload)
+    assert sent is not None
+    return sent
 
 
-def by_gateway(topic: str, payload: bytes, traceparent: str = "") -> Sent:
+def by_gateway(topic: str, payload: bytes, traceparent: str = "", among: "Domains | None" = None) -> Sent:
     """The record that the gateway makes."""
-    record = record_of(domains(), topic, payload, traceparent, NOW, Settings())
+    record = record_of(among or domains(), topic, payload, traceparent, NOW, Settings())
     headers = {name: value for name, value in record.headers if isinstance(value, bytes)}
     return Sent(record.topic, record.key, record.value, headers)
 
@@ -69,7 +114,7 @@ def same(vector: Sent, gateway: Sent) -> None:
     """Fails unless both are one record, but for the moment at which each was made."""
     assert vector.topic == gateway.topic
     assert vector.key == gateway.key
-    if vector.topic == "iot-stream-dlq":
+    if vector.topic.startswith("iot-stream-dlq"):
         assert envelope(vector) == envelope(gateway)
         assert vector.headers == gateway.headers == {}
         return
@@ -169,10 +214,49 @@ def test_both_ways_agree_whatever_comes(levels: list[str], payload: bytes) -> No
     same(by_vector(topic, payload), by_gateway(topic, payload))
 
 
-def test_vectors_own_unit_tests_pass() -> None:
+def topics_of_all() -> st.SearchStrategy[str]:
+    """Topics of the templates of all examples, near ones, and neighbours that hold no readings."""
+    words = [level for one in MIXED for template in one.ranked for level in template.example.split("/")]
+    near = st.lists(st.sampled_from(sorted(set(words))) | st.text(max_size=3), min_size=1, max_size=8)
+    return st.sampled_from([template.example for one in MIXED for template in one.ranked]) | near.map(
+        "/".join
+    )
+
+
+@given(topic=topics_of_all().filter(lambda topic: "\0" not in topic), payload=st.binary(max_size=20))
+def test_a_file_made_for_many_domains_makes_the_gateways_records(topic: str, payload: bytes) -> None:
+    """Each domain's Kafka topic, key and reason of refusal; what holds no readings is dropped."""
+    sent = FOR_ALL.send(topic, payload)
+    ignored = next((one for one in MIXED if one.ignores(topic) and domain_of_or_none(topic) is one), None)
+    if ignored is not None:
+        assert sent is None
+    else:
+        assert sent is not None
+        same(sent, by_gateway(topic, payload, among=MIXED))
+
+
+def domain_of_or_none(topic: str) -> AnyDomain | None:
+    """The domain of a topic, if it has one."""
+    try:
+        return domain_of(topic, MIXED)
+    except Refused:
+        return None
+
+
+def test_the_kafka_topic_follows_from_the_domain_where_there_are_several() -> None:
+    """And each template of each example is one of them."""
+    for domain in MIXED:
+        for template in domain.templates:
+            sent = FOR_ALL.send(template.example, b"1")
+            assert sent is not None
+            assert sent.topic == domain.qualified("iot-stream")
+
+
+@pytest.mark.parametrize("program", [SHIPPED, FOR_ALL], ids=["shipped", "for all examples"])
+def test_vectors_own_unit_tests_pass(program: Program) -> None:
     """The `[[tests]]` of the file, which `vector test` runs, hold; none is without a condition."""
-    transforms = {"record": RECORD, "dead_letter": DEAD_LETTER}
-    for test in VECTOR["tests"]:
+    transforms = {"record": program.record, "dead_letter": program.dead_letter}
+    for test in program.file["tests"]:
         (given_input,) = test["inputs"]
         transform = transforms[given_input["insert_at"]]
         if given_input["type"] == "vrl":

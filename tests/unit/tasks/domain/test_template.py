@@ -1,5 +1,7 @@
 """Templates of topics: what they name, which filters they need, and which of two decides."""
 
+import re
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -7,6 +9,23 @@ from hypothesis import strategies as st
 from tasks.domain.template import MOST_LEVELS_INSIDE, Template, filter_covers
 
 LEVELS = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), max_size=8)
+WORDS = st.sampled_from(
+    [
+        "zigbee2mqtt",
+        "v3",
+        "devices",
+        "up",
+        "N",
+        "state",
+        "status",
+        "a@b",
+        "switch:1",
+        "sensor",
+        "home",
+        "tele",
+        "SENSOR",
+    ]
+)
 TEMPLATES = [
     "zigbee2mqtt/{device...}",
     "zigbee2mqtt/{device...}/availability",
@@ -53,6 +72,29 @@ def matches(topic_filter: str, topic: str) -> bool:
 def test_what_a_topic_names(template: str, topic: str, names: dict[str, str] | None) -> None:
     """The names and their levels; None for another form of topic."""
     assert Template(template).match(topic) == names
+
+
+@given(template=st.sampled_from(TEMPLATES), levels=st.lists(LEVELS | WORDS, min_size=1, max_size=9))
+def test_one_expression_finds_the_same_names(template: str, levels: list[str]) -> None:
+    """Programs that know expressions alone read a topic as the template does."""
+    topic = "/".join(levels)
+    found = re.fullmatch(Template(template).pattern, topic, re.DOTALL)
+    assert (found and found.groupdict()) == Template(template).match(topic)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_example_of_a_template_is_a_topic_of_it(template: str) -> None:
+    """With its names for levels."""
+    assert Template(template).match(Template(template).example) is not None
+
+
+def test_an_expression_holds_neither_quotes_nor_control_characters() -> None:
+    """They would end the text that it stands in."""
+    pattern = Template("it's\t/a.b c/{device}").pattern
+    assert "'" not in pattern
+    assert "\t" not in pattern
+    assert re.fullmatch(pattern, "it's\t/a.b c/x")
+    assert not re.fullmatch(pattern, "it's\t/axb c/x")
 
 
 @given(template=st.sampled_from(TEMPLATES), levels=st.lists(LEVELS, min_size=1, max_size=9))
