@@ -15,7 +15,7 @@ from tasks.batch import epochs, handover, lease
 from tasks.batch.cpu_limit import cpu_limit
 from tasks.batch.messages import Message, PartResult
 from tasks.dead_letters import sender
-from tasks.devices import activity
+from tasks.devices import activity, presence
 from tasks.errors import NotNow
 from tasks.observe.metrics.worker import BATCHES_GIVEN_UP, STAGE_SECONDS
 from tasks.outbox import stream
@@ -48,12 +48,12 @@ def process_part(
             with STAGE_SECONDS.time("validate"):
                 stored: list[Message] = []
                 if verdict is None:
-                    readings, dead, partial, ignored, wrong = validate(domain, messages)
+                    readings, dead, partial, ignored, wrong, said = validate(domain, messages)
                     hints.give(domain, readings)
                 else:
                     stored = [] if blind else [one for one in messages if is_stored(domain, one)]
                     condemned = condemn([one for one in messages if one not in stored], *verdict)
-                    readings, dead, partial, ignored, wrong = condemned
+                    readings, dead, partial, ignored, wrong, said = condemned
             with STAGE_SECONDS.time("evaluate"):
                 changes, generation, deferred, by_source = judge(domain, readings, epochs.of(incarnation))
             if any(deferred):
@@ -65,6 +65,7 @@ def process_part(
             if dead:
                 with STAGE_SECONDS.time("dead_letters"):
                     sender.send(domain, dead, first_offsets)
+            presence.note(domain.name, said)
             with STAGE_SECONDS.time("keep"):
                 rows = [row_of(received) for received in readings]
                 handover.keep_rows(batch, part, rows, activity.pack(domain.name, by_source))

@@ -8,7 +8,7 @@ import structlog
 
 from tasks import registry
 from tasks.app import app
-from tasks.devices import flush, refusals, tables
+from tasks.devices import flush, presence, refusals, tables
 from tasks.devices.rejected import Notices
 from tasks.errors import NotNow
 from tasks.servers import database, turns
@@ -40,6 +40,7 @@ def tidy() -> None:
 
 def _register(turn: Turn) -> None:
     flush.flush(turn)
+    presence.flush(turn)
     notices = Notices(datetime.now(UTC)) if settings().rejected_notices else None
     with TopicReader(refusals.AHEAD_KBYTES) as reader:
         for domain in registry.domains():

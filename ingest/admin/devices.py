@@ -19,7 +19,7 @@ DAYS_SHOWN = 30
 
 _COLUMNS: LiteralString = (
     "user_id, device_id, domain, first_seen, last_seen, own_time, clock_skew_ms,"
-    " refused_at, refused_type, refused_reason"
+    " refused_at, refused_type, refused_reason, online, online_at"
 )
 _LIST = """
 SELECT {columns}, coalesce(messages, 0) AS messages_today, coalesce(dead_letters, 0) AS dead_letters_today
@@ -60,6 +60,7 @@ class Selection(NamedTuple):
     user_id: str | None = None
     domain: str | None = None
     silent_since: datetime | None = None  # nothing has come since then
+    online: bool | None = None  # as their last wills say
 
 
 def listed(
@@ -73,6 +74,7 @@ def listed(
         "user_id = %(user_id)s": selection.user_id,
         "domain = %(domain)s": selection.domain,
         "last_seen < %(silent_since)s": selection.silent_since,
+        "online = %(online)s": selection.online,
         "(last_seen, user_id, device_id) > (%(after_seen)s, %(after_user)s, %(after_device)s)": after,
     }
     conditions = [sql.SQL(text) for text, value in selected.items() if value is not None]
@@ -137,8 +139,13 @@ def as_lines(rows: list[dict[str, Any]], now: datetime) -> Iterator[str]:
         yield (
             f"{span(now - row['last_seen']):>7}  {row['user_id']}/{row['device_id']}  {row['domain']}"
             f"  today: readings {row['messages_today']:,}, dead letters {row['dead_letters_today']:,}"
-            f"{refused}{reason}"
+            f"{_presence(row, now)}{refused}{reason}"
         )
+
+
+def _presence(row: dict[str, Any], now: datetime) -> str:
+    """For how long a device is known not to be there; nothing if it is, or if nothing says so."""
+    return f"  offline for {span(now - row['online_at'])}" if row["online"] is False else ""
 
 
 def as_text(device: dict[str, Any], now: datetime) -> Iterator[str]:
@@ -146,6 +153,8 @@ def as_text(device: dict[str, Any], now: datetime) -> Iterator[str]:
     yield f"device      {device['user_id']}/{device['device_id']}  {device['domain']}"
     yield f"last seen   {in_utc(device['last_seen'])}, {span(now - device['last_seen'])} ago"
     yield f"first seen  {in_utc(device['first_seen'])}"
+    if device["online"] is not None:
+        yield f"presence    {'online' if device['online'] else 'offline'} since {in_utc(device['online_at'])}"
     if device["own_time"] is not None:
         yield f"own time    {in_utc(device['own_time'])} of the reading that came last"
     if device["clock_skew_ms"] is not None:

@@ -25,6 +25,7 @@ def list_devices(
     silent: Annotated[
         str | None, typer.Option(help="Only those of which nothing has come for: 45s, 90m, 12h, 7d.")
     ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Only those whose last will came.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +36,8 @@ def list_devices(
     from tasks.text.wording import safe  # noqa: PLC0415
 
     name = None if domain is None else domain_named(domain).name
-    selection = work.Selection(user, name, None if silent is None else _moment(silent))
+    since = None if silent is None else _moment(silent)
+    selection = work.Selection(user, name, since, online=False if offline else None)
     with session() as connection:
         rows = work.listed(connection, selection, limit)
     if as_json:

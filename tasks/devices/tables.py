@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from tasks.devices.activity import Activity
+from tasks.domain.presence import Said
 from tasks.servers import database
 from tasks.servers.turns import TurnLost
 
@@ -77,6 +78,17 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET
     last_seen = greatest(known.last_seen, excluded.last_seen),
     own_time = CASE WHEN excluded.last_seen < known.last_seen THEN coalesce(known.own_time, excluded.own_time)
         ELSE excluded.own_time END
+"""
+# A last will is not from the device itself, so it is no sign of life: `last_seen` stays.
+ADD_PRESENCE = """
+INSERT INTO devices AS known (domain, user_id, device_id, first_seen, last_seen, online, online_at)
+SELECT %(domain)s, user_id, device_id, at, at, online, at FROM (
+    SELECT user_id, device_id, online, 'epoch'::timestamptz + at_ms * interval '1 ms' AS at
+    FROM unnest(%(users)s::text[], %(devices)s::text[], %(online)s::boolean[], %(at)s::bigint[])
+        AS noted (user_id, device_id, online, at_ms)
+) AS said
+ON CONFLICT (user_id, device_id) DO UPDATE SET online = excluded.online, online_at = excluded.online_at
+WHERE known.online_at IS NULL OR known.online_at <= excluded.online_at
 """
 POSITION = "SELECT position FROM device_positions WHERE source = %s"
 MOVED = """
@@ -153,6 +165,14 @@ def add_refusals(connection: database.Connection, domain: str, refusals: Iterabl
     connection.execute(ADD_REFUSALS, _columns(names, ordered) | {"domain": domain})
     days = [(*one[:2], day, 0, count) for one in ordered for day, count in one.days.items()]
     connection.execute(ADD_DAYS, _columns(("users", "devices", "days", "messages", "letters"), days))
+
+
+def add_presence(connection: database.Connection, domain: str, said: Iterable[Said]) -> None:
+    """Notes whether a domain's devices are there, each device once, unless the table has something newer."""
+    ordered = sorted(said)
+    if ordered:
+        columns = _columns(("users", "devices", "online", "at"), ordered)
+        connection.execute(ADD_PRESENCE, columns | {"domain": domain})
 
 
 def add_counted(

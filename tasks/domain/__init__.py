@@ -22,6 +22,7 @@ from tasks.domain.columns import (
 from tasks.domain.domain import Domain
 from tasks.domain.form import Form, at
 from tasks.domain.moments import Clock, When
+from tasks.domain.presence import Presence
 from tasks.domain.reader import pick
 from tasks.domain.record import Record
 from tasks.domain.values import NO_VALUE
@@ -44,6 +45,7 @@ __all__ = [
     "Numeric",
     "Owner",
     "Point",
+    "Presence",
     "Record",
     "Text",
     "Time",

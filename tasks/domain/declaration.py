@@ -62,7 +62,8 @@ class Declaration(Generic[SourceT, RecordT]):
         topics = (topic,) if isinstance(topic, str) else topic
         if form is None and len(topics) > 1:
             raise TypeError(f"several topics need a form: {', '.join(topics)}")
-        self.templates = tuple(map(Template, topics))
+        presence = {} if form is None else {Template(one.topic): one for one in form.presence}
+        self.templates = (*map(Template, topics), *presence)
         self.access_owner = access_owner_of(record, free=form is not None)
         from_topic = levels_of(record, self.templates, free=form is not None)
         self.levels = (self.access_owner, *from_topic) if self.access_owner else from_topic
@@ -82,6 +83,7 @@ class Declaration(Generic[SourceT, RecordT]):
             () if form is None else form.templates,
             strict=form is None,
             owner=self.access_owner,
+            presence=presence,
         )
         self.locate = self._topics.locate
         self.ranked = self._topics.ranked
@@ -210,6 +212,8 @@ class Declaration(Generic[SourceT, RecordT]):
         if self.ignores(topic):
             return Outcome([])
         located = self.locate(topic, owner)
+        if (presence := self._topics.presence(topic)) is not None:
+            return Outcome([], online=presence.read(payload, limits))
         arrival = _time_of_record(timestamp_ms, self.time)
         elements = self._reader.elements(payload, located.names, limits, content_type)
         found: list[tuple[int, Reading[SourceT, RecordT] | Refused]] = []

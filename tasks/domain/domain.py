@@ -93,6 +93,8 @@ class Domain(Declaration[Source, RecordT], Generic[RecordT]):
                 raise TypeError(f"{text!r} is not a {what} of a domain: use lower-case letters, digits and _")
         if not self.source:
             raise TypeError(f"the source of {name} must be a level of {self.topic}, as in {{device_id}}")
+        if form is not None and form.presence and self.source not in self.levels:
+            raise TypeError(f"the presence of {name} needs a source that the topic names")
         if form is not None and not self.namespace:
             raise TypeError(f"{name} has a form, so it must have a namespace")
         if self.access_owner and self.owner != self.access_owner:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tasks.domain.codecs import ENCODINGS, Encoding
 from tasks.domain.moments import Clock, When
+from tasks.domain.presence import Presence
 from tasks.domain.template import Template
 from tasks.domain.values import NO_VALUE
 
@@ -42,6 +43,7 @@ class Form:
     - `value`: the name of a payload that is one bare value: a name, or `{name}` of a part of the topic.
     - `extras`: what the extra column keeps, by name and path; by default everything that no field has taken.
     - `ignored`: templates of neighbouring topics that hold no readings.
+    - `presence`: topics whose messages say whether a device is there, such as its last will.
 
     What the topic names beside fields goes to the extra column, without names that begin with `_`.
 
@@ -59,6 +61,7 @@ class Form:
     value: str = "value"
     extras: Mapping[str, str] | None = None
     ignored: tuple[str, ...] = ()
+    presence: tuple[Presence, ...] = ()
     templates: tuple[Template, ...] = field(
         default=(), init=False, repr=False, compare=False
     )  # of the ignored

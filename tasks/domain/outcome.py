@@ -33,13 +33,15 @@ class Wrong(NamedTuple):
 class Outcome(NamedTuple, Generic[ReadingT]):
     """The readings of a message by their index in it, and the refusal of the others, if there are any.
 
-    `wrong` has each of those by its index. A message with neither holds no reading, and is ignored.
+    `wrong` has each of those by its index. A message with neither holds no reading, and is ignored; `online`
+    is whether it says that its device is there.
     """
 
     readings: list[tuple[int, ReadingT]]
     refused: Refused | None = None
     wrong: tuple[tuple[int, Refused], ...] = ()
     total: int = 1  # with parts that hold no reading
+    online: bool | None = None
 
     @property
     def is_ignored(self) -> bool:

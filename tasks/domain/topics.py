@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from tasks.domain.columns import escape
 from tasks.domain.payload import Refused
+from tasks.domain.presence import Presence
 from tasks.domain.template import Template
 from tasks.text.wording import describe, id_fault
 
@@ -31,7 +32,8 @@ class Located(NamedTuple, Generic[SourceT]):
 class Topics(Generic[SourceT]):
     """The topics of some templates, whose columns are `levels`; the `ignored` ones hold no readings.
 
-    `owner` is that of the levels which no template names: `locate` takes it beside the topic.
+    `owner` is that of the levels which no template names: `locate` takes it beside the topic. `presence` has
+    those of the templates whose messages say whether a device is there.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Topics(Generic[SourceT]):
         *,
         strict: bool,
         owner: str = "",
+        presence: Mapping[Template, Presence] | None = None,
     ) -> None:
         self.text = " or ".join(template.text for template in templates)
         # In the order that decides about a topic.
@@ -52,11 +55,19 @@ class Topics(Generic[SourceT]):
         self._plain = templates[0].text.split("/")
         plain = strict and templates[0].is_plain
         self.locate = lru_cache(KNOWN_SOURCES)(self._by_levels if plain else self._by_templates)
+        self._presence = presence or {}
+        self._presence_of = lru_cache(KNOWN_SOURCES)(
+            lambda topic: self._presence.get(self._best_match(topic)[0])
+        )
         self._is_ignored = lru_cache(KNOWN_SOURCES)(lambda topic: self._best_match(topic)[0] in ignored)
 
     def ignores(self, topic: str) -> bool:
         """Whether messages on this topic are declared to hold no readings."""
         return bool(self._ignored) and self._is_ignored(topic)
+
+    def presence(self, topic: str) -> Presence | None:
+        """How messages on this topic say whether a device is there; None if they do not."""
+        return self._presence_of(topic) if self._presence else None
 
     def _by_templates(self, topic: str, owner: str = "") -> Located[SourceT]:
         _refuse_bytes(topic)

@@ -1,5 +1,6 @@
 """Validates messages: each becomes readings, a dead letter, or both; `row_of` makes the row of a reading."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -13,6 +14,7 @@ from tasks.domain.fast import fast_way
 from tasks.domain.outcome import Outcome
 from tasks.domain.payload import Limits, Refused
 from tasks.domain.places import place
+from tasks.domain.presence import Said
 from tasks.rows import conflicts
 from tasks.servers import database
 
@@ -45,8 +47,8 @@ class Validated(NamedTuple):
     """The outcome of messages: their readings in order, and the dead letters of the refused.
 
     `partial` are letters of messages that have readings as well, with the number of those that are wrong.
-    `ignored` are messages that hold no reading. `wrong` counts the readings that `dead` is about; a message
-    that cannot be split into readings is one.
+    `ignored` are messages that hold no reading, and `presence` is what some of them say of their devices.
+    `wrong` counts the readings that `dead` is about; a message that cannot be split into readings is one.
     """
 
     readings: list[Received]
@@ -54,6 +56,7 @@ class Validated(NamedTuple):
     partial: list[tuple[DeadLetter, int]]
     ignored: list[Message]
     wrong: int
+    presence: Sequence[Said] = ()
 
 
 def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
@@ -95,7 +98,8 @@ def read(domain: AnyDomain, message: Message, limits: Limits) -> Outcome[Reading
 
 
 def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
-    found = Validated([], [], [], [], 0)
+    said: list[Said] = []
+    found = Validated([], [], [], [], 0, said)
     wrong = 0
     limits = routing.limits()
     for message in messages:
@@ -118,6 +122,9 @@ def _validate_formed(domain: AnyDomain, messages: list[Message]) -> Validated:
                 wrong += len(outcome.wrong)
         elif not outcome.readings:
             found.ignored.append(message)
+            if outcome.online is not None:
+                source = domain.parse_topic(message.topic, owner_of(message))
+                said.append(Said(*source, outcome.online, message.timestamp_ms))
     return found._replace(wrong=wrong)
 
 

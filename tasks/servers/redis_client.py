@@ -46,6 +46,7 @@ ROOM = "sluice:room"  # written by a worker to find out whether Redis takes writ
 WORKERS = "sluice:workers"  # hash: what each worker sees of its queues, by its name
 GATEWAYS = "sluice:gateways"  # hash: the status of each gateway, by its name
 DEVICES_ACTIVE = "sluice:devices:active"  # stream: the activity of devices in each part of finished batches
+DEVICES_PRESENCE = "sluice:devices:presence"  # stream: what last wills say, until the table has it
 DEVICES_READY = (
     "sluice:devices:ready"  # the run of Redis that has had all of the activity, or that there was too much
 )

@@ -67,6 +67,38 @@ def test_each_account_publishes_for_its_user(deployment: Stack, database: Databa
     fleet.disconnect(devices)
 
 
+def test_the_last_will_of_a_device_marks_it_as_offline(deployment: Stack, database: Database) -> None:
+    """When its connection breaks the broker publishes it; the registry shows it, and no message is lost."""
+    ada, cellar = f"ada-{uuid4().hex[:8]}", f"cellar-{uuid4().hex[:8]}"
+    (device,) = fleet.devices(deployment, [(ada, cellar)])
+    client, topic = device.client, f"unowned/{cellar}/status"
+    fleet.disconnect([device])
+    client.will_set(topic, "Offline", qos=1)
+    client.reconnect()
+    client.loop_start()
+    fleet.wait_until(client.is_connected, 30, "the device to connect again")
+    publish(device, 21.0)
+    device.publish(b"Online", topic)
+    device.await_acknowledged()
+    state = "SELECT online FROM devices WHERE user_id = %s AND device_id = %s"
+    who = [ada, f"unowned/{cellar}"]
+
+    def is_online() -> object:
+        found = database.execute(state, who).fetchone()
+        return found and found[0]
+
+    fleet.wait_until(lambda: is_online() is True, READY, "the device to be online")
+    client.loop_stop()
+    connection = client.socket()
+    assert connection is not None
+    connection.close()
+    fleet.wait_until(lambda: is_online() is False, READY, "the last will")
+    shown = sluice(deployment, "devices", "show", *who)
+    assert "presence    offline since" in shown.stdout, shown.stderr
+    listed = sluice(deployment, "devices", "list", "--user", ada, "--offline")
+    assert "offline for" in listed.stdout, listed.stderr
+
+
 def test_rules_are_compared_with_the_readings_of_their_own_domain(
     deployment: Stack, database: Database
 ) -> None:

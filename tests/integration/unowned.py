@@ -1,10 +1,10 @@
 """A domain whose topics do not name their owner: the access lists decide."""
 
-from tasks.domain import Domain, Double, Fingerprint, Form, Owner, Record, Time, TopicLevel
+from tasks.domain import Domain, Double, Fingerprint, Form, Owner, Presence, Record, Time, TopicLevel
 
 
 class State(Record):
-    """`unowned/cellar/reading`: `{"temperature": 21.5}`."""
+    """`unowned/cellar/reading`: `{"temperature": 21.5}`; `unowned/cellar/status`: `online` or `offline`."""
 
     user: Owner
     device: TopicLevel
@@ -21,5 +21,5 @@ DOMAIN = Domain(
     source="{device}",
     table="raw_unowned",
     primary_key=("time", "user", "device", "reading_id"),
-    form=Form(),
+    form=Form(presence=(Presence("unowned/{device}/status"),)),
 )

@@ -1,0 +1,46 @@
+"""A topic whose messages say whether a device is there: its availability, or its last will. Pure."""
+
+from typing import Any, NamedTuple
+
+from tasks.domain.codecs import decode
+from tasks.domain.payload import Limits, Refused
+from tasks.text.paths import MISSING, steps, walk
+from tasks.text.wording import describe
+
+
+class Presence(NamedTuple):
+    """The topic, by a template that names the source, and the words for either state, in lower case.
+
+    `path` is where the word is in a payload of JSON; by default the whole payload is the word.
+    """
+
+    topic: str
+    path: str = ""
+    online: frozenset[str] = frozenset({"online", "connected", "true", "1"})
+    offline: frozenset[str] = frozenset({"offline", "disconnected", "lost", "false", "0"})
+
+    def read(self, payload: bytes, limits: Limits) -> bool | None:
+        """Whether the device is there; None for an empty payload, which says nothing. Raises `Refused`."""
+        if not payload.strip():
+            return None
+        value: Any = decode(payload, ("json" if self.path else "text",), limits)
+        if self.path:
+            value = walk(value, steps(self.path) or (self.path,))
+        word = str(value).strip().strip('"').lower()
+        if word in self.online:
+            return True
+        if word in self.offline:
+            return False
+        where = f"`{self.path}`" if self.path else "the payload"
+        words = ", ".join(sorted(self.online | self.offline))
+        came = "is missing" if value is MISSING else f"is {describe(value)}"
+        raise Refused("InvalidField", f"{where} {came}, but whether the device is there is one of {words}")
+
+
+class Said(NamedTuple):
+    """What a message says of a device, and when the message arrived (milliseconds since 1970)."""
+
+    user_id: str
+    device_id: str
+    online: bool
+    at_ms: int
