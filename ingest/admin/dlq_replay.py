@@ -1,9 +1,9 @@
-"""The work of `sluice dlq replay`: hands the replay to the workers, and follows it up to the outcomes."""
+"""The work of `sluice dlq replay` and `sluice replay`: the workers do it, and the command follows them."""
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ from ingest.admin.postgres import Connection
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import Filters
 from tasks.domain.domain import AnyDomain
-from tasks.replay import dead_letters
+from tasks.replay import dead_letters, offsets, times
 from tasks.replays import runs
 from tasks.replays.dead_letters import MOST_LETTERS
 from tasks.replays.runs import Run
@@ -48,12 +48,34 @@ def start(
     domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
 ) -> str:
     """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
-    run_id = str(uuid4())
     kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
     kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
+    return _send(dead_letters, kwargs)
+
+
+def start_offsets(
+    domain: AnyDomain, partition: int, start: int, end: int, *, alerts: bool, dry_run: bool
+) -> str:
+    """Asks the workers to run these records again; returns the run. Raises `OperatorError`."""
+    if not 0 <= start < end:
+        raise OperatorError(f"{start} to {end} is no range of offsets: the end is behind its last record.")
+    kwargs = {"domain": domain.name, "partition": partition, "start": start, "end": end}
+    return _send(offsets, kwargs | {"alerts": alerts, "dry_run": dry_run})
+
+
+def start_times(domain: AnyDomain, start: datetime, end: datetime, *, alerts: bool, dry_run: bool) -> str:
+    """Asks the workers to run again what came between two times; returns the run. Raises `OperatorError`."""
+    if start >= end:
+        raise OperatorError(f"--since ({start:%FT%TZ}) must be before --until ({end:%FT%TZ}).")
+    kwargs = {"domain": domain.name, "start": start.isoformat(), "end": end.isoformat()}
+    return _send(times, kwargs | {"alerts": alerts, "dry_run": dry_run})
+
+
+def _send(task: Any, kwargs: dict[str, Any]) -> str:
+    run_id = str(uuid4())
     try:
         # Its progress and its end are in the database; Celery would report only the end.
-        dead_letters.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
+        task.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
     except (redis.RedisError, OperationalError) as error:
         raise ServerAway(
             f"The replay could not be sent to Redis: {error}. Check REDIS_URL and that the server runs."
@@ -76,7 +98,8 @@ def follow(connection: Connection, run_id: str, progress: Progress) -> Run:
         if run is not None:
             if run.error is not None:
                 raise OperatorError(f"The replay {run_id} was given up: {run.error}.")
-            progress("replayed", run.counts.get("replayed", 0), run.counts.get("selected", 0))
+            done, total = ("done", "messages") if run.kind == "ranges" else ("replayed", "selected")
+            progress("replayed", run.counts.get(done, 0), run.counts.get(total, 0))
             if run.ended_at is not None:
                 return run
             if run.counts != last:

@@ -20,6 +20,7 @@ from ingest.cli.domain import domain_app
 from ingest.cli.local_stack import add as add_local_stack
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 from ingest.cli.provision import provision_app
+from ingest.cli.replay import replay_app
 from ingest.cli.rules import rules_app
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(devices_app, name="devices")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(replay_app, name="replay")
 app.command()(verify)
 app.command()(audit)
 app.add_typer(domain_app, name="domain")

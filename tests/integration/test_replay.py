@@ -18,7 +18,7 @@ from tasks.servers.redis_client import LAST_SEEN
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.announced import announced
-from tests.integration.commands import call, report
+from tests.integration.commands import call, report, sluice
 from tests.integration.lag import wait_for_no_lag
 from tests.integration.stream import Written, cold_only, reading, replayed, sequence_ids
 
@@ -224,6 +224,34 @@ def test_a_range_runs_again_and_changes_nothing_that_is_in_order(
     # Never beyond what the bridge has committed, and an end beyond it is no error.
     far = report(pipeline, call(pipeline, "tasks.replay.offsets", partition=partition, start=end, end=10**12))
     assert far["messages"] == 0
+
+
+def test_a_range_runs_again_by_a_command(pipeline: Stack, database: Database, user: str) -> None:
+    """`sluice replay` waits for the end, says what it did, and refuses what is no range at once."""
+    written = Written(pipeline, user)
+    begin = datetime.now(UTC).isoformat()
+    written.write([reading(n) for n in range(10)])
+    (partition,) = {partition for partition, _ in written.places}
+    reach = [str(number) for number in (partition, min(written.places)[1], max(written.places)[1] + 1)]
+    database.execute("DELETE FROM raw_telemetry WHERE user_id = %s AND sequence_id < 3", [user])
+    counted = sluice(pipeline, "replay", "offsets", *reach, "--dry-run")
+    assert counted.stdout == "10 records would be replayed\n", counted.stderr
+    assert sequence_ids(database, user) == list(range(3, 10))
+    done = sluice(pipeline, "replay", "offsets", *reach)
+    assert done.stdout.splitlines()[:2] == ["10 records replayed", "        3  rows that were missing"]
+    assert sequence_ids(database, user) == list(range(10))
+    again = json.loads(sluice(pipeline, "replay", "times", "--since", begin, "--json").stdout)
+    assert again["there_already"] >= 10
+    audit = "SELECT count(*) FROM operator_audit WHERE detail ->> 'partition' = %s AND action = 'REPLAY'"
+    assert database.execute(audit, [str(partition)]).fetchone() >= (1,)
+    for wrong, said in {
+        ("offsets", "10000", "0", "1"): "has no partition 10000",
+        ("offsets", "0", "5", "5"): "5 to 5 is no range of offsets",
+        ("times", "--since", "1h", "--until", "2h"): "must be before --until",
+    }.items():
+        refused = sluice(pipeline, "replay", *wrong)
+        assert refused.returncode == 1
+        assert said in refused.stderr
 
 
 def test_a_stretch_of_time_runs_again_after_a_schema_fix(
