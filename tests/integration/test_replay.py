@@ -242,7 +242,7 @@ def test_a_range_runs_again_by_a_command(pipeline: Stack, database: Database, us
     assert sequence_ids(database, user) == list(range(10))
     again = json.loads(sluice(pipeline, "replay", "times", "--since", begin, "--json").stdout)
     assert again["there_already"] >= 10
-    audit = "SELECT count(*) FROM operator_audit WHERE detail ->> 'partition' = %s AND action = 'REPLAY'"
+    audit = "SELECT count(*) FROM operator_audit WHERE after ->> 'partition' = %s AND action = 'REPLAY'"
     assert database.execute(audit, [str(partition)]).fetchone() >= (1,)
     for wrong, said in {
         ("offsets", "10000", "0", "1"): "has no partition 10000",
