@@ -56,9 +56,7 @@ class Topics(Generic[SourceT]):
         plain = strict and templates[0].is_plain
         self.locate = lru_cache(KNOWN_SOURCES)(self._by_levels if plain else self._by_templates)
         self._presence = presence or {}
-        self._presence_of = lru_cache(KNOWN_SOURCES)(
-            lambda topic: self._presence.get(self._best_match(topic)[0])
-        )
+        self._presence_of = lru_cache(KNOWN_SOURCES)(self._find_presence)
         self._is_ignored = lru_cache(KNOWN_SOURCES)(lambda topic: self._best_match(topic)[0] in ignored)
 
     def ignores(self, topic: str) -> bool:
@@ -68,6 +66,10 @@ class Topics(Generic[SourceT]):
     def presence(self, topic: str) -> Presence | None:
         """How messages on this topic say whether a device is there; None if they do not."""
         return self._presence_of(topic) if self._presence else None
+
+    def _find_presence(self, topic: str) -> Presence | None:
+        template, _ = self._best_match(topic)
+        return None if template is None else self._presence.get(template)
 
     def _by_templates(self, topic: str, owner: str = "") -> Located[SourceT]:
         _refuse_bytes(topic)

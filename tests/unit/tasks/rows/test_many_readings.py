@@ -62,7 +62,7 @@ def test_each_message_has_its_outcome() -> None:
         message(b"{", 10),
         message([{"t": None}], 11),
     ]
-    readings, dead, partial, ignored, wrong = validate(MANY, some)
+    readings, dead, partial, ignored, wrong, _ = validate(MANY, some)
     assert [(one.message.offset, one.number, one.reading.fields.t) for one in readings] == [
         (7, 0, 1),
         (7, 1, 2),
