@@ -14,6 +14,7 @@ from compose.local.stack import Stack
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.announced import announced
+from tests.integration.commands import call
 from tests.integration.deployment import serving, sluice
 from tests.integration.lag import wait_for_no_lag
 from tests.integration.pages import value
@@ -84,6 +85,7 @@ def test_the_last_will_of_a_device_marks_it_as_offline(deployment: Stack, databa
     who = [ada, f"unowned/{cellar}"]
 
     def is_online() -> object:
+        call(deployment, "tasks.devices.register")  # as beat does
         found = database.execute(state, who).fetchone()
         return found and found[0]
 
