@@ -82,7 +82,7 @@ def rows(form: Form, payload: bytes, topic: str = "field/d") -> list[dict[str, A
         (b'{"sequence_id":6,"signal":NaN,"temperature":20.1}', "NotFinite", "`signal` must be a finite"),
         (b'[{"sequence_id":1,"temperature":20.4},{"sequence_id":2}]', "NotAnObject", "got an array"),
         (b'{"Device A":[{"ts":1764834102955,"values":{}}]}', "MissingField", "`sequence_id` is missing"),
-        (gzip.compress(b'{"sequence_id":1}'), "InvalidJson", "looks like gzip"),
+        (gzip.compress(b'{"sequence_id":1}', mtime=0), "InvalidJson", "looks like gzip"),
         (b'{"sequence_id":1,"temperature":1}\0', "InvalidJson", "a NUL byte follows"),
         (b"", "InvalidJson", "the payload is empty"),
         (b'{"battery":100,"last_seen":1795820000123,"temperature":21.3}', "MissingField", "`sequence_id`"),
