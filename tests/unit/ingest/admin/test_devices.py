@@ -19,6 +19,8 @@ DEVICE: dict[str, Any] = {
     "refused_at": NOW - timedelta(days=4),
     "refused_type": "InvalidJson",
     "refused_reason": "no JSON",
+    "online": None,
+    "online_at": None,
 }
 
 
@@ -41,6 +43,16 @@ def test_a_line_says_how_long_a_device_is_silent_and_what_was_refused() -> None:
     )
     (never,) = as_lines([{**row, "refused_at": None, "refused_type": None}], NOW)
     assert never.endswith("dead letters 0")
+
+
+@pytest.mark.parametrize(("online", "shown"), [(False, True), (True, False), (None, False)])
+def test_a_device_whose_last_will_came_is_offline(online: bool | None, shown: bool) -> None:  # noqa: FBT001
+    """The line says for how long, and says nothing of one that is there."""
+    at = None if online is None else NOW - timedelta(hours=2)
+    row = {**DEVICE, "messages_today": 0, "dead_letters_today": 0, "online": online, "online_at": at}
+    assert ("offline for 2 h" in next(as_lines([row], NOW))) is shown
+    said = [line for line in as_text({**row, "days": [], "latest": None}, NOW) if "presence" in line]
+    assert len(said) == (online is not None)
 
 
 def test_one_device_is_shown_whole() -> None:
