@@ -46,7 +46,7 @@ def test_a_line_says_how_long_a_device_is_silent_and_what_was_refused() -> None:
 
 
 @pytest.mark.parametrize(("online", "shown"), [(False, True), (True, False), (None, False)])
-def test_a_device_whose_last_will_came_is_offline(online: bool | None, shown: bool) -> None:  # noqa: FBT001
+def test_a_device_whose_last_will_came_is_offline(online: bool | None, shown: bool) -> None:
     """The line says for how long, and says nothing of one that is there."""
     at = None if online is None else NOW - timedelta(hours=2)
     row = {**DEVICE, "messages_today": 0, "dead_letters_today": 0, "online": online, "online_at": at}
