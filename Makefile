@@ -11,7 +11,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz docker-test clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -57,6 +57,9 @@ chaos: setup  ## break every component under load, and print the outcome; SEED=N
 fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
+
+docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts
+	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(WRITE),--write)
 
 clean:  ## stop everything and remove data, logs, passwords and settings, without asking
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; for dir in .local/test*/; do $(STACK) clean --dir $$dir; done; fi

@@ -1,8 +1,10 @@
 """What a start of the Compose stack needs beyond valid names: health checks that can fail, free ports."""
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 from compose import generate_secrets
@@ -112,3 +114,46 @@ def test_new_passwords_do_not_lock_out_of_data_that_exists(tmp_path: Path) -> No
     # May run again on a volume that has the roles: then it gives them the passwords of the files.
     assert "ALTER ROLE" in roles
     assert "CREATE DATABASE sluice OWNER sluice" in roles
+
+
+def _setup(folder: Path, sluice: str) -> subprocess.CompletedProcess[str]:
+    """Runs the commands of `setup` with this script in the place of `sluice`, and no secrets to read."""
+    program = folder / "sluice"
+    program.write_text(f"#!/bin/sh\n{sluice}\n")
+    program.chmod(0o755)
+    for name in ("mqtt_password", "mqtt_vector_password"):
+        (folder / name).touch()
+    entry = SERVICES["setup"]["entrypoint"]
+    text = SERVICES["setup"]["command"][0].replace("$$", "$").replace("/run/secrets", str(folder))
+    return subprocess.run(
+        [*entry, text],
+        env={"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_passwords_that_an_old_volume_does_not_know_are_refused_with_the_steps(tmp_path: Path) -> None:
+    """`setup` ends with 1 and names the command that helps, as the docs do; other faults do not."""
+    wrong = _setup(tmp_path, "echo 'password authentication failed for user \"sluice\"' >&2; exit 1")
+    assert wrong.returncode == 1
+    assert 'for user "sluice"' in wrong.stdout
+    step = "exec timescaledb sh /docker-entrypoint-initdb.d/010_roles.sh"
+    assert step in wrong.stdout
+    assert step in (PROJECT / "docs" / "deploy.md").read_text()
+    away = _setup(tmp_path, "echo 'connection refused' >&2; exit 1")
+    assert (away.returncode, away.stdout) == (1, "connection refused\n")
+
+
+def test_setup_migrates_makes_topics_and_accounts_and_stops_at_the_first_fault(tmp_path: Path) -> None:
+    """In this order, which each needs."""
+    done = _setup(tmp_path, f'echo "$1 $2 $3" >> {tmp_path}/called')
+    assert done.returncode == 0, done.stderr
+    called = ["migrate  ", "topics  ", "provision service sluice", "provision service vector"]
+    assert (tmp_path / "called").read_text().splitlines() == called
+    (tmp_path / "called").unlink()
+    failed = _setup(tmp_path, f'echo "$1" >> {tmp_path}/called; test "$1" != topics')
+    assert failed.returncode != 0
+    assert (tmp_path / "called").read_text().split() == ["migrate", "topics"]

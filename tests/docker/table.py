@@ -1,0 +1,78 @@
+"""The proofs of a run, one line each, and the table of them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from compose.local.console import Report
+from tests.docker.command import Failed
+
+BEGIN, END = "<!-- docker-test -->", "<!-- /docker-test -->"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One proof: what was wanted, what was found, whether that is it, and how long it took."""
+
+    name: str
+    found: str
+    holds: bool
+    seconds: float
+
+
+@dataclass
+class Table:
+    """The lines in the order in which they were proved."""
+
+    report: Report
+    only: tuple[str, ...] = ()
+    lines: list[Line] = field(default_factory=list)
+
+    def prove(self, name: str, work: Callable[[], str]) -> bool:
+        """Runs the proof, which returns what it found; a failed one is a line, too. True when it holds."""
+        began = time.monotonic()
+        with self.report.working(name):
+            try:
+                found, holds = work(), True
+            except (Failed, OSError, ValueError, LookupError, psycopg.Error) as error:
+                found, holds = " ".join(str(error).split()) or type(error).__name__, False
+        line = Line(name, found, holds, time.monotonic() - began)
+        self.lines.append(line)
+        self.report.line(f"  {'holds' if holds else 'FAILS'} after {line.seconds:.0f} s: {found[:1000]}")
+        return holds
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a proof, and all hold."""
+        return bool(self.lines) and all(line.holds for line in self.lines)
+
+    def markdown(self) -> str:
+        """The table for the terminal and the docs."""
+        rows = [
+            f"| {_cell(line.name)} | {'' if line.holds else '**fails**: '}{_cell(line.found[:300])} "
+            f"| {line.seconds:.0f} |"
+            for line in self.lines
+        ]
+        return "\n".join(["| proof | found | s |", "|---|---|---|", *rows])
+
+
+def write(page: Path, text: str) -> None:
+    """Replaces what is between the marks of a page. Raises `ValueError` when it has none."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no lines {BEGIN} and {END} between which the table goes")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def dated(table: str, versions: str) -> str:
+    """The table with the day of the run and what it ran on."""
+    return f"The last run, on {datetime.now(UTC):%Y-%m-%d}, with {versions}:\n\n{table}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
