@@ -27,7 +27,7 @@ from tasks.servers import database, kafka, mqtt, redis_client
 from tasks.settings import Settings
 from tests.integration import tls_servers
 from tests.integration.fleet import wait_until
-from tests.integration.mqtt_session import session
+from tests.integration.mqtt_session import Session, session
 from tests.integration.tls_servers import Authority, TlsServers
 
 SECONDS = 15
@@ -43,7 +43,7 @@ Configure = Callable[..., Settings]
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
     """The servers, ready."""
     with tls_servers.running(tmp_path_factory.mktemp("tls")) as servers:
-        chosen = Settings(_env_file=None, **_fields(servers.settings()))
+        chosen = Settings(_env_file=None, **tls_servers.fields(servers.settings()))
         for name in SERVERS:
             wait_until(lambda name=name: _fault(name, chosen) == "", 180, f"{name} to let us in")  # type: ignore[misc]
         yield servers
@@ -67,10 +67,6 @@ def configure(tls: TlsServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conf
 def _forget() -> None:
     for cached in (tasks_settings.settings, redis_client.client):
         cached.cache_clear()
-
-
-def _fields(environ: dict[str, str]) -> dict[str, Any]:
-    return {name.lower(): value for name, value in environ.items()}
 
 
 def _fault(server: str, chosen: Settings) -> str:
@@ -203,7 +199,7 @@ def test_plain_connections_are_turned_away(tls: TlsServers) -> None:
         "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "REDIS_URL": tls.settings()["REDIS_URL"].replace("rediss:", "redis:"),
     }
-    chosen = Settings(_env_file=None, **_fields({**tls.settings(), **plain}))
+    chosen = Settings(_env_file=None, **tls_servers.fields({**tls.settings(), **plain}))
     assert [server for server in SERVERS[:3] if _fault(server, chosen) == ""] == []
     with pytest.raises(psycopg.OperationalError, match="no encryption"):
         psycopg.connect(chosen.database_url.get_secret_value(), sslmode="disable")
@@ -294,8 +290,10 @@ class _At:
         self.env = env
 
 
-def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers, tmp_path: Path) -> None:
-    """Gateway, bridge, control and worker use nothing but TLS: the reading is stored, the answer comes."""
+@pytest.fixture(scope="module")
+def processes(tls: TlsServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Gateway, bridge, control and worker, which use nothing but TLS; the first reading is stored."""
+    folder = tmp_path_factory.mktemp("processes")
     env = {**os.environ, **tls.settings(), "SLUICE_ENV_FILE": os.devnull, "KAFKA_PARTITIONS": "2"}
     env |= {name.upper(): "0" for name in Settings.model_fields if name.endswith("metrics_port")}
     for command in ("migrate", "topics"):
@@ -308,41 +306,90 @@ def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers, tmp_path: Path)
             "control": ["-m", "ingest.control"],
             "worker": ["-m", *worker.split()],
         }.items():
-            log = running.enter_context((tmp_path / f"{name}.log").open("wb"))
+            log = running.enter_context((folder / f"{name}.log").open("wb"))
             process = subprocess.Popen(
                 [sys.executable, *arguments], env=env, cwd=PROJECT, stdout=log, stderr=log
             )
             running.callback(process.wait, 30)
             running.callback(process.terminate)
         for name in ("gateway", "control"):
-            log_file = tmp_path / f"{name}.log"
+            log_file = folder / f"{name}.log"
             wait_until(lambda log_file=log_file: "mqtt_connected" in log_file.read_text(), 180, name)  # type: ignore[misc]
-        with (
-            psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows,
-            session(tls, tls.devices["ada"], _trusting(tls)) as device,
-        ):
-            numbers = itertools.count()
+        yield
 
-            def stored() -> bool:
-                # Again and again: the first may be sooner than the gateway's subscription.
-                payload = b'{"sequence_id": %d}' % next(numbers)
-                assert device.publish("users/ada/devices/fridge/telemetry", payload)
-                device.listen(0.5)
-                return rows.execute("SELECT FROM raw_telemetry WHERE user_id = 'ada'").rowcount > 0
 
-            wait_until(stored, 180, "a row")
-        with session(tls, tls.users["ada"], _trusting(tls)) as ada:
-            ada.subscribe("users/ada/config/status")
+@pytest.mark.usefixtures("processes")
+def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers) -> None:
+    """Gateway, bridge, control and worker use nothing but TLS: the reading is stored, the answer comes."""
+    with (
+        psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows,
+        session(tls, tls.devices["ada"], _trusting(tls)) as device,
+    ):
+        numbers = itertools.count()
 
-            def answered() -> bool:
-                assert ada.publish("users/ada/config", b'{"rules": []}')
-                ada.listen(1)
-                return bool(ada.received)
+        def stored() -> bool:
+            # Again and again: the first may be sooner than the gateway's subscription.
+            payload = b'{"sequence_id": %d}' % next(numbers)
+            assert device.publish("users/ada/devices/fridge/telemetry", payload)
+            device.listen(0.5)
+            return rows.execute("SELECT FROM raw_telemetry WHERE user_id = 'ada'").rowcount > 0
 
-            wait_until(answered, 180, "an answer")
-        topic, answer = ada.received[0]
-        assert topic == "users/ada/config/status"
-        assert json.loads(answer) == {"ok": True, "rules": 0}
+        wait_until(stored, 180, "a row")
+    with session(tls, tls.users["ada"], _trusting(tls)) as ada:
+        ada.subscribe("users/ada/config/status")
+
+        def answered() -> bool:
+            assert ada.publish("users/ada/config", b'{"rules": []}')
+            ada.listen(1)
+            return bool(ada.received)
+
+        wait_until(answered, 180, "an answer")
+    topic, answer = ada.received[0]
+    assert topic == "users/ada/config/status"
+    assert json.loads(answer) == {"ok": True, "rules": 0}
+
+
+@pytest.mark.usefixtures("processes")
+def test_new_certificates_are_taken_without_a_lost_message(tls: TlsServers) -> None:
+    """Each server shows its new one after the step of docs/secure.md; every reading meanwhile is a row."""
+    first, each = 1_000_000, 50
+    numbers = itertools.count(first)
+
+    def publish(device: Session) -> None:
+        for number in itertools.islice(numbers, each):
+            payload = b'{"sequence_id": %d}' % number
+            assert device.publish("users/bob/devices/oven/telemetry", payload)
+
+    context = _trusting(tls)
+    shown = {server: _certificate(tls, server, context) for server in SERVERS}
+    with session(tls, tls.devices["bob"], context) as device:
+        publish(device)
+        for server in SERVERS:
+            tls_servers.renew(tls, server)
+            wait_until(
+                lambda server=server: _certificate(tls, server, context) != shown[server],  # type: ignore[misc]
+                SECONDS,
+                f"the new certificate of {server}",
+            )
+            publish(device)
+    with session(tls, tls.devices["bob"], context) as device:
+        publish(device)
+    wanted = list(range(first, next(numbers)))
+    query = "SELECT sequence_id FROM raw_telemetry WHERE user_id = 'bob' AND sequence_id >= %s ORDER BY 1"
+    with psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows:
+        wait_until(lambda: len(rows.execute(query, [first]).fetchall()) >= len(wanted), 60, "all rows")
+        assert [row[0] for row in rows.execute(query, [first])] == wanted
+
+
+def _certificate(tls: TlsServers, server: str, context: ssl.SSLContext) -> bytes | None:
+    """The certificate that a server shows to a new connection, verified."""
+    port = tls.ports[f"{server.upper()}_PORT"]
+    with socket.create_connection(("localhost", port), timeout=SECONDS) as connection:
+        if server == "postgres":
+            connection.sendall((8).to_bytes(4) + (80877103).to_bytes(4))
+            assert connection.recv(1) == b"S"
+        with context.wrap_socket(connection, server_hostname="localhost") as shown:
+            return shown.getpeercert(binary_form=True)
 
 
 def _at(tls: TlsServers, server: str, port: int) -> dict[str, str]:

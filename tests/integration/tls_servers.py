@@ -1,14 +1,25 @@
 """The four servers once more, reached by TLS alone, with certificates of an authority that the test makes."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
+import redis
 import trustme
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from cryptography.hazmat.primitives import serialization
 from psycopg.conninfo import make_conninfo
 
@@ -18,6 +29,8 @@ from compose.local.mosquitto_auth import Right, User, acl_file, password_file
 from compose.local.passwords import password
 from ingest.admin import accounts as provision
 from ingest.admin.accounts import Account, Credential
+from tasks.servers import kafka
+from tasks.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,13 @@ def write_certificate(
 ) -> tuple[Path, Path]:
     """A certificate of the authority and its key, in files of their owner's."""
     until = datetime.now(UTC) - timedelta(days=1) if expired else None
-    issued = made.ca.issue_cert(*identities, common_name=common_name or None, not_after=until)
+    issued = made.ca.issue_cert(
+        *identities,
+        common_name=common_name or None,
+        # Kafka takes a new certificate only for the subject of the old one; by default each has another.
+        organization_unit_name="tests",
+        not_after=until,
+    )
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     # Kafka reads keys in no other format than PKCS #8.
@@ -153,6 +172,39 @@ def running(folder: Path) -> Iterator[TlsServers]:
                 process.wait()
 
 
+def renew(described: TlsServers, server: str) -> None:
+    """Gives a server another certificate of the same authority, as docs/secure.md says."""
+    name = "mosquitto" if server == "mqtt" else server
+    folder = described.layout.conf(name)
+    certificate, key = write_certificate(described.authority, folder, "server", "localhost")
+    if server == "mqtt":
+        os.kill(int(described.layout.pid(name).read_text()), signal.SIGHUP)
+    elif server == "postgres":
+        with psycopg.connect(described.settings()["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+    elif server == "redis":
+        url = described.settings()["REDIS_URL"].replace("sluice:", "operator:")
+        with redis.Redis.from_url(url, ssl_ca_certs=str(described.authority.file)) as client:
+            client.config_set("tls-cert-file", "/srv/conf/server.crt")
+    else:
+        keystore = folder / "server.pem"
+        keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
+        location = ConfigEntry(
+            "listener.name.broker.ssl.keystore.location",
+            "/srv/conf/server.pem",
+            incremental_operation=AlterConfigOpType.SET,
+        )
+        admin = AdminClient(kafka.connection(Settings(_env_file=None, **fields(described.settings()))))
+        broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[location])
+        for done in admin.incremental_alter_configs([broker], request_timeout=15).values():
+            done.result(15)
+
+
+def fields(environ: dict[str, str]) -> dict[str, Any]:
+    """The settings of an environment, by their fields."""
+    return {name.lower(): value for name, value in environ.items()}
+
+
 def _configure(servers_: TlsServers, server: servers.Server) -> Path:
     servers.configure(server, servers_.layout, servers_.ports)
     folder = servers_.layout.conf(server.name)
@@ -188,7 +240,8 @@ def _redis(described: TlsServers) -> servers.Server:
         },
         "tls-cert-file /srv/conf/server.crt\ntls-key-file /srv/conf/server.key\n"
         "tls-ca-cert-file /srv/conf/ca.pem\ntls-auth-clients no\n"
-        f"user default off\nuser sluice on >{secret} ~* &* +@all -@admin -@dangerous +info\n",
+        f"user default off\nuser sluice on >{secret} ~* &* +@all -@admin -@dangerous +info\n"
+        f"user operator on >{secret} ~* &* +@all\n",
     )
     return servers.REDIS
 
