@@ -84,11 +84,8 @@ def _run(report: Report, *, only_images: bool, without_breaks: bool) -> table.Ta
                 project.compose("build", "setup", seconds=images.BUILD_SECONDS)
             if not only_images:
                 _prove(lines, project, without_breaks=without_breaks)
-        except BaseException:
-            _keep_logs(project, report)
-            raise
         finally:
-            if lines.lines and not lines.holds:
+            if not only_images and (sys.exc_info()[0] or not lines.holds):
                 _keep_logs(project, report)
             with report.working("Removing containers, networks and volumes"):
                 project.remove()

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
@@ -75,7 +76,9 @@ class Proofs:
         expect(set(modes.values()) == {0o444}, f"modes {modes}")
         config: dict[str, Any] = json.loads(self.project.compose("config", "--format", "json"))
         for name in PROCESSES:
-            granted = {one.get("target") or one["source"] for one in config["services"][name]["secrets"]}
+            granted = {
+                Path(one.get("target") or one["source"]).name for one in config["services"][name]["secrets"]
+            }
             seen = set(self.project.inside(name, "ls", "/run/secrets").split())
             expect(seen == granted, f"{name} sees {sorted(seen ^ granted)}")
         words = [text for path in folder.iterdir() if len(text := path.read_text().strip()) == 43]

@@ -18,17 +18,23 @@ from pathlib import Path
 DATA = Path("/opt/emqx/data")
 CONF = Path("/opt/emqx/etc/emqx.conf")
 SEPARATOR = "\x1f"
-USERS = "SELECT username, password_hash, salt, iterations FROM mqtt_users WHERE enabled ORDER BY username"
+# As EMQX's role may read them; how often to hash is in emqx.conf.
+USERS = "SELECT username, password_hash, salt FROM mqtt_users WHERE enabled ORDER BY username"
 RIGHTS = (
     "SELECT username, permission, action, topic FROM mqtt_acl ORDER BY username, permission, action, topic"
 )
 ACCESS = {"publish": "write", "subscribe": "read", "all": "readwrite"}
 
 
-def password_file(rows: list[list[str]]) -> str:
+def setting(expression: str) -> str:
+    """A setting of emqx.conf. Raises `TypeError` when it has none."""
+    return re.search(expression, CONF.read_text())[1]  # type: ignore[index]
+
+
+def password_file(rows: list[list[str]], iterations: str) -> str:
     """Mosquitto's password file."""
     lines = []
-    for name, password_hash, salt, iterations in rows:
+    for name, password_hash, salt in rows:
         encoded = base64.b64encode(bytes.fromhex(password_hash)).decode()
         lines.append(f"{name}:$7${iterations}${base64.b64encode(salt.encode()).decode()}${encoded}\n")
     return "".join(lines)
@@ -46,13 +52,13 @@ def acl_file(rows: list[list[str]]) -> str:
 
 def ask(query: str) -> list[list[str]]:
     """The rows, by psql. Raises `subprocess.SubprocessError`."""
-    found = re.search(r'password = "([^"]+)"', CONF.read_text())
+    password = setting(r'password = "([^"]+)"')
     done = subprocess.run(
         [
             *("psql", "--no-psqlrc", "--tuples-only", "--no-align", f"--field-separator={SEPARATOR}"),
             *("--host=timescaledb", "--username=sluice_emqx", "--dbname=sluice", f"--command={query}"),
         ],
-        env={"PATH": os.environ["PATH"], "PGPASSWORD": found[1] if found else "", "PGCONNECT_TIMEOUT": "3"},
+        env={"PATH": os.environ["PATH"], "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "3"},
         capture_output=True,
         text=True,
         timeout=10,
@@ -78,12 +84,14 @@ def follow(broker: "subprocess.Popen[bytes]") -> None:
         try:
             changed = [
                 write(DATA / "acl", acl_file(ask(RIGHTS))),
-                write(DATA / "passwords", password_file(ask(USERS))),
+                write(DATA / "passwords", password_file(ask(USERS), setting(r"iterations = (\d+)"))),
             ]
             if any(changed):
                 broker.send_signal(signal.SIGHUP)
-        except subprocess.SubprocessError:
-            pass
+        except subprocess.CalledProcessError as error:
+            print(f"the accounts cannot be read: {error.stderr.strip()}", flush=True)  # noqa: T201 - the log
+        except subprocess.TimeoutExpired:
+            print("the accounts cannot be read: no answer", flush=True)  # noqa: T201
         time.sleep(1)
 
 
