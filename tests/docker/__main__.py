@@ -125,6 +125,10 @@ def _break(lines: table.Table, project: Project, proofs: Proofs) -> None:
         lines.prove("`stop` and `up` under load", under_load.stop_up)
         lines.prove("`down` and `up` under load keep rows", under_load.down_up)
         lines.prove("A new image under load", under_load.new_image)
+        lines.prove(
+            "New certificates of the broker under load",
+            lambda: under_load.new_certificates(proofs.accounts["fridge"]),
+        )
     finally:
         lines.prove("In the end, every reading is one row", under_load.end)
     lines.prove("Other passwords than an old volume's", under_load.new_secrets)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from compose.local.layout import PROJECT
 from tests.docker.command import Failed, expect, wait_until
-from tests.docker.load import Account, Load
+from tests.docker.load import Account, Load, connect, disconnect
 from tests.docker.project import DOWN_SECONDS, PROCESSES, UP_SECONDS, Project
 
 # Docker starts a container again after a pause that doubles; then the health check must have come round.
@@ -55,7 +55,8 @@ class Breaks:
         time.sleep(LEFT_SECONDS)
         running = [name for name in services if self.project.state(name)["Status"] == "running"]
         expect(not running, f"Docker has started {', '.join(running)} again")
-        self.project.up(*(name for name in services if name == "flower"))
+        self.project.up()
+        self.project.up("flower")
         return self._outcome("left alone by Docker, healthy after `up`")
 
     def stop_up(self) -> str:
@@ -95,6 +96,18 @@ class Breaks:
         moved = [name for name, container in servers.items() if self.project.container(name) != container]
         expect(not moved, f"{', '.join(moved)} was replaced, too")
         return self._outcome(f"{len(processes)} containers replaced, no server")
+
+    def new_certificates(self, account: Account) -> str:
+        """An authority and a certificate in the place of others, by the steps of docs/secure.md."""
+        folder = self.project.folder / "compose" / "secrets"
+        old = self.project.secret("mqtt_ca.pem")
+        for name in ("mqtt_ca.pem", "mqtt_server.pem", "mqtt_server.key"):
+            (folder / name).unlink()
+        self.project.make_secrets()
+        expect(self.project.secret("mqtt_ca.pem") != old, "the authority is the old one")
+        self.project.up("--force-recreate", "--no-deps", "emqx")
+        disconnect(connect(self.project, account, tls=True))
+        return self._outcome("a device that trusts the new authority is let in by TLS")
 
     def end(self) -> str:
         """The last reading is acknowledged, and stored once."""
@@ -160,12 +173,13 @@ class Breaks:
 
 def kills(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
     """The proofs about killed processes, by their names."""
-    each: list[tuple[str, Callable[[], str]]] = [
-        (f"`kill -9` of {service} under load", lambda of=service: breaks.kill_9(of))  # type: ignore[misc]
-        for service in (*PROCESSES, *KILLED_SERVERS)
+    return [
+        *(
+            (f"`kill -9` of {service} under load", lambda of=service: breaks.kill_9(of))
+            for service in (*PROCESSES, *KILLED_SERVERS)
+        ),
+        (
+            f"`docker kill` of {', '.join(PROCESSES)} at once, under load",
+            lambda: breaks.docker_kill(*PROCESSES),
+        ),
     ]
-    each += [
-        (f"`docker kill` of {service} under load", lambda of=service: breaks.docker_kill(of))  # type: ignore[misc]
-        for service in PROCESSES
-    ]
-    return each

@@ -74,7 +74,9 @@ class Proofs:
         expect(mode == 0o700, f"{folder.name} has mode {mode:o}")
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
         expect(set(modes.values()) == {0o444}, f"modes {modes}")
-        config: dict[str, Any] = json.loads(self.project.compose("config", "--format", "json"))
+        config: dict[str, Any] = json.loads(
+            self.project.compose("--profile", "*", "config", "--format", "json")
+        )
         for name in PROCESSES:
             granted = {
                 Path(one.get("target") or one["source"]).name for one in config["services"][name]["secrets"]

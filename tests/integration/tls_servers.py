@@ -13,13 +13,11 @@ from typing import Any
 import psycopg
 import redis
 import trustme
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+
+# The package itself does not export them by name.
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from cryptography.hazmat.primitives import serialization
 from psycopg.conninfo import make_conninfo
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from compose.local import mosquitto_auth
+from compose.local.console import Report
 from compose.local.layout import PROJECT
 from ingest.admin.accounts import hash_password
 from tests.docker import images, table
@@ -58,7 +59,7 @@ def test_mosquitto_in_emqxs_place_knows_the_same_accounts_as_the_local_stack() -
 
 def test_the_table_says_what_failed_and_goes_between_its_marks(tmp_path: Path) -> None:
     """A failed proof is a line that says so, and the run does not hold; the rest of the page stays."""
-    lines = table.Table(table.Report())
+    lines = table.Table(Report())
     assert lines.prove("One", lambda: "found | it")
     assert lines.holds
 
