@@ -58,8 +58,8 @@ fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each d
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
-docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts
-	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(WRITE),--write)
+docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts; ONLY=WORD,...
+	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 clean:  ## stop everything and remove data, logs, passwords and settings, without asking
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; for dir in .local/test*/; do $(STACK) clean --dir $$dir; done; fi

@@ -70,6 +70,11 @@ def test_the_table_says_what_failed_and_goes_between_its_marks(tmp_path: Path) -
     assert not lines.holds
     assert "| One | found \\| it | 0 |" in lines.markdown()
     assert "| Two | **fails**: not there | 0 |" in lines.markdown()
+    some = table.Table(Report(), only=("TLS", "pool"))
+    for name in ("By way of the pool", "By MQTT over TLS", "Flower's login"):
+        assert some.prove(name, lambda: "found")
+    assert some.prove("Accounts", lambda: "found", needed=True)
+    assert [line.name for line in some.lines] == ["By way of the pool", "By MQTT over TLS", "Accounts"]
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.write(page, lines.markdown())
