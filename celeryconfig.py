@@ -41,6 +41,7 @@ task_routes = {
     "tasks.store.*": {"queue": "db"},
     "tasks.replay.*": {"queue": "db"},
     "tasks.config.set_rules": {"queue": "db"},
+    "tasks.config.read_back": {"queue": "db"},
     "tasks.notify.deliver_database": {"queue": "db"},
     "tasks.devices.*": {"queue": "db"},
 }

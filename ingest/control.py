@@ -22,6 +22,15 @@ from ingest.mqtt.packets import Publish
 from ingest.mqtt.session import MqttSession
 from ingest.requests.queue import Request, Requests
 from ingest.requests.rules_listener import RulesListener
+from ingest.requests.topics import (
+    FILTERS,
+    NOWHERE_ELSE,
+    QUERIES,
+    ReplyTo,
+    parse_topic,
+    reply_to,
+    status_topic,
+)
 from tasks.observe import logs
 from tasks.observe.internal_error import internal_error
 from tasks.observe.metrics import control as metrics
@@ -29,13 +38,12 @@ from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.rules.answers import Answer, Kind, refusal, too_many
 from tasks.rules.commands import MAX_COMMAND_BYTES, parse_command
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
+from tasks.rules.queries import MAX_QUERY_BYTES, id_of, parse_query
 from tasks.servers import certificates, clocks, mqtt
 from tasks.settings import Settings, settings
-from tasks.text.wording import id_fault
 
 log = structlog.get_logger()
 
-FILTERS: dict[Kind, str] = {"config": "users/+/config", "manage": "users/+/alerts/manage"}
 POLL_SECONDS = 0.2
 ANSWER_POLL_SECONDS = 0.01
 # Without Redis each request costs its timeouts.
@@ -68,7 +76,7 @@ class Control:
         self._session = MqttSession(
             chosen,
             mqtt.session_id(chosen, chosen.mqtt_control_client_id),
-            [(topic, options) for topic in FILTERS.values()],
+            [(topic, options) for topic in FILTERS],
             lambda message: self._take(message, self._session.unacknowledged),
             receive_maximum=RECEIVE_MAXIMUM,
         )
@@ -85,8 +93,7 @@ class Control:
         name = self._settings.mqtt_control_client_id
         if mqtt.session_id(self._settings, name) == name:
             return None
-        filters = list(FILTERS.values())
-        return OldSession(self._settings, name, filters, self._take, receive_maximum=RECEIVE_MAXIMUM)
+        return OldSession(self._settings, name, FILTERS, self._take, receive_maximum=RECEIVE_MAXIMUM)
 
     def show(self) -> None:
         """Serves this process's metrics and health.
@@ -187,7 +194,7 @@ class Control:
             self._done(waiting)
             return
         kind, user_id = parsed
-        if kind == "manage" and message.retain:
+        if kind != "config" and message.retain:
             # It is an old command; when it was new it came without this flag.
             log.warning("retained_command_ignored", user_id=user_id)
             self._done(waiting)
@@ -200,6 +207,7 @@ class Control:
             again=message.dup,
             retained=message.retain,
             waiting=waiting,
+            reply_to=reply_to(kind, user_id, message.properties),
         )
         if (fault := self._refused(request)) is not None:
             self._answer(request, fault)
@@ -222,12 +230,26 @@ class Control:
             self._done(request.waiting)
             return
         metrics.ANSWERS.add(1, request.kind, "ok" if answer["ok"] else "refused")
-        self._publish(request.kind, request.user_id, answer, request.waiting)
+        if request.kind in QUERIES:
+            answer["id"] = id_of(request.document) or request.id
+        self._publish(request.kind, request.user_id, answer, request.waiting, request.reply_to)
 
-    def _publish(self, kind: Kind, user_id: str, answer: Answer, waiting: list[Unacknowledged]) -> None:
+    def _publish(
+        self,
+        kind: Kind,
+        user_id: str,
+        answer: Answer,
+        waiting: list[Unacknowledged],
+        reply_to: ReplyTo = NOWHERE_ELSE,
+    ) -> None:
         payload = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+        usual = status_topic(kind, user_id)
         published = self._session.publish(
-            status_topic(kind, user_id), payload.encode(errors="backslashreplace")
+            reply_to.topic or usual,
+            payload.encode(errors="backslashreplace"),
+            correlation=reply_to.correlation,
+            # The account may have no right on the wanted one.
+            otherwise=usual if reply_to.topic else "",
         )
         self._answers.add(published, waiting)
 
@@ -237,21 +259,6 @@ class Control:
         self._session.unacknowledged.release()
 
 
-def parse_topic(topic: str) -> tuple[Kind, str] | None:
-    """The kind of request and the user; None if the topic is not a request's."""
-    levels = topic.split("/")
-    if len(levels) < 3 or levels[0] != "users" or id_fault(levels[1]):
-        return None
-    kinds: dict[str, Kind] = {"config": "config", "alerts/manage": "manage"}
-    kind = kinds.get("/".join(levels[2:]))
-    return None if kind is None else (kind, levels[1])
-
-
-def status_topic(kind: Kind, user_id: str) -> str:
-    """Where the answer goes."""
-    return f"users/{user_id}/config/status" if kind == "config" else f"users/{user_id}/alerts/manage/status"
-
-
 def too_large(kind: Kind, document: bytes) -> Answer | None:
     """The answer to what is too large to be given to a worker."""
     try:
@@ -259,6 +266,8 @@ def too_large(kind: Kind, document: bytes) -> Answer | None:
             parse_rules(document)
         elif kind == "manage" and len(document) > MAX_COMMAND_BYTES:
             parse_command(document)
+        elif kind in QUERIES and len(document) > MAX_QUERY_BYTES:
+            parse_query("rules", document)
     except InvalidDocument as error:
         return refusal(error.errors)
     return None

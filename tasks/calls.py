@@ -58,6 +58,18 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
     )
 
 
+def read_back(kind: str, user_id: str, document: bytes, request: str, control: str) -> Call:
+    """`tasks.config.read_back`: one query of a user."""
+    return _call(
+        "tasks.config.read_back",
+        kind=kind,
+        user_id=user_id,
+        document=document,
+        request=request,
+        control=control,
+    )
+
+
 def apply_rules(users: list[str] | None) -> Call:
     """`tasks.alerts.apply_rules`: for these users, or for all."""
     return _call("tasks.alerts.apply_rules", users=users)

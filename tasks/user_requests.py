@@ -1,4 +1,4 @@
-"""Users' requests over MQTT: new rules, and SNOOZE, DISABLE, ENABLE. One task for each, and its answer.
+"""Users' requests over MQTT: new rules, commands, and queries. One task for each, and its answer.
 
 A control process sends a request and waits for the answer, one request of a user at a time. If no answer
 comes, it sends the request again under the same id, so a task may run twice, even at once, and late: the
@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import calls, registry
-from tasks.alerts import recent, state_store
+from tasks.alerts import reading_back, recent, state_store
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
@@ -24,9 +24,10 @@ from tasks.domain.stored import keeps_all
 from tasks.errors import DatabaseAway, NotNow
 from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
-from tasks.rules.answers import Answer, Kind, Reply, refusal
+from tasks.rules.answers import Answer, Asked, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Origin, manage, parse_command
 from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.queries import InvalidQuery
 from tasks.rules.rule import RuleSet
 from tasks.rules.warnings import warnings
 from tasks.servers import database, generation
@@ -81,7 +82,25 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
     )
 
 
-def _answer(kind: Kind, user_id: str, request: str, control: str, work: Callable[[], Answer | None]) -> None:
+@app.task(name="tasks.config.read_back", throws=(NotNow,))
+def read_back(kind: Asked, user_id: str, document: bytes, request: str, control: str) -> None:
+    """Answers a query with what the tables hold for the user.
+
+    Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
+    """
+    # A second run does no harm, so the answer, which may be large, need not be kept.
+    _answer(kind, user_id, request, control, lambda: _read_back(kind, user_id, document), keep_seconds=0)
+
+
+def _answer(
+    kind: Kind,
+    user_id: str,
+    request: str,
+    control: str,
+    work: Callable[[], Answer | None],
+    *,
+    keep_seconds: int = KEEP_ANSWERS_SECONDS,
+) -> None:
     """Does the work and reports its answer; a bug gets an answer, too. Raises what is *not now*."""
     if not _is_awaited(request):
         log.info("request_given_up", request=request, kind=kind)
@@ -95,7 +114,7 @@ def _answer(kind: Kind, user_id: str, request: str, control: str, work: Callable
         if is_not_now(error):
             raise
         answer = internal_error(kind, user_id, request)
-    _reply(request, control, answer)
+    _reply(request, control, answer, keep_seconds)
 
 
 def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -> Answer | None:
@@ -177,14 +196,22 @@ def _manage(user_id: str, document: bytes, origin: Origin) -> Answer:
     return Answer(ok=True)
 
 
+def _read_back(asked: Asked, user_id: str, document: bytes) -> Answer:
+    try:
+        return reading_back.read_back(asked, user_id, document)
+    except InvalidQuery as error:
+        return refusal(error.errors)
+
+
 def _is_awaited(request: str) -> bool:
     return bool(client().exists(request_key(request)))
 
 
-def _reply(request: str, control: str, answer: Answer | None) -> None:
+def _reply(request: str, control: str, answer: Answer | None, keep_seconds: int) -> None:
     reply = json.dumps(Reply(request=request, answer=answer))
     pipeline = client().pipeline(transaction=True)
-    pipeline.set(answered_key(request), reply, ex=KEEP_ANSWERS_SECONDS)
+    if keep_seconds:
+        pipeline.set(answered_key(request), reply, ex=keep_seconds)
     pipeline.rpush(answers_key(control), reply)
     pipeline.expire(answers_key(control), KEEP_ANSWERS_SECONDS)
     pipeline.delete(request_key(request))

@@ -140,6 +140,12 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         (to_user, f"users/{owner}/alerts"),
         (to_user, f"users/{owner}/alerts/manage/status"),
         (to_user, f"users/{owner}/devices/+/rejected"),
+        (to_service, f"users/{owner}/rules/get"),
+        (to_service, f"users/{owner}/alerts/get"),
+        (to_user, f"users/{owner}/rules"),
+        (to_user, f"users/{owner}/alerts/open"),
+        # For MQTT 5's response topics.
+        (to_user, f"users/{owner}/responses/#"),
     ]
     if account.kind == "service":
         rights += [("subscribe", one) for domain in registry.domains() for one in domain.filters]

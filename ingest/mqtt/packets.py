@@ -17,7 +17,9 @@ _USER_PROPERTY = 0x26
 _SUBSCRIPTION_IDENTIFIER = 0x0B
 _FIXED_BYTES = {0x01: 1, 0x02: 4, 0x23: 2}
 _CONTENT_TYPE = 0x03
-_STRINGS = {_CONTENT_TYPE, 0x08, 0x09}
+_RESPONSE_TOPIC = 0x08
+_CORRELATION_DATA = 0x09
+_STRINGS = {_CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA}
 
 # The first byte, and a length of at most four.
 _MOST_HEADER_BYTES = 5
@@ -108,6 +110,23 @@ def content_type(properties: bytes) -> str:
     return next(
         (_text(properties, at)[0] for kind, at in _properties(properties) if kind == _CONTENT_TYPE), ""
     )
+
+
+def response_topic(properties: bytes) -> str:
+    """Where the sender wants the answer, empty without a wish; bytes that are not UTF-8 become surrogates."""
+    return _bytes_of(properties, _RESPONSE_TOPIC).decode(errors="surrogateescape")
+
+
+def correlation_data(properties: bytes) -> bytes:
+    """By which the sender recognises the answer; empty without any."""
+    return _bytes_of(properties, _CORRELATION_DATA)
+
+
+def _bytes_of(properties: bytes, wanted: int) -> bytes:
+    for kind, at in _properties(properties):
+        if kind == wanted:
+            return properties[at + 2 : at + 2 + int.from_bytes(properties[at : at + 2])]
+    return b""
 
 
 def _properties(properties: bytes) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
@@ -34,6 +34,18 @@ log = structlog.get_logger()
 MIN_RECONNECT_SECONDS = 1.0
 MAX_RECONNECT_SECONDS = 30.0
 READ_BYTES = 65_536
+
+
+class Publishing(NamedTuple):
+    """A message on its way to the broker: what is needed if the broker refuses it."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes
+    otherwise: str
+
+
+_UNKNOWN = Publishing("", b"", b"", "")
 
 
 class MqttSession:
@@ -62,7 +74,7 @@ class MqttSession:
         self._leave = list(leave)
         self._take = take
         # By packet id, so that they are few.
-        self._topics: dict[int, str] = {}
+        self._topics: dict[int, Publishing] = {}
         self._stopping = False
         self._memory = None if old else SessionMemory(client_id)
         self.connects = 0
@@ -143,10 +155,20 @@ class MqttSession:
         """Nothing more is taken; what was can still be acknowledged."""
         self._stopping = True
 
-    def publish(self, topic: str, payload: bytes) -> MQTTMessageInfo:
-        """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it."""
-        sent = self._client.publish(topic, payload, qos=1)
-        self._topics[sent.mid] = topic
+    def publish(
+        self, topic: str, payload: bytes, *, correlation: bytes = b"", otherwise: str = ""
+    ) -> MQTTMessageInfo:
+        """Publishes with QoS 1, in the order of the calls; the result knows whether the broker has it.
+
+        If the broker refuses the topic, and there is one to take `otherwise`, it goes there.
+        """
+        properties = None
+        if correlation:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        sent = self._client.publish(topic, payload, qos=1, properties=properties)
+        again = payload if otherwise else b""
+        self._topics[sent.mid] = Publishing(topic, again, correlation, otherwise)
         return sent
 
     def close(self, *, forget: bool = False) -> None:
@@ -212,8 +234,11 @@ class MqttSession:
     def _on_publish(
         self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _properties: Properties
     ) -> None:
-        topic = self._topics.pop(mid, "")
-        if reason.is_failure:
+        topic, payload, correlation, otherwise = self._topics.pop(mid, _UNKNOWN)
+        if reason.is_failure and otherwise:
+            log.info("answer_goes_elsewhere", topic=topic, reason=str(reason))
+            self.publish(otherwise, payload, correlation=correlation)
+        elif reason.is_failure:
             PUBLISHES_REFUSED.add(1, "answer")
             log.error("answer_refused", topic=topic, reason=str(reason))
 

@@ -24,6 +24,7 @@ from kombu.exceptions import OperationalError
 
 from ingest.mqtt.acknowledge import Unacknowledged
 from ingest.requests.tally import Tally
+from ingest.requests.topics import NOWHERE_ELSE, QUERIES, ReplyTo
 from tasks import calls
 from tasks.observe.internal_error import internal_error
 from tasks.observe.metrics import control as metrics
@@ -55,11 +56,17 @@ class Request:
     again: bool  # the broker says that it may have come before
     retained: bool
     waiting: list[Unacknowledged] = field(default_factory=list)
+    reply_to: ReplyTo = NOWHERE_ELSE
     id: str = field(default_factory=lambda: uuid4().hex)
     at_ms: int = 0
     attempt: int = 0
     send_at: float = 0.0
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the user's are kept for it."""
+        return len(self.document) + len(self.reply_to)
 
     def wait_seconds(self) -> float:
         """How long to wait for the answer to the attempt that was just made."""
@@ -104,7 +111,7 @@ class Requests:
 
         Returns False, and takes nothing, if that user has too many already. A redelivery was counted before.
         """
-        taken = self._tally.add(request.user_id, len(request.document), always=request.again)
+        taken = self._tally.add(request.user_id, request.size, always=request.again)
         if taken:
             self._events.put(request)
         return taken
@@ -175,7 +182,7 @@ class Requests:
             if (known := self._by_id.get(request.id)) is not None:
                 # It came before, by a connection that has ended, and is still being worked on.
                 known.waiting += request.waiting
-                self._tally.remove(request.user_id, len(request.document))
+                self._tally.remove(request.user_id, request.size)
                 continue
             self._by_id[request.id] = request
             self._by_user.setdefault(request.user_id, deque()).append(request)
@@ -237,6 +244,8 @@ class Requests:
         shown = f"user_id={request.user_id!r}, request={request.id!r}, bytes={len(request.document)}"
         if request.kind == "config":
             call = calls.set_rules(*asked, retained=request.retained)
+        elif request.kind in QUERIES:
+            call = calls.read_back(request.kind, *asked)
         else:
             call = calls.manage_alert(*asked, request.at_ms)
         call.apply_async(kwargsrepr=shown)
@@ -270,7 +279,7 @@ class Requests:
             of_user.remove(request)
             if not of_user:
                 del self._by_user[request.user_id]
-        self._tally.remove(request.user_id, len(request.document))
+        self._tally.remove(request.user_id, request.size)
         self._answered(request, answer)
 
     def _listen(self) -> None:

@@ -1,19 +1,26 @@
 """Answers to users: success, or every fault; and the reply of a task to the control process."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from tasks.rules.model import Fault
 
-Kind = Literal["config", "manage"]
+Kind = Literal["config", "manage", "rules", "alerts"]
+Asked = Literal["rules", "alerts"]
+"""What a query asks for."""
 
-PATH: dict[Kind, str] = {"config": "rules", "manage": "command"}
+PATH: dict[Kind, str] = {"config": "rules", "manage": "command", "rules": "query", "alerts": "query"}
 
 
 class Answer(TypedDict):
     """The answer as published to the user."""
 
     ok: bool
-    rules: NotRequired[int]
+    id: NotRequired[str]
+    rules: NotRequired[int | list[Any]]
+    alerts: NotRequired[list[Any]]
+    total: NotRequired[int]
+    next: NotRequired[Any]
+    hint: NotRequired[str]
     errors: NotRequired[list[Fault]]
     warnings: NotRequired[list[Fault]]
 

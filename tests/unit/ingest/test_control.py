@@ -7,20 +7,31 @@ from typing import Any
 import pytest
 
 from ingest import control as module
-from ingest.control import RECEIVE_MAXIMUM, Control, parse_topic, status_topic, too_large
+from ingest.control import RECEIVE_MAXIMUM, Control, too_large
 from ingest.mqtt.packets import Publish
 from ingest.requests.queue import MAX_WAIT_SECONDS, Request
+from ingest.requests.topics import may_answer, parse_topic, status_topic
+from tasks.rules.answers import Kind
 from tasks.rules.commands import MAX_COMMAND_BYTES
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES
+from tasks.rules.queries import MAX_QUERY_BYTES
 from tasks.settings import Settings
 
 
-@pytest.mark.parametrize("kind", ["config", "alerts/manage"])
-def test_a_topic_names_what_is_asked_for_and_the_user(kind: str) -> None:
-    """The answer goes to the same user, on the status topic beside the one that was asked on."""
-    parsed = parse_topic(f"users/Åsa 7/{kind}")
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("config", "config/status"),
+        ("alerts/manage", "alerts/manage/status"),
+        ("rules/get", "rules"),
+        ("alerts/get", "alerts/open"),
+    ],
+)
+def test_a_topic_names_what_is_asked_for_and_the_user(asked: str, answered: str) -> None:
+    """The answer goes to the same user, on the topic that belongs to the one that was asked on."""
+    parsed = parse_topic(f"users/Åsa 7/{asked}")
     assert parsed is not None
-    assert status_topic(*parsed) == f"users/Åsa 7/{kind}/status"
+    assert status_topic(*parsed) == f"users/Åsa 7/{answered}"
 
 
 @pytest.mark.parametrize(
@@ -45,8 +56,15 @@ def test_only_what_is_too_large_is_refused_before_a_worker_sees_it() -> None:
     """The limits are those of the documents themselves; the answer says limit and size."""
     assert too_large("config", b"x" * MAX_DOCUMENT_BYTES) is None
     assert too_large("manage", b"x" * MAX_COMMAND_BYTES) is None
-    for kind, limit in (("config", MAX_DOCUMENT_BYTES), ("manage", MAX_COMMAND_BYTES)):
-        answer = too_large(kind, b"x" * (limit + 1))  # type: ignore[arg-type]
+    assert too_large("alerts", b"x" * MAX_QUERY_BYTES) is None
+    limits: dict[Kind, int] = {
+        "config": MAX_DOCUMENT_BYTES,
+        "manage": MAX_COMMAND_BYTES,
+        "rules": MAX_QUERY_BYTES,
+        "alerts": MAX_QUERY_BYTES,
+    }
+    for kind, limit in limits.items():
+        answer = too_large(kind, b"x" * (limit + 1))
         assert answer is not None
         assert not answer["ok"]
         assert str(limit + 1) in answer["errors"][0]["message"]
@@ -67,18 +85,22 @@ class Heard:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **chosen: Any) -> None:
         self.control = Control(Settings(**chosen))
         self.answers: list[dict[str, Any]] = []
+        self.published: list[tuple[str, bytes, str]] = []
         self.acknowledged: list[int] = []
         session = self.control._session
         monkeypatch.setattr(session, "publish", self._publish)
         monkeypatch.setattr(session.unacknowledged, "_acknowledge", self.acknowledged.extend)
 
-    def take(self, payload: bytes, qos: int, mid: int, topic: str = "users/u/config") -> None:
+    def take(
+        self, payload: bytes, qos: int, mid: int, topic: str = "users/u/config", properties: bytes = b""
+    ) -> None:
         """A message comes."""
-        message = Publish(topic, payload, qos, mid, dup=False, retain=False)
+        message = Publish(topic, payload, qos, mid, dup=False, retain=False, properties=properties)
         self.control._take(message, self.control._session.unacknowledged)
 
-    def _publish(self, _topic: str, payload: bytes) -> Any:
+    def _publish(self, topic: str, payload: bytes, *, correlation: bytes = b"", otherwise: str = "") -> Any:
         self.answers.append(json.loads(payload))
+        self.published.append((topic, correlation, otherwise))
 
         class Published:
             def is_published(self) -> bool:
@@ -97,6 +119,69 @@ def test_a_message_of_qos_0_is_never_acknowledged(monkeypatch: pytest.MonkeyPatc
     assert heard.acknowledged == []
     assert len(heard.answers) == 2  # of the second, and of the one that is too large
     assert len(heard.control._session.unacknowledged) == 0
+
+
+def properties(topic: str, correlation: bytes = b"7") -> bytes:
+    """MQTT 5's wish where and how to be answered."""
+    name = topic.encode(errors="surrogateescape")
+    return b"\x08" + len(name).to_bytes(2) + name + b"\x09" + len(correlation).to_bytes(2) + correlation
+
+
+def test_a_query_is_answered_where_its_sender_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the correlation data and the query's id; on the usual topic if the broker refuses the other."""
+    heard = Heard(monkeypatch)
+    monkeypatch.setattr(heard.control._requests, "put", lambda _request: False)
+    heard.take(b'{"id": "q1"}', 1, 1, "users/u/rules/get", properties("users/u/responses/me"))
+    heard.take(b"", 1, 2, "users/u/alerts/get", properties("users/other/responses/me"))
+    heard.take(b"[]", 1, 3, "users/u/config", properties("users/u/responses/me"))
+    assert heard.published == [
+        ("users/u/responses/me", b"7", "users/u/rules"),
+        ("users/u/alerts/open", b"7", ""),
+        ("users/u/config/status", b"", ""),
+    ]
+    first, second, third = heard.answers
+    assert first["id"] == "q1"
+    assert len(second["id"]) == 32
+    assert "id" not in third
+    assert first["errors"][0]["path"] == second["errors"][0]["path"] == "query"
+
+
+@pytest.mark.parametrize("rest", ["responses/a", "replies", "rules", "alerts/open", "rules/answers/7", "x/"])
+def test_answers_may_go_to_topics_of_the_user(rest: str) -> None:
+    """To any that has no other meaning."""
+    assert may_answer("Åsa 7", f"users/Åsa 7/{rest}")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "users/u",
+        "users/u/",
+        "users/u2/responses/a",
+        "users//responses/a",
+        "responses/a",
+        "$share/g/users/u/responses/a",
+        "users/u/responses/+",
+        "users/u/#",
+        "users/u/responses/\0",
+        "users/u/responses/\udcff",
+        "users/u/" + "x" * 2000,
+        "users/u/config",
+        "users/u/config/status",
+        "users/u/alerts",
+        "users/u/alerts/manage",
+        "users/u/alerts/manage/status",
+        "users/u/rules/get",
+        "users/u/alerts/get",
+        "users/u/devices/d/telemetry",
+        "users/u/devices/d/rejected",
+        "users/u/devices/anything",
+    ],
+)
+def test_answers_go_to_no_topic_that_means_something_else(topic: str) -> None:
+    """Not to another user, not as a request, which would answer itself, and not as a reading or an alert."""
+    assert not may_answer("u", topic)
 
 
 def test_requests_of_qos_0_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,11 @@ def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
         ("subscribe", "users/alice/alerts"),
         ("subscribe", "users/alice/alerts/manage/status"),
         ("subscribe", "users/alice/devices/+/rejected"),
+        ("publish", "users/alice/rules/get"),
+        ("publish", "users/alice/alerts/get"),
+        ("subscribe", "users/alice/rules"),
+        ("subscribe", "users/alice/alerts/open"),
+        ("subscribe", "users/alice/responses/#"),
     }
 
 
@@ -177,4 +182,9 @@ def test_a_service_is_the_other_end_of_every_users_topics() -> None:
         ("publish", "users/+/alerts"),
         ("publish", "users/+/alerts/manage/status"),
         ("publish", "users/+/devices/+/rejected"),
+        ("subscribe", "users/+/rules/get"),
+        ("subscribe", "users/+/alerts/get"),
+        ("publish", "users/+/rules"),
+        ("publish", "users/+/alerts/open"),
+        ("publish", "users/+/responses/#"),
     }

@@ -10,7 +10,17 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest.loadtest.fleet import packets
-from ingest.mqtt.packets import Packet, Publish, Stream, content_type, pubacks, publish, user_properties
+from ingest.mqtt.packets import (
+    Packet,
+    Publish,
+    Stream,
+    content_type,
+    correlation_data,
+    pubacks,
+    publish,
+    response_topic,
+    user_properties,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=5)
@@ -31,6 +41,22 @@ def packed(pairs: list[tuple[str, str]], **others: object) -> bytes:
     for name, value in others.items():
         setattr(made, name, value)
     return bytes(made.pack())  # type: ignore[no-untyped-call]
+
+
+@given(PAIRS, TEXTS, st.binary(max_size=300))
+def test_where_an_answer_is_wanted_is_read(
+    pairs: list[tuple[str, str]], topic: str, correlation: bytes
+) -> None:
+    """Response topic and correlation data, whatever other properties there are; without them nothing."""
+    others = {"CorrelationData": correlation, "ContentType": "text", "MessageExpiryInterval": 5}
+    # paho refuses to send a topic with wildcards.
+    if not {"+", "#"} & set(topic):
+        others["ResponseTopic"] = topic
+    message = publish(Packet(0x30, b"\0\1t" + packed(pairs, **others)))
+    assert response_topic(message.properties) == others.get("ResponseTopic", "")
+    assert correlation_data(message.properties) == correlation
+    bare = publish(Packet(0x30, b"\0\1t" + packed(pairs)))
+    assert (response_topic(bare.properties), correlation_data(bare.properties)) == ("", b"")
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20), st.randoms(use_true_random=False))
