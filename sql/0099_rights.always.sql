@@ -21,7 +21,7 @@ BEGIN
                     'replayed_letters', 'devices', 'device_days', 'device_positions') LOOP
             EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM sluice_writer', one.tablename);
         END LOOP;
-        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit FROM sluice_writer;
+        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions FROM sluice_writer;
         GRANT SELECT ON sluice_migrations TO sluice_writer;
         -- Which devices there are, and nothing of their passwords.
         GRANT SELECT (kind, user_id, device_id) ON mqtt_users TO sluice_writer;

@@ -46,8 +46,12 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, *, reta
     )
 
 
-def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> Call:
-    """`tasks.config.manage`: one command of a user."""
+def manage_alert(
+    user_id: str, document: bytes, request: str, control: str, at_ms: int, *, by: str | None = None
+) -> Call:
+    """`tasks.config.manage`: one command of a user, or of an operator for the user."""
+    # Left out for users, so that earlier workers understand it.
+    given = {} if by is None else {"by": by}
     return _call(
         "tasks.config.manage",
         user_id=user_id,
@@ -55,6 +59,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
         request=request,
         control=control,
         at_ms=at_ms,
+        **given,
     )
 
 

@@ -68,8 +68,12 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, retaine
 
 
 @app.task(name="tasks.config.manage", throws=(NotNow,))
-def manage_alert(user_id: str, document: bytes, request: str, control: str, at_ms: int) -> None:
+def manage_alert(
+    user_id: str, document: bytes, request: str, control: str, at_ms: int, by: str | None = None
+) -> None:
     """Executes a command about one rule of one device, as of `at_ms`, or answers why not.
+
+    The author is the user, unless it is given.
 
     Raises `NotNow`, `redis.RedisError`, `psycopg.Error`; then there is no answer.
     """
@@ -78,7 +82,7 @@ def manage_alert(user_id: str, document: bytes, request: str, control: str, at_m
         user_id,
         request,
         control,
-        lambda: _manage(user_id, document, Origin(request, at_ms, user_id)),
+        lambda: _manage(user_id, document, Origin(request, at_ms, by or user_id)),
     )
 
 

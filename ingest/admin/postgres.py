@@ -23,7 +23,7 @@ def connect(url: str | None = None) -> Connection:
     """
     conninfo = settings().owners_database_url().get_secret_value() if url is None else url
     try:
-        return database.connect_directly(conninfo, f"sluice/{_os_user()}")
+        return database.connect_directly(conninfo, f"sluice/{os_user()}")
     except database.InvalidUrl as error:
         raise ServerAway(str(error)) from error
     except psycopg.OperationalError as error:
@@ -61,7 +61,8 @@ def session() -> Iterator[Connection]:
             raise OperatorError(f"The database refuses: {error.diag.message_primary or error}.") from error
 
 
-def _os_user() -> str:
+def os_user() -> str:
+    """The name of the operating system's user who runs this, or else the number."""
     # Not by the environment, in which everybody writes.
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -9,13 +9,14 @@ from typing import Any
 
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import session
+from ingest.admin.rules_picture import picture
 from ingest.admin.rules_rehearsal import History, judge, read
 from ingest.requests.rules_report import invalid_rules
 from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.rules.change import iso
 from tasks.rules.devices import patterns
-from tasks.rules.model import Condition, Rule, Scalar
+from tasks.rules.model import Condition, Fault, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
 from tasks.text.times import in_utc, parse_moment
@@ -37,9 +38,15 @@ def load(path: str) -> RuleSet:
     try:
         return parse_rules(document)
     except InvalidRules as error:
-        lines = [f"  {fault['path']}: {fault['message']}" for fault in error.errors]
-        counted = _count(len(lines), "error")
-        raise RulesRefused("\n".join([f"{path} is not a valid rule set; {counted}:", *lines])) from error
+        raise refused(path, error.errors) from error
+
+
+def refused(source: str, faults: list[Fault]) -> RulesRefused:
+    """The error about a rule set that is not valid, with every fault and its path."""
+    lines = [f"  {fault['path']}: {fault['message']}" for fault in faults]
+    return RulesRefused(
+        "\n".join([f"{source} is not a valid rule set; {_count(len(lines), 'error')}:", *lines])
+    )
 
 
 def check_stored() -> str:
@@ -127,9 +134,12 @@ def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:
     }
 
 
-def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
-    """The history for people, rule by rule."""
+def as_text(rules: RuleSet, history: History, since: datetime, now: datetime) -> Iterator[str]:
+    """The history for people, rule by rule, with a picture of when alerts would have been open."""
     yield f"{_count(history.readings, 'reading')} of {_count(history.devices, 'device')}"
+    if history.first is not None:
+        # Where the readings begin later, the picture does.
+        since = max(since, history.first)
     for rule, firings in _by_rule(rules, history):
         if not firings:
             yield f"{rule.rule_id}: would not have fired"
@@ -141,6 +151,7 @@ def as_text(rules: RuleSet, history: History, now: datetime) -> Iterator[str]:
             f"{rule.rule_id}: would have fired {_count(len(firings), 'time')} on {devices}, open for"
             f" {open_for} in all; {_count(flaps, 'flap')} (back within 5 minutes)"
         )
+        yield f"  {picture([(one.begin, one.end) for one in firings], since, now)}"
         for firing in firings[:MAX_SHOWN]:
             value = "" if firing.value is None else f"  at {_shown(firing.value)}"
             still = "" if firing.end else ", still open"

@@ -48,6 +48,8 @@ class History(NamedTuple):
     readings: int
     devices: int
     firings: dict[str, list[Firing]]
+    first: datetime | None = None
+    """The time of the earliest reading."""
 
 
 def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime) -> History:
@@ -57,16 +59,18 @@ def judge(rules: RuleSet, user_id: str, stored: Iterable[Stored], now: datetime)
     """
     firings: dict[str, list[Firing]] = {rule_id: [] for rule_id in rules.by_id}
     readings = devices = 0
+    first: datetime | None = None
     for device_id, of_device in groupby(stored, key=lambda item: item[0]):
         devices += 1
         life = Life(rules.of_device(device_id), user_id, device_id)
         for _, reading in of_device:
             readings += 1
+            first = reading.time if first is None else min(first, reading.time)
             life.hear(reading)
         life.wait(to_us(now) // 1000)
         for rule_id, found in _firings(life.changes).items():
             firings[rule_id] += found
-    return History(readings, devices, firings)
+    return History(readings, devices, firings, first)
 
 
 def read(

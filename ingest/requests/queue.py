@@ -57,6 +57,7 @@ class Request:
     retained: bool
     waiting: list[Unacknowledged] = field(default_factory=list)
     reply_to: ReplyTo = NOWHERE_ELSE
+    by: str | None = None  # who sent it, if that is not the user
     id: str = field(default_factory=lambda: uuid4().hex)
     at_ms: int = 0
     attempt: int = 0
@@ -247,7 +248,7 @@ class Requests:
         elif request.kind in QUERIES:
             call = calls.read_back(request.kind, *asked)
         else:
-            call = calls.manage_alert(*asked, request.at_ms)
+            call = calls.manage_alert(*asked, request.at_ms, by=request.by)
         call.apply_async(kwargsrepr=shown)
 
     def _give_up_overdue(self, now: float) -> None:

@@ -14,8 +14,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from tasks.settings import settings
 
 
-def configure() -> None:
-    """Sends structlog's entries and the standard library's to stderr in the format of the settings."""
+def configure(level: str | None = None) -> None:
+    """Sends structlog's entries and the standard library's to stderr in the format of the settings.
+
+    From the settings' level on, unless one is given.
+    """
     chosen = settings()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -49,7 +52,7 @@ def configure() -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(chosen.log_level.upper())
+    root.setLevel(level or chosen.log_level.upper())
     # At info level, a line for each task would be most of the log.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)

@@ -50,6 +50,7 @@ def test_rules_are_tried_on_stored_readings_and_nothing_is_changed(
     ]
     done = sluice(stack, "rules", "test", str(file), "--user", user, "--device", "d0")
     assert "temperature: would have fired 1 time on 1 device, open for 30 s" in done.stdout
+    assert ", at most 1 at once" in done.stdout
     assert "motor.phases.0: would not have fired" in done.stdout
     listed = sluice(stack, "alerts", "list", "--user", user, "--json")
     assert json.loads(listed.stdout) == []
@@ -81,3 +82,66 @@ def test_alerts_are_listed(stack: Stack, database: Database) -> None:
     (row,) = json.loads(sluice(stack, "alerts", "list", "--user", user, "--json").stdout)
     assert (row["device_id"], row["status"], row["value"], row["count"]) == ("d", "TRIGGERED", 91, 3)
     database.execute("DELETE FROM active_alerts WHERE user_id = %s", [user])
+
+
+def test_rules_are_files_with_versions(stack: Stack, database: Database, tmp_path: Path) -> None:
+    """Export, difference, import and a way back; every version is kept with who wrote it and how."""
+    user = uuid4().hex[:8]
+    hot = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+    cold = {"id": "cold", "key": "temperature", "operator": "<", "threshold": 0, "message": "cold"}
+    file = tmp_path / "rules.json"
+
+    def rules(*arguments: str, code: int = 0, stdin: str = "") -> str:
+        done = sluice(stack, "rules", *arguments, stdin=stdin)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout or done.stderr
+
+    def stored() -> Any:
+        row = database.execute("SELECT rules FROM user_configs WHERE user_id = %s", [user]).fetchone()
+        return None if row is None else row[0]
+
+    assert "has no rules" in rules("export", user, str(file), code=1)
+    wrong = [{**hot, "operator": "=>"}, {**cold, "domain": "nothing"}]
+    faults = rules("import", user, "-", "--yes", code=1, stdin=json.dumps(wrong))
+    assert "rules.0.operator" in faults
+    misplaced = rules("import", user, "-", "--yes", code=1, stdin=json.dumps(wrong[1:]))
+    assert "rules.0.domain" in misplaced
+    file.write_text(json.dumps({"rules": [hot]}))
+    assert rules("import", user, str(file), "--dry-run").startswith("+ temperature")
+    assert rules("import", user, str(file), code=1, stdin="n\n").startswith("+ temperature")
+    assert stored() is None
+    rules("import", user, str(file), stdin="y\n")
+    assert stored() == [hot]
+    assert rules("diff", user, str(file)) == f"{user}: the same\nthere is no account of {user}\n"
+
+    database.execute("UPDATE user_configs SET rules = %s WHERE user_id = %s", [json.dumps([hot, cold]), user])
+    database.execute("UPDATE user_configs SET rules = rules WHERE user_id = %s", [user])
+    found = json.loads(rules("diff", user, str(file), "--json", code=1))
+    assert [(one["rule_id"], one["after"]) for one in found["differences"]] == [("cold", None)]
+    rules("export", user, str(file))
+    assert json.loads(file.read_text()) == {"rules": [hot, cold]}
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], application_name="sluice-worker") as worker:
+        worker.execute("UPDATE user_configs SET rules = '[]' WHERE user_id = %s", [user])
+    rules("restore", user, "2", "--yes")
+    assert stored() == [hot, cold]
+    database.execute("DELETE FROM user_configs WHERE user_id = %s", [user])
+    versions = json.loads(rules("history", user, "--json"))
+    assert [(one["version"], one["way"], len(one["rules"])) for one in versions] == [
+        (1, "COMMAND", 1),
+        (2, "SQL", 2),
+        (3, "MQTT", 0),
+        (4, "COMMAND", 2),
+        (5, "SQL", 0),
+    ]
+    assert versions[2]["by"] == user
+    assert all(one["by"] for one in versions)
+    assert "SQL by " in rules("history", user)
+    assert "no version 9" in rules("restore", user, "9", code=1)
+
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, '[]')", [user])
+    for threshold in range(60):
+        changed = json.dumps([{**hot, "threshold": threshold}])
+        database.execute("UPDATE user_configs SET rules = %s WHERE user_id = %s", [changed, user])
+    kept = json.loads(rules("history", user, "--json"))
+    assert [one["version"] for one in kept] == list(range(17, 67))

@@ -43,7 +43,7 @@ def test_each_firing_has_its_begin_and_end_and_flaps_are_told() -> None:
         (at(120), at(180), 91, True),
         (at(3600), None, 95, False),
     ]
-    text = "\n".join(as_text(rules, found, at(7200)))
+    text = "\n".join(as_text(rules, found, at(0), at(7200)))
     assert "would have fired 3 times on 1 device, open for 1 h 2 min in all; 1 flap" in text
 
 
@@ -51,7 +51,7 @@ def test_a_number_beyond_double_precision_is_shown() -> None:
     """JSON may hold it, and so may what is stored."""
     rules = parse_rules([HOT])
     found = judge(rules, "u", history("d1", (0, {"temperature": 10**400})), at(7200))
-    assert f"at 1{'0' * 400}" in "\n".join(as_text(rules, found, at(7200)))
+    assert f"at 1{'0' * 400}" in "\n".join(as_text(rules, found, at(0), at(7200)))
 
 
 def test_silence_fires_when_patience_ends_and_is_over_with_the_next_reading() -> None:
