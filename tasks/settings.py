@@ -277,14 +277,13 @@ class Settings(BaseSettings):
     request_patience_seconds: float = Field(
         300.0,
         ge=30,
-        description="Longest wait of a user's rules and commands for servers that are away; then the answer"
+        description="Longest wait of a user's requests for servers that are away; then the answer"
         " refuses them.",
     )
     requests_per_user: int = Field(
         300,
         ge=1,
-        description="Maximum number of a user's rules and commands that wait for their answers; more are"
-        " refused.",
+        description="Maximum number of a user's requests that wait for their answers; more are refused.",
     )
 
     rules_poll_seconds: float = Field(

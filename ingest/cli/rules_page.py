@@ -23,6 +23,15 @@ from tasks.rules.commands import Command, parse_command
 from tasks.rules.machine import Observation
 from tasks.rules.model import EXPECTED, MAX_COMPARISONS, MAX_DEPTH, MAX_REMEMBERED, MAX_RULES, Fault, Rule
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
+from tasks.rules.queries import EXPECTED as EXPECTED_OF_QUERIES
+from tasks.rules.queries import (
+    MOST_AT_ONCE,
+    PAGE_BYTES,
+    AlertsQuery,
+    RulesQuery,
+    alerts_page,
+    rules_page,
+)
 from tasks.rules.state import to_us
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -85,9 +94,15 @@ FIELDS = {
     "last_seen": "the latest reading that violated it; for `absent`, when it was noticed",
     "count": "how many readings have violated it since `first_seen`",
     "reason": "the cause, if rule and reading do not show it; otherwise left out",
-    "by": "the user who sent the command; otherwise left out",
+    "by": "the user who sent the command, or `operator/NAME`; otherwise left out",
     "note": "the note of an `ACKNOWLEDGE`; otherwise left out",
 }
+
+# Of an alert that is read back; it has more only now and then.
+COLUMNS = (
+    *("alert_id", "status", "device_id", "rule_id", "message", "severity", "key", "operator", "threshold"),
+    *("value", "sequence_id", "first_seen", "last_seen", "count"),
+)
 
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
 WRONG_COMMAND = {"device_id": DEVICE, "rule_id": "temperature", "action": "DISABLE", "duration_minutes": 5}
@@ -96,7 +111,9 @@ SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "du
 
 def markdown() -> str:
     """The page."""
-    return "\n".join([*_rules(), *_examples(), *_alerts(), *_commands(), *_answers()])
+    return "\n".join(
+        [*_rules(), *_examples(), *_alerts(), *_commands(), *_answers(), *_reading_back(), *_by_operators()]
+    )
 
 
 def changes_of(example: Example) -> Iterator[tuple[Event, list[Change]]]:
@@ -211,6 +228,58 @@ def _answers() -> Iterator[str]:
     yield _block(refusal(_faults(parse_command, WRONG_COMMAND)))
 
 
+def _reading_back() -> Iterator[str]:
+    yield (
+        "## Reading back\n\n"
+        "A query on `users/{user}/rules/get` asks for the rules in force, one on `users/{user}/alerts/get`"
+        " for the open alerts. It is empty, or an object with some of these fields; `device_id` and"
+        " `silenced` are about alerts alone:\n"
+    )
+    yield from _fields(AlertsQuery, EXPECTED_OF_QUERIES)
+    yield (
+        "\nThe answer comes on `users/{user}/rules` or on `users/{user}/alerts/open`. MQTT 5 has a better"
+        " place: with a response topic below `users/{user}/` it comes there. A user's account may subscribe"
+        " to `users/{user}/responses/#`; for other topics the operator adds rows to `mqtt_acl`, for the user's"
+        " account and for Sluice's. A response topic of another user, one that has a meaning of its own, and"
+        " one that the broker refuses give way to the usual topic. The correlation data come back in any"
+        " case. The [tutorial](tutorial.md) asks with `mosquitto_rr`. With `limit` 1 and the `id` 7, the"
+        " answer is for example:\n"
+    )
+    (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
+    change = json.loads(triggered.to_json())
+    alert = {name: change[name] for name in COLUMNS if name in change}
+    yield _block(Answer(**alerts_page(AlertsQuery(limit=1), USER, [alert, alert]), id="7"))
+    yield (
+        "An alert has the fields of its latest change, and where there are such `snoozed_until`,"
+        " `acknowledged_at`, `acknowledged_by` and `note`. Every change that was made before the query is"
+        f" in the answer. It holds at most {MOST_AT_ONCE} alerts or rules, and {PAGE_BYTES // 1024} KiB, or a"
+        " single rule. One that is cut has `next`, which goes into `after` of the next query. Rules come"
+        " as they were sent:\n"
+    )
+    yield _block(Answer(**rules_page(RulesQuery(), USER, [EXAMPLES[0].rule]), id="8"))
+    yield (
+        "Rules in the table that are not valid are not in force: `warnings` names them. Queries count as"
+        " requests, of which a user may have `REQUESTS_PER_USER` without an answer, and are done in order"
+        " with the user's rules and commands: what was answered before is in the next answer.\n"
+    )
+
+
+def _by_operators() -> Iterator[str]:
+    yield (
+        "## By command\n\n"
+        "`sluice alerts acknowledge`, `snooze`, `disable` and `enable` send the same commands for a user, and"
+        " have the same answers. Their author is `operator/NAME`, which is `by` in the change and"
+        " `acknowledged_by` in the table, and `sluice audit` shows them.\n\n"
+        "`sluice rules export USER FILE` writes a user's rules into a file, `diff` compares, and `import`"
+        " replaces them, after showing the difference and asking. The file is checked as a document over MQTT"
+        " is, with every fault at once. The latest 50 versions of each user's rules are kept in"
+        " `rule_versions`, with who wrote them and whether over MQTT, by command or by SQL:"
+        " `sluice rules history USER` lists them, and `restore USER VERSION` goes back to one.\n\n"
+        "`sluice rules test FILE --user USER` judges stored readings by a file and says how often each rule"
+        " would have fired, with a picture of when.\n"
+    )
+
+
 def _faults(parse: Callable[[Any], object], document: Any) -> list[Fault]:
     try:
         parse(document)
@@ -234,7 +303,9 @@ def _fields(model: type[BaseModel], expected: dict[str, str]) -> Iterator[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return "" if field.default is None else f"`{field.default}`"
+    if field.default is None:
+        return ""
+    return f"`{json.dumps(field.default)}`" if type(field.default) is bool else f"`{field.default}`"
 
 
 def _block(document: Any) -> str:

@@ -5,7 +5,7 @@ from tasks.observe.instruments import Counter, Gauge
 REQUESTS = Gauge(
     "sluice_control_requests",
     ("control",),
-    "Rules and commands of users that wait for their task's answer.",
+    "Requests of users that wait for their task's answer.",
     "Growing: the workers or the database are away; nothing is lost, the users wait.",
     unit="requests",
 )
@@ -43,8 +43,8 @@ REQUESTS_DROPPED = Counter(
 ANSWERS = Counter(
     "sluice_control_answers_total",
     ("control",),
-    "Rules and commands answered, by kind (config, manage) and outcome (ok, refused).",
-    "Many refused ones: a client sends invalid rules or commands; the answers list the faults.",
+    "Requests answered, by kind (config, manage, rules, alerts) and outcome (ok, refused).",
+    "Many refused ones: a client sends invalid rules, commands or queries; the answers list the faults.",
     labels=("kind", "outcome"),
     unit="requests",
 )

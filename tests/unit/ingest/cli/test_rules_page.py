@@ -18,6 +18,7 @@ from ingest.cli.rules_page import (
 from tasks.rules import change, commands
 from tasks.rules.change import ChangeStatus, notice
 from tasks.rules.model import Operator, Rule
+from tasks.rules.queries import AlertsQuery, RulesQuery
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "rules.md"
 
@@ -34,7 +35,7 @@ def test_everything_has_its_line() -> None:
     assert set(STATUSES) == {*get_args(ChangeStatus)} - {change.REFUSED}
     reasons = {change.RULE_REMOVED, change.RULE_CHANGED, change.SNOOZE_ENDED, change.RETURNED}
     assert set(REASONS) - {"until TIME"} == reasons
-    for model in (Rule, commands.Command):
+    for model in (Rule, commands.Command, RulesQuery, AlertsQuery):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
