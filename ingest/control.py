@@ -26,6 +26,7 @@ from ingest.requests.topics import (
     FILTERS,
     NOWHERE_ELSE,
     QUERIES,
+    TOPICS,
     ReplyTo,
     parse_topic,
     reply_to,
@@ -79,6 +80,8 @@ class Control:
             [(topic, options) for topic in FILTERS],
             lambda message: self._take(message, self._session.unacknowledged),
             receive_maximum=RECEIVE_MAXIMUM,
+            # An account from before has no right on them until `sluice migrate`.
+            optional=[f"users/+/{TOPICS[kind].asked}" for kind in QUERIES],
         )
         self._old = self._make_old_session()
         self._requests = Requests(
@@ -161,6 +164,7 @@ class Control:
         self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
         for user_id, report in self._listener.report.answers():
             self._publish("config", user_id, report, [])
+        self._session.ask_again()
         if self._answers:
             self._done(self._answers.arrived())
         held_up = self._session.unacknowledged.holding_up(HELD_UP, HOLD_UP_SECONDS)

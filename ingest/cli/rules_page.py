@@ -239,11 +239,11 @@ def _reading_back() -> Iterator[str]:
     yield (
         "\nThe answer comes on `users/{user}/rules` or on `users/{user}/alerts/open`. MQTT 5 has a better"
         " place: with a response topic below `users/{user}/` it comes there. A user's account may subscribe"
-        " to `users/{user}/responses/#`; for other topics the operator adds rows to `mqtt_acl`, for the user's"
-        " account and for Sluice's. A response topic of another user, one that has a meaning of its own, and"
-        " one that the broker refuses give way to the usual topic. The correlation data come back in any"
-        " case. The [tutorial](tutorial.md) asks with `mosquitto_rr`. With `limit` 1 and the `id` 7, the"
-        " answer is for example:\n"
+        " to `users/{user}/responses/#`; for other topics the operator adds rows to `mqtt_acl`, for the"
+        " user's account and for Sluice's. A response topic of another user, one that has a meaning of its"
+        " own, and one that the broker refuses give way to the usual topic. The correlation data come back"
+        " in any case. The [tutorial](tutorial.md) asks with `mosquitto_rr`. With `limit` 1 and the `id` 7,"
+        " the answer is for example:\n"
     )
     (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
     change = json.loads(triggered.to_json())

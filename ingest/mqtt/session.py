@@ -4,6 +4,7 @@ The broker keeps what it has not seen acknowledged, and sends it again by the ne
 client id, whichever process that is.
 """
 
+import math
 import select
 import threading
 import time
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 MIN_RECONNECT_SECONDS = 1.0
 MAX_RECONNECT_SECONDS = 30.0
 READ_BYTES = 65_536
+# After a change of rights the broker knows of it within seconds.
+ASK_AGAIN_SECONDS = 30.0
 
 
 class Publishing(NamedTuple):
@@ -55,7 +58,8 @@ class MqttSession:
     again; that thread calls `take`. When it raises, or the broker refuses a subscription, `failure` is a
     sentence that says why, and nothing is taken any more. Filters to `leave` are those that an older session
     may still have. After a connection `present` says whether the broker had the session. An `old` one is
-    not expected to be there.
+    not expected to be there. `optional` filters may be refused: the rest is served, and they are asked for
+    again now and then.
     """
 
     def __init__(
@@ -67,11 +71,14 @@ class MqttSession:
         *,
         receive_maximum: int,
         leave: Sequence[str] = (),
+        optional: Sequence[str] = (),
         old: bool = False,
     ) -> None:
         self._settings = chosen
         self._subscriptions = list(subscriptions)
         self._leave = list(leave)
+        self._optional = frozenset(optional)
+        self._again_at = math.inf
         self._take = take
         # By packet id, so that they are few.
         self._topics: dict[int, Publishing] = {}
@@ -146,6 +153,13 @@ class MqttSession:
         except OSError:
             self._on_connect_fail(self._client, None)
         self._connect_at = time.monotonic() + next(self._pauses)
+
+    def ask_again(self) -> None:
+        """Asks for optional subscriptions that were refused, if that is some time ago."""
+        if time.monotonic() >= self._again_at:
+            self._again_at = math.inf
+            # All of them: the broker does not mind, and answers in this order.
+            self._client.subscribe(self._subscriptions)
 
     def runs(self) -> bool:
         """Whether the thread of the network does."""
@@ -223,12 +237,14 @@ class MqttSession:
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        if refused := [
+        refused = [
             topic for (topic, _), why in zip(self._subscriptions, reasons, strict=True) if why.is_failure
-        ]:
-            self.failure = (
-                f"the MQTT broker refused the subscription to {refused[0]}; check the account's ACL"
-            )
+        ]
+        if needed := [topic for topic in refused if topic not in self._optional]:
+            self.failure = f"the MQTT broker refused the subscription to {needed[0]}; check the account's ACL"
+        elif refused:
+            log.warning("subscription_refused", topics=refused, again_in_s=ASK_AGAIN_SECONDS)
+            self._again_at = time.monotonic() + ASK_AGAIN_SECONDS
         self.subscribed = self.failure is None
 
     def _on_publish(

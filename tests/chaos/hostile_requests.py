@@ -9,13 +9,14 @@ from typing import Any, Literal, NamedTuple
 from tests.chaos.hostile import BYTES, LEVELS, TIMES, TOPICS, VALUES, mutated, nested
 from tests.integration.samples import SAMPLES
 
-Way = Literal["config", "manage", "telemetry", "topic", "connect"]
+Way = Literal["config", "manage", "rules", "alerts", "telemetry", "topic", "connect"]
 
 RULE_FIELDS = (
     "id", "key", "operator", "threshold", "message", "severity", "for_seconds", "clear_threshold", "domain",
     "threshold_key", "change", "all", "any", "for_readings", "devices", "overrides", "", "rules", "é" * 300,
 )  # fmt: skip
 COMMAND_FIELDS = ("device_id", "rule_id", "action", "duration_minutes", "note", "", "message")
+QUERY_FIELDS = ("id", "limit", "after", "device_id", "silenced", "", "rules")
 WORDS = (
     ">", "<", "=<", "absent", "in", "unchanged", "delta", "rate", "check", "SNOOZE", "DISABLE", "ENABLE",
     "ACKNOWLEDGE", "snooze", "temperature", "a.0.b", "0",
@@ -50,13 +51,17 @@ def hostile_requests(seed: int, count: int, users: list[str], device: str) -> It
     start = datetime(2026, 3, 1, tzinfo=UTC)
     for position in range(count):
         number = chance.randrange(len(users))
-        ways: tuple[Way, ...] = ("config", "manage", "telemetry", "topic", "connect")
-        (way,) = chance.choices(ways, (20, 30, 40, 7, 3))
+        ways: tuple[Way, ...] = ("config", "manage", "rules", "alerts", "telemetry", "topic", "connect")
+        (way,) = chance.choices(ways, (20, 20, 5, 5, 40, 7, 3))
         qos = 0 if chance.random() < 0.1 else 1
         if way == "config":
             yield Hostile(way, number, _written(chance, _rules(chance)), qos=qos)
         elif way == "manage":
             yield Hostile(way, number, _written(chance, _command(chance, device)), qos=qos)
+        elif way in {"rules", "alerts"}:
+            query: dict[str, Any] = {}
+            _alter(chance, query, QUERY_FIELDS)
+            yield Hostile(way, number, _written(chance, query), qos=qos)
         elif way == "telemetry":
             sample = chance.randrange(len(SAMPLES))
             document = dict(SAMPLES[sample].make(position, start + timedelta(milliseconds=position)))

@@ -10,6 +10,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
 from ingest.admin import accounts
@@ -35,7 +37,13 @@ RULE = {"key": "temperature", "operator": ">", "threshold": 30, "message": "hot"
 RULES = json.dumps([{**RULE, "id": f"r{number}"} for number in range(3)]).encode()
 # A traceback alone is no trouble: the autoscaler ends children in the middle of a task.
 TROUBLE = ("request_failed", "message_condemned", "(SIGSEGV)", "(SIGABRT)", "(SIGKILL)")
-TOPICS = {"config": "config", "manage": "alerts/manage"}
+TOPICS = {"config": "config", "manage": "alerts/manage", "rules": "rules/get", "alerts": "alerts/get"}
+ANSWERS = ("config/status", "alerts/manage/status", "rules", "alerts/open", "responses/#")
+# Where answers are wanted: the own topics, those of another user, of a request, of a reading, and none.
+WANTED = (
+    *("users/{user}/responses/a", "users/{user}/elsewhere", "users/desk/responses/a", "users/{user}/config"),
+    *("users/{user}/rules/get", f"users/{{user}}/devices/{DEVICE}/telemetry", "$SYS/x", "é", ""),
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +65,21 @@ class Asker:
         self._client.on_message = self._on_message
         subscribed: list[int] = []
         self._client.on_subscribe = lambda *_: subscribed.append(1)
-        self._client.subscribe([(f"users/{user}/{topic}/status", 1) for topic in TOPICS.values()])
+        self._client.subscribe([(f"users/{user}/{topic}", 1) for topic in ANSWERS])
         fleet.wait_until(lambda: bool(subscribed), 30, "the subscription")
 
     def ask(self, request: Hostile) -> None:
         """Publishes the request, once there are not too many without an answer."""
         self.await_answers(WINDOW)
         self.asked += 1
-        self._client.publish(f"users/{self.user}/{TOPICS[request.way]}", request.payload, qos=request.qos)
+        wanted = WANTED[self.asked % len(WANTED)].format(user=self.user)
+        properties = None
+        if wanted:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.ResponseTopic = wanted
+            properties.CorrelationData = wanted.encode() * 50
+        topic = f"users/{self.user}/{TOPICS[request.way]}"
+        self._client.publish(topic, request.payload, qos=request.qos, properties=properties)
 
     def await_answers(self, missing: int = 0) -> None:
         """Returns when at most so many answers are missing."""
@@ -132,7 +147,7 @@ def test_each_hostile_request_is_answered_or_refused_and_nobody_dies(
     for asker in askers:
         asker.close()
     print(f"seed {options.SEED}: {sent.total():,} requests in {seconds:.0f} s, {dict(sent)}, {dict(answers)}")  # noqa: T201
-    assert answers.total() == sent["config"] + sent["manage"]
+    assert answers.total() == sum(sent[way] for way in TOPICS)
     assert answers["bug"] == 0
     assert answers["done"] > 0
     assert counter(deployment, "received") - received == sent["telemetry"]

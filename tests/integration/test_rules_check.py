@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import errors
+from pydantic import ValidationError
 
 from ingest.admin import migrate, rules_check
-from tasks.rules.model import Fault
+from tasks.rules.model import Fault, Override
 from tasks.rules.parsing import sift_rules
 from tests.integration.rule_tables import write_unchecked
 
@@ -27,6 +28,8 @@ FIELDS = (
     "for_seconds",
     "for_readings",
     "domain",
+    "devices",
+    "overrides",
     "colour",
     "all",
     "any",
@@ -99,6 +102,10 @@ RULES = (
         lambda some: {"operator": "absent", "for_seconds": 60, "message": "gone"} | some
     )
 )
+OWN = st.dictionaries(
+    st.sampled_from(["threshold", "clear_threshold", "severity", "for_seconds", "message"]), ANY, max_size=3
+)
+RULES |= st.dictionaries(WORDS, OWN | ANY, max_size=3).map(lambda some: HOT | {"overrides": some})
 RULES |= CONDITIONS.map(lambda some: {"id": "c", "message": "m"} | some) | groups(CONDITIONS | ANY).map(
     lambda some: {"id": "c", "message": "m"} | some
 )
@@ -115,17 +122,37 @@ BEYOND_SHAPE = (
 )
 
 
+def own_shape_holds(overrides: dict[str, Any]) -> bool:
+    """Whether each override has the shape of one, whatever the rule's operator makes of it."""
+    for pattern, own in overrides.items():
+        if not 1 <= len(pattern) <= 128:
+            return False
+        try:
+            Override.model_validate(own)
+        except ValidationError as error:
+            for detail in error.errors():
+                severity = detail["input"] if detail["loc"] == ("severity",) else None
+                if not (isinstance(severity, str) and 1 <= len(severity) <= 32):
+                    return False
+    return True
+
+
 def beyond_shape(document: Any, fault: Fault) -> bool:
     """Whether a fault is none of types, lengths, ranges, operators and fields."""
-    if any(words in fault["message"] for words in BEYOND_SHAPE) or ".overrides." in fault["path"]:
+    if any(words in fault["message"] for words in BEYOND_SHAPE):
         return True
-    value, name = document, ""
+    if ".overrides." in fault["path"]:
+        return own_shape_holds(document[int(fault["path"].split(".")[1])]["overrides"])
+    value, field = document, ""
     for name in re.findall(r"\w+", fault["path"])[1:]:
         value = value[int(name)] if name.isdigit() else value.get(name)
-    if name == "domain":
+        field = field if name.isdigit() else name
+    if field == "domain":
         return isinstance(value, str)
-    longest = {"id": 128, "key": 256, "threshold_key": 256, "message": 500, "severity": 32}
-    return isinstance(value, str) and 1 <= len(value) <= longest.get(name, 0)
+    longest = {"id": 128, "key": 256, "threshold_key": 256, "message": 500, "severity": 32, "devices": 128}
+    if field == "devices" and isinstance(value, list):
+        return 1 <= len(value) <= 100 and all(isinstance(one, str) and 1 <= len(one) <= 128 for one in value)
+    return isinstance(value, str) and 1 <= len(value) <= longest.get(field, 0)
 
 
 def holds(database: Database, document: Any) -> Any:

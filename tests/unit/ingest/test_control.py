@@ -5,6 +5,8 @@ import time
 from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest import control as module
 from ingest.control import RECEIVE_MAXIMUM, Control, too_large
@@ -182,6 +184,25 @@ def test_answers_may_go_to_topics_of_the_user(rest: str) -> None:
 def test_answers_go_to_no_topic_that_means_something_else(topic: str) -> None:
     """Not to another user, not as a request, which would answer itself, and not as a reading or an alert."""
     assert not may_answer("u", topic)
+
+
+def test_a_broker_that_knows_no_queries_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules and commands are taken meanwhile; without the right to hear those the process ends."""
+    session = Heard(monkeypatch).control._session
+    subscribed: list[int] = []
+    monkeypatch.setattr(session._client, "subscribe", lambda topics: subscribed.append(len(topics)))
+    granted, denied = (ReasonCode(PacketTypes.SUBACK, identifier=code) for code in (1, 0x87))
+    session._on_subscribe(session._client, None, 1, [granted, granted, denied, denied], None)
+    assert (session.subscribed, session.failure) == (True, None)
+    session.ask_again()
+    assert subscribed == []
+    session._again_at = time.monotonic()
+    session.ask_again()
+    session.ask_again()
+    assert subscribed == [4]
+    session._on_subscribe(session._client, None, 2, [granted, denied, granted, granted], None)
+    assert session.failure is not None
+    assert "users/+/alerts/manage" in session.failure
 
 
 def test_requests_of_qos_0_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
