@@ -35,6 +35,8 @@ PRELOADED = (
         "ingest.admin.postgres",
         "ingest.admin.accounts",
         "ingest.admin.rules",
+        "ingest.admin.rules_files",
+        "ingest.admin.alert_commands",
         "ingest.admin.topics",
     ),
     *("ingest.admin.verify", "tasks.telemetry", "tasks.process", "tasks.store", "tasks.replay"),

@@ -8,6 +8,7 @@ import pytest
 from ingest.admin.errors import OperatorError
 from ingest.admin.rules import RulesRefused, as_text, explain, load, parse_since
 from ingest.admin.rules_rehearsal import Stored, judge
+from ingest.cli.rules_examples import EXAMPLES, Example
 from tasks.rules.machine import Observation
 from tasks.rules.parsing import parse_rules
 
@@ -45,6 +46,20 @@ def test_each_firing_has_its_begin_and_end_and_flaps_are_told() -> None:
     ]
     text = "\n".join(as_text(rules, found, at(0), at(7200)))
     assert "would have fired 3 times on 1 device, open for 1 h 2 min in all; 1 flap" in text
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.title)
+def test_each_kind_of_rule_fires_as_the_page_of_rules_shows(example: Example) -> None:
+    """Conditions, changes, what stays the same, what is absent; and the picture shows it."""
+    rules = parse_rules([example.rule])
+    heard = [(second, payload) for second, payload in example.events if payload is not None]
+    end = max(second for second, _ in example.events)
+    found = judge(rules, "u", history("fridge", *heard), at(end))
+    ((rule_id, firings),) = found.firings.items()
+    assert len(firings) == 1
+    text = "\n".join(as_text(rules, found, at(0), at(end)))
+    assert f"{rule_id}: would have fired 1 time on 1 device" in text
+    assert "at most 1 at once" in text
 
 
 def test_a_number_beyond_double_precision_is_shown() -> None:
