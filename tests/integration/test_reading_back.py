@@ -108,7 +108,7 @@ def test_the_rules_in_force_are_read_back_where_the_sender_wants(reader: Reader,
     _, _, partly = reader.read("rules")
     assert partly["rules"] == [HOT]
     assert all(one["message"].endswith("the rule is not in force") for one in partly["warnings"])
-    assert len(reader.answers) == 8
+    assert len(reader.answers) == 9
     assert reader.client.is_connected()
 
 
