@@ -57,6 +57,14 @@ SENT: list[tuple[Callable[..., calls.Call], dict[str, Any]]] = [
         {"user_id": "u", "document": b"{}", "request": "r", "control": "c", "retained": False},
     ),
     (calls.manage_alert, {"user_id": "u", "document": b"{}", "request": "r", "control": "c", "at_ms": 1}),
+    (
+        calls.manage_alert,
+        {"user_id": "u", "document": b"{}", "request": "r", "control": "c", "at_ms": 1, "by": "operator/x"},
+    ),
+    (
+        calls.read_back,
+        {"kind": "alerts", "user_id": "u", "document": b"", "request": "r", "control": "c"},
+    ),
     (calls.apply_rules, {"users": None}),
     (calls.deliver_mqtt, {}),
     (calls.deliver_database, {}),
@@ -87,7 +95,7 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.store.store_batch", "tasks.config.set_rules", "tasks.notify.deliver_database"),
         *("tasks.replay.dead_letters", "tasks.replay.offsets", "tasks.replay.times"),
         *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
-        *("tasks.devices.register", "tasks.devices.tidy"),
+        *("tasks.devices.register", "tasks.devices.tidy", "tasks.config.read_back"),
     }
     assert set(queues.values()) == {"db", "process"}
 
