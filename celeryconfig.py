@@ -44,6 +44,9 @@ task_routes = {
     "tasks.config.read_back": {"queue": "db"},
     "tasks.notify.deliver_database": {"queue": "db"},
     "tasks.devices.*": {"queue": "db"},
+    # What waits for servers that users choose has workers of its own.
+    "tasks.channels.deliver": {"queue": "notify"},
+    "tasks.channels.*": {"queue": "db"},
 }
 
 # No `expires`: tasks/worker/schedule.py, which beat is started with, has the reason.
@@ -56,6 +59,8 @@ beat_schedule = {
     "replays whose worker is gone": {"task": "tasks.replay.go_on", "schedule": 30.0},
     "registry of devices": {"task": "tasks.devices.register", "schedule": 5.0},
     "old days of devices": {"task": "tasks.devices.tidy", "schedule": 3600.0},
+    "channels of alerts": {"task": "tasks.channels.watch", "schedule": 5.0},
+    "old deliveries to channels": {"task": "tasks.channels.tidy", "schedule": 600.0},
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0},
 }
 

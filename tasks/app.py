@@ -18,6 +18,7 @@ app = Celery(
         "tasks.apply_rules",
         "tasks.clock",
         "tasks.register_devices",
+        "tasks.deliver_channels",
         "tasks.rebuild",
         "tasks.worker.hooks",
     ],

@@ -90,6 +90,11 @@ def deliver_database() -> Call:
     return _call("tasks.notify.deliver_database")
 
 
+def deliver_channels() -> Call:
+    """`tasks.channels.deliver`, on the queue `notify`."""
+    return _call("tasks.channels.deliver")
+
+
 def _call(name: str, **arguments: Any) -> Call:
     # The task's own `ignore_result` is unknown to a process that does not import it.
     return app.signature(name, kwargs=arguments, options={"ignore_result": True})

@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -286,6 +287,57 @@ class Settings(BaseSettings):
         description="Maximum number of a user's requests that wait for their answers; more are refused.",
     )
 
+    channel_schemes: str = Field(
+        "https,mailto,slack,workflows,discord,tgram,wxteams,gchat,zulip,pover,ntfys,gotifys,mmosts,matrixs,"
+        "rockets,pagerduty,opsgenie",
+        pattern=r"^[a-z][a-z0-9+]*( ?, ?[a-z][a-z0-9+]*)*$",
+        description="Schemes that channels of alerts may have: `https` and `http` for webhooks, `mailto` for"
+        " mail, all others by Apprise's names.",
+    )
+    channel_allowed_networks: str = Field(
+        "",
+        description="Networks that webhooks and Apprise may reach although they are not public,"
+        " `10.1.0.0/16,…`. All other private, loopback, link-local and multicast addresses are refused"
+        " at each connection.",
+    )
+    channel_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=20,
+        description="Longest wait for one step of telling a channel; twice that for all of them together.",
+    )
+    channel_attempts: int = Field(
+        15,
+        ge=1,
+        le=100,
+        description="Attempts to tell a channel of one change, with pauses from 2 s to an hour; then it has"
+        " failed.",
+    )
+    channel_patience_hours: float = Field(
+        24.0, gt=0, description="A change that could not be told for this long has failed."
+    )
+    channel_messages_per_minute: float = Field(
+        300.0,
+        gt=0,
+        description="Attempts per minute of all of one user's channels in the long run; as many may come at"
+        " once.",
+    )
+    channel_retention_days: int = Field(
+        30, ge=1, description="Time that the table `channel_deliveries` keeps what was sent or has failed."
+    )
+
+    smtp_host: str | None = Field(None, description="Mail server of the channels; without it none is sent.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls",
+        description="How the mail server is reached: `tls` from the first byte, mostly at port 465.",
+    )
+    smtp_username: str | None = Field(None, description="Account at the mail server, if it needs one.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_from: str | None = Field(
+        None, pattern=r"^[^\s@]+@[^\s@]+$", description="Sender of the mails, `alerts@example.com`."
+    )
+
     rules_poll_seconds: float = Field(
         5.0,
         gt=0,
@@ -334,6 +386,9 @@ class Settings(BaseSettings):
     gateway_metrics_port: int = Field(9001, ge=0, le=65535, description="The same for the gateway.")
     bridge_metrics_port: int = Field(9002, ge=0, le=65535, description="The same for the bridge.")
     control_metrics_port: int = Field(9003, ge=0, le=65535, description="The same for the control process.")
+    notify_metrics_port: int = Field(
+        9005, ge=0, le=65535, description="The same for a worker of the queue `notify` alone."
+    )
     beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same for beat.")
 
     otel_exporter_otlp_endpoint: str | None = Field(
@@ -361,6 +416,14 @@ class Settings(BaseSettings):
         if any(int(one.rpartition(":")[2]) > 65_535 for one in watched.split(",") if one):
             raise ValueError("a port is at most 65535")
         return watched
+
+    @field_validator("channel_allowed_networks")
+    @classmethod
+    def _are_networks(cls, networks: str) -> str:
+        for one in networks.split(","):
+            if one.strip():
+                ip_network(one.strip())
+        return networks
 
     @field_validator("celery_broker_url")
     @classmethod

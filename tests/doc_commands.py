@@ -12,6 +12,7 @@ RUN = (
     *("README.md", "CONTRIBUTING.md"),
     *("docs/tutorial.md", "docs/operate.md", "docs/secure.md", "docs/replay.md", "docs/domains.md"),
     "docs/devices.md",
+    "docs/channels.md",
 )
 
 _BLOCK = re.compile(r"^(?P<indent> *)```sh(?P<mark>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, tuple[int, str]] = {
     "BRIDGE_METRICS_PORT": (9002, "the bridge's metrics"),
     "CONTROL_METRICS_PORT": (9003, "the control process's metrics"),
     "BEAT_METRICS_PORT": (9004, "beat's metrics"),
+    "NOTIFY_METRICS_PORT": (9005, "the notify worker's metrics"),
 }
 
 # Below the range from which the kernel takes ports for outgoing connections: there, a client that tries to

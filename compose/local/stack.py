@@ -44,6 +44,7 @@ _PROCESS_PORTS = {
     "gateway": "GATEWAY_METRICS_PORT",
     "bridge": "BRIDGE_METRICS_PORT",
     "control": "CONTROL_METRICS_PORT",
+    "notify": "NOTIFY_METRICS_PORT",
     "beat": "BEAT_METRICS_PORT",
 }
 

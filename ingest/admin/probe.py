@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from ingest.admin.errors import OperatorError
 from tasks.settings import Settings
 
-Process = Literal["gateway", "bridge", "control", "worker", "beat", "flower"]
+Process = Literal["gateway", "bridge", "control", "worker", "notify", "beat", "flower"]
 PROCESSES: tuple[Process, ...] = get_args(Process)
 
 ANSWER_SECONDS = 5.0
@@ -52,6 +52,7 @@ def port_of(chosen: Settings, process: Process) -> int:
         "bridge": chosen.bridge_metrics_port,
         "control": chosen.control_metrics_port,
         "worker": chosen.metrics_port,
+        "notify": chosen.notify_metrics_port,
         "beat": chosen.beat_metrics_port,
         "flower": chosen.flower_port,
     }[process]

@@ -14,6 +14,7 @@ from ingest.cli.alerts import alerts_app
 
 # Everything heavy is imported where it is used, so that --help answers at once.
 from ingest.cli.audit import audit
+from ingest.cli.channels import channels_app
 from ingest.cli.devices import devices_app
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(provision_app, name="provision")
 app.add_typer(rules_app, name="rules")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(channels_app, name="channels")
 app.add_typer(devices_app, name="devices")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(replay_app, name="replay")
@@ -214,7 +216,7 @@ def status(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def health(
-    process: Annotated[str, typer.Argument(help="gateway, bridge, control, worker, beat or flower.")],
+    process: Annotated[str, typer.Argument(help="gateway, bridge, control, worker, notify, beat or flower.")],
     *,
     ready: Annotated[
         bool, typer.Option("--ready", help="Also ask whether it is ready: doing its work now.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
+from tasks.channels import tables as deliveries
 from tasks.outbox.entry import Entry
 from tasks.rules.active_alerts import ActiveAlert
 from tasks.rules.change import Change
@@ -28,10 +29,15 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+# Changes that were not there before, and with each its deliveries to the channels that tell it.
 _INSERT_HISTORY = f"""
-INSERT INTO alert_history ({_quoted(_CHANGE)})
-SELECT {_quoted(_CHANGE)} FROM jsonb_populate_recordset(NULL::alert_history, %s::jsonb)
-ON CONFLICT DO NOTHING
+WITH added AS (
+    INSERT INTO alert_history ({_quoted(_CHANGE)})
+    SELECT {_quoted(_CHANGE)} FROM jsonb_populate_recordset(NULL::alert_history, %s::jsonb)
+    ON CONFLICT DO NOTHING
+    RETURNING alert_id, status, time, user_id, device_id, rule_id, severity, "number"
+)
+{deliveries.ADD}
 """  # noqa: S608 - the names are those of our own fields
 
 _UPSERT_ROWS = f"""
@@ -84,14 +90,17 @@ def write(
     entries: Iterable[Entry],
     before: Callable[[], None],
     seconds: float = STATEMENT_SECONDS,
-) -> None:
+) -> bool:
     """Writes the entries, in their order, in one transaction; a change that exists already stays as it is.
+
+    Returns whether channels are to be told of any.
 
     Each statement may take `seconds`, and wait for a lock half as long. `before` is called once no other
     worker can write until the commit: if it raises, the tables stay as they were. Raises `psycopg.Error`,
     and `KeyError` or `TypeError` for a malformed entry.
     """
     history, present, gone = _collapse(entries)
+    told = False
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             f"SET LOCAL statement_timeout = '{seconds * 1000:.0f}ms';"
@@ -104,10 +113,12 @@ def write(
         before()
         if history:
             cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
+            told = cursor.rowcount > 0
         if present:
             cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
         if gone:
             cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+    return told
 
 
 def write_again(connection: Connection, entry: Entry) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 import psycopg
 import structlog
 
+from tasks.channels import wake
 from tasks.dead_letters import about_alerts
 from tasks.errors import DatabaseAway, DeadLettersUnconfirmed
 from tasks.outbox import failing, tables
@@ -46,6 +47,7 @@ class _Writing:
         self._failures = failing.known()
         self._held: set[str] = set()
         self._left: set[str] = set()
+        self._told = False
 
     def write(self, entries: list[Entry]) -> list[Entry]:
         healthy = [entry for entry in entries if entry.user not in self._failures]
@@ -56,6 +58,8 @@ class _Writing:
             own = [entry for entry in entries if entry.user == user]
             if own and user not in self._held:
                 self._write_failing(user, own, failure)
+        if self._told:
+            wake.wake()
         # Last: while the database is away they must not be sent again at each try.
         self._send_refused([entry for entry in entries if entry.id not in self._left])
         return [entry for entry in entries if entry.id not in self._left]
@@ -111,7 +115,7 @@ class _Writing:
         try:
             with database.access() as connection:
                 try:
-                    tables.write(connection, pieces, self._turn.keep, seconds)
+                    self._told |= tables.write(connection, pieces, self._turn.keep, seconds)
                 except psycopg.Error as error:
                     # The breaker must not count this: the server itself has not failed.
                     if database.refuses_data(error) or database.may_be_repeatable(error):

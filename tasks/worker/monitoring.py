@@ -10,10 +10,15 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.worker import state
 
+from tasks.channels import wake
+from tasks.channels.tables import Look
 from tasks.dead_letters import unhandled
 from tasks.observe import instruments, logs, tracing
 from tasks.observe.metrics import worker as metrics
 from tasks.observe.metrics.beat import (
+    CHANNELS_OLDEST,
+    CHANNELS_UNTAKEN,
+    CHANNELS_WAITING,
     DEAD_LETTER_OLDEST,
     DEAD_LETTER_RETENTION,
     DEAD_LETTER_SHARE_HIGH,
@@ -35,7 +40,7 @@ T = TypeVar("T")
 BEAT_SECONDS = 60.0
 # A shorter time may be two looks at a bad moment.
 DEAF_SECONDS = 10.0
-QUEUES = ("process", "db")
+QUEUES = ("process", "db", wake.QUEUE)
 
 _monitoring: list[Monitoring] = []
 _began: dict[str, float] = {}
@@ -56,7 +61,10 @@ def _worker_begins(sender: Any, **_: Any) -> None:
     metrics.REFUSED.read_from(lambda: bool(consumer.refusal()))
     metrics.CHILDREN_LOST.read_from(lambda: _lost["children"])
     metrics.DB_BREAKER_STATE.read_from(lambda: database.breaker().value())
-    port, deafness = settings().metrics_port, stop.deafness
+    queues = {queue.name for queue in sender.app.amqp.queues.consume_from.values()}
+    # Beside another worker on the same machine.
+    port = settings().notify_metrics_port if queues == {wake.QUEUE} else settings().metrics_port
+    deafness = stop.deafness
     clocks.watch()
     _monitoring.append(Monitoring("worker", port, live=deafness, ready=first_problem(deafness, _why_no_work)))
 
@@ -127,6 +135,9 @@ def _beat_begins(**_: Any) -> None:
     DEAD_LETTER_OLDEST.read_from(_if_it_answers(_oldest_letters))
     retention_seconds = settings().dead_letter_retention_days * 86_400
     DEAD_LETTER_RETENTION.read_from(lambda: retention_seconds)
+    CHANNELS_WAITING.read_from(_channels(lambda look: look.waiting))
+    CHANNELS_OLDEST.read_from(_channels(lambda look: _age(look.oldest)))
+    CHANNELS_UNTAKEN.read_from(_channels(lambda look: _age(look.untaken)))
     QUEUED.read_from(_if_it_answers(_queued))
     clocks.watch()
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
@@ -140,6 +151,18 @@ def _beat_sends(**_: Any) -> None:
 def _oldest_letters() -> dict[tuple[str, ...], float] | None:
     found = unhandled.oldest_seconds()
     return None if found is None else {(domain,): seconds for domain, seconds in found.items()}
+
+
+def _channels(read: Callable[[Look], float]) -> Callable[[], float | None]:
+    def last() -> float | None:
+        look = wake.seen()
+        return None if look is None else read(look)
+
+    return _if_it_answers(last)
+
+
+def _age(since: float | None) -> float:
+    return 0.0 if since is None else max(0.0, time.time() - since)
 
 
 def _queued() -> dict[tuple[str, ...], float]:

@@ -10,6 +10,7 @@ VARIABLES = {
     "gateway": "GATEWAY_METRICS_PORT",
     "bridge": "BRIDGE_METRICS_PORT",
     "control": "CONTROL_METRICS_PORT",
+    "notify": "NOTIFY_METRICS_PORT",
     "beat": "BEAT_METRICS_PORT",
 }
 

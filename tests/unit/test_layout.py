@@ -68,6 +68,7 @@ SENT: list[tuple[Callable[..., calls.Call], dict[str, Any]]] = [
     (calls.apply_rules, {"users": None}),
     (calls.deliver_mqtt, {}),
     (calls.deliver_database, {}),
+    (calls.deliver_channels, {}),
 ]
 
 
@@ -96,8 +97,12 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.replay.dead_letters", "tasks.replay.offsets", "tasks.replay.times"),
         *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
         *("tasks.devices.register", "tasks.devices.tidy", "tasks.config.read_back"),
+        *("tasks.devices.register", "tasks.devices.tidy"),
+        *("tasks.channels.watch", "tasks.channels.tidy"),
     }
-    assert set(queues.values()) == {"db", "process"}
+    # What waits for servers that users choose has workers of its own.
+    assert [name for name, queue in queues.items() if queue == "notify"] == ["tasks.channels.deliver"]
+    assert set(queues.values()) == {"db", "process", "notify"}
 
 
 def test_every_call_is_held_against_its_task() -> None:

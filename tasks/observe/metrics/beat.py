@@ -38,6 +38,27 @@ OUTBOX_AGE = Gauge(
     "Minutes: users are notified late; see docs/runbook.md, outbox age.",
     unit="seconds",
 )
+CHANNELS_WAITING = Gauge(
+    "sluice_channel_deliveries_waiting",
+    ("beat",),
+    "Changes of alerts that channels were not told yet, as of the last look, every five seconds.",
+    "Growing: a channel is down, its user over the rate, or nobody takes them; see `sluice channels list`.",
+    unit="deliveries",
+)
+CHANNELS_OLDEST = Gauge(
+    "sluice_channel_oldest_seconds",
+    ("beat",),
+    "Age of the oldest of them; 0 without one.",
+    "Hours: its channel is down; it is given up after CHANNEL_PATIENCE_HOURS.",
+    unit="seconds",
+)
+CHANNELS_UNTAKEN = Gauge(
+    "sluice_channel_untaken_seconds",
+    ("beat",),
+    "For how long a delivery has been due, its channel free, and no worker has taken it; 0 without one.",
+    "Minutes: no worker consumes the queue `notify`, or it hangs; see docs/runbook.md, channels not served.",
+    unit="seconds",
+)
 QUEUED = Gauge(
     "sluice_queued_tasks",
     ("beat",),

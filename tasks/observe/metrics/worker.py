@@ -111,6 +111,16 @@ ALERT_CHANGES = Counter(
     labels=("status",),
     unit="changes",
 )
+CHANNEL_ATTEMPTS = Counter(
+    "sluice_channel_attempts_total",
+    ("worker",),
+    "Attempts to tell a channel of a change of an alert, by outcome: `sent`, `again` (it is tried again),"
+    " `failed`; and `expired`, changes given up after CHANNEL_PATIENCE_HOURS.",
+    "`failed` or `expired` growing: `sluice channels list` says which channel and why;"
+    " `sluice channels retry` sends them again.",
+    labels=("outcome",),
+    unit="attempts",
+)
 TOPICS_MADE_AGAIN = Counter(
     "sluice_topics_made_again_total",
     ("worker",),

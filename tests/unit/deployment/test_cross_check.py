@@ -18,6 +18,7 @@ import celeryconfig
 from compose import generate_secrets
 from compose.local.layout import PROJECT
 from ingest.admin.roles import ROLES
+from tasks.channels.guard import is_refused
 from tasks.registry import default
 from tasks.settings import Settings
 from tests.unit.deployment.documents import (
@@ -42,6 +43,7 @@ HEALTH_PORTS = {
     "bridge": DEFAULTS["bridge_metrics_port"],
     "control": DEFAULTS["control_metrics_port"],
     "worker": DEFAULTS["metrics_port"],
+    "notify": DEFAULTS["notify_metrics_port"],
     "beat": DEFAULTS["beat_metrics_port"],
     "flower": DEFAULTS["flower_port"],
 }
@@ -287,7 +289,8 @@ def test_the_chart_scales_by_the_group_the_topic_and_the_queues_of_the_code() ->
     assert scaled["sluice-bridge"]["maxReplicaCount"] <= int(VALUES["settings"]["KAFKA_PARTITIONS"])
     queues = {trigger["metadata"]["listName"] for trigger in scaled["sluice-worker"]["triggers"]}
     routed = {route["queue"] for route in celeryconfig.task_routes.values()}
-    assert queues == routed | {celeryconfig.task_default_queue}
+    # The workers of `notify` mostly wait for others, and one is enough.
+    assert queues == (routed | {celeryconfig.task_default_queue}) - {"notify"}
     assert all(
         isinstance(value, str)
         for spec in scaled.values()
@@ -311,18 +314,22 @@ def test_workloads_are_locked_down_and_given_time() -> None:
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["stop_grace_seconds"]
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["celery_soft_shutdown_seconds"]
     protected = {one["metadata"]["name"] for one in of_kind("PodDisruptionBudget")}
-    assert protected == {"sluice-gateway", "sluice-bridge", "sluice-worker"}
+    assert protected == {"sluice-gateway", "sluice-bridge", "sluice-worker", "sluice-notify"}
 
 
 def test_the_network_policy_lets_through_what_the_settings_need() -> None:
     """Egress covers the ports of the settings and of metrics; ingress only those of metrics and of Flower."""
-    (policy,) = of_kind("NetworkPolicy")
+    policy, outside = of_kind("NetworkPolicy")
     allowed = {rule["port"] for egress in policy["spec"]["egress"] for rule in egress["ports"]}
     for value in VALUES["settings"].values():
         if found := re.search(r":(\d+)$", str(value)):
             assert int(found[1]) in allowed, value
     assert int(VALUES["settings"]["MQTT_PORT"]) in allowed
     assert set(HEALTH_PORTS.values()) <= allowed
+    # Nothing but the worker of the channels reaches other networks, and it only public ones.
+    assert outside["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "notify"
+    (block,) = outside["spec"]["egress"][0]["to"]
+    assert all(is_refused(network.partition("/")[0]) for network in block["ipBlock"]["except"])
     (ingress,) = policy["spec"]["ingress"]
     assert {rule["port"] for rule in ingress["ports"]} == set(HEALTH_PORTS.values())
 

@@ -34,7 +34,7 @@ def test_there_is_a_unit_for_each_process_with_its_command() -> None:
     for name, command in PROCFILE.items():
         unit = _unit(name)
         program, *arguments = shlex.split(unit["Service.ExecStart"])
-        wanted = command.replace("${FLOWER_PORT:-5555}", "${FLOWER_PORT}")
+        wanted = command.replace("${FLOWER_PORT:-5555}", "${FLOWER_PORT}").replace("%", "%%")
         assert [program.removeprefix("/opt/sluice/bin/"), *arguments] == shlex.split(wanted), name
         if "${FLOWER_PORT}" in wanted:
             assert unit["Service.Environment"] == f"FLOWER_PORT={DEFAULTS['flower_port']}"

@@ -1,0 +1,234 @@
+"""The work of `sluice channels`: the users' channels in the database, and a message to try one."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.rows import dict_row
+
+from ingest.admin.errors import OperatorError
+from ingest.admin.postgres import Connection
+from tasks.channels import attempt, chat, message
+from tasks.channels.claim import Claim
+from tasks.channels.outcome import Outcome
+from tasks.rules.change import iso
+from tasks.settings import settings
+from tasks.text.times import in_utc
+
+KINDS = ("webhook", "mail", "apprise")
+
+_ADD = """
+INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
+VALUES (%s, %s, %s, %s, %s, coalesce(%s, '{TRIGGERED,RESOLVED}'), %s)
+RETURNING secret
+"""
+_LIST = """
+SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
+       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
+FROM channels AS c JOIN channel_states AS s ON s.channel_id = c.id
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed,
+           max(done_at) FILTER (WHERE state = 'sent') AS sent_at,
+           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC) FILTER (WHERE why IS NOT NULL))[1] AS why
+    FROM channel_deliveries WHERE channel_id = c.id) AS d
+WHERE %s::text IS NULL OR c.user_id = %s
+ORDER BY c.user_id, c.name
+"""
+_LOG = """
+SELECT d.alert_id, d.status, d.time, d.device_id, d.rule_id, d.state, d.attempts, d.why,
+       d.created_at, d.done_at,
+       CASE WHEN d.state = 'waiting' THEN d.next_at END AS next_at
+FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
+WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
+"""
+_FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id = %s AND name = %s"
+_RETRY = """
+UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), created_at = now(),
+    done_at = NULL
+WHERE state = 'failed' AND channel_id = %s
+"""
+_WAKE = "UPDATE channel_states SET failures = 0, rests_until = '-infinity' WHERE channel_id = %s"
+
+
+def add(
+    connection: Connection,
+    user_id: str,
+    name: str,
+    kind: str,
+    target: str,
+    *,
+    severities: list[str] | None,
+    statuses: list[str] | None,
+    template: str | None,
+) -> str:
+    """Adds a channel and returns the secret that signs its webhooks. Raises `OperatorError`."""
+    if problem := fault(kind, target, template):
+        raise OperatorError(problem)
+    try:
+        row = connection.execute(
+            _ADD, [user_id, name, kind, target, severities or None, statuses or None, template]
+        ).fetchone()
+    except psycopg.errors.UniqueViolation as error:
+        raise OperatorError(
+            f"The user {user_id} has a channel {name}; `sluice channels remove {user_id} {name}` removes it."
+        ) from error
+    except psycopg.errors.CheckViolation as error:
+        raise OperatorError(_check(error)) from error
+    assert row is not None
+    return str(row[0])
+
+
+def fault(kind: str, target: str, template: str | None) -> str:
+    """What is wrong with a channel that the table does not see, in a sentence; empty if nothing is."""
+    if kind not in KINDS:
+        return f"There is no kind {kind}; the kinds are {', '.join(KINDS)}."
+    if template is not None and (problem := message.problem(template)):
+        return f"The template is wrong: {problem}."
+    return _target_fault(kind, target)
+
+
+def _target_fault(kind: str, target: str) -> str:
+    if kind == "mail":
+        if settings().smtp_host is None or settings().smtp_from is None:
+            return "There is no mail server: set SMTP_HOST and SMTP_FROM, here and for the notify worker."
+    elif "://" not in target:
+        return "The target is no URL, such as https://example.com/alerts."
+    problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
+    if problem:
+        return f"The target is refused: {problem}."
+    if kind == "apprise" and not chat.understands(target):
+        return "Apprise does not understand the target; see https://github.com/caronc/apprise for its URLs."
+    return ""
+
+
+def remove(connection: Connection, user_id: str, name: str) -> None:
+    """Removes a channel and its deliveries. Raises `OperatorError`."""
+    found = _found(connection, user_id, name)
+    connection.execute("DELETE FROM channels WHERE id = %s", [found["id"]])
+
+
+def listed(connection: Connection, user_id: str | None) -> list[dict[str, Any]]:
+    """The channels of all users or of one, with what became of their deliveries; no secret is among it."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_LIST, [user_id, user_id]).fetchall()
+    for row in rows:
+        row["target"] = shown(row["kind"], row["target"])
+    return rows
+
+
+def deliveries(connection: Connection, user_id: str, name: str, limit: int) -> list[dict[str, Any]]:
+    """The newest deliveries of a channel, newest first. Raises `OperatorError`."""
+    _found(connection, user_id, name)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_LOG, [user_id, name, limit]).fetchall()
+
+
+def retry(connection: Connection, user_id: str, name: str) -> int:
+    """Has all failed deliveries of a channel sent again, under the same keys; returns how many.
+
+    Raises `OperatorError`.
+    """
+    found = _found(connection, user_id, name)
+    with connection.transaction():
+        connection.execute(_WAKE, [found["id"]])
+        return connection.execute(_RETRY, [found["id"]]).rowcount
+
+
+def test(connection: Connection, user_id: str, name: str, now: datetime) -> Outcome:
+    """Tells a channel, from here, of an alert that says it is a test. Raises `OperatorError`."""
+    found = _found(connection, user_id, name)
+    notice = dict.fromkeys(message.FIELDS) | {
+        "alert_id": str(uuid.uuid4()),
+        "status": "TEST",
+        "severity": "info",
+        "user_id": user_id,
+        "device_id": "test",
+        "rule_id": "test",
+        "message": "This is a test of the channel.",
+        "time": iso(now),
+        "count": 0,
+    }
+    return attempt.attempt(
+        Claim(
+            delivery=0,
+            channel=found["id"],
+            user_id=user_id,
+            name=name,
+            kind=found["kind"],
+            target=found["target"],
+            secret=found["secret"],
+            template=found["template"],
+            attempts=1,
+            failures=0,
+            notice=notice,
+        )
+    )
+
+
+def shown(kind: str, target: str) -> str:
+    """As much of a target as may be read: a mail's address; of a URL what names no account and no token."""
+    if kind == "mail":
+        return target
+    try:
+        parts = urlsplit(target)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return "…"
+    # Services of Apprise have tokens where others have their host.
+    return f"{parts.scheme}://{parts.hostname}{port}/…" if kind == "webhook" else f"{parts.scheme}://…"
+
+
+def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """One line for each channel: where it leads, what it tells, and what became of it."""
+    for row in rows:
+        which = "all severities" if row["severities"] is None else ", ".join(row["severities"])
+        sent = "" if row["sent_at"] is None else f" (last {in_utc(row['sent_at'])})"
+        off = "" if row["enabled"] else "  off"
+        why = f"  last failure: {row['why']}" if row["why"] else ""
+        rests = row["rests_until"]
+        pause = f"  rests until {in_utc(rests)}" if rests and rests > datetime.now(UTC) else ""
+        yield (
+            f"{row['user_id']}/{row['name']}{off}  {row['kind']} {row['target']}  {which}:"
+            f" {', '.join(row['statuses'])}  sent {row['sent']}{sent}, waiting {row['waiting']},"
+            f" failed {row['failed']}{pause}{why}"
+        )
+
+
+def log_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """One line for each delivery."""
+    for row in rows:
+        when = "" if row["next_at"] is None else f"  next {in_utc(row['next_at'])}"
+        why = f"  {row['why']}" if row["why"] else ""
+        yield (
+            f"{in_utc(row['time'])}  {row['state']:<7}  {row['status']}  {row['device_id']}  {row['rule_id']}"
+            f"  attempts {row['attempts']}{when}{why}  {row['alert_id']}/{row['status']}"
+        )
+
+
+def _found(connection: Connection, user_id: str, name: str) -> dict[str, Any]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_FIND, [user_id, name]).fetchone()
+    if found is None:
+        raise OperatorError(f"The user {user_id} has no channel {name}; see `sluice channels list`.")
+    return found
+
+
+def _check(error: psycopg.errors.CheckViolation) -> str:
+    """The database's own text would repeat the row, and with it the secrets."""
+    sentences = {
+        "channels_user_id_check": "A user's id has 1 to 128 characters.",
+        "channels_name_check": "A channel's name has 1 to 64 letters, digits, dots, dashes and underscores.",
+        "channels_target_check": "A target has 3 to 2000 characters, without control characters.",
+        "channels_target_of_kind": "The target does not fit the kind: a webhook is a URL of https, mail one"
+        " address, apprise a URL of Apprise.",
+        "channels_severities_check": "A channel has 16 severities at most.",
+        "channels_statuses_check": "The statuses are TRIGGERED, RESOLVED, SNOOZED, DISABLED, ENABLED,"
+        " ACKNOWLEDGED.",
+    }
+    return sentences.get(
+        error.diag.constraint_name or "", f"The database refuses: {error.diag.message_primary}."
+    )

@@ -1,0 +1,62 @@
+"""One attempt at one delivery, in a thread of its own: guarded, bounded in time, without an exception."""
+
+import http.client
+import smtplib
+import ssl
+from collections.abc import Callable
+
+from tasks.channels import chat, guard, mail, webhook
+from tasks.channels.claim import Claim
+from tasks.channels.guard import AddressRefused
+from tasks.channels.outcome import Later, Never, Outcome
+from tasks.settings import settings
+
+_SENDERS: dict[str, Callable[[Claim], Outcome]] = {
+    "webhook": webhook.send,
+    "mail": mail.send,
+    "apprise": chat.send,
+}
+# All that a connection takes, in timeouts of a single step of it.
+STEPS = 2
+
+
+def attempt(claim: Claim) -> Outcome:
+    """Tells the channel. What it returns names no secret. It never raises."""
+    if claim.notice is None:
+        return Never("the change is no longer in alert_history")
+    chosen = settings()
+    if problem := scheme_problem(claim.kind, claim.target):
+        return Never(problem)
+    # Mail goes to the operator's own server, wherever that is.
+    allowed = None if claim.kind == "mail" else guard.networks(chosen.channel_allowed_networks)
+    try:
+        with guard.guarded(STEPS * chosen.channel_timeout_seconds, allowed):
+            return _SENDERS[claim.kind](claim)
+    except AddressRefused as refused:
+        return Never(str(refused))
+    except (OSError, http.client.HTTPException, smtplib.SMTPException) as error:
+        return Later(_reason(error))
+    except Exception as error:  # noqa: BLE001 - a library's fault with one channel must not stop the others
+        return Later(f"an error inside Sluice: {type(error).__name__}")
+
+
+def scheme_problem(kind: str, target: str) -> str:
+    """Why the operator's list does not allow this target; empty if it does."""
+    allowed = [one.strip() for one in settings().channel_schemes.split(",")]
+    scheme = "mailto" if kind == "mail" else target.partition("://")[0]
+    if scheme in allowed:
+        return ""
+    return f"the scheme {scheme} is not allowed; CHANNEL_SCHEMES allows {', '.join(allowed)}"
+
+
+def _reason(error: Exception) -> str:
+    """The error in words that hold nothing of the target."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"the mail server answered {error.smtp_code}"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, smtplib.SMTPException):
+        return error.strerror
+    return f"the connection failed: {type(error).__name__}"

@@ -1,0 +1,31 @@
+"""One attempt to tell one channel of one change: what the senders get. Pure."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery under a lease. `attempts` counts this one; `failures` are those of the channel in a row.
+
+    `notice` is the change as it is published over MQTT; None if the history has it no longer. `repr` shows
+    neither target nor secret.
+    """
+
+    delivery: int
+    channel: int
+    user_id: str
+    name: str
+    kind: str
+    target: str = field(repr=False)
+    secret: str = field(repr=False)
+    template: str | None
+    attempts: int
+    failures: int
+    notice: dict[str, Any] | None
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same whenever this change is sent again."""
+        notice = self.notice or {}
+        return f"{notice.get('alert_id')}/{notice.get('status')}"

@@ -1,0 +1,156 @@
+"""Connections that users aim: only to public addresses, and not for longer than allowed.
+
+Whatever library connects, Python raises its audit event `socket.connect` with the address itself, after every
+resolution of names and every redirect; a thread inside `guarded` may connect to no other address than those
+allowed. So neither a DNS answer that changes nor a redirect leads into the operator's networks.
+"""
+
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# The special ones of IANA's registries, whatever the version of Python knows of them; of IPv6 what is public.
+_INSIDE = tuple(
+    ipaddress.IPv4Network(one)
+    for one in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+    )
+)
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+_INSIDE_IPV6 = tuple(
+    ipaddress.IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+)
+# Addresses that hold an IPv4 address, which a gateway may reach.
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressRefused(Exception):
+    """The address is not public, and no network that the operator allows has it."""
+
+
+class _Guarded(threading.local):
+    """What the guarded thread may do; `networks` is None outside, and where every address is allowed."""
+
+    active = False
+    networks: tuple[Network, ...] | None = None
+    refused = ""
+    opened: list[int] | None = None
+
+
+_thread = _Guarded()
+
+
+def is_refused(address: str, allowed: Iterable[Network] = ()) -> bool:
+    """Whether an address must not be connected to: it is not public, or no address. Pure."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return True
+    faces = list(_faces(parsed))
+    if any(face in network for face in faces for network in allowed if face.version == network.version):
+        return False
+    return any(_is_inside(face) for face in faces)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """The networks of a setting, `10.0.0.0/8,fd00::/8`. Raises `ValueError`."""
+    return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
+
+
+@contextlib.contextmanager
+def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[None]:
+    """The thread's connections go only to public or `allowed` addresses, and break off after `seconds`.
+
+    With None for `allowed` every address may be connected to. Raises `AddressRefused`, also where a library
+    has hidden it. Do not nest it.
+    """
+    _install()
+    _thread.active, _thread.networks, _thread.refused = True, allowed, ""
+    opened = _thread.opened = []
+    lock = threading.Lock()
+    timer = threading.Timer(seconds, _break_off, [opened, lock])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        _thread.active, _thread.networks, _thread.opened = False, None, None
+        with lock:
+            for descriptor in opened:
+                os.close(descriptor)
+            opened.clear()
+        if refused := _thread.refused:
+            _thread.refused = ""
+            raise AddressRefused(refused)
+
+
+def _faces(address: Address) -> Iterator[Address]:
+    """The address, and the IPv4 address inside it, if it has one."""
+    yield address
+    if isinstance(address, ipaddress.IPv6Address) and (address in _MAPPED or address in _NAT64):
+        yield ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+
+
+def _is_inside(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return any(address in network for network in _INSIDE)
+    if address in _MAPPED or address in _NAT64:
+        return False  # its other face is judged
+    return address not in _PUBLIC_IPV6 or any(address in network for network in _INSIDE_IPV6)
+
+
+@lru_cache
+def _install() -> None:
+    # A hook stays for the life of the process; it does nothing outside of `guarded`.
+    sys.addaudithook(_hear)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if not event.startswith("socket.") or not _thread.active:
+        return
+    if event == "socket.connect":
+        _judge(*arguments)
+    elif event in {"socket.sendto", "socket.sendmsg"}:
+        # Only with an address of its own: a connected socket was judged.
+        address = arguments[1]
+        if address:
+            _judge(*arguments)
+    elif event == "socket.bind":
+        raise AddressRefused("a channel does not listen")
+
+
+def _judge(connection: Any, address: Any) -> None:
+    if connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        _refuse("a local socket")
+    if _thread.networks is not None:
+        host = address[0] if isinstance(address, tuple) and address else ""
+        if is_refused(str(host), _thread.networks):
+            _refuse(f"{host} is not a public address")
+    if _thread.opened is not None:
+        # Another descriptor of the same connection: whatever the library does, it can be ended.
+        _thread.opened.append(os.dup(connection.fileno()))
+
+
+def _refuse(what: str) -> None:
+    _thread.refused = f"{what}; the operator can allow networks by CHANNEL_ALLOWED_NETWORKS"
+    raise AddressRefused(_thread.refused)
+
+
+def _break_off(opened: list[int], lock: threading.Lock) -> None:
+    with lock:
+        for descriptor in opened:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,208 @@
+"""The deliveries in the database: added with the changes, claimed under a lease, marked at their end."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from tasks.channels import retries
+from tasks.channels.claim import Claim
+from tasks.channels.outcome import Later, Never, Outcome, Sent
+from tasks.rules.change import Change, iso
+from tasks.servers.database import Connection
+from tasks.settings import settings
+
+# A worker that died while it told a channel is given up after this: its delivery is sent again, same key.
+LEASE_SECONDS = 60
+# What may come at once of a user's rate: that of a minute.
+BURST_SECONDS = 60
+# More waiting deliveries of one channel fail at once: the table must not grow while nobody takes them.
+MOST_WAITING = 10_000
+AT_ONCE = 5_000
+
+# Follows an INSERT that is called `added` and returns the new rows of alert_history.
+ADD = f"""
+INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, state, why, done_at)
+SELECT channels.id, alert_id, status, time, device_id, rule_id,
+       CASE WHEN is_full THEN 'failed' ELSE 'waiting' END,
+       CASE WHEN is_full THEN 'more than {MOST_WAITING} deliveries of the channel wait' END,
+       CASE WHEN is_full THEN now() END
+FROM channels
+CROSS JOIN LATERAL (SELECT count(*) >= {MOST_WAITING} AS is_full FROM (
+    SELECT FROM channel_deliveries AS other WHERE other.channel_id = channels.id AND other.state = 'waiting'
+    LIMIT {MOST_WAITING}) AS others) AS waiting
+JOIN added ON added.user_id = channels.user_id AND added.status = ANY (channels.statuses)
+    AND (channels.severities IS NULL OR added.severity = ANY (channels.severities))
+WHERE enabled AND channels.user_id IN (SELECT user_id FROM added)
+ORDER BY added."number", added.time
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 - constants
+
+_NOTICE = tuple(field.name for field in fields(Change) if field.name not in {"position", "number"})
+
+# Whose turn it is: due, free, and within the user's rate. The one that had its turn longest ago comes first.
+_FREE = """
+channel_states AS s JOIN channels AS c ON c.id = s.channel_id
+LEFT JOIN channel_users AS u ON u.user_id = c.user_id
+CROSS JOIN LATERAL (
+    SELECT d.id, d.next_at FROM channel_deliveries AS d
+    WHERE d.channel_id = s.channel_id AND d.state = 'waiting' AND d.next_at <= now()
+        -- Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED.
+        AND NOT EXISTS (SELECT FROM channel_deliveries AS older WHERE older.channel_id = d.channel_id
+            AND older.device_id = d.device_id AND older.rule_id = d.rule_id AND older.id < d.id
+            AND older.state = 'waiting')
+    ORDER BY d.id LIMIT 1) AS due
+"""
+_MAY = """
+c.enabled AND s.lease_until <= now() AND s.rests_until <= now()
+    AND coalesce(u.free_at, '-infinity') <= now() + %(burst)s * interval '1 second'
+"""
+
+_CLAIM = f"""
+WITH free AS (
+    SELECT s.channel_id, due.id, c.user_id FROM {_FREE} WHERE {_MAY}
+    ORDER BY s.lease_until LIMIT %(most)s FOR UPDATE OF s SKIP LOCKED
+), leased AS (
+    UPDATE channel_states AS s SET lease_until = now() + %(lease)s * interval '1 second', holder = %(holder)s
+    FROM free WHERE s.channel_id = free.channel_id RETURNING s.channel_id, s.failures
+), billed AS (
+    INSERT INTO channel_users AS u (user_id, free_at)
+    SELECT user_id, now() + count(*) * %(gap)s * interval '1 second' FROM free GROUP BY user_id
+    ON CONFLICT (user_id) DO UPDATE
+    SET free_at = greatest(u.free_at, now()) + (excluded.free_at - now())
+), counted AS (
+    UPDATE channel_deliveries AS d SET attempts = attempts + 1
+    FROM free WHERE d.id = free.id AND d.state = 'waiting' RETURNING d.*
+)
+SELECT counted.id AS delivery, counted.channel_id AS channel, c.user_id AS channel_user, c.name, c.kind,
+       c.target, c.secret, c.template, counted.attempts, leased.failures,
+       {", ".join(f'h."{name}"' for name in _NOTICE)}
+FROM counted JOIN leased USING (channel_id) JOIN channels AS c ON c.id = counted.channel_id
+LEFT JOIN alert_history AS h
+    ON (h.alert_id, h.status, h.time) = (counted.alert_id, counted.status, counted.time)
+"""  # noqa: S608 - constants, and the names of our own fields
+
+_MARK = """
+UPDATE channel_deliveries SET state = %(state)s, why = %(why)s, attempts = attempts - %(given_back)s,
+    next_at = now() + %(again_s)s * interval '1 second',
+    done_at = CASE WHEN %(state)s <> 'waiting' THEN now() END
+WHERE id = %(delivery)s AND state = 'waiting'
+"""
+_FREE_AGAIN = """
+UPDATE channel_states SET lease_until = now(), holder = NULL, failures = %(failures)s,
+    rests_until = now() + %(rest_s)s * interval '1 second'
+WHERE channel_id = %(channel)s AND holder = %(holder)s
+"""
+
+_LOOK = f"""
+SELECT (SELECT count(*) FROM channel_deliveries WHERE state = 'waiting'),
+       (SELECT extract(epoch FROM min(created_at)) FROM channel_deliveries WHERE state = 'waiting'),
+       (SELECT extract(epoch FROM min(greatest(due.next_at, s.lease_until, s.rests_until,
+            u.free_at - %(burst)s * interval '1 second'))) FROM {_FREE} WHERE {_MAY})
+"""  # noqa: S608 - constants
+
+_EXPIRE = """
+UPDATE channel_deliveries SET state = 'failed', done_at = now(),
+    why = concat_ws('; ', why, 'given up after CHANNEL_PATIENCE_HOURS')
+WHERE id IN (SELECT id FROM channel_deliveries
+    WHERE state = 'waiting' AND created_at < now() - %s * interval '1 hour' LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+_DROP = """
+DELETE FROM channel_deliveries WHERE id IN (SELECT id FROM channel_deliveries
+    WHERE done_at < now() - %s * interval '1 day' LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+
+
+class Look(NamedTuple):
+    """How many deliveries wait, since when (s since 1970), and since when one is due and nobody takes it."""
+
+    waiting: int
+    oldest: float | None
+    untaken: float | None
+
+
+def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
+    """The next deliveries, of `most` channels, one of each, under a lease. Raises `psycopg.Error`."""
+    arguments = {
+        "most": most,
+        "holder": holder,
+        "lease": LEASE_SECONDS,
+        "gap": 60 / settings().channel_messages_per_minute,
+        "burst": BURST_SECONDS,
+    }
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return [_claim_of(row) for row in cursor.execute(_CLAIM, arguments)]
+
+
+def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) -> str:
+    """Marks how an attempt ended, and frees its channel; returns `sent`, `failed` or `waiting`.
+
+    Raises `psycopg.Error`.
+    """
+    marks: dict[str, Any] = {"delivery": done.delivery, "channel": done.channel, "holder": holder}
+    marks |= {"state": "sent", "why": None, "again_s": 0.0, "rest_s": 0.0, "failures": 0, "given_back": 0}
+    if isinstance(outcome, Never):
+        # The channel answers: it need not rest.
+        marks |= {"state": "failed", "why": outcome.why}
+    elif isinstance(outcome, Later):
+        failures = done.failures + 1
+        marks |= {"failures": failures, "why": outcome.why, "again_s": retries.retry_seconds(done.attempts)}
+        marks["rest_s"] = retries.rest_seconds(failures)
+        if outcome.rest_s is not None:
+            # The server is well and says when: that is no failed attempt, and ends with the patience.
+            marks |= {"rest_s": outcome.rest_s, "again_s": outcome.rest_s, "given_back": 1}
+        last = done.attempts >= settings().channel_attempts and outcome.rest_s is None
+        marks["state"] = "failed" if last else "waiting"
+    else:
+        assert isinstance(outcome, Sent)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(_MARK, marks)
+        cursor.execute(_FREE_AGAIN, marks)
+    return str(marks["state"])
+
+
+def look(connection: Connection) -> Look:
+    """What waits. Raises `psycopg.Error`."""
+    row: Any = connection.execute(_LOOK, {"burst": BURST_SECONDS}).fetchone()
+    waiting, oldest, untaken = row
+    return Look(waiting, *(None if one is None else float(one) for one in (oldest, untaken)))
+
+
+def tidy(connection: Connection) -> int:
+    """Gives up what has waited for too long, and drops old rows; returns how many. Raises `psycopg.Error`."""
+    chosen = settings()
+    expired = _all(connection, _EXPIRE, chosen.channel_patience_hours)
+    _all(connection, _DROP, chosen.channel_retention_days)
+    return expired
+
+
+def _all(connection: Connection, statement: str, age: float) -> int:
+    total = 0
+    while True:
+        changed = connection.execute(statement, [age, AT_ONCE]).rowcount
+        total += changed
+        if changed < AT_ONCE:
+            return total
+
+
+def _claim_of(row: dict[str, Any]) -> Claim:
+    notice = dict(_public(row)) if row["alert_id"] is not None else None
+    return Claim(
+        user_id=row["channel_user"],
+        notice=notice,
+        **{
+            name: row[name]
+            for name in ("delivery", "channel", "name", "kind", "target", "secret", "template", "attempts")
+        },
+        failures=row["failures"],
+    )
+
+
+def _public(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in _NOTICE:
+        value = row[name]
+        if value is not None or name not in {"values", "reason", "by", "note"}:
+            yield name, iso(value) if isinstance(value, datetime) else value

@@ -1,0 +1,270 @@
+"""Channels: each change told by webhook and mail, under one key, whoever fails, hangs or dies."""
+
+import hashlib
+import hmac
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
+from tasks import deliver_channels
+from tasks import settings as tasks_settings
+from tasks.channels import retries
+from tests.integration import forked
+from tests.integration.changes import Database, empty_outbox, flap, judge, write_tables
+from tests.integration.fleet import wait_until
+from tests.integration.receivers import Answer, http_receiver, mail_server
+
+PROJECT = Path(deliver_channels.__file__).resolve().parents[1]
+OF_USER = "FROM channel_deliveries JOIN channels ON channels.id = channel_id WHERE user_id = %s"
+
+Set = Callable[..., None]
+
+
+@pytest.fixture
+def user(in_process: None, database: Database) -> Iterator[str]:  # noqa: ARG001 - it must come first
+    """A user of the test's own, whose channels go with the test."""
+    name = uuid4().hex[:8]
+    with empty_outbox():
+        yield name
+    database.execute("DELETE FROM channels WHERE user_id = %s", [name])
+
+
+@pytest.fixture
+def setting(user: str, monkeypatch: pytest.MonkeyPatch) -> Set:  # noqa: ARG001 - it must come first
+    """Sets settings of this process, which may tell this machine; retries come soon."""
+    monkeypatch.setattr(retries, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MOST_REST_SECONDS", 0.05)
+
+    def set_them(**values: str) -> None:
+        for variable, value in values.items():
+            monkeypatch.setenv(variable, value)
+        tasks_settings.settings.cache_clear()
+
+    set_them(
+        CHANNEL_SCHEMES="http,https,mailto",
+        CHANNEL_ALLOWED_NETWORKS="127.0.0.0/8",
+        CHANNEL_MESSAGES_PER_MINUTE="1000000",
+    )
+    return set_them
+
+
+def add(database: Database, user: str, name: str, kind: str, target: str, **more: Any) -> None:
+    """A channel, set by SQL."""
+    columns = {"user_id": user, "name": name, "kind": kind, "target": target, **more}
+    names = ", ".join(columns)
+    places = ", ".join(["%s"] * len(columns))
+    database.execute(f"INSERT INTO channels ({names}) VALUES ({places})", list(columns.values()))
+
+
+def deliveries(database: Database, user: str) -> Counter[tuple[str, str]]:
+    """How many deliveries each channel of the user has in each state."""
+    found = database.execute(f"SELECT name, state {OF_USER}", [user])
+    return Counter((name, state) for name, state in found)
+
+
+def deliver_until(done: Callable[[], bool], what: str) -> None:
+    """Runs the task as a worker does, until something is so."""
+
+    def look() -> bool:
+        deliver_channels.deliver()
+        return done()
+
+    wait_until(look, 60, what)
+
+
+def none_waits(database: Database, user: str) -> Callable[[], bool]:
+    """Whether nothing of the user waits."""
+    return lambda: not any(state == "waiting" for _, state in deliveries(database, user))
+
+
+def test_each_change_is_told_once_signed_by_webhook_and_by_mail(
+    user: str, database: Database, setting: Set
+) -> None:
+    """By each channel of its severity and status, in order; the receiver can verify who sent it and when."""
+    secret = "0123456789abcdef"  # noqa: S105 - of this test alone
+    with http_receiver() as receiver, mail_server() as mailbox:
+        setting(
+            SMTP_HOST="127.0.0.1", SMTP_PORT=str(mailbox.port), SMTP_SECURITY="none", SMTP_FROM="a@b.example"
+        )
+        add(
+            database,
+            user,
+            "hook",
+            "webhook",
+            receiver.url(),
+            secret=secret,
+            template="$device_id is $message",
+        )
+        add(database, user, "post", "mail", "ada@example.com", statuses=["TRIGGERED"])
+        add(database, user, "night", "webhook", receiver.url("/night"), severities=["critical"])
+        flap(user, "d1", 2)
+        write_tables()
+        # What exists already is not told again.
+        write_tables()
+        mailbox.replies = ["451 try again later"]
+        deliver_until(none_waits(database, user), "the channels to be told")
+    assert deliveries(database, user) == {("hook", "sent"): 4, ("post", "sent"): 2}
+    assert [call.notice["status"] for call in receiver.calls] == ["TRIGGERED", "RESOLVED"] * 2
+    for call in receiver.calls:
+        assert call.key == f"{call.notice['alert_id']}/{call.notice['status']}"
+        signed = call.headers["sluice-timestamp"].encode() + b"." + call.content
+        wanted = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+        assert call.headers["sluice-signature"] == f"v1={wanted}"
+        assert call.notice["text"] == "d1 is hot"
+        assert call.notice["first_seen"].endswith("Z")
+    assert [mail["Subject"] for mail in mailbox.mails] == ["[warning] TRIGGERED d1: hot"] * 2
+    assert {mail["Idempotency-Key"] for mail in mailbox.mails} == {
+        call.key for call in receiver.calls if call.notice["status"] == "TRIGGERED"
+    }
+
+
+def test_300_alerts_by_a_webhook_that_fails_often(user: str, database: Database, setting: Set) -> None:
+    """Nearly a third of the requests fails; each change is confirmed once, and those of a device in order."""
+    del setting
+    chance = random.Random(7)
+    failing = [Answer(500), Answer(503), Answer(429, (("Retry-After", "0"),)), Answer(404)]
+
+    def answer(_path: str, _number: int) -> Answer:
+        return chance.choice(failing) if chance.random() < 0.3 else Answer()
+
+    with http_receiver(answer) as receiver, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retries, "LEAST_ASKED_SECONDS", 0.01)
+        add(database, user, "hook", "webhook", receiver.url())
+        for device in range(10):
+            flap(user, f"d{device}", 15)
+        write_tables()
+        assert deliveries(database, user) == {("hook", "waiting"): 300}
+        deliver_until(none_waits(database, user), "the channel to be told")
+    told = receiver.told()
+    assert deliveries(database, user) == {("hook", "sent"): 300}
+    assert len(receiver.calls) > 350
+    assert len(told) == len({call.key for call in told}) == 300
+    for device in range(10):
+        own = [call.notice["status"] for call in told if call.notice["device_id"] == f"d{device}"]
+        assert own == ["TRIGGERED", "RESOLVED"] * 15
+
+
+def test_a_channel_that_hangs_fails_or_is_busy_holds_up_no_other(
+    user: str, database: Database, setting: Set
+) -> None:
+    """The one that is well is told all at once; the busy one is left alone for as long as it asks."""
+    setting(CHANNEL_TIMEOUT_SECONDS="1.5", CHANNEL_ATTEMPTS="2")
+
+    def answer(path: str, _number: int) -> Answer:
+        return {
+            "/hangs": Answer(after_s=30),
+            "/fails": Answer(500),
+            "/busy": Answer(429, (("Retry-After", "3600"),)),
+        }.get(path, Answer())
+
+    with http_receiver(answer) as receiver:
+        for name in ("hangs", "fails", "busy", "well"):
+            add(database, user, name, "webhook", receiver.url(f"/{name}"))
+        flap(user, "d", 10)
+        write_tables()
+        deliver_until(
+            lambda: deliveries(database, user)["fails", "failed"] == 20, "the failing one to be given up"
+        )
+        told = receiver.told("/well")
+        hanging = [call.at for call in receiver.calls if call.path == "/hangs"]
+    assert len(told) == 20
+    assert told[-1].at - told[0].at < 1.5 or told[-1].at < hanging[1]
+    assert len([call for call in receiver.calls if call.path == "/busy"]) == 1
+    found = deliveries(database, user)
+    assert found["busy", "waiting"] == 20
+    assert found["hangs", "sent"] == 0
+    found_reasons = database.execute(f"SELECT DISTINCT name, why {OF_USER}", [user])
+    reasons = {(name, why) for name, why in found_reasons if why}
+    assert {("busy", "the server answered 429"), ("fails", "the server answered 500")} <= reasons
+    assert ("hangs", "no answer in time") in reasons
+
+
+def test_a_worker_killed_between_sending_and_marking_loses_nothing(
+    stack: Stack, user: str, database: Database, setting: Set
+) -> None:
+    """Another one sends the same again under the same key when the lease is over, and not before."""
+    del setting
+    code = """
+import os, signal
+from tasks import deliver_channels
+from tasks.channels import tables
+tables.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+deliver_channels.deliver()
+"""
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        judge(user, "d", (1, 90.0))
+        write_tables()
+        environment = {**process_environment(stack.env), **os.environ}
+        died = forked.run("-c", code, env=environment, cwd=PROJECT)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        (first,) = receiver.calls
+        deliver_channels.deliver()
+        assert receiver.calls == [first]
+        database.execute("UPDATE channel_states SET lease_until = now()")
+        deliver_channels.deliver()
+        assert [call.key for call in receiver.calls] == [first.key] * 2
+    assert deliveries(database, user) == {("hook", "sent"): 1}
+
+
+def test_a_channel_does_not_reach_the_operators_networks(user: str, database: Database, setting: Set) -> None:
+    """Not by an address, by a name or by a redirect; the delivery says why, and what the operator can do."""
+
+    def answer(_path: str, _number: int) -> Answer:
+        return Answer(302, (("Location", receiver.url("/inside")),))
+
+    with http_receiver(answer) as receiver:
+        add(database, user, "moved", "webhook", receiver.url("/moved"))
+        judge(user, "d", (1, 90.0))
+        write_tables()
+        deliver_channels.deliver()
+        assert [call.path for call in receiver.calls] == ["/moved"]
+        setting(CHANNEL_ALLOWED_NETWORKS="10.0.0.0/8")
+        add(database, user, "address", "webhook", receiver.url())
+        add(database, user, "name", "webhook", receiver.url().replace("127.0.0.1", "localhost"))
+        judge(user, "d", (2, 20.0))
+        write_tables()
+        deliver_channels.deliver()
+        assert len(receiver.calls) == 1
+    assert deliveries(database, user) == {
+        ("moved", "failed"): 2,
+        ("address", "failed"): 1,
+        ("name", "failed"): 1,
+    }
+    reasons = database.execute(f"SELECT why {OF_USER} AND name = 'name'", [user]).fetchall()
+    assert "CHANNEL_ALLOWED_NETWORKS" in str(reasons)
+
+
+def test_the_table_refuses_what_could_not_work(user: str, database: Database) -> None:
+    """A wrong kind, target, status or field, and the twenty-first channel of a user."""
+    for columns in (
+        {"kind": "pager"},
+        {"target": "file:///etc/passwd"},
+        {"target": "https://a b"},
+        {"statuses": ["OVER"]},
+        {"template": "$secret"},
+        {"template": "costs 5 $"},
+        {"secret": "short"},
+        {"name": "../x"},
+    ):
+        given: dict[str, Any] = {"name": "n", "kind": "webhook", "target": "https://example.com/", **columns}
+        with pytest.raises(psycopg.errors.CheckViolation):
+            add(database, user, **given)
+    for number in range(20):
+        add(database, user, f"c{number}", "webhook", "https://example.com/", template="${value} $values $$")
+    with pytest.raises(psycopg.errors.CheckViolation, match="maximum"):
+        add(database, user, "c20", "webhook", "https://example.com/")
+    audit = database.execute(
+        "SELECT after FROM operator_audit WHERE subject = 'channels' AND key = %s", [user]
+    )
+    assert "example.com" not in str(audit.fetchall())
