@@ -335,7 +335,7 @@ class Settings(BaseSettings):
     smtp_username: str | None = Field(None, description="Account at the mail server, if it needs one.")
     smtp_password: SecretStr | None = Field(None, description="Its password.")
     smtp_from: str | None = Field(
-        None, pattern=r"^[^\s@]+@[^\s@]+$", description="Sender of the mails, `alerts@example.com`."
+        None, pattern=r"^[^\s@]+@[^\s@]+$", description="Address from which the mails come."
     )
 
     rules_poll_seconds: float = Field(

@@ -75,6 +75,7 @@ def _library() -> Any:
         apprise.Apprise.instantiate("ntfys://example.com/topic")
 
     # Its lines have the URLs, and with them the tokens.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     logger = logging.getLogger("apprise")
     logger.addHandler(logging.NullHandler())
     logger.setLevel(logging.CRITICAL + 1)

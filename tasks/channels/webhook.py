@@ -1,5 +1,6 @@
 """The signed webhook: a POST of the change as JSON, which the receiver can verify and recognise."""
 
+import base64
 import hashlib
 import hmac
 import http.client
@@ -8,7 +9,7 @@ import ssl
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tasks.channels import message, retries
 from tasks.channels.claim import Claim
@@ -49,6 +50,9 @@ def send(claim: Claim) -> Outcome:
         return Never("its target is not a URL")
     if not parts.hostname:
         return Never("its target names no host")
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
     connection = _connection(parts.scheme, parts.hostname, port)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -3,9 +3,11 @@
 With either broker, leases, states, counters and the parts of batches are in Redis.
 """
 
+import os
 import ssl
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,7 +79,7 @@ def redis_sockets(chosen: Settings) -> dict[str, Any]:
 def waiting(queues: Iterable[str]) -> dict[str, int]:
     """How many tasks wait in each queue for a worker. Raises `CeleryBrokerAway`. For any thread."""
     if settings().celery_broker_url is not None:
-        return _rabbitmq.waiting(queues)
+        return _rabbitmq(os.getpid()).waiting(queues)
     names = list(queues)
     try:
         pipeline = redis_client.client().pipeline(transaction=False)
@@ -111,7 +113,10 @@ class _RabbitMQ:
                 raise CeleryBrokerAway(str(error) or type(error).__name__) from error
 
 
-_rabbitmq = _RabbitMQ()
+@lru_cache
+def _rabbitmq(_process: int) -> _RabbitMQ:
+    """One for each process: a child must not use the connection, or the lock, that it has inherited."""
+    return _RabbitMQ()
 
 
 def _connect() -> Connection:

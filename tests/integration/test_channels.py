@@ -2,11 +2,15 @@
 
 import hashlib
 import hmac
+import json
 import os
 import random
+import shlex
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,12 +19,15 @@ import psycopg
 import pytest
 
 from compose.local.preparation import process_environment
+from compose.local.procfile import read
 from compose.local.stack import Stack
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
-from tasks.channels import retries
-from tests.integration import forked
+from tasks.channels import retries, wake
+from tasks.servers.redis_client import CHANNELS_QUEUED, client
+from tests.integration import forked, pages
 from tests.integration.changes import Database, empty_outbox, flap, judge, write_tables
+from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
 from tests.integration.receivers import Answer, http_receiver, mail_server
 
@@ -268,3 +275,90 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
         "SELECT after FROM operator_audit WHERE subject = 'channels' AND key = %s", [user]
     )
     assert "example.com" not in str(audit.fetchall())
+
+
+@contextmanager
+def notify_worker(stack: Stack, **values: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker of the Procfile, as its own process; stopped gently at the end."""
+    environment = {**process_environment(stack.env), **values}
+    command = shlex.split(read(PROJECT / "Procfile")["notify"])
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_the_operators_commands_and_the_worker_of_the_procfile(
+    stack: Stack, user: str, database: Database, setting: Set
+) -> None:
+    """A channel is added, tried, told by the worker, looked at and removed; nothing shows where it leads."""
+    del setting
+    allowed = {name: os.environ[name] for name in ("CHANNEL_SCHEMES", "CHANNEL_ALLOWED_NETWORKS")}
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        done = sluice(stack, "channels", *arguments, stdin=stdin, **allowed)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with http_receiver() as receiver:
+        secret = run("add", user, "hook", "webhook", stdin=f"{receiver.url('/token')}\n").strip()
+        assert len(secret) == 64
+        run("test", user, "hook")
+        assert receiver.calls[0].notice["status"] == "TEST"
+        again = sluice(stack, "channels", "add", user, "hook", "webhook", receiver.url(), **allowed)
+        assert (again.returncode, "has a channel hook" in again.stderr) == (1, True)
+        closed = sluice(stack, "channels", "add", user, "other", "webhook", receiver.url())
+        assert "CHANNEL_SCHEMES" in closed.stderr
+
+        # Nobody consumes the queue: what is due shows, and few tasks wait.
+        client().delete("notify", CHANNELS_QUEUED)
+        for reading in range(4):
+            judge(user, "d", (reading, 90.0 if reading % 2 == 0 else 20.0))
+            write_tables()
+            client().delete(CHANNELS_QUEUED)
+        deliver_channels.watch()
+        look = wake.seen()
+        assert look is not None
+        assert look.untaken is not None
+        assert client().llen("notify") == 1
+        with notify_worker(stack, **allowed):
+            wait_until(lambda: len(receiver.calls) == 5, 60, "the worker to tell the channel")
+            wait_until(none_waits(database, user), 10, "the deliveries to be noted")
+            sent = pages.value(stack, "notify", "sluice_channel_attempts_total", outcome="sent")
+            assert sent == 4
+        deliver_channels.watch()
+        look = wake.seen()
+        assert look is not None
+        assert look.untaken is None
+
+    shown = run("list", "--user", user, "--json") + run("list") + run("log", user, "hook")
+    assert "token" not in shown
+    assert secret not in shown
+    assert json.loads(run("list", "--user", user, "--json"))[0]["sent"] == 4
+    database.execute("UPDATE channel_deliveries SET state = 'failed', why = 'of the test'")
+    run("retry", user, "hook")
+    assert deliveries(database, user) == {("hook", "waiting"): 4}
+    database.execute("UPDATE channel_deliveries SET created_at = now() - interval '25 hours'")
+    deliver_channels.tidy()
+    assert deliveries(database, user) == {("hook", "failed"): 4}
+    database.execute("UPDATE channel_deliveries SET done_at = now() - interval '31 days'")
+    deliver_channels.tidy()
+    assert deliveries(database, user) == {}
+    run("remove", user, "hook")
+    assert sluice(stack, "channels", "remove", user, "hook").returncode == 1
+
+
+def test_a_users_rate_bounds_all_channels_of_the_user(user: str, database: Database, setting: Set) -> None:
+    """No more than a minute's worth at once; another user's are told."""
+    setting(CHANNEL_MESSAGES_PER_MINUTE="5")
+    with http_receiver() as receiver:
+        for name in ("one", "two"):
+            add(database, user, name, "webhook", receiver.url())
+        flap(user, "d", 10)
+        write_tables()
+        deliver_channels.deliver()
+        deliver_channels.deliver()
+        # The last look may give a turn to each channel.
+        assert 5 <= len(receiver.calls) <= 6
