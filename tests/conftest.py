@@ -130,7 +130,7 @@ def _started(stack: Stack) -> set[str]:
 def alone(stack: Stack) -> None:
     """The servers run, and none of Sluice's processes: nobody does what the test wants to do itself."""
     states = {status.name: status.state for status in stack.status()}
-    for name in {*PROCESSES, "beat"} & states.keys():
+    for name in {*PROCESSES, "notify", "beat"} & states.keys():
         if states.pop(name) in STARTED:
             stack.stop(name)
     states.pop("flower", None)

@@ -22,7 +22,7 @@ KINDS = ("webhook", "mail", "apprise")
 
 _ADD = """
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
-VALUES (%s, %s, %s, %s, %s, coalesce(%s, '{TRIGGERED,RESOLVED}'), %s)
+VALUES (%s, %s, %s, %s, %s::text[], coalesce(%s::text[], '{TRIGGERED,RESOLVED}'), %s)
 RETURNING secret
 """
 _LIST = """

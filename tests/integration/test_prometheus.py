@@ -52,6 +52,7 @@ def test_every_alert_has_a_test_and_a_runbook_entry() -> None:
 @pytest.mark.usefixtures("beat")
 def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path) -> None:
     """A real Prometheus scrapes every process, has a value of each metric without labels, and no alert."""
+    pipeline.up(["notify"], prepare=False)
     port = ports.free({})["METRICS_PORT"]
     targets = [
         {
@@ -78,6 +79,7 @@ def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path
                 name = metric.name + ("_count" if metric.kind == "histogram" else "")
                 # A page that came late once is no value until the next look.
                 fleet.wait_until(lambda name=name: _query(port, f"count({name})") > 0, 30, name)  # type: ignore[misc]
+    pipeline.stop("notify")
 
 
 def _ask(port: int, query: str) -> list[Any]:
