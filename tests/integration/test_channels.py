@@ -165,7 +165,7 @@ def test_a_channel_that_hangs_fails_or_is_busy_holds_up_no_other(
     user: str, database: Database, setting: Set
 ) -> None:
     """The one that is well is told all at once; the busy one is left alone for as long as it asks."""
-    setting(CHANNEL_TIMEOUT_SECONDS="1.5", CHANNEL_ATTEMPTS="2")
+    setting(CHANNEL_TIMEOUT_SECONDS="5", CHANNEL_ATTEMPTS="2")
 
     def answer(path: str, _number: int) -> Answer:
         return {
@@ -185,7 +185,8 @@ def test_a_channel_that_hangs_fails_or_is_busy_holds_up_no_other(
         told = receiver.told("/well")
         hanging = [call.at for call in receiver.calls if call.path == "/hangs"]
     assert len(told) == 20
-    assert told[-1].at - told[0].at < 1.5 or told[-1].at < hanging[1]
+    # Before the first attempt at the one that hangs was given up.
+    assert told[-1].at < hanging[0] + 5
     assert len([call for call in receiver.calls if call.path == "/busy"]) == 1
     found = deliveries(database, user)
     assert found["busy", "waiting"] == 20
@@ -309,7 +310,9 @@ def test_the_operators_commands_and_the_worker_of_the_procfile(
         assert receiver.calls[0].notice["status"] == "TEST"
         again = sluice(stack, "channels", "add", user, "hook", "webhook", receiver.url(), **allowed)
         assert (again.returncode, "has a channel hook" in again.stderr) == (1, True)
-        closed = sluice(stack, "channels", "add", user, "other", "webhook", receiver.url())
+        closed = sluice(
+            stack, "channels", "add", user, "other", "webhook", receiver.url(), CHANNEL_SCHEMES="https"
+        )
         assert "CHANNEL_SCHEMES" in closed.stderr
 
         # Nobody consumes the queue: what is due shows, and few tasks wait.
