@@ -97,7 +97,6 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.replay.dead_letters", "tasks.replay.offsets", "tasks.replay.times"),
         *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
         *("tasks.devices.register", "tasks.devices.tidy", "tasks.config.read_back"),
-        *("tasks.devices.register", "tasks.devices.tidy"),
         *("tasks.channels.watch", "tasks.channels.tidy"),
     }
     # What waits for servers that users choose has workers of its own.
