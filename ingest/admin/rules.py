@@ -71,9 +71,14 @@ def explain(rules: RuleSet) -> Iterator[str]:
         about = f"of {rule.domain}, " if rule.domain else ""
         if rule.devices is not None:
             about += f"of {', '.join(patterns(rule.devices))}, "
-        yield f"{compiled.rule_id}: {about}{_condition(rule)}: {rule.severity}, “{rule.message}”"
+        yield f"{compiled.rule_id}: {about}{_condition(rule)}: {_severity(rule)}, “{rule.message}”"
         for pattern, own in (rule.overrides or {}).items():
             yield f"  {pattern}: {json.dumps(own.model_dump(exclude_unset=True), ensure_ascii=False)}"
+
+
+def _severity(rule: Rule) -> str:
+    steps = "".join(f", {step.severity} beyond {json.dumps(step.threshold)}" for step in rule.escalate or ())
+    return f"{rule.severity}{steps}"
 
 
 def parse_since(text: str, now: datetime) -> datetime:

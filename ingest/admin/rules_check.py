@@ -18,6 +18,7 @@ from tasks.rules.model import (
     Condition,
     Override,
     Rule,
+    Step,
 )
 
 _HEAD = """\
@@ -162,7 +163,17 @@ def _bounds(kind: dict[str, Any], value: str, name: str) -> str:
         # Asked only of arrays: SQL may evaluate the conditions in any order.
         length = f"CASE jsonb_typeof({value}) WHEN 'array' THEN jsonb_array_length({value}) END"
         checks.append(f"{length} BETWEEN {kind['minItems']} AND {kind['maxItems']}")
-        if "$ref" not in kind["items"]:
+        if kind["items"].get("$ref", "").endswith("/Step"):
+            items = f"CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END"
+            schema = Step.model_json_schema()
+            fits_all = [_given(field, "step") for field in schema["required"]]
+            fits_all += _fields_hold(schema, "step", "step")
+            checks.append(
+                f"NOT EXISTS (SELECT FROM jsonb_array_elements({items}) AS s (step)"
+                " WHERE CASE WHEN jsonb_typeof(step) <> 'object' THEN true ELSE"
+                f" ({' AND '.join(fits_all)}) IS NOT TRUE END)"
+            )
+        elif "$ref" not in kind["items"]:
             items = f"CASE jsonb_typeof({value}) WHEN 'array' THEN {value} ELSE '[]' END"
             fits = _fits_item(kind["items"])
             checks.append(

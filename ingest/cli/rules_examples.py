@@ -29,6 +29,19 @@ EXAMPLES = (
         tuple((30 * n, {"temperature": t}) for n, t in enumerate((9, 9.5, 9.2, 7.5, 6.9))),
     ),
     Example(
+        "A warning that becomes critical, once, and stays so to its end",
+        {
+            "id": "oven",
+            "key": "temperature",
+            "operator": ">",
+            "threshold": 80,
+            "severity": "warning",
+            "escalate": [{"severity": "critical", "threshold": 95}],
+            "message": "the oven is too hot",
+        },
+        tuple((10 * n, {"temperature": t}) for n, t in enumerate((85, 97, 88, 99, 70))),
+    ),
+    Example(
         "A value inside an object and an array, under a name of its own",
         {
             "id": "phase-1",

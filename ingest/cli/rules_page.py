@@ -21,7 +21,16 @@ from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
 from tasks.rules.commands import Command, parse_command
 from tasks.rules.machine import Observation
-from tasks.rules.model import EXPECTED, MAX_COMPARISONS, MAX_DEPTH, MAX_REMEMBERED, MAX_RULES, Fault, Rule
+from tasks.rules.model import (
+    EXPECTED,
+    MAX_COMPARISONS,
+    MAX_DEPTH,
+    MAX_REMEMBERED,
+    MAX_RULES,
+    ORDERING,
+    Fault,
+    Rule,
+)
 from tasks.rules.parsing import MAX_DOCUMENT_BYTES, InvalidDocument, parse_rules
 from tasks.rules.queries import EXPECTED as EXPECTED_OF_QUERIES
 from tasks.rules.queries import (
@@ -61,6 +70,7 @@ ACTIONS = {
 }
 STATUSES = {
     "TRIGGERED": "The rule is violated, for `for_seconds`.",
+    "ESCALATED": "A value has raised the alert to a higher `severity`.",
     "RESOLVED": "The violation is over, or the rule is gone.",
     "SNOOZED": "A user snoozed the alert.",
     "DISABLED": "A user disabled the rule for this device.",
@@ -81,7 +91,7 @@ FIELDS = {
     "device_id": "the device; for a source of another domain, `NAME/ID`",
     "rule_id": "the rule's `id`, or else its `key`; `absent` where it has neither",
     "message": "the rule's",
-    "severity": "the rule's",
+    "severity": "the rule's, or the highest one that it was escalated to",
     "key": "the rule's; null if it has none",
     "operator": "the rule's, or `check` for a check of the domain",
     "threshold": "the rule's; null for `absent` and for checks",
@@ -167,6 +177,11 @@ def _rules() -> Iterator[str]:
         " heard, so absences are not judged. The same goes for `for_seconds`, which the clock counts on"
         " while no reading comes: a single reading that violates the rule, and then silence, triggers the"
         " alert. `for_readings` prevents that.\n\n"
+        "`escalate` raises the severity within one alert, under the same `alert_id`. `TRIGGERED` has the"
+        " highest severity that a value has reached since `first_seen`, each rise after it is one"
+        " `ESCALATED`, and `RESOLVED` has the highest. It does not fall, and an acknowledgement stays. During"
+        " a snooze it rises in `active_alerts` alone, and the alert that follows the snooze has it. It needs"
+        f" one of {', '.join(f'`{one}`' for one in ORDERING)} and a `threshold`.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 

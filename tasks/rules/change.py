@@ -9,7 +9,9 @@ from uuid import UUID, uuid5
 from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.state import Position
 
-ChangeStatus = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED", "REFUSED"]
+ChangeStatus = Literal[
+    "TRIGGERED", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED", "REFUSED"
+]
 """REFUSED is an alert that is not triggered because its user has too many open. It becomes a dead letter; the
 user is not notified, and `alert_history` does not have it."""
 REFUSED: ChangeStatus = "REFUSED"

@@ -141,7 +141,7 @@ def manage(
     ):
         return state, ()
     draft = Draft(state, Cause(from_us(origin.at_ms * 1000), by=origin.by))
-    if entry.status in {Status.OK, Status.DISABLED}:
+    if entry.status in {Status.OK, Status.DISABLED} or entry.first_seen is None:
         entry = entry._replace(facts=rule.facts)
     entry = entry._replace(command_at=origin.at_ms, command_id=origin.command_id)
     match command.action:

@@ -32,7 +32,7 @@ def lasted(
         outage_us = max(0, listening_since_ms * 1000 - newest.arrival)
         if now_ms * 1000 >= due(newest, entry.first_seen, rule.for_us) + outage_us:
             alert_id = draft.derive_id(rule_id, "lasted", entry.first_seen, draft.number)
-            draft.trigger(rule_id, entry._replace(facts=rule.facts), alert_id)
+            draft.trigger(rule_id, entry._replace(facts=rule.risen(entry.facts)), alert_id)
     return draft.finish(), tuple(draft.changes)
 
 

@@ -76,6 +76,8 @@ def step(
     - Any reading of a device, late or not, ends its absence.
     - An alert for which there is no room is refused, which is reported once; a later reading triggers it, if
       its rule is still violated and there is room.
+    - An alert has the highest severity that a reading of its violation reached. When that rises while the
+      alert is open, the alert is escalated, once for each rise; during a snooze it rises without a notice.
     - What rules compare with the reading before is remembered: the values of the latest reading that is not
       late. When the device's clock was set, it is forgotten.
     - A check is violated while it returns an alert, and in order when it returns None.
@@ -222,16 +224,20 @@ def _judge_open(
     draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
 ) -> None:
     """A reading of a rule with an open alert."""
+    before = rule.risen(entry.facts)
     if finding.holds:
         entry = _violated(entry, rule, finding, time, reading.sequence_id)
     elif finding.over:
         ended = finding.value, finding.values
-        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, *ended, facts=rule.facts)
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, *ended, facts=before)
         return
     if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
         draft.renew(rule.rule_id, entry)
-    else:
-        draft.entries[rule.rule_id] = entry
+        return
+    draft.entries[rule.rule_id] = entry
+    if finding.holds and entry.snoozed_until is None and entry.facts.severity != before.severity:
+        assert entry.alert_id is not None
+        draft.add_change("ESCALATED", rule.rule_id, entry, entry.alert_id)
 
 
 def _judge_closed(
@@ -240,7 +246,7 @@ def _judge_closed(
     """A reading that violates a rule without an open alert."""
     begins = entry.first_seen is None or entry.first_seen > time
     if begins or not entry.facts.same_limits(rule.facts):
-        entry = entry._replace(first_seen=finding.began(time), last_seen=None, violations=0)
+        entry = entry._replace(facts=rule.facts, first_seen=finding.began(time), last_seen=None, violations=0)
     entry = _violated(entry, rule, finding, time, reading.sequence_id)
     assert entry.first_seen is not None
     if entry.is_snoozed(reading.timestamp_ms):
@@ -256,7 +262,7 @@ def _violated(
     entry: RuleState, rule: Compiled, finding: Finding, time: int, sequence_id: int | None
 ) -> RuleState:
     return entry._replace(
-        facts=rule.facts,
+        facts=rule.risen(entry.facts, finding.value),
         last_seen=time if entry.last_seen is None else max(time, entry.last_seen),
         violations=entry.violations + 1,
         value=finding.value,

@@ -30,7 +30,9 @@ MAX_COMPARISONS = 16
 MAX_LISTED = 100
 MAX_TEXT = 256
 MAX_OVERRIDES = 1000
-OVERRIDABLE = ("threshold", "clear_threshold", "for_seconds", "severity")
+OVERRIDABLE = ("threshold", "clear_threshold", "for_seconds", "severity", "escalate")
+# By how many steps the severity of one alert may rise.
+MAX_STEPS = 4
 MAX_READINGS = 1000
 # Keys of all rules of a user whose values are remembered from reading to reading.
 MAX_REMEMBERED = 32
@@ -59,6 +61,7 @@ EXPECTED = {
     "any": f"an array of 1 to {MAX_COMPARISONS} conditions",
     "message": "a string of 1 to 500 characters that says what is wrong",
     "severity": 'a string of 1 to 32 characters, such as "critical"',
+    "escalate": f"an array of 1 to {MAX_STEPS} steps, each an object of severity and threshold",
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "for_readings": f"a whole number from 1 to {MAX_READINGS}",
     "clear_threshold": "a finite number (of at most 64 bits)",
@@ -170,6 +173,18 @@ class Condition(BaseModel):
     any: _Group | None = Field(None, description="Conditions of which one must hold, likewise.")
 
 
+class Step(BaseModel):
+    """A severity to which an open alert rises, and beyond which value."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    severity: _Severity
+    threshold: _Number
+
+
+_Steps = Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
+
+
 class Override(BaseModel):
     """What a rule has of its own for some devices."""
 
@@ -178,6 +193,7 @@ class Override(BaseModel):
     threshold: _Threshold | None = None
     clear_threshold: _Number | None = None
     severity: _Severity | None = None
+    escalate: _Steps | None = None
     for_seconds: _Seconds | None = None
 
 
@@ -200,6 +216,11 @@ class Rule(Condition):
     severity: _Severity = Field(
         DEFAULT_SEVERITY, description="A word of the user's own, which the alert repeats."
     )
+    escalate: _Steps | None = Field(
+        None,
+        description="Higher severities, each with the `threshold` beyond which a value raises the alert to"
+        " it. Each threshold lies beyond the one before. An alert keeps its highest severity to its end.",
+    )
     for_seconds: _Seconds = Field(
         0.0,
         description="How long the rule must be violated before it triggers, by the times of the readings; for"
@@ -218,8 +239,9 @@ class Rule(Condition):
     )
     overrides: _Overrides | None = Field(
         None,
-        description="For single devices or patterns, `threshold`, `clear_threshold`, `for_seconds` or"
-        " `severity` of their own. A name counts before a pattern, a longer pattern before a shorter one.",
+        description="For single devices or patterns, `threshold`, `clear_threshold`, `for_seconds`,"
+        " `severity` or `escalate` of their own. A name counts before a pattern, a longer pattern before a"
+        " shorter one.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
         None, description="Domain of the readings; by default the first of `DOMAINS`."

@@ -17,6 +17,7 @@ from tasks.rules.model import (
     Condition,
     Fault,
     Rule,
+    Step,
     id_of,
 )
 from tasks.rules.rule import NO_RULES, RuleSet
@@ -175,8 +176,9 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     if not place:
         return _fault(path, "has a field whose name is not text")
     name, where = str(place[-1]), at(path, place)
-    if place[0] == "overrides" and len(place) > 1:
-        return _override_fault(path, place, detail)
+    if place[0] in {"overrides", "escalate"} and len(place) > 1:
+        inside = _override_fault if place[0] == "overrides" else _step_fault
+        return inside(path, place, detail)
     if detail["type"] == "extra_forbidden":
         known, kind = (Rule, "rule") if len(place) == 1 else (Condition, "condition")
         return _fault(where, f"is not a field of a {kind}{suggestion(name, list(known.model_fields))}")
@@ -198,12 +200,29 @@ def _override_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
     where, got = at(path, place[:3]), describe(detail["input"])
     if place[2:] == ("[key]",):
         return _fault(at(path, place[:2]), 'must be the id of a device or a pattern such as "freezer-*"')
+    if place[2:3] == ("escalate",) and len(place) > 3:
+        return _step_fault(path, place, detail)
     if len(place) == 2:
         return _fault(where, f"must be an object of {', '.join(OVERRIDABLE)}, got {got}")
     if detail["type"] == "extra_forbidden":
         name, known = str(place[2]), list(OVERRIDABLE)
         return _fault(where, f"must be one of {', '.join(known)}{suggestion(name, known)}")
     return _fault(where, f"must be {EXPECTED[str(place[2])]}, got {got}")
+
+
+def _step_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
+    """A fault inside `escalate`."""
+    where = at(path, place)
+    name, got, fields = place[-1], describe(detail["input"]), list(Step.model_fields)
+    if isinstance(name, int):
+        return _fault(where, f"must be an object of {' and '.join(fields)}, got {got}")
+    if detail["type"] == "extra_forbidden":
+        return _fault(where, f"is not a field of a step{suggestion(name, fields)}")
+    expected = EXPECTED["clear_threshold" if name == "threshold" else name]
+    missing = detail["type"] == "missing"
+    return _fault(
+        where, f"is missing; it must be {expected}" if missing else f"must be {expected}, got {got}"
+    )
 
 
 def at(path: str, place: Place) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
 from tasks.rules.devices import choice, chosen
-from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Threshold
+from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Scalar, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
 # How many devices of a user, and sets of rules for them, are kept if the rules differ by device.
@@ -58,6 +58,13 @@ class Alert(NamedTuple):
     value: Number | None = None
 
 
+class Level(NamedTuple):
+    """A severity that an alert may rise to, and the threshold beyond which it does."""
+
+    severity: str
+    threshold: Number
+
+
 class Compiled(NamedTuple):
     """A rule, ready to judge. Only a plain comparison uses `compare`, `threshold` and `clear`."""
 
@@ -71,6 +78,21 @@ class Compiled(NamedTuple):
     facts: Facts
     for_readings: int = 1
     condition: Judge | None = None
+    levels: tuple[Level, ...] = ()  # from the lowest up
+    exceeds: Callable[[Any, Any], bool] = _NEVER  # compares a value with the threshold of a level
+
+    def risen(self, before: Facts, value: Scalar | None = None) -> Facts:
+        """The rule's facts, with the highest severity of those that `before` has and the value reaches.
+
+        The severity of `before` counts if the rule still has it.
+        """
+        severity = self.facts.severity
+        for level in self.levels:
+            if level.severity == before.severity or (
+                is_number(value) and self.exceeds(value, level.threshold)
+            ):
+                severity = level.severity
+        return self.facts if severity == self.facts.severity else self.facts._replace(severity=severity)
 
     def cleared(self, value: Number | None) -> bool:
         """Whether the value ends an alert.
@@ -239,6 +261,9 @@ def _compile(rule: Rule) -> Compiled:
     )
     if rule.operator == "absent":
         return compiled
+    if rule.escalate:
+        levels = tuple(Level(step.severity, step.threshold) for step in rule.escalate)
+        compiled = compiled._replace(levels=levels, exceeds=COMPARE[rule.operator or ""])
     if rule.operator in COMPARE and is_number(threshold := rule.threshold) and rule.change is None:
         assert isinstance(threshold, int | float)
         clear = threshold if rule.clear_threshold is None else rule.clear_threshold

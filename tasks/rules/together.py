@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from tasks.rules.model import (
+    DEFAULT_SEVERITY,
     EXPECTED,
     GROUPS,
     MAX_COMPARISONS,
@@ -16,13 +17,14 @@ from tasks.rules.model import (
     ORDERING,
     OVERRIDABLE,
 )
-from tasks.text.wording import describe
+from tasks.text.wording import describe, shorten
 
 Place = tuple[str | int, ...]
 """The way to a field inside a rule: `("all", 1, "operator")`."""
 
 _NUMBER = "a finite number (of at most 64 bits)"
 _SINGLE = f"{_NUMBER}, a string or a boolean"
+_NEEDS = f"; it needs one of {', '.join(ORDERING)} and a threshold"
 
 
 _MEANT = {
@@ -57,20 +59,53 @@ class Misfit(NamedTuple):
 
 def _limits_of_group(given: dict[str, Any]) -> Iterator[Misfit]:
     for pattern, own in _objects(given.get("overrides")):
-        for name in ("threshold", "clear_threshold"):
+        for name in ("threshold", "clear_threshold", "escalate"):
             if name in own:
-                group = next(one for one in GROUPS if one in given)
-                yield Misfit(("overrides", pattern, name), f"is not allowed beside `{group}`")
+                yield Misfit(("overrides", pattern, name), f"is not allowed beside `{_group_of(given)}`")
+
+
+def _group_of(given: dict[str, Any]) -> str:
+    return next(one for one in GROUPS if one in given)
+
+
+def _escalation(given: dict[str, Any], wrong: set[Place]) -> Iterator[Misfit]:
+    """Faults of `escalate`: which rules may have it, and steps that lead nowhere."""
+    steps, operator = given.get("escalate"), given.get("operator")
+    if steps is None or operator is None or any(place[:1] == ("escalate",) for place in wrong):
+        return
+    if operator not in ORDERING or "threshold_key" in given:
+        what = "`threshold_key`" if operator in ORDERING else f"the operator {shorten(str(operator), 20)}"
+        if ("operator",) not in wrong:
+            yield Misfit(("escalate",), f"is not allowed with {what}{_NEEDS}")
+        return
+    side = "above" if ">" in operator else "below"
+    limit, severities = given.get("threshold"), [given.get("severity", DEFAULT_SEVERITY)]
+    for index, step in enumerate(steps):
+        threshold = step["threshold"]
+        if ("threshold",) not in wrong and _is_number(limit):
+            beyond = threshold > limit if side == "above" else threshold < limit
+            if not beyond:
+                sentence = f"must be {side} the threshold before it, {limit}, got {threshold}"
+                yield Misfit(("escalate", index, "threshold"), sentence)
+        if step["severity"] in severities:
+            sentence = f"must not be {shorten(step['severity'], 40)} again; each step has its own severity"
+            yield Misfit(("escalate", index, "severity"), sentence)
+        limit = threshold
+        severities.append(step["severity"])
 
 
 def _overrides(given: dict[str, Any], wrong: set[Place]) -> Iterator[Misfit]:
     """Faults of the rule as it is for some devices, where it has none as it is."""
-    known = {place for place, _ in _comparison(given, (), wrong)} | wrong
+    known = {place for place, _ in (*_comparison(given, (), wrong), *_escalation(given, wrong))} | wrong
     for pattern, own in _objects(given.get("overrides")):
         merged = given | {name: value for name, value in own.items() if name in OVERRIDABLE}
         broken = known | {place[2:] for place in wrong if place[:2] == ("overrides", pattern)}
-        for place, message in _comparison(merged, (), broken):
-            if place not in known:
+        for place, message in (*_comparison(merged, (), broken), *_escalation(merged, broken)):
+            if place in known:
+                continue
+            if place[0] == "escalate" and "escalate" not in own:
+                yield Misfit(("overrides", pattern), f"needs an `escalate` of its own: a step {message}")
+            else:
                 where = place if place[0] not in own else ("overrides", pattern, *place)
                 yield Misfit(where, message)
 
@@ -90,9 +125,12 @@ def together(given: dict[str, Any], wrong: set[Place]) -> list[Misfit]:
     faults = list(_condition(given, (), wrong))
     if any(name in given for name in GROUPS):
         faults += _limits_of_group(given)
+        if "escalate" in given:
+            faults.append(Misfit(("escalate",), f"is not allowed beside `{_group_of(given)}`{_NEEDS}"))
         if "id" not in given:
             faults.append(Misfit(("id",), f"is missing; it must be {EXPECTED['id']}"))
         return faults
+    faults += _escalation(given, wrong)
     faults += _overrides(given, wrong)
     if given.get("operator") == "absent":
         sentence = f"must be at least {MIN_ABSENT_SECONDS} for the operator absent, which waits that long"

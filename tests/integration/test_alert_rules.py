@@ -119,6 +119,29 @@ def test_a_rule_waits_as_long_as_it_says_and_clears_where_it_says(user: User) ->
     assert (triggered["value"], triggered["count"]) == (33, 3)
 
 
+def test_a_warning_becomes_critical_within_one_alert(user: User, database: Database) -> None:
+    """Each rise is told once and in order, also at one time; the tables have it, and it stays to the end."""
+    steps = [{"severity": "high", "threshold": 90}, {"severity": "critical", "threshold": 95}]
+    set_rules(user, {"key": "heat", "operator": ">", "threshold": 80, "escalate": steps})
+    for heat in (85, 92, 97):
+        user.send({"heat": heat}, 10)
+    user.send({"heat": 99}, 20)
+    assert user.told(3) == [("heat", "TRIGGERED"), ("heat", "ESCALATED"), ("heat", "ESCALATED")]
+    rows = "SELECT status, severity FROM active_alerts WHERE user_id = %s"
+    device = user.device.user_id
+    fleet.wait_until(
+        lambda: database.execute(rows, [device]).fetchall() == [("TRIGGERED", "critical")], 30, "the row"
+    )
+    user.send({"heat": 85}, 30)
+    user.send({"heat": 70}, 40)
+    assert user.told(4)[-1] == ("heat", "RESOLVED")
+    told = [(n["status"], n["severity"], n["alert_id"]) for n in user.listening.notices]
+    assert [severity for _, severity, _ in told] == ["warning", "high", "critical", "critical"]
+    assert len({alert_id for *_, alert_id in told}) == 1
+    history = "SELECT status, severity, alert_id FROM alert_history WHERE user_id = %s ORDER BY number"
+    fleet.wait_until(lambda: database.execute(history, [device]).fetchall() == told, 30, "the history")
+
+
 def test_snooze_disable_and_enable_are_answered_and_obeyed(user: User, database: Database) -> None:
     """A snoozed alert that still holds is told again at the end; a disabled rule says nothing."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})

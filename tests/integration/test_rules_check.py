@@ -25,6 +25,7 @@ FIELDS = (
     *COMPARED[3:],
     "id",
     "severity",
+    "escalate",
     "for_seconds",
     "for_readings",
     "domain",
@@ -68,6 +69,7 @@ ANY: st.SearchStrategy[Any] = (
     | WORDS
     | st.just([])
     | st.just({"key": None})
+    | st.lists(st.deferred(lambda: STEPS), max_size=5)
     | st.dictionaries(
         WORDS,
         st.dictionaries(st.sampled_from(["threshold", "severity", "x"]), st.integers() | WORDS, max_size=2),
@@ -75,6 +77,9 @@ ANY: st.SearchStrategy[Any] = (
     )
     | st.lists(NUMBERS | WORDS | st.booleans() | st.just({}), max_size=3)
 )
+STEPS = st.dictionaries(
+    st.sampled_from(["threshold", "severity", "x"]), NUMBERS | WORDS | st.none()
+) | st.builds(lambda severity, threshold: {"severity": severity, "threshold": threshold}, WORDS, NUMBERS)
 LEAVES = (
     st.dictionaries(st.sampled_from([*COMPARED, "id", "colour"]), ANY, max_size=4)
     | st.dictionaries(st.sampled_from(COMPARED), ANY, max_size=1).map(
@@ -118,6 +123,9 @@ BEYOND_SHAPE = (
     "is not allowed with the operator !=",
     "is already the rule_id",
     "has too many conditions",
+    "; it needs one of >",
+    "the threshold before it",
+    "each step has its own severity",
     "keys may be compared with the reading before",
 )
 
@@ -171,6 +179,7 @@ def test_the_check_stands_in_the_migrations() -> None:
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=DOCUMENTS)
 @example(document=[HOT | {"domain": ""}])
+@example(document=[HOT | {"escalate": [{"severity": "high", "threshold": 9}]}])
 def test_the_check_and_the_model_agree_on_any_document(database: Database, document: Any) -> None:
     """What it refuses the model refuses, and what the model refuses in shape it refuses."""
     faults = sift_rules(document).faults
@@ -187,6 +196,8 @@ def test_the_check_and_the_model_agree_on_any_document(database: Database, docum
         {**HOT, "threshold": 2.0**63},
         {**HOT, "threshold": "8"},
         {"key": "t", "operator": ">", "message": "m"},
+        {**HOT, "id": "hum", "escalate": [{"severity": "high", "threshold": "9"}]},
+        {**HOT, "id": "hum", "overrides": {"d": {"escalate": [{"severity": "high"}]}}},
         {"id": "c", "message": "m", "all": [HOT]},
         {"id": "c", "message": "m", "all": [{"any": [{"key": "t", "operator": "in", "threshold": 8}]}]},
         {"message": "m", "all": [{"key": "t", "operator": ">", "threshold": 8}]},

@@ -10,7 +10,7 @@ from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
 from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.rules.device import START, Device
-from tests.unit.tasks.rules.plain_model import PlainModel
+from tests.unit.tasks.rules.plain_model import ORDERING, PlainModel
 
 Event = tuple[Any, ...]
 
@@ -33,6 +33,8 @@ def rule_sets(draw: st.DrawFn, *, remembering: bool = True) -> list[dict[str, An
             given |= draw(PLAIN)
         else:
             given |= draw(CONDITIONS if remembering else FORGETFUL)
+        if given.get("operator") in ORDERING and "threshold" in given and draw(st.booleans()):
+            given |= draw(escalations(1 if ">" in given["operator"] else -1, given["threshold"]))
         if kind != "absent" and draw(st.booleans()):
             given["for_readings"] = draw(st.integers(1, 3))
         rules.append(given)
@@ -53,6 +55,17 @@ def plain(draw: st.DrawFn, *, change: bool = False) -> dict[str, Any]:
     if change:
         given["change"] = draw(st.sampled_from(["delta", "rate"]))
     return given
+
+
+@st.composite
+def escalations(draw: st.DrawFn, step: int, threshold: int) -> dict[str, Any]:
+    """One or two higher severities, and sometimes a lowest one of its own."""
+    names = draw(
+        st.lists(st.sampled_from(["high", "higher", "highest"]), min_size=1, max_size=2, unique=True)
+    )
+    steps = [{"severity": name, "threshold": threshold + (n + 0.5) * step} for n, name in enumerate(names)]
+    lowest = draw(st.sampled_from([{}, {"severity": "low"}]))
+    return {"escalate": steps, **lowest}
 
 
 PLAIN = plain()
@@ -267,7 +280,7 @@ def told(changes: list[Change], model: PlainModel) -> None:
             for time in (change.first_seen, change.last_seen)
         ]
         reason = None if change.status == "SNOOZED" else change.reason
-        rest = (change.count, *seen, change.value, reason, change.values)
+        rest = (change.count, *seen, change.value, reason, change.values, change.severity)
         if change.operator == "absent":
             # Of an absence the model knows only since when.
             rest = (rest[0], rest[1], expected[5], *rest[3:])

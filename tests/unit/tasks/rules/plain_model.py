@@ -59,6 +59,16 @@ def limits(rule: dict[str, Any]) -> Any:
     return [(type(leaf.get("threshold")) is bool, leaf.get("threshold")) for leaf in leaves(rule)]
 
 
+def highest(rule: dict[str, Any], known: str | None = None, value: Any = None) -> str:
+    """The highest severity of a rule that is known, or that the value reaches."""
+    found: str = rule.get("severity", "warning")
+    for step in rule.get("escalate", ()):
+        reached = value is not None and VIOLATES[rule["operator"]](value, step["threshold"])
+        if reached or step["severity"] == known:
+            found = step["severity"]
+    return found
+
+
 @dataclass
 class Story:
     """One rule of the device. `about` is the rule as it was when it was last looked at."""
@@ -71,6 +81,7 @@ class Story:
     woken: bool = False  # its snooze ended, and it is to be announced again
     disabled: bool = False
     commands: list[tuple[float, str]] = field(default_factory=list)
+    severity: str = "warning"  # the highest of the run
 
     def remembers(self) -> bool:
         """Whether anything is not in order."""
@@ -78,7 +89,7 @@ class Story:
 
 
 class PlainModel:
-    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values).
+    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values, severity).
 
     Alerts are numbered in the order in which they are told; commands on no alert have the number None.
     """
@@ -244,6 +255,7 @@ class PlainModel:
                 if story.run and (other or story.began > time):
                     story.run = []
                 story.began = story.began if story.run else since
+                story.severity = highest(rule, story.severity if story.run else None, value)
                 story.run.append((time, value, values))
                 story.about = rule
             if not snoozed:
@@ -252,14 +264,19 @@ class PlainModel:
                 if long and len(story.run) >= rule.get("for_readings", 1):
                     self.trigger(rule_id, story)
             return
+        severe = highest(rule, story.severity)
         if over:
+            story.severity = severe
             self.resolve(rule_id, story, snoozed, value, values=values)
             return
         if holds:
+            story.severity = highest(rule, story.severity, value)
             story.run.append((time, value, values))
             story.about = rule
         if story.woken or (story.silent_until is not None and not snoozed):
             self.trigger(rule_id, story, "snooze_ended")
+        elif holds and story.silent_until is None and story.severity != severe:
+            self.tell("ESCALATED", rule_id, story)
 
     def clock(self, now: float, seen: dict[str, float], listening: float) -> None:
         """Snoozes that end, and silence; `seen` has the time of each key, and of the device under ""."""
@@ -282,11 +299,13 @@ class PlainModel:
                 continue
             if story.alert is not None:
                 if last > story.began:
+                    story.severity = highest(rule)
                     self.resolve(rule_id, story, self.snoozed(story, now), None, "returned")
                 elif now - last < rule["for_seconds"]:
+                    story.severity = highest(rule)
                     self.resolve(rule_id, story, self.snoozed(story, now), None)
             elif not self.snoozed(story, now) and now - max(last, listening) >= rule["for_seconds"]:
-                story.run, story.began = [(last, None, None)], last
+                story.run, story.began, story.severity = [(last, None, None)], last, highest(rule)
                 self.trigger(rule_id, story)
 
     def lasted(self, story: Story, rule: dict[str, Any] | None, now: float, listening: float) -> bool:
@@ -299,7 +318,7 @@ class PlainModel:
         silent = max(0, now - max(self.newest[1], listening))
         lasted = self.newest[0] - story.began + silent >= rule["for_seconds"]
         if lasted and len(story.run) >= rule.get("for_readings", 1):
-            story.about = rule
+            story.about, story.severity = rule, highest(rule, story.severity)
             return True
         return False
 
@@ -311,6 +330,7 @@ class PlainModel:
         if now > story.began:
             value = payload.get(rule["key"]) if "key" in rule else None
             number = value if is_number(value) else None
+            story.severity = highest(rule)
             self.resolve(rule_id, story, self.snoozed(story, now), number, "returned")
 
     def look_at_rules(self, now: float) -> None:
@@ -393,4 +413,7 @@ class PlainModel:
         times = [time for time, _, _ in story.run]
         value, values = last or (story.run[-1][1:] if story.run else (None, None))
         first, latest = (story.began, max(times)) if times else (None, None)
-        self.told.append((status, rule_id, story.alert, len(times), first, latest, value, reason, values))
+        severity = story.severity if times else self.rules[rule_id].get("severity", "warning")
+        self.told.append(
+            (status, rule_id, story.alert, len(times), first, latest, value, reason, values, severity)
+        )

@@ -30,6 +30,7 @@ RULE = (
     "any",
     "devices",
     "overrides",
+    "escalate",
 )
 COMMAND = ("device_id", "rule_id", "action", "duration_minutes")
 # What makes Python's own functions raise: beyond a double, beyond the digits of an integer, half a character.
