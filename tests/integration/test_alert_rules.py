@@ -128,9 +128,8 @@ def test_a_warning_becomes_critical_within_one_alert(user: User, database: Datab
     user.send({"heat": 99}, 20)
     assert user.told(3) == [("heat", "TRIGGERED"), ("heat", "ESCALATED"), ("heat", "ESCALATED")]
     rows = "SELECT status, severity FROM active_alerts WHERE user_id = %s"
-    device = user.device.user_id
     fleet.wait_until(
-        lambda: database.execute(rows, [device]).fetchall() == [("TRIGGERED", "critical")], 30, "the row"
+        lambda: database.execute(rows, [user.id]).fetchall() == [("TRIGGERED", "critical")], 30, "the row"
     )
     user.send({"heat": 85}, 30)
     user.send({"heat": 70}, 40)
@@ -139,7 +138,7 @@ def test_a_warning_becomes_critical_within_one_alert(user: User, database: Datab
     assert [severity for _, severity, _ in told] == ["warning", "high", "critical", "critical"]
     assert len({alert_id for *_, alert_id in told}) == 1
     history = "SELECT status, severity, alert_id FROM alert_history WHERE user_id = %s ORDER BY number"
-    fleet.wait_until(lambda: database.execute(history, [device]).fetchall() == told, 30, "the history")
+    fleet.wait_until(lambda: database.execute(history, [user.id]).fetchall() == told, 30, "the history")
 
 
 def test_snooze_disable_and_enable_are_answered_and_obeyed(user: User, database: Database) -> None:

@@ -62,6 +62,9 @@ NUMBERS = (
         [0, 1, 0.5, 2_592_000, 2_592_001, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2.0**63, 1e308]
     )
 )
+STEPS = st.dictionaries(
+    st.sampled_from(["threshold", "severity", "x"]), NUMBERS | WORDS | st.none()
+) | st.builds(lambda severity, threshold: {"severity": severity, "threshold": threshold}, WORDS, NUMBERS)
 ANY: st.SearchStrategy[Any] = (
     st.none()
     | st.booleans()
@@ -69,7 +72,7 @@ ANY: st.SearchStrategy[Any] = (
     | WORDS
     | st.just([])
     | st.just({"key": None})
-    | st.lists(st.deferred(lambda: STEPS), max_size=5)
+    | st.lists(STEPS, max_size=5)
     | st.dictionaries(
         WORDS,
         st.dictionaries(st.sampled_from(["threshold", "severity", "x"]), st.integers() | WORDS, max_size=2),
@@ -77,9 +80,6 @@ ANY: st.SearchStrategy[Any] = (
     )
     | st.lists(NUMBERS | WORDS | st.booleans() | st.just({}), max_size=3)
 )
-STEPS = st.dictionaries(
-    st.sampled_from(["threshold", "severity", "x"]), NUMBERS | WORDS | st.none()
-) | st.builds(lambda severity, threshold: {"severity": severity, "threshold": threshold}, WORDS, NUMBERS)
 LEAVES = (
     st.dictionaries(st.sampled_from([*COMPARED, "id", "colour"]), ANY, max_size=4)
     | st.dictionaries(st.sampled_from(COMPARED), ANY, max_size=1).map(
@@ -108,7 +108,9 @@ RULES = (
     )
 )
 OWN = st.dictionaries(
-    st.sampled_from(["threshold", "clear_threshold", "severity", "for_seconds", "message"]), ANY, max_size=3
+    st.sampled_from(["threshold", "clear_threshold", "severity", "escalate", "for_seconds", "message"]),
+    ANY,
+    max_size=3,
 )
 RULES |= st.dictionaries(WORDS, OWN | ANY, max_size=3).map(lambda some: HOT | {"overrides": some})
 RULES |= CONDITIONS.map(lambda some: {"id": "c", "message": "m"} | some) | groups(CONDITIONS | ANY).map(
@@ -139,7 +141,7 @@ def own_shape_holds(overrides: dict[str, Any]) -> bool:
             Override.model_validate(own)
         except ValidationError as error:
             for detail in error.errors():
-                severity = detail["input"] if detail["loc"] == ("severity",) else None
+                severity = detail["input"] if detail["loc"][-1] == "severity" else None
                 if not (isinstance(severity, str) and 1 <= len(severity) <= 32):
                     return False
     return True

@@ -23,7 +23,11 @@ def rule_sets(draw: st.DrawFn, *, remembering: bool = True) -> list[dict[str, An
     """Up to four rules about two keys, of every kind; `remembering` ones compare with the reading before."""
     rules = []
     for rule_id in draw(st.lists(st.sampled_from(RULE_IDS), unique=True)):
-        given = {"id": rule_id, "message": "m", "for_seconds": draw(st.sampled_from([0, 0, 20]))}
+        given: dict[str, Any] = {
+            "id": rule_id,
+            "message": "m",
+            "for_seconds": draw(st.sampled_from([0, 0, 20])),
+        }
         kind = draw(st.sampled_from(["plain", "plain", "absent", "condition", "condition"]))
         if kind == "absent":
             key = draw(st.sampled_from(["a", "b", None]))
