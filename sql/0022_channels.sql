@@ -21,8 +21,8 @@ CREATE TABLE channels (
                DEFAULT replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
     -- Which alerts: those of these severities, NULL for all, when they change to one of these statuses.
     severities text[]           CHECK (cardinality(severities) BETWEEN 1 AND 16),
-    statuses   text[]           NOT NULL DEFAULT '{TRIGGERED,RESOLVED}' CHECK (cardinality(statuses) >= 1 AND statuses
-               <@ '{TRIGGERED,RESOLVED,SNOOZED,DISABLED,ENABLED,ACKNOWLEDGED}'),
+    statuses   text[]           NOT NULL DEFAULT '{TRIGGERED,ESCALATED,RESOLVED}' CHECK (cardinality(statuses) >= 1 AND statuses
+               <@ '{TRIGGERED,ESCALATED,RESOLVED,SNOOZED,DISABLED,ENABLED,ACKNOWLEDGED}'),
     -- Of the text; NULL is the default one.
     template   text             CHECK (length(template) BETWEEN 1 AND 4096 AND sluice_channel_template(template)),
     enabled    boolean          NOT NULL DEFAULT true,
@@ -55,6 +55,7 @@ CREATE TABLE channel_deliveries (
     channel_id bigint           NOT NULL REFERENCES channels ON DELETE CASCADE,
     alert_id   text COLLATE "C" NOT NULL,
     status     text             NOT NULL,
+    rise       text             NOT NULL DEFAULT '', -- of ESCALATED, which an alert has once for each: the severity
     time       timestamptz      NOT NULL,
     device_id  text COLLATE "C" NOT NULL,
     rule_id    text COLLATE "C" NOT NULL,
@@ -64,7 +65,7 @@ CREATE TABLE channel_deliveries (
     next_at    timestamptz      NOT NULL DEFAULT now(),    -- of the next attempt
     created_at timestamptz      NOT NULL DEFAULT now(),
     done_at    timestamptz      CHECK ((done_at IS NULL) = (state = 'waiting')),
-    UNIQUE (channel_id, alert_id, status)
+    UNIQUE (channel_id, alert_id, status, rise)
 );
 -- "What is next?" and "is something older of the same rule on its way?" are asked before each attempt.
 CREATE INDEX channel_deliveries_waiting ON channel_deliveries (channel_id, id) WHERE state = 'waiting';

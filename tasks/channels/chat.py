@@ -34,7 +34,9 @@ def send(claim: Claim) -> Outcome:
     service = _service(claim.target)
     if service is None:
         return Never("Apprise does not understand its target")
-    kind = {"TRIGGERED": "warning", "RESOLVED": "success"}.get(str(notice.get("status")), "info")
+    kind = {"TRIGGERED": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
+        str(notice.get("status")), "info"
+    )
     told = service.notify(
         body=message.text(claim.template, notice), title=message.title(notice), notify_type=kind
     )

@@ -28,4 +28,6 @@ class Claim:
     def key(self) -> str:
         """The idempotency key: the same whenever this change is sent again."""
         notice = self.notice or {}
-        return f"{notice.get('alert_id')}/{notice.get('status')}"
+        key = f"{notice.get('alert_id')}/{notice.get('status')}"
+        # The severity of an alert may rise more than once.
+        return f"{key}/{notice.get('severity')}" if notice.get("status") == "ESCALATED" else key

@@ -25,8 +25,9 @@ AT_ONCE = 5_000
 
 # Follows an INSERT that is called `added` and returns the new rows of alert_history.
 ADD = f"""
-INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, state, why, done_at)
-SELECT channels.id, alert_id, status, time, device_id, rule_id,
+INSERT INTO channel_deliveries (channel_id, alert_id, status, rise, time, device_id, rule_id, state, why, done_at)
+SELECT channels.id, alert_id, status, CASE WHEN status = 'ESCALATED' THEN severity ELSE '' END, time, device_id,
+       rule_id,
        CASE WHEN is_full THEN 'failed' ELSE 'waiting' END,
        CASE WHEN is_full THEN 'more than {MOST_WAITING} deliveries of the channel wait' END,
        CASE WHEN is_full THEN now() END
@@ -81,8 +82,11 @@ SELECT counted.id AS delivery, counted.channel_id AS channel, c.user_id AS chann
        c.target, c.secret, c.template, counted.attempts, leased.failures,
        {", ".join(f'h."{name}"' for name in _NOTICE)}
 FROM counted JOIN leased USING (channel_id) JOIN channels AS c ON c.id = counted.channel_id
-LEFT JOIN alert_history AS h
-    ON (h.alert_id, h.status, h.time) = (counted.alert_id, counted.status, counted.time)
+LEFT JOIN LATERAL (
+    SELECT * FROM alert_history AS h
+    WHERE (h.alert_id, h.status, h.time) = (counted.alert_id, counted.status, counted.time)
+        AND counted.rise IN ('', h.severity)
+    LIMIT 1) AS h ON true
 """  # noqa: S608 - constants, and the names of our own fields
 
 _MARK = """

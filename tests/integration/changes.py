@@ -13,6 +13,7 @@ from tasks.batch import marks
 from tasks.outbox import publisher
 from tasks.rules.machine import Changes, Observation
 from tasks.rules.parsing import parse_rules
+from tasks.rules.rule import RuleSet
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import client
 from tests.integration.fleet import wait_until
@@ -47,11 +48,11 @@ def _forget() -> None:
             client().delete(key)
 
 
-def judge(user: str, device: str, *readings: tuple[int, float]) -> Changes:
+def judge(user: str, device: str, *readings: tuple[int, float], rules: RuleSet = HOT) -> Changes:
     """Judges readings, given as offset and temperature, and commits what there is to tell."""
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
-        after, changes = step_all(state, HOT, map(observation, readings))
+        after, changes = step_all(state, rules, map(observation, readings))
         return after, tuple(changes)
 
     return tuple(state_store.transact([(user, device)], decide))

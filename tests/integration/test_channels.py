@@ -24,6 +24,7 @@ from compose.local.stack import Stack
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
 from tasks.channels import retries, wake
+from tasks.rules.parsing import parse_rules
 from tasks.servers.redis_client import CHANNELS_QUEUED, client
 from tests.integration import forked, pages
 from tests.integration.changes import Database, empty_outbox, flap, judge, write_tables
@@ -133,6 +134,27 @@ def test_each_change_is_told_once_signed_by_webhook_and_by_mail(
     assert {mail["Idempotency-Key"] for mail in mailbox.mails} == {
         call.key for call in receiver.calls if call.notice["status"] == "TRIGGERED"
     }
+
+
+def test_each_rise_of_an_alert_is_told_once(user: str, database: Database, setting: Set) -> None:
+    """Each by a key of its own; a channel of the highest severity hears when it is reached, and the end."""
+    del setting
+    steps = [{"severity": "serious", "threshold": 90}, {"severity": "critical", "threshold": 100}]
+    rule = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot", "escalate": steps}
+    with http_receiver() as receiver:
+        add(database, user, "all", "webhook", receiver.url("/all"))
+        add(database, user, "night", "webhook", receiver.url("/night"), severities=["critical"])
+        judge(user, "d1", (0, 85.0), (1, 95.0), (2, 105.0), (3, 20.0), rules=parse_rules({"rules": [rule]}))
+        write_tables()
+        write_tables()
+        deliver_until(none_waits(database, user), "the channels to be told")
+    told = {
+        path: [(call.notice["status"], call.notice["severity"]) for call in receiver.calls if call.path == path]
+        for path in ("/all", "/night")
+    }
+    risen = [("ESCALATED", "serious"), ("ESCALATED", "critical"), ("RESOLVED", "critical")]
+    assert told == {"/all": [("TRIGGERED", "warning"), *risen], "/night": risen[1:]}
+    assert len({call.key for call in receiver.calls}) == 4
 
 
 def test_300_alerts_by_a_webhook_that_fails_often(user: str, database: Database, setting: Set) -> None:

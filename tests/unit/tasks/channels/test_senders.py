@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,13 @@ def test_a_signature_is_that_of_the_documentation() -> None:
     assert webhook.sign("secret", 1700000000, b"{}") == (
         "b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163"
     )
+
+
+def test_the_key_of_each_rise_of_an_alert_is_its_own() -> None:
+    """An alert has TRIGGERED once, and ESCALATED once for each severity."""
+    one = claim()
+    assert one.key == "a1/TRIGGERED"
+    assert replace(one, notice={**(one.notice or {}), "status": "ESCALATED"}).key == "a1/ESCALATED/warning"
 
 
 def test_a_body_is_the_notice_and_the_text_of_a_template() -> None:
