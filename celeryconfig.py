@@ -47,6 +47,7 @@ task_routes = {
     # What waits for servers that users choose has workers of its own.
     "tasks.channels.deliver": {"queue": "notify"},
     "tasks.channels.*": {"queue": "db"},
+    "tasks.rollups.*": {"queue": "db"},
 }
 
 # No `expires`: tasks/worker/schedule.py, which beat is started with, has the reason.
@@ -61,6 +62,8 @@ beat_schedule = {
     "old days of devices": {"task": "tasks.devices.tidy", "schedule": 3600.0},
     "channels of alerts": {"task": "tasks.channels.watch", "schedule": 5.0},
     "old deliveries to channels": {"task": "tasks.channels.tidy", "schedule": 600.0},
+    "rollups": {"task": "tasks.rollups.make", "schedule": 60.0},
+    "retention": {"task": "tasks.rollups.expire", "schedule": 3600.0},
     "changed rules": {"task": "tasks.alerts.apply_rules", "schedule": 600.0},
 }
 

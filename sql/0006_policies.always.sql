@@ -1,19 +1,62 @@
--- Compression and retention by the settings, where the server's licence has them (TimescaleDB's own, not the
--- Apache edition). Runs at every `sluice migrate`, so a changed setting or a changed licence takes effect.
--- `sluice.hypertables` are the tables of the domains, each with how it is best compressed.
+-- Compression where the server's licence has it (TimescaleDB's own, not the Apache edition), and retention on every
+-- server, both by the settings. Runs at every `sluice migrate`, so a changed setting or a changed licence takes effect.
+-- `sluice.hypertables` are the tables of the domains, each with how it is best compressed and how long it is kept.
+INSERT INTO retention (relation, time_column, domain, days)
+SELECT relation, time_column, domain, days
+FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
+    AS declared (relation text, time_column text, domain text, days integer)
+UNION ALL VALUES
+    ('rollups_hourly', 'hour', NULL, current_setting('sluice.rollup_hourly_days')::int),
+    ('rollups_daily', 'day', NULL, current_setting('sluice.rollup_daily_days')::int)
+ON CONFLICT (relation) DO UPDATE
+    SET time_column = excluded.time_column, domain = excluded.domain, days = excluded.days;
+
+-- Removes what is older than the table's retention: whole chunks of a hypertable, at most `most` rows of a plain
+-- table. Returns how many of these went; null means that rows still have to be rolled up first. It runs with the
+-- rights of the owner, so that workers may remove what is too old, and nothing else.
+CREATE OR REPLACE FUNCTION sluice_expire(of_relation text, most integer) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    kept    retention;
+    limit_  integer;
+    cutoff  timestamptz;
+    removed bigint;
+BEGIN
+    SELECT * INTO kept FROM retention WHERE relation = of_relation AND days > 0 FOR UPDATE;
+    IF NOT FOUND OR to_regclass(quote_ident(of_relation)) IS NULL THEN
+        RETURN 0;
+    END IF;
+    limit_ := (floor(extract(epoch FROM now()) / 86400)::integer - kept.days) * 24;
+    cutoff := to_timestamp(limit_ * 3600.0);
+    IF EXISTS (SELECT FROM rollup_progress WHERE domain = kept.domain
+               AND (NOT complete OR EXISTS (SELECT FROM rollup_marks WHERE domain = kept.domain
+                                            AND hour >= kept.gone_before AND hour < limit_))) THEN
+        RETURN NULL;
+    END IF;
+    UPDATE retention SET gone_before = greatest(gone_before, limit_) WHERE relation = of_relation;
+
+    -- A plain table stays one when the extension comes later.
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
+        IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = of_relation) THEN
+            SELECT count(*) INTO removed FROM drop_chunks(of_relation::regclass, older_than => cutoff);
+            RETURN removed;
+        END IF;
+    END IF;
+    EXECUTE format('DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE %2$I < $1 LIMIT $2))',
+                   of_relation, kept.time_column) USING cutoff, most;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    RETURN removed;
+END
+$$;
+REVOKE ALL ON FUNCTION sluice_expire FROM PUBLIC;
+
 DO $$
 DECLARE
     compress_after interval := make_interval(days => current_setting('sluice.compress_after_days')::int);
-    drop_after     interval := make_interval(days => current_setting('sluice.retention_days')::int);
-    licensed       boolean;
     domain         record;
 BEGIN
-    licensed := EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
-        AND current_setting('timescaledb.license', true) = 'timescale';
-    IF NOT licensed THEN
-        IF drop_after > INTERVAL '0' THEN
-            RAISE WARNING 'this server has no retention policies: nothing older than % will be dropped', drop_after;
-        END IF;
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
+       OR current_setting('timescaledb.license', true) IS DISTINCT FROM 'timescale' THEN
         RETURN;
     END IF;
 
@@ -23,9 +66,6 @@ BEGIN
     LOOP
         -- A plain table stays one when the extension comes later.
         IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = domain.relation) THEN
-            IF drop_after > INTERVAL '0' THEN
-                RAISE WARNING '% is not a hypertable: none of its rows older than % will be dropped', domain.relation, drop_after;
-            END IF;
             CONTINUE;
         END IF;
 
@@ -46,14 +86,8 @@ BEGIN
                 PERFORM add_compression_policy(domain.relation::regclass, compress_after);
             END IF;
         END IF;
-        IF NOT EXISTS (SELECT FROM timescaledb_information.jobs
-                       WHERE hypertable_name = domain.relation AND proc_name = 'policy_retention'
-                       AND (config ->> 'drop_after')::interval = drop_after) THEN
-            PERFORM remove_retention_policy(domain.relation::regclass, if_exists => true);
-            IF drop_after > INTERVAL '0' THEN
-                PERFORM add_retention_policy(domain.relation::regclass, drop_after);
-            END IF;
-        END IF;
+        -- Made by earlier versions: it knows nothing of rollups, and would remove rows before they have theirs.
+        PERFORM remove_retention_policy(domain.relation::regclass, if_exists => true);
     END LOOP;
 
     -- A late duplicate in a compressed chunk makes the server open segments to compare; by default it refuses

@@ -9,9 +9,13 @@ BEGIN
         GRANT USAGE ON SCHEMA public TO sluice_writer;
         GRANT SELECT, INSERT, UPDATE, DELETE
             ON user_configs, active_alerts, alert_delivery, kafka_topics, replays, replayed_letters, devices, device_days,
-               device_positions, channel_states, channel_users, channel_deliveries TO sluice_writer;
+               device_positions, channel_states, channel_users, channel_deliveries, rollups_hourly, rollups_daily,
+               rollup_marks, rollup_progress TO sluice_writer;
         -- With the secrets, which nobody but the workers and the owner may read.
         GRANT SELECT ON channels TO sluice_writer;
+        -- It removes rows only by this function, which knows what is too old.
+        GRANT SELECT ON retention TO sluice_writer;
+        GRANT EXECUTE ON FUNCTION sluice_expire TO sluice_writer;
         GRANT SELECT, INSERT ON alert_history TO sluice_writer;
         FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
                    AS declared (relation text) LOOP
@@ -21,7 +25,7 @@ BEGIN
         FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
                    ('user_configs', 'active_alerts', 'alert_delivery', 'kafka_topics', 'replays',
                     'replayed_letters', 'devices', 'device_days', 'device_positions', 'channel_states', 'channel_users',
-                    'channel_deliveries') LOOP
+                    'channel_deliveries', 'rollups_hourly', 'rollups_daily', 'rollup_marks', 'rollup_progress') LOOP
             EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM sluice_writer', one.tablename);
         END LOOP;
         REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions FROM sluice_writer;

@@ -19,6 +19,7 @@ app = Celery(
         "tasks.clock",
         "tasks.register_devices",
         "tasks.deliver_channels",
+        "tasks.roll_up",
         "tasks.rebuild",
         "tasks.worker.hooks",
     ],

@@ -4,7 +4,7 @@ import os
 from functools import lru_cache
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -246,7 +246,24 @@ class Settings(BaseSettings):
         7, ge=0, description="Rows older than this are compressed where the server can; 0 never compresses."
     )
     retention_days: int = Field(
-        0, ge=0, description="Rows older than this are dropped where the server can; 0 keeps them forever."
+        0,
+        ge=0,
+        description="Rows older than this are removed, by whole days (UTC); 0 keeps them forever."
+        " `sluice migrate` writes it into the table `retention`, by which beat has it done.",
+    )
+    retention_days_of: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={},
+        description='The same for single domains, as JSON by their names: `{"crates": 30}`.',
+    )
+    rollups: bool = Field(
+        False,
+        description="Whether the numeric columns are rolled up by hour and by day (docs/retention.md).",
+    )
+    rollup_hourly_days: int = Field(
+        400, ge=0, description="Rollups by the hour are kept this long; 0 keeps them forever."
+    )
+    rollup_daily_days: int = Field(
+        3660, ge=0, description="Rollups by the day are kept this long; 0 keeps them forever."
     )
 
     user_messages_per_second: float = Field(
@@ -444,6 +461,10 @@ class Settings(BaseSettings):
                 " %, @, :, /, ?, # and spaces must be written as %25, %40, %3A, %2F, %3F, %23 and %20"
             )
         return value
+
+    def retention_days_in(self, domain: str) -> int:
+        """How long a domain's rows are kept; 0 is forever."""
+        return self.retention_days_of.get(domain, self.retention_days)
 
     def owners_database_url(self) -> SecretStr:
         """The database URL of migrations, the operator's commands and listeners for notifications."""

@@ -196,20 +196,36 @@ def _prepare(connection: Connection, report_waiting: Callable[[], None]) -> None
     # building an index may take longer than the role's queries may
     connection.execute("SET LOCAL statement_timeout = 0")
     connection.execute(_CREATE_TABLE)
-    values = {name: str(getattr(settings(), name)) for name in ("compress_after_days", "retention_days")}
-    values["hypertables"] = json.dumps([_compression(domain) for domain in registry.domains()])
+    names = ("compress_after_days", "rollup_hourly_days", "rollup_daily_days")
+    values = {name: str(getattr(settings(), name)) for name in names}
+    domains = [domain.name for domain in registry.domains()]
+    if unknown := sorted(settings().retention_days_of.keys() - set(domains)):
+        raise MigrationError(
+            f"RETENTION_DAYS_OF names {unknown[0]}, which is not a domain;"
+            f" the domains are {', '.join(domains)}."
+        )
+    values["hypertables"] = json.dumps([_kept(domain) for domain in registry.domains()])
     for name, value in values.items():
         connection.execute("SELECT set_config(%s, %s, true)", [f"sluice.{name}", value])
 
 
-def _compression(domain: AnyDomain) -> dict[str, str]:
-    """One segment per source, in the order of its rows: what queries ask for, and what lets the check for a
+def _kept(domain: AnyDomain) -> dict[str, str | int]:
+    """How the domain's table is compressed, and how long its rows are kept.
+
+    One segment per source, in the order of its rows: what queries ask for, and what lets the check for a
     duplicate open only the segments of its source.
     """
     segment = [name for name in (domain.owner, domain.source) if name]
     others = [name for name in domain.primary_key if name not in {*segment, domain.time}]
     order = [f'"{domain.time}" DESC', *(f'"{name}"' for name in others)]
-    return {"relation": domain.table, "segment_by": quoted(tuple(segment)), "order_by": ", ".join(order)}
+    return {
+        "relation": domain.table,
+        "segment_by": quoted(tuple(segment)),
+        "order_by": ", ".join(order),
+        "time_column": domain.time,
+        "domain": domain.name,
+        "days": settings().retention_days_in(domain.name),
+    }
 
 
 def _run(connection: Connection, migration: Migration, report: Callable[[str], None]) -> None:

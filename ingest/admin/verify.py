@@ -181,7 +181,7 @@ def _account(
         ]
     there = _rows(connection, domain, wanted)
     others = _of_others(connection, domain, [one for one in wanted if one.key in there])
-    oldest = _oldest_kept()
+    oldest = _oldest_kept(domain)
     for one in wanted:
         fate = fates[one.message.offset]
         if one.key in there and one.line not in others:
@@ -295,9 +295,9 @@ def _query(domain: AnyDomain) -> sql.Composed:
     )
 
 
-def _oldest_kept() -> datetime | None:
-    days = settings().retention_days
-    # Retention drops whole chunks, up to a day late; a row that disappears earlier is missing.
+def _oldest_kept(domain: AnyDomain) -> datetime | None:
+    days = settings().retention_days_in(domain.name)
+    # Retention drops whole days, up to a day late; a row that disappears earlier is missing.
     return datetime.now(UTC) - timedelta(days=days) if days else None
 
 

@@ -7,7 +7,8 @@ import psycopg
 
 from tasks.batch.messages import Row
 from tasks.domain.domain import AnyDomain
-from tasks.rows import conflicts
+from tasks.rows import conflicts, marks
+from tasks.rows.marks import Mark
 from tasks.servers import database
 from tasks.settings import settings
 
@@ -17,6 +18,9 @@ MOST_DAYS = 100
 
 # In whichever parts the rows came: if several in a partition share a key, the first counts.
 _KAFKA_ORDER = attrgetter("partition", "offset")
+
+# Of the time at the beginning of a line: its day, and its hour.
+DAY_BYTES, HOUR_BYTES = 10, 13
 
 # The least time of a statement after many halvings, and the time of a lone row.
 LEAST_SECONDS = 2.0
@@ -55,7 +59,9 @@ def write(
     if not rows:
         return 0, []
     seconds = seconds or settings().database_statement_timeout_seconds
-    days = sorted({_day(row) for row in rows})
+    # The time is the first column, and starts with its date and hour (UTC).
+    hours = {row.line[:HOUR_BYTES] for row in rows}
+    days = sorted({hour[:DAY_BYTES] for hour in hours})
     if len(days) > MOST_DAYS:
         middle_day = days[len(days) // 2]
         early = [row for row in rows if _day(row) < middle_day]
@@ -65,7 +71,7 @@ def write(
     lines = b"".join([row.line for row in rows])
     try:
         try:
-            return _copy(connection, domain, lines, seconds), []
+            return _copy(connection, domain, lines, marks.made(domain, rows, hours), seconds), []
         except psycopg.errors.UniqueViolation:
             return _copy_staged(connection, domain, sorted(rows, key=_KAFKA_ORDER), seconds)
     except psycopg.Error as error:
@@ -118,16 +124,19 @@ def _write_both(
 
 
 def _day(row: Row) -> bytes:
-    # The time is the first column, and starts with its date.
-    return row.line[:10]
+    return row.line[:DAY_BYTES]
 
 
-def _copy(connection: database.Connection, domain: AnyDomain, lines: bytes, seconds: float) -> int:
+def _copy(
+    connection: database.Connection, domain: AnyDomain, lines: bytes, marked: list[Mark], seconds: float
+) -> int:
     with connection.transaction(), connection.cursor() as cursor:
         _limit_statements(cursor, seconds)
         with cursor.copy(domain.copy) as copy:
             copy.write(lines)
-        return cursor.rowcount
+        inserted = cursor.rowcount
+        marks.write(cursor, domain, marked)
+        return inserted
 
 
 def _copy_staged(
@@ -139,6 +148,9 @@ def _copy_staged(
         conflicts.stage(cursor, domain, lines)
         cursor.execute(domain.insert_staged)
         inserted = cursor.rowcount
+        if inserted:
+            hours = {row.line[:HOUR_BYTES] for row in rows}
+            marks.write(cursor, domain, marks.made(domain, rows, hours))
         found = conflicts.find(cursor, domain, lines) if inserted < len(rows) else []
     return inserted, [Unstored(rows[one.number], one.reason, "Conflict", one.stored) for one in found]
 

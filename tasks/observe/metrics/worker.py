@@ -192,6 +192,21 @@ DEVICES_COUNTED_AGAIN = Counter(
     "Growing without a restart of Redis: nobody reads it; see `devices_wait` in the workers' log.",
     unit="counts",
 )
+ROLLED_UP = Counter(
+    "sluice_rollup_hours_total",
+    ("worker",),
+    "Hours of a domain whose rollups were made, at first or again because rows came late.",
+    "Stands still with `ROLLUPS`: beat or the workers of `db` are away, or see `rollups_wait` in their log.",
+    unit="hours",
+)
+EXPIRED = Counter(
+    "sluice_retention_removed_total",
+    ("worker",),
+    "What was older than its retention and is removed: chunks of hypertables, rows of plain tables.",
+    "Stands still for days although `RETENTION_DAYS` is set: see `retention_waits` in the workers' log.",
+    labels=("table",),
+    unit="removed",
+)
 REJECTED_NOTICES = Counter(
     "sluice_rejected_notices_total",
     ("worker",),

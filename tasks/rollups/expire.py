@@ -1,0 +1,42 @@
+"""Removes what is older than its retention, a little at a time."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+import structlog
+
+from tasks.observe.metrics.worker import EXPIRED
+from tasks.rollups import make
+from tasks.servers import database
+
+log = structlog.get_logger()
+
+# Of a plain table, in one statement.
+MOST_ROWS = 10_000
+
+KEPT: LiteralString = "SELECT relation, days FROM retention WHERE days > 0 ORDER BY relation"
+EXPIRE: LiteralString = "SELECT sluice_expire(%(relation)s, %(most)s)"
+
+
+def run(seconds: float) -> None:
+    """Removes rows and rollups that are too old, for at most about so long; the next run goes on.
+
+    Rows whose rollups are not made yet get them first, or stay. Raises `psycopg.Error`.
+    """
+    until = time.monotonic() + seconds
+    with database.access() as connection:
+        kept: list[Any] = connection.execute(KEPT).fetchall()
+    if not kept:
+        return
+    today = int(datetime.now(UTC).timestamp()) // 86_400
+    make.run(seconds, (today - min(days for _, days in kept)) * 24)
+    for relation, _ in kept:
+        while time.monotonic() < until:
+            with database.access() as connection:
+                found: Any = connection.execute(EXPIRE, {"relation": relation, "most": MOST_ROWS}).fetchone()
+            if found[0] is None:
+                log.info("retention_waits", relation=relation)
+            if not found[0]:
+                break
+            EXPIRED.add(found[0], relation)

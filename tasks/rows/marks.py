@@ -1,0 +1,77 @@
+"""Marks of the hours that rows have come for: what is rolled up again. Written together with the rows."""
+
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from tasks.batch.messages import Row
+from tasks.domain.domain import AnyDomain
+
+SECONDS_OF_HOUR = 3600
+BEGINNING = datetime(1970, 1, 1)  # noqa: DTZ001 - lines have their times in UTC, and no offset in the hour
+HOUR = timedelta(hours=1)
+# A mark of an hour that is long over names the devices, unless there are more: then it is all of that hour.
+MOST_DEVICES = 100
+
+# A domain that is not rolled up has no line in rollup_progress, and no marks.
+WRITE: LiteralString = """
+INSERT INTO rollup_marks (domain, hour, users, devices)
+SELECT %(domain)s, hour, users, devices
+FROM jsonb_to_recordset(%(marks)s) AS made (hour integer, users text[], devices text[])
+WHERE EXISTS (SELECT FROM rollup_progress WHERE domain = %(domain)s)
+"""
+
+
+class Mark(NamedTuple):
+    """An hour since 1970 (UTC) with new rows, and whose they are: None means any device's."""
+
+    hour: int
+    users: list[str] | None = None
+    devices: list[str] | None = None
+
+
+def made(domain: AnyDomain, rows: Iterable[Row], starts: Iterable[bytes]) -> list[Mark]:
+    """The marks of the rows, whose lines start with these hours, such as `2026-05-01T10`."""
+    now = int(time.time()) // SECONDS_OF_HOUR
+    hours = {start: (datetime.fromisoformat(start.decode()) - BEGINNING) // HOUR for start in starts}
+    late = {start: set[tuple[str, str]]() for start, hour in hours.items() if hour < now - 1}
+    whole = set(hours) - late.keys()
+    if late:
+        for row in rows:
+            if (devices := late.get(row.line[:13])) is None or len(devices) > MOST_DEVICES:
+                continue
+            source = _source(domain, row.line)
+            if source is None:
+                whole.add(row.line[:13])
+            else:
+                devices.add(source)
+    marks = [Mark(hours[start]) for start in whole]
+    for start, found in late.items():
+        if start not in whole:
+            named = sorted(found)
+            marks.append(
+                Mark(hours[start])
+                if len(named) > MOST_DEVICES
+                else Mark(hours[start], [user for user, _ in named], [device for _, device in named])
+            )
+    return marks
+
+
+def write(cursor: psycopg.Cursor[Any], domain: AnyDomain, marks: list[Mark]) -> None:
+    """Writes the marks, in the transaction of their rows, if the domain is rolled up."""
+    given = Jsonb([mark._asdict() for mark in marks])
+    cursor.execute(WRITE, {"domain": domain.name, "marks": given})
+
+
+def _source(domain: AnyDomain, line: bytes) -> tuple[str, str] | None:
+    """User and device of a line of COPY text; None where an id is escaped, which is rare."""
+    cells = line.split(b"\t")
+    device = cells[domain.columns.index(domain.source)]
+    user = cells[domain.columns.index(domain.owner)] if domain.owner else (domain.user_id or "").encode()
+    if b"\\" in user or b"\\" in device:
+        return None
+    return user.decode().rstrip("\n"), device.decode().rstrip("\n")

@@ -1,0 +1,187 @@
+"""Rollups are what a GROUP BY over the rows says, and retention removes no row before it has its rollups."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from compose.local.passwords import password
+from compose.local.stack import Stack
+from tasks.batch.messages import Row
+from tasks.domain.routing import limits
+from tasks.registry import default
+from tasks.roll_up import expire
+from tasks.rollups import make, statements
+from tasks.rows.write import write
+from tests.conftest import forget_servers
+from tests.integration.commands import sluice
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+EVERYTHING = 2**31 - 1
+NOW = datetime.now(UTC)
+DAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=20)
+FAR = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
+
+GROUPED: LiteralString = """
+SELECT user_id, device_id, key, date_trunc({unit}, time, 'UTC'), count(*), min(value), max(value), sum(value),
+    (array_agg(value ORDER BY time DESC, value DESC))[1]
+FROM raw_telemetry, LATERAL (VALUES ('temperature', temperature), ('battery', battery)) AS v (key, value)
+WHERE value BETWEEN -1e290 AND 1e290 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+ROLLED: LiteralString = """
+SELECT user_id, device_id, key, {column}::timestamp AT TIME ZONE 'UTC', count, min, max, sum, last
+FROM {table} ORDER BY 1, 2, 3, 4
+"""
+
+
+@pytest.fixture(params=["hypertables", "plain tables"])
+def rolled(
+    request: pytest.FixtureRequest, stack: Stack, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database]:
+    """A new database, with rollups asked for, in which the modules of this process work."""
+    request.getfixturevalue("on_servers")
+    secret = password(stack.layout, "postgres-superuser")
+    with psycopg.connect(empty, user="postgres", password=secret, autocommit=True) as server:
+        database = sql.Identifier(server.info.dbname)
+        server.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Kathmandu'").format(database))
+        if request.param == "plain tables":
+            server.execute(sql.SQL("ALTER DATABASE {} SET sluice.timescaledb = 'off'").format(database))
+    assert sluice(empty, "migrate").returncode == 0
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        known = conninfo_to_dict(empty)
+        monkeypatch.setenv(
+            "DATABASE_URL",
+            "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**known),
+        )
+        monkeypatch.setenv("ROLLUPS", "true")
+        forget_servers()
+        yield connection
+    forget_servers()
+
+
+def row(number: int, time: datetime, device: str, temperature: float | None, battery: int | None) -> Row:
+    """The line of a reading."""
+    payload = {"sequence_id": number, "time": time.isoformat(), "temperature": temperature}
+    if battery is not None:
+        payload["battery"] = battery
+    domain = default()
+    topic = f"users/u{number % 2}/devices/{device}/telemetry"
+    return Row(0, number, domain.validate(topic, json.dumps(payload).encode(), 0, limits()).copy_line)
+
+
+def some(chance: random.Random, count: int, begin: datetime, hours: int, first: int = 0) -> list[Row]:
+    """Readings whose sums are exact in any order."""
+    return [
+        row(
+            number,
+            begin + timedelta(minutes=chance.randrange(hours * 60)),
+            chance.choice(["a", "b", 'back\\slash "quote"']),
+            chance.choice([None, chance.randrange(-400, 400) / 4]),
+            chance.choice([None, chance.randrange(100)]),
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def store(database: Database, rows: list[Row]) -> None:
+    """Writes the rows as workers do."""
+    _, unstored = write(database, default(), rows)
+    assert unstored == []
+
+
+def check(database: Database) -> int:
+    """Fails unless the rollups are what the rows say; returns how many there are."""
+    total = 0
+    for unit, table, column in (("hour", "rollups_hourly", "hour"), ("day", "rollups_daily", "day")):
+        expected = database.execute(sql.SQL(GROUPED).format(unit=sql.Literal(unit))).fetchall()
+        made = database.execute(
+            sql.SQL(ROLLED).format(table=sql.Identifier(table), column=sql.Identifier(column))
+        ).fetchall()
+        assert made == expected, unit
+        total += len(made)
+    return total
+
+
+def test_rollups_are_exact_whatever_comes_late_twice_or_is_killed(
+    rolled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows from before, late ones, duplicates, hostile values and times; a killed run changes nothing."""
+    chance = random.Random(7)
+    before = some(chance, 500, DAY, 60)
+    wild = [row(1000, FAR, "a", 1e300, 3), row(1001, datetime(1, 1, 1, tzinfo=UTC), "a", 2.5, None)]
+    store(rolled, before + wild)
+    assert rolled.execute("SELECT FROM rollup_marks").rowcount == 0
+    assert make.run(60)
+    assert check(rolled) > 100
+    assert rolled.execute("SELECT complete FROM rollup_progress").fetchone() == (True,)
+
+    late = some(chance, 40, DAY, 30, first=2000)
+    store(rolled, late + before[:100])
+    store(rolled, late)
+    now = [row(3000 + n, NOW - timedelta(seconds=n), f"d{n}", 1.25, None) for n in range(150)]
+    many = [row(4000 + n, DAY + timedelta(hours=70, seconds=n), f"d{n}", 0.5, 7) for n in range(150)]
+    store(rolled, now + many)
+    assert make.run(60), "what has just come may not be over"
+    marked = rolled.execute("SELECT id FROM rollup_marks ORDER BY id").fetchall()
+    assert marked
+    with monkeypatch.context() as broken:
+        broken.setattr(statements, "DAILY", "SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(psycopg.OperationalError):
+            make.run(60, EVERYTHING)
+    assert rolled.execute("SELECT id FROM rollup_marks ORDER BY id").fetchall() == marked
+
+    with psycopg.connect(rolled.info.dsn, password=rolled.info.password) as writer:
+        writer.execute("SELECT")  # begins a transaction
+        store(writer, some(chance, 30, DAY, 60, first=5000))
+        assert make.run(60, EVERYTHING)
+        assert rolled.execute("SELECT FROM rollup_marks").rowcount == 0
+        check(rolled)
+    assert rolled.execute("SELECT FROM rollup_marks").rowcount > 0, "committed after the run"
+    assert make.run(60, EVERYTHING)
+    made = check(rolled)
+    monkeypatch.setenv("ROLLUPS", "false")
+    forget_servers()
+    make.run(60)
+    store(rolled, some(chance, 30, DAY + timedelta(days=5), 60, first=6000))
+    assert rolled.execute("SELECT FROM rollup_marks").rowcount == 0
+    monkeypatch.setenv("ROLLUPS", "true")
+    forget_servers()
+    make.run(60)
+    assert check(rolled) > made
+
+
+def test_retention_removes_whole_days_and_nothing_without_its_rollups(rolled: Database, empty: str) -> None:
+    """Rows go after their rollups are made; the rollups stay until their own time is over."""
+    store(rolled, some(random.Random(3), 200, DAY, 400))
+    assert sluice(empty, "migrate", RETENTION_DAYS_OF='{"crates": 3}').returncode == 1
+    done = sluice(
+        empty, "migrate", RETENTION_DAYS="30", RETENTION_DAYS_OF='{"telemetry": 10}', ROLLUP_HOURLY_DAYS="15"
+    )
+    assert done.returncode == 0, done.stderr
+    make.switch(default(), on=True)
+    oldest = rolled.execute("SELECT sluice_expire('raw_telemetry', 10)").fetchone()
+    assert oldest == (None,), "not rolled up yet"
+    make.run(60)
+    check(rolled)
+    daily = rolled.execute("SELECT * FROM rollups_daily ORDER BY 1, 2, 3, 4").fetchall()
+    expire()
+    kept = "SELECT count(*), min(time) >= %s FROM raw_telemetry"
+    left = rolled.execute(kept, [DAY + timedelta(days=10)]).fetchone()
+    assert left is not None
+    assert left[1]
+    assert 0 < left[0] < 200
+    assert rolled.execute("SELECT * FROM rollups_daily ORDER BY 1, 2, 3, 4").fetchall() == daily
+    store(rolled, [row(9000, DAY + timedelta(minutes=1), "a", 99.0, 1)])
+    make.run(60, EVERYTHING)
+    assert rolled.execute("SELECT FROM rollup_marks").rowcount == 0
+    assert rolled.execute("SELECT * FROM rollups_daily ORDER BY 1, 2, 3, 4").fetchall() == daily, "too late"
+    expire()
+    assert rolled.execute(kept, [DAY + timedelta(days=10)]).fetchone() == left
