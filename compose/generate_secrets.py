@@ -25,6 +25,7 @@ PASSWORDS = (
     "database_owner_password",
     "database_writer_password",
     "database_emqx_password",
+    "database_reader_password",
     "redis_password",
     "redis_default_password",
     "mqtt_password",

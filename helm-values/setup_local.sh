@@ -64,7 +64,8 @@ sed 's/@redis:/@valkey:/' "$secrets/redis_url" >"$secrets/redis_url.kubernetes"
 secret timescaledb "postgres_password=$secrets/postgres_password" \
     "database_owner_password=$secrets/database_owner_password" \
     "database_writer_password=$secrets/database_writer_password" \
-    "database_emqx_password=$secrets/database_emqx_password"
+    "database_emqx_password=$secrets/database_emqx_password" \
+    "database_reader_password=$secrets/database_reader_password"
 secret pgbouncer "pgbouncer.userlist.txt=$secrets/pgbouncer.userlist.txt"
 secret emqx "emqx.conf=$secrets/emqx.conf" "mqtt_ca.pem=$secrets/mqtt_ca.pem" \
     "mqtt_server.pem=$secrets/mqtt_server.pem" "mqtt_server.key=$secrets/mqtt_server.key"

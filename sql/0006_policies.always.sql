@@ -1,15 +1,18 @@
 -- Compression where the server's licence has it (TimescaleDB's own, not the Apache edition), and retention on every
 -- server, both by the settings. Runs at every `sluice migrate`, so a changed setting or a changed licence takes effect.
 -- `sluice.hypertables` are the tables of the domains, each with how it is best compressed and how long it is kept.
-INSERT INTO retention (relation, time_column, domain, days)
-SELECT relation, time_column, domain, days
+INSERT INTO retention (relation, time_column, domain, owner, source_column, prefix, days)
+SELECT relation, time_column, domain, coalesce(quote_ident(owner_column), quote_literal(owner)), source_column, prefix,
+    days
 FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
-    AS declared (relation text, time_column text, domain text, days integer)
+    AS declared (relation text, time_column text, domain text, owner_column text, owner text, source_column text,
+                 prefix text, days integer)
 UNION ALL VALUES
-    ('rollups_hourly', 'hour', NULL, current_setting('sluice.rollup_hourly_days')::int),
-    ('rollups_daily', 'day', NULL, current_setting('sluice.rollup_daily_days')::int)
-ON CONFLICT (relation) DO UPDATE
-    SET time_column = excluded.time_column, domain = excluded.domain, days = excluded.days;
+    ('rollups_hourly', 'hour', NULL, NULL, NULL, '', current_setting('sluice.rollup_hourly_days')::int),
+    ('rollups_daily', 'day', NULL, NULL, NULL, '', current_setting('sluice.rollup_daily_days')::int)
+ON CONFLICT (relation) DO UPDATE SET
+    time_column = excluded.time_column, domain = excluded.domain, owner = excluded.owner,
+    source_column = excluded.source_column, prefix = excluded.prefix, days = excluded.days;
 
 -- Removes what is older than the table's retention: whole chunks of a hypertable, at most `most` rows of a plain
 -- table. Returns how many of these went; null means that rows still have to be rolled up first. It runs with the

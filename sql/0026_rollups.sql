@@ -57,11 +57,14 @@ CREATE TABLE rollup_progress (
     complete  boolean NOT NULL DEFAULT false
 );
 
--- How long the rows of each table are kept; `sluice migrate` writes it by the settings.
+-- How long the rows of each table are kept, and whose they are; `sluice migrate` writes it by the settings.
 CREATE TABLE retention (
-    relation    text    PRIMARY KEY,
-    time_column text    NOT NULL,
-    domain      text,                                -- of readings; null for rollups
-    days        integer NOT NULL CHECK (days >= 0),  -- 0 keeps them forever
-    gone_before integer NOT NULL DEFAULT -2147483648 -- rows of earlier hours may be gone
+    relation      text    PRIMARY KEY,
+    time_column   text    NOT NULL,
+    domain        text,                                 -- of readings; null for rollups
+    owner         text,                                 -- the owner as an expression of SQL
+    source_column text,
+    prefix        text    NOT NULL DEFAULT '',          -- before the source's id, it makes the device_id
+    days          integer NOT NULL CHECK (days >= 0),   -- 0 keeps them forever
+    gone_before   integer NOT NULL DEFAULT -2147483648  -- rows of earlier hours may be gone
 );

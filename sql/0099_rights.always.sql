@@ -1,4 +1,4 @@
--- The rights of the two roles that see least, where there are such roles: `sluice roles` makes them. Runs at every
+-- The rights of the roles that see least, where there are such roles: `sluice roles` makes them. Runs at every
 -- `sluice migrate`, so new tables are covered.
 DO $$
 DECLARE
@@ -35,6 +35,17 @@ BEGIN
         -- By which the gateway finds the owners of topics that do not name one.
         GRANT SELECT ON mqtt_publishers TO sluice_writer;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_writer;
+    END IF;
+
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_reader') THEN
+        -- No accounts, no rules, and nothing to change.
+        GRANT USAGE ON SCHEMA public TO sluice_reader;
+        GRANT SELECT ON rollups_hourly, rollups_daily, hourly, daily, latest, devices, device_days, active_alerts,
+                        alert_history, retention TO sluice_reader;
+        FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
+                   AS declared (relation text) LOOP
+            EXECUTE format('GRANT SELECT ON %I TO sluice_reader', one.relation);
+        END LOOP;
     END IF;
 
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_emqx') THEN

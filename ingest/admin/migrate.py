@@ -209,7 +209,7 @@ def _prepare(connection: Connection, report_waiting: Callable[[], None]) -> None
         connection.execute("SELECT set_config(%s, %s, true)", [f"sluice.{name}", value])
 
 
-def _kept(domain: AnyDomain) -> dict[str, str | int]:
+def _kept(domain: AnyDomain) -> dict[str, str | int | None]:
     """How the domain's table is compressed, and how long its rows are kept.
 
     One segment per source, in the order of its rows: what queries ask for, and what lets the check for a
@@ -224,6 +224,10 @@ def _kept(domain: AnyDomain) -> dict[str, str | int]:
         "order_by": ", ".join(order),
         "time_column": domain.time,
         "domain": domain.name,
+        "owner_column": domain.owner or None,
+        "owner": domain.user_id,
+        "source_column": domain.source,
+        "prefix": domain.prefix,
         "days": settings().retention_days_in(domain.name),
     }
 

@@ -9,6 +9,7 @@ from ingest.admin.postgres import Connection
 # By name: who logs in with it.
 ROLES = {
     "sluice_writer": "the workers and the control process: adds readings, keeps rules and alerts",
+    "sluice_reader": "analysts and dashboards: reads readings, rollups, alerts and the registry of devices",
     "sluice_emqx": "EMQX: reads the MQTT accounts and their rights",
 }
 

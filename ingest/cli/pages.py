@@ -86,7 +86,7 @@ def _plain(text: str) -> str:
 def _default(value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return "" if value in {None, ""} else f"`{value}`"
+    return "" if value in (None, "", {}) else f"`{value}`"
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ CREATE TEMPORARY TABLE sluice_rolled (
 _SLICE: LiteralString = """
 INSERT INTO sluice_rolled
 SELECT {owner}, {prefix} || {source}, value_of.key, count(*), min(value), max(value), sum(value),
-    max(ARRAY[extract(epoch FROM {time} - to_timestamp(%(hour)s * 3600.0))::float8, value])
+    max(ARRAY[date_part('epoch', {time} - to_timestamp(%(hour)s * 3600.0)), value])
 FROM {table}, LATERAL (VALUES {columns}) AS value_of (key, value)
 WHERE {time} >= to_timestamp(%(hour)s * 3600.0 + %(slice)s * 3600.0 / %(slices)s)
     AND {time} < to_timestamp(%(hour)s * 3600.0 + (%(slice)s + 1) * 3600.0 / %(slices)s)

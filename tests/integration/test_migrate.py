@@ -204,13 +204,6 @@ def test_a_role_that_may_not_create_the_extension_is_told_what_to_do(stack: Stac
             server.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
-def test_retention_that_the_server_cannot_do_is_told(empty: str) -> None:
-    """A server whose edition has no retention policies says so, instead of keeping everything silently."""
-    done = sluice(empty, "migrate", RETENTION_DAYS="30")
-    assert done.returncode == 0, done.stderr
-    assert "nothing older than 30 days will be dropped" in done.stderr
-
-
 def test_a_change_of_rules_notifies_with_the_user(database: Database, stack: Stack) -> None:
     """A plain UPDATE tells every listener whose rules changed, and moves `updated_at`."""
     user = f"user-{uuid4().hex[:8]}"

@@ -1,6 +1,8 @@
 """The least-privileged roles can do their work, and nothing else."""
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -8,12 +10,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
 
+from compose.local.layout import PROJECT
 from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest.admin import accounts, migrate, roles
 from tasks.domain.routing import limits
 from tasks.registry import default
+from tasks.rollups import make
 from tests.integration.commands import sluice
 
 Database = psycopg.Connection[tuple[Any, ...]]
@@ -65,6 +70,7 @@ def test_the_writer_stores_and_does_nothing_else_to_readings(logins: dict[str, s
             "DELETE FROM raw_telemetry",
             "UPDATE raw_telemetry SET temperature = 1",
             "DELETE FROM alert_history",
+            "UPDATE retention SET days = 1",
             "SELECT * FROM mqtt_users",
             "INSERT INTO mqtt_acl VALUES ('x', 'allow', 'all', '#')",
             "CREATE TABLE mine (id int)",
@@ -133,6 +139,49 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
         ):
             denied(reader, statement)
     accounts.remove(database, credential.username)
+
+
+def test_the_reader_runs_every_query_of_the_page_and_changes_nothing(
+    logins: dict[str, str], database: Database
+) -> None:
+    """Each query of docs/queries.md finds something; accounts, rules and any change are denied."""
+    now = datetime.now(UTC)
+    hour = int(now.timestamp()) // 3600
+    begin = datetime.fromtimestamp(hour * 3600, UTC)
+    owned = ("raw_telemetry", "devices", "rollups_hourly", "rollups_daily", "active_alerts", "alert_history")
+    for number, hours in enumerate((0, 2, 5, 50)):
+        database.execute(
+            "INSERT INTO raw_telemetry VALUES (%s, 'anna', 'boiler', %s, 20.5, %s, %s)",
+            [begin - hours * timedelta(hours=1), number, 90 + hours, Jsonb({"firmware": "2.1"})],
+        )
+        with database.transaction():
+            make.make(database, default(), hour - hours, None)
+    database.execute("INSERT INTO devices VALUES ('anna', 'boiler', 'telemetry', %s, %s)", [now, now])
+    alert = "(user_id, device_id, rule_id, alert_id, status, first_seen) SELECT 'anna', 'boiler', 'r', 'a',"
+    database.execute(f"INSERT INTO active_alerts {alert} 'TRIGGERED', %s", [now])
+    history = alert.replace("first_seen", "time")
+    database.execute(f"INSERT INTO alert_history {history} 'TRIGGERED', %s", [begin - timedelta(hours=2)])
+    try:
+        page = (PROJECT / "docs" / "queries.md").read_text()
+        queries = re.findall(r"```sql\n(.+?)```", page, re.DOTALL)
+        assert len(queries) > 5
+        with psycopg.connect(logins["sluice_reader"], autocommit=True) as reader:
+            for query in queries:
+                assert reader.execute(query.encode()).rowcount > 0, query
+            (found,) = reader.execute("SELECT reading FROM latest WHERE user_id = 'anna'").fetchall()
+            assert (found[0]["sequence_id"], found[0]["temperature"]) == (0, 20.5)
+            for statement in (
+                "SELECT * FROM mqtt_users",
+                "SELECT * FROM user_configs",
+                "DELETE FROM raw_telemetry",
+                "UPDATE rollups_hourly SET count = 0",
+                "SELECT sluice_expire('raw_telemetry', 1)",
+                "CREATE TABLE mine (id int)",
+            ):
+                denied(reader, statement)
+    finally:
+        for table in owned:
+            database.execute(f"DELETE FROM {table} WHERE user_id = 'anna'")
 
 
 def test_a_password_that_a_role_gets_is_in_the_audit_and_not_what_it_is(
