@@ -1,6 +1,7 @@
 """Rollups are what a GROUP BY over the rows says, and retention removes no row before it has its rollups."""
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,6 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
@@ -19,8 +19,8 @@ from tasks.registry import default
 from tasks.roll_up import expire
 from tasks.rollups import make, statements
 from tasks.rows.write import write
-from tests.conftest import forget_servers
-from tests.integration.commands import sluice
+from tests.conftest import PROJECT, forget_servers
+from tests.integration import forked
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -53,18 +53,22 @@ def rolled(
         server.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Kathmandu'").format(database))
         if request.param == "plain tables":
             server.execute(sql.SQL("ALTER DATABASE {} SET sluice.timescaledb = 'off'").format(database))
-    assert sluice(empty, "migrate").returncode == 0
+    assert migrate(empty) == 0
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("SET timezone = 'UTC'")
-        known = conninfo_to_dict(empty)
-        monkeypatch.setenv(
-            "DATABASE_URL",
-            "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**known),
-        )
+        monkeypatch.setenv("DATABASE_URL", empty)
         monkeypatch.setenv("ROLLUPS", "true")
         forget_servers()
         yield connection
     forget_servers()
+
+
+def migrate(conninfo: str, **settings: str) -> int:
+    """Runs `sluice migrate`; returns its exit code."""
+    servers = {"SLUICE_ENV_FILE": os.devnull, "DATABASE_URL": conninfo, "DATABASE_DIRECT_URL": ""}
+    return forked.run(
+        "ingest.cli", "migrate", env={**os.environ, **servers, **settings}, cwd=PROJECT
+    ).returncode
 
 
 def row(number: int, time: datetime, device: str, temperature: float | None, battery: int | None) -> Row:
@@ -161,11 +165,9 @@ def test_rollups_are_exact_whatever_comes_late_twice_or_is_killed(
 def test_retention_removes_whole_days_and_nothing_without_its_rollups(rolled: Database, empty: str) -> None:
     """Rows go after their rollups are made; the rollups stay until their own time is over."""
     store(rolled, some(random.Random(3), 200, DAY, 400))
-    assert sluice(empty, "migrate", RETENTION_DAYS_OF='{"crates": 3}').returncode == 1
-    done = sluice(
-        empty, "migrate", RETENTION_DAYS="30", RETENTION_DAYS_OF='{"telemetry": 10}', ROLLUP_HOURLY_DAYS="15"
-    )
-    assert done.returncode == 0, done.stderr
+    assert migrate(empty, RETENTION_DAYS_OF='{"crates": 3}') == 1, "of no domain"
+    periods = {"RETENTION_DAYS": "30", "RETENTION_DAYS_OF": '{"telemetry": 10}', "ROLLUP_HOURLY_DAYS": "15"}
+    assert migrate(empty, **periods) == 0
     make.switch(default(), on=True)
     oldest = rolled.execute("SELECT sluice_expire('raw_telemetry', 10)").fetchone()
     assert oldest == (None,), "not rolled up yet"
