@@ -98,6 +98,7 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.replay.go_on", "tasks.replay.watch_unhandled"),
         *("tasks.devices.register", "tasks.devices.tidy", "tasks.config.read_back"),
         *("tasks.channels.watch", "tasks.channels.tidy"),
+        *("tasks.rollups.make", "tasks.rollups.expire"),
     }
     # What waits for servers that users choose has workers of its own.
     assert [name for name, queue in queues.items() if queue == "notify"] == ["tasks.channels.deliver"]
