@@ -33,7 +33,9 @@ def add(
     ] = None,
     status: Annotated[
         list[str] | None,
-        typer.Option(help="Only changes to this status; may be repeated. By default TRIGGERED, ESCALATED and RESOLVED."),
+        typer.Option(
+            help="Only changes to this status; may be repeated. By default TRIGGERED, ESCALATED and RESOLVED."
+        ),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help="The text, with $fields of the alert, such as '$device_id: $message'.")

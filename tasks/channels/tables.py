@@ -25,9 +25,10 @@ AT_ONCE = 5_000
 
 # Follows an INSERT that is called `added` and returns the new rows of alert_history.
 ADD = f"""
-INSERT INTO channel_deliveries (channel_id, alert_id, status, rise, time, device_id, rule_id, state, why, done_at)
-SELECT channels.id, alert_id, status, CASE WHEN status = 'ESCALATED' THEN severity ELSE '' END, time, device_id,
-       rule_id,
+INSERT INTO channel_deliveries
+    (channel_id, alert_id, status, rise, time, device_id, rule_id, state, why, done_at)
+SELECT channels.id, alert_id, status, CASE WHEN status = 'ESCALATED' THEN severity ELSE '' END,
+       time, device_id, rule_id,
        CASE WHEN is_full THEN 'failed' ELSE 'waiting' END,
        CASE WHEN is_full THEN 'more than {MOST_WAITING} deliveries of the channel wait' END,
        CASE WHEN is_full THEN now() END

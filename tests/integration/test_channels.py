@@ -149,7 +149,9 @@ def test_each_rise_of_an_alert_is_told_once(user: str, database: Database, setti
         write_tables()
         deliver_until(none_waits(database, user), "the channels to be told")
     told = {
-        path: [(call.notice["status"], call.notice["severity"]) for call in receiver.calls if call.path == path]
+        path: [
+            (call.notice["status"], call.notice["severity"]) for call in receiver.calls if call.path == path
+        ]
         for path in ("/all", "/night")
     }
     risen = [("ESCALATED", "serious"), ("ESCALATED", "critical"), ("RESOLVED", "critical")]
