@@ -81,7 +81,7 @@ def run(stack: Stack, alerts: int, kills: int, seed: int) -> str:
             ((number,),) = database.execute(
                 "SELECT count(*) FROM channel_deliveries WHERE state = 'waiting'"
             ).fetchall()
-            return int(number)  # type: ignore[arg-type]
+            return int(number)
 
         total, began = waiting(), time.monotonic()
         worker = _started(stack)
