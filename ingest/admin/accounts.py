@@ -77,6 +77,18 @@ class Listed(NamedTuple):
     rotated_at: datetime
 
 
+class Owned(NamedTuple):
+    """An account with what it is of, without secrets."""
+
+    username: str
+    kind: Kind
+    user_id: str | None
+    device_id: str | None
+    enabled: bool
+    created_at: datetime
+    rotated_at: datetime
+
+
 def check_id(value: str, what: str) -> str:
     """The id, when it can stand in a topic and in a username. Raises `InvalidId`."""
     if not 1 <= len(value) <= MAX_ID_CHARACTERS:
@@ -326,3 +338,17 @@ def accounts(connection: Connection) -> list[Listed]:
         return cursor.execute(
             "SELECT username, kind, enabled, created_at, rotated_at FROM mqtt_users ORDER BY username"
         ).fetchall()
+
+
+_PAGE = """
+SELECT username, kind, user_id, device_id, enabled, created_at, rotated_at FROM mqtt_users
+WHERE (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
+  AND (%(after)s::text IS NULL OR username > %(after)s)
+ORDER BY username LIMIT %(limit)s
+"""
+
+
+def page(connection: Connection, user_id: str | None, limit: int, after: str | None = None) -> list[Owned]:
+    """At most `limit` accounts, of all or of one user, by username. Raises `psycopg.Error`."""
+    with connection.cursor(row_factory=psycopg.rows.class_row(Owned)) as cursor:
+        return cursor.execute(_PAGE, {"user_id": user_id, "after": after, "limit": limit}).fetchall()
