@@ -1,4 +1,4 @@
--- The rights of the two roles that see least, where there are such roles: `sluice roles` makes them. Runs at every
+-- The rights of the roles that see least, where there are such roles: `sluice roles` makes them. Runs at every
 -- `sluice migrate`, so new tables are covered.
 DO $$
 DECLARE
@@ -24,7 +24,7 @@ BEGIN
                     'channel_deliveries') LOOP
             EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM sluice_writer', one.tablename);
         END LOOP;
-        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions FROM sluice_writer;
+        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions, web_tokens FROM sluice_writer;
         GRANT SELECT ON sluice_migrations TO sluice_writer;
         -- Which devices there are, and nothing of their passwords.
         GRANT SELECT (kind, user_id, device_id) ON mqtt_users TO sluice_writer;
@@ -38,6 +38,19 @@ BEGIN
         GRANT USAGE ON SCHEMA public TO sluice_emqx;
         GRANT SELECT (username, password_hash, salt, is_superuser, enabled) ON mqtt_users TO sluice_emqx;
         GRANT SELECT ON mqtt_acl TO sluice_emqx;
+    END IF;
+
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_web') THEN
+        -- What the HTTP API shows: of accounts and tokens no password, and nothing that could be changed.
+        GRANT USAGE ON SCHEMA public TO sluice_web;
+        GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters
+            TO sluice_web;
+        GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
+        GRANT SELECT (username, kind, user_id, device_id, enabled, created_at, rotated_at) ON mqtt_users TO sluice_web;
+        FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
+                   AS declared (relation text) LOOP
+            EXECUTE format('GRANT SELECT ON %I TO sluice_web', one.relation);
+        END LOOP;
     END IF;
 END
 $$;

@@ -372,7 +372,7 @@ class Settings(BaseSettings):
         None, description="Login of the Flower page, `name:password`."
     )
     web_host: str = Field("127.0.0.1", description="Address on which `web` serves the HTTP API.")
-    web_port: int = Field(8080, ge=1, le=65535, description="Its port.")
+    web_port: int = Field(8088, ge=1, le=65535, description="Its port.")
     web_token: SecretStr | None = Field(
         None,
         min_length=16,
@@ -411,7 +411,7 @@ class Settings(BaseSettings):
         9005, ge=0, le=65535, description="The same for a worker of the queue `notify` alone."
     )
     beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same for beat.")
-    web_metrics_port: int = Field(9005, ge=0, le=65535, description="The same for `web`.")
+    web_metrics_port: int = Field(9006, ge=0, le=65535, description="The same for `web`.")
 
     otel_exporter_otlp_endpoint: str | None = Field(
         None,

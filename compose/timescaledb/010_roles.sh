@@ -17,6 +17,7 @@ EOF
 role sluice database_owner_password
 role sluice_writer database_writer_password
 role sluice_emqx database_emqx_password
+role sluice_web database_web_password
 role "$POSTGRES_USER" postgres_password
 sql postgres <<'EOF'
 SELECT 'CREATE DATABASE sluice OWNER sluice'

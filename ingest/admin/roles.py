@@ -10,6 +10,7 @@ from ingest.admin.postgres import Connection
 ROLES = {
     "sluice_writer": "the workers and the control process: adds readings, keeps rules and alerts",
     "sluice_emqx": "EMQX: reads the MQTT accounts and their rights",
+    "sluice_web": "the HTTP API: reads what it shows",
 }
 
 

@@ -77,8 +77,8 @@ class Around:
             return
         try:
             await self._app(scope, _replay(body, receive), answer.take)
-        except Exception as error:
-            log.error("request_failed", exc_info=error)
+        except Exception:
+            log.exception("request_failed")
             if not answer.status:
                 await problems.answer(500, problems.FAILED)(scope, receive, answer.take)
 

@@ -91,8 +91,8 @@ class Gate:
         with self._lock:
             if not self._requests.take(key):
                 raise _too_many(
-                    f"This token may send {self._rate:g} requests/s (WEB_REQUESTS_PER_SECOND), after a burst of"
-                    f" {BURST_SECONDS:g} s' worth of it. Wait a moment."
+                    f"This token may send {self._rate:g} requests/s (WEB_REQUESTS_PER_SECOND), after a burst"
+                    f" of {BURST_SECONDS:g} s' worth of it. Wait a moment."
                 )
 
 

@@ -1,4 +1,4 @@
-"""The database connections of `web`: a few, kept open, each query in a transaction with a limit of its time."""
+"""The database connections of `web`: a few, kept open, each query with a limit of its time."""
 
 import threading
 import time
@@ -54,8 +54,8 @@ class Connections:
     def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
         if not self._places.acquire(timeout=WAIT_SECONDS):
             raise Busy(
-                f"All {self._most} connections to the database are in use (WEB_CONNECTIONS). Try again, and ask"
-                " for less at the same time."
+                f"All {self._most} connections to the database are in use (WEB_CONNECTIONS). Try again, and"
+                " ask for less at the same time."
             )
         try:
             with _explained(self._seconds):

@@ -1,7 +1,6 @@
 """What requests may hold, and the cursors by which long lists are read page by page."""
 
 import base64
-import binascii
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -81,13 +80,13 @@ def values_of(cursor: str | None, count: int, *, timed: bool) -> list[Any] | Non
         return None
     try:
         values = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-        if not isinstance(values, list) or len(values) != count:
-            raise ValueError
-        texts = [_storable(str(value)) for value in values]
+        texts: list[Any] = [_storable(str(value)) for value in values]
         if timed:
-            return [datetime.fromisoformat(texts[0]).astimezone(UTC), *texts[1:]]
-    except (ValueError, OverflowError, RecursionError, binascii.Error):
-        raise Refused(422, "`cursor` is not one that this API has given; begin without one.") from None
+            texts[0] = datetime.fromisoformat(texts[0]).astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError, RecursionError):
+        texts = []
+    if len(texts) != count:
+        raise Refused(422, "`cursor` is not one that this API has given; begin without one.")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Errors as the HTTP API answers them: `application/problem+json` (RFC 9457), with the sentence of the command line."""
+"""Errors as the HTTP API answers them: `application/problem+json`, with the sentences of the commands."""
 
 from http import HTTPStatus
 from typing import Any
@@ -70,8 +70,8 @@ class TooSlow(Refused):
     def __init__(self, seconds: float) -> None:
         super().__init__(
             HTTPStatus.GATEWAY_TIMEOUT,
-            f"The query takes longer than {seconds:g} s. Ask for less: a shorter range, a longer `bucket`, one"
-            " user or one device.",
+            f"The query takes longer than {seconds:g} s. Ask for less: a shorter range, a longer `bucket`,"
+            " one user or one device.",
         )
 
 

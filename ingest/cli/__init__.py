@@ -135,7 +135,7 @@ def roles(
         str, typer.Option(metavar="ROLE", help="Give this role the password on stdin (one line).")
     ] = "",
 ) -> None:
-    """Create the least-privileged database roles of the workers and of EMQX, with their rights."""
+    """Create the least-privileged database roles of the workers, of EMQX and of `web`, with their rights."""
     from ingest.admin import migrate as migrations  # noqa: PLC0415
     from ingest.admin import roles as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
