@@ -212,10 +212,34 @@ def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]
     """
     wanted = [device(user_id, device_id) for user_id, device_id in devices]
     accounts = list(dict.fromkeys(wanted))
+    made = dict(zip(accounts, provision_all(connection, accounts), strict=True))
+    return [made[account] for account in wanted]
+
+
+def provision_all(connection: Connection, accounts: Sequence[Account]) -> list[Credential]:
+    """New passwords for these accounts, no two of them the same: all or none.
+
+    Raises `UsernameTaken`, `TooManyDevices`.
+    """
     passwords = [generate_password() for _ in accounts]
     salts = [generate_salt() for _ in accounts]
-    made = dict(zip(accounts, _store(connection, accounts, passwords, salts), strict=True))
-    return [made[account] for account in wanted]
+    return _store(connection, accounts, passwords, salts)
+
+
+def present(connection: Connection, accounts: Sequence[Account]) -> set[str]:
+    """The usernames of those accounts that there are, locked against who would make others of the same users.
+
+    Call it inside a transaction. Raises `psycopg.Error`.
+    """
+    for user_id in sorted({account.user_id or "" for account in accounts}):
+        connection.execute(_LOCK_ACCOUNTS, [user_id])
+    rows = connection.execute(
+        "SELECT username FROM mqtt_users WHERE username = ANY(%s)", [[one.username for one in accounts]]
+    ).fetchall()
+    return {str(username) for (username,) in rows}
+
+
+_LOCK_ACCOUNTS = "SELECT pg_advisory_xact_lock(hashtext('sluice_accounts'), hashtext(%s))"
 
 
 def _salt_of(connection: Connection, account: Account, password: str) -> str:

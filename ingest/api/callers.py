@@ -13,7 +13,7 @@ from ingest.api.connections import Connections
 from ingest.api.problems import NotFound, Refused
 from ingest.mqtt.rate_limits import RateLimit
 from tasks.settings import Settings
-from tasks.text.wording import id_fault
+from tasks.text.wording import id_fault, printable
 
 BURST_SECONDS = 10.0
 # Tokens that are not known to be valid, from one address: each costs a query.
@@ -34,10 +34,15 @@ class Caller(NamedTuple):
         """Whether everything is the caller's to see."""
         return self.user_id is None
 
+    @property
+    def name(self) -> str:
+        """How the operators' trail names the caller."""
+        return "sluice-web/operator" if self.user_id is None else f"sluice-web/tenant {self.user_id}"
+
     def may_see(self, user_id: str) -> str:
         """The user's id. Raises `NotFound` for another tenant's, and for what is no id."""
         if id_fault(user_id) or (self.user_id is not None and self.user_id != user_id):
-            raise NotFound(f"There is no user {user_id} for this token.")
+            raise NotFound(f"There is no user {printable(user_id)} for this token.")
         return user_id
 
     def only(self, wanted: str | None) -> str | None:

@@ -40,9 +40,13 @@ class Connections:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction for the block, committed at its end. Raises as `reading` does."""
+    def writing(self, who: str) -> Iterator[Connection]:
+        """A transaction for the block, committed at its end; the operators' trail names `who`.
+
+        Raises as `reading` does.
+        """
         with self._transaction(read_only=False) as connection:
+            connection.execute("SELECT set_config('application_name', %s, true)", [_printable(who)])
             yield connection
 
     def close(self) -> None:
@@ -98,6 +102,11 @@ class Connections:
             connection.close()
         else:
             self._idle.append((time.monotonic(), connection))
+
+
+def _printable(who: str) -> str:
+    # PostgreSQL keeps the first 63 bytes, and of them what is ASCII.
+    return who.encode("ascii", "replace").decode()[:63]
 
 
 @contextmanager

@@ -18,13 +18,14 @@ MOST_ROWS = 500
 MOST_CHARACTERS = 200
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """The text. Raises `ValueError` for one that no database holds and no answer can repeat."""
     if "\0" in text or (not text.isascii() and any(0xD800 <= ord(one) < 0xE000 for one in text)):
         raise ValueError("must not hold NUL or a lone surrogate")
     return text
 
 
-Text = Annotated[str, Query(max_length=MOST_CHARACTERS), AfterValidator(_storable)]
+Text = Annotated[str, Query(max_length=MOST_CHARACTERS), AfterValidator(storable)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most this many.")]
 User = Annotated[Text | None, Query(description="Only of this user; a tenant's own is all that there is.")]
 Device = Annotated[Text | None, Query(description="Only of this device.")]
@@ -34,12 +35,29 @@ Moment = Annotated[
     Text | None,
     Query(description="A time such as `2026-05-01T10:00Z`, or a span back from now: `90m`, `7d`."),
 ]
-UserInPath = Annotated[str, Path(max_length=128), AfterValidator(_storable)]
+UserInPath = Annotated[str, Path(max_length=128), AfterValidator(storable)]
 DeviceInPath = Annotated[
     str,
     Path(max_length=128, description="The device, without the namespace of its domain."),
-    AfterValidator(_storable),
+    AfterValidator(storable),
 ]
+
+
+TextInPath = Annotated[str, Path(max_length=MOST_CHARACTERS), AfterValidator(storable)]
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body)]
+"""The body as it came, for what is validated as on MQTT."""
+
+
+def document(schema: dict[str, Any]) -> dict[str, Any]:
+    """The description of a route that takes `Body`."""
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _connections(request: Request) -> Connections:
@@ -80,7 +98,7 @@ def values_of(cursor: str | None, count: int, *, timed: bool) -> list[Any] | Non
         return None
     try:
         values = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-        texts: list[Any] = [_storable(str(value)) for value in values]
+        texts: list[Any] = [storable(str(value)) for value in values]
         if timed:
             texts[0] = datetime.fromisoformat(texts[0]).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError, RecursionError):

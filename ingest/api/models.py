@@ -1,9 +1,13 @@
 """What the HTTP API answers, for its description."""
 
 from datetime import date, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+from ingest.api.inputs import storable
+
+Storable = Annotated[str, AfterValidator(storable)]
 
 
 class Device(BaseModel):
@@ -139,6 +143,73 @@ class Rules(BaseModel):
     rules: list[Any]
     updated_at: datetime | None
     faults: list[dict[str, Any]]
+
+
+class Fault(BaseModel):
+    """A fault or a warning, with its place in the document."""
+
+    path: str
+    message: str
+
+
+class RulesSet(BaseModel):
+    """The user's rules are those of the document."""
+
+    rules: int = Field(description="How many.")
+    warnings: list[Fault] = Field(description="Rules that are accepted and can never fire, for example.")
+
+
+class Done(BaseModel):
+    """The command was executed."""
+
+    ok: bool
+
+
+class NewAccounts(BaseModel):
+    """Accounts to be made: of these devices, or without any the account of the user's own programs."""
+
+    user: Storable = Field(min_length=1, max_length=128)
+    devices: list[Storable] = Field(default=[], max_length=10_000)
+
+
+class Credential(BaseModel):
+    """What an account logs in with; the password is told this once."""
+
+    username: str
+    password: str
+
+
+class Credentials(BaseModel):
+    """One for each account, in the order of the request."""
+
+    accounts: list[Credential]
+
+
+class ReplayWanted(BaseModel):
+    """Which open dead letters to send through the pipeline again."""
+
+    user: Storable | None = None
+    device: Storable | None = None
+    domain: Storable | None = None
+    error_type: Storable | None = None
+    since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
+    until: Storable | None = None
+    limit: int = Field(10_000, description="At most this many, the oldest first.")
+    dry_run: bool = Field(False, description="Only count what would be replayed.")
+    alerts: bool = Field(False, description="Apply the alert rules, as if the readings came now.")
+    force: bool = Field(False, description="Include letters that were refused three times.")
+
+
+class Replay(BaseModel):
+    """A replay, which the workers go on with whoever looks."""
+
+    run_id: str
+    path: str = Field(description="Where it is in this API.")
+    begun: bool
+    ended: bool
+    dry_run: bool
+    counts: dict[str, int]
+    error: str | None
 
 
 class Account(BaseModel):

@@ -1,5 +1,6 @@
 """Errors as the HTTP API answers them: `application/problem+json`, with the sentences of the commands."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -10,11 +11,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from ingest.admin.accounts import UnknownUsername
+from ingest.admin.accounts import UnknownUsername, UsernameTaken
 from ingest.admin.devices import NoDevice
 from ingest.admin.dlq_groups import TooManyLetters
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.api.request_ids import current
+from tasks.rules import model as rules
 
 log = structlog.get_logger()
 
@@ -57,6 +59,15 @@ class NotFound(Refused):
         super().__init__(HTTPStatus.NOT_FOUND, detail)
 
 
+class Faulty(Refused):
+    """The document has these faults."""
+
+    def __init__(self, faults: Iterable[rules.Fault]) -> None:
+        self.faults = [Fault(path=fault["path"], message=fault["message"]) for fault in faults]
+        said = "; ".join(f"{fault.path}: {fault.message}" for fault in self.faults[:5])
+        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, f"Nothing was changed: {said}.")
+
+
 class Busy(Refused):
     """Too much is asked for at the same time."""
 
@@ -96,7 +107,8 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     def _refused(_: Request, error: Refused) -> JSONResponse:
-        return answer(error.status, error.detail, error.headers)
+        faults = error.faults if isinstance(error, Faulty) else None
+        return answer(error.status, error.detail, error.headers, faults)
 
     @app.exception_handler(ServerAway)
     def _away(request: Request, error: ServerAway) -> JSONResponse:
@@ -134,6 +146,7 @@ _AWAY = "A server that this needs does not answer; the log has the reason under 
 _STATUSES: dict[type[OperatorError], int] = {
     NoDevice: HTTPStatus.NOT_FOUND,
     UnknownUsername: HTTPStatus.NOT_FOUND,
+    UsernameTaken: HTTPStatus.CONFLICT,
     TooManyLetters: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _SENTENCES: dict[int, str] = {

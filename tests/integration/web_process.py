@@ -46,15 +46,18 @@ class Web:
         self,
         path: str,
         token: str | None = OPERATOR,
+        query: Mapping[str, object] | None = None,
         *,
         method: str = "GET",
-        body: bytes | None = None,
+        body: object = None,
         headers: Mapping[str, str] | None = None,
-        **query: object,
     ) -> Answer:
         """Asks for a path behind `/api/v1`; an error is an answer too."""
         url = f"{self.url}/api/v1{quote(path)}{'?' + urlencode(query) if query else ''}"
-        request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310 - our own
+        given = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(url, given, dict(headers or {}), method=method)  # noqa: S310 - our own
+        if given is not None:
+            request.add_header("Content-Type", "application/json")
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         try:

@@ -1,4 +1,4 @@
-"""Alerts: as they stand, and how they changed."""
+"""Alerts: as they stand, how they changed, and commands about them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from ingest.admin import alerts as work
-from ingest.api import inputs
+from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
-from ingest.api.inputs import Cursor, Database, Device, Limit, Moment, User
-from ingest.api.models import Alerts, History
+from ingest.api.inputs import Body, Cursor, Database, Device, Limit, Moment, User, UserInPath
+from ingest.api.models import Alerts, Done, History
+from ingest.api.problems import Faulty, described
+from tasks.rules.commands import Command, InvalidCommand, parse_command
 
 Status = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
 
@@ -67,3 +69,21 @@ def history(
     if len(rows) > limit:
         following = inputs.cursor_of(*(shown[-1][name] for name in work.Moment._fields))
     return History.model_validate({"changes": shown, "next": following})
+
+
+@router.post(
+    "/alerts/{user}/manage",
+    responses=described(404),
+    openapi_extra=inputs.document(Command.model_json_schema()),
+)
+def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:
+    """SNOOZE, DISABLE, ENABLE or ACKNOWLEDGE a rule of one device, as on `users/{user}/alerts/manage`."""
+    caller.may_see(user)
+    try:
+        parse_command(document)
+    except InvalidCommand as error:
+        raise Faulty(error.errors) from None
+    answer = requests.ask("manage", user, document)
+    if not answer["ok"]:
+        raise Faulty(answer.get("errors", []))
+    return Done(ok=True)

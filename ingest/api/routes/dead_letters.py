@@ -1,24 +1,32 @@
-"""Dead letters by reason, device and hour."""
+"""Dead letters by reason, device and hour, and their replay."""
 
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from ingest.admin import dlq_groups as work
+from ingest.admin import dlq_replay
+from ingest.admin.audit import note
 from ingest.admin.dlq_outcome import envelope
 from ingest.api import inputs
 from ingest.api.callers import Anybody
-from ingest.api.inputs import Device, Domain, Limit, Moment, Text, User
-from ingest.api.models import Letters
-from ingest.api.problems import Busy
+from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
+from ingest.api.models import Letters, Replay, ReplayWanted
+from ingest.api.problems import Busy, NotFound, described
 from tasks.dead_letters.letter import Filters
+from tasks.replays import runs
+from tasks.replays.runs import Run
 from tasks.settings import settings
 
 # Each reads the topic through a consumer of its own, with 16 MB of buffers.
 AT_ONCE = 2
 MOST_GROUPS_SHOWN = 1000
+# A short replay is done before the answer; a longer one is looked at again.
+WAIT_SECONDS = 5.0
+POLL_SECONDS = 0.25
 
 router = APIRouter(tags=["dead letters"])
 _places = threading.BoundedSemaphore(AT_ONCE)
@@ -64,4 +72,62 @@ def dead_letters(
             "letters": [envelope(one) for one in found.newest],
             "note": note if found.database_away else None,
         }
+    )
+
+
+@router.post("/dead-letters/replays", status_code=202, responses=described(404))
+def replay(caller: Anybody, database: Database, response: Response, wanted: ReplayWanted) -> Replay:
+    """Asks the workers to send open dead letters through the pipeline again, or with `dry_run` to count them.
+
+    Answers with 200 when it has ended within seconds; otherwise `path` shows how far it is.
+    """
+    now = datetime.now(UTC)
+    dlq_replay.check_limit(wanted.limit)
+    domain = inputs.domain_named(wanted.domain)
+    filters = Filters(
+        wanted.error_type,
+        inputs.moment("since", wanted.since, now),
+        inputs.moment("until", wanted.until, now),
+        caller.only(wanted.user),
+        wanted.device,
+    )
+    with database.writing(caller.name) as connection:
+        run_id = dlq_replay.start(
+            domain, filters, wanted.limit, alerts=wanted.alerts, force=wanted.force, dry_run=wanted.dry_run
+        )
+        if not wanted.dry_run:
+            arguments = {"domain": domain.name, **filters.as_json(), "limit": wanted.limit}
+            note(connection, "REPLAY", "replays", run_id, arguments)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        with database.reading() as connection:
+            run = runs.read(connection, run_id)
+        if (run is not None and run.ended_at is not None) or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    shown = _shown(run_id, run, dry_run=wanted.dry_run)
+    if shown.ended:
+        response.status_code = 200
+    return shown
+
+
+@router.get("/dead-letters/replays/{run_id}", responses=described(404))
+def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Replay:
+    """How far a replay is. There is none before a worker has begun it."""
+    with database.reading() as connection:
+        run = runs.read(connection, run_id)
+    if run is None or (caller.user_id is not None and run.arguments.get("user") != caller.user_id):
+        raise NotFound(f"There is no replay {run_id}, or no worker has begun it yet.")
+    return _shown(run_id, run, dry_run=bool(run.arguments.get("dry_run")))
+
+
+def _shown(run_id: str, run: Run | None, *, dry_run: bool) -> Replay:
+    return Replay(
+        run_id=run_id,
+        path=f"/api/v1/dead-letters/replays/{run_id}",
+        begun=run is not None,
+        ended=run is not None and run.ended_at is not None,
+        dry_run=dry_run,
+        counts={} if run is None else run.counts,
+        error=None if run is None else run.error,
     )
