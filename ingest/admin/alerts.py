@@ -27,7 +27,7 @@ ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
 """
 _HISTORY: LiteralString = """
 SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
-       value, sequence_id, first_seen, last_seen, count, note
+       value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
 FROM alert_history WHERE {selected}
 ORDER BY time DESC, alert_id DESC, status DESC LIMIT %(limit)s
 """

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ingest.api.inputs import storable
 
@@ -79,7 +79,9 @@ class Series(BaseModel):
 class Alert(BaseModel):
     """An alert as it stands."""
 
-    alert_id: str
+    alert_id: str | None = Field(
+        description="Null where none is open: of a violation that is pending, a snooze."
+    )
     user_id: str
     device_id: str
     rule_id: str
@@ -122,10 +124,13 @@ class Change(BaseModel):
     operator: str | None
     threshold: Any
     value: Any
+    values: dict[str, Any] | None
     sequence_id: int | None
     first_seen: datetime | None
     last_seen: datetime | None
     count: int | None
+    reason: str | None
+    by: str | None = Field(description="Which user's command it was, if it was one.")
     note: str | None
 
 
@@ -168,6 +173,8 @@ class Done(BaseModel):
 class NewAccounts(BaseModel):
     """Accounts to be made: of these devices, or without any the account of the user's own programs."""
 
+    model_config = ConfigDict(strict=True, extra="forbid")
+
     user: Storable = Field(min_length=1, max_length=128)
     devices: list[Storable] = Field(default=[], max_length=10_000)
 
@@ -187,6 +194,8 @@ class Credentials(BaseModel):
 
 class ReplayWanted(BaseModel):
     """Which open dead letters to send through the pipeline again."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     user: Storable | None = None
     device: Storable | None = None

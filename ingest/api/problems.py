@@ -137,6 +137,8 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "The body must be JSON, in UTF-8.")
         detail = _SENTENCES.get(error.status_code, f"{error.detail}.")
         return answer(error.status_code, detail, dict(error.headers or {}))
 

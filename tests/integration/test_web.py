@@ -1,10 +1,13 @@
 """The HTTP API: who sees what, what it says, and what it says when it cannot."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +25,10 @@ from tests.integration.web_process import Web
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "negative_data_rejection,ignored_auth,unsupported_method"
+)
 OPERATORS_ALONE = {"/api/v1/status"}
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -318,6 +325,32 @@ def test_a_slow_query_is_cut_off_and_says_how_to_ask_for_less(
     slow = next(one for one in answers if one.status == 504)
     assert "Ask for less: a shorter range" in slow.document["detail"]
     assert web.ask("/devices", query={"user": user}).status == 200
+
+
+@pytest.mark.parametrize("methods", [["GET"], ["POST", "PUT", "DELETE"]], ids="-".join)
+def test_whatever_the_description_allows_is_answered_as_it_says(
+    pipeline: Stack, web: Web, user: str, token: str, tmp_path: Path, methods: list[str]
+) -> None:
+    """No 500, no status, type or shape that the description lacks, nothing without a token."""
+    assert pipeline.running()
+    description = tmp_path / "openapi.json"
+    description.write_text(json.dumps(web.ask("/openapi.json").document))
+    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.user" = "{user}"\n')
+    bearer = web_process.OPERATOR if methods == ["GET"] else token
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", str(description), "--url", web.url),
+            *("--header", f"Authorization: Bearer {bearer}", "--phases", "coverage,fuzzing"),
+            *("--checks", CHECKS, "--max-examples", "8", "--seed", "1", "--workers", "2", "--no-color"),
+            *(word for method in methods for word in ("--include-method", method)),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def test_the_commands_of_the_page_succeed(pipeline: Stack) -> None:

@@ -13,7 +13,8 @@ from ingest.api.models import Alerts, Done, History
 from ingest.api.problems import Faulty, described
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
-Status = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
+Status = Literal["PENDING", "TRIGGERED", "SNOOZED", "DISABLED"]
+Changed = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
 
 router = APIRouter(tags=["alerts"])
 
@@ -48,7 +49,7 @@ def history(
     *,
     user: User = None,
     device: Device = None,
-    status: Annotated[Status | None, Query(description="Only changes to this.")] = None,
+    status: Annotated[Changed | None, Query(description="Only changes to this.")] = None,
     begin: Annotated[Moment, Query(alias="from")] = None,
     end: Annotated[Moment, Query(alias="to")] = None,
     limit: Limit = 50,

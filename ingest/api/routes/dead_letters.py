@@ -75,7 +75,7 @@ def dead_letters(
     )
 
 
-@router.post("/dead-letters/replays", status_code=202, responses=described(404))
+@router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}, **described(404)})
 def replay(caller: Anybody, database: Database, response: Response, wanted: ReplayWanted) -> Replay:
     """Asks the workers to send open dead letters through the pipeline again, or with `dry_run` to count them.
 
@@ -116,7 +116,7 @@ def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Re
     """How far a replay is. There is none before a worker has begun it."""
     with database.reading() as connection:
         run = runs.read(connection, run_id)
-    if run is None or (caller.user_id is not None and run.arguments.get("user") != caller.user_id):
+    if run is None or (caller.user_id is not None and _user_of(run) != caller.user_id):
         raise NotFound(f"There is no replay {run_id}, or no worker has begun it yet.")
     return _shown(run_id, run, dry_run=bool(run.arguments.get("dry_run")))
 
@@ -131,3 +131,9 @@ def _shown(run_id: str, run: Run | None, *, dry_run: bool) -> Replay:
         counts={} if run is None else run.counts,
         error=None if run is None else run.error,
     )
+
+
+def _user_of(run: Run) -> str | None:
+    filters = run.arguments.get("filters") or {}
+    user: str | None = filters.get("user")
+    return user
