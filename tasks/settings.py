@@ -390,7 +390,7 @@ class Settings(BaseSettings):
     web_statement_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest time of one query of the HTTP API, and of a look at the dead letters; then 504.",
+        description="Longest time of one query of the HTTP API; then 504.",
     )
     metrics_host: str = Field(
         "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from

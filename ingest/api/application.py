@@ -52,7 +52,7 @@ def build(chosen: Settings, turn: Callable[[], None]) -> Around:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=described(401, 422, 429, 503, 504),
+        responses=described(401, 404, 422, 429, 503, 504),
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.connections = connections

@@ -42,7 +42,7 @@ class Caller(NamedTuple):
     def may_see(self, user_id: str) -> str:
         """The user's id. Raises `NotFound` for another tenant's, and for what is no id."""
         if id_fault(user_id) or (self.user_id is not None and self.user_id != user_id):
-            raise NotFound(f"There is no user {printable(user_id)} for this token.")
+            raise NotFound(f'There is no user "{printable(user_id)}" for this token.')
         return user_id
 
     def only(self, wanted: str | None) -> str | None:

@@ -335,7 +335,9 @@ def test_whatever_the_description_allows_is_answered_as_it_says(
     assert pipeline.running()
     description = tmp_path / "openapi.json"
     description.write_text(json.dumps(web.ask("/openapi.json").document))
-    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.user" = "{user}"\n')
+    (tmp_path / "schemathesis.toml").write_text(
+        f'[parameters]\n"path.user" = "{user}"\n"path.device" = "d"\n'
+    )
     bearer = web_process.OPERATOR if methods == ["GET"] else token
     done = subprocess.run(
         [

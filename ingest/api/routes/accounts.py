@@ -27,7 +27,7 @@ def list_accounts(
     return Accounts.model_validate({"accounts": shown, "next": following})
 
 
-@router.post("/accounts", status_code=201, responses=described(404, 409))
+@router.post("/accounts", status_code=201, responses=described(409))
 def create(caller: Anybody, database: Database, wanted: NewAccounts) -> Credentials:
     """Makes the accounts of new devices, or of the user's own programs: all or none."""
     caller.may_see(wanted.user)
@@ -45,21 +45,21 @@ def create(caller: Anybody, database: Database, wanted: NewAccounts) -> Credenti
     return Credentials.model_validate({"accounts": [one._asdict() for one in credentials]})
 
 
-@router.post("/accounts/{user}/password", responses=described(404))
+@router.post("/accounts/{user}/password")
 def rotate_user(caller: Anybody, database: Database, user: UserInPath) -> Credential:
     """Gives the account of the user's own programs a new password, and ends the old one."""
     caller.may_see(user)
     return _rotate(caller, database, work.user(user))
 
 
-@router.post("/accounts/{user}/{device}/password", responses=described(404))
+@router.post("/accounts/{user}/{device}/password")
 def rotate_device(caller: Anybody, database: Database, user: UserInPath, device: DeviceInPath) -> Credential:
     """Gives a device's account a new password, and ends the old one."""
     caller.may_see(user)
     return _rotate(caller, database, work.device(user, device))
 
 
-@router.delete("/accounts/{user}", status_code=204, responses=described(404))
+@router.delete("/accounts/{user}", status_code=204)
 def remove_user(caller: Anybody, database: Database, user: UserInPath) -> None:
     """Removes the account of the user's own programs; the broker ends its connection."""
     caller.may_see(user)
@@ -67,7 +67,7 @@ def remove_user(caller: Anybody, database: Database, user: UserInPath) -> None:
         work.remove(connection, work.user(user).username)
 
 
-@router.delete("/accounts/{user}/{device}", status_code=204, responses=described(404))
+@router.delete("/accounts/{user}/{device}", status_code=204)
 def remove_device(caller: Anybody, database: Database, user: UserInPath, device: DeviceInPath) -> None:
     """Removes a device's account; the broker ends its connection. Its readings stay."""
     caller.may_see(user)

@@ -10,7 +10,7 @@ from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Cursor, Database, Device, Limit, Moment, User, UserInPath
 from ingest.api.models import Alerts, Done, History
-from ingest.api.problems import Faulty, described
+from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
 Status = Literal["PENDING", "TRIGGERED", "SNOOZED", "DISABLED"]
@@ -74,7 +74,6 @@ def history(
 
 @router.post(
     "/alerts/{user}/manage",
-    responses=described(404),
     openapi_extra=inputs.document(Command.model_json_schema()),
 )
 def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:

@@ -15,14 +15,14 @@ from ingest.api import inputs
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
 from ingest.api.models import Letters, Replay, ReplayWanted
-from ingest.api.problems import Busy, NotFound, described
+from ingest.api.problems import Busy, NotFound
 from tasks.dead_letters.letter import Filters
 from tasks.replays import runs
 from tasks.replays.runs import Run
-from tasks.settings import settings
 
 # Each reads the topic through a consumer of its own, with 16 MB of buffers.
 AT_ONCE = 2
+READ_SECONDS = 20.0
 MOST_GROUPS_SHOWN = 1000
 # A short replay is done before the answer; a longer one is looked at again.
 WAIT_SECONDS = 5.0
@@ -58,8 +58,7 @@ def dead_letters(
     if not _places.acquire(blocking=False):
         raise Busy(f"{AT_ONCE} requests read the dead letters already. Try again in a moment.")
     try:
-        seconds = settings().web_statement_timeout_seconds
-        found = work.count(chosen, filters, limit, handled=handled, seconds=seconds)
+        found = work.count(chosen, filters, limit, handled=handled, seconds=READ_SECONDS)
     finally:
         _places.release()
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
@@ -75,7 +74,7 @@ def dead_letters(
     )
 
 
-@router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}, **described(404)})
+@router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}})
 def replay(caller: Anybody, database: Database, response: Response, wanted: ReplayWanted) -> Replay:
     """Asks the workers to send open dead letters through the pipeline again, or with `dry_run` to count them.
 
@@ -111,7 +110,7 @@ def replay(caller: Anybody, database: Database, response: Response, wanted: Repl
     return shown
 
 
-@router.get("/dead-letters/replays/{run_id}", responses=described(404))
+@router.get("/dead-letters/replays/{run_id}")
 def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Replay:
     """How far a replay is. There is none before a worker has begun it."""
     with database.reading() as connection:

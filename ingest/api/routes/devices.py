@@ -12,7 +12,7 @@ from ingest.api import inputs
 from ingest.api.callers import Anybody, Caller
 from ingest.api.inputs import Cursor, Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath
 from ingest.api.models import Devices, Latest, Point, Series
-from ingest.api.problems import Refused, described
+from ingest.api.problems import Refused
 from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.text.times import parse_span
@@ -63,7 +63,7 @@ def list_devices(
     return Devices.model_validate({"devices": [_with_path(row) for row in shown], "next": following})
 
 
-@router.get("/devices/{user}/{device}/latest", responses=described(404))
+@router.get("/devices/{user}/{device}/latest")
 def latest(
     caller: Anybody, database: Database, user: UserInPath, device: DeviceInPath, *, domain: Domain = None
 ) -> Latest:
@@ -76,7 +76,7 @@ def latest(
     return Latest.model_validate(shown)
 
 
-@router.get("/devices/{user}/{device}/series", responses=described(404))
+@router.get("/devices/{user}/{device}/series")
 def series(
     caller: Anybody,
     database: Database,

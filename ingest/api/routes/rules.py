@@ -7,7 +7,7 @@ from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, UserInPath
 from ingest.api.models import Rules, RulesSet
-from ingest.api.problems import Faulty, described
+from ingest.api.problems import Faulty
 from tasks.rules.parsing import InvalidRules, parse_rules
 
 _RULES = {"type": "array", "items": {"type": "object"}, "description": "docs/rules.md has the fields."}
@@ -16,14 +16,14 @@ _DOCUMENT = {"anyOf": [{"type": "object", "properties": {"rules": _RULES}, "requ
 router = APIRouter(tags=["rules"])
 
 
-@router.get("/rules/{user}", responses=described(404))
+@router.get("/rules/{user}")
 def rules(caller: Anybody, database: Database, user: UserInPath) -> Rules:
     """The user's rules as they are stored; none are an empty list."""
     with database.reading() as connection:
         return Rules.model_validate(work.stored(connection, caller.may_see(user)))
 
 
-@router.put("/rules/{user}", responses=described(404), openapi_extra=inputs.document(_DOCUMENT))
+@router.put("/rules/{user}", openapi_extra=inputs.document(_DOCUMENT))
 def set_rules(caller: Anybody, user: UserInPath, document: Body) -> RulesSet:
     """Replaces the user's rules, as on `users/{user}/config`, or changes nothing and says every fault.
 
