@@ -24,6 +24,8 @@ class Device(BaseModel):
     refused_at: datetime | None
     refused_type: str | None
     refused_reason: str | None
+    online: bool | None = Field(description="As its last will says; null without one.")
+    online_at: datetime | None
 
 
 class ListedDevice(Device):

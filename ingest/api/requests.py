@@ -26,15 +26,18 @@ WAIT_SECONDS = 15.0
 POLL_SECONDS = 1
 
 
-def ask(kind: Kind, user_id: str, document: bytes) -> Answer:
-    """The answer of a worker to a user's document. Raises `Busy` without one, `ServerAway` without Redis."""
+def ask(kind: Kind, user_id: str, document: bytes, by: str | None = None) -> Answer:
+    """The answer of a worker to a user's document, or an operator's for the user (`by`).
+
+    Raises `Busy` without an answer, `ServerAway` without Redis.
+    """
     request = uuid4().hex
     # An address of its own for each answer: many processes may ask, and none needs to listen all the time.
     control = f"web-{request}"
     deadline = time.monotonic() + WAIT_SECONDS
     try:
         client().set(request_key(request), 1, px=math.ceil(WAIT_SECONDS * 1000))
-        _send(kind, user_id, document, request, control)
+        _send(kind, user_id, document, request, control, by)
         while (left := deadline - time.monotonic()) > 0:
             found = client().blpop([answers_key(control)], timeout=min(POLL_SECONDS, max(left, 0.1)))
             if found and (answer := json.loads(found[1])["answer"]) is not None:
@@ -53,11 +56,11 @@ def ask(kind: Kind, user_id: str, document: bytes) -> Answer:
     )
 
 
-def _send(kind: Kind, user_id: str, document: bytes, request: str, control: str) -> None:
+def _send(kind: Kind, user_id: str, document: bytes, request: str, control: str, by: str | None) -> None:
     # For Flower: without the document, which is the user's.
     shown = f"user_id={user_id!r}, request={request!r}, bytes={len(document)}"
     if kind == "config":
         call = calls.set_rules(user_id, document, request, control, retained=False)
     else:
-        call = calls.manage_alert(user_id, document, request, control, int(time.time() * 1000))
+        call = calls.manage_alert(user_id, document, request, control, int(time.time() * 1000), by=by)
     call.apply_async(kwargsrepr=shown)

@@ -33,6 +33,9 @@ def list_devices(
     silent: Annotated[
         Moment, Query(description="Only those of which nothing has come for: `90m`, `7d`.")
     ] = None,
+    online: Annotated[
+        bool | None, Query(description="Only those that are, or are not, by their last wills.")
+    ] = None,
     order: Annotated[
         Literal["silent", "recent"], Query(description="The longest silent first, or the shortest.")
     ] = "silent",
@@ -45,6 +48,7 @@ def list_devices(
         caller.only(user),
         None if domain is None else inputs.domain_named(domain).name,
         inputs.moment("silent", silent, datetime.now(UTC)),
+        online,
         search,
     )
     with database.reading() as connection:
