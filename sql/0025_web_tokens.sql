@@ -9,4 +9,4 @@ CREATE TABLE web_tokens (
 CREATE INDEX web_tokens_user ON web_tokens (user_id);
 
 -- The history of all users' alerts, from its end; changes are rare, so its cost does not show.
-CREATE INDEX alert_history_time ON alert_history (time, alert_id, status);
+CREATE INDEX alert_history_time ON alert_history (time, alert_id, status, severity);

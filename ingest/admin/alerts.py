@@ -29,7 +29,7 @@ _HISTORY: LiteralString = """
 SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
        value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
 FROM alert_history WHERE {selected}
-ORDER BY time DESC, alert_id DESC, status DESC LIMIT %(limit)s
+ORDER BY time DESC, alert_id DESC, status DESC, severity DESC LIMIT %(limit)s
 """
 
 
@@ -47,6 +47,7 @@ class Moment(NamedTuple):
     time: datetime
     alert_id: str
     status: str
+    severity: str
 
 
 class Selection(NamedTuple):
@@ -79,9 +80,10 @@ def history(
         **_about(selection),
         "time >= %(begin)s": selection.begin,
         "time < %(end)s": selection.end,
-        "(time, alert_id, status) < (%(before_time)s, %(before_alert)s, %(before_status)s)": before,
+        "(time, alert_id, status, severity)"
+        " < (%(before_time)s, %(before_alert_id)s, %(before_status)s, %(before_severity)s)": before,
     }
-    values = dict(zip(("before_time", "before_alert", "before_status"), before or (None,) * 3, strict=True))
+    values = dict(zip((f"before_{name}" for name in Moment._fields), before or (None,) * 4, strict=True))
     return _rows(connection, _HISTORY, selected, {**selection._asdict(), **values, "limit": limit})
 
 

@@ -214,22 +214,39 @@ def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, us
 
 
 def test_alerts_rules_accounts_and_dead_letters_are_told(
-    pipeline: Stack, web: Web, user: str, token: str
+    pipeline: Stack, web: Web, database: Database, user: str, token: str
 ) -> None:
     """As the commands have them; dead letters by reason, device and hour."""
     (alert,) = web.ask("/alerts", token, {"status": "TRIGGERED"}).document["alerts"]
     assert (alert["alert_id"], alert["message"], alert["count"]) == (f"a-{user}", "Too hot", 2)
     (change,) = web.ask("/alerts/history", token, {"from": "1h"}).document["changes"]
     assert change["alert_id"] == alert["alert_id"]
+    # Two rises of one alert at one time differ by their severity alone.
+    for severity in ("critical", "info"):
+        database.execute(
+            "INSERT INTO alert_history (alert_id, status, time, user_id, device_id, rule_id, severity)"
+            " SELECT alert_id, 'ESCALATED', time, user_id, device_id, rule_id, %s FROM alert_history"
+            " WHERE user_id = %s AND status = 'TRIGGERED'",
+            [severity, user],
+        )
+    told: list[tuple[str, str]] = []
+    cursor: dict[str, str] = {}
+    for _ in range(3):
+        page = web.ask("/alerts/history", token, {"limit": 1, **cursor}).document
+        told += [(one["status"], one["severity"]) for one in page["changes"]]
+        cursor = {"cursor": page["next"]}
+    assert (sorted(told), page["next"]) == (
+        *([("ESCALATED", "critical"), ("ESCALATED", "info"), ("TRIGGERED", "warning")], None),
+    )
     rules = web.ask(f"/rules/{user}", token).document
     assert (rules["rules"][0]["threshold"], rules["faults"]) == (40, [])
     (account,) = web.ask("/accounts", token).document["accounts"]
     assert (account["username"], account["kind"]) == (f"{user}/d", "device")
     Written(pipeline, user).write([b"{}", b"[]", b"[]", reading(1)])
-    told = web.ask("/dead-letters", token).document
-    groups = {one["error_type"]: (one["device_id"], one["letters"]) for one in told["groups"]}
-    assert (told["total"], groups) == (3, {"MissingField": ("d", 1), "NotAnObject": ("d", 2)})
-    assert [one["payload"] for one in told["letters"]] == ["{}", "[]", "[]"]
+    letters = web.ask("/dead-letters", token).document
+    groups = {one["error_type"]: (one["device_id"], one["letters"]) for one in letters["groups"]}
+    assert (letters["total"], groups) == (3, {"MissingField": ("d", 1), "NotAnObject": ("d", 2)})
+    assert [one["payload"] for one in letters["letters"]] == ["{}", "[]", "[]"]
     status = web.ask("/status").document
     assert {"problems", "kafka", "processes"} <= status.keys()
 

@@ -14,7 +14,7 @@ from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
 Status = Literal["PENDING", "TRIGGERED", "SNOOZED", "DISABLED"]
-Changed = Literal["TRIGGERED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
+Changed = Literal["TRIGGERED", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
 
 router = APIRouter(tags=["alerts"])
 
@@ -57,7 +57,7 @@ def history(
 ) -> History:
     """The changes of alerts, the newest first."""
     now = datetime.now(UTC)
-    before = inputs.values_of(cursor, 3, timed=True)
+    before = inputs.values_of(cursor, 4, timed=True)
     selection = work.Selection(
         caller.only(user), device, status, inputs.moment("from", begin, now), inputs.moment("to", end, now)
     )
