@@ -26,6 +26,7 @@ PASSWORDS = (
     "database_writer_password",
     "database_emqx_password",
     "database_reader_password",
+    "database_web_password",
     "redis_password",
     "redis_default_password",
     "mqtt_password",
@@ -34,6 +35,7 @@ PASSWORDS = (
     "emqx_cookie",
     KAFKA_LOGIN,
     "flower_password",
+    "web_token",
     "grafana_admin_password",
 )
 RENEWED = tuple(name for name in PASSWORDS if name != KAFKA_LOGIN)
@@ -58,6 +60,9 @@ DERIVED: dict[str, Callable[[Word], str]] = {
     # The same settings as the owner of the tables has them, for what migrates and provisions.
     "owner_database_url": lambda word: (
         f"postgresql://sluice:{word('database_owner_password')}@timescaledb:5432/sluice"
+    ),
+    "web_database_url": lambda word: (
+        f"postgresql://sluice_web:{word('database_web_password')}@timescaledb:5432/sluice"
     ),
     "pgbouncer.userlist.txt": lambda word: f'"sluice_writer" "{word("database_writer_password")}"\n',
     "redis.users.acl": lambda word: (

@@ -66,6 +66,7 @@ secret timescaledb "postgres_password=$secrets/postgres_password" \
     "database_writer_password=$secrets/database_writer_password" \
     "database_emqx_password=$secrets/database_emqx_password" \
     "database_reader_password=$secrets/database_reader_password"
+    "database_web_password=$secrets/database_web_password"
 secret pgbouncer "pgbouncer.userlist.txt=$secrets/pgbouncer.userlist.txt"
 secret emqx "emqx.conf=$secrets/emqx.conf" "mqtt_ca.pem=$secrets/mqtt_ca.pem" \
     "mqtt_server.pem=$secrets/mqtt_server.pem" "mqtt_server.key=$secrets/mqtt_server.key"
@@ -76,6 +77,7 @@ secret sluice "redis_url=$secrets/redis_url.kubernetes" "redis_password=$secrets
     "kafka_sasl_username=$secrets/kafka_sasl_username" "kafka_sasl_password=$secrets/kafka_sasl_password" \
     "flower_basic_auth=$secrets/flower_basic_auth"
 secret redpanda-users "users.txt=$secrets/redpanda.users.txt"
+secret sluice-web "database_url=$secrets/web_database_url" "web_token=$secrets/web_token"
 secret sluice-owner "database_url=$secrets/owner_database_url" "database_direct_url=$secrets/owner_database_url"
 for pair in timescaledb-init=compose/timescaledb/010_roles.sh pgbouncer=compose/pgbouncer/pgbouncer.ini; do
     kubectl --namespace "$namespace" create configmap "${pair%%=*}" "--from-file=${pair#*=}" --dry-run=client --output yaml | apply

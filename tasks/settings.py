@@ -388,6 +388,27 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
+    web_host: str = Field("127.0.0.1", description="Address on which `web` serves the HTTP API.")
+    web_port: int = Field(8088, ge=1, le=65535, description="Its port.")
+    web_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The operator's token of the HTTP API, of at least 16 characters; without it only tenants"
+        " have tokens (`sluice tokens`).",
+    )
+    web_requests_per_second: float = Field(
+        20.0,
+        gt=0,
+        description="Requests per second of one token in the long run; ten seconds' worth may come at once.",
+    )
+    web_connections: int = Field(
+        8, ge=1, description="Database connections of `web`; a request without one waits, then gets 503."
+    )
+    web_statement_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest time of one query of the HTTP API; then 504.",
+    )
     metrics_host: str = Field(
         "0.0.0.0",  # noqa: S104 - where Prometheus and the probes of a container come from
         description="Address on which each process serves its metrics and health.",
@@ -407,6 +428,7 @@ class Settings(BaseSettings):
         9005, ge=0, le=65535, description="The same for a worker of the queue `notify` alone."
     )
     beat_metrics_port: int = Field(9004, ge=0, le=65535, description="The same for beat.")
+    web_metrics_port: int = Field(9006, ge=0, le=65535, description="The same for `web`.")
 
     otel_exporter_otlp_endpoint: str | None = Field(
         None,

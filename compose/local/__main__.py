@@ -20,7 +20,7 @@ app = typer.Typer(
     help=f"{__doc__} Usual ports, each changed by its variable: KAFKA_PORT, KAFKA_CONTROLLER_PORT,"
     " REDIS_PORT, POSTGRES_PORT, PGBOUNCER_PORT, MQTT_PORT, FLOWER_PORT, METRICS_PORT (the worker's),"
     " GATEWAY_METRICS_PORT, BRIDGE_METRICS_PORT, CONTROL_METRICS_PORT, BEAT_METRICS_PORT,"
-    " NOTIFY_METRICS_PORT."
+    " NOTIFY_METRICS_PORT, WEB_PORT (the HTTP API), WEB_METRICS_PORT."
     " To use a server of your own, set KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, DATABASE_URL,"
     " or MQTT_HOST with MQTT_USERNAME and MQTT_PASSWORD."
     " KAFKA_HEAP_OPTS is Kafka's memory (-Xms512m -Xmx1g)."

@@ -33,6 +33,7 @@ def make(layout: Layout, environ: Mapping[str, str], *, free_ports: bool) -> dic
         POSTGRES.variable: f"{database}:{port['PGBOUNCER_PORT']}/sluice",
         DIRECT: f"{database}:{port['POSTGRES_PORT']}/sluice",
         "FLOWER_BASIC_AUTH": f"admin:{password(layout, 'flower')}",
+        "WEB_TOKEN": password(layout, "web"),
         "METRICS_HOST": "127.0.0.1",
         **{variable: str(number) for variable, number in port.items() if variable != "MQTT_PORT"},
         **theirs,

@@ -22,6 +22,8 @@ DEFAULTS: dict[str, tuple[int, str]] = {
     "CONTROL_METRICS_PORT": (9003, "the control process's metrics"),
     "BEAT_METRICS_PORT": (9004, "beat's metrics"),
     "NOTIFY_METRICS_PORT": (9005, "the notify worker's metrics"),
+    "WEB_PORT": (8088, "the HTTP API"),
+    "WEB_METRICS_PORT": (9006, "the metrics of the HTTP API"),
 }
 
 # Below the range from which the kernel takes ports for outgoing connections: there, a client that tries to

@@ -39,13 +39,14 @@ _LOG_LINES = 15
 _STARTED = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
 
 _PROCESS_PORTS = {
-    "flower": "FLOWER_PORT",
-    "worker": "METRICS_PORT",
-    "gateway": "GATEWAY_METRICS_PORT",
-    "bridge": "BRIDGE_METRICS_PORT",
-    "control": "CONTROL_METRICS_PORT",
-    "notify": "NOTIFY_METRICS_PORT",
-    "beat": "BEAT_METRICS_PORT",
+    "flower": ["FLOWER_PORT"],
+    "worker": ["METRICS_PORT"],
+    "notify": ["NOTIFY_METRICS_PORT"],
+    "gateway": ["GATEWAY_METRICS_PORT"],
+    "bridge": ["BRIDGE_METRICS_PORT"],
+    "control": ["CONTROL_METRICS_PORT"],
+    "beat": ["BEAT_METRICS_PORT"],
+    "web": ["WEB_PORT", "WEB_METRICS_PORT"],
 }
 
 
@@ -185,7 +186,10 @@ class Stack:
 
     def _check_ports(self, env: Mapping[str, str], wanted: Iterable[str], running: set[str]) -> None:
         needed = [p for s in environment.own_servers(env) if s.name not in running for p in s.ports]
-        needed += [_PROCESS_PORTS[n] for n in wanted if n in _PROCESS_PORTS and n not in running]
+        # A stack that an earlier version started knows no port of a process that came later.
+        needed += [
+            port for n in wanted if n not in running for port in _PROCESS_PORTS.get(n, []) if port in env
+        ]
         ports.require_free(environment.port_numbers(env), needed)
 
     def _supervise(self, env: Mapping[str, str], listed: Mapping[str, str], *, fresh: bool) -> None:

@@ -22,6 +22,12 @@ def where(stack: Stack) -> list[str]:
     if "flower" in running:
         login = "login: FLOWER_BASIC_AUTH in the settings"
         lines.append(_line("Flower", f"http://127.0.0.1:{env['FLOWER_PORT']} ({login})"))
+    if "web" in running:
+        lines.append(
+            _line(
+                "HTTP API", f"http://127.0.0.1:{env['WEB_PORT']}/api/v1/ (token: WEB_TOKEN in the settings)"
+            )
+        )
     file = shlex.quote(_shown(stack.layout.env))
     lines.append(_line("Settings", f"{file} (a shell takes them by `set -a; . {file}; set +a`)"))
     lines.append(_line("Clients", f"{_shown(stack.layout.base / 'bin')}: {', '.join(client_scripts.NAMES)}"))

@@ -18,6 +18,7 @@ role sluice database_owner_password
 role sluice_writer database_writer_password
 role sluice_emqx database_emqx_password
 role sluice_reader database_reader_password
+role sluice_web database_web_password
 role "$POSTGRES_USER" postgres_password
 sql postgres <<'EOF'
 SELECT 'CREATE DATABASE sluice OWNER sluice'

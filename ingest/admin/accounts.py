@@ -77,6 +77,18 @@ class Listed(NamedTuple):
     rotated_at: datetime
 
 
+class Owned(NamedTuple):
+    """An account with what it is of, without secrets."""
+
+    username: str
+    kind: Kind
+    user_id: str | None
+    device_id: str | None
+    enabled: bool
+    created_at: datetime
+    rotated_at: datetime
+
+
 def check_id(value: str, what: str) -> str:
     """The id, when it can stand in a topic and in a username. Raises `InvalidId`."""
     if not 1 <= len(value) <= MAX_ID_CHARACTERS:
@@ -200,10 +212,34 @@ def provision_devices(connection: Connection, devices: Iterable[tuple[str, str]]
     """
     wanted = [device(user_id, device_id) for user_id, device_id in devices]
     accounts = list(dict.fromkeys(wanted))
+    made = dict(zip(accounts, provision_all(connection, accounts), strict=True))
+    return [made[account] for account in wanted]
+
+
+def provision_all(connection: Connection, accounts: Sequence[Account]) -> list[Credential]:
+    """New passwords for these accounts, no two of them the same: all or none.
+
+    Raises `UsernameTaken`, `TooManyDevices`.
+    """
     passwords = [generate_password() for _ in accounts]
     salts = [generate_salt() for _ in accounts]
-    made = dict(zip(accounts, _store(connection, accounts, passwords, salts), strict=True))
-    return [made[account] for account in wanted]
+    return _store(connection, accounts, passwords, salts)
+
+
+def present(connection: Connection, accounts: Sequence[Account]) -> set[str]:
+    """The usernames of those accounts that there are, locked against who would make others of the same users.
+
+    Call it inside a transaction. Raises `psycopg.Error`.
+    """
+    for user_id in sorted({account.user_id or "" for account in accounts}):
+        connection.execute(_LOCK_ACCOUNTS, [user_id])
+    rows = connection.execute(
+        "SELECT username FROM mqtt_users WHERE username = ANY(%s)", [[one.username for one in accounts]]
+    ).fetchall()
+    return {str(username) for (username,) in rows}
+
+
+_LOCK_ACCOUNTS = "SELECT pg_advisory_xact_lock(hashtext('sluice_accounts'), hashtext(%s))"
 
 
 def _salt_of(connection: Connection, account: Account, password: str) -> str:
@@ -326,3 +362,17 @@ def accounts(connection: Connection) -> list[Listed]:
         return cursor.execute(
             "SELECT username, kind, enabled, created_at, rotated_at FROM mqtt_users ORDER BY username"
         ).fetchall()
+
+
+_PAGE = """
+SELECT username, kind, user_id, device_id, enabled, created_at, rotated_at FROM mqtt_users
+WHERE (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
+  AND (%(after)s::text IS NULL OR username > %(after)s)
+ORDER BY username LIMIT %(limit)s
+"""
+
+
+def page(connection: Connection, user_id: str | None, limit: int, after: str | None = None) -> list[Owned]:
+    """At most `limit` accounts, of all or of one user, by username. Raises `psycopg.Error`."""
+    with connection.cursor(row_factory=psycopg.rows.class_row(Owned)) as cursor:
+        return cursor.execute(_PAGE, {"user_id": user_id, "after": after, "limit": limit}).fetchall()

@@ -1,11 +1,13 @@
 """The work of `sluice alerts`: the alerts as they are in `active_alerts`."""
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from typing import Any, LiteralString, NamedTuple
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
-from ingest.admin.postgres import session
+from ingest.admin.postgres import Connection, session
 from tasks.text.times import in_utc
 
 _COLUMNS = (
@@ -17,6 +19,89 @@ SELECT {_COLUMNS} first_seen, last_seen, count, snoozed_until, alert_id,
 FROM active_alerts WHERE %s::text IS NULL OR user_id = %s
 ORDER BY user_id, device_id, rule_id
 """  # noqa: S608 - the names are our own
+_PAGE: LiteralString = """
+SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
+       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note
+FROM active_alerts WHERE {selected}
+ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
+"""
+_HISTORY: LiteralString = """
+SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
+       value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
+FROM alert_history WHERE {selected}
+ORDER BY time DESC, alert_id DESC, status DESC, severity DESC LIMIT %(limit)s
+"""
+
+
+class Place(NamedTuple):
+    """The last alert of a page: the next page begins after it."""
+
+    user_id: str
+    device_id: str
+    rule_id: str
+
+
+class Moment(NamedTuple):
+    """The last change of a page: the next page begins with what is older."""
+
+    time: datetime
+    alert_id: str
+    status: str
+    severity: str
+
+
+class Selection(NamedTuple):
+    """Selects the alerts, or their changes, that match all of these; the times are those of changes."""
+
+    user_id: str | None = None
+    device_id: str | None = None
+    status: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+
+def page(
+    connection: Connection, selection: Selection, limit: int, after: Place | None = None
+) -> list[dict[str, Any]]:
+    """At most `limit` alerts as they stand, by user, device and rule. Raises `psycopg.Error`."""
+    selected: dict[LiteralString, Any] = {
+        **_about(selection),
+        "(user_id, device_id, rule_id) > (%(after_user)s, %(after_device)s, %(after_rule)s)": after,
+    }
+    values = dict(zip(("after_user", "after_device", "after_rule"), after or (None,) * 3, strict=True))
+    return _rows(connection, _PAGE, selected, {**selection._asdict(), **values, "limit": limit})
+
+
+def history(
+    connection: Connection, selection: Selection, limit: int, before: Moment | None = None
+) -> list[dict[str, Any]]:
+    """At most `limit` changes of alerts, the newest first. Raises `psycopg.Error`."""
+    selected: dict[LiteralString, Any] = {
+        **_about(selection),
+        "time >= %(begin)s": selection.begin,
+        "time < %(end)s": selection.end,
+        "(time, alert_id, status, severity)"
+        " < (%(before_time)s, %(before_alert_id)s, %(before_status)s, %(before_severity)s)": before,
+    }
+    values = dict(zip((f"before_{name}" for name in Moment._fields), before or (None,) * 4, strict=True))
+    return _rows(connection, _HISTORY, selected, {**selection._asdict(), **values, "limit": limit})
+
+
+def _about(selection: Selection) -> dict[LiteralString, Any]:
+    return {
+        "user_id = %(user_id)s": selection.user_id,
+        "device_id = %(device_id)s": selection.device_id,
+        "status = %(status)s": selection.status,
+    }
+
+
+def _rows(
+    connection: Connection, query: LiteralString, selected: dict[LiteralString, Any], values: dict[str, Any]
+) -> list[dict[str, Any]]:
+    conditions = [sql.SQL(text) for text, value in selected.items() if value is not None]
+    joined = sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(sql.SQL(query).format(selected=joined), values).fetchall()
 
 
 def active(user_id: str | None) -> list[dict[str, Any]]:

@@ -26,8 +26,16 @@ SELECT {columns}, coalesce(messages, 0) AS messages_today, coalesce(dead_letters
 FROM devices LEFT JOIN (
     SELECT * FROM device_days WHERE day = (now() AT TIME ZONE 'UTC')::date
 ) AS today USING (user_id, device_id)
-WHERE {selected} ORDER BY last_seen, user_id, device_id LIMIT %(limit)s
+WHERE {selected} ORDER BY {order} LIMIT %(limit)s
 """
+_ORDERS: dict[bool, LiteralString] = {
+    False: "last_seen, user_id, device_id",
+    True: "last_seen DESC, user_id DESC, device_id DESC",
+}
+_AFTER: dict[bool, LiteralString] = {
+    False: "(last_seen, user_id, device_id) > (%(after_seen)s, %(after_user)s, %(after_device)s)",
+    True: "(last_seen, user_id, device_id) < (%(after_seen)s, %(after_user)s, %(after_device)s)",
+}
 _SHOW = f"SELECT {_COLUMNS} FROM devices WHERE user_id = %s AND device_id = %s"  # noqa: S608 - our own names
 _DAYS = """
 SELECT day, messages, dead_letters FROM device_days
@@ -61,12 +69,18 @@ class Selection(NamedTuple):
     domain: str | None = None
     silent_since: datetime | None = None  # nothing has come since then
     online: bool | None = None  # as their last wills say
+    search: str | None = None  # is somewhere in USER/DEVICE, in capitals or not
 
 
 def listed(
-    connection: Connection, selection: Selection, limit: int, after: Place | None = None
+    connection: Connection,
+    selection: Selection,
+    limit: int,
+    after: Place | None = None,
+    *,
+    newest_first: bool = False,
 ) -> list[dict[str, Any]]:
-    """At most `limit` devices, longest silent first, with their counts of today (UTC).
+    """At most `limit` devices, longest silent first or last, with their counts of today (UTC).
 
     Raises `psycopg.Error`.
     """
@@ -75,11 +89,14 @@ def listed(
         "domain = %(domain)s": selection.domain,
         "last_seen < %(silent_since)s": selection.silent_since,
         "online = %(online)s": selection.online,
-        "(last_seen, user_id, device_id) > (%(after_seen)s, %(after_user)s, %(after_device)s)": after,
+        "position(lower(%(search)s) IN lower(user_id || '/' || device_id)) > 0": selection.search,
+        _AFTER[newest_first]: after,
     }
     conditions = [sql.SQL(text) for text, value in selected.items() if value is not None]
     query = sql.SQL(_LIST).format(
-        columns=sql.SQL(_COLUMNS), selected=sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
+        columns=sql.SQL(_COLUMNS),
+        selected=sql.SQL(" AND ").join([sql.SQL("true"), *conditions]),
+        order=sql.SQL(_ORDERS[newest_first]),
     )
     values = {**selection._asdict(), "limit": limit}
     values |= dict(zip(("after_seen", "after_user", "after_device"), after or (None,) * 3, strict=True))
@@ -92,12 +109,19 @@ def show(connection: Connection, user_id: str, device_id: str) -> dict[str, Any]
 
     Raises `NoDevice`, `psycopg.Error`.
     """
+    found = known(connection, user_id, device_id)
     with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_SHOW, [user_id, device_id]).fetchone()
-        if found is None:
-            raise _unknown(user_id, device_id)
         days = cursor.execute(_DAYS, [user_id, device_id, DAYS_SHOWN]).fetchall()
     return {**found, "days": days, "latest": latest(connection, found)}
+
+
+def known(connection: Connection, user_id: str, device_id: str) -> dict[str, Any]:
+    """One device, as the registry has it. Raises `NoDevice`, `psycopg.Error`."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_SHOW, [user_id, device_id]).fetchone()
+    if found is None:
+        raise _unknown(user_id, device_id)
+    return found
 
 
 def latest(connection: Connection, device: dict[str, Any]) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -38,10 +38,10 @@ class Listing(NamedTuple):
 
 
 @contextmanager
-def reading() -> Iterator[TopicReader]:
+def reading(make: Callable[[], TopicReader] = TopicReader) -> Iterator[TopicReader]:
     """A reader for one command. Raises `ServerAway` when Kafka does not answer."""
     try:
-        with TopicReader() as reader:
+        with make() as reader:
             yield reader
     except NotNow as error:
         raise ServerAway(

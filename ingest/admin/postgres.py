@@ -16,14 +16,16 @@ from tasks.settings import settings
 Connection = database.Connection
 
 
-def connect(url: str | None = None) -> Connection:
+def connect(url: str | None = None, patience_seconds: float | None = None) -> Connection:
     """A connection in autocommit mode, by default to DATABASE_DIRECT_URL, and without that to DATABASE_URL.
+
+    With `patience_seconds` it breaks off when the server is silent for so long.
 
     Raises `ServerAway`; its message names the server, never the password.
     """
     conninfo = settings().owners_database_url().get_secret_value() if url is None else url
     try:
-        return database.connect_directly(conninfo, f"sluice/{os_user()}")
+        return database.connect_directly(conninfo, f"sluice/{os_user()}", patience_seconds)
     except database.InvalidUrl as error:
         raise ServerAway(str(error)) from error
     except psycopg.OperationalError as error:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from ingest.admin.errors import OperatorError
 from tasks.settings import Settings
 
-Process = Literal["gateway", "bridge", "control", "worker", "notify", "beat", "flower"]
+Process = Literal["gateway", "bridge", "control", "worker", "notify", "beat", "flower", "web"]
 PROCESSES: tuple[Process, ...] = get_args(Process)
 
 ANSWER_SECONDS = 5.0
@@ -55,4 +55,5 @@ def port_of(chosen: Settings, process: Process) -> int:
         "notify": chosen.notify_metrics_port,
         "beat": chosen.beat_metrics_port,
         "flower": chosen.flower_port,
+        "web": chosen.web_metrics_port,
     }[process]

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ingest.admin.errors import OperatorError
-from ingest.admin.postgres import session
+from ingest.admin.postgres import Connection, session
 from ingest.admin.rules_picture import picture
 from ingest.admin.rules_rehearsal import History, judge, read
 from ingest.requests.rules_report import invalid_rules
 from tasks import registry
 from tasks.domain.domain import AnyDomain
+from tasks.domain.placement import in_force
 from tasks.rules.change import iso
 from tasks.rules.devices import patterns
 from tasks.rules.model import Condition, Fault, Rule, Scalar
@@ -21,6 +22,7 @@ from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
 from tasks.text.times import in_utc, parse_moment
 
+_STORED = "SELECT rules, updated_at FROM user_configs WHERE user_id = %s"
 # Nobody reads more firings of one rule than this.
 MAX_SHOWN = 20
 
@@ -63,6 +65,21 @@ def check_stored() -> str:
             "\n".join([f"{counted}; not in force, with {_count(len(lines), 'error')}:", *lines])
         )
     return counted
+
+
+def stored(connection: Connection, user_id: str) -> dict[str, Any]:
+    """The user's rules as they are in the table, with the faults of those that are not in force.
+
+    Raises `psycopg.Error`.
+    """
+    found = connection.execute(_STORED, [user_id]).fetchone()
+    raw, updated_at = ([], None) if found is None else found
+    return {
+        "user_id": user_id,
+        "rules": raw,
+        "updated_at": updated_at,
+        "faults": list(in_force(raw).faults),
+    }
 
 
 def explain(rules: RuleSet) -> Iterator[str]:

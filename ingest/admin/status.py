@@ -35,6 +35,8 @@ SERVERS = {
     "alerts": "the database",
     "rules": "the database",
 }
+# Processes that are no part of the pipeline.
+BESIDES = {"flower", "notify", "web"}
 
 # The limits of the alert rules in compose/observability/prometheus.
 MOST_LAG = 10_000
@@ -71,13 +73,11 @@ def look(chosen: Settings) -> dict[str, Any]:
 def problems(status: dict[str, Any]) -> list[str]:
     """What is wrong by a status, the worst first; empty when all is well.
 
-    Flower and the worker of the channels are not part of the pipeline: without them nothing is wrong.
+    Flower, `web` and the worker of the channels are no part of the pipeline: without them nothing is wrong.
     """
     away = {SERVERS[part]: status[part]["away"] for part in SERVERS if "away" in status.get(part, {})}
     found = [f"{server} does not answer: {reason}" for server, reason in away.items()]
-    found += [
-        text for process, text in status["processes"].items() if text and process not in {"flower", "notify"}
-    ]
+    found += [text for process, text in status["processes"].items() if text and process not in BESIDES]
     if status["breaker"] in {"open", "half open"}:
         found.append(f"the database failed, and access to it pauses: the breaker is {status['breaker']}")
     return found + [text for text, wrong in _limits(status) if wrong]

@@ -23,6 +23,7 @@ from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 from ingest.cli.provision import provision_app
 from ingest.cli.replay import replay_app
 from ingest.cli.rules import rules_app
+from ingest.cli.tokens import tokens_app
 
 app = typer.Typer(
     help="Sluice: MQTT telemetry to TimescaleDB by way of Kafka and Celery. Settings come from the"
@@ -39,6 +40,7 @@ app.add_typer(channels_app, name="channels")
 app.add_typer(devices_app, name="devices")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(replay_app, name="replay")
+app.add_typer(tokens_app, name="tokens")
 app.command()(verify)
 app.command()(audit)
 app.add_typer(domain_app, name="domain")
@@ -133,7 +135,7 @@ def roles(
         str, typer.Option(metavar="ROLE", help="Give this role the password on stdin (one line).")
     ] = "",
 ) -> None:
-    """Create the least-privileged database roles of the workers and of EMQX, with their rights."""
+    """Create the least-privileged database roles of the workers, of EMQX and of `web`, with their rights."""
     from ingest.admin import migrate as migrations  # noqa: PLC0415
     from ingest.admin import roles as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
@@ -216,7 +218,9 @@ def status(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def health(
-    process: Annotated[str, typer.Argument(help="gateway, bridge, control, worker, notify, beat or flower.")],
+    process: Annotated[
+        str, typer.Argument(help="gateway, bridge, control, worker, notify, beat, flower or web.")
+    ],
     *,
     ready: Annotated[
         bool, typer.Option("--ready", help="Also ask whether it is ready: doing its work now.")

@@ -35,7 +35,8 @@ METRICS = """# Metrics
 Every process serves Prometheus' text format at `/metrics` of its own port: the worker at `METRICS_PORT`
 (9000), the gateway at `GATEWAY_METRICS_PORT` (9001), the bridge at `BRIDGE_METRICS_PORT` (9002), the control
 process at `CONTROL_METRICS_PORT` (9003), beat at `BEAT_METRICS_PORT` (9004), a worker of the queue
-`notify` at `NOTIFY_METRICS_PORT` (9005). A worker's page is that of all its children.
+`notify` at `NOTIFY_METRICS_PORT` (9005), `web` at `WEB_METRICS_PORT` (9006). A worker's page is that of
+all its children.
 Counters begin at zero with their process. `sluice metrics` prints this page.
 """
 _WIDTH = 100

@@ -5,12 +5,12 @@ call where the thing happens, as in `metrics.STORED.add(rows)`. Units are second
 """
 
 from tasks.observe.instruments import Metric
-from tasks.observe.metrics import beat, bridge, control, gateway, several, worker
+from tasks.observe.metrics import beat, bridge, control, gateway, several, web, worker
 
 # In the order in which a message passes the processes, which is that of the page.
 CATALOGUE = [
     metric
-    for module in (gateway, control, bridge, worker, beat, several)
+    for module in (gateway, control, bridge, worker, beat, web, several)
     for metric in vars(module).values()
     if isinstance(metric, Metric)
 ]

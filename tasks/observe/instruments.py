@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess, 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-Process = Literal["gateway", "bridge", "control", "worker", "beat"]
+Process = Literal["gateway", "bridge", "control", "worker", "beat", "web"]
 Kind = Literal["counter", "gauge", "histogram"]
 
 Reading = float | Mapping[tuple[str, ...], float] | None

@@ -34,10 +34,12 @@ Connection = psycopg.Connection[tuple[object, ...]]
 class _Bounded(Connection):
     """A connection that breaks off when the server, or the network, falls silent."""
 
+    patience_seconds: float | None = None  # by default a little more than a statement may take
+
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
         """As in the base class, but with a time limit. Raises `psycopg.OperationalError`."""
         if timeout is None:
-            timeout = settings().database_statement_timeout_seconds + SILENCE_SECONDS
+            timeout = self.patience_seconds or settings().database_statement_timeout_seconds + SILENCE_SECONDS
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout as error:
@@ -50,13 +52,16 @@ class InvalidUrl(psycopg.OperationalError):
     """A setting is not a PostgreSQL URL. The text does not repeat it."""
 
 
-def connect_directly(url: str, application_name: str) -> Connection:
+def connect_directly(url: str, application_name: str, patience_seconds: float | None = None) -> Connection:
     """A connection in autocommit mode, not behind the circuit breaker.
+
+    With `patience_seconds` it breaks off when the server is silent for so long.
 
     Raises `InvalidUrl`, and `psycopg.OperationalError` when the server does not let us in.
     """
+    kind: type[Connection] = psycopg.Connection if patience_seconds is None else _Bounded
     try:
-        return psycopg.connect(
+        connection = kind.connect(
             conninfo(url),
             autocommit=True,
             connect_timeout=settings().database_connect_timeout_seconds,
@@ -70,6 +75,9 @@ def connect_directly(url: str, application_name: str) -> Connection:
         raise InvalidUrl(
             "DATABASE_URL is not a valid PostgreSQL URL, as in postgresql://user:password@host:5432/database."
         ) from None
+    if isinstance(connection, _Bounded):
+        connection.patience_seconds = patience_seconds
+    return connection
 
 
 def conninfo(url: str) -> str:

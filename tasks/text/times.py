@@ -20,14 +20,21 @@ def iso_of_ms(timestamp_ms: int) -> str | None:
         return None
 
 
+def parse_span(text: str) -> timedelta:
+    """A length of time such as `90m`. Raises `ValueError`, as `parse_moment` does."""
+    if not (found := _SPAN.fullmatch(text)):
+        raise ValueError(f"must be a span such as 45s, 90m, 12h, 7d, 2w; got {text}")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
 def parse_moment(text: str, now: datetime) -> datetime:
     """The beginning of a span that ends at `now`, or the time; without an offset it is UTC.
 
     Raises `ValueError`; its text is the end of a sentence that says what was expected.
     """
-    if found := _SPAN.fullmatch(text):
+    if _SPAN.fullmatch(text):
         try:
-            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return now - parse_span(text)
         except OverflowError:
             raise ValueError(f"goes back before the first possible date: {text}") from None
     try:

@@ -34,23 +34,23 @@ capabilities: { drop: [ALL] }
 {{- regexReplaceAll "(^|,)([a-z0-9-]+):" .hosts (printf "${1}${2}.%s.svc.cluster.local:" .namespace) }}
 {{- end }}
 
-{{- /* The secrets of the tables' owner, with what the settings need besides the database. */ -}}
-{{- define "sluice.ownerSecrets" -}}
+{{- /* The secrets of another role of the database, with what the settings need besides the database. */ -}}
+{{- define "sluice.ownSecrets" -}}
 projected:
   defaultMode: 288
   sources:
     - secret:
-        name: {{ .Values.existingSecret }}
+        name: {{ .values.existingSecret }}
         items:
           - { key: redis_url, path: redis_url }
           - { key: mqtt_password, path: mqtt_password }
     - secret:
-        name: {{ .Values.existingSecret }}
+        name: {{ .values.existingSecret }}
         optional: true
         items:
           - { key: kafka_sasl_username, path: kafka_sasl_username }
           - { key: kafka_sasl_password, path: kafka_sasl_password }
-    - secret: { name: {{ .Values.existingOwnerSecret }} }
+    - secret: { name: {{ .secret }} }
 {{- end }}
 
 {{- define "sluice.mounts" -}}

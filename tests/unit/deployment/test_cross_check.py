@@ -46,6 +46,7 @@ HEALTH_PORTS = {
     "notify": DEFAULTS["notify_metrics_port"],
     "beat": DEFAULTS["beat_metrics_port"],
     "flower": DEFAULTS["flower_port"],
+    "web": DEFAULTS["web_metrics_port"],
 }
 
 
@@ -79,7 +80,9 @@ def test_each_process_is_asked_for_its_health_where_it_answers() -> None:
         (container,) = workload["spec"]["template"]["spec"]["containers"]
         if container["name"] == "admin":
             continue  # it waits for commands and answers nobody
-        assert container["ports"] == [{"name": "http", "containerPort": HEALTH_PORTS[container["name"]]}]
+        ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+        api = {"api": DEFAULTS["web_port"]} if container["name"] == "web" else {}
+        assert ports == {"http": HEALTH_PORTS[container["name"]], **api}
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             assert container[probe]["httpGet"]["port"] == "http"
 
@@ -231,7 +234,9 @@ def test_servers_are_where_the_settings_look_for_them() -> None:
     assert f"--advertise-kafka-addr=internal://{host}:{port}" in " ".join(SERVICES[host]["command"])
     assert environment["MQTT_HOST"] in SERVICES
     word = {name: name for name in generate_secrets.PASSWORDS}.__getitem__
-    for name in ("database_url", "database_direct_url", "redis_url", "owner_database_url"):
+    for name in (
+        *("database_url", "database_direct_url", "redis_url", "owner_database_url", "web_database_url"),
+    ):
         url = generate_secrets.DERIVED[name](word)
         found = re.fullmatch(r"\w+://(\w+):\w+@(\w+):(\d+)/\w+", url)
         assert found is not None, url
@@ -314,7 +319,7 @@ def test_workloads_are_locked_down_and_given_time() -> None:
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["stop_grace_seconds"]
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["celery_soft_shutdown_seconds"]
     protected = {one["metadata"]["name"] for one in of_kind("PodDisruptionBudget")}
-    assert protected == {"sluice-gateway", "sluice-bridge", "sluice-worker", "sluice-notify"}
+    assert protected == {*("sluice-gateway", "sluice-bridge", "sluice-worker", "sluice-notify", "sluice-web")}
 
 
 def test_the_network_policy_lets_through_what_the_settings_need() -> None:

@@ -71,9 +71,10 @@ def test_setup_makes_the_secrets_the_servers_and_sluice_in_this_order(project: P
     assert done.returncode == 0, done.stderr
     made = {line.split(" generic ")[1].split()[0]: line for line in calls(project) if " generic " in line}
     assert set(made) == {
-        *("timescaledb", "pgbouncer", "emqx", "valkey-users", "redpanda-users", "sluice", "sluice-owner")
+        *("timescaledb", "pgbouncer", "emqx", "valkey-users", "redpanda-users", "sluice", "sluice-owner"),
+        "sluice-web",
     }
-    for name in ("sluice", "sluice-owner"):
+    for name in ("sluice", "sluice-owner", "sluice-web"):
         keys = {word.split("=")[1] for word in made[name].split() if word.startswith("--from-file=")}
         assert keys <= set(Settings.model_fields) | {"redis_password"}, keys
     assert {"redis_url", "database_url", "mqtt_password"} <= {

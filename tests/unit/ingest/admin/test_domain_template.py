@@ -31,7 +31,7 @@ def test_the_new_test_passes_at_once(here: Path) -> None:
     """The module can be imported by the name that DOMAINS would have, and its test finds it right."""
     module, test = domain_template.write("cold_rooms", Path("domains"))
     assert domain_template.module_of(module) == "domains.cold_rooms"
-    project = Path(domain_template.__file__).parents[1]
+    project = Path(domain_template.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
         cwd=here,

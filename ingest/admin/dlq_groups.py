@@ -1,0 +1,101 @@
+"""Dead letters counted by reason, device and hour: what goes wrong where, and since when."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from confluent_kafka import Message as KafkaMessage
+
+from ingest.admin.dlq_list import reading
+from ingest.admin.dlq_outcome import Outlook, Standing
+from ingest.admin.errors import OperatorError
+from tasks.dead_letters.letter import Filters
+from tasks.domain.domain import AnyDomain
+from tasks.servers.topic_reader import Range, TopicReader
+
+# Memory for a million letters that have nothing in common would be a gigabyte.
+MOST_GROUPS = 50_000
+
+
+class TooManyLetters(OperatorError):
+    """There is too much to count in one look."""
+
+
+class Group(NamedTuple):
+    """What letters have in common; the user and the device are empty where the topic names none."""
+
+    error_type: str
+    user_id: str
+    device_id: str
+    hour: datetime
+
+
+@dataclass
+class Groups:
+    """How many letters each group has, and the newest letters, oldest first."""
+
+    counts: Counter[Group] = field(default_factory=Counter)
+    newest: list[Standing] = field(default_factory=list)
+    database_away: str = ""
+
+
+class _Timed(TopicReader):
+    """A reader that gives up when its time is over. Raises `TooManyLetters`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
+        for record in super().records(topic, ranges):
+            if time.monotonic() > self._deadline:
+                raise TooManyLetters(
+                    f"Reading the dead letters takes longer than {self._seconds:g} s. Ask for a shorter time"
+                    " by `since`, or use `sluice dlq list`."
+                )
+            yield record
+
+
+def count(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, seconds: float) -> Groups:
+    """The letters that match; with `handled` also those that are no longer open.
+
+    Raises `TooManyLetters` when it takes longer than `seconds`, or there are too many groups, and
+    `ServerAway`.
+    """
+    found = Groups()
+    newest: deque[Standing] = deque(maxlen=2 * limit)
+    with reading(lambda: _Timed(seconds)) as reader, Outlook(reader, domain) as outlook:
+        for standing in outlook.standings(filters):
+            if not (handled or standing.state.is_open):
+                continue
+            found.counts[_group(standing)] += 1
+            if len(found.counts) > MOST_GROUPS:
+                raise TooManyLetters(
+                    f"The dead letters have more than {MOST_GROUPS:,} different reasons, devices and hours."
+                    " Ask for a shorter time by `since`, or for one user or error type."
+                )
+            newest.append(standing)
+            if len(newest) == newest.maxlen:
+                newest = deque(_newest(newest, limit), maxlen=2 * limit)
+        found.newest, found.database_away = _newest(newest, limit), outlook.database_away
+    return found
+
+
+def _group(standing: Standing) -> Group:
+    letter = standing.letter
+    source = letter.source
+    hour = letter.refused_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return Group(
+        letter.error_type,
+        "" if source is None else source.user_id,
+        "" if source is None else source.device_id,
+        hour,
+    )
+
+
+def _newest(standings: "deque[Standing]", limit: int) -> list[Standing]:
+    return sorted(standings, key=lambda one: one.letter.refused_at)[-limit:]

@@ -1,0 +1,151 @@
+"""What every request gets, whatever it asks for: an id, bounds, an ETag, a line in the log, a measurement."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingest.api import problems, request_ids
+from tasks.observe.metrics import web as metrics
+
+log = structlog.get_logger()
+
+MOST_BODY_BYTES = 2 * 1024 * 1024
+# A body that comes more slowly than this is not waited for.
+BODY_SECONDS = 30.0
+
+_HEADERS = {
+    "cache-control": "private, no-cache",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class TooLarge(Exception):
+    """The body has more than `MOST_BODY_BYTES`."""
+
+
+class Around:
+    """The application, with at most `most_open` requests at the same time; their answers are held whole."""
+
+    def __init__(self, app: ASGIApp, most_open: int) -> None:
+        self._app = app
+        self._most_open = most_open
+        self._open = 0
+        metrics.OPEN.read_from(lambda: self._open)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = request_ids.begin(headers.get(request_ids.HEADER, ""))
+        answer = _Answer()
+        self._open += 1
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await self._answer(scope, receive, answer)
+                await answer.send_to(send, request_id, headers.get("if-none-match", ""), scope["method"])
+                seconds = time.perf_counter() - begun
+                _note(scope, answer.status, seconds)
+        finally:
+            self._open -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if self._open > self._most_open:
+            busy = problems.Busy("Too many requests are open at the same time. Try again in a moment.")
+            await problems.answer(busy.status, busy.detail, busy.headers)(scope, receive, answer.take)
+            return
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(receive)
+        except TooLarge:
+            said = f"The body has more than {MOST_BODY_BYTES:,} bytes. Send less at once."
+            await problems.answer(413, said)(scope, receive, answer.take)
+            return
+        except TimeoutError:
+            said = f"The body did not come within {BODY_SECONDS:.0f} s."
+            await problems.answer(408, said)(scope, receive, answer.take)
+            return
+        try:
+            await self._app(scope, _replay(body, receive), answer.take)
+        except Exception:
+            log.exception("request_failed")
+            if not answer.status:
+                await problems.answer(500, problems.FAILED)(scope, receive, answer.take)
+
+
+class _Answer:
+    """An answer that is held until it is whole."""
+
+    def __init__(self) -> None:
+        self._start: MutableMapping[str, Any] = {}
+        self._body = bytearray()
+
+    @property
+    def status(self) -> int:
+        """The status; 0 while there is none."""
+        return int(self._start.get("status", 0))
+
+    async def take(self, message: Message) -> None:
+        """Takes a message of the application."""
+        if message["type"] == "http.response.start":
+            self._start = message
+        else:
+            self._body += message.get("body", b"")
+
+    async def send_to(self, send: Send, request_id: str, known: str, method: str) -> None:
+        """Sends the answer, or that what the client knows is still true."""
+        headers = MutableHeaders(scope=self._start)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        headers[request_ids.HEADER] = request_id
+        if method == "GET" and self.status == 200:
+            etag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+            headers["etag"] = etag
+            if known == "*" or etag in [one.strip().removeprefix("W/") for one in known.split(",")]:
+                self._start["status"] = 304
+                self._body.clear()
+                del headers["content-length"]
+        await send(self._start)
+        await send({"type": "http.response.body", "body": bytes(self._body)})
+
+
+async def _body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MOST_BODY_BYTES:
+            raise TooLarge
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    # The route and not the path: there are as many paths as devices.
+    route = getattr(scope.get("route"), "path", "none")
+    metrics.REQUESTS.add(1, route, str(status))
+    metrics.SECONDS.observe(seconds, route)
+    log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))

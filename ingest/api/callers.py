@@ -1,0 +1,136 @@
+"""Who asks: by the token of the request, the operator or a tenant, each at a bounded rate."""
+
+import hmac
+import threading
+from collections import OrderedDict
+from typing import Annotated, NamedTuple
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from ingest.admin import tokens
+from ingest.api.connections import Connections
+from ingest.api.problems import NotFound, Refused
+from ingest.mqtt.rate_limits import RateLimit
+from tasks.settings import Settings
+from tasks.text.wording import id_fault, printable
+
+BURST_SECONDS = 10.0
+# Tokens that are not known to be valid, from one address: each costs a query.
+UNKNOWN_PER_SECOND = 5.0
+# Tokens that were valid a while ago are remembered, for the rate only.
+MOST_KNOWN = 10_000
+
+_bearer = HTTPBearer(auto_error=False, description="`WEB_TOKEN`, or a token of `sluice tokens create`.")
+
+
+class Caller(NamedTuple):
+    """Who has a valid token; the operator has no user."""
+
+    user_id: str | None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether everything is the caller's to see."""
+        return self.user_id is None
+
+    @property
+    def name(self) -> str:
+        """How the operators' trail names the caller."""
+        return "sluice-web/operator" if self.user_id is None else f"sluice-web/tenant {self.user_id}"
+
+    def may_see(self, user_id: str) -> str:
+        """The user's id. Raises `NotFound` for another tenant's, and for what is no id."""
+        if id_fault(user_id) or (self.user_id is not None and self.user_id != user_id):
+            raise NotFound(f'There is no user "{printable(user_id)}" for this token.')
+        return user_id
+
+    def only(self, wanted: str | None) -> str | None:
+        """The user to select: a tenant's own, the one that the operator wants, or None for all.
+
+        Raises `NotFound` as `may_see` does.
+        """
+        return self.user_id if wanted is None else self.may_see(wanted)
+
+
+class Gate:
+    """Lets in who has a valid token, not more often than the settings allow."""
+
+    def __init__(self, chosen: Settings, connections: Connections) -> None:
+        self._operator = None if chosen.web_token is None else chosen.web_token.get_secret_value().encode()
+        self._connections = connections
+        self._rate = chosen.web_requests_per_second
+        self._requests = RateLimit(self._rate, BURST_SECONDS)
+        self._unknown = RateLimit(UNKNOWN_PER_SECOND, BURST_SECONDS)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def admit(self, token: str | None, address: str) -> Caller:
+        """The caller with this token. Raises `Refused` (401, 429) and what `Connections.reading` raises."""
+        if token is None:
+            raise _unauthorised("The request has no token. Send `Authorization: Bearer TOKEN`.")
+        if self._operator is not None and hmac.compare_digest(token.encode(errors="replace"), self._operator):
+            self._count("operator")
+            return Caller(None)
+        if len(token) != tokens.LENGTH or not token.startswith(tokens.PREFIX):
+            raise _unauthorised(_UNKNOWN)
+        hashed = tokens.hash_of(token)
+        with self._lock:
+            if hashed not in self._known and not self._unknown.take(address):
+                raise _too_many("Too many unknown tokens come from this address.")
+        with self._connections.reading() as connection:
+            user_id = tokens.owner(connection, token)
+        if user_id is None:
+            with self._lock:
+                self._known.pop(hashed, None)
+            raise _unauthorised(_UNKNOWN)
+        with self._lock:
+            self._known[hashed] = None
+            self._known.move_to_end(hashed)
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        self._count(hashed.hex())
+        return Caller(user_id)
+
+    def _count(self, key: str) -> None:
+        with self._lock:
+            if not self._requests.take(key):
+                raise _too_many(
+                    f"This token may send {self._rate:g} requests/s (WEB_REQUESTS_PER_SECOND), after a burst"
+                    f" of {BURST_SECONDS:g} s' worth of it. Wait a moment."
+                )
+
+
+_UNKNOWN = "The token is unknown, has expired or was revoked. `sluice tokens create USER` makes one."
+
+
+def _unauthorised(detail: str) -> Refused:
+    return Refused(401, detail, WWW_Authenticate='Bearer realm="sluice"')
+
+
+def _too_many(detail: str) -> Refused:
+    return Refused(429, detail, Retry_After="1")
+
+
+def _caller(
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    gate: Gate = request.app.state.gate
+    address = request.client.host if request.client else ""
+    caller = gate.admit(None if given is None else given.credentials, address)
+    request.state.is_operator = caller.is_operator
+    return caller
+
+
+Anybody = Annotated[Caller, Depends(_caller)]
+"""The operator or a tenant."""
+
+
+def _operator(caller: Anybody) -> Caller:
+    if not caller.is_operator:
+        raise Refused(403, "Only the operator's token may ask for this: it is about all users.")
+    return caller
+
+
+Operator = Annotated[Caller, Depends(_operator)]
+"""The operator alone."""

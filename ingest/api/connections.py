@@ -1,0 +1,132 @@
+"""The database connections of `web`: a few, kept open, each query with a limit of its time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+from psycopg import errors
+
+from ingest.admin import postgres
+from ingest.admin.errors import ServerAway
+from ingest.admin.postgres import Connection
+from ingest.api.problems import Busy, Refused, TooSlow
+from tasks.servers import database
+
+# A request waits this long for one of the connections.
+WAIT_SECONDS = 5.0
+# A connection that was not used for longer is not trusted.
+IDLE_SECONDS = 60.0
+_BEGIN = "SELECT set_config('statement_timeout', %s, true), set_config('TimeZone', 'UTC', true)"
+
+
+class Connections:
+    """At most `most` connections, opened when they are needed. All methods may be called in any thread."""
+
+    def __init__(self, most: int, statement_seconds: float) -> None:
+        self._most = most
+        self._seconds = statement_seconds
+        self._places = threading.BoundedSemaphore(most)
+        self._idle: list[tuple[float, Connection]] = []
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read-only transaction for the block.
+
+        Raises `ServerAway`, `Busy`, `TooSlow`, and `Refused` for values that the database does not take.
+        """
+        with self._transaction(read_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, who: str) -> Iterator[Connection]:
+        """A transaction for the block, committed at its end; the operators' trail names `who`.
+
+        Raises as `reading` does.
+        """
+        with self._transaction(read_only=False) as connection:
+            connection.execute("SELECT set_config('application_name', %s, true)", [_printable(who)])
+            yield connection
+
+    def close(self) -> None:
+        """Ends the connections that are not in use."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    @contextmanager
+    def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
+        if not self._places.acquire(timeout=WAIT_SECONDS):
+            raise Busy(
+                f"All {self._most} connections to the database are in use (WEB_CONNECTIONS). Try again, and"
+                " ask for less at the same time."
+            )
+        try:
+            with _explained(self._seconds):
+                connection = self._begun(read_only=read_only)
+                try:
+                    yield connection
+                    connection.commit()
+                finally:
+                    self._give_back(connection)
+        finally:
+            self._places.release()
+
+    def _begun(self, *, read_only: bool) -> Connection:
+        """A connection in a transaction; one that has ended while nobody used it is replaced."""
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                since, connection = self._idle.pop()
+                if time.monotonic() - since < IDLE_SECONDS:
+                    with suppress(psycopg.OperationalError):
+                        self._begin(connection, read_only=read_only)
+                        return connection
+                connection.close()
+        connection = postgres.connect(patience_seconds=self._seconds + database.SILENCE_SECONDS)
+        connection.autocommit = False
+        try:
+            self._begin(connection, read_only=read_only)
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _begin(self, connection: Connection, *, read_only: bool) -> None:
+        connection.read_only = read_only
+        connection.execute(_BEGIN, [str(round(self._seconds * 1000))])
+
+    def _give_back(self, connection: Connection) -> None:
+        with suppress(psycopg.Error):
+            connection.rollback()
+        if connection.closed or connection.broken:
+            connection.close()
+        else:
+            self._idle.append((time.monotonic(), connection))
+
+
+def _printable(who: str) -> str:
+    # PostgreSQL keeps the first 63 bytes, and of them what is ASCII.
+    return who.encode("ascii", "replace").decode()[:63]
+
+
+@contextmanager
+def _explained(seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+        raise TooSlow(seconds) from error
+    except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+        raise ServerAway(
+            f"The database lacks what this needs ({error.diag.message_primary}). Run `sluice migrate` first."
+        ) from error
+    except errors.InsufficientPrivilege as error:
+        raise ServerAway(
+            f"The role of `web` is not allowed to do this: {error.diag.message_primary}. `sluice roles` gives"
+            " the role sluice_web its rights."
+        ) from error
+    except psycopg.Error as error:
+        if database.refuses_data(error):
+            raise Refused(422, f"The database refuses: {error.diag.message_primary or error}.") from error
+        raise ServerAway(
+            f"The connection to the database was lost: {' '.join(str(error).split())}. Try again."
+        ) from error

@@ -1,0 +1,262 @@
+"""What the HTTP API answers, for its description."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ingest.api.inputs import storable
+
+Storable = Annotated[str, AfterValidator(storable)]
+
+
+class Device(BaseModel):
+    """A device as the registry has it."""
+
+    user_id: str
+    device_id: str = Field(description="With the namespace of its domain before it, if it has one.")
+    domain: str
+    path: str = Field(description="Where the device is in this API.")
+    first_seen: datetime
+    last_seen: datetime = Field(description="Arrival of its last message, also of a refused one.")
+    own_time: datetime | None = Field(description="The device's own time of the reading that came last.")
+    clock_skew_ms: int | None
+    refused_at: datetime | None
+    refused_type: str | None
+    refused_reason: str | None
+    online: bool | None = Field(description="As its last will says; null without one.")
+    online_at: datetime | None
+
+
+class ListedDevice(Device):
+    """A device in a list, with its counts of today (UTC)."""
+
+    messages_today: int
+    dead_letters_today: int
+
+
+class Devices(BaseModel):
+    """A page of devices."""
+
+    devices: list[ListedDevice]
+    next: str | None = Field(description="The `cursor` of the next page; null at the end.")
+
+
+class Day(BaseModel):
+    """What a device sent on one day (UTC)."""
+
+    day: date
+    messages: int
+    dead_letters: int
+
+
+class Latest(Device):
+    """A device with its newest reading and its last 30 days."""
+
+    reading: dict[str, Any] | None = Field(description="A row of the domain's table, or null.")
+    days: list[Day]
+
+
+class Point(BaseModel):
+    """One bucket."""
+
+    time: datetime = Field(description="Its begin.")
+    value: float | None
+    count: int = Field(description="How many values it has.")
+
+
+class Series(BaseModel):
+    """One field of a device over time. A bucket without a value is left out."""
+
+    user_id: str
+    device_id: str
+    key: str
+    agg: str
+    begin: datetime = Field(serialization_alias="from")
+    end: datetime = Field(serialization_alias="to")
+    bucket_seconds: float
+    points: list[Point]
+
+
+class Alert(BaseModel):
+    """An alert as it stands."""
+
+    alert_id: str | None = Field(
+        description="Null where none is open: of a violation that is pending, a snooze."
+    )
+    user_id: str
+    device_id: str
+    rule_id: str
+    status: str
+    severity: str | None
+    message: str | None
+    key: str | None
+    operator: str | None
+    threshold: Any
+    value: Any
+    values: dict[str, Any] | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    count: int | None
+    snoozed_until: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    note: str | None
+
+
+class Alerts(BaseModel):
+    """A page of alerts."""
+
+    alerts: list[Alert]
+    next: str | None
+
+
+class Change(BaseModel):
+    """One change of an alert."""
+
+    alert_id: str
+    status: str
+    time: datetime
+    user_id: str
+    device_id: str
+    rule_id: str
+    severity: str | None
+    message: str | None
+    key: str | None
+    operator: str | None
+    threshold: Any
+    value: Any
+    values: dict[str, Any] | None
+    sequence_id: int | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    count: int | None
+    reason: str | None
+    by: str | None = Field(description="Which user's command it was, if it was one.")
+    note: str | None
+
+
+class History(BaseModel):
+    """A page of changes, the newest first."""
+
+    changes: list[Change]
+    next: str | None
+
+
+class Rules(BaseModel):
+    """A user's rules as they are stored, and what is wrong with those that are not in force."""
+
+    user_id: str
+    rules: list[Any]
+    updated_at: datetime | None
+    faults: list[dict[str, Any]]
+
+
+class Fault(BaseModel):
+    """A fault or a warning, with its place in the document."""
+
+    path: str
+    message: str
+
+
+class RulesSet(BaseModel):
+    """The user's rules are those of the document."""
+
+    rules: int = Field(description="How many.")
+    warnings: list[Fault] = Field(description="Rules that are accepted and can never fire, for example.")
+
+
+class Done(BaseModel):
+    """The command was executed."""
+
+    ok: bool
+
+
+class NewAccounts(BaseModel):
+    """Accounts to be made: of these devices, or without any the account of the user's own programs."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user: Storable = Field(min_length=1, max_length=128)
+    devices: list[Storable] = Field(default=[], max_length=10_000)
+
+
+class Credential(BaseModel):
+    """What an account logs in with; the password is told this once."""
+
+    username: str
+    password: str
+
+
+class Credentials(BaseModel):
+    """One for each account, in the order of the request."""
+
+    accounts: list[Credential]
+
+
+class ReplayWanted(BaseModel):
+    """Which open dead letters to send through the pipeline again."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user: Storable | None = None
+    device: Storable | None = None
+    domain: Storable | None = None
+    error_type: Storable | None = None
+    since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
+    until: Storable | None = None
+    limit: int = Field(10_000, description="At most this many, the oldest first.")
+    dry_run: bool = Field(False, description="Only count what would be replayed.")
+    alerts: bool = Field(False, description="Apply the alert rules, as if the readings came now.")
+    force: bool = Field(False, description="Include letters that were refused three times.")
+
+
+class Replay(BaseModel):
+    """A replay, which the workers go on with whoever looks."""
+
+    run_id: str
+    path: str = Field(description="Where it is in this API.")
+    begun: bool
+    ended: bool
+    dry_run: bool
+    counts: dict[str, int]
+    error: str | None
+
+
+class Account(BaseModel):
+    """An MQTT account, without secrets."""
+
+    username: str
+    kind: str
+    user_id: str | None
+    device_id: str | None
+    enabled: bool
+    created_at: datetime
+    rotated_at: datetime
+
+
+class Accounts(BaseModel):
+    """A page of accounts."""
+
+    accounts: list[Account]
+    next: str | None
+
+
+class LetterGroup(BaseModel):
+    """How many dead letters have the same reason, device and hour."""
+
+    error_type: str
+    user_id: str = Field(description="Empty where the topic names none.")
+    device_id: str
+    hour: datetime = Field(description="The begin of the hour (UTC) of the refusal.")
+    letters: int
+
+
+class Letters(BaseModel):
+    """Dead letters, counted and the newest of them."""
+
+    total: int
+    groups: list[LetterGroup] = Field(description="The newest hour first, in it the largest group.")
+    groups_left_out: int
+    letters: list[dict[str, Any]] = Field(description="The newest, as `sluice dlq list --json` has them.")
+    note: str | None = Field(description="What could not be found out, such as which were replayed.")

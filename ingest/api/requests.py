@@ -1,0 +1,66 @@
+"""Rules and commands about alerts on their way through a worker, with its answer.
+
+One that is not answered in time is given up: no worker begins it any more.
+"""
+
+import json
+import math
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+import redis
+import structlog
+from kombu.exceptions import OperationalError
+
+from ingest.admin.errors import ServerAway
+from ingest.api.problems import Busy
+from tasks import calls
+from tasks.rules.answers import Answer, Kind
+from tasks.servers.redis_client import answers_key, client, request_key
+
+log = structlog.get_logger()
+
+# Longer than a task may wait for the database, so that most answers come.
+WAIT_SECONDS = 15.0
+POLL_SECONDS = 1
+
+
+def ask(kind: Kind, user_id: str, document: bytes, by: str | None = None) -> Answer:
+    """The answer of a worker to a user's document, or an operator's for the user (`by`).
+
+    Raises `Busy` without an answer, `ServerAway` without Redis.
+    """
+    request = uuid4().hex
+    # An address of its own for each answer: many processes may ask, and none needs to listen all the time.
+    control = f"web-{request}"
+    deadline = time.monotonic() + WAIT_SECONDS
+    try:
+        client().set(request_key(request), 1, px=math.ceil(WAIT_SECONDS * 1000))
+        _send(kind, user_id, document, request, control, by)
+        while (left := deadline - time.monotonic()) > 0:
+            found = client().blpop([answers_key(control)], timeout=min(POLL_SECONDS, max(left, 0.1)))
+            if found and (answer := json.loads(found[1])["answer"]) is not None:
+                given: Answer = answer
+                return given
+    except (redis.RedisError, OperationalError) as error:
+        raise ServerAway(
+            f"The request could not be handed to a worker: {error}. Check REDIS_URL and that the server runs."
+        ) from error
+    with suppress(redis.RedisError):
+        client().delete(request_key(request))
+    log.error("request_given_up", request=request, kind=kind, user_id=user_id)
+    raise Busy(
+        f"No worker has answered within {WAIT_SECONDS:.0f} s. The request was given up; look whether it"
+        " was done, and send it again."
+    )
+
+
+def _send(kind: Kind, user_id: str, document: bytes, request: str, control: str, by: str | None) -> None:
+    # For Flower: without the document, which is the user's.
+    shown = f"user_id={user_id!r}, request={request!r}, bytes={len(document)}"
+    if kind == "config":
+        call = calls.set_rules(user_id, document, request, control, retained=False)
+    else:
+        call = calls.manage_alert(user_id, document, request, control, int(time.time() * 1000), by=by)
+    call.apply_async(kwargsrepr=shown)

@@ -1,0 +1,89 @@
+"""Alerts: as they stand, how they changed, and commands about them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from ingest.admin import alerts as work
+from ingest.api import inputs, requests
+from ingest.api.callers import Anybody
+from ingest.api.inputs import Body, Cursor, Database, Device, Limit, Moment, User, UserInPath
+from ingest.api.models import Alerts, Done, History
+from ingest.api.problems import Faulty
+from tasks.rules.commands import Command, InvalidCommand, parse_command
+
+Status = Literal["PENDING", "TRIGGERED", "SNOOZED", "DISABLED"]
+Changed = Literal["TRIGGERED", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
+
+router = APIRouter(tags=["alerts"])
+
+
+@router.get("/alerts")
+def list_alerts(
+    caller: Anybody,
+    database: Database,
+    *,
+    user: User = None,
+    device: Device = None,
+    status: Annotated[Status | None, Query(description="Only those that stand so.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Alerts:
+    """The alerts that are open, pending, snoozed or disabled, by user, device and rule."""
+    after = inputs.values_of(cursor, 3, timed=False)
+    selection = work.Selection(caller.only(user), device, status)
+    with database.reading() as connection:
+        rows = work.page(connection, selection, limit + 1, None if after is None else work.Place(*after))
+    shown = rows[:limit]
+    following = None
+    if len(rows) > limit:
+        following = inputs.cursor_of(*(shown[-1][name] for name in work.Place._fields))
+    return Alerts.model_validate({"alerts": shown, "next": following})
+
+
+@router.get("/alerts/history")
+def history(
+    caller: Anybody,
+    database: Database,
+    *,
+    user: User = None,
+    device: Device = None,
+    status: Annotated[Changed | None, Query(description="Only changes to this.")] = None,
+    begin: Annotated[Moment, Query(alias="from")] = None,
+    end: Annotated[Moment, Query(alias="to")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> History:
+    """The changes of alerts, the newest first."""
+    now = datetime.now(UTC)
+    before = inputs.values_of(cursor, 4, timed=True)
+    selection = work.Selection(
+        caller.only(user), device, status, inputs.moment("from", begin, now), inputs.moment("to", end, now)
+    )
+    with database.reading() as connection:
+        rows = work.history(
+            connection, selection, limit + 1, None if before is None else work.Moment(*before)
+        )
+    shown = rows[:limit]
+    following = None
+    if len(rows) > limit:
+        following = inputs.cursor_of(*(shown[-1][name] for name in work.Moment._fields))
+    return History.model_validate({"changes": shown, "next": following})
+
+
+@router.post(
+    "/alerts/{user}/manage",
+    openapi_extra=inputs.document(Command.model_json_schema()),
+)
+def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:
+    """SNOOZE, DISABLE, ENABLE or ACKNOWLEDGE a rule of one device, as on `users/{user}/alerts/manage`."""
+    caller.may_see(user)
+    try:
+        parse_command(document)
+    except InvalidCommand as error:
+        raise Faulty(error.errors) from None
+    answer = requests.ask("manage", user, document, caller.name if caller.is_operator else None)
+    if not answer["ok"]:
+        raise Faulty(answer.get("errors", []))
+    return Done(ok=True)

@@ -1,0 +1,138 @@
+"""Dead letters by reason, device and hour, and their replay."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from ingest.admin import dlq_groups as work
+from ingest.admin import dlq_replay
+from ingest.admin.audit import note
+from ingest.admin.dlq_outcome import envelope
+from ingest.api import inputs
+from ingest.api.callers import Anybody
+from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
+from ingest.api.models import Letters, Replay, ReplayWanted
+from ingest.api.problems import Busy, NotFound
+from tasks.dead_letters.letter import Filters
+from tasks.replays import runs
+from tasks.replays.runs import Run
+
+# Each reads the topic through a consumer of its own, with 16 MB of buffers.
+AT_ONCE = 2
+READ_SECONDS = 20.0
+MOST_GROUPS_SHOWN = 1000
+# A short replay is done before the answer; a longer one is looked at again.
+WAIT_SECONDS = 5.0
+POLL_SECONDS = 0.25
+
+router = APIRouter(tags=["dead letters"])
+_places = threading.BoundedSemaphore(AT_ONCE)
+
+
+@router.get("/dead-letters")
+def dead_letters(
+    caller: Anybody,
+    *,
+    user: User = None,
+    device: Device = None,
+    domain: Domain = None,
+    error_type: Annotated[Text | None, Query(description="Only this type, such as `MissingField`.")] = None,
+    since: Annotated[Moment, Query(description="Refused since then; by default in the last day.")] = "1d",
+    until: Annotated[Moment, Query(description="Refused before then.")] = None,
+    handled: Annotated[bool, Query(description="Include those that are no longer open.")] = False,
+    limit: Annotated[Limit, Query(description="At most this many of the newest letters themselves.")] = 20,
+) -> Letters:
+    """How many open dead letters there are, by reason, device and hour, and the newest of them."""
+    now = datetime.now(UTC)
+    chosen = inputs.domain_named(domain)
+    filters = Filters(
+        error_type,
+        inputs.moment("since", since, now),
+        inputs.moment("until", until, now),
+        caller.only(user),
+        device,
+    )
+    if not _places.acquire(blocking=False):
+        raise Busy(f"{AT_ONCE} requests read the dead letters already. Try again in a moment.")
+    try:
+        found = work.count(chosen, filters, limit, handled=handled, seconds=READ_SECONDS)
+    finally:
+        _places.release()
+    ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
+    note = f"The database could not be asked which were replayed, so all count as open: {found.database_away}"
+    return Letters.model_validate(
+        {
+            "total": found.counts.total(),
+            "groups": [{**g._asdict(), "letters": count} for g, count in ordered[:MOST_GROUPS_SHOWN]],
+            "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
+            "letters": [envelope(one) for one in found.newest],
+            "note": note if found.database_away else None,
+        }
+    )
+
+
+@router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}})
+def replay(caller: Anybody, database: Database, response: Response, wanted: ReplayWanted) -> Replay:
+    """Asks the workers to send open dead letters through the pipeline again, or with `dry_run` to count them.
+
+    Answers with 200 when it has ended within seconds; otherwise `path` shows how far it is.
+    """
+    now = datetime.now(UTC)
+    dlq_replay.check_limit(wanted.limit)
+    domain = inputs.domain_named(wanted.domain)
+    filters = Filters(
+        wanted.error_type,
+        inputs.moment("since", wanted.since, now),
+        inputs.moment("until", wanted.until, now),
+        caller.only(wanted.user),
+        wanted.device,
+    )
+    with database.writing(caller.name) as connection:
+        run_id = dlq_replay.start(
+            domain, filters, wanted.limit, alerts=wanted.alerts, force=wanted.force, dry_run=wanted.dry_run
+        )
+        if not wanted.dry_run:
+            arguments = {"domain": domain.name, **filters.as_json(), "limit": wanted.limit}
+            note(connection, "REPLAY", "replays", run_id, arguments)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        with database.reading() as connection:
+            run = runs.read(connection, run_id)
+        if (run is not None and run.ended_at is not None) or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    shown = _shown(run_id, run, dry_run=wanted.dry_run)
+    if shown.ended:
+        response.status_code = 200
+    return shown
+
+
+@router.get("/dead-letters/replays/{run_id}")
+def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Replay:
+    """How far a replay is. There is none before a worker has begun it."""
+    with database.reading() as connection:
+        run = runs.read(connection, run_id)
+    if run is None or (caller.user_id is not None and _user_of(run) != caller.user_id):
+        raise NotFound(f"There is no replay {run_id}, or no worker has begun it yet.")
+    return _shown(run_id, run, dry_run=bool(run.arguments.get("dry_run")))
+
+
+def _shown(run_id: str, run: Run | None, *, dry_run: bool) -> Replay:
+    return Replay(
+        run_id=run_id,
+        path=f"/api/v1/dead-letters/replays/{run_id}",
+        begun=run is not None,
+        ended=run is not None and run.ended_at is not None,
+        dry_run=dry_run,
+        counts={} if run is None else run.counts,
+        error=None if run is None else run.error,
+    )
+
+
+def _user_of(run: Run) -> str | None:
+    filters = run.arguments.get("filters") or {}
+    user: str | None = filters.get("user")
+    return user

@@ -1,0 +1,87 @@
+"""The web process: the HTTP API, `/api/v1/…`.
+
+It keeps nothing, and no other process needs it. It answers while Postgres, Redis or Kafka is away: a route
+that needs one says so.
+"""
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from ingest.api import application
+from tasks.observe import logs
+from tasks.observe.port import Monitoring, Pulse
+from tasks.settings import Settings, settings
+
+log = structlog.get_logger()
+
+STUCK_SECONDS = 30.0
+# Connections beyond these get 503 from the server itself.
+MOST_CONNECTIONS = 1000
+KEEP_ALIVE_SECONDS = 15
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to `main`: it ends with 0 after a stop, as all processes do."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(chosen: Settings, listening: socket.socket) -> None:
+    """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
+    pulse = Pulse("the web process", STUCK_SECONDS)
+    server = _Server(
+        uvicorn.Config(
+            application.build(chosen, pulse.turn),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            ws="none",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=round(chosen.stop_grace_seconds),
+        )
+    )
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    Monitoring("web", chosen.web_metrics_port, live=pulse.check, ready=pulse.check)
+    log.info("web_started", host=chosen.web_host, port=chosen.web_port)
+    server.run(sockets=[listening])
+    log.info("web_stopped")
+
+
+def main() -> None:
+    """Runs the web process; ends with 1 when its port is taken."""
+    logs.configure()
+    # Its notes of starting and stopping say what ours say.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    chosen = settings()
+    try:
+        family = socket.AF_INET6 if ":" in chosen.web_host else socket.AF_INET
+        listening = socket.create_server((chosen.web_host, chosen.web_port), family=family, backlog=256)
+    except OSError as error:
+        log.error(  # noqa: TRY400 - the sentence says all, a traceback nothing
+            "web_port_not_free",
+            error=f"WEB_HOST:WEB_PORT {chosen.web_host}:{chosen.web_port}: {error.strerror}",
+        )
+        sys.exit(1)
+    serve(chosen, listening)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,391 @@
+"""The HTTP API: who sees what, what it says, and what it says when it cannot."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from compose.local.stack import Stack
+from ingest.admin import accounts, tokens
+from tests.integration import web_process
+from tests.integration.commands import run_page, sluice
+from tests.integration.fleet import wait_until
+from tests.integration.stream import Written, cold_only, reading, sequence_ids
+from tests.integration.web_process import Web
+
+Database = psycopg.Connection[tuple[Any, ...]]
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "negative_data_rejection,ignored_auth,unsupported_method"
+)
+# Whoever reads dead letters reads their topic, which takes its time: these routes get a few examples each.
+CHECKED = """
+[parameters]
+"path.user" = "USER"
+"path.device" = "d"
+[[operations]]
+include-path-regex = "^/api/v1/dead-letters"
+phases.coverage.enabled = false
+"""
+OPERATORS_ALONE = {"/api/v1/status"}
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack) -> Iterator[Web]:
+    """The process, with no more rights than its role has, and little patience."""
+    with (
+        web_process.role(stack) as url,
+        web_process.running(
+            stack,
+            DATABASE_URL=url,
+            DATABASE_DIRECT_URL=url,
+            WEB_STATEMENT_TIMEOUT_SECONDS="2",
+            WEB_REQUESTS_PER_SECOND="1000",
+        ) as process,
+    ):
+        yield process
+
+
+@pytest.fixture
+def user(database: Database) -> str:
+    """A user that no other test has, with two devices, an alert, its history, rules and an account."""
+    name = f"u{uuid4().hex[:8]}"
+    for number, device in enumerate(("d", "quiet")):
+        seen = NOW - timedelta(hours=number)
+        database.execute(
+            "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen, own_time)"
+            " VALUES (%s, %s, 'telemetry', %s, %s, %s)",
+            [name, device, seen, seen, NOW],
+        )
+    database.execute("INSERT INTO device_days VALUES (%s, 'd', '2026-03-02', 4, 1)", [name])
+    for minute, temperature in enumerate((20.0, 22.0, 30.0, None)):
+        database.execute(
+            "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, extra_data)"
+            " VALUES (%s, %s, 'd', %s, %s, %s)",
+            [
+                NOW + timedelta(minutes=30 * minute),
+                name,
+                minute,
+                temperature,
+                Jsonb({"a": {"b": minute}}),
+            ],
+        )
+    for table, more in (("active_alerts", ""), ("alert_history", ", time")):
+        values = ", now()" if more else ""
+        database.execute(
+            f"INSERT INTO {table}"
+            f" (alert_id, status, user_id, device_id, rule_id, severity, message, count{more})"
+            f" VALUES (%s, 'TRIGGERED', %s, 'd', 'hot', 'warning', 'Too hot', 2{values})",
+            [f"a-{name}", name],
+        )
+    database.execute(
+        "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)",
+        [name, json.dumps([{"key": "temperature", "operator": ">", "threshold": 40, "message": "hot"}])],
+    )
+    accounts.provision(database, accounts.device(name, "d"))
+    return name
+
+
+@pytest.fixture
+def token(database: Database, user: str) -> str:
+    """A token of that user."""
+    return tokens.create(database, user).token
+
+
+def test_every_route_is_closed_to_whoever_it_is_not_for(
+    web: Web, stack: Stack, database: Database, user: str, token: str
+) -> None:
+    """401 without a valid token; a tenant sees the tenant's own, and 404 for what is another's."""
+    other = f"o{uuid4().hex[:8]}"
+    made = json.loads(sluice(stack, "tokens", "create", other, "--json").stdout)
+    others, expired = made["token"], tokens.create(database, user, NOW).token
+    gone = tokens.create(database, user)
+    assert web.ask("/devices", gone.token).status == 200
+    assert gone.token_id in sluice(stack, "tokens", "list", user).stdout
+    assert sluice(stack, "tokens", "revoke", user, gone.token_id).returncode == 0
+    document = web.ask("/openapi.json").document
+    bodies: dict[str, object] = {
+        "/alerts/{user}/manage": {"device_id": "d", "rule_id": "temperature", "action": "ENABLE"},
+        "/rules/{user}": [],
+        "/accounts": {"user": user, "devices": ["d"]},
+        "/dead-letters/replays": {"user": user, "dry_run": True},
+    }
+    routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
+    assert len(routes) >= 10
+    for template, method in routes:
+        route = template.removeprefix("/api/v1")
+        path = route.format(user=user, device="d", run_id="none")
+        body = bodies.get(route) if method != "get" else None
+        query = {"key": "temperature"} if path.endswith("/series") else {}
+        for unknown in (None, "x", tokens.PREFIX + "x" * 43, expired, gone.token):
+            answer = web.ask(path, unknown, query, method=method.upper(), body=body)
+            assert (answer.status, answer.document["status"]) == (401, 401), (path, unknown)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+        if method != "get" or "{run_id}" in route:
+            foreign = web.ask(path, others, method=method.upper(), body=body)
+            assert foreign.status == 404, (path, foreign.document)
+            continue
+        assert web.ask(path, query=query).status == 200, path
+        own = web.ask(path, token, query)
+        assert own.status == (403 if template in OPERATORS_ALONE else 200), (path, own.document)
+        foreign = web.ask(path, others, query)
+        if "{user}" in template:
+            assert foreign.status == 404, path
+            nobody = web.ask(route.format(user="nobody", device="d"), others, query)
+            told = foreign.document["detail"].replace(user, "nobody")
+            assert (nobody.status, nobody.document["detail"]) == (404, told)
+        elif template not in OPERATORS_ALONE and path != "/openapi.json":
+            assert user not in json.dumps(foreign.document), path
+            assert user in json.dumps(own.document) or path == "/dead-letters", path
+            assert web.ask(path, others, {"user": user}).status == 404, path
+            assert web.ask(path, token, {"user": user}).status == 200, path
+
+
+def test_devices_come_by_silence_page_by_page_and_are_found(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """Each device once, the longest silent first; an ETag spares what is known already."""
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " SELECT %s, 'n' || n, 'telemetry', now(), %s + n * interval '1 s' FROM generate_series(1, 5) AS n",
+        [user, NOW],
+    )
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = web.ask("/devices", token, {"limit": 2, **cursor}).document
+        found += [one["device_id"] for one in page["devices"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == ["quiet", "d", "n1", "n2", "n3", "n4", "n5"]
+    recent = {"user": user, "order": "recent", "limit": 3}
+    newest = web.ask("/devices", query=recent).document
+    assert [one["device_id"] for one in newest["devices"]] == ["n5", "n4", "n3"]
+    more = web.ask("/devices", query={**recent, "cursor": newest["next"]}).document
+    assert [one["device_id"] for one in more["devices"]] == ["n2", "n1", "d"]
+    searched = web.ask("/devices", query={"search": f"{user}/QUI"}).document["devices"]
+    assert [one["path"] for one in searched] == [f"/api/v1/devices/{user}/quiet/latest"]
+    answer = web.ask("/devices", token, headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert web.ask("/devices", token, headers={"If-None-Match": answer.headers["etag"]}).status == 304
+
+
+def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, user: str, token: str) -> None:
+    """Buckets begin on the hour and leave out what has no value; a field may be anywhere in the payload."""
+    device = f"/devices/{user}/d"
+    latest = web.ask(f"{device}/latest", token).document
+    assert (latest["reading"]["sequence_id"], latest["reading"]["extra_data"]) == (3, {"a": {"b": 3}})
+    assert latest["days"] == [{"day": "2026-03-02", "messages": 4, "dead_letters": 1}]
+    span = {"from": "2026-03-02T12:00Z", "to": "2026-03-02T15:00Z"}
+
+    def values(key: str, agg: str, bucket: str = "1h") -> list[tuple[str, float | None, int]]:
+        told = web.ask(f"{device}/series", token, {"key": key, "agg": agg, "bucket": bucket, **span}).document
+        return [(one["time"][11:16], one["value"], one["count"]) for one in told["points"]]
+
+    assert values("temperature", "avg") == [("12:00", 21.0, 2), ("13:00", 30.0, 1)]
+    assert values("temperature", "last") == [("12:00", 22.0, 2), ("13:00", 30.0, 1)]
+    assert values("temperature", "max", "1d") == [("00:00", 30.0, 3)]
+    assert values("a.b", "sum") == [("12:00", 1.0, 2), ("13:00", 5.0, 2)]
+    for wrong, sentence in (
+        ({"key": "time"}, "`key` must be one of sequence_id, temperature, battery"),
+        ({"key": "battery", "bucket": "1s"}, "longer `bucket`"),
+        ({"key": "battery", "bucket": "soon"}, "`bucket` must be a span"),
+        ({"key": "battery", "from": "x"}, "`from` must be a span such as"),
+        ({"key": "battery", "to": "2026-01-01T00:00Z"}, "The range is empty"),
+    ):
+        told = web.ask(f"{device}/series", token, {**span, **wrong})
+        assert (told.status, sentence in told.document["detail"]) == (422, True), told.document
+    unknown = web.ask(f"/devices/{user}/none/latest", token)
+    assert (unknown.status, "sluice devices list" in unknown.document["detail"]) == (404, True)
+
+
+def test_alerts_rules_accounts_and_dead_letters_are_told(
+    pipeline: Stack, web: Web, database: Database, user: str, token: str
+) -> None:
+    """As the commands have them; dead letters by reason, device and hour."""
+    (alert,) = web.ask("/alerts", token, {"status": "TRIGGERED"}).document["alerts"]
+    assert (alert["alert_id"], alert["message"], alert["count"]) == (f"a-{user}", "Too hot", 2)
+    (change,) = web.ask("/alerts/history", token, {"from": "1h"}).document["changes"]
+    assert change["alert_id"] == alert["alert_id"]
+    # Two rises of one alert at one time differ by their severity alone.
+    for severity in ("critical", "info"):
+        database.execute(
+            "INSERT INTO alert_history (alert_id, status, time, user_id, device_id, rule_id, severity)"
+            " SELECT alert_id, 'ESCALATED', time, user_id, device_id, rule_id, %s FROM alert_history"
+            " WHERE user_id = %s AND status = 'TRIGGERED'",
+            [severity, user],
+        )
+    told: list[tuple[str, str]] = []
+    cursor: dict[str, str] = {}
+    for _ in range(3):
+        page = web.ask("/alerts/history", token, {"limit": 1, **cursor}).document
+        told += [(one["status"], one["severity"]) for one in page["changes"]]
+        cursor = {"cursor": page["next"]}
+    assert (sorted(told), page["next"]) == (
+        *([("ESCALATED", "critical"), ("ESCALATED", "info"), ("TRIGGERED", "warning")], None),
+    )
+    rules = web.ask(f"/rules/{user}", token).document
+    assert (rules["rules"][0]["threshold"], rules["faults"]) == (40, [])
+    (account,) = web.ask("/accounts", token).document["accounts"]
+    assert (account["username"], account["kind"]) == (f"{user}/d", "device")
+    Written(pipeline, user).write([b"{}", b"[]", b"[]", reading(1)])
+    letters = web.ask("/dead-letters", token).document
+    groups = {one["error_type"]: (one["device_id"], one["letters"]) for one in letters["groups"]}
+    assert (letters["total"], groups) == (3, {"MissingField": ("d", 1), "NotAnObject": ("d", 2)})
+    assert [one["payload"] for one in letters["letters"]] == ["{}", "[]", "[]"]
+    status = web.ask("/status").document
+    assert {"problems", "kafka", "processes"} <= status.keys()
+
+
+def test_a_tenant_sets_rules_and_commands_alerts(pipeline: Stack, web: Web, user: str, token: str) -> None:  # noqa: ARG001 - workers do it
+    """By the workers, with the same faults as over MQTT."""
+    rule = {"id": "cold", "key": "temperature", "operator": "<", "threshold": 2, "message": "Too cold"}
+    done = web.ask(f"/rules/{user}", token, method="PUT", body={"rules": [rule]})
+    assert (done.status, done.document) == (200, {"rules": 1, "warnings": []})
+    assert web.ask(f"/rules/{user}", token).document["rules"] == [rule]
+    wrong = web.ask(f"/rules/{user}", token, method="PUT", body={"rules": [{**rule, "operator": "below"}]})
+    assert (wrong.status, wrong.document["errors"][0]["path"]) == (422, "rules.0.operator")
+    command = {"device_id": "d", "rule_id": "cold", "action": "SNOOZE", "duration_minutes": 5}
+    assert web.ask(f"/alerts/{user}/manage", token, method="POST", body=command).document == {"ok": True}
+    (alert,) = web.ask("/alerts", token, {"status": "SNOOZED"}).document["alerts"]
+    assert alert["rule_id"] == "cold"
+    for change, path in (({"rule_id": "none"}, "command"), ({"action": "SNOOZ"}, "action")):
+        answer = web.ask(f"/alerts/{user}/manage", token, method="POST", body={**command, **change})
+        assert (answer.status, answer.document["errors"][0]["path"]) == (422, path)
+    answer = web.ask(f"/alerts/{user}/manage", token, method="POST", body=b"{")
+    assert (answer.status, "must be JSON" in answer.document["detail"]) == (422, True)
+
+
+def test_a_tenant_makes_changes_and_removes_accounts(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """All or none, each password told once, and the operators' trail says who did it."""
+
+    def hashed(username: str) -> str | None:
+        row = database.execute(
+            "SELECT password_hash, salt FROM mqtt_users WHERE username = %s", [username]
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    body = {"user": user, "devices": ["new", "newer"]}
+    made = web.ask("/accounts", token, method="POST", body=body)
+    assert (made.status, [one["username"] for one in made.document["accounts"]]) == (
+        *(201, [f"{user}/new", f"{user}/newer"]),
+    )
+    taken = web.ask("/accounts", token, method="POST", body={"user": user, "devices": ["newest", "new"]})
+    assert (taken.status, f"already is an account {user}/new." in taken.document["detail"]) == (409, True)
+    assert hashed(f"{user}/newest") is None
+    before = hashed(f"{user}/new")
+    rotated = web.ask(f"/accounts/{user}/new/password", token, method="POST")
+    assert (rotated.status, hashed(f"{user}/new") != before) == (200, True)
+    removed = web.ask(f"/accounts/{user}/new", token, method="DELETE")
+    assert (removed.status, hashed(f"{user}/new")) == (204, None)
+    assert web.ask(f"/accounts/{user}/new", token, method="DELETE").status == 404
+    assert web.ask(f"/accounts/{user}/new/password", token, method="POST").status == 404
+    invalid = web.ask("/accounts", method="POST", body={"user": user, "devices": ["a/b"]})
+    assert (invalid.status, "must not contain '/'" in invalid.document["detail"]) == (422, True)
+    trail = "SELECT DISTINCT role, application FROM operator_audit WHERE key = %s"
+    assert database.execute(trail, [f"{user}/new"]).fetchall() == [
+        ("sluice_web", f"sluice-web/tenant {user}")
+    ]
+
+
+def test_a_tenant_replays_the_tenants_dead_letters(
+    pipeline: Stack, web: Web, database: Database, user: str, token: str
+) -> None:
+    """A dry run counts them; a replay is done by the workers, and shown to nobody else."""
+    written = Written(pipeline, user)
+    with cold_only(database, user):
+        written.write([reading(number, temperature=200) for number in (7, 8)])
+    tried = web.ask("/dead-letters/replays", token, method="POST", body={"dry_run": True})
+    assert (tried.status, tried.document["counts"]["selected"]) == (200, 2), tried.document
+    done = web.ask("/dead-letters/replays", token, method="POST", body={"since": "1h"}).document
+    path = done["path"].removeprefix("/api/v1")
+    wait_until(lambda: bool(web.ask(path, token).document.get("ended")), 60, "the end of the replay")
+    assert web.ask(path, token).document["counts"]["replayed"] == 2
+    wait_until(lambda: {7, 8} <= set(sequence_ids(database, user)), 60, "the rows")
+    assert web.ask(path, tokens.create(database, "somebody").token).status == 404
+    assert web.ask(path).status == 200
+
+
+def test_what_is_away_is_said_and_everything_else_answered(web: Web, stack: Stack, token: str) -> None:
+    """The operator reads which server and where, a tenant only that; it works again when the server does."""
+    stack.stop("postgres")
+    try:
+        operators, tenants = web.ask("/devices"), web.ask("/devices", token)
+        status = web.ask("/status").document
+    finally:
+        stack.start("postgres")
+    assert (operators.status, operators.headers["retry-after"]) == (503, "5")
+    assert "Check DATABASE_URL" in operators.document["detail"]
+    assert (tenants.status, "127.0.0.1" in json.dumps(tenants.document)) == (503, False)
+    assert "away" in status["alerts"]
+    assert status["problems"]
+    assert web.ask("/devices", token).status == 200
+
+
+def test_a_slow_query_is_cut_off_and_says_how_to_ask_for_less(
+    web: Web, stack: Stack, user: str, token: str
+) -> None:
+    """504 when its time is over, also with more requests than connections; then all is as before."""
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection, ThreadPoolExecutor(12) as pool:
+        connection.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
+        answers = list(pool.map(lambda _: web.ask("/devices", token), range(12)))
+        assert time.monotonic() - begun < 20
+    assert {one.status for one in answers} <= {503, 504}
+    slow = next(one for one in answers if one.status == 504)
+    assert "Ask for less: a shorter range" in slow.document["detail"]
+    assert web.ask("/devices", query={"user": user}).status == 200
+
+
+@pytest.mark.parametrize("methods", [["GET"], ["POST", "PUT", "DELETE"]], ids="-".join)
+def test_whatever_the_description_allows_is_answered_as_it_says(
+    pipeline: Stack, web: Web, user: str, token: str, tmp_path: Path, methods: list[str]
+) -> None:
+    """No 500, no status, type or shape that the description lacks, nothing without a token."""
+    assert pipeline.running()
+    description = tmp_path / "openapi.json"
+    description.write_text(json.dumps(web.ask("/openapi.json").document))
+    (tmp_path / "schemathesis.toml").write_text(CHECKED.replace("USER", user))
+    bearer = web_process.OPERATOR if methods == ["GET"] else token
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", str(description), "--url", web.url),
+            *("--header", f"Authorization: Bearer {bearer}", "--phases", "coverage,fuzzing"),
+            *("--checks", CHECKS, "--max-examples", "3", "--seed", "1", "--workers", "2", "--no-color"),
+            *(word for method in methods for word in ("--include-method", method)),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_the_commands_of_the_page_succeed(pipeline: Stack) -> None:
+    """On a stack as `make up` starts it, with the process of the Procfile."""
+    pipeline.up(["web"], prepare=False)
+    try:
+        port = pipeline.env["WEB_METRICS_PORT"]
+        wait_until(Web(0, int(port)).ready, 60, "the web process to be ready")
+        said = run_page(pipeline, "docs/api.md")
+    finally:
+        pipeline.stop("web")
+    assert '"devices":[' in said

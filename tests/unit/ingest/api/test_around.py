@@ -1,0 +1,87 @@
+"""What every request gets: its id, its bounds, an ETag, and an answer whatever happens inside."""
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from ingest.api import around
+from ingest.api.around import Around
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the size of the body; fails at `/bug`."""
+    message = await receive()
+    if scope["path"] == "/bug":
+        raise RuntimeError("a bug")
+    await JSONResponse({"bytes": len(message["body"])})(scope, receive, send)
+
+
+def ask(app: Around, path: str = "/", parts: tuple[bytes, ...] = (b"",), **headers: str) -> tuple[Any, ...]:
+    """Status, headers and document of one request."""
+    sent: list[Message] = []
+    waiting = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+    }
+    asyncio.run(app(scope, receive, send))
+    start, body = sent
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], found, json.loads(body["body"] or b"null")
+
+
+def test_an_answer_has_the_request_s_id_and_nothing_that_a_log_should_not_hold() -> None:
+    """The caller's own if it is short and plain, otherwise a new one."""
+    app = Around(echo, 10)
+    assert ask(app, x_request_id="order-17")[1]["x-request-id"] == "order-17"
+    for bad in ("", "a b", "x" * 65, "a\n"):
+        assert len(ask(app, x_request_id=bad)[1]["x-request-id"]) == 32
+
+
+def test_what_the_client_knows_is_not_sent_again() -> None:
+    """304 without a body for the same ETag, in a list or weak too; for another one the whole answer."""
+    app = Around(echo, 10)
+    status, headers, document = ask(app)
+    assert (status, document) == (200, {"bytes": 0})
+    for known in (headers["etag"], f'"x", W/{headers["etag"]}', "*"):
+        assert ask(app, if_none_match=known)[::2] == (304, None)
+    assert ask(app, if_none_match='"x"')[0] == 200
+
+
+def test_a_body_is_bounded_by_what_comes_and_not_by_what_it_says(monkeypatch: Any) -> None:
+    """413 for one byte too many, in however many parts."""
+    monkeypatch.setattr(around, "MOST_BODY_BYTES", 10)
+    app = Around(echo, 10)
+    assert ask(app, parts=(b"12345", b"67890"))[2] == {"bytes": 10}
+    status, headers, problem = ask(app, parts=(b"12345", b"678901"))
+    assert (status, headers["content-type"]) == (413, "application/problem+json")
+    assert problem["request_id"] == headers["x-request-id"]
+
+
+def test_a_bug_is_a_problem_with_the_id_that_the_log_has() -> None:
+    """And the next request is answered."""
+    app = Around(echo, 10)
+    status, headers, problem = ask(app, "/bug", x_request_id="r1")
+    assert (status, problem["request_id"], headers["x-request-id"]) == (500, "r1", "r1")
+    assert ask(app)[0] == 200
+
+
+def test_more_requests_than_can_wait_are_told_to_come_again() -> None:
+    """Memory is bounded by the number of open requests."""
+    status, headers, _ = ask(Around(echo, 0))
+    assert (status, headers["retry-after"]) == (503, "5")
