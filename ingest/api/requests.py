@@ -1,6 +1,7 @@
 """Rules and commands about alerts on their way through a worker, with its answer.
 
-One that is not answered in time is given up: no worker begins it any more.
+A task that meets a server that is away gives no answer; it is sent again under the same id, so that a second
+run does no harm. A request that is not answered in time is given up: no worker begins it any more.
 """
 
 import json
@@ -21,8 +22,9 @@ from tasks.servers.redis_client import answers_key, client, request_key
 
 log = structlog.get_logger()
 
-# Longer than a task may wait for the database, so that most answers come.
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 20.0
+# Longer than most answers take.
+AGAIN_SECONDS = 4.0
 POLL_SECONDS = 1
 
 
@@ -37,8 +39,11 @@ def ask(kind: Kind, user_id: str, document: bytes, by: str | None = None) -> Ans
     deadline = time.monotonic() + WAIT_SECONDS
     try:
         client().set(request_key(request), 1, px=math.ceil(WAIT_SECONDS * 1000))
-        _send(kind, user_id, document, request, control, by)
-        while (left := deadline - time.monotonic()) > 0:
+        at_ms, send_at = int(time.time() * 1000), 0.0
+        while (left := deadline - (now := time.monotonic())) > 0:
+            if now >= send_at:
+                _send(kind, user_id, document, request, control, at_ms, by)
+                send_at = now + AGAIN_SECONDS
             found = client().blpop([answers_key(control)], timeout=min(POLL_SECONDS, max(left, 0.1)))
             if found and (answer := json.loads(found[1])["answer"]) is not None:
                 given: Answer = answer
@@ -56,11 +61,13 @@ def ask(kind: Kind, user_id: str, document: bytes, by: str | None = None) -> Ans
     )
 
 
-def _send(kind: Kind, user_id: str, document: bytes, request: str, control: str, by: str | None) -> None:
+def _send(
+    kind: Kind, user_id: str, document: bytes, request: str, control: str, at_ms: int, by: str | None
+) -> None:
     # For Flower: without the document, which is the user's.
     shown = f"user_id={user_id!r}, request={request!r}, bytes={len(document)}"
     if kind == "config":
         call = calls.set_rules(user_id, document, request, control, retained=False)
     else:
-        call = calls.manage_alert(user_id, document, request, control, int(time.time() * 1000), by=by)
+        call = calls.manage_alert(user_id, document, request, control, at_ms, by=by)
     call.apply_async(kwargsrepr=shown)
