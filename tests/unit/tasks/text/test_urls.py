@@ -43,7 +43,7 @@ def test_a_password_that_is_not_escaped_is_refused_and_not_quoted(name: str, pas
 @pytest.mark.parametrize("name", sorted(secret_settings()))
 def test_no_error_about_the_settings_quotes_a_secret(name: str) -> None:
     """Whatever else is wrong with them."""
-    secret = f"{SCHEMES[name]}://me:hush@h.example/x" if name in SCHEMES else "hush"
+    secret = f"{SCHEMES[name]}://me:hush@h.example/x" if name in SCHEMES else "hush" * 4
     with pytest.raises(ValidationError) as refused:
         Settings(_env_file=None, **{name: secret, "lanes": "none"})  # type: ignore[arg-type]
     assert "hush" not in str(refused.value) + repr(refused.value)
