@@ -65,7 +65,7 @@ secret timescaledb "postgres_password=$secrets/postgres_password" \
     "database_owner_password=$secrets/database_owner_password" \
     "database_writer_password=$secrets/database_writer_password" \
     "database_emqx_password=$secrets/database_emqx_password" \
-    "database_reader_password=$secrets/database_reader_password"
+    "database_reader_password=$secrets/database_reader_password" \
     "database_web_password=$secrets/database_web_password"
 secret pgbouncer "pgbouncer.userlist.txt=$secrets/pgbouncer.userlist.txt"
 secret emqx "emqx.conf=$secrets/emqx.conf" "mqtt_ca.pem=$secrets/mqtt_ca.pem" \

@@ -52,14 +52,14 @@ def test_every_alert_has_a_test_and_a_runbook_entry() -> None:
 @pytest.mark.usefixtures("beat")
 def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path) -> None:
     """A real Prometheus scrapes every process, has a value of each metric without labels, and no alert."""
-    pipeline.up(["notify"], prepare=False)
+    pipeline.up(["notify", "web"], prepare=False)
     port = ports.free({})["METRICS_PORT"]
     targets = [
         {
             "job_name": process,
             "static_configs": [{"targets": [f"127.0.0.1:{pipeline.env[variable]}"]}],
         }
-        for process, variable in pages.VARIABLES.items()
+        for process, variable in {**pages.VARIABLES, "web": "WEB_METRICS_PORT"}.items()
     ]
     config = {"global": {"scrape_interval": "1s"}, "scrape_configs": targets}
     tmp_path.chmod(0o777)
@@ -80,6 +80,7 @@ def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path
                 # A page that came late once is no value until the next look.
                 fleet.wait_until(lambda name=name: _query(port, f"count({name})") > 0, 30, name)  # type: ignore[misc]
     pipeline.stop("notify")
+    pipeline.stop("web")
 
 
 def _ask(port: int, query: str) -> list[Any]:
