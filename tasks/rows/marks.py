@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, LiteralString, NamedTuple
+from weakref import WeakSet
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -24,6 +25,8 @@ SELECT %(domain)s, hour, users, devices
 FROM jsonb_to_recordset(%(marks)s) AS made (hour integer, users text[], devices text[])
 WHERE EXISTS (SELECT FROM rollup_progress WHERE domain = %(domain)s)
 """
+
+_with_marks: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 
 
 class Mark(NamedTuple):
@@ -62,9 +65,26 @@ def made(domain: AnyDomain, rows: Iterable[Row], starts: Iterable[bytes]) -> lis
 
 
 def write(cursor: psycopg.Cursor[Any], domain: AnyDomain, marks: list[Mark]) -> None:
-    """Writes the marks, in the transaction of their rows, if the domain is rolled up."""
+    """Writes the marks, in the transaction of their rows, if the domain is rolled up.
+
+    Where the schema is older than the marks, nothing is rolled up, and there are none to write. If the schema
+    changes before the end of this transaction, that is older than the beginning of the rollups, which wait
+    for it.
+    """
+    if not _has_marks(cursor):
+        return
     given = Jsonb([mark._asdict() for mark in marks])
     cursor.execute(WRITE, {"domain": domain.name, "marks": given})
+
+
+def _has_marks(cursor: psycopg.Cursor[Any]) -> bool:
+    """Whether the schema has the table; asked once on each connection, and again while it does not."""
+    if cursor.connection not in _with_marks:
+        found = cursor.execute("SELECT to_regclass('rollup_marks') IS NOT NULL").fetchone()
+        if not (found and found[0]):
+            return False
+        _with_marks.add(cursor.connection)
+    return True
 
 
 def _source(domain: AnyDomain, line: bytes) -> tuple[str, str] | None:
