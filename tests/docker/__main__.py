@@ -121,8 +121,7 @@ def _break(lines: table.Table, project: Project, proofs: Proofs) -> None:
             if not lines.prove(name, work):
                 # What is not well would fail the next proofs as well.
                 with suppress(Failed):
-                    project.up()
-                    project.up("flower")
+                    project.up_all()
         lines.prove("`stop` and `up` under load", under_load.stop_up)
         lines.prove("`down` and `up` under load keep rows", under_load.down_up)
         lines.prove("A new image under load", under_load.new_image)

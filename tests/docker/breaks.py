@@ -55,8 +55,7 @@ class Breaks:
         time.sleep(LEFT_SECONDS)
         running = [name for name in services if self.project.state(name)["Status"] == "running"]
         expect(not running, f"Docker has started {', '.join(running)} again")
-        self.project.up()
-        self.project.up("flower")
+        self.project.up_all()
         return self._outcome("left alone by Docker, healthy after `up`")
 
     def stop_up(self) -> str:
@@ -66,36 +65,32 @@ class Breaks:
         stopped = time.monotonic() - began
         codes = {name: self.project.state(name)["ExitCode"] for name in PROCESSES}
         expect(not any(codes.values()), f"exit codes {codes}")
-        self.project.up()
-        self.project.up("flower", "prometheus")
+        self.project.up_all()
         return self._outcome(f"stopped in {stopped:.0f} s, all with 0")
 
     def down_up(self) -> str:
         """The containers are removed, and the data are not."""
         before = self._rows()
         self.project.down()
-        self.project.up()
-        self.project.up("flower", "prometheus")
+        self.project.up_all()
         expect(self._rows() >= before, "rows are gone")
         return self._outcome(f"{before:,} rows are kept")
 
     def new_image(self) -> str:
         """A changed file is a new image, whose containers take the place of the old ones; servers stay."""
         servers = {name: self.project.container(name) for name in KILLED_SERVERS}
-        processes = [name for name in PROCESSES if name != "flower"]
-        before = {name: self.project.container(name) for name in processes}
+        before = {name: self.project.container(name) for name in PROCESSES}
         old = self.project.docker.inspect("sluice:local", "{{.Id}}")
         with (self.project.folder / "tasks" / "__init__.py").open("a") as file:
             file.write("# another version\n")
-        self.project.up()
-        self.project.up("flower")
+        self.project.up_all()
         new = self.project.docker.inspect("sluice:local", "{{.Id}}")
         expect(new != old, "the image is the old one")
-        kept = [name for name in processes if self.project.container(name) == before[name]]
+        kept = [name for name in PROCESSES if self.project.container(name) == before[name]]
         expect(not kept, f"{', '.join(kept)} kept the old image")
         moved = [name for name, container in servers.items() if self.project.container(name) != container]
         expect(not moved, f"{', '.join(moved)} was replaced, too")
-        return self._outcome(f"{len(processes)} containers replaced, no server")
+        return self._outcome(f"{len(PROCESSES)} containers replaced, no server")
 
     def new_certificates(self, account: Account) -> str:
         """An authority and a certificate in the place of others, by the steps of docs/secure.md."""
@@ -143,7 +138,7 @@ class Breaks:
         assert block
         before, old = self._rows(), self.project.secret("database_url")
         self.project.shell(block[1].replace("python3", "python3 -B"), 2 * UP_SECONDS)
-        self.project.up("flower", "prometheus")
+        self.project.up_all()
         expect(self.project.secret("database_url") != old, "the passwords are the old ones")
         expect(self._rows() == before, "rows have changed")
         sick = [name for name in PROCESSES if not self.project.healthy(name)]

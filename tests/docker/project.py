@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import yaml
 from psycopg.conninfo import make_conninfo
 
 from compose.local import ports
@@ -27,11 +29,13 @@ UP_SECONDS = 420
 DOWN_SECONDS = 240
 PROCESSES = tuple(read_procfile(PROJECT / "Procfile"))
 """The services that run a process of Sluice's."""
-# Their ports of this machine, each a variable of compose.yaml.
-_PORTS = (
-    *("HOST_MQTT_PORT", "HOST_MQTT_TLS_PORT", "HOST_EMQX_PORT", "HOST_KAFKA_PORT", "HOST_POSTGRES_PORT"),
-    *("HOST_FLOWER_PORT", "HOST_PROMETHEUS_PORT"),
-)
+_TEXT = (PROJECT / "compose" / "compose.yaml").read_text()
+_SERVICES: dict[str, Any] = yaml.safe_load(_TEXT)["services"]
+_PROFILE = "gateway"
+NAMED = tuple(name for name in PROCESSES if _SERVICES[name].get("profiles", [_PROFILE]) != [_PROFILE])
+"""Those of them that are started by their names: their profiles may have services without a stand-in."""
+# The ports of this machine, each a variable of compose.yaml.
+_PORTS = sorted(set(re.findall(r"HOST_[A-Z_]+_PORT", _TEXT)))
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -58,7 +62,7 @@ class Project:
             if (PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(PROJECT / name, folder / name)
-        return cls(docker, folder, dict(zip(_PORTS, ports.free({}).values(), strict=False)))
+        return cls(docker, folder, dict(zip(_PORTS, _free(len(_PORTS)), strict=True)))
 
     @cached_property
     def environ(self) -> dict[str, str]:
@@ -66,7 +70,7 @@ class Project:
         return {
             **self.docker.environ,
             "COMPOSE_PROJECT_NAME": NAME,
-            "COMPOSE_PROFILES": "gateway",
+            "COMPOSE_PROFILES": _PROFILE,
             # There is no collector.
             "OTEL_EXPORTER_OTLP_ENDPOINT": "",
             **{name: str(port) for name, port in self.ports.items()},
@@ -84,6 +88,11 @@ class Project:
     def up(self, *services: str) -> None:
         """Starts what does not run, and returns when all is healthy. Raises `Failed`."""
         self.compose("up", "--detach", "--wait", *services, seconds=UP_SECONDS)
+
+    def up_all(self) -> None:
+        """Starts all processes, and Prometheus. Raises `Failed`."""
+        self.up()
+        self.up(*NAMED, "prometheus")
 
     def make_secrets(self, *options: str) -> None:
         """Makes the passwords that are missing."""
@@ -163,4 +172,21 @@ class Project:
                 return self.healthy(service)
             return False
 
-        wait_until(holds, seconds, f"{service} to be healthy")
+        try:
+            wait_until(holds, seconds, f"{service} to be healthy")
+        except Failed as error:
+            raise Failed(f"{error}; {self._last_check(service)}") from error
+
+    def _last_check(self, service: str) -> str:
+        """What the container's last health check said."""
+        state = self.state(service)
+        checks = state.get("Health", {}).get("Log") or [{"Output": "never checked"}]
+        said = " ".join(str(checks[-1]["Output"]).split())
+        return f"{state['Status']}, checked {len(checks)} times, last: {said or 'well'}"
+
+
+def _free(count: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        found += [port for port in ports.free({}).values() if port not in found]
+    return found[:count]

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from confluent_kafka import Consumer, TopicPartition
 from paho.mqtt.client import Client
 
+from compose.local.layout import PROJECT
 from tests.docker.command import Failed, expect, wait_until
 from tests.docker.load import DEVICES, USER, Account, connect, disconnect, reading, send, topic
 from tests.docker.project import PROCESSES, Project
 
 PERSON = "ada"
+PROMETHEUS = PROJECT / "compose" / "observability" / "prometheus"
 ROW_SECONDS = 30.0
 _LETTER_TOPIC = "iot-stream-dlq"
 _ACCOUNTS_SECONDS = 240
@@ -36,9 +39,7 @@ class Proofs:
     def setup(self) -> str:
         """One command makes the passwords, the next the stack."""
         self.project.make_secrets()
-        self.project.up()
-        # Named, since their profiles have services of which there is no stand-in.
-        self.project.up("flower", "prometheus")
+        self.project.up_all()
         state = self.project.state("setup")
         expect(state["ExitCode"] == 0, f"setup ended with {state['ExitCode']}")
         listed = self.project.operator("sluice migrate && sluice topics")
@@ -210,9 +211,10 @@ class Proofs:
                 return [one["health"] for one in _get(f"{address}/targets")["data"]["activeTargets"]]
             return []
 
-        wait_until(lambda: states() == ["up"] * 5, 60, "five targets that are up")
+        count = len(yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"])
+        wait_until(lambda: states() == ["up"] * count, 60, f"{count} targets that are up")
         groups = _get(f"{address}/rules")["data"]["groups"]
-        return f"5 of 5 targets up, {sum(len(group['rules']) for group in groups)} rules loaded"
+        return f"{count} of {count} targets up, {sum(len(group['rules']) for group in groups)} rules loaded"
 
     def _await_row(self, number: int) -> float:
         with self.project.database() as connection:
