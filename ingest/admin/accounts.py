@@ -372,7 +372,15 @@ ORDER BY username LIMIT %(limit)s
 """
 
 
-def page(connection: Connection, user_id: str | None, limit: int, after: str | None = None) -> list[Owned]:
+class Place(NamedTuple):
+    """The last account of a page: the next page begins after it."""
+
+    username: str
+
+
+def page(connection: Connection, user_id: str | None, limit: int, after: Place | None = None) -> list[Owned]:
     """At most `limit` accounts, of all or of one user, by username. Raises `psycopg.Error`."""
     with connection.cursor(row_factory=psycopg.rows.class_row(Owned)) as cursor:
-        return cursor.execute(_PAGE, {"user_id": user_id, "after": after, "limit": limit}).fetchall()
+        return cursor.execute(
+            _PAGE, {"user_id": user_id, "after": None if after is None else after.username, "limit": limit}
+        ).fetchall()

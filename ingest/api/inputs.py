@@ -1,6 +1,5 @@
-"""What requests may hold, and the cursors by which long lists are read page by page."""
+"""What requests may hold."""
 
-import base64
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -30,7 +29,6 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most this many.
 User = Annotated[Text | None, Query(description="Only of this user; a tenant's own is all that there is.")]
 Device = Annotated[Text | None, Query(description="Only of this device.")]
 Domain = Annotated[Text | None, Query(description="The domain; by default the first of DOMAINS.")]
-Cursor = Annotated[Text | None, Query(description="`next` of the page before.", max_length=2000)]
 Moment = Annotated[
     Text | None,
     Query(description="A time such as `2026-05-01T10:00Z`, or a span back from now: `90m`, `7d`."),
@@ -84,28 +82,6 @@ def domain_named(name: str | None) -> AnyDomain:
         return registry.by_name(name or "")
     except registry.UnknownDomain as error:
         raise Refused(422, f"`domain`: {error}.") from None
-
-
-def cursor_of(*values: Any) -> str:
-    """A cursor that holds these values."""
-    text = json.dumps(values, default=datetime.isoformat, ensure_ascii=False)
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def values_of(cursor: str | None, count: int, *, timed: bool) -> list[Any] | None:
-    """The `count` values of a cursor, all text; the first is a time if `timed`. Raises `Refused`."""
-    if cursor is None:
-        return None
-    try:
-        values = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-        texts: list[Any] = [storable(str(value)) for value in values]
-        if timed:
-            texts[0] = datetime.fromisoformat(texts[0]).astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError, RecursionError):
-        texts = []
-    if len(texts) != count:
-        raise Refused(422, "`cursor` is not one that this API has given; begin without one.")
-    return texts
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """The commands `sluice alerts …`. Parses and prints; the work is in `ingest.admin`."""
 
 import json
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.cli.printing import AsJson, print_rows, to_stderr, to_stdout
 
 alerts_app = typer.Typer(
     help="The alerts in the database, and what can be done about them for their users.",
@@ -28,15 +27,8 @@ def list_alerts(
 ) -> None:
     """List the alerts that are open, pending, snoozed or disabled."""
     from ingest.admin import alerts as work  # noqa: PLC0415
-    from tasks.text.wording import safe  # noqa: PLC0415
 
-    rows = work.active(user)
-    if as_json:
-        to_stdout(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.as_text(rows):
-        to_stdout(safe(line))
-    to_stderr(counted(len(rows), "alert"))
+    print_rows(work.active(user), work.as_text, "alert", as_json=as_json)
 
 
 @alerts_app.command()

@@ -1,13 +1,11 @@
 """`sluice audit`: what operators have changed."""
 
-import json
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from ingest.admin.errors import OperatorError
-from ingest.cli.printing import AsJson, to_stdout
+from ingest.cli.arguments import moment
+from ingest.cli.printing import AsJson, print_rows
 
 
 def audit(
@@ -20,20 +18,7 @@ def audit(
     from ingest.admin import audit as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
-    begin = None if since is None else _moment(since)
+    begin = None if since is None else moment("--since", since)
     with session() as connection:
         found = work.entries(connection, begin, limit)
-    if as_json:
-        to_stdout(json.dumps(found, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.as_text(found):
-        to_stdout(line)
-
-
-def _moment(text: str) -> datetime:
-    from tasks.text.times import parse_moment  # noqa: PLC0415
-
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise OperatorError(f"--since {error}.") from None
+    print_rows(found, work.as_text, as_json=as_json)

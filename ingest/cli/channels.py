@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ingest.admin.errors import OperatorError
-from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.cli.printing import AsJson, counted, print_rows, to_stderr, to_stdout
 
 channels_app = typer.Typer(
     help="Where a user's alerts are told besides MQTT: signed webhooks, mail, services that Apprise knows.",
@@ -68,16 +68,10 @@ def list_channels(
     """List the channels, and how many messages were sent, wait and have failed; without their secrets."""
     from ingest.admin import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
-    from tasks.text.wording import safe  # noqa: PLC0415
 
     with session() as connection:
         rows = work.listed(connection, user)
-    if as_json:
-        to_stdout(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.as_text(rows):
-        to_stdout(safe(line))
-    to_stderr(counted(len(rows), "channel"))
+    print_rows(rows, work.as_text, "channel", as_json=as_json)
 
 
 @channels_app.command()
@@ -91,16 +85,10 @@ def log(
     """Show what became of each message of a channel, newest first."""
     from ingest.admin import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
-    from tasks.text.wording import safe  # noqa: PLC0415
 
     with session() as connection:
         rows = work.deliveries(connection, user, name, limit)
-    if as_json:
-        to_stdout(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.log_lines(rows):
-        to_stdout(safe(line))
-    to_stderr(counted(len(rows), "message"))
+    print_rows(rows, work.log_lines, "message", as_json=as_json)
 
 
 @channels_app.command()

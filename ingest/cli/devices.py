@@ -1,13 +1,12 @@
 """The commands `sluice devices …`. Parses and prints; the work is in `ingest.admin.devices`."""
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from ingest.admin.errors import OperatorError
-from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.cli.arguments import moment
+from ingest.cli.printing import AsJson, json_text, print_rows, to_stderr, to_stdout
 
 devices_app = typer.Typer(
     help="The registry of devices: which have sent something, when and how much, and what was refused. The"
@@ -33,20 +32,14 @@ def list_devices(
     from ingest.admin import devices as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from ingest.admin.rules import domain_named  # noqa: PLC0415
-    from tasks.text.wording import safe  # noqa: PLC0415
 
     name = None if domain is None else domain_named(domain).name
-    since = None if silent is None else _moment(silent)
+    since = None if silent is None else moment("--silent", silent)
     selection = work.Selection(user, name, since, online=False if offline else None)
     with session() as connection:
         rows = work.listed(connection, selection, limit)
-    if as_json:
-        to_stdout(json.dumps(rows, default=str, ensure_ascii=False))
-        return
-    for line in work.as_lines(rows, datetime.now(UTC)):
-        to_stdout(safe(line))
-    to_stderr(counted(len(rows), "device"))
-    if len(rows) == limit:
+    print_rows(rows, lambda some: work.as_lines(some, datetime.now(UTC)), "device", as_json=as_json)
+    if len(rows) == limit and not as_json:
         to_stderr("--limit shows more")
 
 
@@ -60,7 +53,7 @@ def show(user: str, device: str, *, as_json: AsJson = False) -> None:
     with session() as connection:
         found = work.show(connection, user, device)
     if as_json:
-        to_stdout(json.dumps(found, default=str, ensure_ascii=False))
+        to_stdout(json_text(found))
         return
     for line in work.as_text(found, datetime.now(UTC)):
         to_stdout(safe(line))
@@ -75,12 +68,3 @@ def forget(user: str, device: str) -> None:
     with session() as connection:
         work.forget(connection, user, device)
     to_stderr(f"{user}/{device} is no longer in the registry")
-
-
-def _moment(text: str) -> datetime:
-    from tasks.text.times import parse_moment  # noqa: PLC0415
-
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise OperatorError(f"--silent {error}.") from None

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
 
 from ingest.admin.errors import OperatorError
+from ingest.cli.arguments import Domain, domain_named, moment
 from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ dlq_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Domain = Annotated[str | None, typer.Option(help="The domain; by default the first of DOMAINS.")]
 ErrorType = Annotated[str | None, typer.Option(help="Only this error type, such as `MissingField`.")]
 Since = Annotated[str | None, typer.Option(help="Refused since then: 45s, 90m, 12h, 7d; or a time.")]
 Until = Annotated[str | None, typer.Option(help="Refused before then, in the same forms.")]
@@ -54,7 +53,7 @@ def list_letters(
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    chosen = _domain(domain)
+    chosen = domain_named(domain)
     listing = work.select(chosen, filters, limit, handled=handled)
     if listing.database_away:
         to_stderr(
@@ -90,7 +89,7 @@ def show(
     """Show one dead letter whole, as JSON; the payload also as text, where it is printable."""
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
-    value, standing = work.find(_domain(domain), letter)
+    value, standing = work.find(domain_named(domain), letter)
     to_stdout(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
 
 
@@ -133,7 +132,7 @@ def replay(
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, user, device)
-    chosen = _domain(domain)
+    chosen = domain_named(domain)
     work.check_limit(limit)
     change = None if file is None else _change(chosen, file)
     if change is not None and dry_run:
@@ -232,7 +231,7 @@ def acknowledge(
     """
     from ingest.admin import dlq_acknowledge as work  # noqa: PLC0415
 
-    chosen, filters = _domain(domain), _filters(error_type, since, until, user, device)
+    chosen, filters = domain_named(domain), _filters(error_type, since, until, user, device)
     what: dict[str, Any] = {"letter": letter} if letter else filters.as_json()
     if bool(what) == everything or (letter and filters.as_json()):
         raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
@@ -263,9 +262,11 @@ def verify(
     """
     from ingest.admin import verify as work  # noqa: PLC0415
 
-    begin = None if since is None else _moment("--since", since)
+    begin = None if since is None else moment("--since", since)
     with progress_bar(as_json=as_json) as progress:
-        balance = work.verify(_domain(domain), begin, lambda done, total: progress("verified", done, total))
+        balance = work.verify(
+            domain_named(domain), begin, lambda done, total: progress("verified", done, total)
+        )
     if as_json:
         to_stdout(json.dumps(balance.as_json(), ensure_ascii=False))
     else:
@@ -293,19 +294,13 @@ def verify(
         raise SystemExit(1)
 
 
-def _domain(name: str | None) -> "AnyDomain":
-    from ingest.admin.rules import domain_named  # noqa: PLC0415
-
-    return domain_named(name)
-
-
 def _filters(
     error_type: str | None, since: str | None, until: str | None, user: str | None, device: str | None
 ) -> "Filters":
     from tasks.dead_letters.letter import Filters  # noqa: PLC0415
 
-    begin = None if since is None else _moment("--since", since)
-    end = None if until is None else _moment("--until", until)
+    begin = None if since is None else moment("--since", since)
+    end = None if until is None else moment("--until", until)
     return Filters(error_type, begin, end, user, device)
 
 
@@ -314,15 +309,6 @@ def _say_which_there_are(domain: "AnyDomain", filters: "Filters") -> None:
 
     if said := dlq_values.of_open(domain, filters):
         to_stderr(said)
-
-
-def _moment(option: str, text: str) -> datetime:
-    from tasks.text.times import parse_moment  # noqa: PLC0415
-
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise OperatorError(f"{option} {error}.") from None
 
 
 def _left_out(counts: dict[str, int]) -> Iterator[str]:

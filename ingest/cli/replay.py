@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.admin.errors import OperatorError
+from ingest.cli.arguments import Domain, domain_named, moment
 from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from tasks.domain.domain import AnyDomain
+    pass
 
 replay_app = typer.Typer(
     help="A range of a topic once more, for rows that are missing: each record becomes its row or its dead"
@@ -20,7 +20,6 @@ replay_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Domain = Annotated[str | None, typer.Option(help="The domain; by default the first of DOMAINS.")]
 Alerts = Annotated[
     bool, typer.Option("--alerts", help="Apply the alert rules to the readings, as if they came now.")
 ]
@@ -44,7 +43,7 @@ def offsets(
     """
     from ingest.admin import dlq_replay as work  # noqa: PLC0415
 
-    chosen = _domain(domain)
+    chosen = domain_named(domain)
     _follow(
         lambda: work.start_offsets(chosen, partition, start, end, alerts=alerts, dry_run=dry_run),
         {"domain": chosen.name, "partition": partition, "start": start, "end": end},
@@ -69,8 +68,8 @@ def times_(
     """
     from ingest.admin import dlq_replay as work  # noqa: PLC0415
 
-    chosen, begin = _domain(domain), _moment("--since", since)
-    end = datetime.now(UTC) if until is None else _moment("--until", until)
+    chosen, begin = domain_named(domain), moment("--since", since)
+    end = datetime.now(UTC) if until is None else moment("--until", until)
     _follow(
         lambda: work.start_times(chosen, begin, end, alerts=alerts, dry_run=dry_run),
         {"domain": chosen.name, "since": begin.isoformat(), "until": end.isoformat()},
@@ -114,18 +113,3 @@ _MEANINGS = {
     "dead_before": "dead letters before",
     "no_longer_dead": "no longer dead letters: they are rows now",
 }
-
-
-def _domain(name: str | None) -> "AnyDomain":
-    from ingest.admin.rules import domain_named  # noqa: PLC0415
-
-    return domain_named(name)
-
-
-def _moment(option: str, text: str) -> datetime:
-    from tasks.text.times import parse_moment  # noqa: PLC0415
-
-    try:
-        return parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise OperatorError(f"{option} {error}.") from None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ingest.admin.errors import OperatorError
-from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.cli.printing import AsJson, counted, print_rows, to_stderr, to_stdout
 
 tokens_app = typer.Typer(
     help="Tenants' tokens of the HTTP API: with one a user's programs see and change what is the user's. The"
@@ -48,12 +48,7 @@ def list_tokens(user: Annotated[str | None, typer.Argument()] = None, *, as_json
 
     with session() as connection:
         rows = work.listed(connection, user)
-    if as_json:
-        to_stdout(json.dumps(rows, default=datetime.isoformat, ensure_ascii=False))
-        return
-    for line in work.as_text(rows):
-        to_stdout(line)
-    to_stderr(counted(len(rows), "token"))
+    print_rows(rows, work.as_text, "token", as_json=as_json)
 
 
 @tokens_app.command()

@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from ingest.admin import accounts as work
 from ingest.admin.accounts import Account
-from ingest.api import inputs
+from ingest.api import pages
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
-from ingest.api.inputs import Cursor, Database, DeviceInPath, Limit, User, UserInPath
+from ingest.api.inputs import Database, DeviceInPath, Limit, User, UserInPath
 from ingest.api.models import Accounts, Credential, Credentials, NewAccounts
+from ingest.api.pages import Cursor
 from ingest.api.problems import Refused, described
 
 router = APIRouter(tags=["accounts"])
@@ -19,11 +20,10 @@ def list_accounts(
     caller: Anybody, database: Database, *, user: User = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Accounts:
     """The accounts by username, without secrets."""
-    after = inputs.values_of(cursor, 1, timed=False)
+    after = pages.place_of(cursor, work.Place)
     with database.reading() as connection:
-        rows = work.page(connection, caller.only(user), limit + 1, None if after is None else after[0])
-    shown = [row._asdict() for row in rows[:limit]]
-    following = inputs.cursor_of(shown[-1]["username"]) if len(rows) > limit else None
+        rows = work.page(connection, caller.only(user), limit + 1, after)
+    shown, following = pages.cut([row._asdict() for row in rows], limit, work.Place)
     return Accounts.model_validate({"accounts": shown, "next": following})
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from ingest.admin import alerts as work
-from ingest.api import inputs, requests
+from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
-from ingest.api.inputs import Body, Cursor, Database, Device, Limit, Moment, User, UserInPath
+from ingest.api.inputs import Body, Database, Device, Limit, Moment, User, UserInPath
 from ingest.api.models import Alerts, Done, History
+from ingest.api.pages import Cursor
 from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
@@ -31,14 +32,11 @@ def list_alerts(
     cursor: Cursor = None,
 ) -> Alerts:
     """The alerts that are open, pending, snoozed or disabled, by user, device and rule."""
-    after = inputs.values_of(cursor, 3, timed=False)
+    after = pages.place_of(cursor, work.Place)
     selection = work.Selection(caller.only(user), device, status)
     with database.reading() as connection:
-        rows = work.page(connection, selection, limit + 1, None if after is None else work.Place(*after))
-    shown = rows[:limit]
-    following = None
-    if len(rows) > limit:
-        following = inputs.cursor_of(*(shown[-1][name] for name in work.Place._fields))
+        rows = work.page(connection, selection, limit + 1, after)
+    shown, following = pages.cut(rows, limit, work.Place)
     return Alerts.model_validate({"alerts": shown, "next": following})
 
 
@@ -57,18 +55,13 @@ def history(
 ) -> History:
     """The changes of alerts, the newest first."""
     now = datetime.now(UTC)
-    before = inputs.values_of(cursor, 4, timed=True)
+    before = pages.place_of(cursor, work.Moment)
     selection = work.Selection(
         caller.only(user), device, status, inputs.moment("from", begin, now), inputs.moment("to", end, now)
     )
     with database.reading() as connection:
-        rows = work.history(
-            connection, selection, limit + 1, None if before is None else work.Moment(*before)
-        )
-    shown = rows[:limit]
-    following = None
-    if len(rows) > limit:
-        following = inputs.cursor_of(*(shown[-1][name] for name in work.Moment._fields))
+        rows = work.history(connection, selection, limit + 1, before)
+    shown, following = pages.cut(rows, limit, work.Moment)
     return History.model_validate({"changes": shown, "next": following})
 
 

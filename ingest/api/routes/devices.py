@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query
 
 from ingest.admin import devices as work
 from ingest.admin import series as series_work
-from ingest.api import inputs
+from ingest.api import inputs, pages
 from ingest.api.callers import Anybody, Caller
-from ingest.api.inputs import Cursor, Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath
+from ingest.api.inputs import Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath
 from ingest.api.models import Devices, Latest, Point, Series
+from ingest.api.pages import Cursor
 from ingest.api.problems import Refused
 from tasks import registry
 from tasks.domain.domain import AnyDomain
@@ -43,7 +44,7 @@ def list_devices(
     cursor: Cursor = None,
 ) -> Devices:
     """The devices of which something has come, longest silent first."""
-    after = inputs.values_of(cursor, 3, timed=True)
+    after = pages.place_of(cursor, work.Place)
     selection = work.Selection(
         caller.only(user),
         None if domain is None else inputs.domain_named(domain).name,
@@ -56,14 +57,10 @@ def list_devices(
             connection,
             selection,
             limit + 1,
-            None if after is None else work.Place(*after),
+            after,
             newest_first=order == "recent",
         )
-    shown = rows[:limit]
-    following = None
-    if len(rows) > limit:
-        last = shown[-1]
-        following = inputs.cursor_of(last["last_seen"], last["user_id"], last["device_id"])
+    shown, following = pages.cut(rows, limit, work.Place)
     return Devices.model_validate({"devices": [_with_path(row) for row in shown], "next": following})
 
 
