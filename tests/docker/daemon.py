@@ -164,7 +164,7 @@ def _compose(folder: Path, report: Report) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     (part / "lists").mkdir(parents=True)
     (part / "cache").mkdir()
-    source = f"deb [signed-by={_KEYRING}] http://deb.debian.org/debian {_COMPOSE_SUITE} main\n"
+    source = f"deb [signed-by={_KEYRING}] {_mirror()} {_COMPOSE_SUITE} main\n"
     (part / "sources.list").write_text(source)
     get = [
         *(
@@ -188,3 +188,14 @@ def _compose(folder: Path, report: Report) -> Path:
     plugin.with_suffix(".part").rename(plugin)
     shutil.rmtree(part)
     return config
+
+
+def _mirror() -> str:
+    """The archive of Debian that this machine's own apt uses. Raises `Failed`."""
+    targets = ("indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
+    found = run(["apt-get", *targets], seconds=60)
+    for line in found.splitlines():
+        label, _, address = line.partition(" ")
+        if label == "Debian":
+            return address
+    raise Failed("apt has no archive of Debian to fetch Compose from; run apt-get update, or install Compose")
