@@ -3,12 +3,13 @@
 import json
 import os
 import platform
+import signal
 import statistics
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import psycopg
 import typer
@@ -71,6 +72,8 @@ def main(
     The drain has five alert rules for every user, of which one reading in a hundred violates one, and one
     bad record in two hundred. Nothing else should run meanwhile.
     """
+    # A stop ends the servers, as a Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
     result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     size = Size(records, devices, pairs, seconds, with_rules)
     if compare and only:
@@ -87,6 +90,10 @@ def main(
     plots.draw(result, folder)
     console.print(show.table(result))
     console.print(f"All figures: {folder / 'latest.json'}; plots beside it", soft_wrap=True)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.bench.size import Size
 
 # The first run after Kafka's start pays for its compiling; it does not count.
 RUNS = 2
+# For the benchmark of a revision to stop its servers.
+STOP_SECONDS = 90
 
 
 class RevisionError(Exception):
@@ -106,8 +109,28 @@ def _output(*command: str, cwd: Path) -> str:
     environment = {
         name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "MAKEFLAGS"}
     }
-    done = subprocess.run(command, cwd=cwd, env=environment, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    # A session of its own: a Ctrl-C of the terminal comes to it once, from here, and it stops its servers.
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            stdout, stderr = child.communicate()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
+            try:
+                child.communicate(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            raise
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command, stdout, stderr)
+    return stdout.strip()
 
 
 def _end(error: subprocess.CalledProcessError) -> str:
