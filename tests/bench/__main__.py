@@ -30,6 +30,8 @@ PROCESSES = ("bridge", "worker", "beat", "control", "gateway")
 RATES = (500, 2000, 5000)
 WARM_RATE, WARM_SECONDS = 2000, 20
 GROWTH_RECORDS = 100_000
+# Who share the devices of the second backlog where the cost of rules is measured.
+RULED_USERS = 100
 
 console = Console()
 
@@ -41,6 +43,7 @@ class Part(StrEnum):
     LATENCY = "latency"
     GATEWAY = "gateway"
     GROWTH = "growth"
+    RULES = "rules"
     TRACING = "tracing"
     NEIGHBOURS = "neighbours"
 
@@ -52,9 +55,7 @@ def main(
     seconds: Annotated[int, typer.Option(min=1, help="Of publishing, at each rate.")] = 20,
     only: Annotated[
         list[Part] | None,
-        typer.Option(
-            help="This part alone; again for more. Growth, tracing and neighbours are not in the default."
-        ),
+        typer.Option(help="This part alone; again for more. By default drain, latency and gateway."),
     ] = None,
     compare: Annotated[
         str | None,
@@ -123,6 +124,12 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
                 shape = Shape(min(size.records, GROWTH_RECORDS), size.devices[0], len(size.devices))
                 backlog = _begin(stack, shape, progress, size.rules)
                 result["growth"] = growth.growth(stack, backlog, size.pairs, progress)
+            if Part.RULES in parts:
+                devices = size.devices[1]
+                shape = Shape(size.records, devices, len(size.devices) + 2, devices // RULED_USERS)
+                backlog = _begin(stack, shape, progress, with_rules=False)
+                found = growth.of_rules(stack, backlog, size.pairs, progress)
+                result["growth"] = result.get("growth", {}) | found
             if Part.TRACING in parts:
                 shape = Shape(size.records, size.devices[0], len(size.devices) + 1)
                 backlog = _begin(stack, shape, progress, size.rules, sampled=traced.RATIO)

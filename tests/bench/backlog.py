@@ -16,7 +16,6 @@ from tasks.observe.tracing import child
 from tasks.telemetry import DOMAIN
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-DEVICES_OF_A_USER = 10
 # One record in so many is cut off in the middle.
 BAD_EVERY = 200
 WAIT_SECONDS = 120.0
@@ -28,6 +27,7 @@ class Shape(NamedTuple):
     records: int
     devices: int
     run: int = 0
+    devices_of_a_user: int = 10
 
     @property
     def bad(self) -> int:
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
     @property
     def users(self) -> list[str]:
         """Whose devices they are."""
-        return [f"user{number}" for number in range((self.devices - 1) // DEVICES_OF_A_USER + 1)]
+        return [f"user{number}" for number in range((self.devices - 1) // self.devices_of_a_user + 1)]
 
 
 class Record(NamedTuple):
@@ -61,7 +61,7 @@ def records(shape: Shape) -> Iterator[Record]:
     start = START + timedelta(days=shape.run)
     for number in range(shape.records):
         turn, device = divmod(number, shape.devices)
-        user = device // DEVICES_OF_A_USER
+        user = device // shape.devices_of_a_user
         payload = {
             "sequence_id": turn,
             "time": (start + timedelta(seconds=turn, microseconds=device)).isoformat(),

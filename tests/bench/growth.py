@@ -1,4 +1,4 @@
-"""How cost grows: with lanes, with the size of batches, and with the rows that the table has already."""
+"""How cost grows: with lanes, the size of batches, the rows that the table has already, and alert rules."""
 
 import statistics
 from datetime import timedelta
@@ -8,6 +8,7 @@ import psycopg
 from rich.progress import Progress
 
 from compose.local.stack import Stack
+from tests.bench import rules
 from tests.bench.backlog import START, Backlog
 from tests.bench.drain import Drain, drain
 from tests.bench.reference import empty
@@ -15,6 +16,7 @@ from tests.bench.setting import setting
 
 LANES = (1, 2, 4, 8)
 BATCHES = (100, 1000, 4000, 8000, 10_000)
+RULES = (0, 5, 50)
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 # Of other users than the backlog's, in the same chunk, each device with a reading a second.
 _FILL = """
@@ -52,6 +54,20 @@ def growth(
             found["rows"].append(_step("rows", step, runs, progress))
         empty(connection)
     return found
+
+
+def of_rules(
+    stack: Stack, backlog: Backlog, repeats: int, progress: Progress
+) -> dict[str, list[dict[str, Any]]]:
+    """Drains with so many rules for every user, of all kinds in turn, and so many times in turn."""
+    drain(stack, backlog, progress)  # as above
+    runs: dict[int, list[Drain]] = {count: [] for count in RULES}
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
+        for _ in range(repeats):
+            for count in RULES:
+                rules.set_rules(connection, backlog.shape.users, rules.of_every_kind(count))
+                runs[count].append(drain(stack, backlog, progress))
+    return {"rules": [_step("rules of a user", count, runs[count], progress) for count in RULES]}
 
 
 def _in_turn(

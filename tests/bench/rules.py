@@ -1,7 +1,10 @@
-"""Five rules for each user of the backlog, of which one reading in a hundred violates one."""
+"""Rules for each user of the backlog: by default five, of which one reading in a hundred violates one."""
 
 import json
 import time
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any
 
 import psycopg
 
@@ -13,17 +16,54 @@ RULES = [
     {"key": "location.lat", "operator": ">", "threshold": 90, "message": "never"},
     {"key": "tags.0", "operator": "==", "threshold": 1, "message": "never: it is no number"},
 ]
+# Of each kind one that a reading of the backlog hardly ever violates.
+_KINDS: list[dict[str, Any]] = [
+    {"key": "temperature", "operator": ">", "threshold": 44.99},
+    {"key": "battery", "operator": "<", "threshold": 0, "for_seconds": 60},
+    {
+        "all": [
+            {"key": "temperature", "operator": "<", "threshold": -10},
+            {"key": "location.lat", "operator": ">", "threshold": 90},
+        ]
+    },
+    {
+        "any": [
+            {"key": "rssi", "operator": ">", "threshold": 0},
+            {"key": "firmware", "operator": "==", "threshold": "1.0"},
+        ]
+    },
+    {"key": "temperature", "change": "delta", "operator": ">", "threshold": 80},
+    {"key": "firmware", "operator": "in", "threshold": ["0.9", "0.8"]},
+    {"key": "temperature", "operator": ">", "threshold": 99, "overrides": {"device1*": {"threshold": 98}}},
+    {"key": "rssi", "operator": ">", "threshold": 0, "for_readings": 3, "devices": ["device*7", "device12"]},
+    {
+        "key": "temperature",
+        "operator": ">",
+        "threshold": 60,
+        "clear_threshold": 50,
+        "escalate": [{"severity": "critical", "threshold": 80}],
+    },
+    {"key": "battery", "operator": ">", "threshold_key": "temperature", "for_seconds": 86_400},
+]
 # Rules that come by SQL are in force within a second.
 KNOWN_SECONDS = 2.0
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
-def set_rules(connection: Connection, users: list[str]) -> None:
+def of_every_kind(count: int) -> list[dict[str, Any]]:
+    """So many rules, each with an id of its own; hardly any reading violates one."""
+    chosen = enumerate(islice(cycle(_KINDS), count))
+    return [{**rule, "id": f"rule-{number}", "message": f"rule {number}"} for number, rule in chosen]
+
+
+def set_rules(
+    connection: Connection, users: list[str], chosen: Sequence[Mapping[str, object]] = RULES
+) -> None:
     """Gives the rules to every user; returns when they are in force."""
     clear(connection)
     insert = "INSERT INTO user_configs (user_id, rules) SELECT unnest(%s::text[]), %s::text::jsonb"
-    connection.execute(insert, [users, json.dumps(RULES)])
+    connection.execute(insert, [users, json.dumps(chosen)])
     time.sleep(KNOWN_SECONDS)
 
 
