@@ -15,10 +15,12 @@ ON CONFLICT (relation) DO UPDATE SET
     source_column = excluded.source_column, prefix = excluded.prefix, days = excluded.days;
 
 -- Removes what is older than the table's retention: whole chunks of a hypertable, at most `most` rows of a plain
--- table. Returns how many of these went; null means that rows still have to be rolled up first. It runs with the
--- rights of the owner, so that workers may remove what is too old, and nothing else.
+-- table. Returns how many of these went; null means that rows still have to be rolled up first, or are being rolled
+-- up. Hourly and daily rollups wait for those of every domain, which are made from old rows. It runs with the rights
+-- of the owner, so that workers may remove what is too old, and nothing else.
 CREATE OR REPLACE FUNCTION sluice_expire(of_relation text, most integer) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
 DECLARE
     kept    retention;
     limit_  integer;
@@ -31,23 +33,29 @@ BEGIN
     END IF;
     limit_ := (floor(extract(epoch FROM now()) / 86400)::integer - kept.days) * 24;
     cutoff := to_timestamp(limit_ * 3600.0);
-    IF EXISTS (SELECT FROM rollup_progress WHERE domain = kept.domain
-               AND (NOT complete OR EXISTS (SELECT FROM rollup_marks WHERE domain = kept.domain
-                                            AND hour >= kept.gone_before AND hour < limit_))) THEN
+    -- The lock of who makes rollups (tasks/rollups/make.py): nobody makes them from what is half gone.
+    IF NOT pg_try_advisory_xact_lock(125822885983600) OR EXISTS (
+        SELECT FROM rollup_progress AS made WHERE coalesce(made.domain = kept.domain, true)
+        AND (NOT complete OR EXISTS (SELECT FROM rollup_marks WHERE domain = made.domain
+                                     AND hour >= kept.gone_before AND hour < limit_))) THEN
         RETURN NULL;
     END IF;
-    UPDATE retention SET gone_before = greatest(gone_before, limit_) WHERE relation = of_relation;
 
     -- A plain table stays one when the extension comes later.
     IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
         IF EXISTS (SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = of_relation) THEN
             SELECT count(*) INTO removed FROM drop_chunks(of_relation::regclass, older_than => cutoff);
-            RETURN removed;
         END IF;
     END IF;
-    EXECUTE format('DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE %2$I < $1 LIMIT $2))',
-                   of_relation, kept.time_column) USING cutoff, most;
-    GET DIAGNOSTICS removed = ROW_COUNT;
+    IF removed IS NULL THEN
+        EXECUTE format('DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE %2$I < $1 LIMIT $2))',
+                       of_relation, kept.time_column) USING cutoff, most;
+        GET DIAGNOSTICS removed = ROW_COUNT;
+    END IF;
+    -- What is all there can still be rolled up, however old it is.
+    IF removed > 0 THEN
+        UPDATE retention SET gone_before = greatest(gone_before, limit_) WHERE relation = of_relation;
+    END IF;
     RETURN removed;
 END
 $$;

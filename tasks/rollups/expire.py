@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+import psycopg
 import structlog
 
 from tasks.observe.metrics.worker import EXPIRED
@@ -22,7 +23,8 @@ EXPIRE: LiteralString = "SELECT sluice_expire(%(relation)s, %(most)s)"
 def run(seconds: float) -> None:
     """Removes rows and rollups that are too old, for at most about so long; the next run goes on.
 
-    Rows whose rollups are not made yet get them first, or stay. Raises `psycopg.Error`.
+    Rows whose rollups are not made yet get them first, or stay. What the database refuses for one table holds
+    up no other; then raises `psycopg.Error` at the end.
     """
     until = time.monotonic() + seconds
     with database.access() as connection:
@@ -30,13 +32,28 @@ def run(seconds: float) -> None:
     if not kept:
         return
     today = int(datetime.now(UTC).timestamp()) // 86_400
-    make.run(seconds, (today - min(days for _, days in kept)) * 24)
+    refused: psycopg.Error | None = None
+    try:
+        make.run(seconds, (today - min(days for _, days in kept)) * 24)
+    except psycopg.Error as error:
+        refused = error
     for relation, _ in kept:
-        while time.monotonic() < until:
-            with database.access() as connection:
-                found: Any = connection.execute(EXPIRE, {"relation": relation, "most": MOST_ROWS}).fetchone()
-            if found[0] is None:
-                log.info("retention_waits", relation=relation)
-            if not found[0]:
-                break
-            EXPIRED.add(found[0], relation)
+        try:
+            while time.monotonic() < until and _expire(relation):
+                pass
+        except psycopg.Error as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _expire(relation: str) -> bool:
+    """Removes some of what is too old; returns whether there may be more."""
+    with database.access() as connection:
+        found: Any = connection.execute(EXPIRE, {"relation": relation, "most": MOST_ROWS}).fetchone()
+    if found[0] is None:
+        log.info("retention_waits", relation=relation)
+    if not found[0]:
+        return False
+    EXPIRED.add(found[0], relation)
+    return True

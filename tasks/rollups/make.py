@@ -7,6 +7,7 @@ has a mark of its own, so a run that is killed, or comes twice, changes nothing.
 import time
 from typing import Any, LiteralString, NamedTuple
 
+import psycopg
 import structlog
 
 from tasks import registry
@@ -23,15 +24,20 @@ log = structlog.get_logger()
 LOCK = int.from_bytes(b"rollup", "big")
 # An hour is rolled up when it is over and no rows come for it, or have come for a while.
 OVER_SECONDS, QUIET_SECONDS, MOST_SECONDS = 120, 60, 600
+# The time after which another domain is the first, and after which an hour is tried again that failed.
+TURN_SECONDS, REST_SECONDS = 60, 600
+FEW_DEVICES = 1000
+
+_resting: dict[tuple[str, int], float] = {}
 
 # The hour that is now or comes next waits until it is over; rows from the far future would wait forever.
 DUE: LiteralString = """
 SELECT hour FROM rollup_marks WHERE domain = %(domain)s GROUP BY hour
-HAVING hour < %(all_before)s OR (
+HAVING hour <> ALL(%(resting)s::integer[]) AND (hour < %(all_before)s OR (
     (hour < floor((extract(epoch FROM now()) - %(over)s) / 3600)
         OR hour > extract(epoch FROM now()) / 3600 + 1)
     AND (max(marked_at) < now() - %(quiet)s * interval '1 s'
-        OR min(marked_at) < now() - %(most)s * interval '1 s'))
+        OR min(marked_at) < now() - %(most)s * interval '1 s')))
 ORDER BY hour LIMIT 1
 """
 TAKE: LiteralString = """
@@ -49,7 +55,15 @@ WHERE domain = %(domain)s
 MADE: LiteralString = """
 UPDATE rollup_progress SET made_from = %(made_from)s, complete = %(complete)s WHERE domain = %(domain)s
 """
-ON: LiteralString = "INSERT INTO rollup_progress (domain) VALUES (%(domain)s) ON CONFLICT DO NOTHING"
+# Two transactions. Whoever does not see the line yet writes rows without marks, and is older than the second.
+ON: LiteralString = """
+INSERT INTO rollup_progress (domain, started) VALUES (%(domain)s, '18446744073709551615')
+ON CONFLICT DO NOTHING
+"""
+STARTED: LiteralString = """
+UPDATE rollup_progress SET started = pg_current_xact_id()
+WHERE domain = %(domain)s AND started = '18446744073709551615'
+"""
 # Rows that come from now on have no marks: if it is asked for again, all hours are made again.
 OFF: LiteralString = "DELETE FROM rollup_progress WHERE domain = %(domain)s"
 OFF_MARKS: LiteralString = "DELETE FROM rollup_marks WHERE domain = %(domain)s"
@@ -67,15 +81,24 @@ def run(seconds: float, all_before: int = -(2**31)) -> bool:
     """Makes what is due of every domain, for at most about so long; returns False if some of it is left.
 
     What has come for hours before `all_before` (since 1970) is due at once. Does nothing while another worker
-    does it. Raises `psycopg.Error`.
+    does it. What the database refuses of one domain or hour holds up no other; then raises `psycopg.Error`.
     """
     until = time.monotonic() + seconds
-    for domain in registry.domains():
-        switch(domain, on=settings().rollups and bool(statements.numeric_columns(domain)))
-        while (done := _step(domain, all_before)) is not None:
-            ROLLED_UP.add(done)
-            if time.monotonic() > until:
-                return False
+    refused: psycopg.Error | None = None
+    # Each in its turn is the first, so that none waits for another that has much to do.
+    domains = registry.domains()
+    first = int(time.time() // TURN_SECONDS) % len(domains)
+    for domain in (*domains[first:], *domains[:first]):
+        try:
+            switch(domain, on=settings().rollups and bool(statements.numeric_columns(domain)))
+            while (done := _step(domain, all_before)) is not None:
+                ROLLED_UP.add(done)
+                if time.monotonic() > until:
+                    return False
+        except psycopg.Error as error:
+            refused = error
+    if refused is not None:
+        raise refused
     return True
 
 
@@ -84,9 +107,11 @@ def switch(domain: AnyDomain, *, on: bool) -> None:
     values = {"domain": domain.name}
     with database.access() as connection:
         there = connection.execute(PROGRESS, values).fetchone() is not None
-        if on and not there:
-            connection.execute(ON, values)
-            log.info("rollups_begin", domain=domain.name)
+        if on:
+            if not there:
+                connection.execute(ON, values)
+                log.info("rollups_begin", domain=domain.name)
+            connection.execute(STARTED, values)
         elif there and not on:
             with connection.transaction():
                 connection.execute(OFF, values)
@@ -105,6 +130,7 @@ def _step(domain: AnyDomain, all_before: int) -> int | None:
             "over": OVER_SECONDS,
             "quiet": QUIET_SECONDS,
             "most": MOST_SECONDS,
+            "resting": _resting_hours(domain),
         }
         gone_before = int(str(_one(connection, GONE_BEFORE, values)))
         due = connection.execute(DUE, values).fetchone()
@@ -113,7 +139,12 @@ def _step(domain: AnyDomain, all_before: int) -> int | None:
             marks = connection.execute(TAKE, {"domain": domain.name, "hour": hour}).fetchall()
             if hour < gone_before:
                 return 0
-            make(connection, domain, hour, _devices(marks))
+            try:
+                make(connection, domain, hour, _devices(marks), again=True)
+            except psycopg.Error:
+                if not connection.closed:  # a lost connection says nothing about the hour
+                    _rest(domain, hour)
+                raise
             return 1
         return _make_earlier(connection, domain, gone_before)
 
@@ -135,21 +166,50 @@ def _make_earlier(connection: database.Connection, domain: AnyDomain, gone_befor
 
 
 def make(
-    connection: database.Connection, domain: AnyDomain, hour: int, devices: set[tuple[str, str]] | None
+    connection: database.Connection,
+    domain: AnyDomain,
+    hour: int,
+    devices: set[tuple[str, str]] | None,
+    *,
+    again: bool = False,
 ) -> None:
-    """Makes the rollups of an hour, and of its day, from the rows: of all devices, or of these alone."""
+    """Makes the rollups of an hour, and of its day, from the rows: of all devices, or of these alone.
+
+    With `again` it also removes those that have no rows any longer.
+    """
     connection.execute(statements.TEMPORARY)
     users, sources = zip(*sorted(devices), strict=True) if devices else ((), ())
     query = statements.slice_of_hour(domain, named=devices is not None)
     # A few devices are found by the index; their hour is one slice.
-    slices = statements.SLICES if devices is None else 1
+    slices = 1 if devices is not None and len(devices) <= FEW_DEVICES else statements.SLICES
     values = {"hour": hour, "slices": slices, "users": list(users), "devices": list(sources)}
     for number in range(slices):
         connection.execute(query, {**values, "slice": number})
     named = {"hour": hour, "day": hour // 24, "domain": domain.name}
     connection.execute(statements.HOURLY, named)
+    gone = (
+        again
+        and connection.execute(
+            statements.gone(domain, named=devices is not None), {**values, **named}
+        ).rowcount
+    )
     connection.execute(statements.DAILY, named)
+    if gone:
+        connection.execute(statements.GONE_DAYS, named)
     connection.execute("DROP TABLE sluice_rolled")
+
+
+def _rest(domain: AnyDomain, hour: int) -> None:
+    """Leaves an hour that the database has refused to the others for a while."""
+    now = time.monotonic()
+    for key in [key for key, until in _resting.items() if until < now]:
+        del _resting[key]
+    _resting[domain.name, hour] = now + REST_SECONDS
+
+
+def _resting_hours(domain: AnyDomain) -> list[int]:
+    now = time.monotonic()
+    return [hour for (name, hour), until in _resting.items() if name == domain.name and until > now]
 
 
 def _alone(connection: database.Connection) -> bool:

@@ -57,6 +57,36 @@ WHERE hour >= to_timestamp(%(day)s * 86400.0) AND hour < to_timestamp((%(day)s +
 GROUP BY 1, 2, 3
 ON CONFLICT (user_id, device_id, key, day) {_CHANGED}
 """  # noqa: S608 - our own text
+# A value may be gone, or a row, whose rollups are there: their hours join the others to make the day again.
+_GONE: LiteralString = """
+WITH gone AS (
+    DELETE FROM rollups_hourly AS known
+    WHERE domain = %(domain)s AND hour = to_timestamp(%(hour)s * 3600.0) AND {devices}
+        AND NOT EXISTS (
+            SELECT FROM sluice_rolled AS made
+            WHERE (made.user_id, made.device_id, made.key) = (known.user_id, known.device_id, known.key)
+        )
+    RETURNING user_id, device_id, key
+)
+INSERT INTO sluice_rolled (user_id, device_id, key) SELECT * FROM gone
+"""
+_NAMED_ROLLUPS: LiteralString = """
+(user_id, device_id) IN (
+    SELECT named.user_id, {prefix} || named.source
+    FROM unnest(%(users)s::text[], %(devices)s::text[]) AS named (user_id, source)
+)
+"""
+GONE_DAYS: LiteralString = """
+DELETE FROM rollups_daily AS known USING sluice_rolled AS gone
+WHERE gone.count IS NULL
+    AND (known.user_id, known.device_id, known.key) = (gone.user_id, gone.device_id, gone.key)
+    AND day = (to_timestamp(%(day)s * 86400.0) AT TIME ZONE 'UTC')::date
+    AND NOT EXISTS (
+        SELECT FROM rollups_hourly AS hourly
+        WHERE (hourly.user_id, hourly.device_id, hourly.key) = (gone.user_id, gone.device_id, gone.key)
+            AND hour >= to_timestamp(%(day)s * 86400.0) AND hour < to_timestamp((%(day)s + 1) * 86400.0)
+    )
+"""
 _NEWEST: LiteralString = """
 SELECT floor(extract(epoch FROM max({time})) / 3600)::integer
 FROM {table} WHERE {time} < coalesce(to_timestamp(%(before)s::integer * 3600.0), 'infinity')
@@ -85,6 +115,12 @@ def slice_of_hour(domain: AnyDomain, *, named: bool) -> sql.Composed:
         columns=sql.SQL(", ").join(columns),
         devices=sql.SQL(_NAMED).format(**own) if named else sql.SQL("true"),
     )
+
+
+def gone(domain: AnyDomain, *, named: bool) -> sql.Composed:
+    """Removes the hour's rollups that were not made just now: of the domain, or of the devices `named`."""
+    devices = sql.SQL(_NAMED_ROLLUPS).format(prefix=sql.Literal(domain.prefix)) if named else sql.SQL("true")
+    return sql.SQL(_GONE).format(devices=devices)
 
 
 def newest_before(domain: AnyDomain) -> sql.Composed:

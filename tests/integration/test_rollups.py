@@ -26,6 +26,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 EVERYTHING = 2**31 - 1
 NOW = datetime.now(UTC)
+DAYS = timedelta(days=1)
 DAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=20)
 FAR = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
 
@@ -58,6 +59,7 @@ def rolled(
         connection.execute("SET timezone = 'UTC'")
         monkeypatch.setenv("DATABASE_URL", empty)
         monkeypatch.setenv("ROLLUPS", "true")
+        monkeypatch.setattr(make, "_resting", {})
         forget_servers()
         yield connection
     forget_servers()
@@ -160,6 +162,82 @@ def test_rollups_are_exact_whatever_comes_late_twice_or_is_killed(
     forget_servers()
     make.run(60)
     assert check(rolled) > made
+
+
+def test_rollups_go_with_the_last_value_of_their_hour(rolled: Database) -> None:
+    """Rows that SQL has changed or removed need a mark alone: of all devices, or of those that it names."""
+    rows = [
+        row(number, DAY + timedelta(hours=hour), device, 1.5, 7)
+        for number, (device, hour) in enumerate((device, hour) for device in "ab" for hour in (3, 3, 5, 30))
+    ]
+    store(rolled, rows)
+    assert make.run(60)
+    assert check(rolled) == 28
+    mark = "INSERT INTO rollup_marks (domain, hour, users, devices) VALUES ('telemetry', %s, %s, %s)"
+    first = int(DAY.timestamp()) // 3600
+    rolled.execute(
+        "UPDATE raw_telemetry SET battery = NULL WHERE device_id = 'a' AND time < %s", [DAY + DAYS]
+    )
+    rolled.execute(mark, [first + 3, ["u0", "u1"], ["a", "a"]])
+    rolled.execute(mark, [first + 5, None, None])
+    rolled.execute("DELETE FROM raw_telemetry WHERE device_id = 'b' AND time > %s", [DAY + DAYS])
+    rolled.execute(mark, [first + 30, None, None])
+    assert make.run(60, EVERYTHING)
+    assert check(rolled) < 28
+
+
+def test_what_the_database_refuses_of_an_hour_holds_up_no_other(
+    rolled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests, and is made later; retention goes on with the tables that are in order."""
+    make.switch(default(), on=True)
+    assert make.run(60)
+    bad, good = row(1, DAY, "a", 1.0, 1), row(2, DAY + timedelta(hours=2), "a", 2.0, 2)
+    store(rolled, [bad])
+    store(rolled, [good])
+    rolled.execute(
+        sql.SQL("ALTER TABLE rollups_hourly ADD CONSTRAINT refused CHECK (hour > {})").format(
+            sql.Literal(DAY)
+        )
+    )
+    with pytest.raises(psycopg.errors.CheckViolation):
+        make.run(60, EVERYTHING)
+    assert make.run(60, EVERYTHING)
+    assert rolled.execute("SELECT count(*) FROM rollup_marks").fetchone() == (1,)
+    assert rolled.execute("SELECT DISTINCT hour FROM rollups_hourly").fetchall() == [
+        (DAY + timedelta(hours=2),)
+    ]
+    rolled.execute("ALTER TABLE rollups_hourly DROP CONSTRAINT refused")
+    monkeypatch.setattr(make, "_resting", {})
+    assert make.run(60, EVERYTHING)
+    assert check(rolled) == 8
+
+
+def test_old_rows_are_rolled_up_although_retention_came_first(rolled: Database, empty: str) -> None:
+    """Whoever asks for rollups after years gets those of all rows, before any row or rollup is removed."""
+    long_ago = NOW.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1000)
+    store(rolled, [row(number, long_ago + timedelta(days=number), "a", 1.0, 1) for number in range(4)])
+    removed = "SELECT sluice_expire('rollups_hourly', 10)"
+    assert rolled.execute(removed).fetchone() == (0,), "there are none yet"
+    make.switch(default(), on=True)
+    assert migrate(empty, RETENTION_DAYS="90") == 0
+    assert rolled.execute(removed).fetchone() == (None,), "those of old rows are not made yet"
+    expire()
+    assert rolled.execute("SELECT count(*) FROM raw_telemetry").fetchone() == (0,)
+    assert rolled.execute("SELECT count(*), sum(count) FROM rollups_daily").fetchone() == (8, 8)
+
+
+def test_a_day_of_rollups_goes_when_it_is_too_old_in_utc(rolled: Database, empty: str) -> None:
+    """Whatever the time zone of the database is."""
+    today = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    store(rolled, [row(number, today - timedelta(days=number), "a", 1.0, 1) for number in (4, 5, 6)])
+    make.run(60)
+    assert migrate(empty, ROLLUP_DAILY_DAYS="5") == 0
+    rolled.execute("SET timezone = 'Asia/Kathmandu'")
+    assert rolled.execute("SELECT sluice_expire('rollups_daily', 10)").fetchone() == (2,)
+    assert rolled.execute("SELECT min(day) FROM rollups_daily").fetchone() == (
+        (today - timedelta(days=5)).date(),
+    )
 
 
 def test_retention_removes_whole_days_and_nothing_without_its_rollups(rolled: Database, empty: str) -> None:
