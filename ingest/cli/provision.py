@@ -1,13 +1,17 @@
 """The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.accounts`."""
 
+import contextlib
 import json
+import os
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
+from ingest.admin.errors import OperatorError
+from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
     from ingest.admin.accounts import Account
@@ -49,6 +53,50 @@ def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin
     from ingest.admin import accounts as work  # noqa: PLC0415
 
     _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)
+
+
+@provision_app.command("csv")
+def from_csv(
+    file: Annotated[
+        typer.FileText,
+        typer.Argument(
+            encoding="utf-8", help="A first line `user,device`, then an account on each line; - is stdin."
+        ),
+    ],
+    *,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Accounts that are there get new passwords, too.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the passwords into this new file, which only you can read; not to stdout."),
+    ] = None,
+) -> None:
+    """Devices, and users where the device is empty, by the thousand: all of the file, or none.
+
+    Prints CSV with `user,device,username,password`. Accounts that are there already are left alone.
+    """
+    from ingest.admin import accounts_csv as work  # noqa: PLC0415
+    from ingest.admin.postgres import session  # noqa: PLC0415
+
+    wanted = work.read(file)
+    with contextlib.ExitStack() as stack:
+        target = sys.stdout if out is None else stack.enter_context(_new_file(out))
+        with session() as connection, connection.transaction(), progress_bar(as_json=False) as progress:
+            made, left = work.provision(connection, wanted, progress, rotate=rotate)
+            work.write(target, made)
+            # What cannot be written down was not made: nobody could know the passwords.
+            target.flush()
+    to_stderr(f"{counted(len(made), 'account')} made; each password is shown this once")
+    if left:
+        to_stderr(f"{counted(len(left), 'account')} left as they were; --rotate gives them new passwords")
+
+
+def _new_file(path: Path) -> TextIO:
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be made: {error.strerror}. --out takes a new file.") from None
 
 
 @provision_app.command()

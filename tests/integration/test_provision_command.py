@@ -1,7 +1,9 @@
 """The command `sluice provision`, as an operator or a script runs it."""
 
+import csv
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -97,4 +99,29 @@ def test_accounts_that_are_there_get_the_rights_of_a_new_domain(
     await_honoured(stack, credential)
     database.execute(
         "DELETE FROM mqtt_acl WHERE topic LIKE '%/packages/%' OR topic LIKE 'markets/%' OR topic = 'x'"
+    )
+
+
+def test_a_file_makes_all_of_its_accounts_or_none(stack: Stack, run: str, tmp_path: Path) -> None:
+    """Those that are there keep their passwords; the file with the others' is for its owner alone."""
+    there = json.loads(provisioned(stack, "device", run, "d0", "--json").stdout)
+    lines = "".join(f"{run},d{number}\n" for number in range(1500))
+    wrong = provisioned(stack, "csv", "-", stdin=f"user,device\n{lines}{run},a+b\n")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "line 1502" in wrong.stderr
+    out = tmp_path / "passwords.csv"
+    done = provisioned(stack, "csv", "-", "--out", str(out), stdin=f"user,device\n{lines}")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "1499 accounts made" in done.stderr
+    assert "1 account left as they were" in done.stderr
+    assert out.stat().st_mode & 0o777 == 0o600
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["device"] for row in rows] == [f"d{number}" for number in range(1, 1500)]
+    for username, password in ((rows[-1]["username"], rows[-1]["password"]), there.values()):
+        await_honoured(stack, Credential(username, password))
+    again = provisioned(stack, "csv", "-", "--out", str(out), stdin=f"user,device\n{lines}")
+    assert (again.returncode, "takes a new file" in again.stderr) == (1, True)
+    assert (
+        len(provisioned(stack, "csv", "-", "--rotate", stdin=f"user,device\n{lines}").stdout.split()) == 1501
     )
