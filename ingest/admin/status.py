@@ -16,6 +16,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.flow import kafka_flow
 from ingest.requests.rules_report import count_invalid, invalid_rules
 from tasks import dead_letter_share
+from tasks.channels import wake
 from tasks.dead_letters import unhandled
 from tasks.outbox import stream
 from tasks.servers import counters
@@ -34,6 +35,7 @@ SERVERS = {
     "letters": "Redis",
     "alerts": "the database",
     "rules": "the database",
+    "channels": "Redis",
 }
 # Processes that are no part of the pipeline.
 BESIDES = {"flower", "notify", "web"}
@@ -41,6 +43,7 @@ BESIDES = {"flower", "notify", "web"}
 # The limits of the alert rules in compose/observability/prometheus.
 MOST_LAG = 10_000
 MOST_OUTBOX_SECONDS = 120
+MOST_UNTAKEN_SECONDS = 120
 EXPIRING = 0.75  # of the retention
 
 
@@ -49,13 +52,14 @@ def look(chosen: Settings) -> dict[str, Any]:
 
     A server that does not answer is an object with `away`, the reason, in place of its values.
     """
-    with ThreadPoolExecutor(7) as pool:
+    with ThreadPoolExecutor(8) as pool:
         kafka = pool.submit(_known, lambda: _kafka(chosen))
         pipeline = pool.submit(_known, _pipeline)
         waiting = pool.submit(_known, _outbox)
         letters = pool.submit(_known, lambda: _letters(chosen))
         alerts = pool.submit(_known, _alerts)
         rules = pool.submit(_known, _rules)
+        channels = pool.submit(_known, _channels)
         processes = pool.submit(_processes, chosen)
         status = {
             "kafka": kafka.result(),
@@ -64,6 +68,7 @@ def look(chosen: Settings) -> dict[str, Any]:
             "letters": letters.result(),
             "alerts": alerts.result(),
             "rules": rules.result(),
+            "channels": channels.result(),
             "breaker": _breaker(chosen),
             "processes": processes.result(),
         }
@@ -73,7 +78,8 @@ def look(chosen: Settings) -> dict[str, Any]:
 def problems(status: dict[str, Any]) -> list[str]:
     """What is wrong by a status, the worst first; empty when all is well.
 
-    Flower, `web` and the worker of the channels are no part of the pipeline: without them nothing is wrong.
+    Flower, `web` and the worker of the channels are no part of the pipeline: without them nothing is wrong,
+    unless alerts wait for a channel.
     """
     away = {SERVERS[part]: status[part]["away"] for part in SERVERS if "away" in status.get(part, {})}
     found = [f"{server} does not answer: {reason}" for server, reason in away.items()]
@@ -90,6 +96,11 @@ def _limits(status: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield f"{_number(lag)} records wait in Kafka, and they get more", lag > MOST_LAG and grown > 0
     oldest = status.get("outbox", {}).get("oldest_seconds", 0)
     yield f"changes of alerts wait for delivery, the oldest for {oldest} s", oldest > MOST_OUTBOX_SECONDS
+    untaken = status.get("channels", {}).get("untaken_seconds", 0)
+    yield (
+        f"nobody has sent alerts to channels for {untaken:.0f} s: a worker of the queue `notify` must run",
+        untaken > MOST_UNTAKEN_SECONDS,
+    )
     days, kept = letters.get("oldest_unhandled_days", 0), letters.get("kept_days", 0)
     yield (
         f"Kafka drops an unhandled dead letter within {round(kept - days, 1)} days: sluice dlq list",
@@ -164,6 +175,14 @@ def _rules() -> dict[str, float]:
         for _, own, faults in invalid_rules(connection, None):
             users, valid, invalid = users + 1, valid + own, invalid + count_invalid(faults)
     return {"users": users, "in_force": valid, **({"invalid": invalid} if invalid else {})}
+
+
+def _channels() -> dict[str, float]:
+    look = wake.seen()
+    if look is None or not look.waiting:
+        return {}
+    untaken = 0.0 if look.untaken is None else max(0.0, time.time() - look.untaken)
+    return {"waiting": look.waiting, "untaken_seconds": round(untaken, 1)}
 
 
 def _breaker(chosen: Settings) -> str:

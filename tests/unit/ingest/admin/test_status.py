@@ -54,6 +54,7 @@ def test_a_backlog_that_shrinks_and_a_missing_flower_are_not_wrong() -> None:
         ("letters", {"oldest_unhandled_days": 23.0, "kept_days": 30}, "within 7.0 days"),
         ("outbox", {"entries": 1, "oldest_seconds": 121.0}, "for 121.0 s"),
         ("rules", {"users": 1, "in_force": 0, "invalid": 2}, "2 stored rules"),
+        ("channels", {"waiting": 2, "untaken_seconds": 121.0}, "the queue `notify` must run"),
         ("breaker", "open", "the breaker is open"),
         ("breaker", "half open", "the breaker is half open"),
         ("alerts", {"away": "no route"}, "the database does not answer: no route"),
