@@ -43,6 +43,9 @@ RENEWED = tuple(name for name in PASSWORDS if name != KAFKA_LOGIN)
 # Client ids at the broker are derived from it, so it must outlive the password that it is at first.
 SESSIONS = "mqtt_session_secret"
 
+# Of other systems, so nobody can make them: empty until the operator writes into them (docs/oncall.md).
+OF_OTHERS = ("alertmanager_webhook_url", "alertmanager_mail_password")
+
 Word = Callable[[str], str]
 
 # Files that are made of passwords. The names of those without a dot are settings.
@@ -82,6 +85,8 @@ def generate(folder: Path) -> list[str]:
         return (folder / name).read_text()
 
     _write(folder / SESSIONS, lambda: word("mqtt_password"))
+    for name in OF_OTHERS:
+        _write(folder / name, str)
     # These follow from the others and from files of the project, so they are written again.
     for name, content in DERIVED.items():
         path = folder / name

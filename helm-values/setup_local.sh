@@ -115,7 +115,11 @@ if [ "${OBSERVABILITY:-}" = yes ]; then
     chart loki grafana-community/loki 18.11.0 loki
     helm upgrade --install alloy grafana/alloy --namespace "$namespace" --values helm-values/charts/alloy.yaml
     chart otel-collector open-telemetry/opentelemetry-collector 0.170.0 otel-collector
-    set -- "$@" --set podMonitor.enabled=true
+    set -- "$@" --set podMonitor.enabled=true --set alerts.enabled=true
+    if [ -s "$secrets/alertmanager_webhook_url" ]; then
+        secret sluice-alerts "url=$secrets/alertmanager_webhook_url"
+        set -- "$@" --set alerts.webhookSecret=sluice-alerts
+    fi
 else
     # Traces go nowhere, and nobody waits for a collector.
     set -- "$@" --set settings.OTEL_EXPORTER_OTLP_ENDPOINT=

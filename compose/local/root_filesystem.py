@@ -26,8 +26,9 @@ _PACKAGES = (
     "mosquitto-clients",
     "pgbouncer",
     "openjdk-21-jre-headless",
-    # The tests': what scrapes and checks the alert rules, the browser that looks at Flower, the other broker.
+    # The tests': what scrapes, checks and tells alerts, the browser that looks at Flower, the other broker.
     "prometheus",
+    "prometheus-alertmanager",
     "chromium",
     "chromium-driver",
     "rabbitmq-server",

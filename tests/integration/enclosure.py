@@ -1,4 +1,4 @@
-"""Programs of the ground's root file system that only the tests run: Prometheus, the browser, RabbitMQ."""
+"""What only the tests run of the root file system: Prometheus, Alertmanager, the browser, RabbitMQ."""
 
 import os
 import subprocess
