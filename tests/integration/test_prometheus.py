@@ -44,7 +44,7 @@ def test_every_alert_has_a_test_and_a_runbook_entry() -> None:
     assert len(names) >= 6
     for name in names:
         assert f"alertname: {name}" in tests
-    anchors = [line.rpartition("#")[2] for line in rules.splitlines() if "runbook:" in line]
+    anchors = [line.rpartition("#")[2].rstrip('"') for line in rules.splitlines() if "runbook:" in line]
     assert len(anchors) == len(names)
     assert set(anchors) <= headings
 
