@@ -291,6 +291,12 @@ class Settings(BaseSettings):
         description="Alerts that a user may have open at the same time; one more becomes a dead letter"
         " (`TooManyAlerts`), and is triggered later if its rule is still violated when there is room.",
     )
+    retained_alert_states: Literal["off", "on", "clear"] = Field(
+        "off",
+        description="`on`: the MQTT broker keeps the present state of each open alert on"
+        " `users/{user}/alerts/state/{device}/{rule}` for who subscribes later. `clear`: what it keeps of an"
+        " alert goes with the alert's next change.",
+    )
 
     request_patience_seconds: float = Field(
         300.0,

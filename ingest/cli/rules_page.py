@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from ingest.admin.rules_rehearsal import Life
 from ingest.cli.pages import table
 from ingest.cli.rules_examples import EXAMPLES, Event, Example
+from tasks.outbox import retained
 from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
@@ -122,7 +123,16 @@ SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "du
 def markdown() -> str:
     """The page."""
     return "\n".join(
-        [*_rules(), *_examples(), *_alerts(), *_commands(), *_answers(), *_reading_back(), *_by_operators()]
+        [
+            *_rules(),
+            *_examples(),
+            *_alerts(),
+            *_commands(),
+            *_answers(),
+            *_retained_states(),
+            *_reading_back(),
+            *_by_operators(),
+        ]
     )
 
 
@@ -241,6 +251,31 @@ def _answers() -> Iterator[str]:
     yield "A refused document changes nothing; the answer names every fault with its path:\n"
     yield _block(refusal(_faults(parse_rules, WRONG_RULES)))
     yield _block(refusal(_faults(parse_command, WRONG_COMMAND)))
+
+
+def _retained_states() -> Iterator[str]:
+    (triggered,) = [c for _, changes in changes_of(EXAMPLES[0]) for c in changes if c.status == "TRIGGERED"]
+    example = retained.topic(triggered.user_id, triggered.device_id, triggered.rule_id)
+    yield (
+        "## Retained states\n\n"
+        "A dashboard or a panel on the wall wants to know what is open now, without asking. With the"
+        " operator's setting `RETAINED_ALERT_STATES=on` the MQTT broker keeps the latest change of each open"
+        " alert, retained, on `users/{user}/alerts/state/{device}/{rule}`. Device and rule are"
+        " percent-encoded, so that `kitchen/1` is `kitchen%2F1`. Who subscribes to"
+        " `users/{user}/alerts/state/#` gets all of them at once, then every change, and an empty message"
+        " when an alert is over. A user may read these topics and not write to them. For example, on"
+        f" `{example}`:\n"
+    )
+    yield _block(json.loads(triggered.to_json()))
+    yield (
+        "A snoozed and an acknowledged alert are open: the state is the change that says so. `RESOLVED` and"
+        " `DISABLED` clear it. Sluice publishes each state after the change itself, on the same connection;"
+        " a worker that is killed in between leaves the rest to the next one, which begins where the first"
+        " was, so a state may come twice and ends right. An alert that was open before the setting was"
+        " switched on has a state from its next change. Before `off`, set `clear` for a while: then each"
+        " change of an alert removes what the broker keeps of it. For the whole list, at any time and with"
+        " every change that was made, see [reading back](#reading-back).\n"
+    )
 
 
 def _reading_back() -> Iterator[str]:

@@ -23,7 +23,7 @@ from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
 from tasks.outbox import deliver, stream
 from tasks.rules.active_alerts import ActiveAlert, rebuild
-from tasks.rules.change import Change
+from tasks.rules.change import RECORDED, Change
 from tasks.rules.state import Position
 from tasks.servers import database, generation
 from tasks.servers.redis_client import (
@@ -47,12 +47,16 @@ WAIT_SECONDS = 15.0
 WRITE_AT_ONCE = 1000
 
 _COLUMNS = ", ".join(f'"{field.name}"' for field in fields(ActiveAlert))
-_CHANGE = [field.name for field in fields(Change) if field.name != "position"]
-_CHANGE_COLUMNS = ", ".join(f'"{name}"' for name in (*_CHANGE, "kafka_partition", "kafka_offset"))
+_CHANGE_COLUMNS = ", ".join(f'"{name}"' for name in (*RECORDED, "kafka_partition", "kafka_offset"))
 
 ROWS = f"SELECT {_COLUMNS} FROM active_alerts ORDER BY user_id, device_id"  # noqa: S608 - our own names
 UNTOLD = f"""
-SELECT {_CHANGE_COLUMNS} FROM alert_history
+SELECT {_CHANGE_COLUMNS},
+    -- A command about a rule without an alert has an id of its own.
+    status NOT IN ('RESOLVED', 'DISABLED') AND EXISTS (
+        SELECT FROM alert_history AS announced
+        WHERE announced.alert_id = alert_history.alert_id AND announced.status = 'TRIGGERED') AS is_open
+FROM alert_history
 WHERE outbox_position > coalesce(
     (SELECT outbox_position FROM alert_delivery WHERE consumer = 'mqtt'), -1)
 ORDER BY outbox_position, "number"

@@ -1,7 +1,6 @@
 """The deliveries in the database: added with the changes, claimed under a lease, marked at their end."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,7 +10,7 @@ from psycopg.rows import dict_row
 from tasks.channels import retries
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Never, Outcome, Sent
-from tasks.rules.change import Change, iso
+from tasks.rules.change import RECORDED, iso
 from tasks.servers.database import Connection
 from tasks.settings import settings
 
@@ -43,7 +42,7 @@ ORDER BY added."number", added.time
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - constants
 
-_NOTICE = tuple(field.name for field in fields(Change) if field.name not in {"position", "number"})
+_NOTICE = tuple(name for name in RECORDED if name != "number")
 
 # Whose turn it is: due, free, and within the user's rate. The one that had its turn longest ago comes first.
 _FREE = """

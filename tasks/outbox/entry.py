@@ -98,7 +98,9 @@ def entries(
     gone: Iterable[str],
 ) -> list[bytes]:
     """The entries as stored in the stream; each of `ENTRY_BYTES` at most, unless one item is larger."""
-    items: list[Item] = [("changes", {"record": change.to_record()}) for change in changes]
+    items: list[Item] = [
+        ("changes", {"record": change.to_record(), "open": change.is_open}) for change in changes
+    ]
     items += [("written", row) for row in written]
     items += [("gone", rule_id) for rule_id in gone]
     whole = Entry("", {"user_id": user_id, "device_id": device_id})

@@ -1,5 +1,7 @@
 """Publishes notices of alerts over MQTT: for all users together, and apart for one whose notice is refused.
 
+With RETAINED_ALERT_STATES each notice is followed by the state of its alert (`tasks.outbox.retained`).
+
 A broker that refuses one notice and takes another has not failed: that user's notices wait, the first is
 tried again, and becomes a dead letter after too many refusals. A broker that refuses the probe, which belongs
 to no user, counts as away for all.
@@ -15,13 +17,14 @@ import structlog
 from tasks.dead_letters import about_alerts
 from tasks.errors import DeadLettersUnconfirmed
 from tasks.observe.metrics import several as metrics
-from tasks.outbox import publisher, stream
+from tasks.outbox import publisher, retained, stream
 from tasks.outbox.entry import Entry
-from tasks.outbox.publisher import Message, MqttBrokerAway
+from tasks.outbox.publisher import Kept, Message, MqttBrokerAway
 from tasks.outbox.stream import Undelivered
 from tasks.rules.change import notice
 from tasks.servers.redis_client import OUTBOX_NOTICES, client, text
 from tasks.servers.turns import Turn
+from tasks.settings import settings
 
 log = structlog.get_logger()
 
@@ -35,7 +38,7 @@ PROBE: Message = ("users//alerts", b"")
 
 
 class Refusal(NamedTuple):
-    """A user's notice that the broker refused: its entry and number in it, how often, and when it is due."""
+    """A user's message that the broker refused: its entry and number in it, how often, and when it is due."""
 
     entry: str
     number: int
@@ -45,8 +48,12 @@ class Refusal(NamedTuple):
 
 class _Item(NamedTuple):
     entry: Entry
-    number: int  # of the notice in its entry
-    message: Message
+    number: int  # of the notice in its entry, from 0; of the state after notice n: -1 - n
+    message: Message | Kept
+
+    @property
+    def is_state(self) -> bool:
+        return self.number < 0
 
 
 def publish(entries: list[Entry], turn: Turn) -> list[Entry]:
@@ -116,7 +123,7 @@ class _Publishing:
         """Publishes for a user whose first notice was refused: that notice alone, until one is taken."""
         if own[0].entry.id == refusal.entry:
             # The broker took those before it.
-            self._done.update((refusal.entry, number) for number in range(refusal.number))
+            self._done.update((refusal.entry, item.number) for item in _before(own, refusal))
             own = [item for item in own if (item.entry.id, item.number) not in self._done]
         if time.time() < refusal.due_at:
             return
@@ -155,8 +162,9 @@ class _Publishing:
     def _refuse(self, item: _Item, reason: str) -> None:
         user = item.entry.user
         refusal = _after(self._refusals.get(user), item)
-        metrics.PUBLISHES_REFUSED.add(1, "notice")
-        log.warning("notice_refused", user_id=user, attempt=refusal.times, error=reason)
+        kind = "state" if item.is_state else "notice"
+        metrics.PUBLISHES_REFUSED.add(1, kind)
+        log.warning(f"{kind}_refused", user_id=user, attempt=refusal.times, error=reason)
         if refusal.times >= ATTEMPTS and self._give_up(item, reason):
             # The next notice has a single try, at once, unless one is taken.
             refusal = refusal._replace(due_at=time.time())
@@ -166,6 +174,10 @@ class _Publishing:
         client().hset(OUTBOX_NOTICES, user, json.dumps(refusal))
 
     def _give_up(self, item: _Item, reason: str) -> bool:
+        if item.is_state:
+            # Nothing is lost: the user has been notified, and the alert's next change publishes its state.
+            self._done.add((item.entry.id, item.number))
+            return True
         try:
             device_id = str(item.entry.document.get("device_id"))
             about_alerts.send_notice(item.entry.user, device_id, item.message[1], reason)
@@ -176,6 +188,14 @@ class _Publishing:
         return True
 
 
+def _before(own: list[_Item], refusal: Refusal) -> list[_Item]:
+    """The messages of the refused one's entry that come before it, also if states are published no longer."""
+    same = [item for item in own if item.entry.id == refusal.entry]
+    change = refusal.number if refusal.number >= 0 else -1 - refusal.number
+    place = next((n for n, item in enumerate(same) if item.number == refusal.number), None)
+    return [item for item in same if 0 <= item.number <= change] if place is None else same[:place]
+
+
 def _after(before: Refusal | None, item: _Item) -> Refusal:
     """The refusal of the item, counting earlier ones, also those of another notice that was given up."""
     now = time.time()
@@ -184,14 +204,21 @@ def _after(before: Refusal | None, item: _Item) -> Refusal:
 
 
 def _items(entry: Entry) -> Iterator[_Item]:
+    choice = settings().retained_alert_states
     try:
         topic = f"users/{entry.document['user_id']}/alerts"
-        messages = [(topic, _notice(change)) for change in entry.changes()]
+        messages = [
+            (said, retained.message(change, said, choice))
+            for change in entry.changes()
+            for said in [_notice(change)]
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         stream.refuse("mqtt", entry.id, f"{type(error).__name__}: {error}", str(entry.document))
         return
-    for number, message in enumerate(messages):
-        yield _Item(entry, number, message)
+    for number, (said, state) in enumerate(messages):
+        yield _Item(entry, number, (topic, said))
+        if state is not None:
+            yield _Item(entry, -1 - number, state)
 
 
 def _notice(change: dict[str, Any]) -> bytes:

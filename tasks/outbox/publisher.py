@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from celery import signals
@@ -24,6 +24,9 @@ log = structlog.get_logger()
 CONNECT_SECONDS = 2.0
 
 Message = tuple[str, bytes]
+"""Topic and payload."""
+Kept = tuple[str, bytes, Literal[True]]
+"""The same of a message that the broker keeps for who subscribes later; an empty payload removes it."""
 
 # Bytes of a PUBLISH besides topic and payload.
 _MOST_HEADER_BYTES = 10
@@ -46,6 +49,7 @@ class _Publisher:
         self._ended: str | None = None
         self._answers: dict[int, ReasonCode] = {}
         self._most_bytes = 0
+        self._retains = True
         self._client = mqtt.client(
             settings(), f"sluice-notifier-{uuid.uuid4().hex[:12]}", reconnect_on_failure=False
         )
@@ -72,7 +76,7 @@ class _Publisher:
         if self._connected != "Success":
             raise MqttBrokerAway(self._connected or self._ended or "no answer to CONNECT")
 
-    def publish(self, messages: Sequence[Message], seconds: float) -> dict[int, str]:
+    def publish(self, messages: Sequence[Message | Kept], seconds: float) -> dict[int, str]:
         """Returns when the broker has answered all, with the refused ones. Raises `MqttBrokerAway`."""
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -82,7 +86,7 @@ class _Publisher:
         for number, message in enumerate(messages):
             try:
                 self._check(message)
-                info = self._client.publish(*message, qos=1)
+                info = self._client.publish(*message[:2], qos=1, retain=len(message) > 2)
             except ValueError as error:
                 refused[number] = str(error)
                 continue
@@ -102,9 +106,11 @@ class _Publisher:
             raise MqttBrokerAway(self._ended or "no answer in time", count)
         return refused
 
-    def _check(self, message: Message) -> None:
+    def _check(self, message: Message | Kept) -> None:
         """Raises `ValueError` for a message for which the broker would end every connection."""
-        topic, payload = message
+        topic, payload = message[:2]
+        if len(message) > 2 and not self._retains:
+            raise ValueError("the broker retains no messages; let it, or set RETAINED_ALERT_STATES=off")
         size = len(topic.encode()) + len(payload) + _MOST_HEADER_BYTES
         if self._most_bytes and size > self._most_bytes:
             raise ValueError(f"{size} bytes are more than the broker's limit, {self._most_bytes}")
@@ -119,6 +125,7 @@ class _Publisher:
     ) -> None:
         with self._changed:
             self._most_bytes = getattr(given, "MaximumPacketSize", 0)
+            self._retains = getattr(given, "RetainAvailable", 1) == 1
             self._connected = str(reason)
             self._changed.notify_all()
 
@@ -137,7 +144,7 @@ class _Publisher:
             self._changed.notify_all()
 
 
-def publish(messages: Sequence[Message], seconds: float = 4.0) -> dict[int, str]:
+def publish(messages: Sequence[Message | Kept], seconds: float = 4.0) -> dict[int, str]:
     """Publishes with QoS 1, in order, and returns when the broker has answered every message.
 
     The result maps the number of each refused message to the broker's reason.

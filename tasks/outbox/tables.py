@@ -8,7 +8,7 @@ from typing import Any
 from tasks.channels import tables as deliveries
 from tasks.outbox.entry import Entry
 from tasks.rules.active_alerts import ActiveAlert
-from tasks.rules.change import Change
+from tasks.rules.change import RECORDED
 from tasks.servers.database import Connection
 
 STATEMENT_SECONDS = 5
@@ -18,7 +18,7 @@ WRITERS = 0x51_A1E_27
 _KEY = ("user_id", "device_id", "rule_id")
 _ROW = tuple(field.name for field in fields(ActiveAlert))
 _CHANGE = (
-    *(field.name for field in fields(Change) if field.name != "position"),
+    *RECORDED,
     "kafka_partition",
     "kafka_offset",
     "outbox_position",

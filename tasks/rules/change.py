@@ -28,6 +28,7 @@ RETURNED = "returned"  # what was absent
 # Left out of a notification where they are empty.
 _OPTIONAL = ("values", "reason", "by", "note")
 _UNPUBLISHED = {"number", "kafka_partition", "kafka_offset"}
+_UNRECORDED = {"position", "is_open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Change:
     `time` is that of the reading that caused it, or else of the command or the clock. `first_seen`,
     `last_seen` and `count` describe the violation; `value` is the latest one, when RESOLVED the one that
     resolved it, and `values` are those of a rule that compares several, by their keys. `position` is the
-    Kafka record that caused it, if one did.
+    Kafka record that caused it, if one did. `is_open` says whether the rule has an open alert after it.
     """
 
     alert_id: str
@@ -62,6 +63,7 @@ class Change:
     note: str | None
     number: int
     position: Position | None
+    is_open: bool = False
 
     def to_json(self) -> bytes:
         """The notification, as published; without those of `_OPTIONAL` that are empty."""
@@ -69,11 +71,15 @@ class Change:
 
     def to_record(self) -> dict[str, Any]:
         """Everything, as JSON can hold it, by the names of the columns of `alert_history`."""
-        record = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "position"}
+        record = {name: getattr(self, name) for name in RECORDED}
         for name in ("time", "first_seen", "last_seen"):
             record[name] = None if record[name] is None else iso(record[name])
         record["kafka_partition"], record["kafka_offset"] = self.position or (None, None)
         return record
+
+
+RECORDED = tuple(field.name for field in fields(Change) if field.name not in _UNRECORDED)
+"""The fields that are columns of `alert_history` by the same name."""
 
 
 def notice(record: dict[str, Any]) -> bytes:

@@ -135,6 +135,7 @@ class Draft:
                 note=entry.acknowledged.note if entry.acknowledged and status == "ACKNOWLEDGED" else None,
                 number=self.number + 1,
                 position=self.cause.position,
+                is_open=entry.is_open and status not in {"RESOLVED", "DISABLED"},
             )
         )
 

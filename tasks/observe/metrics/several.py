@@ -20,7 +20,7 @@ IGNORED = Counter(
 PUBLISHES_REFUSED = Counter(
     "sluice_mqtt_publishes_refused_total",
     ("control", "worker"),
-    "Messages to users that the MQTT broker refused: the `notice` of an alert, or an `answer`.",
+    "Messages to users that the MQTT broker refused: the `notice` of an alert, its `state`, or an `answer`.",
     "Any: the log has the user and the broker's reason; see docs/runbook.md, publishes refused.",
     labels=("kind",),
     unit="messages",
