@@ -31,7 +31,7 @@ BEGIN
         REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions, web_tokens FROM sluice_writer;
         GRANT SELECT ON sluice_migrations TO sluice_writer;
         -- Which devices there are, and nothing of their passwords.
-        GRANT SELECT (kind, user_id, device_id) ON mqtt_users TO sluice_writer;
+        GRANT SELECT (kind, user_id, device_id, enabled, created_at) ON mqtt_users TO sluice_writer;
         -- By which the gateway finds the owners of topics that do not name one.
         GRANT SELECT ON mqtt_publishers TO sluice_writer;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_writer;

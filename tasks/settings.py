@@ -291,6 +291,12 @@ class Settings(BaseSettings):
         description="Alerts that a user may have open at the same time; one more becomes a dead letter"
         " (`TooManyAlerts`), and is triggered later if its rule is still violated when there is room.",
     )
+    absent_never_seen: bool = Field(
+        False,
+        description="Absence rules without a `key` are also about devices that have never sent anything:"
+        " those with an account, and those that a rule names in `devices`. Silence counts from the time of"
+        " the account, or of the user's rules where that is later.",
+    )
     retained_alert_states: Literal["off", "on", "clear"] = Field(
         "off",
         description="`on`: the MQTT broker keeps the present state of each open alert on"

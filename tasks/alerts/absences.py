@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 import structlog
 
-from tasks.alerts import last_seen, silence, state_store
+from tasks.alerts import last_seen, never_seen, silence, state_store
 from tasks.alerts.last_seen import Device
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import rule_sets, versioned
@@ -90,6 +90,7 @@ def judge_absences(domain: AnyDomain, turn: Turn, now_ms: int) -> int:
     looked = _remembered(domain)
     if looked is None or _full_is_due(looked, version, now_ms):
         started = time.monotonic()
+        _note_never_seen(domain, rules, now_ms)
         devices = last_seen.silent(domain, rules, heard.until_ms) | _announced(domain, rules)
         changes = _judge(domain, turn, devices, heard)
         cost_ms = round((time.monotonic() - started) * 1000)
@@ -130,6 +131,14 @@ def _announced(domain: AnyDomain, rules: dict[str, RuleSet]) -> set[Device]:
     except psycopg.Error as error:
         log.warning("open_absences_unknown", error=str(error).strip())
         return set()
+
+
+def _note_never_seen(domain: AnyDomain, rules: dict[str, RuleSet], now_ms: int) -> None:
+    """Those that are not found without the database are found by a later full look."""
+    try:
+        never_seen.note(domain, rules, now_ms)
+    except psycopg.Error as error:
+        log.warning("never_seen_unknown", error=str(error).strip())
 
 
 def _full_is_due(looked: Looked, version: str, now_ms: int) -> bool:

@@ -154,6 +154,17 @@ def read(domain: AnyDomain, devices: list[Device], rules: Mapping[str, RuleSet])
     return {device: LastSeen(seen.pop(""), seen) for device, seen in times.items() if "" in seen}
 
 
+def add(domain: AnyDomain, since: Mapping[Device, int]) -> int:
+    """Has the silence of devices count from these times (ms) on; returns how many were not known before.
+
+    What is known of a device stays. Raises `redis.RedisError`.
+    """
+    if not since:
+        return 0
+    members = {_member(device, ""): ms for device, ms in since.items()}
+    return int(client().zadd(domain.qualified(LAST_SEEN), members, nx=True))
+
+
 def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:
     """When the times are lost, or never existed, counts silence of these users' known devices from now on.
 

@@ -11,8 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
+from ingest.admin import accounts
 from tasks import clock
 from tasks.alerts import absences, pending, silence, state_store
+from tasks.alerts import never_seen as never_seen_module
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rule_cache import rule_sets
 from tasks.alerts.silence import Heard
@@ -35,6 +37,7 @@ from tasks.servers.redis_client import (
     client,
     server_run,
 )
+from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.integration.changes import write_tables
 from tests.integration.fleet import wait_until
@@ -260,6 +263,70 @@ def test_rules_that_come_late_miss_at_once(user: User) -> None:
     user.rule(SILENT)
     clock.tick()
     assert user.told() == [("d", "TRIGGERED")]
+
+
+@pytest.fixture
+def never_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Devices that have never sent anything can be absent."""
+    monkeypatch.setenv("ABSENT_NEVER_SEEN", "true")
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("never_seen")
+def test_a_device_that_has_never_sent_anything_is_missed_once(
+    user: User, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with an account, or named by a rule: after its time, whatever Redis forgets, until it comes."""
+    monkeypatch.setattr(never_seen_module, "AT_ONCE", 2)
+    names = ["a1", "a2", "b", "other"]
+    accounts.provision_devices(user.database, [(user.id, name) for name in names])
+    named = SILENT | {"id": "named", "devices": ["n", "a*", "b"]}
+    user.rule(named, NO_BATTERY | {"devices": ["z"]}, HOT)
+    user.send("other", 0)
+    ear.until_s = 55
+    clock.tick()
+    assert user.told() == []
+    ear.until_s = 65
+    for _ in range(2):
+        clock.tick()
+    missed = [(name, "TRIGGERED") for name in ("a1", "a2", "b", "n")]
+    assert user.told() == missed
+    client().delete(LAST_SEEN, LAST_SEEN_READY, CLOCK)
+    for _ in range(2):
+        clock.tick()
+        client().delete(CLOCK)
+    assert user.told() == missed
+    assert [change.reason for change in user.send("n", 1)] == ["returned"]
+    assert user.told() == [*missed, ("n", "RESOLVED")]
+
+
+@pytest.mark.usefixtures("never_seen")
+def test_an_account_that_is_older_than_the_rule_is_missed_after_the_rules_time(user: User, ear: Ear) -> None:
+    """Nobody is told of a day that was before anybody asked; disabled accounts are not missed."""
+    accounts.provision_devices(user.database, [(user.id, "old"), (user.id, "off")])
+    user.database.execute(
+        "UPDATE mqtt_users SET created_at = now() - interval '1 day', enabled = device_id = 'old'"
+        " WHERE user_id = %s",
+        [user.id],
+    )
+    user.rule(SILENT)
+    clock.tick()
+    assert user.told() == []
+    ear.until_s = 65
+    clock.tick()
+    assert user.told() == [("old", "TRIGGERED")]
+
+
+def test_without_the_setting_only_who_was_seen_is_missed(user: User, ear: Ear) -> None:
+    """An account alone makes no absence."""
+    accounts.provision_devices(user.database, [(user.id, "d")])
+    user.rule(SILENT | {"devices": ["d", "n"]})
+    ear.until_s = 65
+    clock.tick()
+    assert user.told() == []
 
 
 @pytest.mark.usefixtures("ear")

@@ -57,7 +57,7 @@ def test_splitting_keeps_everything_in_order_and_rows_last(
     ]
     items = [item for entry in split for item in entry.items()]
     assert [one for kind, one in items if kind == "changes"] == [
-        {"record": one.to_record()} for one in changes
+        {"record": one.to_record(), "open": one.is_open} for one in changes
     ]
     assert [one for kind, one in items if kind == "written"] == written
     assert [one for kind, one in items if kind == "gone"] == gone
