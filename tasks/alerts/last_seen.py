@@ -162,7 +162,8 @@ def add(domain: AnyDomain, since: Mapping[Device, int]) -> int:
     if not since:
         return 0
     members = {_member(device, ""): ms for device, ms in since.items()}
-    return int(client().zadd(domain.qualified(LAST_SEEN), members, nx=True))
+    added: Any = client().zadd(domain.qualified(LAST_SEEN), members, nx=True)
+    return int(added)
 
 
 def bring_back(domain: AnyDomain, users: Iterable[str], now_ms: int) -> None:

@@ -6,6 +6,7 @@ reading.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import structlog
 
@@ -83,11 +84,11 @@ def _expected(domain: AnyDomain, rules: Mapping[str, RuleSet]) -> Iterator[list[
         with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
             page = {"user": last[0], "device": last[1]}
-            found = [(str(u), str(d), int(ms)) for u, d, ms in cursor.execute(NEVER_SEEN, values | page)]
-        yield found
+            found: list[tuple[Any, ...]] = cursor.execute(NEVER_SEEN, values | page).fetchall()
+        yield [(str(user_id), str(device_id), int(ms)) for user_id, device_id, ms in found]
         if len(found) < AT_ONCE:
             return
-        last = found[-1][:2]
+        last = str(found[-1][0]), str(found[-1][1])
 
 
 def literal(own: RuleSet) -> Iterable[str]:
