@@ -22,7 +22,7 @@ STANDINS = Path(__file__).parent / "standins"
 COMPOSE = PROJECT / "compose" / "compose.yaml"
 SERVERS = ("timescaledb", "redis", "pgbouncer", "redpanda", "emqx", "prometheus")
 """Services that run here; of each there is a target in the stand-ins' Dockerfile."""
-ABSENT = ("console", "grafana", "tempo", "loki", "alloy", "otel-collector", "vector")
+ABSENT = ("console", "alertmanager", "grafana", "tempo", "loki", "alloy", "otel-collector", "vector")
 """Services of compose.yaml of which there is no stand-in."""
 
 _LABEL = "sluice.stand-in"
