@@ -8,8 +8,7 @@ import redis
 import structlog
 
 from tasks import registry
-from tasks.alerts import state_store
-from tasks.alerts.rule_cache import load_rules
+from tasks.alerts import state_store, stored_rules
 from tasks.app import app
 from tasks.domain.placement import about, for_device
 from tasks.errors import NotNow
@@ -60,7 +59,7 @@ def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
     # Read before the rules, which are then at least as new.
     version = rules_version()
     users = sorted({user_id for user_id, _ in devices})
-    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
+    rules = {user_id: sift_rules(*stored).rules for user_id, stored in stored_rules.load(users).items()}
     return len(
         state_store.transact(
             devices, lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms), version

@@ -12,11 +12,14 @@ from psycopg.types.json import Jsonb
 from ingest.admin.accounts import check_id
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection, session
-from ingest.admin.rules import refused
+from ingest.admin.rules import refused, with_groups
 from ingest.admin.rules_diff import Difference, differences, summary
 from tasks.domain.placement import misplaced
+from tasks.rules.devices import names_groups
+from tasks.rules.model import Fault
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
+from tasks.rules.warnings import empty_groups
 from tasks.text.times import in_utc
 from tasks.user_requests import LOCK, REPLACE
 
@@ -45,6 +48,8 @@ class Change(NamedTuple):
     after: list[Any]
     found: list[Difference]
     has_account: bool
+    doubtful: list[Fault]
+    """What is valid and most likely not meant."""
 
 
 def export(user_id: str) -> list[Any]:
@@ -84,7 +89,9 @@ def plan(user_id: str, rules: RuleSet) -> Change:
     with session() as connection:
         before = _present(connection, user_id)
         row = connection.execute(_HAS_ACCOUNT, [user_id]).fetchone()
-    return Change(user_id, before, after, differences(before or [], after), row == (True,))
+        named = names_groups(rules.rules)
+        doubtful = empty_groups(with_groups(connection, user_id, rules)) if named else []
+    return Change(user_id, before, after, differences(before or [], after), row == (True,), doubtful)
 
 
 def plan_of_version(user_id: str, number: int) -> Change:

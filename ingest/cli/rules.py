@@ -171,5 +171,7 @@ def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
         for line in rules_diff.as_lines(change.found):
             to_stdout(safe(line))
     to_stderr(f"{change.user_id}: {rules_diff.summary(change.found)}")
+    for fault in change.doubtful:
+        to_stderr(safe(f"{fault['path']}: {fault['message']}"))
     if not change.has_account:
         to_stderr(f"there is no account of {change.user_id}")

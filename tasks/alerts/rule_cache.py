@@ -6,17 +6,18 @@ from Postgres only the users whose copies are outdated by it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 import structlog
 
+from tasks.alerts import stored_rules
+from tasks.alerts.stored_rules import Stored
 from tasks.errors import NotNow
 from tasks.rules.parsing import sift_rules
 from tasks.rules.rule import RuleSet
-from tasks.servers import database
 from tasks.servers.rules_version import rules_version
 
 log = structlog.get_logger()
@@ -25,14 +26,11 @@ log = structlog.get_logger()
 RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
-STATEMENT_SECONDS = 10
-# Users per statement; the rules of each are 256 KiB at most.
-AT_ONCE = 100
 # Users whose copies a process keeps, besides those of the last call.
 MAX_USERS = 10_000
 
-RawRules = Mapping[str, Any]
-"""By user, what is in `user_configs.rules`; users without a row are missing."""
+NOTHING = Stored([])
+"""What is stored for a user without a row."""
 
 
 class RulesUnknown(NotNow):
@@ -51,7 +49,7 @@ class RuleSets:
 
     def __init__(
         self,
-        load: Callable[[list[str]], RawRules],
+        load: Callable[[list[str]], Mapping[str, Stored]],
         version: Callable[[], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,7 +57,7 @@ class RuleSets:
         self._version = version
         self._clock = clock
         self._sets: dict[str, RuleSet] = {}
-        self._raw: dict[str, Any] = {}
+        self._stored: dict[str, Stored] = {}
         self._current: set[str] = set()
         self._seen: bytes | None = None
         self._reload_at = 0.0
@@ -90,7 +88,7 @@ class RuleSets:
             self._make_do(users, None)
             return
         try:
-            raw = self._load(sorted(users))
+            stored = self._load(sorted(users))
         except psycopg.Error as error:
             if self._away_until is None:
                 log.warning("rules_not_read", error=str(error).strip(), known=len(self._sets))
@@ -101,34 +99,31 @@ class RuleSets:
             log.info("rules_read_again")
             self._away_until = None
         for user in sorted(users):
-            self._take(user, raw.get(user))
+            self._take(user, stored.get(user, NOTHING))
         self._current |= users
 
     def _make_do(self, users: set[str], error: psycopg.Error | None) -> None:
         if unknown := users - self._sets.keys():
             raise RulesUnknown(f"the rules of {len(unknown)} users cannot be read") from error
 
-    def _take(self, user: str, raw: Any) -> None:
-        if user in self._sets and raw == self._raw.get(user):
+    def _take(self, user: str, stored: Stored) -> None:
+        if user in self._sets and stored == self._stored[user]:
             return
         # Rules written by SQL were not checked: the valid ones count, whatever was there before, so that
         # all workers judge by the same rules, whenever they were started.
-        found = sift_rules([] if raw is None else raw)
+        found = sift_rules(*stored)
         self._sets[user] = found.rules
         if found.faults:
             rules = len(found.rules.rules)
             log.error("rules_invalid", user_id=user, errors=found.faults[:5], in_force=rules)
-        if raw is None:
-            self._raw.pop(user, None)
-        else:
-            self._raw[user] = raw
+        self._stored[user] = stored
 
     def _make_room(self, wanted: set[str]) -> None:
         """Forgets the users who have been known for longest, except those in `wanted`."""
         others = [user for user in self._sets if user not in wanted]
         for user in others[: len(self._sets) - MAX_USERS]:
             del self._sets[user]
-            self._raw.pop(user, None)
+            del self._stored[user]
             self._current.discard(user)
 
 
@@ -146,18 +141,6 @@ def versioned(users: Iterable[str]) -> Versioned:
     return _shared().versioned(users)
 
 
-def load_rules(users: Sequence[str]) -> dict[str, Any]:
-    """The present `user_configs.rules` of these users. Raises `psycopg.Error`."""
-    found: dict[str, Any] = {}
-    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        for start in range(0, len(users), AT_ONCE):
-            some = list(users[start : start + AT_ONCE])
-            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [some])
-            found |= {str(user_id): rules for user_id, rules in cursor}
-    return found
-
-
 @lru_cache
 def _shared() -> RuleSets:
-    return RuleSets(load_rules, rules_version)
+    return RuleSets(stored_rules.load, rules_version)

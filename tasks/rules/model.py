@@ -65,8 +65,10 @@ EXPECTED = {
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "for_readings": f"a whole number from 1 to {MAX_READINGS}",
     "clear_threshold": "a finite number (of at most 64 bits)",
-    "devices": f'the id of a device, a pattern such as "freezer-*", or an array of 1 to {MAX_LISTED} of them',
-    "overrides": f"an object of at most {MAX_OVERRIDES} devices or patterns, each with fields of its own",
+    "devices": 'the id of a device, a pattern such as "freezer-*", a group such as "@cold-room", or an array'
+    f" of 1 to {MAX_LISTED} of them",
+    "overrides": f"an object of at most {MAX_OVERRIDES} devices, patterns or groups, each with fields of its"
+    " own",
     "domain": 'the name of a domain, such as "telemetry"',
 }
 
@@ -235,13 +237,14 @@ class Rule(Condition):
     )
     devices: _Devices | None = Field(
         None,
-        description="The devices that the rule is about; by default all. `*` stands for any characters.",
+        description="The devices that the rule is about; by default all. `*` stands for any characters,"
+        " `@NAME` for the devices of a [group](#groups-of-devices).",
     )
     overrides: _Overrides | None = Field(
         None,
-        description="For single devices or patterns, `threshold`, `clear_threshold`, `for_seconds`,"
-        " `severity` or `escalate` of their own. A name counts before a pattern, a longer pattern before a"
-        " shorter one.",
+        description="For single devices, patterns or groups, `threshold`, `clear_threshold`, `for_seconds`,"
+        " `severity` or `escalate` of their own. A name counts before a group, a group before a pattern, a"
+        " longer pattern before a shorter one.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
         None, description="Domain of the readings; by default the first of `DOMAINS`."

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from tasks.rules.condition import remembered_keys
+from tasks.rules.devices import NO_GROUPS, Groups
 from tasks.rules.model import (
     EXPECTED,
     GROUPS,
@@ -68,11 +69,11 @@ def parse_rules(document: Any) -> RuleSet:
     return found.rules
 
 
-def sift_rules(document: Any) -> Sifted:
+def sift_rules(document: Any, groups: Groups = NO_GROUPS) -> Sifted:
     """The valid rules of a stored document: rules in the table count as far as they are valid.
 
-    Always the same for the same document. If rules share a `rule_id`, the first one counts; if there are too
-    many rules, the first ones do.
+    `groups` has the devices of each group that they may name. Always the same for the same document. If rules
+    share a `rule_id`, the first one counts; if there are too many rules, the first ones do.
     """
     try:
         rules, faults = _array_of_rules(document)
@@ -80,11 +81,11 @@ def sift_rules(document: Any) -> Sifted:
         return Sifted(NO_RULES, (), error.errors)
     if len(rules) > MAX_RULES:
         faults.append(_too_many(rules))
-    found = _sift(rules[:MAX_RULES])
+    found = _sift(rules[:MAX_RULES], groups)
     return found._replace(faults=_at_most([*faults, *found.faults]))
 
 
-def _sift(rules: list[Any]) -> Sifted:
+def _sift(rules: list[Any], groups: Groups = NO_GROUPS) -> Sifted:
     valid: dict[int, Rule] = {}
     faults: list[Fault] = []
     owners: dict[str, int] = {}
@@ -98,7 +99,7 @@ def _sift(rules: list[Any]) -> Sifted:
             else:
                 valid[index], remembered = rule, keys
         faults += wrong
-    return Sifted(RuleSet(tuple(valid.values())), tuple(valid), faults)
+    return Sifted(RuleSet(tuple(valid.values()), groups=groups), tuple(valid), faults)
 
 
 def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
@@ -199,7 +200,10 @@ def _override_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
     """A fault inside `overrides`, whose names are those of devices."""
     where, got = at(path, place[:3]), describe(detail["input"])
     if place[2:] == ("[key]",):
-        return _fault(at(path, place[:2]), 'must be the id of a device or a pattern such as "freezer-*"')
+        return _fault(
+            at(path, place[:2]),
+            'must be the id of a device, a pattern such as "freezer-*", or a group such as "@cold-room"',
+        )
     if place[2:3] == ("escalate",) and len(place) > 3:
         return _step_fault(path, place, detail)
     if len(place) == 2:

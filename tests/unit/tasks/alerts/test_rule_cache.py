@@ -7,7 +7,9 @@ import pytest
 
 from tasks.alerts import rule_cache as module
 from tasks.alerts.rule_cache import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
+from tasks.alerts.stored_rules import Stored
 from tasks.domain import placement
+from tasks.rules.devices import Groups
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES
 
@@ -22,17 +24,19 @@ class World:
 
     def __init__(self) -> None:
         self.table: dict[str, Any] = {}
+        self.groups: dict[str, Groups] = {}
         self.version = b"1"
         self.now = 0.0
         self.away = False
         self.loads: list[list[str]] = []
         self.sets = RuleSets(self._load, lambda: self.version, lambda: self.now)
 
-    def _load(self, users: list[str]) -> dict[str, Any]:
+    def _load(self, users: list[str]) -> dict[str, Stored]:
         self.loads.append(users)
         if self.away:
             raise psycopg.OperationalError("gone fishing")
-        return {user: self.table[user] for user in users if user in self.table}
+        groups = self.groups
+        return {user: Stored(self.table[user], groups.get(user, {})) for user in users if user in self.table}
 
     def thresholds(self, user: str) -> list[float]:
         """The thresholds of the user's rules in force."""
@@ -56,6 +60,23 @@ def test_rules_are_read_once_for_each_change() -> None:
     world.version = b"2"
     assert (world.thresholds("a"), world.thresholds("b")) == ([5], [])
     assert world.loads == [["a", "b", "c"], ["a"], ["b"]]
+
+
+def test_a_change_of_a_group_makes_another_set() -> None:
+    """The rules are the same, and are about other devices; without a change the set stays the same object."""
+    world = World()
+    world.table = {"a": [rule(1) | {"devices": "@cold"}]}
+    world.groups = {"a": {"cold": frozenset({"f1"})}}
+    before = world.sets.get(["a"])["a"]
+    world.version = b"2"
+    assert world.sets.get(["a"])["a"] is before
+    world.version, world.groups = b"3", {"a": {"cold": frozenset({"f2"})}}
+    after = world.sets.get(["a"])["a"]
+    assert after != before
+    assert [len(one.of_device(device).rules) for one in (before, after) for device in ("f1", "f2")] == [
+        *(1, 0),
+        *(0, 1),
+    ]
 
 
 def test_a_change_that_nobody_told_of_is_seen_in_time() -> None:
