@@ -16,7 +16,7 @@ groups_app = typer.Typer(
 
 User = Annotated[str, typer.Argument(help="The owner of the devices.")]
 Name = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name, without the @.")]
-Devices = Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")]
+Devices = Annotated[list[str] | None, typer.Argument(metavar="DEVICE", help="Ids of devices.")]
 FromFile = Annotated[
     str | None,
     typer.Option("--from", metavar="FILE", help="Also those in a file, one on a line; - is stdin."),

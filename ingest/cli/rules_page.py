@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ingest.admin.groups import MAX_GROUPED, MAX_GROUPS
 from ingest.admin.rules_rehearsal import Life
 from ingest.cli.pages import table
 from ingest.cli.rules_examples import EXAMPLES, Event, Example
@@ -116,13 +117,24 @@ COLUMNS = (
 
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
 WRONG_COMMAND = {"device_id": DEVICE, "rule_id": "temperature", "action": "DISABLE", "duration_minutes": 5}
+GROUPED = {
+    "key": "temperature",
+    "operator": ">",
+    "threshold": 8,
+    "devices": "@cold-room",
+    "overrides": {"@deep": {"threshold": -18}},
+    "message": "too warm",
+}
 SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}
 
 
 def markdown() -> str:
     """The page."""
     return "\n".join(
-        [*_rules(), *_examples(), *_alerts(), *_commands(), *_answers(), *_reading_back(), *_by_operators()]
+        [
+            *(*_rules(), *_groups(), *_examples(), *_alerts(), *_commands(), *_answers(), *_reading_back()),
+            *_by_operators(),
+        ]
     )
 
 
@@ -183,6 +195,31 @@ def _rules() -> Iterator[str]:
         " a snooze it rises in `active_alerts` alone, and the alert that follows the snooze has it. It needs"
         f" one of {', '.join(f'`{one}`' for one in ORDERING)} and a `threshold`.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
+    )
+
+
+def _groups() -> Iterator[str]:
+    yield (
+        "### Groups of devices\n\n"
+        "Where a device could stand in `devices` and `overrides`, `@NAME` stands for the devices of a group,"
+        " so that the rule stays the same while the fleet changes:\n"
+    )
+    yield _block(GROUPED)
+    yield (
+        "The operator keeps the groups of each user, in the table `device_groups` (`user_id`, `group_name`,"
+        " `device_id`) or by command:\n\n"
+        "```sh not-runnable\n"
+        f"sluice groups add {USER} cold-room fridge freezer-1 freezer-2\n"
+        f"sluice groups add {USER} deep --from deep.txt    # one id on a line; - is stdin\n"
+        f"sluice groups remove {USER} cold-room freezer-2\n"
+        f"sluice groups show {USER} cold-room\n"
+        "```\n\n"
+        "Rules follow a change within a second. What leaves the group has its open alert resolved, as if the"
+        " rule did not name it any more. A rule may name a group that has no devices yet: the answer has a"
+        " warning, and the rule is about them once there are some. A device may be in several groups; of"
+        " those in `overrides` the first by the alphabet counts. `device_id` is the device's own id, without"
+        f" the name of a domain. A user has at most {MAX_GROUPS} groups, with {MAX_GROUPED:,} devices in all"
+        " of them together. A device whose own id begins with `@` is meant by it, too.\n"
     )
 
 
