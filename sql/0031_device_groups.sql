@@ -3,7 +3,7 @@
 CREATE TABLE device_groups (
     user_id    text COLLATE "C" NOT NULL CHECK (length(user_id) BETWEEN 1 AND 128),
     group_name text COLLATE "C" NOT NULL CHECK (group_name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
-    device_id  text COLLATE "C" NOT NULL CHECK (length(device_id) BETWEEN 1 AND 128 AND device_id !~ '[/[:cntrl:]]'),
+    device_id  text COLLATE "C" NOT NULL CHECK (length(device_id) BETWEEN 1 AND 128 AND device_id !~ '[[:cntrl:]]'),
     added_at   timestamptz      NOT NULL DEFAULT now(),
     PRIMARY KEY (user_id, group_name, device_id)
 );

@@ -40,7 +40,10 @@ _RULES = "SELECT rules FROM user_configs WHERE user_id = %s"
 # The registry names a source of another domain NAME/ID.
 _UNKNOWN = """
 SELECT unnest(%(devices)s::text[])
-EXCEPT SELECT regexp_replace(device_id, '^.*/', '') FROM devices WHERE user_id = %(user)s
+EXCEPT
+SELECT CASE WHEN starts_with(device_id, domain || '/') THEN substr(device_id, length(domain) + 2)
+       ELSE device_id END
+FROM devices WHERE user_id = %(user)s
 EXCEPT SELECT device_id FROM mqtt_users WHERE user_id = %(user)s
 ORDER BY 1
 """
@@ -83,7 +86,9 @@ def checked(devices: Iterable[str]) -> list[str]:
     found = list(dict.fromkeys(devices))
     for device in found:
         try:
-            check_id(device, f"device id {shorten(device, 60)}")
+            # A source of another domain may hold slashes.
+            for part in device.split("/"):
+                check_id(part, f"device id {shorten(device, 60)}")
         except InvalidId as error:
             faults.append(str(error))
     if faults:

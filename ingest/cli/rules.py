@@ -12,7 +12,9 @@ from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 if TYPE_CHECKING:
     from ingest.admin.rules_files import Change
 
-User = Annotated[str, typer.Argument(help="The owner of the rules.")]
+User = Annotated[
+    str, typer.Argument(help="The owner of the rules; + for the operator's, which hold for every user.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")]
 

@@ -11,6 +11,7 @@ from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Asked
 from tasks.rules.change import iso
 from tasks.rules.devices import names_groups
+from tasks.rules.everyone import EVERYONE, named
 from tasks.rules.model import Fault
 from tasks.rules.queries import MOST_FAULTS, AlertsQuery, alerts_page, parse_query, rules_page
 from tasks.rules.warnings import empty_groups
@@ -48,7 +49,8 @@ def read_back(asked: Asked, user_id: str, document: bytes) -> Answer:
         return alerts_page(query, user_id, _alerts(user_id, query))
     found = in_force(_rules(user_id))
     in_words = [rule.model_dump(exclude_unset=True) for rule in found.rules.rules]
-    answer = rules_page(query, user_id, in_words)
+    operators = [rule.model_dump(exclude_unset=True) for rule in named(in_force(_rules(EVERYONE)).rules)]
+    answer = rules_page(query, user_id, in_words, operators)
     doubtful: list[Fault] = [
         {"path": fault["path"], "message": f"{fault['message']}; the rule is not in force"}
         for fault in found.faults[:MOST_FAULTS]

@@ -1,5 +1,8 @@
 """The rule sets that a worker judges by: compiled copies of `user_configs`, usually at most one second old.
 
+The set of a user has the operator's rules, too, which hold for every user. After a change of those, too, a
+user's set is made again when it is needed, so that many users are no storm.
+
 They are up to a minute old where nothing announced a change by SQL, and as old as an outage of the database.
 A number in Redis changes with every change of the rules, however it is made: each call reads that number, and
 from Postgres only the users whose copies are outdated by it.
@@ -16,8 +19,10 @@ import structlog
 from tasks.alerts import stored_rules
 from tasks.alerts.stored_rules import Stored
 from tasks.errors import NotNow
+from tasks.rules.everyone import EVERYONE, beside, named
+from tasks.rules.model import Rule
 from tasks.rules.parsing import sift_rules
-from tasks.rules.rule import RuleSet
+from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.servers.rules_version import rules_version
 
 log = structlog.get_logger()
@@ -56,6 +61,10 @@ class RuleSets:
         self._load = load
         self._version = version
         self._clock = clock
+        # As they are in the table, those of `EVERYONE` among them.
+        self._own: dict[str, RuleSet] = {}
+        self._operators: tuple[Rule, ...] = ()
+        # With the operator's rules beside them; without such rules, the same objects.
         self._sets: dict[str, RuleSet] = {}
         self._stored: dict[str, Stored] = {}
         self._current: set[str] = set()
@@ -76,11 +85,11 @@ class RuleSets:
         if version != self._seen or now >= self._reload_at:
             self._current.clear()
             self._seen, self._reload_at = version, now + RELOAD_SECONDS
-        if outdated := wanted - self._current:
+        if outdated := {EVERYONE, *wanted} - self._current:
             self._refresh(outdated, now)
-        found = {user: self._sets[user] for user in wanted}
-        if len(self._sets) > MAX_USERS:
-            self._make_room(wanted)
+        found = {user: self._sets.get(user) or self._beside(user) for user in wanted}
+        if len(self._own) - 1 > MAX_USERS:
+            self._make_room({EVERYONE, *wanted})
         return Versioned(found, version)
 
     def _refresh(self, users: set[str], now: float) -> None:
@@ -91,7 +100,7 @@ class RuleSets:
             stored = self._load(sorted(users))
         except psycopg.Error as error:
             if self._away_until is None:
-                log.warning("rules_not_read", error=str(error).strip(), known=len(self._sets))
+                log.warning("rules_not_read", error=str(error).strip(), known=len(self._own))
             self._away_until = now + TRY_AGAIN_SECONDS
             self._make_do(users, error)
             return
@@ -103,26 +112,35 @@ class RuleSets:
         self._current |= users
 
     def _make_do(self, users: set[str], error: psycopg.Error | None) -> None:
-        if unknown := users - self._sets.keys():
+        if unknown := users - self._own.keys():
             raise RulesUnknown(f"the rules of {len(unknown)} users cannot be read") from error
 
     def _take(self, user: str, stored: Stored) -> None:
-        if user in self._sets and stored == self._stored[user]:
+        if user in self._own and stored == self._stored[user]:
             return
         # Rules written by SQL were not checked: the valid ones count, whatever was there before, so that
         # all workers judge by the same rules, whenever they were started.
         found = sift_rules(*stored)
-        self._sets[user] = found.rules
+        self._own[user] = found.rules
+        if user == EVERYONE:
+            self._operators = named(found.rules)
+            self._sets.clear()
+        self._sets.pop(user, None)
         if found.faults:
             rules = len(found.rules.rules)
             log.error("rules_invalid", user_id=user, errors=found.faults[:5], in_force=rules)
         self._stored[user] = stored
 
+    def _beside(self, user: str) -> RuleSet:
+        found = self._sets[user] = beside(self._own[user], self._operators)
+        return found
+
     def _make_room(self, wanted: set[str]) -> None:
         """Forgets the users who have been known for longest, except those in `wanted`."""
-        others = [user for user in self._sets if user not in wanted]
-        for user in others[: len(self._sets) - MAX_USERS]:
-            del self._sets[user]
+        others = [user for user in self._own if user not in wanted]
+        for user in others[: len(self._own) - 1 - MAX_USERS]:
+            del self._own[user]
+            self._sets.pop(user, None)
             del self._stored[user]
             self._current.discard(user)
 
@@ -139,6 +157,14 @@ def rule_sets(users: Iterable[str]) -> dict[str, RuleSet]:
 def versioned(users: Iterable[str]) -> Versioned:
     """The rule sets, with the version that must still hold at the commit. Raises like `rule_sets`."""
     return _shared().versioned(users)
+
+
+def present(users: Iterable[str]) -> dict[str, RuleSet]:
+    """The users' sets as they are in the tables now. Raises `psycopg.Error`."""
+    stored = stored_rules.load([EVERYONE, *users])
+    own = {user: sift_rules(*one).rules for user, one in stored.items()}
+    operators = named(own.get(EVERYONE, NO_RULES))
+    return {user: beside(own.get(user, NO_RULES), operators) for user in users}
 
 
 @lru_cache

@@ -23,6 +23,8 @@ BEYOND_NUMBERS = 2**63
 DEFAULT_SEVERITY = "warning"
 # The rule_id of a rule without an `id` about the absence of the whole device.
 DEVICE_ABSENT = "absent"
+# How the `rule_id` of the operator's rules begins, and no other.
+FOR_EVERYONE = "operator:"
 MIN_ABSENT_SECONDS = 1
 # How deep conditions may be nested, and how many comparisons a rule may have.
 MAX_DEPTH = 3
@@ -254,6 +256,11 @@ class Rule(Condition):
     def rule_id(self) -> str:
         """The name of the rule in alerts and commands."""
         return id_of(self.id, self.key)
+
+
+def is_for_everyone(rule_id: str) -> bool:
+    """Whether this is the name of a rule of the operator's."""
+    return rule_id.startswith(FOR_EVERYONE)
 
 
 def id_of(own: str | None, key: str | None) -> str:

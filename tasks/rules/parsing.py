@@ -10,6 +10,7 @@ from tasks.rules.condition import remembered_keys
 from tasks.rules.devices import NO_GROUPS, Groups
 from tasks.rules.model import (
     EXPECTED,
+    FOR_EVERYONE,
     GROUPS,
     MAX_FIELDS,
     MAX_REMEMBERED,
@@ -20,6 +21,7 @@ from tasks.rules.model import (
     Rule,
     Step,
     id_of,
+    is_for_everyone,
 )
 from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.rules.together import Place, meant_operator, nesting_fault, together, without_nulls
@@ -63,7 +65,7 @@ def parse_rules(document: Any) -> RuleSet:
     rules, faults = _array_of_rules(document)
     if len(rules) > MAX_RULES:
         raise InvalidRules([*faults, _too_many(rules)])
-    found = _sift(rules)
+    found = _sift(rules, reserved=True)
     if faults or found.faults:
         raise InvalidRules(_at_most([*faults, *found.faults]))
     return found.rules
@@ -85,13 +87,14 @@ def sift_rules(document: Any, groups: Groups = NO_GROUPS) -> Sifted:
     return found._replace(faults=_at_most([*faults, *found.faults]))
 
 
-def _sift(rules: list[Any], groups: Groups = NO_GROUPS) -> Sifted:
+def _sift(rules: list[Any], groups: Groups = NO_GROUPS, *, reserved: bool = False) -> Sifted:
+    """`reserved`: the names of the operator's rules are faults; from before they were, some may be stored."""
     valid: dict[int, Rule] = {}
     faults: list[Fault] = []
     owners: dict[str, int] = {}
     remembered: set[str] = set()
     for index, raw in enumerate(rules):
-        rule, wrong = _parse(index, raw, owners)
+        rule, wrong = _parse(index, raw, owners, reserved=reserved)
         if rule is not None and not wrong:
             keys = remembered | remembered_keys(rule)
             if len(keys) > MAX_REMEMBERED:
@@ -102,7 +105,9 @@ def _sift(rules: list[Any], groups: Groups = NO_GROUPS) -> Sifted:
     return Sifted(RuleSet(tuple(valid.values()), groups=groups), tuple(valid), faults)
 
 
-def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
+def _parse(
+    index: int, raw: Any, owners: dict[str, int], *, reserved: bool
+) -> tuple[Rule | None, list[Fault]]:
     """One rule, and all its faults; `owners` has the places of the rules before it by their rule_ids."""
     path, rule = f"rules.{index}", None
     if type(raw) is not dict:
@@ -125,6 +130,11 @@ def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, l
     is_one = named and not given.keys() & {*GROUPS}
     if not wrong & {("id",), ("key",)} and (is_one or "id" in given or given.get("operator") == "absent"):
         own_id = id_of(given.get("id"), given.get("key"))
+        if reserved and is_for_everyone(own_id):
+            message = f"must not begin with `{FOR_EVERYONE}`, as the names of the operator's rules do"
+            if "id" not in given:
+                message += "; give the rule an `id` of its own"
+            faults.append(_fault(f"{path}.{'id' if 'id' in given else 'key'}", message))
         if owners.setdefault(own_id, index) != index:
             where = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
             name, owner = shorten(own_id, 60), owners[own_id]
