@@ -54,12 +54,33 @@ def test_rules_are_read_once_for_each_change() -> None:
     }
     assert world.thresholds("b") == [2]
     assert world.thresholds("c") == []
-    assert world.loads == [["a", "b", "c"]]
+    assert world.loads == [["+", "a", "b", "c"]]
     world.table = {"a": [rule(5)]}
     assert world.thresholds("a") == [1]
     world.version = b"2"
     assert (world.thresholds("a"), world.thresholds("b")) == ([5], [])
-    assert world.loads == [["a", "b", "c"], ["a"], ["b"]]
+    assert world.loads == [["+", "a", "b", "c"], ["+", "a"], ["b"]]
+
+
+def test_the_operators_rules_are_beside_those_of_each_user() -> None:
+    """Also of users who have none. After a change of them a set is made again when it is asked for, from what
+    is known of the user; once they are gone, the set is the user's own.
+    """
+    world = World()
+    world.table = {"a": [rule(1)], "+": [rule(90)]}
+    assert [world.thresholds(user) for user in "abc"] == [[1, 90], [90], [90]]
+    assert list(world.sets.get("a")["a"].by_id) == ["temperature", "operator:temperature"]
+    assert world.sets.get("ab") == world.sets.get("ab")
+    assert world.sets.get("a")["a"] is world.sets.get("a")["a"]
+    world.table["+"], world.version = [rule(95)], b"2"
+    assert world.thresholds("b") == [95]
+    world.loads.clear()
+    assert world.thresholds("a") == [1, 95]
+    assert world.loads == [["a"]]
+    del world.table["+"]
+    world.version = b"3"
+    assert [world.thresholds(user) for user in "abc"] == [[1], [], []]
+    assert world.sets.get("a")["a"] == parse_rules([rule(1)])
 
 
 def test_a_change_of_a_group_makes_another_set() -> None:
