@@ -164,6 +164,7 @@ def _agreed() -> bool:
 
 def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
     from ingest.admin import rules_diff  # noqa: PLC0415
+    from tasks.rules.everyone import EVERYONE  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
     if as_json:
@@ -172,7 +173,8 @@ def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
     else:
         for line in rules_diff.as_lines(change.found):
             to_stdout(safe(line))
-    to_stderr(f"{change.user_id}: {rules_diff.summary(change.found)}")
+    who = "for every user" if change.user_id == EVERYONE else change.user_id
+    to_stderr(f"{who}: {rules_diff.summary(change.found)}")
     for fault in change.doubtful:
         to_stderr(safe(f"{fault['path']}: {fault['message']}"))
     if not change.has_account:

@@ -21,9 +21,11 @@ from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
 from tasks.rules.commands import Command, parse_command
+from tasks.rules.everyone import EVERYONE
 from tasks.rules.machine import Observation
 from tasks.rules.model import (
     EXPECTED,
+    FOR_EVERYONE,
     MAX_COMPARISONS,
     MAX_DEPTH,
     MAX_REMEMBERED,
@@ -133,7 +135,7 @@ def markdown() -> str:
     return "\n".join(
         [
             *(*_rules(), *_groups(), *_examples(), *_alerts(), *_commands(), *_answers(), *_reading_back()),
-            *_by_operators(),
+            *(*_by_operators(), *_for_everyone()),
         ]
     )
 
@@ -329,6 +331,29 @@ def _by_operators() -> Iterator[str]:
         " `sluice rules history USER` lists them, and `restore USER VERSION` goes back to one.\n\n"
         "`sluice rules test FILE --user USER` judges stored readings by a file and says how often each rule"
         " would have fired, with a picture of when.\n"
+    )
+
+
+def _for_everyone() -> Iterator[str]:
+    yield (
+        "## Rules for every user\n\n"
+        f"Rules of the operator's hold for every user, beside the user's own. They are those of the user"
+        f" `{EVERYONE}`, which nobody can be, in `user_configs` or by command:\n\n"
+        "```sh not-runnable\n"
+        f"sluice rules import {EVERYONE} rules.json    # export, diff, history and restore likewise\n"
+        "```\n\n"
+        f"Their names begin with `{FOR_EVERYONE}`, which no other name may: the rule `frost` is"
+        f" `{FOR_EVERYONE}frost` in alerts and commands. They are judged as the user's own are: `devices` and"
+        " `overrides` are about those of the user's devices and groups that have these names, and a rule"
+        " without a `domain` is about the default one. Their alerts go where the user's go: to"
+        " `users/{user}/alerts`, to the tables and to the user's channels. A user may acknowledge and snooze"
+        " them, but not disable them; the operator may do both. They do not count for the user's limits,"
+        " neither as rules nor as open alerts.\n\n"
+        "A change is in force for every user within a second: workers take it up with the next readings of"
+        " each user, so that many users are no storm. A task then resolves the open alerts of rules that are"
+        " gone. A rule about absence holds for every user in the registry of devices, for a new one within a"
+        " minute. The answer on `users/{user}/rules` has these rules apart, as `operator_rules`, behind the"
+        " user's own.\n"
     )
 
 

@@ -52,7 +52,8 @@ _DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 EXPECTED = {
-    "id": "a string of 1 to 128 characters, not blank and without control characters",
+    "id": "a string of 1 to 128 characters, not blank and without control characters, which does not begin"
+    " with `operator:`",
     "key": 'the path of a value, such as "temperature" or "motor.phases.0", of 1 to 256 characters',
     "operator": "one of " + ", ".join(get_args(Operator)),
     "threshold": "a finite number (of at most 64 bits); for == and != also a string or a boolean; for in an"
