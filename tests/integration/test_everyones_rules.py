@@ -1,6 +1,7 @@
 """The operator's rules hold for every user, whoever has rules of their own, and nobody can take them away."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +15,14 @@ from tests.integration.announced import announced
 from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
 from tests.integration.rule_tables import write
-from tests.integration.subscriber import subscriber
+from tests.integration.subscriber import Subscriber, subscriber
 
 Database = psycopg.Connection[tuple[Any, ...]]
+
+
+def is_told(user: Subscriber, rule_id: str, status: str) -> bool:
+    """Whether the user has heard of a change of a rule."""
+    return (rule_id, status) in [(one["rule_id"], one["status"]) for one in user.notices]
 
 
 def test_rules_of_the_operator_hold_for_every_user(
@@ -81,18 +87,13 @@ def test_rules_of_the_operator_hold_for_every_user(
             assert read["operator_rules"] == [hot | {"id": "operator:hot"}]
             # What a user does to the own rules leaves the operator's in force.
             assert ada.ask("config", {"rules": []}) == {"ok": True, "rules": 0}
+            ada.told(3)
             assert [(one["rule_id"], one["status"]) for one in ada.notices[2:]] == [("hot", "RESOLVED")]
             file.write_text(json.dumps({"rules": [gone]}))
             rules("import", "+", str(file), "--yes")
-            for heard in (ada.notices, bob.notices):
-                wait_until(
-                    lambda heard=heard: (
-                        ("operator:absent", "TRIGGERED") in [(one["rule_id"], one["status"]) for one in heard]
-                    ),
-                    90,
-                    "the absence",
-                )
-                removed = [one for one in heard if one["rule_id"] == "operator:hot"][-1]
+            for user in (ada, bob):
+                wait_until(partial(is_told, user, "operator:absent", "TRIGGERED"), 90, "the absence")
+                removed = [one for one in user.notices if one["rule_id"] == "operator:hot"][-1]
                 assert (removed["status"], removed["reason"]) == ("RESOLVED", "rule_removed")
         assert "+2" not in rules("history", "+")
         assert rules("export", "+", "-").startswith('{\n  "rules"')
