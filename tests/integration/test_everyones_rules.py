@@ -25,6 +25,7 @@ def is_told(user: Subscriber, rule_id: str, status: str) -> bool:
     return (rule_id, status) in [(one["rule_id"], one["status"]) for one in user.notices]
 
 
+@pytest.mark.usefixtures("beat")
 def test_rules_of_the_operator_hold_for_every_user(
     pipeline: Stack, database: Database, tmp_path: Path
 ) -> None:
