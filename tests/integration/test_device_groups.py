@@ -148,5 +148,17 @@ def test_groups_are_bounded_and_on_record(stack: Stack, database: Database, in_p
     ]
 
 
+def test_rules_are_read_before_the_tables_of_groups_are_there(database: Database, in_process: None) -> None:
+    """By workers that are newer than the schema; their rules name no groups yet."""
+    assert in_process is None
+    user = uuid4().hex[:8]
+    write(database, user, [{"operator": "absent", "for_seconds": 9, "message": "gone"}])
+    database.execute("ALTER TABLE device_group_versions RENAME TO set_aside")
+    try:
+        assert len(rule_sets([user])[user].rules) == 1
+    finally:
+        database.execute("ALTER TABLE set_aside RENAME TO device_group_versions")
+
+
 def _members(groups: dict[str, list[str]] | None) -> list[str] | None:
     return None if groups is None else sorted(groups["cold"])
