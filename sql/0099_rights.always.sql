@@ -34,6 +34,8 @@ BEGIN
         GRANT SELECT (kind, user_id, device_id, enabled, created_at) ON mqtt_users TO sluice_writer;
         -- By which the gateway finds the owners of topics that do not name one.
         GRANT SELECT ON mqtt_publishers TO sluice_writer;
+        -- Which devices a rule about a group is about.
+        GRANT SELECT ON device_groups, device_group_versions TO sluice_writer;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO sluice_writer;
     END IF;
 
@@ -41,7 +43,7 @@ BEGIN
         -- No accounts, no rules, and nothing to change.
         GRANT USAGE ON SCHEMA public TO sluice_reader;
         GRANT SELECT ON rollups_hourly, rollups_daily, hourly, daily, latest, devices, device_days, active_alerts,
-                        alert_history, retention TO sluice_reader;
+                        alert_history, retention, device_groups TO sluice_reader;
         FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
                    AS declared (relation text) LOOP
             EXECUTE format('GRANT SELECT ON %I TO sluice_reader', one.relation);

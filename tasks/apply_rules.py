@@ -9,14 +9,14 @@ import structlog
 
 from tasks import registry
 from tasks.alerts import state_store
-from tasks.alerts.rule_cache import load_rules
+from tasks.alerts.rule_cache import present
 from tasks.app import app
 from tasks.domain.placement import about, for_device
 from tasks.errors import NotNow
 from tasks.outbox import deliver
 from tasks.rules import machine
-from tasks.rules.parsing import sift_rules
-from tasks.rules.rule import NO_RULES, RuleSet
+from tasks.rules.everyone import EVERYONE
+from tasks.rules.rule import RuleSet
 from tasks.rules.state import DeviceState
 from tasks.servers.rules_version import rules_version
 
@@ -39,7 +39,7 @@ def apply_rules(users: list[str] | None = None) -> None:
     Safe to run twice, and while readings are judged. An invalid rule counts as missing; domains that this
     worker does not have are skipped.
     """
-    of_interest = None if users is None else set(users)
+    of_interest = None if users is None or EVERYONE in users else set(users)
     devices = [
         device
         for device in state_store.load_all()
@@ -60,7 +60,7 @@ def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
     # Read before the rules, which are then at least as new.
     version = rules_version()
     users = sorted({user_id for user_id, _ in devices})
-    rules = {user_id: sift_rules(raw).rules for user_id, raw in load_rules(users).items()}
+    rules = present(users)
     return len(
         state_store.transact(
             devices, lambda state: machine.rules_changed(state, _rules_of(state, rules), now_ms), version
@@ -71,4 +71,4 @@ def _apply(devices: list[tuple[str, str]], now_ms: int) -> int:
 def _rules_of(state: DeviceState, rules: dict[str, RuleSet]) -> RuleSet:
     domain = registry.of_device(state.device_id)
     assert domain is not None
-    return for_device(domain, about(domain, rules.get(state.user_id, NO_RULES)), state.device_id)
+    return for_device(domain, about(domain, rules[state.user_id]), state.device_id)

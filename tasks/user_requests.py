@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import calls, registry
-from tasks.alerts import reading_back, recent, state_store
+from tasks.alerts import reading_back, recent, state_store, stored_rules
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
@@ -26,10 +26,11 @@ from tasks.observe.internal_error import internal_error
 from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Asked, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Origin, manage, parse_command
+from tasks.rules.devices import names_groups
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.queries import InvalidQuery
 from tasks.rules.rule import RuleSet
-from tasks.rules.warnings import warnings
+from tasks.rules.warnings import empty_groups, warnings
 from tasks.servers import database, generation
 from tasks.servers.redis_client import answered_key, answers_key, client, request_key
 from tasks.servers.rules_version import announce_change
@@ -144,7 +145,10 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
     named = {rule.domain: registry.by_name(rule.domain or "") for rule in rules.rules}
     samples = {name: recent.payloads(domain, user_id) for name, domain in named.items()}
     partial = [name for name, domain in named.items() if not keeps_all(domain)]
-    if doubtful := warnings(rules, samples, partial):
+    doubtful = warnings(rules, samples, partial)
+    if names_groups(rules.rules):
+        doubtful += empty_groups(stored_rules.with_groups(user_id, rules))
+    if doubtful:
         answer["warnings"] = doubtful
     return answer
 

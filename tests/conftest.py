@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from compose.local import ports, preparation
 from compose.local.stack import Stack
 from tasks import settings as tasks_settings
-from tasks.alerts import rule_cache, silence
+from tasks.alerts import rule_cache, silence, stored_rules
 from tasks.app import app
 from tasks.outbox import publisher, stream
 from tasks.servers import database as database_module
@@ -176,6 +176,7 @@ def forget_servers() -> None:
         generation.script,
         stream._script,
         rule_cache._shared,
+        stored_rules._shared,
     ):
         cached.cache_clear()
 

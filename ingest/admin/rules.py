@@ -13,10 +13,11 @@ from ingest.admin.rules_picture import picture
 from ingest.admin.rules_rehearsal import History, judge, read
 from ingest.requests.rules_report import invalid_rules
 from tasks import registry
+from tasks.alerts.stored_rules import groups_of
 from tasks.domain.domain import AnyDomain
 from tasks.domain.placement import in_force
 from tasks.rules.change import iso
-from tasks.rules.devices import patterns
+from tasks.rules.devices import NO_GROUPS, names_groups, patterns
 from tasks.rules.model import Condition, Fault, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
@@ -126,7 +127,15 @@ def try_out(
 ) -> History:
     """The alerts that the rules would have raised on the domain's stored readings. Raises `OperatorError`."""
     with session() as connection:
+        if names_groups(rules.rules):
+            rules = with_groups(connection, user_id, rules)
         return judge(rules, user_id, read(connection, domain, user_id, device_id, since, now), now)
+
+
+def with_groups(connection: Connection, user_id: str, rules: RuleSet) -> RuleSet:
+    """The rules, about the devices that the user's groups have at present. Raises `psycopg.Error`."""
+    with connection.cursor() as cursor:
+        return rules.with_groups(groups_of(cursor, [user_id]).get(user_id, NO_GROUPS))
 
 
 def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:

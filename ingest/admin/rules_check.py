@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from tasks.rules.model import (
+    FOR_EVERYONE,
     GROUPS,
     MAX_DEPTH,
     MAX_RULES,
@@ -65,7 +66,8 @@ def _rule_holds() -> list[str]:
     absent = [f"NOT {_given(name)}" for name in NOT_FOR_ABSENT]
     absent += [_given("for_seconds"), f"{_number('for_seconds')} >= {MIN_ABSENT_SECONDS}"]
     together = _together("rule", "given", absent=" AND ".join(absent), group=[_given("id")])
-    return [*conditions, together, _members_hold("rule", "given", MAX_DEPTH)]
+    named = f"NOT starts_with(coalesce(rule ->> 'id', rule ->> 'key', ''), {_text(FOR_EVERYONE)})"
+    return [*conditions, named, together, _members_hold("rule", "given", MAX_DEPTH)]
 
 
 def _members_hold(rule: str, given: str, depth: int) -> str:

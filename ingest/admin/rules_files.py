@@ -12,11 +12,15 @@ from psycopg.types.json import Jsonb
 from ingest.admin.accounts import check_id
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection, session
-from ingest.admin.rules import refused
+from ingest.admin.rules import refused, with_groups
 from ingest.admin.rules_diff import Difference, differences, summary
 from tasks.domain.placement import misplaced
+from tasks.rules.devices import names_groups
+from tasks.rules.everyone import EVERYONE
+from tasks.rules.model import Fault
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
+from tasks.rules.warnings import empty_groups
 from tasks.text.times import in_utc
 from tasks.user_requests import LOCK, REPLACE
 
@@ -45,16 +49,24 @@ class Change(NamedTuple):
     after: list[Any]
     found: list[Difference]
     has_account: bool
+    doubtful: list[Fault]
+    """What is valid and most likely not meant."""
 
 
 def export(user_id: str) -> list[Any]:
     """The user's rules as they are in the table. Raises `OperatorError`, also where there are none."""
-    check_id(user_id, "user id")
+    check_owner(user_id)
     with session() as connection:
         present = _present(connection, user_id)
     if present is None:
         raise OperatorError(f"The user {user_id} has no rules.")
     return present
+
+
+def check_owner(user_id: str) -> None:
+    """Raises `OperatorError` unless this can be a user, or stands for everyone."""
+    if user_id != EVERYONE:
+        check_id(user_id, "user id")
 
 
 def write(path: str, rules: list[Any]) -> None:
@@ -79,12 +91,16 @@ def placed(rules: RuleSet, source: str) -> RuleSet:
 
 def plan(user_id: str, rules: RuleSet) -> Change:
     """What these rules would change for the user. Raises `OperatorError`."""
-    check_id(user_id, "user id")
+    check_owner(user_id)
     after = [rule.model_dump(exclude_unset=True) for rule in rules.rules]
     with session() as connection:
         before = _present(connection, user_id)
         row = connection.execute(_HAS_ACCOUNT, [user_id]).fetchone()
-    return Change(user_id, before, after, differences(before or [], after), row == (True,))
+        # Each user has groups of the names that the operator's rules have.
+        named = user_id != EVERYONE and names_groups(rules.rules)
+        doubtful = empty_groups(with_groups(connection, user_id, rules)) if named else []
+    found = differences(before or [], after)
+    return Change(user_id, before, after, found, user_id == EVERYONE or row == (True,), doubtful)
 
 
 def plan_of_version(user_id: str, number: int) -> Change:
@@ -115,7 +131,7 @@ def apply(change: Change) -> None:
 
 def history(user_id: str) -> list[Version]:
     """The versions that are kept, the oldest first. Raises `OperatorError`."""
-    check_id(user_id, "user id")
+    check_owner(user_id)
     with session() as connection, connection.cursor(row_factory=class_row(Version)) as cursor:
         return cursor.execute(_VERSIONS, [user_id]).fetchall()
 

@@ -18,6 +18,7 @@ from ingest.cli.channels import channels_app
 from ingest.cli.devices import devices_app
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
+from ingest.cli.groups import groups_app
 from ingest.cli.local_stack import add as add_local_stack
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 from ingest.cli.provision import provision_app
@@ -38,6 +39,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(channels_app, name="channels")
 app.add_typer(devices_app, name="devices")
+app.add_typer(groups_app, name="groups")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(replay_app, name="replay")
 app.add_typer(tokens_app, name="tokens")

@@ -12,7 +12,9 @@ from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 if TYPE_CHECKING:
     from ingest.admin.rules_files import Change
 
-User = Annotated[str, typer.Argument(help="The owner of the rules.")]
+User = Annotated[
+    str, typer.Argument(help="The owner of the rules; + for the operator's, which hold for every user.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")]
 
@@ -162,6 +164,7 @@ def _agreed() -> bool:
 
 def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
     from ingest.admin import rules_diff  # noqa: PLC0415
+    from tasks.rules.everyone import EVERYONE  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
     if as_json:
@@ -170,6 +173,9 @@ def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
     else:
         for line in rules_diff.as_lines(change.found):
             to_stdout(safe(line))
-    to_stderr(f"{change.user_id}: {rules_diff.summary(change.found)}")
+    who = "for every user" if change.user_id == EVERYONE else change.user_id
+    to_stderr(f"{who}: {rules_diff.summary(change.found)}")
+    for fault in change.doubtful:
+        to_stderr(safe(f"{fault['path']}: {fault['message']}"))
     if not change.has_account:
         to_stderr(f"there is no account of {change.user_id}")

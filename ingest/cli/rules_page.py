@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ingest.admin.groups import MAX_GROUPED, MAX_GROUPS
 from ingest.admin.rules_rehearsal import Life
 from ingest.cli.pages import table
 from ingest.cli.rules_examples import EXAMPLES, Event, Example
@@ -21,9 +22,11 @@ from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
 from tasks.rules.commands import EXPECTED as EXPECTED_OF_COMMANDS
 from tasks.rules.commands import Command, parse_command
+from tasks.rules.everyone import EVERYONE
 from tasks.rules.machine import Observation
 from tasks.rules.model import (
     EXPECTED,
+    FOR_EVERYONE,
     MAX_COMPARISONS,
     MAX_DEPTH,
     MAX_REMEMBERED,
@@ -117,6 +120,14 @@ COLUMNS = (
 
 WRONG_RULES = [{"key": "temperature", "operator": "=>", "threshold": "8", "massage": "too warm"}]
 WRONG_COMMAND = {"device_id": DEVICE, "rule_id": "temperature", "action": "DISABLE", "duration_minutes": 5}
+GROUPED = {
+    "key": "temperature",
+    "operator": ">",
+    "threshold": 8,
+    "devices": "@cold-room",
+    "overrides": {"@deep": {"threshold": -18}},
+    "message": "too warm",
+}
 SNOOZE = {"device_id": DEVICE, "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}
 
 
@@ -124,14 +135,8 @@ def markdown() -> str:
     """The page."""
     return "\n".join(
         [
-            *_rules(),
-            *_examples(),
-            *_alerts(),
-            *_commands(),
-            *_answers(),
-            *_retained_states(),
-            *_reading_back(),
-            *_by_operators(),
+            *(*_rules(), *_groups(), *_examples(), *_alerts(), *_commands(), *_answers()),
+            *(*_retained_states(), *_reading_back(), *_by_operators(), *_for_everyone()),
         ]
     )
 
@@ -200,6 +205,31 @@ def _rules() -> Iterator[str]:
         " a snooze it rises in `active_alerts` alone, and the alert that follows the snooze has it. It needs"
         f" one of {', '.join(f'`{one}`' for one in ORDERING)} and a `threshold`.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
+    )
+
+
+def _groups() -> Iterator[str]:
+    yield (
+        "### Groups of devices\n\n"
+        "Where a device could stand in `devices` and `overrides`, `@NAME` stands for the devices of a group,"
+        " so that the rule stays the same while the fleet changes:\n"
+    )
+    yield _block(GROUPED)
+    yield (
+        "The operator keeps the groups of each user, in the table `device_groups` (`user_id`, `group_name`,"
+        " `device_id`) or by command:\n\n"
+        "```sh not-runnable\n"
+        f"sluice groups add {USER} cold-room fridge freezer-1 freezer-2\n"
+        f"sluice groups add {USER} deep --from deep.txt    # one id on a line; - is stdin\n"
+        f"sluice groups remove {USER} cold-room freezer-2\n"
+        f"sluice groups show {USER} cold-room\n"
+        "```\n\n"
+        "Rules follow a change within a second. What leaves the group has its open alert resolved, as if the"
+        " rule did not name it any more. A rule may name a group that has no devices yet: the answer has a"
+        " warning, and the rule is about them once there are some. A device may be in several groups; of"
+        " those in `overrides` the first by the alphabet counts. `device_id` is the device's own id, without"
+        f" the name of a domain. A user has at most {MAX_GROUPS} groups, with {MAX_GROUPED:,} devices in all"
+        " of them together. A device whose own id begins with `@` is meant by it, too.\n"
     )
 
 
@@ -334,6 +364,29 @@ def _by_operators() -> Iterator[str]:
         " `sluice rules history USER` lists them, and `restore USER VERSION` goes back to one.\n\n"
         "`sluice rules test FILE --user USER` judges stored readings by a file and says how often each rule"
         " would have fired, with a picture of when.\n"
+    )
+
+
+def _for_everyone() -> Iterator[str]:
+    yield (
+        "## Rules for every user\n\n"
+        f"Rules of the operator's hold for every user, beside the user's own. They are those of the user"
+        f" `{EVERYONE}`, which nobody can be, in `user_configs` or by command:\n\n"
+        "```sh not-runnable\n"
+        f"sluice rules import {EVERYONE} rules.json    # export, diff, history and restore likewise\n"
+        "```\n\n"
+        f"Their names begin with `{FOR_EVERYONE}`, which no other name may: the rule `frost` is"
+        f" `{FOR_EVERYONE}frost` in alerts and commands. They are judged as the user's own are: `devices` and"
+        " `overrides` are about those of the user's devices and groups that have these names, and a rule"
+        " without a `domain` is about the default one. Their alerts go where the user's go: to"
+        " `users/{user}/alerts`, to the tables and to the user's channels. A user may acknowledge and snooze"
+        " them, but not disable them; the operator may do both. They do not count for the user's limits,"
+        " neither as rules nor as open alerts.\n\n"
+        "A change is in force for every user within a second: workers take it up with the next readings of"
+        " each user, so that many users are no storm. A task then resolves the open alerts of rules that are"
+        " gone. A rule about absence holds for every user in the registry of devices, for a new one within a"
+        " minute. The answer on `users/{user}/rules` has these rules apart, as `operator_rules`, behind the"
+        " user's own.\n"
     )
 
 

@@ -28,6 +28,9 @@ STOP_SECONDS = 1.0
 
 # Differs after every change, even if an old transaction commits late.
 FINGERPRINT = "SELECT count(*), sum(extract(epoch FROM updated_at)) FROM user_configs"
+OF_GROUPS = "SELECT count(*), sum(extract(epoch FROM changed_at)) FROM device_group_versions"
+# A control process of this version may be there before the table is.
+HAS_GROUPS = "SELECT to_regclass('device_group_versions') IS NOT NULL"
 
 
 class RulesListener(Listening):
@@ -49,7 +52,7 @@ class RulesListener(Listening):
             heard = _hear(connection, min(STOP_SECONDS, max(0.0, check_at - time.monotonic())))
             if not heard and time.monotonic() < check_at:
                 continue
-            fingerprint = connection.execute(FINGERPRINT).fetchone()
+            fingerprint = _fingerprint(connection)
             if heard or fingerprint != self._announced:
                 named = _named(heard)
                 _announce(named)
@@ -58,6 +61,13 @@ class RulesListener(Listening):
             self._announced = fingerprint
             self.succeeded()
             check_at = time.monotonic() + self._poll_seconds
+
+
+def _fingerprint(connection: Connection) -> tuple[object, ...]:
+    found = connection.execute(FINGERPRINT).fetchone() or ()
+    if connection.execute(HAS_GROUPS).fetchone() == (True,):
+        found += connection.execute(OF_GROUPS).fetchone() or ()
+    return found
 
 
 def _hear(connection: Connection, seconds: float) -> set[str]:

@@ -12,6 +12,7 @@ import structlog
 from tasks.domain.placement import in_force
 from tasks.observe.metrics import control as metrics
 from tasks.rules.answers import Answer
+from tasks.rules.everyone import EVERYONE
 from tasks.rules.model import Fault
 from tasks.servers.database import Connection
 
@@ -67,13 +68,16 @@ class RulesReport:
 
     def _note(self, user_id: str, valid: int, faults: list[Fault]) -> None:
         known = (count_invalid(faults), json.dumps(faults)) if faults else None
+        told = user_id != EVERYONE  # the operator has `sluice rules check --stored` and the metric
         if known == self._known.get(user_id):
             return
         if known is None:
             del self._known[user_id]
-            self._answers.put((user_id, Answer(ok=True, rules=valid)))
+            if told:
+                self._answers.put((user_id, Answer(ok=True, rules=valid)))
             log.info("rules_valid_again", user_id=user_id, rules=valid)
         else:
             self._known[user_id] = known
-            self._answers.put((user_id, Answer(ok=False, rules=valid, errors=faults)))
+            if told:
+                self._answers.put((user_id, Answer(ok=False, rules=valid, errors=faults)))
             log.error("rules_invalid", user_id=user_id, errors=faults[:5], in_force=valid)

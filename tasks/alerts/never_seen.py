@@ -1,8 +1,8 @@
 """Devices that have never sent anything, though they should: missed as if silent from the beginning.
 
 They are those with an account, in the default domain, and those that an absence rule names in `devices`,
-not by a pattern. The time of their account, or of the user's rules where that is later, takes the place of a
-reading.
+themselves or by a group, not by a pattern. The time of their account, or of the rules where that is later, takes
+the place of a reading.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,8 @@ import structlog
 from tasks import registry
 from tasks.alerts.last_seen import FORGET_MS, Device, add
 from tasks.domain.domain import AnyDomain
-from tasks.rules.devices import patterns
+from tasks.rules.devices import named
+from tasks.rules.everyone import EVERYONE
 from tasks.rules.rule import RuleSet
 from tasks.servers import database
 from tasks.settings import settings
@@ -26,7 +27,9 @@ STATEMENT_SECONDS = 60
 # The registry has who ever sent something. An absence that is open has the time of its beginning.
 NEVER_SEEN = """
 SELECT expected.user_id, expected.device_id,
-       (extract(epoch FROM greatest(expected.since, present.updated_at)) * 1000)::bigint
+       (extract(epoch FROM greatest(
+           expected.since, own.updated_at, everyones.updated_at, to_timestamp(0)
+       )) * 1000)::bigint
 FROM (
     SELECT user_id COLLATE "C" AS user_id, device_id COLLATE "C" AS device_id, max(since) AS since
     FROM (
@@ -38,7 +41,8 @@ FROM (
     ) AS each
     GROUP BY 1, 2
 ) AS expected
-JOIN user_configs AS present USING (user_id)
+LEFT JOIN user_configs AS own ON own.user_id = expected.user_id
+LEFT JOIN user_configs AS everyones ON everyones.user_id = %(everyone)s
 WHERE (expected.user_id, expected.device_id) > (%(user)s, %(device)s)
   AND NOT EXISTS (SELECT FROM devices
                   WHERE (devices.user_id, devices.device_id) = (expected.user_id, expected.device_id))
@@ -77,6 +81,7 @@ def _expected(domain: AnyDomain, rules: Mapping[str, RuleSet]) -> Iterator[list[
         "users": list(rules),
         "owners": [user_id for user_id, _ in named],
         "names": [name for _, name in named],
+        "everyone": EVERYONE,
         "limit": AT_ONCE,
     }
     last: Device = ("", "")
@@ -98,8 +103,7 @@ def literal(own: RuleSet) -> Iterable[str]:
             name
             for rule in own.rules
             if rule.operator == "absent" and rule.key is None and rule.devices is not None
-            for name in patterns(rule.devices)
-            if name and "*" not in name
+            for name in named(rule.devices, own.groups)
         }
     )
 

@@ -5,11 +5,16 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
+from tasks.alerts import stored_rules
 from tasks.domain.placement import in_force
 from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Asked
 from tasks.rules.change import iso
+from tasks.rules.devices import names_groups
+from tasks.rules.everyone import EVERYONE, named
+from tasks.rules.model import Fault
 from tasks.rules.queries import MOST_FAULTS, AlertsQuery, alerts_page, parse_query, rules_page
+from tasks.rules.warnings import empty_groups
 from tasks.servers import database
 
 # How long earlier changes may take into the tables; after that the query comes again.
@@ -44,12 +49,17 @@ def read_back(asked: Asked, user_id: str, document: bytes) -> Answer:
         return alerts_page(query, user_id, _alerts(user_id, query))
     found = in_force(_rules(user_id))
     in_words = [rule.model_dump(exclude_unset=True) for rule in found.rules.rules]
-    answer = rules_page(query, user_id, in_words)
-    if found.faults:
-        answer["warnings"] = [
-            {"path": fault["path"], "message": f"{fault['message']}; the rule is not in force"}
-            for fault in found.faults[:MOST_FAULTS]
-        ]
+    operators = [rule.model_dump(exclude_unset=True) for rule in named(in_force(_rules(EVERYONE)).rules)]
+    answer = rules_page(query, user_id, in_words, operators)
+    doubtful: list[Fault] = [
+        {"path": fault["path"], "message": f"{fault['message']}; the rule is not in force"}
+        for fault in found.faults[:MOST_FAULTS]
+    ]
+    if names_groups(found.rules.rules):
+        # Without places of their own, the warnings would name others where a rule before is not in force.
+        doubtful += empty_groups(stored_rules.with_groups(user_id, found.rules), found.places)
+    if doubtful:
+        answer["warnings"] = doubtful
     return answer
 
 

@@ -156,9 +156,8 @@ def _rebuild(fence: _Fence) -> str:
     for start in range(0, len(devices), WRITE_AT_ONCE):
         some = devices[start : start + WRITE_AT_ONCE]
         _write(fence, {alert_key(*device): _state(*device, rows, traces) for device in some})
-    current = _finish(
-        fence, untold, Counter(user for (user, _), own in rows.items() for row in own if row.is_open)
-    )
+    counts = Counter(user for (user, _), own in rows.items() for row in own if row.counts)
+    current = _finish(fence, untold, counts)
     seconds = round(time.monotonic() - started, 2)
     log.warning("states_rebuilt", devices=len(devices), told_again=len(untold), seconds=seconds)
     return current

@@ -1,22 +1,28 @@
 """The rule sets that a worker judges by: compiled copies of `user_configs`, usually at most one second old.
 
+The set of a user has the operator's rules, too, which hold for every user. After a change of those, too, a
+user's set is made again when it is needed, so that many users are no storm.
+
 They are up to a minute old where nothing announced a change by SQL, and as old as an outage of the database.
 A number in Redis changes with every change of the rules, however it is made: each call reads that number, and
 from Postgres only the users whose copies are outdated by it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 import structlog
 
+from tasks.alerts import stored_rules
+from tasks.alerts.stored_rules import Stored
 from tasks.errors import NotNow
+from tasks.rules.everyone import EVERYONE, beside, named
+from tasks.rules.model import Rule
 from tasks.rules.parsing import sift_rules
-from tasks.rules.rule import RuleSet
-from tasks.servers import database
+from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.servers.rules_version import rules_version
 
 log = structlog.get_logger()
@@ -25,14 +31,11 @@ log = structlog.get_logger()
 RELOAD_SECONDS = 60.0
 # While the database is away, not every batch waits for it.
 TRY_AGAIN_SECONDS = 5.0
-STATEMENT_SECONDS = 10
-# Users per statement; the rules of each are 256 KiB at most.
-AT_ONCE = 100
 # Users whose copies a process keeps, besides those of the last call.
 MAX_USERS = 10_000
 
-RawRules = Mapping[str, Any]
-"""By user, what is in `user_configs.rules`; users without a row are missing."""
+NOTHING = Stored([])
+"""What is stored for a user without a row."""
 
 
 class RulesUnknown(NotNow):
@@ -51,15 +54,19 @@ class RuleSets:
 
     def __init__(
         self,
-        load: Callable[[list[str]], RawRules],
+        load: Callable[[list[str]], Mapping[str, Stored]],
         version: Callable[[], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._version = version
         self._clock = clock
+        # As they are in the table, those of `EVERYONE` among them.
+        self._own: dict[str, RuleSet] = {}
+        self._operators: tuple[Rule, ...] = ()
+        # With the operator's rules beside them; without such rules, the same objects.
         self._sets: dict[str, RuleSet] = {}
-        self._raw: dict[str, Any] = {}
+        self._stored: dict[str, Stored] = {}
         self._current: set[str] = set()
         self._seen: bytes | None = None
         self._reload_at = 0.0
@@ -78,11 +85,11 @@ class RuleSets:
         if version != self._seen or now >= self._reload_at:
             self._current.clear()
             self._seen, self._reload_at = version, now + RELOAD_SECONDS
-        if outdated := wanted - self._current:
+        if outdated := {EVERYONE, *wanted} - self._current:
             self._refresh(outdated, now)
-        found = {user: self._sets[user] for user in wanted}
-        if len(self._sets) > MAX_USERS:
-            self._make_room(wanted)
+        found = {user: self._sets.get(user) or self._beside(user) for user in wanted}
+        if len(self._own) - 1 > MAX_USERS:
+            self._make_room({EVERYONE, *wanted})
         return Versioned(found, version)
 
     def _refresh(self, users: set[str], now: float) -> None:
@@ -90,10 +97,10 @@ class RuleSets:
             self._make_do(users, None)
             return
         try:
-            raw = self._load(sorted(users))
+            stored = self._load(sorted(users))
         except psycopg.Error as error:
             if self._away_until is None:
-                log.warning("rules_not_read", error=str(error).strip(), known=len(self._sets))
+                log.warning("rules_not_read", error=str(error).strip(), known=len(self._own))
             self._away_until = now + TRY_AGAIN_SECONDS
             self._make_do(users, error)
             return
@@ -101,34 +108,40 @@ class RuleSets:
             log.info("rules_read_again")
             self._away_until = None
         for user in sorted(users):
-            self._take(user, raw.get(user))
+            self._take(user, stored.get(user, NOTHING))
         self._current |= users
 
     def _make_do(self, users: set[str], error: psycopg.Error | None) -> None:
-        if unknown := users - self._sets.keys():
+        if unknown := users - self._own.keys():
             raise RulesUnknown(f"the rules of {len(unknown)} users cannot be read") from error
 
-    def _take(self, user: str, raw: Any) -> None:
-        if user in self._sets and raw == self._raw.get(user):
+    def _take(self, user: str, stored: Stored) -> None:
+        if user in self._own and stored == self._stored[user]:
             return
         # Rules written by SQL were not checked: the valid ones count, whatever was there before, so that
         # all workers judge by the same rules, whenever they were started.
-        found = sift_rules([] if raw is None else raw)
-        self._sets[user] = found.rules
+        found = sift_rules(*stored)
+        self._own[user] = found.rules
+        if user == EVERYONE:
+            self._operators = named(found.rules)
+            self._sets.clear()
+        self._sets.pop(user, None)
         if found.faults:
             rules = len(found.rules.rules)
             log.error("rules_invalid", user_id=user, errors=found.faults[:5], in_force=rules)
-        if raw is None:
-            self._raw.pop(user, None)
-        else:
-            self._raw[user] = raw
+        self._stored[user] = stored
+
+    def _beside(self, user: str) -> RuleSet:
+        found = self._sets[user] = beside(self._own[user], self._operators)
+        return found
 
     def _make_room(self, wanted: set[str]) -> None:
         """Forgets the users who have been known for longest, except those in `wanted`."""
-        others = [user for user in self._sets if user not in wanted]
-        for user in others[: len(self._sets) - MAX_USERS]:
-            del self._sets[user]
-            self._raw.pop(user, None)
+        others = [user for user in self._own if user not in wanted]
+        for user in others[: len(self._own) - 1 - MAX_USERS]:
+            del self._own[user]
+            self._sets.pop(user, None)
+            del self._stored[user]
             self._current.discard(user)
 
 
@@ -146,18 +159,14 @@ def versioned(users: Iterable[str]) -> Versioned:
     return _shared().versioned(users)
 
 
-def load_rules(users: Sequence[str]) -> dict[str, Any]:
-    """The present `user_configs.rules` of these users. Raises `psycopg.Error`."""
-    found: dict[str, Any] = {}
-    with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
-        for start in range(0, len(users), AT_ONCE):
-            some = list(users[start : start + AT_ONCE])
-            cursor.execute("SELECT user_id, rules FROM user_configs WHERE user_id = ANY(%s)", [some])
-            found |= {str(user_id): rules for user_id, rules in cursor}
-    return found
+def present(users: Iterable[str]) -> dict[str, RuleSet]:
+    """The users' sets as they are in the tables now. Raises `psycopg.Error`."""
+    stored = stored_rules.load([EVERYONE, *users])
+    own = {user: sift_rules(*one).rules for user, one in stored.items()}
+    operators = named(own.get(EVERYONE, NO_RULES))
+    return {user: beside(own.get(user, NO_RULES), operators) for user in users}
 
 
 @lru_cache
 def _shared() -> RuleSets:
-    return RuleSets(load_rules, rules_version)
+    return RuleSets(stored_rules.load, rules_version)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tasks.rules.change import iso
-from tasks.rules.model import Judging, Scalar, Threshold
+from tasks.rules.model import Judging, Scalar, Threshold, is_for_everyone
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 from tasks.rules.state import (
@@ -73,6 +73,11 @@ class ActiveAlert:
     def is_open(self) -> bool:
         """Whether there is an announced alert that is not over."""
         return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED"}
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of those of which a user may have so many."""
+        return self.is_open and not is_for_everyone(self.rule_id)
 
     def to_record(self) -> dict[str, Any]:
         """The row as JSON can hold it."""

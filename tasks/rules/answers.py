@@ -19,6 +19,7 @@ class Answer(TypedDict):
     rules: NotRequired[int | list[Any]]
     alerts: NotRequired[list[Any]]
     total: NotRequired[int]
+    operator_rules: NotRequired[list[Any]]
     next: NotRequired[Any]
     hint: NotRequired[str]
     errors: NotRequired[list[Fault]]

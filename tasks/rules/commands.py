@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from tasks.rules.change import iso
 from tasks.rules.machine import Changes
-from tasks.rules.model import Fault, prose
+from tasks.rules.model import FOR_EVERYONE, Fault, is_for_everyone, prose
 from tasks.rules.parsing import InvalidDocument, suggestion
 from tasks.rules.rule import Compiled, RuleSet
 from tasks.rules.state import Acknowledged, DeviceState, RuleState, Status, from_us
@@ -19,8 +19,12 @@ from tasks.text.wording import describe, id_fault, printable, shorten
 
 Action = Literal["SNOOZE", "DISABLE", "ENABLE", "ACKNOWLEDGE"]
 
+# How the names of operators begin, as the authors of commands; users' have no slash.
+OPERATOR = "operator/"
 MAX_MINUTES = 43_200
 MAX_NOTE = 500
+# Of the operator's, too, which may be named by their keys.
+MAX_RULE_ID = 256 + len(FOR_EVERYONE)
 MAX_COMMAND_BYTES = 4096
 
 EXPECTED = {
@@ -55,7 +59,9 @@ class Command(BaseModel):
     device_id: Annotated[str, AfterValidator(_id)] = Field(
         description="The device; for a source of another domain, `NAME/ID`."
     )
-    rule_id: str = Field(min_length=1, max_length=256, description="The `id` of the rule, or else its `key`.")
+    rule_id: str = Field(
+        min_length=1, max_length=MAX_RULE_ID, description="The `id` of the rule, or else its `key`."
+    )
     action: Action = Field(description="The action; see below.")
     duration_minutes: float | None = Field(
         None,
@@ -131,6 +137,15 @@ def manage(
 
     DISABLE of a disabled rule and ENABLE of an enabled one change nothing. Raises `CannotManage`.
     """
+    if (
+        command.action == "DISABLE"
+        and is_for_everyone(command.rule_id)
+        and not origin.by.startswith(OPERATOR)
+    ):
+        raise CannotManage(
+            f"`{shorten(command.rule_id, 60)}` is a rule of the operator, which cannot be disabled; SNOOZE"
+            " silences it for a while"
+        )
     rule = rules.by_id.get(command.rule_id)
     if rule is None:
         known = suggestion(command.rule_id, list(rules.by_id))

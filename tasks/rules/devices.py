@@ -1,8 +1,16 @@
-"""Which devices a rule is about, by names and patterns, and what it has of its own for some. Pure."""
+"""Which devices a rule is about, by names, patterns and groups, and what it has of its own for some. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from tasks.rules.model import Rule
+
+Groups: TypeAlias = Mapping[str, frozenset[str]]
+"""The devices of each group of a user, by its name. A group without devices is like one that is not there."""
+
+NO_GROUPS: Groups = {}
+# Before the name of a group, where a device could stand.
+SIGN = "@"
 
 
 def matches(pattern: str, device_id: str) -> bool:
@@ -21,18 +29,23 @@ def matches(pattern: str, device_id: str) -> bool:
     return device_id.endswith(rest[-1]) and len(device_id) - len(rest[-1]) >= at
 
 
-def choice(rule: Rule, device_id: str) -> str | None:
+def choice(rule: Rule, device_id: str, groups: Groups = NO_GROUPS) -> str | None:
     """The pattern of the `overrides` that counts for a device, "" for the rule as it is, None if it does not
     concern the device.
 
-    A name counts before patterns, and a longer pattern before a shorter one: the database keeps no order.
+    A name counts before groups, a group before patterns, of several groups the first by the alphabet, and a
+    longer pattern before a shorter one: the database keeps no order. A device whose own name begins with `@`
+    is meant by that name, too.
     """
-    if rule.devices is not None and not any(matches(one, device_id) for one in patterns(rule.devices)):
+    if rule.devices is not None and not any(_fits(one, device_id, groups) for one in patterns(rule.devices)):
         return None
     if not rule.overrides:
         return ""
     if device_id in rule.overrides:
         return device_id
+    own = [pattern for pattern in rule.overrides if _is_member(pattern, device_id, groups)]
+    if own:
+        return min(own)
     fitting = [pattern for pattern in rule.overrides if matches(pattern, device_id)]
     return min(fitting, key=lambda pattern: (-len(pattern), pattern), default="")
 
@@ -49,6 +62,32 @@ def chosen(rules: Iterable[Rule], choices: Iterable[str | None]) -> tuple[Rule, 
 def patterns(devices: str | list[str]) -> list[str]:
     """The patterns of a rule's `devices`."""
     return [devices] if isinstance(devices, str) else devices
+
+
+def named(devices: str | list[str], groups: Groups) -> Iterator[str]:
+    """The devices that a rule's `devices` names, or of which it names the group; not those of patterns."""
+    for one in patterns(devices):
+        if members := groups.get(one.removeprefix(SIGN)) if one.startswith(SIGN) else None:
+            yield from members
+        elif one and "*" not in one:
+            yield one
+
+
+def names_groups(rules: Iterable[Rule]) -> bool:
+    """Whether any of the rules may be about a group."""
+    return any(
+        pattern.startswith(SIGN)
+        for rule in rules
+        for pattern in (*patterns(rule.devices or []), *(rule.overrides or ()))
+    )
+
+
+def _fits(pattern: str, device_id: str, groups: Groups) -> bool:
+    return matches(pattern, device_id) or _is_member(pattern, device_id, groups)
+
+
+def _is_member(pattern: str, device_id: str, groups: Groups) -> bool:
+    return pattern.startswith(SIGN) and device_id in groups.get(pattern.removeprefix(SIGN), ())
 
 
 def _overridden(rule: Rule, pattern: str) -> Rule:

@@ -298,7 +298,7 @@ def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, list
             draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
             return
         # An absence that waits for room is not written again at each look.
-        if entry.is_open or not draft.has_room:
+        if entry.is_open or not draft.has_room(rule_id):
             return
     silent_ms = now_ms - max(seen_ms, listening_since_ms)
     if silent_ms * 1000 >= rule.for_us and not entry.is_snoozed(now_ms):

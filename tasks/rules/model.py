@@ -23,6 +23,8 @@ BEYOND_NUMBERS = 2**63
 DEFAULT_SEVERITY = "warning"
 # The rule_id of a rule without an `id` about the absence of the whole device.
 DEVICE_ABSENT = "absent"
+# How the `rule_id` of the operator's rules begins, and no other.
+FOR_EVERYONE = "operator:"
 MIN_ABSENT_SECONDS = 1
 # How deep conditions may be nested, and how many comparisons a rule may have.
 MAX_DEPTH = 3
@@ -50,7 +52,8 @@ _DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 EXPECTED = {
-    "id": "a string of 1 to 128 characters, not blank and without control characters",
+    "id": "a string of 1 to 128 characters, not blank and without control characters, which does not begin"
+    " with `operator:`",
     "key": 'the path of a value, such as "temperature" or "motor.phases.0", of 1 to 256 characters',
     "operator": "one of " + ", ".join(get_args(Operator)),
     "threshold": "a finite number (of at most 64 bits); for == and != also a string or a boolean; for in an"
@@ -65,8 +68,10 @@ EXPECTED = {
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "for_readings": f"a whole number from 1 to {MAX_READINGS}",
     "clear_threshold": "a finite number (of at most 64 bits)",
-    "devices": f'the id of a device, a pattern such as "freezer-*", or an array of 1 to {MAX_LISTED} of them',
-    "overrides": f"an object of at most {MAX_OVERRIDES} devices or patterns, each with fields of its own",
+    "devices": 'the id of a device, a pattern such as "freezer-*", a group such as "@cold-room", or an array'
+    f" of 1 to {MAX_LISTED} of them",
+    "overrides": f"an object of at most {MAX_OVERRIDES} devices, patterns or groups, each with fields of its"
+    " own",
     "domain": 'the name of a domain, such as "telemetry"',
 }
 
@@ -235,13 +240,14 @@ class Rule(Condition):
     )
     devices: _Devices | None = Field(
         None,
-        description="The devices that the rule is about; by default all. `*` stands for any characters.",
+        description="The devices that the rule is about; by default all. `*` stands for any characters,"
+        " `@NAME` for the devices of a [group](#groups-of-devices).",
     )
     overrides: _Overrides | None = Field(
         None,
-        description="For single devices or patterns, `threshold`, `clear_threshold`, `for_seconds`,"
-        " `severity` or `escalate` of their own. A name counts before a pattern, a longer pattern before a"
-        " shorter one.",
+        description="For single devices, patterns or groups, `threshold`, `clear_threshold`, `for_seconds`,"
+        " `severity` or `escalate` of their own. A name counts before a group, a group before a pattern, a"
+        " longer pattern before a shorter one.",
     )
     domain: Annotated[str, AfterValidator(_domain)] | None = Field(
         None, description="Domain of the readings; by default the first of `DOMAINS`."
@@ -251,6 +257,11 @@ class Rule(Condition):
     def rule_id(self) -> str:
         """The name of the rule in alerts and commands."""
         return id_of(self.id, self.key)
+
+
+def is_for_everyone(rule_id: str) -> bool:
+    """Whether this is the name of a rule of the operator's."""
+    return rule_id.startswith(FOR_EVERYONE)
 
 
 def id_of(own: str | None, key: str | None) -> str:

@@ -7,8 +7,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from tasks.rules.condition import remembered_keys
+from tasks.rules.devices import NO_GROUPS, Groups
 from tasks.rules.model import (
     EXPECTED,
+    FOR_EVERYONE,
     GROUPS,
     MAX_FIELDS,
     MAX_REMEMBERED,
@@ -19,6 +21,7 @@ from tasks.rules.model import (
     Rule,
     Step,
     id_of,
+    is_for_everyone,
 )
 from tasks.rules.rule import NO_RULES, RuleSet
 from tasks.rules.together import Place, meant_operator, nesting_fault, together, without_nulls
@@ -62,17 +65,17 @@ def parse_rules(document: Any) -> RuleSet:
     rules, faults = _array_of_rules(document)
     if len(rules) > MAX_RULES:
         raise InvalidRules([*faults, _too_many(rules)])
-    found = _sift(rules)
+    found = _sift(rules, reserved=True)
     if faults or found.faults:
         raise InvalidRules(_at_most([*faults, *found.faults]))
     return found.rules
 
 
-def sift_rules(document: Any) -> Sifted:
+def sift_rules(document: Any, groups: Groups = NO_GROUPS) -> Sifted:
     """The valid rules of a stored document: rules in the table count as far as they are valid.
 
-    Always the same for the same document. If rules share a `rule_id`, the first one counts; if there are too
-    many rules, the first ones do.
+    `groups` has the devices of each group that they may name. Always the same for the same document. If rules
+    share a `rule_id`, the first one counts; if there are too many rules, the first ones do.
     """
     try:
         rules, faults = _array_of_rules(document)
@@ -80,17 +83,18 @@ def sift_rules(document: Any) -> Sifted:
         return Sifted(NO_RULES, (), error.errors)
     if len(rules) > MAX_RULES:
         faults.append(_too_many(rules))
-    found = _sift(rules[:MAX_RULES])
+    found = _sift(rules[:MAX_RULES], groups)
     return found._replace(faults=_at_most([*faults, *found.faults]))
 
 
-def _sift(rules: list[Any]) -> Sifted:
+def _sift(rules: list[Any], groups: Groups = NO_GROUPS, *, reserved: bool = False) -> Sifted:
+    """`reserved`: the names of the operator's rules are faults; from before they were, some may be stored."""
     valid: dict[int, Rule] = {}
     faults: list[Fault] = []
     owners: dict[str, int] = {}
     remembered: set[str] = set()
     for index, raw in enumerate(rules):
-        rule, wrong = _parse(index, raw, owners)
+        rule, wrong = _parse(index, raw, owners, reserved=reserved)
         if rule is not None and not wrong:
             keys = remembered | remembered_keys(rule)
             if len(keys) > MAX_REMEMBERED:
@@ -98,10 +102,12 @@ def _sift(rules: list[Any]) -> Sifted:
             else:
                 valid[index], remembered = rule, keys
         faults += wrong
-    return Sifted(RuleSet(tuple(valid.values())), tuple(valid), faults)
+    return Sifted(RuleSet(tuple(valid.values()), groups=groups), tuple(valid), faults)
 
 
-def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, list[Fault]]:
+def _parse(
+    index: int, raw: Any, owners: dict[str, int], *, reserved: bool
+) -> tuple[Rule | None, list[Fault]]:
     """One rule, and all its faults; `owners` has the places of the rules before it by their rule_ids."""
     path, rule = f"rules.{index}", None
     if type(raw) is not dict:
@@ -124,6 +130,11 @@ def _parse(index: int, raw: Any, owners: dict[str, int]) -> tuple[Rule | None, l
     is_one = named and not given.keys() & {*GROUPS}
     if not wrong & {("id",), ("key",)} and (is_one or "id" in given or given.get("operator") == "absent"):
         own_id = id_of(given.get("id"), given.get("key"))
+        if reserved and is_for_everyone(own_id):
+            message = f"must not begin with `{FOR_EVERYONE}`, as the names of the operator's rules do"
+            if "id" not in given:
+                message += "; give the rule an `id` of its own"
+            faults.append(_fault(f"{path}.{'id' if 'id' in given else 'key'}", message))
         if owners.setdefault(own_id, index) != index:
             where = f"{path}.{'id' if 'id' in given else 'key'}" if named else path
             name, owner = shorten(own_id, 60), owners[own_id]
@@ -199,7 +210,10 @@ def _override_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
     """A fault inside `overrides`, whose names are those of devices."""
     where, got = at(path, place[:3]), describe(detail["input"])
     if place[2:] == ("[key]",):
-        return _fault(at(path, place[:2]), 'must be the id of a device or a pattern such as "freezer-*"')
+        return _fault(
+            at(path, place[:2]),
+            'must be the id of a device, a pattern such as "freezer-*", or a group such as "@cold-room"',
+        )
     if place[2:3] == ("escalate",) and len(place) > 3:
         return _step_fault(path, place, detail)
     if len(place) == 2:

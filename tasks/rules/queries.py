@@ -97,13 +97,25 @@ def id_of(document: bytes) -> str | None:
         return None
 
 
-def rules_page(query: RulesQuery, user_id: str, rules: Sequence[dict[str, Any]]) -> Answer:
-    """The answer with those of all rules that come `after` what was told, as many as fit."""
-    wanted = [_bounded(rule) for rule in rules[query.after : query.after + query.limit]]
+def rules_page(
+    query: RulesQuery,
+    user_id: str,
+    rules: Sequence[dict[str, Any]],
+    operators: Sequence[dict[str, Any]] = (),
+) -> Answer:
+    """The answer with those of all rules that come `after` what was told, as many as fit.
+
+    Those of the operator follow the user's own, apart.
+    """
+    every = [*rules, *operators]
+    wanted = [_bounded(rule) for rule in every[query.after : query.after + query.limit]]
     told = fitting(wanted)
-    answer = Answer(ok=True, rules=wanted[:told], total=len(rules))
+    own = max(0, len(rules) - query.after)
+    answer = Answer(ok=True, rules=wanted[:told][:own], total=len(rules))
+    if operators:
+        answer["operator_rules"] = wanted[:told][own:]
     end = query.after + told
-    if end < len(rules):
+    if end < len(every):
         _cut(answer, end, f"users/{user_id}/rules/get")
     return answer
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
-from tasks.rules.devices import choice, chosen
+from tasks.rules.devices import Groups, choice, chosen
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Scalar, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
@@ -118,7 +118,8 @@ def _microseconds(seconds: float) -> int:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are.
+    """All rules of one user, in their order, and their fast form. Two sets are equal if their rules are, and
+    the groups of devices that rules may name.
 
     The checks of a domain come with the rules that are about it (`of`); one with the `rule_id` of a rule
     takes its place.
@@ -126,6 +127,7 @@ class RuleSet:
 
     rules: tuple[Rule, ...] = ()
     checks: tuple[Compiled, ...] = ()
+    groups: Groups = field(default_factory=dict, repr=False)
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     conditions: tuple[tuple[Compiled, Judge], ...] = field(init=False, repr=False, compare=False)
@@ -170,7 +172,7 @@ class RuleSet:
             return self
         found = self._of_device.get(source_id)
         if found is None:
-            choices = tuple(choice(rule, source_id) for rule in self.rules)
+            choices = tuple(choice(rule, source_id, self.groups) for rule in self.rules)
             found = self._of_choices.get(choices) or RuleSet(chosen(self.rules, choices), self.checks)
             if len(self._of_device) >= MAX_DEVICES or len(self._of_choices) >= MAX_SETS:
                 self._of_device.clear()
@@ -184,9 +186,14 @@ class RuleSet:
         if found is None:
             names = {domain, None} if default else {domain}
             rules = tuple(rule for rule in self.rules if rule.domain in names)
-            found = self if rules == self.rules and not checks else RuleSet(rules, checks)
+            same = rules == self.rules and not checks
+            found = self if same else RuleSet(rules, checks, self.groups)
             self._of[domain] = found
         return found
+
+    def with_groups(self, groups: Groups) -> "RuleSet":
+        """The same rules, about the devices that are in these groups."""
+        return RuleSet(self.rules, self.checks, groups)
 
     @property
     def absent_keys(self) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from tasks.rules.condition import Before
-from tasks.rules.model import Scalar
+from tasks.rules.model import Scalar, is_for_everyone
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 
@@ -112,6 +112,11 @@ class RuleState(NamedTuple):
         return RuleState(Status.OK, self.facts, command_at=self.command_at, command_id=self.command_id)
 
 
+def counted(entries: Mapping[str, RuleState]) -> int:
+    """How many of these have an open alert that counts for the user."""
+    return sum(entry.is_open and not is_for_everyone(rule_id) for rule_id, entry in entries.items())
+
+
 class DeviceState(NamedTuple):
     """One device. Values, never changed in place; equal states are equal, packed too."""
 
@@ -130,8 +135,8 @@ class DeviceState(NamedTuple):
 
     @property
     def open_alerts(self) -> int:
-        """How many of its rules have an open alert."""
-        return sum(entry.is_open for entry in self.entries.values())
+        """How many of its rules have an open alert that counts for the user: not those of the operator's."""
+        return counted(self.entries)
 
     def has_judged(self, partition: int, offset: int) -> bool:
         """Whether the record at this position, or a later one of its partition, was judged before."""

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tasks.rules.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
-from tasks.rules.model import Scalar
+from tasks.rules.model import Scalar, is_for_everyone
 from tasks.rules.rule import Facts
-from tasks.rules.state import DeviceState, Position, RuleState, Status, from_us
+from tasks.rules.state import DeviceState, Position, RuleState, Status, counted, from_us
 
 
 class Cause(NamedTuple):
@@ -38,13 +38,11 @@ class Draft:
         """How many changes the device has had, those of this draft included."""
         return self.state.number + len(self.changes)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether one more alert of the user may be open."""
-        if self._room is None:
+    def has_room(self, rule_id: str) -> bool:
+        """Whether one more alert of the user may be open; there is always room for the operator's rules."""
+        if self._room is None or is_for_everyone(rule_id):
             return True
-        now_open = sum(entry.is_open for entry in self.entries.values())
-        return now_open - self.state.open_alerts < self._room
+        return counted(self.entries) - self.state.open_alerts < self._room
 
     def derive_id(self, rule_id: str, kind: str, *trigger: object) -> str:
         """The id of an alert of this device."""
@@ -52,7 +50,7 @@ class Draft:
 
     def trigger(self, rule_id: str, entry: RuleState, alert_id: str, reason: str | None = None) -> None:
         """Opens an alert of the rule and announces it; without room for it, the alert is refused."""
-        if not (entry.is_open or self.has_room):
+        if not (entry.is_open or self.has_room(rule_id)):
             self._refuse(rule_id, entry, alert_id)
             return
         # An acknowledgement is of one alert.

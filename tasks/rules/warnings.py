@@ -1,14 +1,19 @@
 """Warnings about rules that are valid, and can never be violated by readings like the recent ones. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from tasks.rules.condition import Place, kind_of
-from tasks.rules.model import GROUPS, ORDERING, Condition, Fault
-from tasks.rules.parsing import MAX_FAULTS, at
+from tasks.rules.devices import SIGN, patterns
+from tasks.rules.model import GROUPS, ORDERING, Condition, Fault, Rule
+from tasks.rules.parsing import MAX_FAULTS, at, suggestion
 from tasks.rules.rule import RuleSet
 from tasks.text.paths import has_stray_quotes, steps
 from tasks.text.wording import shorten
+
+# Each takes a search for the name that was meant.
+MAX_EMPTY_GROUPS = 20
 
 _PLURAL = {"text": "strings", "boolean": "booleans", "number": "numbers"}
 
@@ -30,6 +35,33 @@ def warnings(
         for field, message in _of(one, recent.get(rule.domain, ()), partial=rule.domain in partial)
     ]
     return found[:MAX_FAULTS]
+
+
+def empty_groups(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault]:
+    """One warning for each place where a rule names a group that has no devices, with its path.
+
+    `places` has the place of each rule in its document, if that is not its place in the set.
+    """
+    found = _empty_groups(rules, range(len(rules.rules)) if places is None else places)
+    return list(islice(found, MAX_EMPTY_GROUPS))
+
+
+def _empty_groups(rules: RuleSet, places: Sequence[int]) -> Iterator[Fault]:
+    for index, rule in zip(places, rules.rules, strict=True):
+        for place, pattern in _named(rule):
+            name = pattern.removeprefix(SIGN)
+            if name != pattern and not rules.groups.get(name):
+                near = suggestion(name, list(rules.groups))
+                message = f"no device is in the group `{shorten(name, 64)}`{near}"
+                yield {"path": at(f"rules.{index}", place), "message": message}
+
+
+def _named(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    listed = isinstance(rule.devices, list)
+    for index, pattern in enumerate(patterns(rule.devices or [])):
+        yield ("devices", index) if listed else ("devices",), pattern
+    for pattern in rule.overrides or ():
+        yield ("overrides", pattern), pattern
 
 
 def shape(value: Any) -> Any:

@@ -29,7 +29,7 @@ class Subscriber:
         self._client.on_message = self._on_message
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
-        topics = ("alerts", "config/status", "alerts/manage/status")
+        topics = ("alerts", "config/status", "alerts/manage/status", "rules")
         self._client.subscribe([(f"users/{user}/{topic}", 1) for topic in topics])
         assert subscribed.wait(10)
 
@@ -56,6 +56,15 @@ class Subscriber:
         wait_until(lambda: len(self.answers) > before, 30, f"the answer on {topic}/status")
         answered, answer = self.answers[before]
         assert answered == f"{topic}/status"
+        return answer
+
+    def read(self, what: str) -> dict[str, Any]:
+        """The answer to a query for the `rules`."""
+        before = len(self.answers)
+        self.publish(f"{what}/get", {})
+        wait_until(lambda: len(self.answers) > before, 30, f"the answer on {what}")
+        answered, answer = self.answers[before]
+        assert answered == what
         return answer
 
     def close(self) -> None:

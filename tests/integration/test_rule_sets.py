@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from tasks import apply_rules
-from tasks.alerts import state_store
-from tasks.alerts.rule_cache import load_rules, rule_sets
+from tasks.alerts import state_store, stored_rules
+from tasks.alerts.rule_cache import rule_sets
 from tasks.rules.machine import Changes
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES
@@ -52,14 +52,15 @@ def test_the_rules_of_many_users_are_read_a_few_at_a_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each user's own, and nothing of those without a row."""
-    monkeypatch.setattr("tasks.alerts.rule_cache.AT_ONCE", 2)
+    monkeypatch.setattr("tasks.alerts.stored_rules.AT_ONCE", 2)
     users = [uuid4().hex[:8] for _ in range(5)]
     for number, user in enumerate(users[:-1]):
         write(database, user, [COLD[0] | {"threshold": number}])
-    assert {user: raw[0]["threshold"] for user, raw in load_rules(users).items()} == dict(
+    found = stored_rules.load(users)
+    assert {user: stored.rules[0]["threshold"] for user, stored in found.items()} == dict(
         zip(users[:-1], range(4), strict=True)
     )
-    assert load_rules([]) == {}
+    assert stored_rules.load([]) == {}
 
 
 def judge(state: DeviceState) -> tuple[DeviceState, Changes]:

@@ -8,6 +8,7 @@ from ingest.cli.rules_examples import EXAMPLES
 from ingest.cli.rules_page import (
     ACTIONS,
     FIELDS,
+    GROUPED,
     OPERATORS,
     REASONS,
     SNOOZE,
@@ -18,6 +19,7 @@ from ingest.cli.rules_page import (
 from tasks.rules import change, commands
 from tasks.rules.change import ChangeStatus, notice
 from tasks.rules.model import Operator, Rule
+from tasks.rules.parsing import parse_rules
 from tasks.rules.queries import AlertsQuery, RulesQuery
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "rules.md"
@@ -48,6 +50,19 @@ def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
         assert len(triggered) == 1
         record = triggered[0].to_record() | {"values": {}, "reason": "", "by": "", "note": ""}
         assert list(json.loads(notice(record))) == list(FIELDS)
+
+
+def test_the_rule_about_groups_is_one() -> None:
+    """It is about the group's devices alone, and colder where the page says so."""
+    rules = parse_rules([GROUPED]).with_groups(
+        {"cold-room": frozenset({"fridge", "freezer-1"}), "deep": frozenset({"freezer-1", "x"})}
+    )
+    found = {device: rules.of_device(device).rules for device in ("fridge", "freezer-1", "x")}
+    assert {device: [rule.threshold for rule in own] for device, own in found.items()} == {
+        "fridge": [8],
+        "freezer-1": [-18],
+        "x": [],
+    }
 
 
 def test_the_command_of_the_page_is_one() -> None:

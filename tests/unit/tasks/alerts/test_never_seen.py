@@ -21,3 +21,10 @@ def test_names_of_absence_rules_are_expected_and_patterns_are_not() -> None:
         }
     )
     assert list(never_seen.literal(rules)) == ["door", "freezer"]
+
+
+def test_members_of_a_group_are_expected() -> None:
+    """The group names them; a name with its sign that is no group is a device's own."""
+    rules = parse_rules({"rules": [SILENT | {"id": "a", "devices": ["@cold", "@odd", "door"]}]})
+    rules = rules.with_groups({"cold": frozenset({"f1", "f2"})})
+    assert list(never_seen.literal(rules)) == ["@odd", "door", "f1", "f2"]

@@ -7,7 +7,9 @@ import pytest
 
 from tasks.alerts import rule_cache as module
 from tasks.alerts.rule_cache import RELOAD_SECONDS, TRY_AGAIN_SECONDS, RuleSets, RulesUnknown
+from tasks.alerts.stored_rules import Stored
 from tasks.domain import placement
+from tasks.rules.devices import Groups
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES
 
@@ -22,17 +24,19 @@ class World:
 
     def __init__(self) -> None:
         self.table: dict[str, Any] = {}
+        self.groups: dict[str, Groups] = {}
         self.version = b"1"
         self.now = 0.0
         self.away = False
         self.loads: list[list[str]] = []
         self.sets = RuleSets(self._load, lambda: self.version, lambda: self.now)
 
-    def _load(self, users: list[str]) -> dict[str, Any]:
+    def _load(self, users: list[str]) -> dict[str, Stored]:
         self.loads.append(users)
         if self.away:
             raise psycopg.OperationalError("gone fishing")
-        return {user: self.table[user] for user in users if user in self.table}
+        groups = self.groups
+        return {user: Stored(self.table[user], groups.get(user, {})) for user in users if user in self.table}
 
     def thresholds(self, user: str) -> list[float]:
         """The thresholds of the user's rules in force."""
@@ -50,12 +54,50 @@ def test_rules_are_read_once_for_each_change() -> None:
     }
     assert world.thresholds("b") == [2]
     assert world.thresholds("c") == []
-    assert world.loads == [["a", "b", "c"]]
+    assert world.loads == [["+", "a", "b", "c"]]
     world.table = {"a": [rule(5)]}
     assert world.thresholds("a") == [1]
     world.version = b"2"
     assert (world.thresholds("a"), world.thresholds("b")) == ([5], [])
-    assert world.loads == [["a", "b", "c"], ["a"], ["b"]]
+    assert world.loads == [["+", "a", "b", "c"], ["+", "a"], ["b"]]
+
+
+def test_the_operators_rules_are_beside_those_of_each_user() -> None:
+    """Also of users who have none. After a change of them a set is made again when it is asked for, from what
+    is known of the user; once they are gone, the set is the user's own.
+    """
+    world = World()
+    world.table = {"a": [rule(1)], "+": [rule(90)]}
+    assert [world.thresholds(user) for user in "abc"] == [[1, 90], [90], [90]]
+    assert list(world.sets.get("a")["a"].by_id) == ["temperature", "operator:temperature"]
+    assert world.sets.get("ab") == world.sets.get("ab")
+    assert world.sets.get("a")["a"] is world.sets.get("a")["a"]
+    world.table["+"], world.version = [rule(95)], b"2"
+    assert world.thresholds("b") == [95]
+    world.loads.clear()
+    assert world.thresholds("a") == [1, 95]
+    assert world.loads == [["a"]]
+    del world.table["+"]
+    world.version = b"3"
+    assert [world.thresholds(user) for user in "abc"] == [[1], [], []]
+    assert world.sets.get("a")["a"] == parse_rules([rule(1)])
+
+
+def test_a_change_of_a_group_makes_another_set() -> None:
+    """The rules are the same, and are about other devices; without a change the set stays the same object."""
+    world = World()
+    world.table = {"a": [rule(1) | {"devices": "@cold"}]}
+    world.groups = {"a": {"cold": frozenset({"f1"})}}
+    before = world.sets.get(["a"])["a"]
+    world.version = b"2"
+    assert world.sets.get(["a"])["a"] is before
+    world.version, world.groups = b"3", {"a": {"cold": frozenset({"f2"})}}
+    after = world.sets.get(["a"])["a"]
+    assert after != before
+    assert [len(one.of_device(device).rules) for one in (before, after) for device in ("f1", "f2")] == [
+        *(1, 0),
+        *(0, 1),
+    ]
 
 
 def test_a_change_that_nobody_told_of_is_seen_in_time() -> None:

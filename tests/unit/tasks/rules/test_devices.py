@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.devices import matches
+from tasks.rules.devices import Groups, matches, names_groups
+from tasks.rules.machine import rules_changed
 from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.warnings import empty_groups
 from tests.unit.tasks.rules.device import Device
 
 HOT = {"key": "t", "operator": ">", "threshold": 30, "message": "hot"}
@@ -167,3 +169,104 @@ def test_sets_of_rules_for_devices_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         assert found == [*range(9), 30, 30, 30]
         assert len(rules._of_choices) <= 3
         assert len(rules._of_device) <= 5
+
+
+GROUPS: Groups = {"cold": frozenset({"f1", "f2"}), "new": frozenset({"f2", "f3"})}
+
+
+def of_group(device_id: str, **fields: Any) -> Any:
+    """The threshold of the rule for a device, with the groups; None if it is not about it."""
+    rules = parse_rules([HOT | fields]).with_groups(GROUPS).of_device(device_id).rules
+    return rules[0].threshold if rules else None
+
+
+def test_a_rule_may_be_about_a_group() -> None:
+    """Its devices, and a device whose own name begins with the sign; a group that is not there has none."""
+    about = ["f1", "f2", "f3", "lab1", "@cold", "cold"]
+    assert [of_group(one, devices="@cold") is not None for one in about] == [
+        True,
+        True,
+        *[False] * 2,
+        True,
+        False,
+    ]
+    assert [of_group(one, devices=["@cold", "lab*"]) is not None for one in about[:4]] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert [of_group(one, devices="@warm") for one in about] == [None] * 6
+    assert [of_group(one, devices="@co*") is not None for one in about] == [*[False] * 4, True, False]
+
+
+def test_a_group_may_have_a_threshold_of_its_own() -> None:
+    """A name counts before groups, the first group by the alphabet before others, groups before patterns."""
+    own = {"@new": 50, "@cold": 40, "f*": 60, "f1": 70}
+    overrides = {pattern: {"threshold": limit} for pattern, limit in own.items()}
+    found = [of_group(one, overrides=overrides) for one in ("f1", "f2", "f3", "f4", "x")]
+    assert found == [70, 40, 50, 60, 30]
+
+
+def test_what_leaves_a_group_has_its_alert_resolved() -> None:
+    """As where the rule does not name the device any more, and without a reading."""
+    rules = parse_rules([HOT | {"devices": "@cold"}])
+    device = Device()
+    device.rules = rules.with_groups({"cold": frozenset({"d"})}).of_device("d")
+    assert device.send(40, at=1) == ["TRIGGERED"]
+    left = rules.with_groups({"cold": frozenset({"e"})}).of_device("d")
+    _, changes = rules_changed(device.state, left, 2_000)
+    assert [(change.status, change.reason) for change in changes] == [("RESOLVED", "rule_removed")]
+
+
+_names = st.sampled_from(["@a", "@b", "@c", "d1", "d*", "d2"])
+
+
+@given(
+    st.none() | st.lists(_names, min_size=1, max_size=3),
+    st.sets(_names, max_size=3),
+    st.dictionaries(st.sampled_from("abc"), st.frozensets(st.sampled_from(["d1", "d2", "e"]), max_size=2)),
+)
+def test_a_group_is_like_its_devices_written_out(
+    devices: list[str] | None, overrides: set[str], groups: dict[str, frozenset[str]]
+) -> None:
+    """A rule about a group is about the same devices as one that lists them; so are its overrides."""
+
+    def plainly(device_id: str) -> float | None:
+        members = {f"@{name}": ids for name, ids in groups.items()}
+        written = [one for name in devices or ["*"] for one in (name, *members.get(name, ()))]
+        if not any(matches(one, device_id) for one in written):
+            return None
+        ranked = [
+            *(name for name in overrides if name == device_id),
+            *sorted(name for name in overrides if device_id in members.get(name, ())),
+            *(name for name in sorted(overrides) if matches(name, device_id)),
+        ]
+        return float(limits[ranked[0]]) if ranked else 30.0
+
+    limits = {name: number for number, name in enumerate(sorted(overrides))}
+    rule = HOT | {"overrides": {name: {"threshold": limit} for name, limit in limits.items()}}
+    if devices is not None:
+        rule |= {"devices": devices}
+    rules = parse_rules([rule]).with_groups(groups)
+    for device_id in ("d1", "d2", "e", "@a"):
+        found = rules.of_device(device_id).rules
+        assert (float(found[0].threshold) if found else None) == plainly(device_id)  # type: ignore[arg-type]
+
+
+def test_a_group_without_devices_is_warned_of() -> None:
+    """With the path of each place, and the name that was perhaps meant."""
+    rules = parse_rules([HOT, HOT | {"id": "a", "devices": ["@cold", "@cald"], "overrides": {"@x": {}}}])
+    assert names_groups(rules.rules)
+    assert not names_groups(parse_rules([HOT | {"devices": ["a", "b@c"]}]).rules)
+    assert empty_groups(rules.with_groups(GROUPS)) == [
+        {
+            "path": "rules.1.devices[1]",
+            "message": "no device is in the group `cald`; did you mean `cold`?",
+        },
+        {"path": "rules.1.overrides.@x", "message": "no device is in the group `x`"},
+    ]
+    assert [one["path"] for one in empty_groups(parse_rules([HOT | {"devices": "@y"}]))] == [
+        "rules.0.devices"
+    ]
+    assert empty_groups(parse_rules([HOT | {"devices": [f"@{n}" for n in range(100)]}]))[20:] == []

@@ -80,24 +80,33 @@ def test_the_id_of_anything_is_looked_for(document: bytes) -> None:
     assert found is None or 1 <= len(found) <= 128
 
 
-@given(SIZES, st.integers(1, 5))
-def test_pages_of_rules_hold_each_rule_once(sizes: list[int], limit: int) -> None:
-    """In their order, each page within its size or with a single rule; the last one says nothing of more."""
+@given(SIZES, SIZES, st.integers(1, 5))
+def test_pages_of_rules_hold_each_rule_once(sizes: list[int], others: list[int], limit: int) -> None:
+    """In their order, the user's own before the operator's, each page within its size or with a single rule;
+    the last one says nothing of more.
+    """
     rules = [{"id": f"r{number}", "message": "x" * size} for number, size in enumerate(sizes)]
+    operators = [{"id": f"operator:r{number}", "message": "x" * size} for number, size in enumerate(others)]
     told: list[Any] = []
+    told_of_operator: list[Any] = []
     after = 0
     while True:
-        answer = rules_page(RulesQuery(after=after, limit=limit), "u", rules)
-        page = answer["rules"]
-        assert isinstance(page, list)
+        answer = rules_page(RulesQuery(after=after, limit=limit), "u", rules, operators)
+        own, of_operator = answer["rules"], answer.get("operator_rules", [])
+        assert isinstance(own, list)
+        assert ("operator_rules" in answer) == bool(operators)
+        assert answer["total"] == len(rules)
+        page = [*own, *of_operator]
         assert len(page) <= limit
         assert len(page) <= 1 or len(json.dumps(page, separators=(",", ":"))) <= PAGE_BYTES + 2
-        told += page
+        told += own
+        told_of_operator += of_operator
         if "next" not in answer:
             break
         assert f'{{"after": {answer["next"]}}} to users/u/rules/get' in answer["hint"]
         after = answer["next"]
     assert told == rules
+    assert told_of_operator == operators
 
 
 @given(SIZES, st.integers(1, 5))
