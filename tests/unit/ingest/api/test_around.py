@@ -1,14 +1,13 @@
 """What every request gets: its id, its bounds, an ETag, and an answer whatever happens inside."""
 
-import asyncio
-import json
 from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ingest.api import around
 from ingest.api.around import Around
+from tests.unit.ingest.api.asgi import ask
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -17,32 +16,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/bug":
         raise RuntimeError("a bug")
     await JSONResponse({"bytes": len(message["body"])})(scope, receive, send)
-
-
-def ask(app: Around, path: str = "/", parts: tuple[bytes, ...] = (b"",), **headers: str) -> tuple[Any, ...]:
-    """Status, headers and document of one request."""
-    sent: list[Message] = []
-    waiting = [
-        {"type": "http.request", "body": part, "more_body": number < len(parts)}
-        for number, part in enumerate(parts, 1)
-    ]
-
-    async def receive() -> Message:
-        return waiting.pop(0)
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
-    }
-    asyncio.run(app(scope, receive, send))
-    start, body = sent
-    found = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], found, json.loads(body["body"] or b"null")
 
 
 def test_an_answer_has_the_request_s_id_and_nothing_that_a_log_should_not_hold() -> None:
