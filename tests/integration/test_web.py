@@ -157,7 +157,7 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
 def test_devices_come_by_silence_page_by_page_and_are_found(
     web: Web, database: Database, user: str, token: str
 ) -> None:
-    """Each device once, the longest silent first, however long the ids are; an ETag spares what is known already."""
+    """Each device once, the longest silent first, also by long ids; an ETag spares what is known already."""
     database.execute(
         "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
         " SELECT %s, rpad('n' || n, 128, 'ü'), 'telemetry', now(), %s + n * interval '1 s'"

@@ -5,20 +5,22 @@ import time
 from datetime import UTC, datetime
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Response
 
 from ingest.admin import dlq_groups as work
 from ingest.admin import dlq_replay
 from ingest.admin.audit import note
-from ingest.admin.dlq_outcome import envelope
 from ingest.api import inputs
-from ingest.api.callers import Anybody
+from ingest.api.callers import Anybody, Caller
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
 from ingest.api.models import Letters, Replay, ReplayWanted
 from ingest.api.problems import Busy, NotFound
 from tasks.dead_letters.letter import Filters
 from tasks.replays import runs
 from tasks.replays.runs import Run
+
+log = structlog.get_logger()
 
 # Each reads the topic through a consumer of its own, with 16 MB of buffers.
 AT_ONCE = 2
@@ -62,14 +64,15 @@ def dead_letters(
     finally:
         _places.release()
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
-    note = f"The database could not be asked which were replayed, so all count as open: {found.database_away}"
+    if found.database_away:
+        log.warning("server_away", error=found.database_away)
     return Letters.model_validate(
         {
             "total": found.counts.total(),
             "groups": [{**g._asdict(), "letters": count} for g, count in ordered[:MOST_GROUPS_SHOWN]],
             "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
-            "letters": [envelope(one) for one in found.newest],
-            "note": note if found.database_away else None,
+            "letters": [one.as_json() for one in found.newest],
+            "note": _note(caller, found.database_away),
         }
     )
 
@@ -118,6 +121,14 @@ def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Re
     if run is None or (caller.user_id is not None and _user_of(run) != caller.user_id):
         raise NotFound(f"There is no replay {run_id}, or no worker has begun it yet.")
     return _shown(run_id, run, dry_run=bool(run.arguments.get("dry_run")))
+
+
+def _note(caller: Caller, database_away: str) -> str | None:
+    if not database_away:
+        return None
+    # It names addresses and roles, which are nobody's business but the operator's.
+    reason = f": {database_away}" if caller.is_operator else "."
+    return f"The database could not be asked which were replayed, so all count as open{reason}"
 
 
 def _shown(run_id: str, run: Run | None, *, dry_run: bool) -> Replay:
