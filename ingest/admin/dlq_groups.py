@@ -18,7 +18,7 @@ from tasks.servers.topic_reader import Range, TopicReader
 
 # Memory for a million letters that have nothing in common would be a gigabyte.
 MOST_GROUPS = 50_000
-# The newest letters are held with this much of their payloads: 1,000 of 256 KiB would be a quarter of a gigabyte.
+# The newest letters are held with this much of their payloads: 1,000 whole ones may have 256 MB.
 MOST_PAYLOAD_BYTES = 4096
 
 
@@ -77,8 +77,8 @@ class _Timed(TopicReader):
 def count(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, seconds: float) -> Groups:
     """The letters that match; with `handled` also those that are no longer open.
 
-    Takes some 30 MB of memory at most, besides the groups. Raises `TooManyLetters` when it takes longer than `seconds`, or there are too many groups, and
-    `ServerAway`.
+    Takes some 30 MB of memory at most, besides the groups. Raises `TooManyLetters` when it takes longer than
+    `seconds`, or there are too many groups, and `ServerAway`.
     """
     found = Groups()
     newest: deque[Shown] = deque(maxlen=2 * limit)

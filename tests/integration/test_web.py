@@ -305,6 +305,22 @@ def test_a_tenant_makes_changes_and_removes_accounts(
     ]
 
 
+def test_a_tenant_reaches_no_account_that_only_has_the_tenant_s_name(web: Web, database: Database) -> None:
+    """Processes' accounts share their names with nobody's rights: they stay as they are, and 404 is told."""
+    name = f"s{uuid4().hex[:8]}"
+    accounts.provision(database, accounts.service(name))
+    query = "SELECT kind, password_hash FROM mqtt_users WHERE username = %s"
+    before = database.execute(query, [name]).fetchone()
+    tenant = tokens.create(database, name).token
+    asked = [
+        web.ask(f"/accounts/{name}", tenant, method="DELETE").status,
+        web.ask(f"/accounts/{name}/password", tenant, method="POST").status,
+        web.ask(f"/accounts/{name}", method="DELETE").status,
+    ]
+    assert (asked, database.execute(query, [name]).fetchone()) == ([404, 404, 404], before)
+    assert web.ask("/accounts", tenant, method="POST", body={"user": name}).status == 409
+
+
 def test_a_tenant_replays_the_tenants_dead_letters(
     pipeline: Stack, web: Web, database: Database, user: str, token: str
 ) -> None:
