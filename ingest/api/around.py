@@ -37,7 +37,8 @@ class TooLarge(Exception):
 class Around:
     """The application, with at most `most_open` requests at the same time; their answers are held whole.
 
-    `share` says by the header `Authorization` whose a request is, before its body is read, or raises `Refused`.
+    `share` says by the header `Authorization` whose a request is, before its body is read; or raises
+    `Refused`, which is the answer.
     """
 
     def __init__(self, app: ASGIApp, most_open: int, share: Callable[[str], Share]) -> None:
@@ -83,7 +84,7 @@ class Around:
             raise problems.Busy("Too many requests are open at the same time. Try again in a moment.")
         if self._open_of[share.name] >= max(1, int(share.part * self._most_open)):
             raise problems.Busy(
-                "Too many requests like this are open at the same time. Wait for their answers, then try again."
+                "Too many requests like this are open at the same time. Wait for their answers first."
             )
         self._open_of[share.name] += 1
         try:
