@@ -44,13 +44,15 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def web(stack: Stack) -> Iterator[Web]:
-    """The process, with no more rights than its role has, and little patience."""
+    """The process, with no more rights than its role has, and little patience.
+
+    It also knows the owner's URL, as it does where all processes share their settings.
+    """
     with (
         web_process.role(stack) as url,
         web_process.running(
             stack,
             DATABASE_URL=url,
-            DATABASE_DIRECT_URL=url,
             WEB_STATEMENT_TIMEOUT_SECONDS="2",
             WEB_REQUESTS_PER_SECOND="1000",
         ) as process,
@@ -185,7 +187,9 @@ def test_devices_come_by_silence_page_by_page_and_are_found(
     assert web.ask("/devices", token, headers={"If-None-Match": answer.headers["etag"]}).status == 304
 
 
-def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, user: str, token: str) -> None:
+def test_a_device_shows_its_newest_reading_and_its_values_over_time(
+    web: Web, database: Database, user: str, token: str
+) -> None:
     """Buckets begin on the hour and leave out what has no value; a field may be anywhere in the payload."""
     device = f"/devices/{user}/d"
     latest = web.ask(f"{device}/latest", token).document
@@ -210,6 +214,16 @@ def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, us
     ):
         told = web.ask(f"{device}/series", token, {**span, **wrong})
         assert (told.status, sentence in told.document["detail"]) == (422, True), told.document
+    # A domain's topics may give a device several levels.
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'floor 1/kitchen', 'telemetry', now(), now())",
+        [user],
+    )
+    (deep,) = web.ask("/devices", token, {"search": "kitchen"}).document["devices"]
+    assert deep["path"] == f"/api/v1/devices/{user}/floor%201%2Fkitchen/latest"
+    for path in ("floor 1/kitchen/latest", "floor 1/kitchen/series"):
+        assert web.ask(f"/devices/{user}/{path}", token, {"key": "temperature"}).status == 200
     unknown = web.ask(f"/devices/{user}/none/latest", token)
     assert (unknown.status, "sluice devices list" in unknown.document["detail"]) == (404, True)
 
