@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from ingest.admin import postgres
 from tasks.servers import database
@@ -15,8 +16,8 @@ def test_a_process_that_gives_up_ownership_never_uses_the_owner_s_url(
     """Without a URL of its own a connection is the owner's, and after that only DATABASE_URL's."""
     chosen = Settings(
         _env_file=None,
-        database_url="postgresql://sluice_web@db/sluice",
-        database_direct_url="postgresql://owner@db/sluice",
+        database_url=SecretStr("postgresql://sluice_web@db/sluice"),
+        database_direct_url=SecretStr("postgresql://owner@db/sluice"),
     )
     urls: list[str] = []
 
