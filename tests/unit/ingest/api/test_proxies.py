@@ -38,7 +38,7 @@ def test_only_a_trusted_proxy_says_whose_a_request_is(proxies: str, forwarded: s
     assert isinstance(config.loaded_app, ProxyHeadersMiddleware) == bool(proxies)
     headers = [(b"x-forwarded-for", forwarded.encode())]
     scope = {"type": "http", "client": ("192.0.2.1", 1), "headers": headers}
-    asyncio.run(config.loaded_app(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(config.loaded_app(scope, None, None))
     assert seen == [address]
 
 
