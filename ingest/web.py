@@ -14,7 +14,9 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
+from ingest.admin import postgres
 from ingest.api import application
 from tasks.observe import logs
 from tasks.observe.port import Monitoring, Pulse
@@ -36,23 +38,27 @@ class _Server(uvicorn.Server):
         yield
 
 
+def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
+    """How the server serves the application."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(chosen.web_trusted_proxies),
+        forwarded_allow_ips=chosen.web_trusted_proxies,
+        lifespan="on",
+        ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(chosen.stop_grace_seconds),
+    )
+
+
 def serve(chosen: Settings, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
     pulse = Pulse("the web process", STUCK_SECONDS)
-    server = _Server(
-        uvicorn.Config(
-            application.build(chosen, pulse.turn),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            ws="none",
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=round(chosen.stop_grace_seconds),
-        )
-    )
+    server = _Server(config(chosen, application.build(chosen, pulse.turn)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         server.should_exit = True
@@ -71,6 +77,8 @@ def main() -> None:
     # Its notes of starting and stopping say what ours say.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     chosen = settings()
+    # Its rights are those of its own role, also where it shares a file of settings with the commands.
+    postgres.give_up_ownership()
     try:
         family = socket.AF_INET6 if ":" in chosen.web_host else socket.AF_INET
         listening = socket.create_server((chosen.web_host, chosen.web_port), family=family, backlog=256)

@@ -34,8 +34,12 @@ def store_batch(batch: str, parts: int, total: int, bridge: str, domain: str) ->
     )
 
 
-def set_rules(user_id: str, document: bytes, request: str, control: str, *, retained: bool) -> Call:
-    """`tasks.config.set_rules`: one request of a user."""
+def set_rules(
+    user_id: str, document: bytes, request: str, control: str, *, retained: bool, by: str | None = None
+) -> Call:
+    """`tasks.config.set_rules`: one request of a user, or of an operator for the user."""
+    # Left out for users, so that earlier workers understand it.
+    given = {} if by is None else {"by": by}
     return _call(
         "tasks.config.set_rules",
         user_id=user_id,
@@ -43,6 +47,7 @@ def set_rules(user_id: str, document: bytes, request: str, control: str, *, reta
         request=request,
         control=control,
         retained=retained,
+        **given,
     )
 
 

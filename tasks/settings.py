@@ -413,6 +413,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Requests per second of one token in the long run; ten seconds' worth may come at once.",
     )
+    web_trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of reverse proxies, `10.0.0.5,192.168.7.0/24`: of a request from"
+        " one the address of the client is the last of `X-Forwarded-For` that is not a proxy's.",
+    )
     web_connections: int = Field(
         8, ge=1, description="Database connections of `web`; a request without one waits, then gets 503."
     )
@@ -495,6 +500,19 @@ class Settings(BaseSettings):
                 " %, @, :, /, ?, # and spaces must be written as %25, %40, %3A, %2F, %3F, %23 and %20"
             )
         return value
+
+    @field_validator("web_trusted_proxies")
+    @classmethod
+    def _are_proxies(cls, value: str) -> str:
+        named = [one.strip() for one in value.split(",") if one.strip()]
+        for one in named:
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(
+                    "must be IP addresses or networks, with commas between them: 10.0.0.5,192.168.7.0/24"
+                ) from None
+        return ",".join(named)
 
     def retention_days_in(self, domain: str) -> int:
         """How long a domain's rows are kept; 0 is forever."""

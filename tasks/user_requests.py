@@ -56,15 +56,27 @@ class NobodyWaits(Exception):
 
 
 @app.task(name="tasks.config.set_rules", throws=(NotNow,))
-def set_rules(user_id: str, document: bytes, request: str, control: str, retained: bool = False) -> None:
+def set_rules(
+    user_id: str,
+    document: bytes,
+    request: str,
+    control: str,
+    retained: bool = False,
+    by: str | None = None,
+) -> None:
     """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
 
     Once the answer is there, every reading is judged by the new rules. A `retained` document is one that the
-    broker has kept, for an unknown time: it counts only for a user who does not have rules yet. Raises
+    broker has kept, for an unknown time: it counts only for a user who does not have rules yet. The author
+    is the user, unless it is given: an operator, whose changes are in the operators' trail. Raises
     `DatabaseAway`, `redis.RedisError`; then there is no answer.
     """
     _answer(
-        "config", user_id, request, control, lambda: _set_rules(user_id, document, request, retained=retained)
+        "config",
+        user_id,
+        request,
+        control,
+        lambda: _set_rules(user_id, document, request, retained=retained, by=by),
     )
 
 
@@ -122,7 +134,9 @@ def _answer(
     _reply(request, control, answer, keep_seconds)
 
 
-def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -> Answer | None:
+def _set_rules(
+    user_id: str, document: bytes, request: str, *, retained: bool, by: str | None
+) -> Answer | None:
     try:
         rules = parse_rules(document)
     except InvalidRules as error:
@@ -130,7 +144,7 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
     if misplaced_rules := misplaced(rules):
         return refusal(misplaced_rules)
     try:
-        written = _write(user_id, rules, request, retained=retained)
+        written = _write(user_id, rules, request, retained=retained, by=by)
     except psycopg.Error as error:
         if not database.refuses_data(error):
             raise DatabaseAway(str(error).strip()) from error
@@ -138,7 +152,7 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
         message = "the database refuses these rules; please contact the operator of this service"
         return refusal([{"path": "rules", "message": message}])
     announce_change()
-    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written)
+    log.info("rules_set", user_id=user_id, rules=len(rules.rules), retained=retained, changed=written, by=by)
     if retained and not written:
         return None
     answer = Answer(ok=True, rules=len(rules.rules))
@@ -153,7 +167,7 @@ def _set_rules(user_id: str, document: bytes, request: str, *, retained: bool) -
     return answer
 
 
-def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> bool:
+def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool, by: str | None) -> bool:
     """Writes the rules; returns whether the table changed. Raises `NobodyWaits`."""
     document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
@@ -162,6 +176,9 @@ def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool) -> boo
         cursor.execute(LOCK, [user_id])
         if not _is_awaited(request):
             raise NobodyWaits
+        if by is not None:
+            # The versions and the operators' trail name who writes by the application.
+            cursor.execute("SELECT set_config('application_name', %s, true)", [by])
         cursor.execute(BEGIN if retained else REPLACE, [user_id, document])
         return cursor.rowcount > 0
 

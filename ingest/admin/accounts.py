@@ -358,6 +358,24 @@ def remove(connection: Connection, username: str) -> None:
         raise UnknownUsername(f"There is no account {username}; `sluice provision list` shows all.")
 
 
+_THIS = """
+FROM mqtt_users WHERE username = %(username)s AND kind = %(kind)s
+  AND user_id IS NOT DISTINCT FROM %(user_id)s AND device_id IS NOT DISTINCT FROM %(device_id)s
+"""
+
+
+def check_present(connection: Connection, account: Account) -> None:
+    """Raises `UnknownUsername` unless there is this account; one of another kind by its name is another."""
+    if connection.execute(f"SELECT 1 {_THIS} FOR UPDATE", account._asdict()).fetchone() is None:
+        raise UnknownUsername(f"There is no account {account.username} of this user.")
+
+
+def remove_of(connection: Connection, account: Account) -> None:
+    """Removes this account and its rights. Raises `UnknownUsername` as `check_present` does."""
+    check_present(connection, account)
+    connection.execute(f"DELETE {_THIS}", account._asdict())
+
+
 def accounts(connection: Connection) -> list[Listed]:
     """Every account, by username."""
     with connection.cursor(row_factory=psycopg.rows.class_row(Listed)) as cursor:

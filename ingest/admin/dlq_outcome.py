@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
 from typing import Any, NamedTuple
 
 import psycopg
@@ -19,7 +18,9 @@ from tasks.dead_letters.replayed import Place
 from tasks.domain.domain import AnyDomain
 from tasks.servers.topic_reader import TopicReader
 
+# The database is asked about so many letters at once, or fewer if their payloads are large.
 AT_ONCE = 500
+AT_ONCE_BYTES = 8 * 1024 * 1024
 
 
 class State(StrEnum):
@@ -74,7 +75,7 @@ class Outlook:
         self._note_refused_again(filters.since)
         seen: set[LetterId] = set()
         letters = (letter for letter in self._letters(filters) if letter.id not in seen)
-        while some := list(islice(letters, AT_ONCE)):
+        while some := _portion(letters):
             unique = {letter.id: letter for letter in some}
             seen.update(unique)
             known = self.replayed(unique)
@@ -130,6 +131,18 @@ class Outlook:
     def _letters(self, filters: Filters) -> Iterator[Letter]:
         ranges = self._reader.ranges(registry.kafka_dlq_topic(self._domain))
         return read_letters(self._reader, self._domain, ranges, filters)
+
+
+def _portion(letters: Iterator[Letter]) -> list[Letter]:
+    """The next letters, as many as are held in memory at once; none at the end."""
+    taken: list[Letter] = []
+    size = 0
+    for letter in letters:
+        taken.append(letter)
+        size += len(letter.payload)
+        if len(taken) == AT_ONCE or size >= AT_ONCE_BYTES:
+            break
+    return taken
 
 
 def envelope(standing: Standing) -> dict[str, Any]:

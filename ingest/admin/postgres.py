@@ -15,6 +15,14 @@ from tasks.settings import settings
 
 Connection = database.Connection
 
+_as_owner = True
+
+
+def give_up_ownership() -> None:
+    """From now on `connect` uses DATABASE_URL alone in this process, whatever DATABASE_DIRECT_URL is."""
+    global _as_owner  # noqa: PLW0603 - once, at the start of a process
+    _as_owner = False
+
 
 def connect(url: str | None = None, patience_seconds: float | None = None) -> Connection:
     """A connection in autocommit mode, by default to DATABASE_DIRECT_URL, and without that to DATABASE_URL.
@@ -23,7 +31,9 @@ def connect(url: str | None = None, patience_seconds: float | None = None) -> Co
 
     Raises `ServerAway`; its message names the server, never the password.
     """
-    conninfo = settings().owners_database_url().get_secret_value() if url is None else url
+    chosen = settings()
+    own = chosen.owners_database_url() if _as_owner else chosen.database_url
+    conninfo = own.get_secret_value() if url is None else url
     try:
         return database.connect_directly(conninfo, f"sluice/{os_user()}", patience_seconds)
     except database.InvalidUrl as error:

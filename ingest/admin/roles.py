@@ -11,7 +11,7 @@ ROLES = {
     "sluice_writer": "the workers and the control process: adds readings, keeps rules and alerts",
     "sluice_reader": "analysts and dashboards: reads readings, rollups, alerts and the registry of devices",
     "sluice_emqx": "EMQX: reads the MQTT accounts and their rights",
-    "sluice_web": "the HTTP API: reads what it shows",
+    "sluice_web": "the HTTP API: reads what it shows, writes MQTT accounts and their rights",
 }
 
 

@@ -18,10 +18,10 @@ from ingest.api.routes import accounts, alerts, dead_letters, devices, rules, st
 from tasks.settings import Settings
 
 PREFIX = "/api/v1"
-# Threads that wait for something other than the database.
-SPARE_THREADS = 8
+# Threads that wait for something other than the database: more than all `Places` have for that together.
+SPARE_THREADS = 20
 # Requests that wait, for each that is worked on.
-WAITING = 8
+WAITING = 4
 
 _ABOUT = """What Sluice knows and does, for programs: devices, their readings, alerts, rules, dead letters,
 accounts. Every request needs `Authorization: Bearer TOKEN`. The operator's token sees everything; a tenant's
@@ -56,12 +56,12 @@ def build(chosen: Settings, turn: Callable[[], None]) -> Around:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.connections = connections
-    app.state.gate = Gate(chosen, connections)
+    gate = app.state.gate = Gate(chosen, connections)
     problems.add_to(app)
     for room in (status, devices, alerts, rules, dead_letters, accounts):
         app.include_router(room.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)
-    return Around(app, WAITING * _threads(chosen))
+    return Around(app, WAITING * _threads(chosen), gate.share)
 
 
 def _threads(chosen: Settings) -> int:

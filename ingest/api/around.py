@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import structlog
@@ -11,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.api import problems, request_ids
+from ingest.api.callers import Share
 from tasks.observe.metrics import web as metrics
 
 log = structlog.get_logger()
@@ -32,12 +35,18 @@ class TooLarge(Exception):
 
 
 class Around:
-    """The application, with at most `most_open` requests at the same time; their answers are held whole."""
+    """The application, with at most `most_open` requests at the same time; their answers are held whole.
 
-    def __init__(self, app: ASGIApp, most_open: int) -> None:
+    `share` says by the header `Authorization` whose a request is, before its body is read; or raises
+    `Refused`, which is the answer.
+    """
+
+    def __init__(self, app: ASGIApp, most_open: int, share: Callable[[str], Share]) -> None:
         self._app = app
         self._most_open = most_open
+        self._share = share
         self._open = 0
+        self._open_of = Counter[str]()
         metrics.OPEN.read_from(lambda: self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,19 +60,41 @@ class Around:
         answer = _Answer()
         self._open += 1
         try:
-            with structlog.contextvars.bound_contextvars(request_id=request_id):
-                await self._answer(scope, receive, answer)
+            # The place is held until the answer is sent: its memory is what is bounded.
+            with structlog.contextvars.bound_contextvars(request_id=request_id), ExitStack() as held:
+                await self._answer(scope, receive, answer, held)
                 await answer.send_to(send, request_id, headers.get("if-none-match", ""), scope["method"])
                 seconds = time.perf_counter() - begun
                 _note(scope, answer.status, seconds)
         finally:
             self._open -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer", held: ExitStack) -> None:
+        try:
+            share = self._share(Headers(scope=scope).get("authorization", ""))
+            held.enter_context(self._place(share))
+            await self._work(scope, receive, answer)
+        except problems.Refused as error:
+            await problems.answer(error.status, error.detail, error.headers)(scope, receive, answer.take)
+
+    @contextmanager
+    def _place(self, share: Share) -> Iterator[None]:
+        """A place among those of the caller, for the block. Raises `Busy`."""
         if self._open > self._most_open:
-            busy = problems.Busy("Too many requests are open at the same time. Try again in a moment.")
-            await problems.answer(busy.status, busy.detail, busy.headers)(scope, receive, answer.take)
-            return
+            raise problems.Busy("Too many requests are open at the same time. Try again in a moment.")
+        if self._open_of[share.name] >= max(1, int(share.part * self._most_open)):
+            raise problems.Busy(
+                "Too many requests like this are open at the same time. Wait for their answers first."
+            )
+        self._open_of[share.name] += 1
+        try:
+            yield
+        finally:
+            self._open_of[share.name] -= 1
+            # Only who has requests open is remembered.
+            self._open_of += Counter()
+
+    async def _work(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _body(receive)

@@ -53,6 +53,13 @@ class Caller(NamedTuple):
         return self.user_id if wanted is None else self.may_see(wanted)
 
 
+class Share(NamedTuple):
+    """Of the requests that may be open at the same time, the part that those of one caller may be."""
+
+    name: str
+    part: float
+
+
 class Gate:
     """Lets in who has a valid token, not more often than the settings allow."""
 
@@ -62,22 +69,23 @@ class Gate:
         self._rate = chosen.web_requests_per_second
         self._requests = RateLimit(self._rate, BURST_SECONDS)
         self._unknown = RateLimit(UNKNOWN_PER_SECOND, BURST_SECONDS)
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def admit(self, token: str | None, address: str) -> Caller:
         """The caller with this token. Raises `Refused` (401, 429) and what `Connections.reading` raises."""
-        if token is None:
-            raise _unauthorised("The request has no token. Send `Authorization: Bearer TOKEN`.")
-        if self._operator is not None and hmac.compare_digest(token.encode(errors="replace"), self._operator):
+        token = self.shaped(token)
+        if self._is_operators(token):
             self._count("operator")
             return Caller(None)
-        if len(token) != tokens.LENGTH or not token.startswith(tokens.PREFIX):
-            raise _unauthorised(_UNKNOWN)
         hashed = tokens.hash_of(token)
         with self._lock:
-            if hashed not in self._known and not self._unknown.take(address):
+            known = hashed in self._known
+            if not known and not self._unknown.take(address):
                 raise _too_many("Too many unknown tokens come from this address.")
+        if known:
+            # Before the query: a token beyond its rate takes no connection from others.
+            self._count(hashed.hex())
         with self._connections.reading() as connection:
             user_id = tokens.owner(connection, token)
         if user_id is None:
@@ -85,12 +93,37 @@ class Gate:
                 self._known.pop(hashed, None)
             raise _unauthorised(_UNKNOWN)
         with self._lock:
-            self._known[hashed] = None
+            self._known[hashed] = user_id
             self._known.move_to_end(hashed)
             if len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
-        self._count(hashed.hex())
+        if not known:
+            self._count(hashed.hex())
         return Caller(user_id)
+
+    def shaped(self, token: str | None) -> str:
+        """The token, if it may be one. Asks no database. Raises `Refused` (401)."""
+        if token is None:
+            raise _unauthorised("The request has no token. Send `Authorization: Bearer TOKEN`.")
+        tenants = len(token) == tokens.LENGTH and token.startswith(tokens.PREFIX)
+        if not tenants and not self._is_operators(token):
+            raise _unauthorised(_UNKNOWN)
+        return token
+
+    def share(self, authorization: str) -> Share:
+        """Whose request this is, as far as that is known before any query. Raises `Refused` (401)."""
+        scheme, _, given = authorization.partition(" ")
+        token = self.shaped(given.strip() if scheme.lower() == "bearer" else None)
+        if self._is_operators(token):
+            return Share("operator", 1.0)
+        with self._lock:
+            user_id = self._known.get(tokens.hash_of(token))
+        return Share("strangers", 0.25) if user_id is None else Share(f"tenant {user_id}", 0.5)
+
+    def _is_operators(self, token: str) -> bool:
+        return self._operator is not None and hmac.compare_digest(
+            token.encode(errors="replace"), self._operator
+        )
 
     def _count(self, key: str) -> None:
         with self._lock:

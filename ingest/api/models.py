@@ -258,5 +258,8 @@ class Letters(BaseModel):
     total: int
     groups: list[LetterGroup] = Field(description="The newest hour first, in it the largest group.")
     groups_left_out: int
-    letters: list[dict[str, Any]] = Field(description="The newest, as `sluice dlq list --json` has them.")
+    letters: list[dict[str, Any]] = Field(
+        description="The newest, as `sluice dlq list --json` has them, but of each payload at most 4 KiB;"
+        " `payload_cut` says whether it is more."
+    )
     note: str | None = Field(description="What could not be found out, such as which were replayed.")

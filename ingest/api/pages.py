@@ -7,11 +7,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from fastapi import Query
+from pydantic import AfterValidator
 
-from ingest.api.inputs import Text, storable
+from ingest.api.inputs import storable
 from ingest.api.problems import Refused
 
-Cursor = Annotated[Text | None, Query(description="`next` of the page before.", max_length=2000)]
+# Three ids of 128 characters with four bytes each are 2,100.
+MOST_CHARACTERS = 3000
+
+_Text = Annotated[str, Query(max_length=MOST_CHARACTERS), AfterValidator(storable)]
+Cursor = Annotated[_Text | None, Query(description="`next` of the page before.")]
 
 Place = TypeVar("Place", bound=NamedTuple)
 

@@ -15,6 +15,8 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from ingest.admin.errors import ServerAway
+from ingest.api.callers import Caller
+from ingest.api.places import Places
 from ingest.api.problems import Busy
 from tasks import calls
 from tasks.rules.answers import Answer, Kind
@@ -26,13 +28,20 @@ WAIT_SECONDS = 20.0
 # Longer than most answers take.
 AGAIN_SECONDS = 4.0
 POLL_SECONDS = 1
+# While no worker answers, whoever waits holds a thread, which all other requests need too.
+_waiting = Places("wait for a worker", 5, 2)
 
 
-def ask(kind: Kind, user_id: str, document: bytes, by: str | None = None) -> Answer:
-    """The answer of a worker to a user's document, or an operator's for the user (`by`).
+def ask(caller: Caller, kind: Kind, user_id: str, document: bytes) -> Answer:
+    """The answer of a worker to a user's document, or to the operator's for the user.
 
-    Raises `Busy` without an answer, `ServerAway` without Redis.
+    Raises `Busy` without an answer, and when too many wait for one; `ServerAway` without Redis.
     """
+    with _waiting.one(caller):
+        return _ask(kind, user_id, document, caller.name if caller.is_operator else None)
+
+
+def _ask(kind: Kind, user_id: str, document: bytes, by: str | None) -> Answer:
     request = uuid4().hex
     # An address of its own for each answer: many processes may ask, and none needs to listen all the time.
     control = f"web-{request}"
@@ -67,7 +76,7 @@ def _send(
     # For Flower: without the document, which is the user's.
     shown = f"user_id={user_id!r}, request={request!r}, bytes={len(document)}"
     if kind == "config":
-        call = calls.set_rules(user_id, document, request, control, retained=False)
+        call = calls.set_rules(user_id, document, request, control, retained=False, by=by)
     else:
         call = calls.manage_alert(user_id, document, request, control, at_ms, by=by)
     call.apply_async(kwargsrepr=shown)

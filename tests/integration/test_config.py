@@ -53,6 +53,21 @@ def test_a_late_copy_of_a_request_undoes_nothing() -> None:
     assert client().llen(answers_key(control)) == 0
 
 
+def test_rules_that_an_operator_sets_are_known_as_the_operator_s(database: Database) -> None:
+    """By their version and in the operators' trail; a user's own are in no trail."""
+    user, control = uuid4().hex[:8], uuid4().hex[:8]
+    set_rules(user, rules(1), awaited(), control)
+    set_rules(user, rules(2), awaited(), control, by="sluice-web/operator")
+    set_rules(user, rules(3), awaited(), control)
+    assert [answer(control) for _ in range(3)] == [{"ok": True, "rules": 1}] * 3
+    versions = "SELECT way, by FROM rule_versions WHERE user_id = %s ORDER BY version"
+    assert database.execute(versions, [user]).fetchall() == [
+        *(("MQTT", user), ("API", "operator"), ("MQTT", user))
+    ]
+    trail = "SELECT application, after -> 'rules' -> 0 ->> 'threshold' FROM operator_audit WHERE key = %s"
+    assert database.execute(trail, [user]).fetchall() == [("sluice-web/operator", "2")]
+
+
 @pytest.mark.usefixtures("database")
 def test_retained_rules_count_only_where_there_are_none() -> None:
     """Nobody knows how old they are; what is ignored is not answered, but its request ends."""

@@ -44,13 +44,15 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def web(stack: Stack) -> Iterator[Web]:
-    """The process, with no more rights than its role has, and little patience."""
+    """The process, with no more rights than its role has, and little patience.
+
+    It also knows the owner's URL, as it does where all processes share their settings.
+    """
     with (
         web_process.role(stack) as url,
         web_process.running(
             stack,
             DATABASE_URL=url,
-            DATABASE_DIRECT_URL=url,
             WEB_STATEMENT_TIMEOUT_SECONDS="2",
             WEB_REQUESTS_PER_SECOND="1000",
         ) as process,
@@ -157,26 +159,27 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
 def test_devices_come_by_silence_page_by_page_and_are_found(
     web: Web, database: Database, user: str, token: str
 ) -> None:
-    """Each device once, the longest silent first; an ETag spares what is known already."""
+    """Each device once, the longest silent first, also by long ids; an ETag spares what is known already."""
     database.execute(
         "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
-        " SELECT %s, 'n' || n, 'telemetry', now(), %s + n * interval '1 s' FROM generate_series(1, 5) AS n",
+        " SELECT %s, rpad('n' || n, 128, 'ü'), 'telemetry', now(), %s + n * interval '1 s'"
+        " FROM generate_series(1, 5) AS n",
         [user, NOW],
     )
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:
         page = web.ask("/devices", token, {"limit": 2, **cursor}).document
-        found += [one["device_id"] for one in page["devices"]]
+        found += [one["device_id"].rstrip("ü") for one in page["devices"]]
         if page["next"] is None:
             break
         cursor = {"cursor": page["next"]}
     assert found == ["quiet", "d", "n1", "n2", "n3", "n4", "n5"]
     recent = {"user": user, "order": "recent", "limit": 3}
     newest = web.ask("/devices", query=recent).document
-    assert [one["device_id"] for one in newest["devices"]] == ["n5", "n4", "n3"]
+    assert [one["device_id"][:2] for one in newest["devices"]] == ["n5", "n4", "n3"]
     more = web.ask("/devices", query={**recent, "cursor": newest["next"]}).document
-    assert [one["device_id"] for one in more["devices"]] == ["n2", "n1", "d"]
+    assert [one["device_id"].rstrip("ü") for one in more["devices"]] == ["n2", "n1", "d"]
     searched = web.ask("/devices", query={"search": f"{user}/QUI"}).document["devices"]
     assert [one["path"] for one in searched] == [f"/api/v1/devices/{user}/quiet/latest"]
     answer = web.ask("/devices", token, headers={"X-Request-ID": "mine-1"})
@@ -184,7 +187,9 @@ def test_devices_come_by_silence_page_by_page_and_are_found(
     assert web.ask("/devices", token, headers={"If-None-Match": answer.headers["etag"]}).status == 304
 
 
-def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, user: str, token: str) -> None:
+def test_a_device_shows_its_newest_reading_and_its_values_over_time(
+    web: Web, database: Database, user: str, token: str
+) -> None:
     """Buckets begin on the hour and leave out what has no value; a field may be anywhere in the payload."""
     device = f"/devices/{user}/d"
     latest = web.ask(f"{device}/latest", token).document
@@ -209,6 +214,16 @@ def test_a_device_shows_its_newest_reading_and_its_values_over_time(web: Web, us
     ):
         told = web.ask(f"{device}/series", token, {**span, **wrong})
         assert (told.status, sentence in told.document["detail"]) == (422, True), told.document
+    # A domain's topics may give a device several levels.
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'floor 1/kitchen', 'telemetry', now(), now())",
+        [user],
+    )
+    (deep,) = web.ask("/devices", token, {"search": "kitchen"}).document["devices"]
+    assert deep["path"] == f"/api/v1/devices/{user}/floor%201%2Fkitchen/latest"
+    for path in ("floor 1/kitchen/latest", "floor 1/kitchen/series"):
+        assert web.ask(f"/devices/{user}/{path}", token, {"key": "temperature"}).status == 200
     unknown = web.ask(f"/devices/{user}/none/latest", token)
     assert (unknown.status, "sluice devices list" in unknown.document["detail"]) == (404, True)
 
@@ -302,6 +317,22 @@ def test_a_tenant_makes_changes_and_removes_accounts(
     assert database.execute(trail, [f"{user}/new"]).fetchall() == [
         ("sluice_web", f"sluice-web/tenant {user}")
     ]
+
+
+def test_a_tenant_reaches_no_account_that_only_has_the_tenant_s_name(web: Web, database: Database) -> None:
+    """Processes' accounts share their names with nobody's rights: they stay as they are, and 404 is told."""
+    name = f"s{uuid4().hex[:8]}"
+    accounts.provision(database, accounts.service(name))
+    query = "SELECT kind, password_hash FROM mqtt_users WHERE username = %s"
+    before = database.execute(query, [name]).fetchone()
+    tenant = tokens.create(database, name).token
+    asked = [
+        web.ask(f"/accounts/{name}", tenant, method="DELETE").status,
+        web.ask(f"/accounts/{name}/password", tenant, method="POST").status,
+        web.ask(f"/accounts/{name}", method="DELETE").status,
+    ]
+    assert (asked, database.execute(query, [name]).fetchone()) == ([404, 404, 404], before)
+    assert web.ask("/accounts", tenant, method="POST", body={"user": name}).status == 409
 
 
 def test_a_tenant_replays_the_tenants_dead_letters(

@@ -64,7 +64,7 @@ def remove_user(caller: Anybody, database: Database, user: UserInPath) -> None:
     """Removes the account of the user's own programs; the broker ends its connection."""
     caller.may_see(user)
     with database.writing(caller.name) as connection:
-        work.remove(connection, work.user(user).username)
+        work.remove_of(connection, work.user(user))
 
 
 @router.delete("/accounts/{user}/{device}", status_code=204)
@@ -72,12 +72,11 @@ def remove_device(caller: Anybody, database: Database, user: UserInPath, device:
     """Removes a device's account; the broker ends its connection. Its readings stay."""
     caller.may_see(user)
     with database.writing(caller.name) as connection:
-        work.remove(connection, work.device(user, device).username)
+        work.remove_of(connection, work.device(user, device))
 
 
 def _rotate(caller: Caller, database: Connections, account: Account) -> Credential:
     with database.writing(caller.name) as connection:
-        if not work.present(connection, [account]):
-            raise work.UnknownUsername(f"There is no account {account.username}.")
+        work.check_present(connection, account)
         (made,) = work.provision_all(connection, [account])
     return Credential.model_validate(made._asdict())

@@ -76,7 +76,7 @@ def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:
         parse_command(document)
     except InvalidCommand as error:
         raise Faulty(error.errors) from None
-    answer = requests.ask("manage", user, document, caller.name if caller.is_operator else None)
+    answer = requests.ask(caller, "manage", user, document)
     if not answer["ok"]:
         raise Faulty(answer.get("errors", []))
     return Done(ok=True)

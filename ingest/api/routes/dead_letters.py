@@ -1,27 +1,32 @@
 """Dead letters by reason, device and hour, and their replay."""
 
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Response
 
 from ingest.admin import dlq_groups as work
 from ingest.admin import dlq_replay
 from ingest.admin.audit import note
-from ingest.admin.dlq_outcome import envelope
 from ingest.api import inputs
-from ingest.api.callers import Anybody
+from ingest.api.callers import Anybody, Caller
+from ingest.api.connections import Connections
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
 from ingest.api.models import Letters, Replay, ReplayWanted
-from ingest.api.problems import Busy, NotFound
+from ingest.api.places import Places
+from ingest.api.problems import NotFound
 from tasks.dead_letters.letter import Filters
 from tasks.replays import runs
 from tasks.replays.runs import Run
 
+log = structlog.get_logger()
+
 # Each reads the topic through a consumer of its own, with 16 MB of buffers.
-AT_ONCE = 2
+_reading = Places("read the dead letters", 3, 1)
+# Each waits in a thread, which all other requests need too.
+_waiting = Places("wait for a replay", 4, 2)
 READ_SECONDS = 20.0
 MOST_GROUPS_SHOWN = 1000
 # A short replay is done before the answer; a longer one is looked at again.
@@ -29,7 +34,6 @@ WAIT_SECONDS = 5.0
 POLL_SECONDS = 0.25
 
 router = APIRouter(tags=["dead letters"])
-_places = threading.BoundedSemaphore(AT_ONCE)
 
 
 @router.get("/dead-letters")
@@ -55,21 +59,18 @@ def dead_letters(
         caller.only(user),
         device,
     )
-    if not _places.acquire(blocking=False):
-        raise Busy(f"{AT_ONCE} requests read the dead letters already. Try again in a moment.")
-    try:
+    with _reading.one(caller):
         found = work.count(chosen, filters, limit, handled=handled, seconds=READ_SECONDS)
-    finally:
-        _places.release()
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
-    note = f"The database could not be asked which were replayed, so all count as open: {found.database_away}"
+    if found.database_away:
+        log.warning("server_away", error=found.database_away)
     return Letters.model_validate(
         {
             "total": found.counts.total(),
             "groups": [{**g._asdict(), "letters": count} for g, count in ordered[:MOST_GROUPS_SHOWN]],
             "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
-            "letters": [envelope(one) for one in found.newest],
-            "note": note if found.database_away else None,
+            "letters": [one.as_json() for one in found.newest],
+            "note": _note(caller, found.database_away),
         }
     )
 
@@ -90,24 +91,35 @@ def replay(caller: Anybody, database: Database, response: Response, wanted: Repl
         caller.only(wanted.user),
         wanted.device,
     )
-    with database.writing(caller.name) as connection:
-        run_id = dlq_replay.start(
-            domain, filters, wanted.limit, alerts=wanted.alerts, force=wanted.force, dry_run=wanted.dry_run
-        )
-        if not wanted.dry_run:
-            arguments = {"domain": domain.name, **filters.as_json(), "limit": wanted.limit}
-            note(connection, "REPLAY", "replays", run_id, arguments)
+    with _waiting.one(caller):
+        with database.writing(caller.name) as connection:
+            run_id = dlq_replay.start(
+                domain,
+                filters,
+                wanted.limit,
+                alerts=wanted.alerts,
+                force=wanted.force,
+                dry_run=wanted.dry_run,
+            )
+            if not wanted.dry_run:
+                arguments = {"domain": domain.name, **filters.as_json(), "limit": wanted.limit}
+                note(connection, "REPLAY", "replays", run_id, arguments)
+        run = _ended_soon(database, run_id)
+    shown = _shown(run_id, run, dry_run=wanted.dry_run)
+    if shown.ended:
+        response.status_code = 200
+    return shown
+
+
+def _ended_soon(database: Connections, run_id: str) -> Run | None:
+    """The run when it has ended, or as it is after a while."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with database.reading() as connection:
             run = runs.read(connection, run_id)
         if (run is not None and run.ended_at is not None) or time.monotonic() > deadline:
-            break
+            return run
         time.sleep(POLL_SECONDS)
-    shown = _shown(run_id, run, dry_run=wanted.dry_run)
-    if shown.ended:
-        response.status_code = 200
-    return shown
 
 
 @router.get("/dead-letters/replays/{run_id}")
@@ -118,6 +130,14 @@ def replay_so_far(caller: Anybody, database: Database, run_id: TextInPath) -> Re
     if run is None or (caller.user_id is not None and _user_of(run) != caller.user_id):
         raise NotFound(f"There is no replay {run_id}, or no worker has begun it yet.")
     return _shown(run_id, run, dry_run=bool(run.arguments.get("dry_run")))
+
+
+def _note(caller: Caller, database_away: str) -> str | None:
+    if not database_away:
+        return None
+    # It names addresses and roles, which are nobody's business but the operator's.
+    reason = f": {database_away}" if caller.is_operator else "."
+    return f"The database could not be asked which were replayed, so all count as open{reason}"
 
 
 def _shown(run_id: str, run: Run | None, *, dry_run: bool) -> Replay:

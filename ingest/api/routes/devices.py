@@ -64,7 +64,7 @@ def list_devices(
     return Devices.model_validate({"devices": [_with_path(row) for row in shown], "next": following})
 
 
-@router.get("/devices/{user}/{device}/latest")
+@router.get("/devices/{user}/{device:path}/latest")
 def latest(
     caller: Anybody, database: Database, user: UserInPath, device: DeviceInPath, *, domain: Domain = None
 ) -> Latest:
@@ -77,7 +77,7 @@ def latest(
     return Latest.model_validate(shown)
 
 
-@router.get("/devices/{user}/{device}/series")
+@router.get("/devices/{user}/{device:path}/series")
 def series(
     caller: Anybody,
     database: Database,

@@ -34,7 +34,7 @@ def set_rules(caller: Anybody, user: UserInPath, document: Body) -> RulesSet:
         parse_rules(document)
     except InvalidRules as error:
         raise Faulty(error.errors) from None
-    answer = requests.ask("config", user, document)
+    answer = requests.ask(caller, "config", user, document)
     if not answer["ok"]:
         raise Faulty(answer.get("errors", []))
     return RulesSet.model_validate({"rules": answer.get("rules", 0), "warnings": answer.get("warnings", [])})

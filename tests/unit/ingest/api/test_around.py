@@ -1,14 +1,21 @@
 """What every request gets: its id, its bounds, an ETag, and an answer whatever happens inside."""
 
 import asyncio
-import json
 from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ingest.api import around
 from ingest.api.around import Around
+from ingest.api.callers import Share
+from ingest.api.problems import Refused
+from tests.unit.ingest.api.asgi import Answer, ask, send
+
+
+def anybody(_: str) -> Share:
+    """Whoever asks may have all requests."""
+    return Share("anybody", 1.0)
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -19,35 +26,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse({"bytes": len(message["body"])})(scope, receive, send)
 
 
-def ask(app: Around, path: str = "/", parts: tuple[bytes, ...] = (b"",), **headers: str) -> tuple[Any, ...]:
-    """Status, headers and document of one request."""
-    sent: list[Message] = []
-    waiting = [
-        {"type": "http.request", "body": part, "more_body": number < len(parts)}
-        for number, part in enumerate(parts, 1)
-    ]
-
-    async def receive() -> Message:
-        return waiting.pop(0)
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
-    }
-    asyncio.run(app(scope, receive, send))
-    start, body = sent
-    found = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], found, json.loads(body["body"] or b"null")
-
-
 def test_an_answer_has_the_request_s_id_and_nothing_that_a_log_should_not_hold() -> None:
     """The caller's own if it is short and plain, otherwise a new one."""
-    app = Around(echo, 10)
+    app = Around(echo, 10, anybody)
     assert ask(app, x_request_id="order-17")[1]["x-request-id"] == "order-17"
     for bad in ("", "a b", "x" * 65, "a\n"):
         assert len(ask(app, x_request_id=bad)[1]["x-request-id"]) == 32
@@ -55,7 +36,7 @@ def test_an_answer_has_the_request_s_id_and_nothing_that_a_log_should_not_hold()
 
 def test_what_the_client_knows_is_not_sent_again() -> None:
     """304 without a body for the same ETag, in a list or weak too; for another one the whole answer."""
-    app = Around(echo, 10)
+    app = Around(echo, 10, anybody)
     status, headers, document = ask(app)
     assert (status, document) == (200, {"bytes": 0})
     for known in (headers["etag"], f'"x", W/{headers["etag"]}', "*"):
@@ -66,7 +47,7 @@ def test_what_the_client_knows_is_not_sent_again() -> None:
 def test_a_body_is_bounded_by_what_comes_and_not_by_what_it_says(monkeypatch: Any) -> None:
     """413 for one byte too many, in however many parts."""
     monkeypatch.setattr(around, "MOST_BODY_BYTES", 10)
-    app = Around(echo, 10)
+    app = Around(echo, 10, anybody)
     assert ask(app, parts=(b"12345", b"67890"))[2] == {"bytes": 10}
     status, headers, problem = ask(app, parts=(b"12345", b"678901"))
     assert (status, headers["content-type"]) == (413, "application/problem+json")
@@ -75,7 +56,7 @@ def test_a_body_is_bounded_by_what_comes_and_not_by_what_it_says(monkeypatch: An
 
 def test_a_bug_is_a_problem_with_the_id_that_the_log_has() -> None:
     """And the next request is answered."""
-    app = Around(echo, 10)
+    app = Around(echo, 10, anybody)
     status, headers, problem = ask(app, "/bug", x_request_id="r1")
     assert (status, problem["request_id"], headers["x-request-id"]) == (500, "r1", "r1")
     assert ask(app)[0] == 200
@@ -83,5 +64,40 @@ def test_a_bug_is_a_problem_with_the_id_that_the_log_has() -> None:
 
 def test_more_requests_than_can_wait_are_told_to_come_again() -> None:
     """Memory is bounded by the number of open requests."""
-    status, headers, _ = ask(Around(echo, 0))
+    status, headers, _ = ask(Around(echo, 0, anybody))
     assert (status, headers["retry-after"]) == (503, "5")
+
+
+def test_a_request_of_nobody_is_refused_before_its_body_is_read() -> None:
+    """So it holds no place while a body comes slowly."""
+
+    def nobody(_: str) -> Share:
+        raise Refused(401, "The request has no token.", WWW_Authenticate="Bearer")
+
+    # Without parts, whoever waits for the body fails.
+    status, headers, problem = ask(Around(echo, 10, nobody), parts=(), method="POST")
+    assert (status, problem["detail"], headers["www-authenticate"]) == (
+        401,
+        "The request has no token.",
+        "Bearer",
+    )
+
+
+def test_whoever_fills_a_share_leaves_the_rest_to_others() -> None:
+    """A request beyond the share is told to come again; the place of one that is done is free."""
+    free = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await free.wait()
+        await echo(scope, receive, send)
+
+    app = Around(slow, 8, lambda name: Share(name, 0.25))
+
+    async def all_of_them() -> list[Answer]:
+        begun = [asyncio.create_task(send(app, authorization=name)) for name in ("ada", "ada", "ada", "bob")]
+        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        free.set()
+        return [*await asyncio.gather(*begun), await send(app, authorization="ada")]
+
+    assert [one.status for one in asyncio.run(all_of_them())] == [200, 200, 503, 200, 200]
+    assert not app._open_of

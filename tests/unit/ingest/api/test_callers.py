@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingest.admin import tokens
-from ingest.api.callers import Caller, Gate
+from ingest.api.callers import Caller, Gate, Share
 from ingest.api.problems import NotFound, Refused
 from tasks.settings import Settings
 
@@ -74,6 +74,27 @@ def test_a_token_that_asks_too_often_is_told_to_wait_and_no_other(tables: Tables
     one = gate(tables, web_requests_per_second=0.5)
     assert [status(one, TENANT) for _ in range(7)] == [200] * 5 + [429] * 2
     assert status(one, OPERATOR) == 200
+
+
+def test_a_token_beyond_its_rate_costs_no_query(tables: Tables) -> None:
+    """It was valid before, so it is counted first."""
+    one = gate(tables, web_requests_per_second=0.5)
+    assert [status(one, TENANT) for _ in range(20)][5:] == [429] * 15
+    assert tables.asked == 5
+
+
+def test_whose_a_request_is_is_known_without_a_query(tables: Tables) -> None:
+    """A tenant's once a token was valid; before that a stranger's; without a token nobody's."""
+    one = gate(tables)
+    assert one.share(f"Bearer {OPERATOR}") == Share("operator", 1.0)
+    assert one.share(f"bearer {TENANT}").name == "strangers"
+    one.admit(TENANT, "")
+    assert one.share(f"Bearer {TENANT}").name == "tenant ada"
+    assert tables.asked == 1
+    for header in ("", "Bearer", "Bearer x", f"Basic {TENANT}", TENANT):
+        with pytest.raises(Refused) as refused:
+            one.share(header)
+        assert refused.value.status == 401
 
 
 def test_guesses_from_an_address_soon_cost_no_query(tables: Tables) -> None:

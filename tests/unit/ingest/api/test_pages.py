@@ -2,13 +2,17 @@
 
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.api import pages
+from ingest.api import pages, problems
+from ingest.api.pages import Cursor
 from ingest.api.problems import Refused
+from tests.unit.ingest.api.asgi import ask
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=128)
 
@@ -43,3 +47,21 @@ def test_a_page_has_a_next_one_only_if_there_are_more_rows(count: int, limit: in
     shown, following = pages.cut(rows, limit, Place)
     assert shown == rows[:limit]
     assert pages.place_of(following, Place) == (Place(time, "ada", str(limit - 1)) if count > limit else None)
+
+
+def test_the_cursor_of_the_longest_ids_is_taken_back() -> None:
+    """Ids of 128 characters, in whatever script they are; a longer cursor than such is refused."""
+    app = FastAPI()
+    problems.add_to(app)
+
+    @app.get("/")
+    def last(cursor: Cursor = None) -> list[str]:
+        place = pages.place_of(cursor, Place)
+        return [] if place is None else [place.user, place.device]
+
+    for character in "aü字😀":
+        ids = [character * 128, character * 128]
+        cursor = pages.cursor_of(datetime(2026, 3, 2, tzinfo=UTC), *ids)
+        answer = ask(app, query=urlencode({"cursor": cursor}))
+        assert (answer.status, answer.document) == (200, ids)
+    assert ask(app, query=f"cursor={'x' * (pages.MOST_CHARACTERS + 1)}").status == 422
