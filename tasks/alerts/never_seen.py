@@ -1,7 +1,7 @@
 """Devices that have never sent anything, though they should: missed as if silent from the beginning.
 
 They are those with an account, in the default domain, and those that an absence rule names in `devices`,
-themselves or by a group, not by a pattern. The time of their account, or of the rules where that is later, takes
+themselves or by a group, not by a pattern. The time of their account, or of later rules, takes
 the place of a reading.
 """
 
