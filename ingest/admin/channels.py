@@ -100,8 +100,6 @@ def _target_fault(kind: str, target: str) -> str:
     problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
     if problem:
         return f"The target is refused: {problem}."
-    if kind == "apprise" and not chat.understands(target):
-        return "Apprise does not understand the target; see https://github.com/caronc/apprise for its URLs."
     return ""
 
 
