@@ -35,7 +35,8 @@ def install() -> None:
                 verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
             return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
-    requests.sessions.Session = Session  # type: ignore[misc] - `requests.post` makes its session of it
+    # `requests.post` makes its session of it.
+    requests.sessions.Session = Session  # type: ignore[misc]
 
 
 def _read(response: Any, **_: Any) -> None:

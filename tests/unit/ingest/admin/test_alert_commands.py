@@ -29,7 +29,8 @@ def answered(monkeypatch: pytest.MonkeyPatch, trail: list[str], answer: Any) -> 
         assert trail == ["ENABLE"]
         if isinstance(answer, BaseException):
             raise answer
-        return Answer(answer)
+        given: Answer = answer
+        return given
 
     monkeypatch.setattr(alert_commands, "_ask", ask)
 

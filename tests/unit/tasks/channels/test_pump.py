@@ -11,9 +11,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tasks.channels import pump, tables
+from tasks.channels import attempt, pump, tables
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Outcome, Sent
+from tasks.servers import database
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Rows:
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """In place of the tables; looks follow fast."""
     rows = Rows()
-    monkeypatch.setattr(pump.database, "access", lambda: nullcontext(None))
+    monkeypatch.setattr(database, "access", lambda: nullcontext(None))
     monkeypatch.setattr(tables, "claim", rows.claim)
     monkeypatch.setattr(tables, "finish", rows.finish)
     monkeypatch.setattr(pump, "LOOK_SECONDS", 0.02)
@@ -63,11 +64,11 @@ def ending() -> Iterator[threading.Event]:
 def telling(monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], object]) -> None:
     """What an attempt at a channel of this name does."""
 
-    def attempt(claim: Claim) -> Outcome:
+    def told(claim: Claim) -> Outcome:
         tell(claim.name)
         return Sent()
 
-    monkeypatch.setattr(pump.attempt, "attempt", attempt)
+    monkeypatch.setattr(attempt, "attempt", told)
 
 
 def no_more() -> None:

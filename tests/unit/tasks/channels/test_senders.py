@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.local.layout import PROJECT
-from tasks.channels import attempt, chat, guard, mail, pump, retries, sessions, webhook
+from tasks.channels import attempt, chat, guard, mail, pump, retries, sessions, tables, webhook
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Never, Sent
 from tasks.rules.model import prose
+from tasks.servers import database
 from tasks.settings import settings
 
 NOW = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -383,8 +384,8 @@ def test_neither_target_nor_secret_is_shown(kind: str, target: str, monkeypatch:
     assert "t0ken" not in repr(one)
     outcome = attempt.attempt(one)
     assert isinstance(outcome, (Later, Never))
-    monkeypatch.setattr(pump.database, "access", lambda: nullcontext(None))
-    monkeypatch.setattr(pump.tables, "finish", lambda *_: "failed")
+    monkeypatch.setattr(database, "access", lambda: nullcontext(None))
+    monkeypatch.setattr(tables, "finish", lambda *_: "failed")
     with structlog.testing.capture_logs() as lines:
         pump._finish(one, outcome, uuid4())
     assert len(lines) == 1
