@@ -77,8 +77,9 @@ def _options(target: str) -> set[str]:
     _library()
     from apprise.utils.parse import parse_url  # noqa: PLC0415 - it takes a second
 
+    read: Any = parse_url  # it has no types
     # Not each service needs a host.
-    parsed = parse_url(target, verify_host=False) or {}
+    parsed = read(target, verify_host=False) or {}
     for prefix in ("", "+", "-", ":"):
         names |= {str(name).lower().lstrip("+-:") for name in parsed.get(f"qsd{prefix}") or {}}
     return names
