@@ -79,6 +79,12 @@ worker_proc_alive_timeout = 30.0
 # The longest task is a `store` that waits for the database: at the end of the wait it may have begun a
 # statement for the rows, and then begins one for the alerts.
 task_time_limit = _settings.store_wait_seconds + 2 * _settings.database_statement_timeout_seconds + 30
+# One that tells channels takes new ones for 20 s and has each for 60 s, and then the same two statements.
+task_annotations = {
+    "tasks.channels.deliver": {
+        "time_limit": max(task_time_limit, 110 + 2 * _settings.database_statement_timeout_seconds)
+    }
+}
 
 task_ignore_result = True
 result_expires = _settings.celery_result_expires_seconds

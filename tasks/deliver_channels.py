@@ -16,12 +16,7 @@ log = structlog.get_logger()
 def deliver() -> None:
     """Sends what is due. If the database is away, a later run does it."""
     wake.is_not_queued()
-    try:
-        ended = pump.run()
-    except psycopg.Error as error:
-        log.warning("channels_wait", error=str(error).strip())
-        return
-    if ended:
+    if pump.run(wake.wake):
         # There may be more, beyond the time of one run.
         wake.wake()
 

@@ -14,7 +14,7 @@ from ingest.admin.audit import note
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import os_user, session
 from ingest.requests.queue import Request, Requests
-from tasks.rules.answers import Answer
+from tasks.rules.answers import Answer, is_open
 from tasks.rules.commands import InvalidCommand, parse_command
 from tasks.rules.model import Fault, prose
 from tasks.servers.redis_client import client
@@ -25,19 +25,36 @@ POLL_SECONDS = 0.2
 MAX_BY = 128
 
 
-class CommandRefused(OperatorError):
-    """The command changed nothing; the message has every fault, each with its path."""
+class CommandFailed(OperatorError):
+    """The command is not known to be done; the message has every fault, each with its path."""
+
+    def __init__(self, errors: list[Fault], said: str) -> None:
+        lines = [f"  {error['path']}: {error['message']}" for error in errors]
+        super().__init__("\n".join([said, *lines]))
+        self.errors = errors
+
+
+class CommandRefused(CommandFailed):
+    """The command changed nothing."""
 
     def __init__(self, errors: list[Fault]) -> None:
-        lines = [f"  {error['path']}: {error['message']}" for error in errors]
-        super().__init__("\n".join(["The command was refused, and nothing is changed:", *lines]))
-        self.errors = errors
+        super().__init__(errors, "The command was refused, and nothing is changed:")
+
+
+class CommandUnknown(CommandFailed):
+    """A worker may have executed the command, or may still do it."""
+
+    def __init__(self, errors: list[Fault]) -> None:
+        super().__init__(
+            errors, "It is not known whether the command was executed; `sluice alerts list` shows the alert:"
+        )
 
 
 def command(user_id: str, document: dict[str, Any], by: str | None) -> Answer:
     """Has a worker execute the command, in the name of `by` or of the user of the operating system.
 
-    Alerts and changes have `operator/NAME` as its author, which no user can be. Raises `OperatorError`.
+    Alerts and changes have `operator/NAME` as its author, which no user can be. Raises `CommandRefused`,
+    `CommandUnknown`, and `OperatorError`.
     """
     check_id(user_id, "user id")
     given = {name: value for name, value in document.items() if value is not None}
@@ -46,13 +63,20 @@ def command(user_id: str, document: dict[str, Any], by: str | None) -> Answer:
     except InvalidCommand as error:
         raise CommandRefused(error.errors) from None
     author = _author(by)
+    # Before it is sent: whatever becomes of it and of this process, the trail has it.
+    _note(given["action"], user_id, {**given, "by": author})
     answer = _ask(user_id, json.dumps(given).encode(), author)
-    if not answer["ok"]:
-        raise CommandRefused(answer["errors"])
-    about = f"{user_id}/{given['device_id']}"
+    if answer["ok"]:
+        return answer
+    if is_open(answer):
+        raise CommandUnknown(answer["errors"])
+    _note(f"{given['action']} refused", user_id, {**given, "by": author})
+    raise CommandRefused(answer["errors"])
+
+
+def _note(action: str, user_id: str, arguments: dict[str, Any]) -> None:
     with session() as connection:
-        note(connection, given["action"], "active_alerts", about, {**given, "by": author})
-    return answer
+        note(connection, action, "active_alerts", f"{user_id}/{arguments['device_id']}", arguments)
 
 
 def _author(by: str | None) -> str:

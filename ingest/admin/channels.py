@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
-from tasks.channels import attempt, chat, message
+from tasks.channels import attempt, chat, message, tables
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Outcome
 from tasks.rules.change import iso
@@ -49,7 +49,10 @@ _FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id =
 _RETRY = """
 UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), created_at = now(),
     done_at = NULL
-WHERE state = 'failed' AND channel_id = %s
+WHERE id IN (
+    SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
+    LIMIT greatest(0, %(most)s - (
+        SELECT count(*) FROM channel_deliveries WHERE state = 'waiting' AND channel_id = %(channel)s)))
 """
 _WAKE = "UPDATE channel_states SET failures = 0, rests_until = '-infinity' WHERE channel_id = %s"
 
@@ -100,8 +103,6 @@ def _target_fault(kind: str, target: str) -> str:
     problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
     if problem:
         return f"The target is refused: {problem}."
-    if kind == "apprise" and not chat.understands(target):
-        return "Apprise does not understand the target; see https://github.com/caronc/apprise for its URLs."
     return ""
 
 
@@ -128,14 +129,15 @@ def deliveries(connection: Connection, user_id: str, name: str, limit: int) -> l
 
 
 def retry(connection: Connection, user_id: str, name: str) -> int:
-    """Has all failed deliveries of a channel sent again, under the same keys; returns how many.
+    """Has failed deliveries of a channel sent again, under the same keys; returns how many.
 
-    Raises `OperatorError`.
+    The oldest come first, and no more than may wait. Raises `OperatorError`.
     """
     found = _found(connection, user_id, name)
     with connection.transaction():
         connection.execute(_WAKE, [found["id"]])
-        return connection.execute(_RETRY, [found["id"]]).rowcount
+        asked = {"channel": found["id"], "most": tables.MOST_WAITING}
+        return connection.execute(_RETRY, asked).rowcount
 
 
 def test(connection: Connection, user_id: str, name: str, now: datetime) -> Outcome:

@@ -82,7 +82,7 @@ def _command(
     document = {"device_id": device, "rule_id": rule, "action": action, **more}
     try:
         answer = work.command(user, document, by)
-    except work.CommandRefused as error:
+    except work.CommandFailed as error:
         if not as_json:
             raise
         to_stdout(json.dumps({"ok": False, "errors": error.errors}, ensure_ascii=False))

@@ -16,17 +16,17 @@ _SENDERS: dict[str, Callable[[Claim], Outcome]] = {
     "mail": mail.send,
     "apprise": chat.send,
 }
+_SCHEMES = {"webhook": {"http", "https"}, "mail": {"mailto"}}
+_NOT_OF_APPRISE = {"http", "https", "mailto"}
 # All that a connection takes, in timeouts of a single step of it.
 STEPS = 2
 
 
 def attempt(claim: Claim) -> Outcome:
     """Tells the channel. What it returns names no secret. It never raises."""
-    if claim.notice is None:
-        return Never("the change is no longer in alert_history")
     chosen = settings()
-    if problem := scheme_problem(claim.kind, claim.target):
-        return Never(problem)
+    if said := _hopeless(claim):
+        return Never(said)
     # Mail goes to the operator's own server, wherever that is.
     allowed = None if claim.kind == "mail" else guard.networks(chosen.channel_allowed_networks)
     try:
@@ -40,13 +40,30 @@ def attempt(claim: Claim) -> Outcome:
         return Later(f"an error inside Sluice: {type(error).__name__}")
 
 
+def _hopeless(claim: Claim) -> str:
+    """Why a delivery need not be tried; empty if it must be."""
+    if claim.notice is None:
+        return "the change is no longer in alert_history"
+    if claim.attempts > settings().channel_attempts:
+        # Those before this one were counted, and nobody was left to mark how they ended.
+        return "given up after CHANNEL_ATTEMPTS: its worker died each time"
+    return scheme_problem(claim.kind, claim.target)
+
+
 def scheme_problem(kind: str, target: str) -> str:
-    """Why the operator's list does not allow this target; empty if it does."""
-    allowed = [one.strip() for one in settings().channel_schemes.split(",")]
+    """Why the operator's list does not allow this target; empty if it does.
+
+    The schemes of webhooks and of mail are not Apprise's: it would take another mail server, or a service
+    that the list leaves out, by the URL of its page.
+    """
+    listed = [one.strip() for one in settings().channel_schemes.split(",")]
+    own = _SCHEMES.get(kind)
+    allowed = [one for one in listed if (one in own if own else one not in _NOT_OF_APPRISE)]
     scheme = "mailto" if kind == "mail" else target.partition("://")[0]
     if scheme in allowed:
         return ""
-    return f"the scheme {scheme} is not allowed; CHANNEL_SCHEMES allows {', '.join(allowed)}"
+    names = ", ".join(allowed) or "none"
+    return f"the scheme {scheme} is not allowed; of the kind {kind} CHANNEL_SCHEMES allows {names}"
 
 
 def _reason(error: Exception) -> str:

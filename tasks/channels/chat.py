@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tasks.channels import message
+from tasks.channels import guard, message, sessions
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Never, Outcome, Sent
 
@@ -24,6 +24,8 @@ OPTIONS = {
     "to",
     "topic",
 }
+# Each is a request of its own, and all of them together have the time of one attempt.
+MOST_TARGETS = 10
 
 
 def send(claim: Claim) -> Outcome:
@@ -32,8 +34,9 @@ def send(claim: Claim) -> Outcome:
     if said := problem(claim.target):
         return Never(said)
     service = _service(claim.target)
-    if service is None:
-        return Never("Apprise does not understand its target")
+    # It would sleep between two requests, for as long as the service says.
+    service.request_rate_per_sec = 0
+    service.throttle = lambda *_, **__: guard.check_time()
     kind = {"TRIGGERED": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
         str(notice.get("status")), "info"
     )
@@ -44,22 +47,42 @@ def send(claim: Claim) -> Outcome:
 
 
 def problem(target: str) -> str:
-    """What is wrong with the options of a target, in a sentence; empty if nothing is. Pure."""
+    """What is wrong with a target, in a sentence that does not show it; empty if nothing is."""
+    if ";" in target:
+        return "a ; is not allowed in its target: write %3B"
     try:
-        given = {
-            name.lower().lstrip("+-:")
-            for name, _ in parse_qsl(urlsplit(target).query, keep_blank_values=True)
-        }
+        given = _options(target)
     except ValueError:
         return "its target is not a URL"
     if unknown := sorted(given - OPTIONS):
         return f"the option {unknown[0]} is not supported; those that are: {', '.join(sorted(OPTIONS))}"
+    return _service_problem(_service(target))
+
+
+def _service_problem(service: Any) -> str:
+    if service is None:
+        return "Apprise does not understand its target; see https://github.com/caronc/apprise for its URLs"
+    if not service.verify_certificate:
+        return "it would not verify the service's certificate"
+    if len(service) > MOST_TARGETS:
+        return f"it names {len(service)} targets; one channel may have {MOST_TARGETS}"
     return ""
 
 
-def understands(target: str) -> bool:
-    """Whether Apprise can tell a service by this URL."""
-    return _service(target) is not None
+def _options(target: str) -> set[str]:
+    """The names of a target's options, as Python reads them and as Apprise does. Raises `ValueError`."""
+    names = {
+        name.lower().lstrip("+-:") for name, _ in parse_qsl(urlsplit(target).query, keep_blank_values=True)
+    }
+    _library()
+    from apprise.utils.parse import parse_url  # noqa: PLC0415 - it takes a second
+
+    read: Any = parse_url  # it has no types
+    # Not each service needs a host.
+    parsed = read(target, verify_host=False) or {}
+    for prefix in ("", "+", "-", ":"):
+        names |= {str(name).lower().lstrip("+-:") for name in parsed.get(f"qsd{prefix}") or {}}
+    return names
 
 
 def _service(target: str) -> Any:
@@ -75,6 +98,7 @@ def _library() -> Any:
 
         # The first URL loads the services.
         apprise.Apprise.instantiate("ntfys://example.com/topic")
+    sessions.install()
 
     # Its lines have the URLs, and with them the tokens.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

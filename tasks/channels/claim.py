@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,10 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """The idempotency key: the same whenever this change is sent again."""
+        """The idempotency key, ASCII without a space: the same whenever this change is sent again."""
         notice = self.notice or {}
         key = f"{notice.get('alert_id')}/{notice.get('status')}"
         # The severity of an alert may rise more than once.
-        return f"{key}/{notice.get('severity')}" if notice.get("status") == "ESCALATED" else key
+        if notice.get("status") != "ESCALATED":
+            return key
+        return f"{key}/{quote(str(notice.get('severity')), safe='')}"

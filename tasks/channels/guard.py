@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -40,13 +41,19 @@ class AddressRefused(Exception):
     """The address is not public, and no network that the operator allows has it."""
 
 
+# Between the looks for what was still opened when the time ended.
+_AGAIN_SECONDS = 0.2
+
+
 class _Guarded(threading.local):
     """What the guarded thread may do; `networks` is None outside, and where every address is allowed."""
 
     active = False
     networks: tuple[Network, ...] | None = None
     refused = ""
+    deadline = 0.0  # of the monotonic clock
     opened: list[int] | None = None
+    lock = threading.Lock()  # of `opened`, which the thread that breaks off reads
 
 
 _thread = _Guarded()
@@ -73,20 +80,20 @@ def networks(text: str) -> tuple[Network, ...]:
 def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[None]:
     """The thread's connections go only to public or `allowed` addresses, and break off after `seconds`.
 
-    With None for `allowed` every address may be connected to. Raises `AddressRefused`, also where a library
-    has hidden it. Do not nest it.
+    None begins after them: it raises `TimeoutError`. With None for `allowed` every address may be connected
+    to. Raises `AddressRefused`, also where a library has hidden it. Do not nest it.
     """
     _install()
     _thread.active, _thread.networks, _thread.refused = True, allowed, ""
-    opened = _thread.opened = []
-    lock = threading.Lock()
-    timer = threading.Timer(seconds, _break_off, [opened, lock])
-    timer.daemon = True
-    timer.start()
+    _thread.deadline = time.monotonic() + seconds
+    opened: list[int] = []
+    lock, over = threading.Lock(), threading.Event()
+    _thread.opened, _thread.lock = opened, lock
+    threading.Thread(target=_break_off, args=[seconds, over, opened, lock], daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
         _thread.active, _thread.networks, _thread.opened = False, None, None
         with lock:
             for descriptor in opened:
@@ -95,6 +102,17 @@ def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[Non
         if refused := _thread.refused:
             _thread.refused = ""
             raise AddressRefused(refused)
+
+
+def check_time() -> None:
+    """Raises `TimeoutError` if the time of the guarded thread is over."""
+    if _thread.active and time.monotonic() >= _thread.deadline:
+        raise TimeoutError("the time of the attempt is over")
+
+
+def is_active() -> bool:
+    """Whether this thread is guarded."""
+    return _thread.active
 
 
 def _faces(address: Address) -> Iterator[Address]:
@@ -133,6 +151,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _judge(connection: Any, address: Any) -> None:
+    check_time()
     if connection.family not in {socket.AF_INET, socket.AF_INET6}:
         _refuse("a local socket")
     if _thread.networks is not None:
@@ -141,7 +160,8 @@ def _judge(connection: Any, address: Any) -> None:
             _refuse(f"{host} is not a public address")
     if _thread.opened is not None:
         # Another descriptor of the same connection: whatever the library does, it can be ended.
-        _thread.opened.append(os.dup(connection.fileno()))
+        with _thread.lock:
+            _thread.opened.append(os.dup(connection.fileno()))
 
 
 def _refuse(what: str) -> None:
@@ -149,8 +169,11 @@ def _refuse(what: str) -> None:
     raise AddressRefused(_thread.refused)
 
 
-def _break_off(opened: list[int], lock: threading.Lock) -> None:
-    with lock:
-        for descriptor in opened:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-                connection.shutdown(socket.SHUT_RDWR)
+def _break_off(seconds: float, over: threading.Event, opened: list[int], lock: threading.Lock) -> None:
+    """Ends what is open when the time is, and what was just about to be opened then."""
+    while not over.wait(seconds):
+        seconds = _AGAIN_SECONDS
+        with lock:
+            for descriptor in opened:
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)

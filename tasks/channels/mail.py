@@ -1,5 +1,6 @@
 """Mail by the operator's SMTP server."""
 
+import contextlib
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -33,19 +34,35 @@ def send(claim: Claim) -> Outcome:
         mail = compose(claim, chosen.smtp_from)
     except ValueError:
         return Never("its target is not a mail address")
-    seconds = chosen.channel_timeout_seconds
-    with _connect(chosen.smtp_host, chosen.smtp_port, seconds) as server:
+    server = _connect(chosen.smtp_host, chosen.smtp_port, chosen.channel_timeout_seconds)
+    try:
         if chosen.smtp_security == "starttls":
             server.starttls(context=_context())
         if chosen.smtp_username is not None and chosen.smtp_password is not None:
             server.login(chosen.smtp_username, chosen.smtp_password.get_secret_value())
-        try:
-            server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as refused:
-            (code, _), *_ = refused.recipients.values()
-            return _judge(code, "refused the address")
-        except smtplib.SMTPResponseException as error:
-            return _judge(error.smtp_code, "refused the mail")
+        return _hand_over(server, mail, claim.target)
+    finally:
+        # However the server says goodbye: the mail is taken, or it is not.
+        with contextlib.suppress(OSError, smtplib.SMTPException):
+            server.quit()
+        server.close()
+
+
+def _hand_over(server: smtplib.SMTP, mail: EmailMessage, target: str) -> Outcome:
+    try:
+        server.send_message(mail)
+    except smtplib.SMTPRecipientsRefused as refused:
+        (code, _), *_ = refused.recipients.values()
+        return _judge(code, "refused the address")
+    except smtplib.SMTPSenderRefused as error:
+        # That is SMTP_FROM, which the operator mends.
+        return Later(f"the mail server refused the sender ({error.smtp_code})")
+    except smtplib.SMTPResponseException as error:
+        return _judge(error.smtp_code, "refused the mail")
+    except smtplib.SMTPNotSupportedError:
+        if target.isascii():
+            raise
+        return Never("the mail server takes no address that is not ASCII")
     return Sent()
 
 

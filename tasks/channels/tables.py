@@ -141,10 +141,11 @@ def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
         return [_claim_of(row) for row in cursor.execute(_CLAIM, arguments)]
 
 
-def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) -> str:
+def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) -> str | None:
     """Marks how an attempt ended, and frees its channel; returns `sent`, `failed` or `waiting`.
 
-    Raises `psycopg.Error`.
+    It returns None, and changes nothing, where the holder has the lease no longer: a newer attempt says how
+    that ends. Raises `psycopg.Error`.
     """
     marks: dict[str, Any] = {"delivery": done.delivery, "channel": done.channel, "holder": holder}
     marks |= {"state": "sent", "why": None, "again_s": 0.0, "rest_s": 0.0, "failures": 0, "given_back": 0}
@@ -163,8 +164,9 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
     else:
         assert isinstance(outcome, Sent)
     with connection.transaction(), connection.cursor() as cursor:
+        if cursor.execute(_FREE_AGAIN, marks).rowcount == 0:
+            return None
         cursor.execute(_MARK, marks)
-        cursor.execute(_FREE_AGAIN, marks)
     return str(marks["state"])
 
 

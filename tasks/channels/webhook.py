@@ -53,6 +53,8 @@ def send(claim: Claim) -> Outcome:
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+    # Without one, http.client takes the end of an IPv6 address for it.
+    port = port if port is not None else {"https": 443}.get(parts.scheme, 80)
     connection = _connection(parts.scheme, parts.hostname, port)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -77,7 +79,7 @@ def judge(status: int, retry_after: str | None) -> Outcome:
     return Never(why) if status in _NEVER else Later(why)
 
 
-def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+def _connection(scheme: str, host: str, port: int) -> http.client.HTTPConnection:
     seconds = settings().channel_timeout_seconds
     if scheme == "https":
         return http.client.HTTPSConnection(host, port, timeout=seconds, context=_context())

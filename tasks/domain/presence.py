@@ -1,5 +1,6 @@
 """A topic whose messages say whether a device is there: its availability, or its last will. Pure."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tasks.domain.codecs import decode
@@ -8,16 +9,27 @@ from tasks.text.paths import MISSING, steps, walk
 from tasks.text.wording import describe
 
 
-class Presence(NamedTuple):
-    """The topic, by a template that names the source, and the words for either state, in lower case.
+@dataclass(frozen=True)
+class Presence:
+    """The topic, by a template that names the source, and the words for either state, in any case.
 
-    `path` is where the word is in a payload of JSON; by default the whole payload is the word.
+    `path` is where the word is in a payload of JSON; by default the whole payload is the word. Raises
+    `TypeError` for a word of both states, and for a state without one.
     """
 
     topic: str
     path: str = ""
     online: frozenset[str] = frozenset({"online", "connected", "true", "1"})
     offline: frozenset[str] = frozenset({"offline", "disconnected", "lost", "false", "0"})
+
+    def __post_init__(self) -> None:
+        for name in ("online", "offline"):
+            words = frozenset(word.strip().lower() for word in getattr(self, name))
+            if not words:
+                raise TypeError(f"the presence of {self.topic} needs a word for {name}")
+            object.__setattr__(self, name, words)
+        if both := sorted(self.online & self.offline):
+            raise TypeError(f"the presence of {self.topic} has the word {both[0]!r} for both states")
 
     def read(self, payload: bytes, limits: Limits) -> bool | None:
         """Whether the device is there; None for an empty payload, which says nothing. Raises `Refused`."""

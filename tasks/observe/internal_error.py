@@ -3,7 +3,7 @@
 import structlog
 
 from tasks.observe.metrics.control import REQUESTS_FAILED
-from tasks.rules.answers import PATH, Answer, Kind, refusal
+from tasks.rules.answers import Answer, Kind, internal
 
 log = structlog.get_logger()
 
@@ -15,5 +15,4 @@ def internal_error(kind: Kind, user_id: str, request: str) -> Answer:
     """
     REQUESTS_FAILED.add(1, kind)
     log.exception("request_failed", id=request, kind=kind, user_id=user_id)
-    message = f"internal error; the operator of this service can find it in the logs by the id {request}"
-    return refusal([{"path": PATH[kind], "message": message}])
+    return internal(kind, request)

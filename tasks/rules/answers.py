@@ -11,6 +11,10 @@ Asked = Literal["rules", "alerts"]
 PATH: dict[Kind, str] = {"config": "rules", "manage": "command", "rules": "query", "alerts": "query"}
 
 
+_GIVEN_UP = "and was given up; please send it again"
+_INTERNAL = "internal error; "
+
+
 class Answer(TypedDict):
     """The answer as published to the user."""
 
@@ -40,8 +44,22 @@ def refusal(errors: list[Fault]) -> Answer:
 
 def given_up(kind: Kind, seconds: float) -> Answer:
     """The answer to a request that was not done within `seconds`, and no longer will be."""
-    message = f"this was not done within {seconds:.0f} s and was given up; please send it again"
+    message = f"this was not done within {seconds:.0f} s {_GIVEN_UP}"
     return refusal([{"path": PATH[kind], "message": message}])
+
+
+def internal(kind: Kind, request: str) -> Answer:
+    """The answer to a request that met a bug."""
+    message = f"{_INTERNAL}the operator of this service can find it in the logs by the id {request}"
+    return refusal([{"path": PATH[kind], "message": message}])
+
+
+def is_open(answer: Answer) -> bool:
+    """Whether an answer leaves open what became of the request: it was given up, or met a bug."""
+    return any(
+        error["message"].endswith(_GIVEN_UP) or error["message"].startswith(_INTERNAL)
+        for error in answer.get("errors", [])
+    )
 
 
 def too_many(kind: Kind, most: int) -> Answer:

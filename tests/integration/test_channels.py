@@ -21,10 +21,13 @@ import pytest
 from compose.local.preparation import process_environment
 from compose.local.procfile import read
 from compose.local.stack import Stack
+from ingest.admin import channels
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
-from tasks.channels import retries, wake
+from tasks.channels import retries, tables, wake
+from tasks.channels.outcome import Never, Sent
 from tasks.rules.parsing import parse_rules
+from tasks.servers.database import access
 from tasks.servers.redis_client import CHANNELS_QUEUED, client
 from tests.integration import forked, pages
 from tests.integration.changes import Database, empty_outbox, flap, judge, write_tables
@@ -296,10 +299,35 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
         add(database, user, f"c{number}", "webhook", "https://example.com/", template="${value} $values $$")
     with pytest.raises(psycopg.errors.CheckViolation, match="maximum"):
         add(database, user, "c20", "webhook", "https://example.com/")
+    database.execute("UPDATE channels SET target = 'https://example.com/new' WHERE user_id = %s", [user])
+    database.execute("UPDATE channels SET enabled = false, secret = %s WHERE user_id = %s", ["s" * 32, user])
+    database.execute("DELETE FROM channels WHERE user_id = %s", [user])
     audit = database.execute(
-        "SELECT after FROM operator_audit WHERE subject = 'channels' AND key = %s", [user]
-    )
-    assert "example.com" not in str(audit.fetchall())
+        "SELECT action, before, after FROM operator_audit WHERE subject = 'channels' AND key = %s", [user]
+    ).fetchall()
+    assert Counter(action for action, *_ in audit) == {"INSERT": 20, "UPDATE": 40, "DELETE": 20}
+    assert "example.com" not in str(audit)
+    assert "s" * 32 not in str(audit)
+    assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
+
+
+def test_who_has_the_lease_no_longer_marks_nothing(user: str, database: Database, setting: Set) -> None:
+    """The attempt of the one who has it says how it ended, whoever is late."""
+    del setting
+    add(database, user, "hook", "webhook", "https://example.com/")
+    judge(user, "d", (1, 90.0))
+    write_tables()
+    late, newer = uuid4(), uuid4()
+    with access() as connection:
+        (first,) = tables.claim(connection, late, 1)
+        assert tables.claim(connection, newer, 1) == []
+        database.execute("UPDATE channel_states SET lease_until = now()")
+        (again,) = tables.claim(connection, newer, 1)
+        assert (again.key, again.attempts) == (first.key, 2)
+        assert tables.finish(connection, first, Never("late"), late) is None
+        assert deliveries(database, user) == {("hook", "waiting"): 1}
+        assert tables.finish(connection, again, Sent(), newer) == "sent"
+    assert deliveries(database, user) == {("hook", "sent"): 1}
 
 
 @contextmanager
@@ -365,6 +393,11 @@ def test_the_operators_commands_and_the_worker_of_the_procfile(
     assert secret not in shown
     assert json.loads(run("list", "--user", user, "--json"))[0]["sent"] == 4
     database.execute("UPDATE channel_deliveries SET state = 'failed', why = 'of the test'")
+    with pytest.MonkeyPatch.context() as patch:
+        # No more than may wait, whatever has failed.
+        patch.setattr(tables, "MOST_WAITING", 3)
+        assert channels.retry(database, user, "hook") == 3
+        assert channels.retry(database, user, "hook") == 0
     run("retry", user, "hook")
     assert deliveries(database, user) == {("hook", "waiting"): 4}
     database.execute("UPDATE channel_deliveries SET created_at = now() - interval '25 hours'")

@@ -144,6 +144,35 @@ def test_a_server_that_drips_is_left_in_time() -> None:
         thread.join()
 
 
+def test_no_connection_begins_when_the_time_is_over() -> None:
+    """However many addresses a name has, and however often a library tries: each next one is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as server, guarded(0.05, None):
+        time.sleep(0.1)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                socket.create_connection(server.getsockname(), 5)
+        server.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    # Outside there is no such time.
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 5):
+        guard.check_time()
+
+
+def test_what_is_connected_as_the_time_ends_is_ended_too() -> None:
+    """A connection that was judged in time, and is there only after the others were ended, does not stay."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        began = time.monotonic()
+        with guarded(0.3, None), socket.socket() as connection:
+            guard._judge(connection, server.getsockname())
+            time.sleep(0.4)
+            connection.settimeout(10)
+            guard._thread.deadline = time.monotonic() + 10
+            connection.connect(server.getsockname())
+            assert connection.recv(1) == b""
+        assert time.monotonic() - began < 5
+
+
 def test_descriptors_do_not_stay() -> None:
     """A guarded connection ends for its peer when the library closes it: no descriptor of it is left."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -85,6 +85,23 @@ def test_a_topic_that_does_not_name_the_source_is_refused_at_the_start() -> None
         declared(Presence("tele/all/LWT"))
 
 
+def test_words_are_declared_in_any_case() -> None:
+    """As the device writes them."""
+    domain = declared(Presence("tele/{device}/LWT", online=frozenset({"ON"}), offline=frozenset({"Off"})))
+    assert domain.read("tele/a/LWT", b"ON", 1, LIMITS).online is True
+    assert domain.read("tele/a/LWT", b"off", 1, LIMITS).online is False
+
+
+@pytest.mark.parametrize(
+    ("online", "said"),
+    [({"Lost"}, "'lost' for both states"), (set(), "needs a word for online")],
+)
+def test_words_that_tell_nothing_are_refused_at_the_start(online: set[str], said: str) -> None:
+    """One of both states, or none of one."""
+    with pytest.raises(TypeError, match=said):
+        Presence("tele/{device}/LWT", online=frozenset(online))
+
+
 def test_the_newest_message_of_a_device_counts() -> None:
     """Whatever order they are read in; of two at one time the later."""
     old, new = Said("u", "d", online=True, at_ms=1), Said("u", "d", online=False, at_ms=2)
