@@ -82,8 +82,10 @@ def test_what_comes_again_changes_nothing(
     assert after._replace(positions=state.positions).same_but_newest(state)
     assert after.positions >= state.positions
     assert life.device.changes == changes
-    # Of many readings at the newest time not all keys are known.
-    assert (after.newest and after.newest.time) == (state.newest and state.newest.time)
+    # Messages that are repeated after a long time look like a clock that was set back, and a reading from before
+    # that, whose key is known no longer, may be the newest once more. Of many at one time not all keys are known.
+    late = any(event[0] == "repeated" for event in events)
+    assert late or (after.newest and after.newest.time) == (state.newest and state.newest.time)
 
 
 @given(rule_sets(), lives(READINGS, READINGS, COMMANDS, RULES, CLOCK, UNFENCED))
