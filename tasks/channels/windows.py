@@ -1,13 +1,13 @@
-"""Windows in which channels are silent: when one is open. Pure: no clock, no I/O but the time zones' own files.
+"""Windows in which channels are silent: when one is open. Pure: no clock, no I/O but the files of time zones.
 
-A recurring window is meant by the wall clock of its zone. On a day on which the clock is set it opens when the
-clock first shows its start or later, and closes when the clock last showed what is before its end: an hour that
-comes twice is quiet both times, and a window that lies in an hour that the clock leaves out does not open.
+A recurring window is meant by the wall clock of its zone. On a day on which the clock is set it opens when
+the clock first shows its start or later, and closes after the clock last showed what is before its end: an
+hour that comes twice is quiet both times, and a window in an hour that the clock leaves out does not open.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -39,7 +39,10 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Recurring:
-    """On the weekdays (0 is Monday), from `start` to `end`, in minutes after midnight; next day's if not after."""
+    """On the weekdays (0 is Monday), from `start` to `end`: minutes after midnight.
+
+    An end that is not after the start is on the next day.
+    """
 
     zone: ZoneInfo
     weekdays: frozenset[int]
@@ -60,7 +63,7 @@ class Recurring:
 
     def _on(self, day: date) -> Span:
         overnight = 0 if self.end > self.start else DAY_MINUTES
-        midnight = datetime(day.year, day.month, day.day)
+        midnight = datetime.combine(day, time.min)
         return Span(
             instant(midnight + timedelta(minutes=self.start), self.zone, last=False),
             instant(midnight + timedelta(minutes=self.end + overnight), self.zone, last=True),

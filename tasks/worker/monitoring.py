@@ -136,6 +136,7 @@ def _beat_begins(**_: Any) -> None:
     retention_seconds = settings().dead_letter_retention_days * 86_400
     DEAD_LETTER_RETENTION.read_from(lambda: retention_seconds)
     CHANNELS_WAITING.read_from(_channels(lambda look: look.waiting))
+    CHANNELS_HELD.read_from(_channels(lambda look: look.held))
     CHANNELS_OLDEST.read_from(_channels(lambda look: _age(look.oldest)))
     CHANNELS_UNTAKEN.read_from(_channels(lambda look: _age(look.untaken)))
     QUEUED.read_from(_if_it_answers(_queued))

@@ -1,0 +1,248 @@
+"""Quiet windows hold back channels, and nothing else: what is still open at their end is told then, once."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
+from tasks import deliver_channels
+from tasks.channels import wake
+from tasks.rules.parsing import parse_rules
+from tests.integration import forked
+from tests.integration.changes import Database, history, judge, rows, write_tables
+from tests.integration.commands import sluice
+from tests.integration.receivers import Receiver, http_receiver
+from tests.integration.test_channels import OF_USER, PROJECT, Set, add, setting, user
+
+__all__ = ["setting", "user"]
+
+STEPS = [{"severity": "critical", "threshold": 100}]
+RISING = parse_rules(
+    {"rules": [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot", "escalate": STEPS}]}
+)
+Window = Callable[..., None]
+
+
+@pytest.fixture
+def window(user: str, database: Database) -> Any:
+    """Adds windows, of the user where nothing else is said; all go with the test."""
+
+    def add_window(name: str, **columns: Any) -> None:
+        given = {"user_id": user, "name": name, **columns}
+        if "time_zone" not in given:
+            given = {"starts_at": "2026-01-01T00:00Z", "ends_at": "2027-01-01T00:00Z", **given}
+        names, places = ", ".join(given), ", ".join(["%s"] * len(given))
+        database.execute(f"INSERT INTO quiet_windows ({names}) VALUES ({places})", list(given.values()))
+
+    yield add_window
+    database.execute("DELETE FROM quiet_windows")
+
+
+def change(user: str, device: str, *readings: tuple[int, float]) -> None:
+    """Judges readings and writes what there is to tell, and looks as beat has it done."""
+    judge(user, device, *readings, rules=RISING)
+    write_tables()
+    deliver_channels.watch()
+
+
+def told(receiver: Receiver, path: str = "/hook") -> list[tuple[str, str, str]]:
+    """Device, status and severity of what the channel was told, in order."""
+    notices = [call.notice for call in receiver.told(path)]
+    return [(one["device_id"], one["status"], one["severity"]) for one in notices]
+
+
+def states(database: Database, user: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """State and reason of each delivery of the channel `hook`, by device and status."""
+    query = f"SELECT device_id, status, state, why {OF_USER} AND name = 'hook'"
+    return {(device, status): (state, why) for device, status, state, why in database.execute(query, [user])}
+
+
+def close(database: Database, user: str) -> None:
+    """Ends the user's windows: from now on they are over."""
+    database.execute("ALTER TABLE quiet_windows DISABLE TRIGGER quiet_window_changes")
+    database.execute("UPDATE quiet_windows SET ends_at = now() WHERE user_id = %s", [user])
+    database.execute("ALTER TABLE quiet_windows ENABLE TRIGGER quiet_window_changes")
+
+
+def test_channels_are_silent_until_the_window_ends_and_told_then_what_is_open(
+    user: str, database: Database, setting: Set, window: Window
+) -> None:
+    """Of each alert its newest change, under its own key; of what began and ended meanwhile nothing.
+
+    What ended and was told before is told to have ended. MQTT's way and the tables have every change at once.
+    """
+    del setting
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        add(database, user, "begins", "webhook", receiver.url("/begins"), statuses=["TRIGGERED"])
+        change(user, "before", (0, 90.0))
+        deliver_channels.deliver()
+        window("nights")
+        before = [("before", "TRIGGERED", "warning")]
+        assert told(receiver) == told(receiver, "/begins") == before
+
+        change(user, "stays", (0, 90.0))
+        change(user, "rises", (0, 90.0), (1, 105.0))
+        change(user, "over", (0, 90.0), (1, 105.0), (2, 20.0))
+        change(user, "before", (1, 20.0))
+        deliver_channels.deliver()
+        assert told(receiver) == before
+        assert history(database, user) == [
+            *(("before", "TRIGGERED"), ("before", "RESOLVED")),
+            *(("over", "TRIGGERED"), ("over", "ESCALATED"), ("over", "RESOLVED")),
+            *(("rises", "TRIGGERED"), ("rises", "ESCALATED"), ("stays", "TRIGGERED")),
+        ]
+        assert [device for device, *_ in rows(database, user)] == ["rises", "stays"]
+        found = states(database, user)
+        held = "held back by the window nights"
+        assert found["stays", "TRIGGERED"] == found["rises", "ESCALATED"] == ("held", held)
+        assert found["rises", "TRIGGERED"] == ("superseded", f"{held}; a later change replaces it")
+        assert found["over", "RESOLVED"] == ("superseded", f"{held}; its alert began and ended meanwhile")
+        look = wake.seen()
+        assert look is not None
+        assert (look.untaken, look.waiting, look.held) == (None, 0, 5)
+
+        close(database, user)
+        deliver_channels.watch()
+        deliver_channels.deliver()
+        deliver_channels.deliver()
+        at_end = [("stays", "TRIGGERED", "warning"), ("rises", "ESCALATED", "critical")]
+        assert told(receiver) == [*before, *at_end, ("before", "RESOLVED", "warning")]
+        assert told(receiver, "/begins") == [*before, at_end[0], ("rises", "TRIGGERED", "warning")]
+        for call in receiver.calls:
+            assert call.key.startswith(f"{call.notice['alert_id']}/{call.notice['status']}")
+        assert {state for state, _ in states(database, user).values()} == {"sent", "superseded"}
+        # The window is over: what comes now is told.
+        change(user, "stays", (2, 20.0))
+        deliver_channels.deliver()
+        assert told(receiver)[-1] == ("stays", "RESOLVED", "warning")
+
+
+def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
+    stack: Stack, user: str, database: Database, setting: Set, window: Window
+) -> None:
+    """Workers were dead all night: the outcome is the same; a worker killed while it tells changes nothing."""
+    del setting
+    code = """
+import os, signal
+from tasks import deliver_channels
+from tasks.channels import tables
+tables.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+deliver_channels.deliver()
+"""
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        judge(user, "tried", (0, 90.0))
+        write_tables()
+        environment = {**process_environment(stack.env), **os.environ}
+        died = forked.run("-c", code, env=environment, cwd=PROJECT)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        database.execute("UPDATE channel_states SET lease_until = now()")
+        window("nights")
+        for device, *readings in (
+            ("tried", (1, 20.0)),
+            ("over", (0, 90.0), (1, 20.0)),
+            ("ends", (0, 90.0)),
+        ):
+            judge(user, device, *readings)  # type: ignore[arg-type]
+        write_tables()
+        close(database, user)
+        judge(user, "ends", (1, 20.0))
+        write_tables()
+        died = forked.run("-c", code, env=environment, cwd=PROJECT)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        database.execute("UPDATE channel_states SET lease_until = now()")
+        deliver_channels.deliver()
+    ways = [(call.notice["device_id"], call.key.split("/")[1]) for call in receiver.calls]
+    by_device = {one: [way for device, way in ways if device == one] for one in ("tried", "over", "ends")}
+    # The first may have been told before the worker died, so its end is told; twice, since another died then.
+    assert by_device == {
+        "tried": ["TRIGGERED", "RESOLVED", "RESOLVED"],
+        "over": [],
+        "ends": ["TRIGGERED", "RESOLVED"],
+    }
+    assert {state for state, _ in states(database, user).values()} == {"sent", "superseded"}
+
+
+def test_windows_are_of_a_device_a_rule_a_severity_and_of_everyone(
+    user: str, database: Database, setting: Set, window: Window
+) -> None:
+    """What a window is not about passes at once, also a rise that overtakes what is held back."""
+    del setting
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        window("mild", device_id="d1", severities=["warning"])
+        window("other", rule_id="humidity")
+        window("theirs", user_id=f"{user}x")
+        change(user, "d1", (0, 90.0))
+        change(user, "d2", (0, 90.0))
+        deliver_channels.deliver()
+        assert told(receiver) == [("d2", "TRIGGERED", "warning")]
+        change(user, "d1", (1, 105.0))
+        deliver_channels.deliver()
+        assert told(receiver)[1:] == [("d1", "ESCALATED", "critical")]
+        window("works", user_id=None)
+        change(user, "d1", (2, 20.0))
+        deliver_channels.deliver()
+        assert len(receiver.calls) == 2
+        assert states(database, user)["d1", "RESOLVED"] == (
+            "held",
+            "held back by the operator's window works",
+        )
+        # Removed, it holds nothing back any more; the mild one goes on, and what it held has been replaced.
+        database.execute("DELETE FROM quiet_windows WHERE name = 'works'")
+        deliver_channels.deliver()
+        assert told(receiver)[2:] == [("d1", "RESOLVED", "critical")]
+        assert states(database, user)["d1", "TRIGGERED"][0] == "superseded"
+
+
+def test_the_operators_commands_and_what_the_table_refuses(
+    stack: Stack, user: str, database: Database, window: Window
+) -> None:
+    """Windows are added, shown and removed; what cannot work is refused with a sentence, also by SQL."""
+
+    def run(*arguments: str) -> str:
+        done = sluice(stack, "quiet", *arguments)
+        return done.stdout + done.stderr if done.returncode == 0 else f"refused: {done.stderr}"
+
+    night = ("--from", "22:00", "--until", "06:00", "--zone", "Europe/Berlin")
+    assert "added" in run("add", "nights", "--user", user, "--days", "mon-fri", *night, "--device", "d1")
+    assert "added" in run("add", "works", "--everyone", "--for", "2h")
+    assert f"{user} has a window nights" in run("add", "nights", "--user", user, *night)
+    assert "there is no time zone" in run("add", "x", "--user", user, *night[:-1], "Europe/Berlim").lower()
+    assert "no window x" in run("remove", "x", "--everyone")
+    shown = run("list", "--user", user)
+    assert f"{user}/nights  device d1  mon,tue,wed,thu,fri 22:00-06:00 Europe/Berlin" in shown
+    assert "(everyone)/works  all" in shown
+    assert "open until" in shown
+    assert "removed" in run("remove", "works", "--everyone")
+    assert '"opens_at"' in run("list", "--json")
+
+    recurring = {"time_zone": "UTC", "weekdays": ["mon"], "from_time": "22:00", "until_time": "06:00"}
+    for wrong in (
+        {"ends_at": "2026-01-01T00:00Z"},
+        {"ends_at": "2029-01-01T00:00Z"},
+        {"ends_at": "infinity"},
+        {"ends_at": None},
+        {"severities": []},
+        {"name": "../x"},
+        {**recurring, "weekdays": []},
+        {**recurring, "weekdays": ["monday"]},
+        {**recurring, "until_time": "22:00"},
+        {**recurring, "from_time": "24:00"},
+        {**recurring, "time_zone": "Europe/Berlim"},
+        {**recurring, "starts_at": "2026-01-01T00:00Z", "ends_at": "2026-01-02T00:00Z"},
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            window(**{"name": "w", **wrong})
+    for number in range(19):
+        window(f"w{number}", **recurring)
+    with pytest.raises(psycopg.errors.CheckViolation, match="maximum"):
+        window("one-more", **recurring)
+    trail = "SELECT action FROM operator_audit WHERE subject = 'quiet_windows' AND key = %s"
+    assert len(database.execute(trail, [user]).fetchall()) == 20
