@@ -16,6 +16,7 @@ from tasks.dead_letters import unhandled
 from tasks.observe import instruments, logs, tracing
 from tasks.observe.metrics import worker as metrics
 from tasks.observe.metrics.beat import (
+    CHANNELS_HELD,
     CHANNELS_OLDEST,
     CHANNELS_UNTAKEN,
     CHANNELS_WAITING,

@@ -1,8 +1,11 @@
 """Quiet windows hold back channels, and nothing else: what is still open at their end is told then, once."""
 
 import os
+import random
 import signal
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -11,7 +14,7 @@ import pytest
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tasks import deliver_channels
-from tasks.channels import wake
+from tasks.channels import tables, wake
 from tasks.rules.parsing import parse_rules
 from tests.integration import forked
 from tests.integration.changes import Database, history, judge, rows, write_tables
@@ -126,7 +129,7 @@ def test_channels_are_silent_until_the_window_ends_and_told_then_what_is_open(
 def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
     stack: Stack, user: str, database: Database, setting: Set, window: Window
 ) -> None:
-    """Workers were dead all night: the outcome is the same; a worker killed while it tells changes nothing."""
+    """Workers were dead all night: the outcome is the same, also where one is killed while it tells."""
     del setting
     code = """
 import os, signal
@@ -159,7 +162,9 @@ deliver_channels.deliver()
         database.execute("UPDATE channel_states SET lease_until = now()")
         deliver_channels.deliver()
     ways = [(call.notice["device_id"], call.key.split("/")[1]) for call in receiver.calls]
-    by_device = {one: [way for device, way in ways if device == one] for one in ("tried", "over", "ends")}
+    by_device: dict[str, list[str]] = {"tried": [], "over": [], "ends": []}
+    for device, way in ways:
+        by_device[device].append(way)
     # The first may have been told before the worker died, so its end is told; twice, since another died then.
     assert by_device == {
         "tried": ["TRIGGERED", "RESOLVED", "RESOLVED"],
@@ -167,6 +172,119 @@ deliver_channels.deliver()
         "ends": ["TRIGGERED", "RESOLVED"],
     }
     assert {state for state, _ in states(database, user).values()} == {"sent", "superseded"}
+
+
+@dataclass
+class Row:
+    """A delivery as the plain model has it; `tried` if the channel may have heard of it."""
+
+    device: str
+    alert: str
+    status: str
+    tried: bool = False
+    waits: bool = True
+
+
+class Plain:
+    """What a channel is told: at a window's end only what is still news."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Device, alert and status of all that was told."""
+        return [(row.device, row.alert, row.status) for row in self.rows if row.tried]
+
+    def waiting(self) -> list[Row]:
+        """What was not confirmed, in order."""
+        return [row for row in self.rows if row.waits]
+
+    def window_ends(self) -> None:
+        """Of each device what is still news: the end of what is known as open, the newest change if open."""
+        for device in {row.device for row in self.rows}:
+            heard = [row for row in self.rows if row.device == device and row.tried]
+            known = heard[-1].alert if heard and heard[-1].status != "RESOLVED" else None
+            waiting = [row for row in self.waiting() if row.device == device]
+            for row in waiting:
+                if row.status == "RESOLVED":
+                    row.waits = row.tried or row.alert == known
+                else:
+                    row.waits = row is waiting[-1]
+
+    def deliver(self) -> None:
+        """All that waits is told."""
+        for row in self.waiting():
+            row.tried, row.waits = True, False
+
+    def die(self) -> None:
+        """The first is told, which nobody notes."""
+        for row in self.waiting()[:1]:
+            row.tried = True
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nights_as_they_come_are_told_as_a_plain_model_says(
+    user: str, database: Database, setting: Set, window: Window, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever happens in between: looks, none at all, workers that die after they have told a channel."""
+    del setting
+    chance, plain, offset, is_open = random.Random(seed), Plain(), 0, False
+
+    def dies(*_: object) -> str:
+        raise psycopg.OperationalError("of the test")
+
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        for step in range(90):
+            event = chance.choice(["reading"] * 8 + ["window"] * 2 + ["look", "deliver", "die"])
+            if event == "reading":
+                device, offset = f"d{chance.randrange(3)}", offset + 1
+                changes = judge(user, device, (offset, chance.choice([20.0, 90.0, 105.0])), rules=RISING)
+                plain.rows += [Row(device, one.alert_id, one.status) for one in changes]
+                write_tables()
+            elif event == "window":
+                if is_open:
+                    close(database, user)
+                    plain.window_ends()
+                else:
+                    window(f"w{step % 20}-{step}")
+                is_open = not is_open
+                if not is_open and chance.random() < 0.5:
+                    # Only those that ended long ago may go: they still say what was held back.
+                    deliver_channels.watch()
+                    database.execute("DELETE FROM quiet_windows WHERE ends_at <= now()")
+            elif event == "look":
+                deliver_channels.watch()
+            elif event == "deliver":
+                deliver_channels.deliver()
+                if not is_open:
+                    plain.deliver()
+            else:
+                with monkeypatch.context() as patch:
+                    patch.setattr(tables, "finish", dies)
+                    deliver_channels.deliver()
+                if not is_open:
+                    plain.die()
+                database.execute("UPDATE channel_states SET lease_until = now()")
+            told_keys = list(dict.fromkeys(call.key for call in receiver.calls))
+            assert Counter(key.split("/")[0] + "/" + key.split("/")[1] for key in told_keys) == Counter(
+                f"{alert}/{status}" for _, alert, status in plain.told()
+            ), (step, event)
+        if is_open:
+            close(database, user)
+            plain.window_ends()
+        deliver_channels.deliver()
+        plain.deliver()
+        for device in ("d0", "d1", "d2"):
+            own = [call for call in receiver.calls if call.notice["device_id"] == device]
+            in_order = list(dict.fromkeys(call.key for call in own))
+            assert [tuple(key.split("/")[:2]) for key in in_order] == [
+                (alert, status) for one, alert, status in plain.told() if one == device
+            ]
+    assert {state for (state,) in database.execute(f"SELECT DISTINCT state {OF_USER}", [user])} == {
+        "sent",
+        "superseded",
+    }
 
 
 def test_windows_are_of_a_device_a_rule_a_severity_and_of_everyone(
