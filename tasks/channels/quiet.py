@@ -95,11 +95,20 @@ WITH {WINDOWS}, judged AS (
             EXISTS (SELECT FROM channel_deliveries AS own WHERE own.channel_id = d.channel_id
                 AND own.alert_id = d.alert_id AND own.id < d.id)
             AND d.attempts = 0 AND coalesce((
-                SELECT told.status IN ('RESOLVED', 'DISABLED') FROM channel_deliveries AS told
-                WHERE told.channel_id = d.channel_id AND told.device_id = d.device_id
-                    AND told.rule_id = d.rule_id AND told.id < d.id AND told.attempts > 0
-                    AND told.status NOT IN ('SNOOZED', 'ENABLED', 'ACKNOWLEDGED')
-                ORDER BY told.id DESC LIMIT 1), true)
+                SELECT last.status IN ('RESOLVED', 'DISABLED') FROM ((
+                    SELECT told.id, told.status FROM channel_deliveries AS told
+                    WHERE told.channel_id = d.channel_id AND told.device_id = d.device_id
+                        AND told.rule_id = d.rule_id AND told.id < d.id AND told.attempts > 0
+                        AND told.status NOT IN ('SNOOZED', 'ENABLED', 'ACKNOWLEDGED')
+                    ORDER BY told.id DESC LIMIT 1)
+                UNION ALL (
+                    -- The end of an earlier alert, on its way.
+                    SELECT ended.id, ended.status FROM channel_deliveries AS ended
+                    WHERE ended.channel_id = d.channel_id AND ended.device_id = d.device_id
+                        AND ended.rule_id = d.rule_id AND ended.id < d.id AND ended.state IN ('waiting', 'held')
+                        AND ended.status IN ('RESOLVED', 'DISABLED')
+                    ORDER BY ended.id DESC LIMIT 1)) AS last
+                ORDER BY last.id DESC LIMIT 1), true)
             THEN 'its alert began and ended meanwhile' END
         WHEN EXISTS (SELECT FROM channel_deliveries AS own WHERE own.channel_id = d.channel_id
             AND own.alert_id = d.alert_id AND own.id > d.id AND own.created_at < until.at)

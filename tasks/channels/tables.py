@@ -191,7 +191,8 @@ def look(connection: Connection) -> Look:
     arguments = {"burst": BURST_SECONDS, "windows": quiet.spans(connection)}
     row: Any = connection.execute(_LOOK, arguments).fetchone()
     waiting, oldest, untaken, held = row
-    return Look(waiting, *(None if one is None else float(one) for one in (oldest, untaken)), held)
+    oldest, untaken = (None if one is None else float(one) for one in (oldest, untaken))
+    return Look(waiting, oldest, untaken, held)
 
 
 def tidy(connection: Connection) -> int:
