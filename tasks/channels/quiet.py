@@ -105,8 +105,8 @@ WITH {WINDOWS}, judged AS (
                     -- The end of an earlier alert, on its way.
                     SELECT ended.id, ended.status FROM channel_deliveries AS ended
                     WHERE ended.channel_id = d.channel_id AND ended.device_id = d.device_id
-                        AND ended.rule_id = d.rule_id AND ended.id < d.id AND ended.state IN ('waiting', 'held')
-                        AND ended.status IN ('RESOLVED', 'DISABLED')
+                        AND ended.rule_id = d.rule_id AND ended.id < d.id
+                        AND ended.state IN ('waiting', 'held') AND ended.status IN ('RESOLVED', 'DISABLED')
                     ORDER BY ended.id DESC LIMIT 1)) AS last
                 ORDER BY last.id DESC LIMIT 1), true)
             THEN 'its alert began and ended meanwhile' END
