@@ -68,6 +68,7 @@ ALTER TABLE channel_deliveries
         CHECK (state IN ('waiting', 'held', 'sent', 'failed', 'superseded')),
     ADD CONSTRAINT channel_deliveries_done_check CHECK ((done_at IS NULL) = (state IN ('waiting', 'held')));
 CREATE INDEX channel_deliveries_held ON channel_deliveries (id) WHERE state = 'held';
+CREATE INDEX channel_deliveries_pending ON channel_deliveries (id) WHERE state IN ('waiting', 'held');
 -- "Is something older of the same rule on its way?", also where it is held.
 DROP INDEX channel_deliveries_rule;
 CREATE INDEX channel_deliveries_rule ON channel_deliveries (channel_id, device_id, rule_id, id)

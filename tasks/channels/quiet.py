@@ -60,37 +60,48 @@ def open_now(delivery: str, channel: str) -> str:
 
 
 _READ = """
+WITH users AS MATERIALIZED (
+    SELECT DISTINCT user_id FROM channels AS c WHERE EXISTS (
+        SELECT FROM channel_deliveries AS d WHERE d.channel_id = c.id AND d.state IN ('waiting', 'held'))
+)
 SELECT user_id, name, device_id, rule_id, severities, starts_at, ends_at, time_zone, weekdays, from_time,
        until_time, changed_at, now() AS now,
        (SELECT min(created_at) FROM channel_deliveries WHERE state IN ('waiting', 'held')) AS oldest
-FROM quiet_windows AS q
-WHERE enabled AND (user_id IS NULL OR EXISTS (
-    SELECT FROM channels AS c JOIN channel_deliveries AS d ON d.channel_id = c.id
-    WHERE c.user_id = q.user_id AND d.state IN ('waiting', 'held')))
+FROM quiet_windows
+WHERE enabled AND (user_id IS NULL OR user_id IN (SELECT user_id FROM users))
 """
 
+# What waits or is held, a part at a time, in its order. Below, `state || ''` keeps the planner from an index by
+# states, of which old statistics may say that it has nearly nothing; it needs the one by ids.
+_PART = """part AS MATERIALIZED (
+    SELECT d.*, c.user_id FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
+    WHERE d.state IN ({states}) AND d.id > %(after)s ORDER BY d.id LIMIT %(most)s
+)"""
+
 _HOLD = f"""
-WITH {WINDOWS}
-UPDATE channel_deliveries AS d SET state = 'held', held_until = found.ends, why = found.why
-FROM (
-    SELECT d.id, last.ends,
-        concat('held back by the ', CASE WHEN last.user_id IS NULL THEN 'operator''s ' END,
-            'window ', last.name) AS why
-    FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
+WITH {WINDOWS}, {_PART.format(states="'waiting', 'held'")}, found AS MATERIALIZED (
+    SELECT part.id, last.ends, last.name, last.user_id FROM part
     CROSS JOIN LATERAL (
-        SELECT w.* FROM windows AS w WHERE {covered("d", "c")} AND CASE d.state
-            WHEN 'waiting' THEN {DUE.format(d="d")} ELSE w.ends > d.held_until END
+        SELECT w.* FROM windows AS w WHERE {covered("part", "part")} AND CASE part.state
+            WHEN 'waiting' THEN {DUE.format(d="part")} ELSE w.ends > part.held_until END
         ORDER BY w.ends DESC LIMIT 1) AS last
-    WHERE d.state IN ('waiting', 'held')
-    ORDER BY d.id LIMIT %(most)s FOR UPDATE OF d SKIP LOCKED) AS found
-WHERE d.id = found.id AND d.state IN ('waiting', 'held')
+), locked AS (
+    SELECT d.id, found.ends, found.name, found.user_id FROM channel_deliveries AS d JOIN found USING (id)
+    WHERE d.state || '' IN ('waiting', 'held') ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
+), held AS (
+    UPDATE channel_deliveries AS d SET state = 'held', held_until = locked.ends,
+        why = concat('held back by the ', CASE WHEN locked.user_id IS NULL THEN 'operator''s ' END, 'window ',
+            locked.name)
+    FROM locked WHERE d.id = locked.id
+)
+SELECT max(id) FROM part HAVING count(*) = %(most)s
 """  # noqa: S608 - constants
 
 # An alert that has ended is told only where the channel heard of it, or of the one that it goes on from; of
 # one that goes on, the newest change is. What came after the window's end does not count.
 _JUDGE = f"""
-WITH {WINDOWS}, judged AS (
-    SELECT d.id, {open_now("d", "c")} AS is_quiet, CASE
+WITH {WINDOWS}, {_PART.format(states="'held'")}, judged AS MATERIALIZED (
+    SELECT d.id, {open_now("d", "d")} AS is_quiet, CASE
         WHEN d.status IN ('RESOLVED', 'DISABLED') THEN CASE WHEN
             EXISTS (SELECT FROM channel_deliveries AS own WHERE own.channel_id = d.channel_id
                 AND own.alert_id = d.alert_id AND own.id < d.id)
@@ -120,21 +131,22 @@ WITH {WINDOWS}, judged AS (
             AND h.status IN ('RESOLVED', 'DISABLED') AND h.recorded_at < until.at)
             THEN 'its alert ended meanwhile'
         END AS needless
-    FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
+    FROM part AS d
     CROSS JOIN LATERAL (
         SELECT CASE WHEN d.held_until < now() THEN d.held_until ELSE 'infinity' END AS at) AS until
-    WHERE d.state = 'held'
-), settled AS (
+), locked AS (
     SELECT d.id, judged.needless FROM channel_deliveries AS d JOIN judged USING (id)
-    WHERE d.state = 'held' AND (judged.needless IS NOT NULL OR NOT judged.is_quiet)
-    ORDER BY d.id LIMIT %(most)s FOR UPDATE OF d SKIP LOCKED
+    WHERE d.state || '' = 'held' AND (judged.needless IS NOT NULL OR NOT judged.is_quiet)
+    ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
+), settled AS (
+    UPDATE channel_deliveries AS d
+    SET state = CASE WHEN needless IS NULL THEN 'waiting' ELSE 'superseded' END,
+        done_at = CASE WHEN needless IS NOT NULL THEN now() END,
+        why = CASE WHEN needless IS NOT NULL THEN concat_ws('; ', d.why, needless) END,
+        next_at = now(), held_until = least(d.held_until, now())
+    FROM locked WHERE d.id = locked.id
 )
-UPDATE channel_deliveries AS d
-SET state = CASE WHEN needless IS NULL THEN 'waiting' ELSE 'superseded' END,
-    done_at = CASE WHEN needless IS NOT NULL THEN now() END,
-    why = CASE WHEN needless IS NOT NULL THEN concat_ws('; ', d.why, needless) END,
-    next_at = now(), held_until = least(d.held_until, now())
-FROM settled WHERE d.id = settled.id AND d.state = 'held'
+SELECT max(id) FROM part HAVING count(*) = %(most)s
 """  # noqa: S608 - constants
 
 
@@ -152,10 +164,12 @@ def settle(connection: Connection) -> None:
 
     May be repeated and run by several at once. Raises `psycopg.Error`.
     """
-    arguments = {"windows": spans(connection), "most": AT_ONCE}
-    for statement in (_HOLD, _JUDGE):
-        while connection.execute(statement, arguments).rowcount >= AT_ONCE:
-            pass
+    windows = spans(connection)
+    for statement in ([] if windows == "[]" else [_HOLD]) + [_JUDGE]:
+        after: Any = [0]
+        while after:
+            arguments = {"windows": windows, "most": AT_ONCE, "after": after[0]}
+            after = connection.execute(statement, arguments).fetchone()
 
 
 def window_of(row: dict[str, Any]) -> Window:
