@@ -71,8 +71,8 @@ FROM quiet_windows
 WHERE enabled AND (user_id IS NULL OR user_id IN (SELECT user_id FROM users))
 """
 
-# What waits or is held, a part at a time, in its order. Below, `state || ''` keeps the planner from an index by
-# states, of which old statistics may say that it has nearly nothing; it needs the one by ids.
+# What waits or is held, a part at a time, in its order. Below, `state || ''` keeps the planner from an index
+# by states, of which old statistics may say that it has nearly nothing; it needs the one by ids.
 _PART = """part AS MATERIALIZED (
     SELECT d.*, c.user_id FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
     WHERE d.state IN ({states}) AND d.id > %(after)s ORDER BY d.id LIMIT %(most)s
