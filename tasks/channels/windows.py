@@ -85,15 +85,16 @@ def open_until(window: Window, at: datetime) -> datetime | None:
 
 
 def instant(local: datetime, zone: ZoneInfo, *, last: bool) -> datetime:
-    """When the zone's clock shows a time, in UTC: the first time, or the `last`, where it shows it twice.
+    """When the zone's clock first shows a time or a later one, in UTC; or `last` has shown an earlier one.
 
-    For a time that it leaves out, when it leaves it out.
+    They differ where the clock is set back.
     """
     early, late = sorted(local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if early == late:
         return early
     if _shown(late, zone) == local:
-        return late if last else early
+        # What is before the first of the times that come twice was shown once.
+        return late if last and _shown(late - timedelta.resolution, zone) < local else early
     # The clock is set between the two.
     while late - early > timedelta(seconds=1):
         middle = early + timedelta(seconds=(late - early) // timedelta(seconds=2))

@@ -5,7 +5,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.channels.windows import DAY_MINUTES, Once, Recurring, days_of, instant, minutes_of, open_until
@@ -58,6 +58,7 @@ def plainly_open(
     return {time for time in found if since <= time < until}
 
 
+@example(("America/New_York", "2026-11-01"), frozenset({0, 5}), 61, 60)
 @given(places, weekdays, minutes, st.one_of(minutes, st.just(DAY_MINUTES)))
 def test_windows_are_open_when_the_wall_clock_says_so(
     place: tuple[str, str], days: frozenset[int], start: int, end: int
