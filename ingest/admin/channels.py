@@ -56,7 +56,8 @@ UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), 
 WHERE id IN (
     SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
     LIMIT greatest(0, %(most)s - (
-        SELECT count(*) FROM channel_deliveries WHERE state = 'waiting' AND channel_id = %(channel)s)))
+        SELECT count(*) FROM channel_deliveries
+        WHERE state IN ('waiting', 'held') AND channel_id = %(channel)s)))
 """
 _WAKE = "UPDATE channel_states SET failures = 0, rests_until = '-infinity' WHERE channel_id = %s"
 
