@@ -13,6 +13,7 @@ BEGIN
                rollup_marks, rollup_progress TO sluice_writer;
         -- With the secrets, which nobody but the workers and the owner may read.
         GRANT SELECT ON channels TO sluice_writer;
+        GRANT SELECT ON quiet_windows TO sluice_writer;
         -- It removes rows only by this function, which knows what is too old.
         GRANT SELECT ON retention TO sluice_writer;
         GRANT EXECUTE ON FUNCTION sluice_expire TO sluice_writer;

@@ -5,7 +5,7 @@ import redis
 import structlog
 
 from tasks.app import app
-from tasks.channels import pump, tables, wake
+from tasks.channels import pump, quiet, tables, wake
 from tasks.observe.metrics import worker as metrics
 from tasks.servers import database
 
@@ -23,9 +23,13 @@ def deliver() -> None:
 
 @app.task(name="tasks.channels.watch")
 def watch() -> None:
-    """Looks for deliveries that are due, and has them sent. Beat sends it every few seconds."""
+    """Holds what a quiet window covers, looks for deliveries that are due, and has them sent.
+
+    Beat sends it every few seconds.
+    """
     try:
         with database.access() as connection:
+            quiet.settle(connection)
             look = tables.look(connection)
         wake.note(look)
     except (psycopg.Error, redis.RedisError) as error:

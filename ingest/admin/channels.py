@@ -31,9 +31,12 @@ SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template
 FROM channels AS c JOIN channel_states AS s ON s.channel_id = c.id
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+           count(*) FILTER (WHERE state = 'held') AS held,
+           count(*) FILTER (WHERE state = 'superseded') AS superseded,
            count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed,
            max(done_at) FILTER (WHERE state = 'sent') AS sent_at,
-           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC) FILTER (WHERE why IS NOT NULL))[1] AS why
+           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC)
+               FILTER (WHERE why IS NOT NULL AND state IN ('waiting', 'failed')))[1] AS why
     FROM channel_deliveries WHERE channel_id = c.id) AS d
 WHERE %s::text IS NULL OR c.user_id = %s
 ORDER BY c.user_id, c.name
@@ -41,7 +44,8 @@ ORDER BY c.user_id, c.name
 _LOG = """
 SELECT d.alert_id, d.status, d.time, d.device_id, d.rule_id, d.state, d.attempts, d.why,
        d.created_at, d.done_at,
-       CASE WHEN d.state = 'waiting' THEN d.next_at END AS next_at
+       CASE WHEN d.state = 'waiting' THEN d.next_at END AS next_at,
+       CASE WHEN d.state = 'held' THEN d.held_until END AS held_until
 FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
 WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
 """
@@ -52,7 +56,8 @@ UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), 
 WHERE id IN (
     SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
     LIMIT greatest(0, %(most)s - (
-        SELECT count(*) FROM channel_deliveries WHERE state = 'waiting' AND channel_id = %(channel)s)))
+        SELECT count(*) FROM channel_deliveries
+        WHERE state IN ('waiting', 'held') AND channel_id = %(channel)s)))
 """
 _WAKE = "UPDATE channel_states SET failures = 0, rests_until = '-infinity' WHERE channel_id = %s"
 
@@ -192,11 +197,13 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
         off = "" if row["enabled"] else "  off"
         why = f"  last failure: {row['why']}" if row["why"] else ""
         rests = row["rests_until"]
+        held = f", held back {row['held']}" if row["held"] else ""
+        superseded = f", superseded {row['superseded']}" if row["superseded"] else ""
         pause = f"  rests until {in_utc(rests)}" if rests and rests > datetime.now(UTC) else ""
         yield (
             f"{row['user_id']}/{row['name']}{off}  {row['kind']} {row['target']}  {which}:"
             f" {', '.join(row['statuses'])}  sent {row['sent']}{sent}, waiting {row['waiting']},"
-            f" failed {row['failed']}{pause}{why}"
+            f" failed {row['failed']}{held}{superseded}{pause}{why}"
         )
 
 
@@ -204,9 +211,12 @@ def log_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """One line for each delivery."""
     for row in rows:
         when = "" if row["next_at"] is None else f"  next {in_utc(row['next_at'])}"
+        if row["held_until"]:
+            when = f"  until {in_utc(row['held_until'])}"
         why = f"  {row['why']}" if row["why"] else ""
         yield (
-            f"{in_utc(row['time'])}  {row['state']:<7}  {row['status']}  {row['device_id']}  {row['rule_id']}"
+            f"{in_utc(row['time'])}  {row['state']:<10}  {row['status']}  {row['device_id']}"
+            f"  {row['rule_id']}"
             f"  attempts {row['attempts']}{when}{why}  {row['alert_id']}/{row['status']}"
         )
 

@@ -22,6 +22,7 @@ from ingest.cli.groups import groups_app
 from ingest.cli.local_stack import add as add_local_stack
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 from ingest.cli.provision import provision_app
+from ingest.cli.quiet import quiet_app
 from ingest.cli.replay import replay_app
 from ingest.cli.rules import rules_app
 from ingest.cli.tokens import tokens_app
@@ -38,6 +39,7 @@ app.add_typer(provision_app, name="provision")
 app.add_typer(rules_app, name="rules")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(channels_app, name="channels")
+app.add_typer(quiet_app, name="quiet")
 app.add_typer(devices_app, name="devices")
 app.add_typer(groups_app, name="groups")
 app.add_typer(dlq_app, name="dlq")

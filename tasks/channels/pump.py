@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
-from tasks.channels import attempt, tables
+from tasks.channels import attempt, quiet, tables
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Outcome, Sent
 from tasks.observe.metrics import worker as metrics
@@ -30,6 +30,7 @@ RUN_SECONDS = 5.0
 # After this it takes none at all, so that a worker can stop in time.
 MOST_SECONDS = 20.0
 LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 1.0
 # No attempt is waited for longer: a name may be looked up for ever. Its thread then connects to nothing more.
 # The rest of the lease is for marking how it ended.
 PATIENCE_SECONDS = tables.LEASE_SECONDS - 10.0
@@ -52,19 +53,30 @@ class _Run:
         self.left: set[Future[Outcome]] = set()  # they still hold their threads
         self.done: list[tuple[_Under, Outcome]] = []
         self.ended: Counter[str] = Counter()
+        self.settles = time.monotonic()
 
     def claim(self) -> None:
-        """Takes what is due, as far as there are threads. Raises `psycopg.Error`."""
+        """Takes what is due and not quiet, as far as there are threads. Raises `psycopg.Error`."""
         self.left = {one for one in self.left if not one.done()}
         free = CHANNELS_AT_ONCE - len(self.running) - len(self.left)
         if free <= 0:
             return
+        self._settle()
         holder, since = uuid.uuid4(), time.monotonic()
         with database.access() as connection:
             claims = tables.claim(connection, holder, free)
         for one in claims:
             future = self.threads.submit(attempt.attempt, one)
             self.running[future] = _Under(one, holder, since)
+
+    def _settle(self) -> None:
+        began = time.monotonic()
+        if began < self.settles:
+            return
+        with database.access() as connection:
+            quiet.settle(connection)
+        # Where there is much to look at, less often.
+        self.settles = max(began + SETTLE_SECONDS, 10 * time.monotonic() - 9 * began)
 
     def collect(self) -> None:
         """Waits a moment for attempts to end, and gives up those that take too long."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from tasks.channels import retries
+from tasks.channels import quiet, retries
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Never, Outcome, Sent
 from tasks.rules.change import RECORDED, iso
@@ -18,7 +18,7 @@ from tasks.settings import settings
 LEASE_SECONDS = 60
 # What may come at once of a user's rate: that of a minute.
 BURST_SECONDS = 60
-# More waiting deliveries of one channel fail at once: the table must not grow while nobody takes them.
+# More deliveries of one channel that wait or are held fail at once: the table must not grow without end.
 MOST_WAITING = 10_000
 AT_ONCE = 5_000
 
@@ -33,7 +33,8 @@ SELECT channels.id, alert_id, status, CASE WHEN status = 'ESCALATED' THEN severi
        CASE WHEN is_full THEN now() END
 FROM channels
 CROSS JOIN LATERAL (SELECT count(*) >= {MOST_WAITING} AS is_full FROM (
-    SELECT FROM channel_deliveries AS other WHERE other.channel_id = channels.id AND other.state = 'waiting'
+    SELECT FROM channel_deliveries AS other
+    WHERE other.channel_id = channels.id AND other.state IN ('waiting', 'held')
     LIMIT {MOST_WAITING}) AS others) AS waiting
 JOIN added ON added.user_id = channels.user_id AND added.status = ANY (channels.statuses)
     AND (channels.severities IS NULL OR added.severity = ANY (channels.severities))
@@ -44,26 +45,28 @@ ON CONFLICT DO NOTHING
 
 _NOTICE = tuple(name for name in RECORDED if name != "number")
 
-# Whose turn it is: due, free, and within the user's rate. The one that had its turn longest ago comes first.
-_FREE = """
+# Whose turn it is: due, not quiet, free, and within the user's rate; first who had its turn longest ago.
+_FREE = f"""
 channel_states AS s JOIN channels AS c ON c.id = s.channel_id
 LEFT JOIN channel_users AS u ON u.user_id = c.user_id
 CROSS JOIN LATERAL (
     SELECT d.id, d.next_at FROM channel_deliveries AS d
     WHERE d.channel_id = s.channel_id AND d.state = 'waiting' AND d.next_at <= now()
-        -- Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED.
+        AND NOT {quiet.quiet("d", "c")}
+        -- Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED. What an open
+        -- window holds back is overtaken by what it lets through.
         AND NOT EXISTS (SELECT FROM channel_deliveries AS older WHERE older.channel_id = d.channel_id
             AND older.device_id = d.device_id AND older.rule_id = d.rule_id AND older.id < d.id
-            AND older.state = 'waiting')
+            AND older.state IN ('waiting', 'held') AND NOT {quiet.open_now("older", "c")})
     ORDER BY d.id LIMIT 1) AS due
-"""
+"""  # noqa: S608 - constants
 _MAY = """
 c.enabled AND s.lease_until <= now() AND s.rests_until <= now()
     AND coalesce(u.free_at, '-infinity') <= now() + %(burst)s * interval '1 second'
 """
 
 _CLAIM = f"""
-WITH free AS (
+WITH {quiet.WINDOWS}, free AS (
     SELECT s.channel_id, due.id, c.user_id FROM {_FREE} WHERE {_MAY}
     ORDER BY s.lease_until LIMIT %(most)s FOR UPDATE OF s SKIP LOCKED
 ), leased AS (
@@ -89,11 +92,15 @@ LEFT JOIN LATERAL (
     LIMIT 1) AS h ON true
 """  # noqa: S608 - constants, and the names of our own fields
 
+# A window may have opened, or ended, during the attempt.
 _MARK = """
-UPDATE channel_deliveries SET state = %(state)s, why = %(why)s, attempts = attempts - %(given_back)s,
+UPDATE channel_deliveries SET
+    state = CASE WHEN state = 'held' AND %(state)s = 'waiting' THEN state ELSE %(state)s END,
+    why = CASE WHEN state = 'held' AND %(state)s = 'waiting' THEN why ELSE %(why)s END,
+    attempts = attempts - %(given_back)s,
     next_at = now() + %(again_s)s * interval '1 second',
     done_at = CASE WHEN %(state)s <> 'waiting' THEN now() END
-WHERE id = %(delivery)s AND state = 'waiting'
+WHERE id = %(delivery)s AND (state IN ('waiting', 'held') OR state = 'superseded' AND %(state)s = 'sent')
 """
 _FREE_AGAIN = """
 UPDATE channel_states SET lease_until = now(), holder = NULL, failures = %(failures)s,
@@ -102,17 +109,21 @@ WHERE channel_id = %(channel)s AND holder = %(holder)s
 """
 
 _LOOK = f"""
+WITH {quiet.WINDOWS}
 SELECT (SELECT count(*) FROM channel_deliveries WHERE state = 'waiting'),
-       (SELECT extract(epoch FROM min(created_at)) FROM channel_deliveries WHERE state = 'waiting'),
+       (SELECT extract(epoch FROM min(greatest(created_at, held_until))) FROM channel_deliveries
+        WHERE state = 'waiting'),
        (SELECT extract(epoch FROM min(greatest(due.next_at, s.lease_until, s.rests_until,
-            u.free_at - %(burst)s * interval '1 second'))) FROM {_FREE} WHERE {_MAY})
+            u.free_at - %(burst)s * interval '1 second'))) FROM {_FREE} WHERE {_MAY}),
+       (SELECT count(*) FROM channel_deliveries WHERE state = 'held')
 """  # noqa: S608 - constants
 
 _EXPIRE = """
 UPDATE channel_deliveries SET state = 'failed', done_at = now(),
     why = concat_ws('; ', why, 'given up after CHANNEL_PATIENCE_HOURS')
 WHERE id IN (SELECT id FROM channel_deliveries
-    WHERE state = 'waiting' AND created_at < now() - %s * interval '1 hour' LIMIT %s FOR UPDATE SKIP LOCKED)
+    WHERE state = 'waiting' AND greatest(created_at, held_until) < now() - %s * interval '1 hour'
+    LIMIT %s FOR UPDATE SKIP LOCKED)
 """
 _DROP = """
 DELETE FROM channel_deliveries WHERE id IN (SELECT id FROM channel_deliveries
@@ -121,11 +132,15 @@ DELETE FROM channel_deliveries WHERE id IN (SELECT id FROM channel_deliveries
 
 
 class Look(NamedTuple):
-    """How many deliveries wait, since when (s since 1970), and since when one is due and nobody takes it."""
+    """How many deliveries wait, since when (s since 1970), since when one is due and nobody takes it.
+
+    `held` are those that a quiet window holds back.
+    """
 
     waiting: int
     oldest: float | None
     untaken: float | None
+    held: int = 0
 
 
 def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
@@ -136,6 +151,7 @@ def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
         "lease": LEASE_SECONDS,
         "gap": 60 / settings().channel_messages_per_minute,
         "burst": BURST_SECONDS,
+        "windows": quiet.spans(connection),
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         return [_claim_of(row) for row in cursor.execute(_CLAIM, arguments)]
@@ -172,9 +188,11 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
 
 def look(connection: Connection) -> Look:
     """What waits. Raises `psycopg.Error`."""
-    row: Any = connection.execute(_LOOK, {"burst": BURST_SECONDS}).fetchone()
-    waiting, oldest, untaken = row
-    return Look(waiting, *(None if one is None else float(one) for one in (oldest, untaken)))
+    arguments = {"burst": BURST_SECONDS, "windows": quiet.spans(connection)}
+    row: Any = connection.execute(_LOOK, arguments).fetchone()
+    waiting, oldest, untaken, held = row
+    oldest, untaken = (None if one is None else float(one) for one in (oldest, untaken))
+    return Look(waiting, oldest, untaken, held)
 
 
 def tidy(connection: Connection) -> int:

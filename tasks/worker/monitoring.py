@@ -16,6 +16,7 @@ from tasks.dead_letters import unhandled
 from tasks.observe import instruments, logs, tracing
 from tasks.observe.metrics import worker as metrics
 from tasks.observe.metrics.beat import (
+    CHANNELS_HELD,
     CHANNELS_OLDEST,
     CHANNELS_UNTAKEN,
     CHANNELS_WAITING,
@@ -136,6 +137,7 @@ def _beat_begins(**_: Any) -> None:
     retention_seconds = settings().dead_letter_retention_days * 86_400
     DEAD_LETTER_RETENTION.read_from(lambda: retention_seconds)
     CHANNELS_WAITING.read_from(_channels(lambda look: look.waiting))
+    CHANNELS_HELD.read_from(_channels(lambda look: look.held))
     CHANNELS_OLDEST.read_from(_channels(lambda look: _age(look.oldest)))
     CHANNELS_UNTAKEN.read_from(_channels(lambda look: _age(look.untaken)))
     QUEUED.read_from(_if_it_answers(_queued))

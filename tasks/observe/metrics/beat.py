@@ -45,6 +45,13 @@ CHANNELS_WAITING = Gauge(
     "Growing: a channel is down, its user over the rate, or nobody takes them; see `sluice channels list`.",
     unit="deliveries",
 )
+CHANNELS_HELD = Gauge(
+    "sluice_channel_deliveries_held",
+    ("beat",),
+    "Changes of alerts that quiet windows hold back from channels, as of the last look.",
+    "Not expected: `sluice quiet list` says which windows are open, and until when.",
+    unit="deliveries",
+)
 CHANNELS_OLDEST = Gauge(
     "sluice_channel_oldest_seconds",
     ("beat",),

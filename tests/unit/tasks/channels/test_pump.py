@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tasks.channels import attempt, pump, tables
+from tasks.channels import attempt, pump, quiet, tables
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Outcome, Sent
 from tasks.servers import database
@@ -47,6 +47,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """In place of the tables; looks follow fast."""
     rows = Rows()
     monkeypatch.setattr(database, "access", lambda: nullcontext(None))
+    monkeypatch.setattr(quiet, "settle", lambda _connection: None)
     monkeypatch.setattr(tables, "claim", rows.claim)
     monkeypatch.setattr(tables, "finish", rows.finish)
     monkeypatch.setattr(pump, "LOOK_SECONDS", 0.02)
