@@ -34,7 +34,7 @@ def send(claim: Claim) -> Outcome:
     service = _service(claim.target)
     if service is None:
         return Never("Apprise does not understand its target")
-    kind = {"TRIGGERED": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
+    kind = {"TRIGGERED": "warning", "FLAPPING": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
         str(notice.get("status")), "info"
     )
     told = service.notify(
