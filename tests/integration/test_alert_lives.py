@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("in_process")
 Database = psycopg.Connection[tuple[Any, ...]]
 
 HALF_DONE = st.tuples(st.just("half done"), st.integers(1, 12))
-ALL_OF_USER = UNTOLD.split("WHERE")[0] + 'WHERE user_id = %s ORDER BY "number"'
+ALL_OF_USER = UNTOLD.split("WHERE outbox_position")[0] + 'WHERE user_id = %s ORDER BY "number"'
 
 
 class RealDevice(Device):
