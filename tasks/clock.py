@@ -1,4 +1,4 @@
-"""The clock of the alerts: beat sends `tick` every second; it judges absences, and violations that last."""
+"""The clock of the alerts: beat sends `tick` every second; it judges absences, what lasts, and calm."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 
 from tasks import registry
 from tasks.alerts.absences import end_snoozes, judge_absences
+from tasks.alerts.calming import settle
 from tasks.alerts.pending import trigger_lasting
 from tasks.app import app
 from tasks.errors import NotNow
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 @app.task(name="tasks.alerts.clock.tick")
 def tick() -> None:
-    """Judges absences and violations that last, and ends snoozes that are due.
+    """Judges absences and violations that last, and ends snoozes and flapping that are over.
 
     If a server is away, the next tick tries again.
     """
@@ -33,8 +34,9 @@ def _tick(turn: Turn) -> None:
     now_ms = clocks.now_ms()
     # Each domain separately: a failing table or topic must not hold up the other domains.
     looks: dict[str, Callable[[Turn, int], int]] = {
-        domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()
+        domain.qualified("flapping"): partial(settle, domain) for domain in registry.domains()
     }
+    looks |= {domain.qualified("absences"): partial(judge_absences, domain) for domain in registry.domains()}
     looks |= {domain.qualified("pending"): partial(trigger_lasting, domain) for domain in registry.domains()}
     looks["snoozes"] = end_snoozes
     changes = sum(_look(name, look, turn, now_ms) for name, look in looks.items())

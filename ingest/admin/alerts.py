@@ -15,14 +15,14 @@ _COLUMNS = (
 )
 _LIST = f"""
 SELECT {_COLUMNS} first_seen, last_seen, count, snoozed_until, alert_id,
-       acknowledged_at, acknowledged_by, note
-FROM active_alerts WHERE %s::text IS NULL OR user_id = %s
+       acknowledged_at, acknowledged_by, note, violated
+FROM active_alerts WHERE status <> 'RESOLVED' AND (%s::text IS NULL OR user_id = %s)
 ORDER BY user_id, device_id, rule_id
 """  # noqa: S608 - the names are our own
 _PAGE: LiteralString = """
 SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
-       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note
-FROM active_alerts WHERE {selected}
+       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
+FROM active_alerts WHERE status <> 'RESOLVED' AND {selected}
 ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
 """
 _HISTORY: LiteralString = """
@@ -120,9 +120,10 @@ def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
         values = ", ".join(f"{name} {one}" for name, one in (row["values"] or {}).items())
         value = f"  last {values or row['value']}" if values or row["value"] is not None else ""
         times = f"  count {row['count']}" if row["count"] else ""
+        flaps = "" if row["violated"] is None else f"  {'' if row['violated'] else 'not '}violated now"
         by = f"  acknowledged by {row['acknowledged_by']}" if row["acknowledged_by"] else ""
         note = f" “{row['note']}”" if row["note"] else ""
         yield (
             f"{row['status']:<{width}}  {row['user_id']}/{row['device_id']}  {row['rule_id']}"
-            f"  {row['severity']}: {row['message']}{since}{until}{value}{times}{by}{note}"
+            f"  {row['severity']}: {row['message']}{since}{until}{value}{times}{flaps}{by}{note}"
         )

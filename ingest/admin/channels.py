@@ -22,7 +22,7 @@ KINDS = ("webhook", "mail", "apprise")
 
 _ADD = """
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
-VALUES (%s, %s, %s, %s, %s::text[], coalesce(%s::text[], '{TRIGGERED,ESCALATED,RESOLVED}'), %s)
+VALUES (%s, %s, %s, %s, %s::text[], coalesce(%s::text[], '{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'), %s)
 RETURNING secret
 """
 _LIST = """
@@ -238,8 +238,8 @@ def _check(error: psycopg.errors.CheckViolation) -> str:
         "channels_target_of_kind": "The target does not fit the kind: a webhook is a URL of https, mail one"
         " address, apprise a URL of Apprise.",
         "channels_severities_check": "A channel has 16 severities at most.",
-        "channels_statuses_check": "The statuses are TRIGGERED, ESCALATED, RESOLVED, SNOOZED, DISABLED,"
-        " ENABLED, ACKNOWLEDGED.",
+        "channels_statuses_check": "The statuses are TRIGGERED, FLAPPING, ESCALATED, RESOLVED, SNOOZED,"
+        " DISABLED, ENABLED, ACKNOWLEDGED.",
     }
     return sentences.get(
         error.diag.constraint_name or "", f"The database refuses: {error.diag.message_primary}."

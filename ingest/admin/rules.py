@@ -10,7 +10,7 @@ from typing import Any
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection, session
 from ingest.admin.rules_picture import picture
-from ingest.admin.rules_rehearsal import History, judge, read
+from ingest.admin.rules_rehearsal import Firing, History, judge, read
 from ingest.requests.rules_report import invalid_rules
 from tasks import registry
 from tasks.alerts.stored_rules import groups_of
@@ -89,9 +89,16 @@ def explain(rules: RuleSet) -> Iterator[str]:
         about = f"of {rule.domain}, " if rule.domain else ""
         if rule.devices is not None:
             about += f"of {', '.join(patterns(rule.devices))}, "
-        yield f"{compiled.rule_id}: {about}{_condition(rule)}: {_severity(rule)}, “{rule.message}”"
+        said = f"{_condition(rule)}: {_severity(rule)}, “{rule.message}”{_flaps(rule)}"
+        yield f"{compiled.rule_id}: {about}{said}"
         for pattern, own in (rule.overrides or {}).items():
             yield f"  {pattern}: {json.dumps(own.model_dump(exclude_unset=True), ensure_ascii=False)}"
+
+
+def _flaps(rule: Rule) -> str:
+    if rule.flapping is None:
+        return ""
+    return f"; flapping from {rule.flapping.changes} changes in {rule.flapping.minutes:g} min"
 
 
 def _severity(rule: Rule) -> str:
@@ -148,6 +155,7 @@ def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:
                 "rule_id": rule.rule_id,
                 "fired": len(firings),
                 "flaps": sum(firing.flap for firing in firings),
+                "flapping": sum(firing.flapping for firing in firings),
                 "seconds": sum(firing.lasted(now).total_seconds() for firing in firings),
                 "firings": [
                     {
@@ -156,6 +164,7 @@ def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:
                         "end": None if firing.end is None else iso(firing.end),
                         "value": firing.value,
                         "flap": firing.flap,
+                        "flapping": firing.flapping,
                     }
                     for firing in firings
                 ],
@@ -181,6 +190,7 @@ def as_text(rules: RuleSet, history: History, since: datetime, now: datetime) ->
         yield (
             f"{rule.rule_id}: would have fired {_count(len(firings), 'time')} on {devices}, open for"
             f" {open_for} in all; {_count(flaps, 'flap')} (back within 5 minutes)"
+            f"{_told_as_flapping(firings)}"
         )
         yield f"  {picture([(one.begin, one.end) for one in firings], since, now)}"
         for firing in firings[:MAX_SHOWN]:
@@ -188,17 +198,26 @@ def as_text(rules: RuleSet, history: History, since: datetime, now: datetime) ->
             still = "" if firing.end else ", still open"
             yield (
                 f"  {in_utc(firing.begin)}  {firing.device_id}"
-                f"  for {_span(firing.lasted(now))}{still}{value}{'  flap' if firing.flap else ''}"
+                f"  for {_span(firing.lasted(now))}{still}{value}{_mark(firing)}"
             )
         if len(firings) > MAX_SHOWN:
             yield f"  and {len(firings) - MAX_SHOWN} more; --json has them all"
+
+
+def _told_as_flapping(firings: list[Firing]) -> str:
+    number = sum(firing.flapping for firing in firings)
+    return f"; {_count(number, 'time')} FLAPPING" if number else ""
+
+
+def _mark(firing: Firing) -> str:
+    return "  FLAPPING" if firing.flapping else "  flap" if firing.flap else ""
 
 
 def _shown(value: Scalar) -> str:
     return f"{value:g}" if type(value) is float else json.dumps(value, ensure_ascii=False)
 
 
-def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Any]]]:
+def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Firing]]]:
     return [
         (rule, sorted(history.firings[rule_id], key=lambda firing: firing.begin))
         for rule_id, rule in rules.by_id.items()

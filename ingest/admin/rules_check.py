@@ -17,6 +17,7 @@ from tasks.rules.model import (
     OF_ONE,
     ORDERING,
     Condition,
+    Flapping,
     Override,
     Rule,
     Step,
@@ -143,6 +144,12 @@ def _fits(name: str, schema: dict[str, Any], rule: str) -> str:
 
 
 def _is(kind: dict[str, Any], value: str, name: str) -> str:
+    if kind.get("$ref", "").endswith("/Flapping"):
+        schema = Flapping.model_json_schema()
+        holds = [_given(field, f"({value})") for field in schema["required"]]
+        holds += _fields_hold(schema, f"({value})", f"({value})")
+        # Asked only of objects: SQL may evaluate the conditions in any order.
+        return f"CASE jsonb_typeof({value}) WHEN 'object' THEN {' AND '.join(holds)} ELSE false END"
     known = "number" if kind["type"] == "integer" else kind["type"]
     return f"jsonb_typeof({value}) = {_text(known)}{_bounds(kind, value, name)}"
 

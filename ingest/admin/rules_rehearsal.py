@@ -11,8 +11,8 @@ from ingest.admin.postgres import Connection
 from tasks.domain.domain import AnyDomain
 from tasks.domain.stored import payload_of
 from tasks.rules import machine
-from tasks.rules.change import Change
-from tasks.rules.lasting import due, lasted
+from tasks.rules.change import CALM, Change
+from tasks.rules.lasting import calm_at, calmed, due, lasted
 from tasks.rules.machine import LastSeen, Observation
 from tasks.rules.model import Scalar
 from tasks.rules.rule import RuleSet, find
@@ -36,6 +36,8 @@ class Firing(NamedTuple):
     end: datetime | None
     value: Scalar | None
     flap: bool
+    flapping: bool = False
+    """Whether it began as FLAPPING: of all its changes one is told."""
 
     def lasted(self, now: datetime) -> timedelta:
         """How long the alert was open, up to now if it still is."""
@@ -129,12 +131,27 @@ class Life:
         if self._seen_ms is None:
             return
         seen = LastSeen(self._seen_ms, self._keys_seen)
-        for end in sorted({*self._silent_at(self._seen_ms), *self._lasted_at()}):
-            if self._seen_ms <= end < until_ms:
-                self._state, changes = lasted(self._state, self._rules, end, 0)
-                self.changes += changes
-                self._state, changes = machine.absent(self._state, self._rules, seen, end, 0)
-                self.changes += changes
+        judged = self._seen_ms - 1
+        # What one moment makes, for example the begin of an absence, may be calm at a later one.
+        while (
+            end := min((at for at in self._moments() if judged < at < until_ms), default=None)
+        ) is not None:
+            judged = end
+            self._state, changes = lasted(self._state, self._rules, end, 0)
+            self.changes += changes
+            self._state, changes = calmed(self._state, self._rules, end, 0)
+            self.changes += changes
+            self._state, changes = machine.absent(self._state, self._rules, seen, end, 0)
+            self.changes += changes
+
+    def _moments(self) -> Iterator[int]:
+        assert self._seen_ms is not None
+        yield from self._silent_at(self._seen_ms)
+        yield from self._lasted_at()
+        for rule_id, entry in self._state.entries.items():
+            rule = self._rules.by_id.get(rule_id)
+            if rule is not None and entry.flips is not None:
+                yield -(-calm_at(rule, entry, self._state.newest, 0) // 1000)
 
     def _silent_at(self, device_ms: int) -> Iterator[int]:
         for rule in self._rules.absences:
@@ -154,10 +171,12 @@ def _firings(changes: Iterable[Change]) -> dict[str, list[Firing]]:
     found: dict[str, list[Firing]] = {}
     for change in changes:
         of_rule = found.setdefault(change.rule_id, [])
-        if change.status == "TRIGGERED":
+        is_calm = change.status == "TRIGGERED" and change.reason == CALM
+        if change.status in {"TRIGGERED", "FLAPPING"} and not is_calm:
             before = of_rule[-1].end if of_rule else None
             flap = before is not None and change.time - before < FLAP
-            of_rule.append(Firing(change.device_id, change.time, None, change.value, flap))
+            flapping = change.status == "FLAPPING"
+            of_rule.append(Firing(change.device_id, change.time, None, change.value, flap, flapping))
         elif change.status == "RESOLVED":
             of_rule[-1] = of_rule[-1]._replace(end=change.time)
     return found

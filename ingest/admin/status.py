@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 RATE_SECONDS = 2.0
 DAY_SECONDS = 86_400
-ALERTS = "SELECT status, count(*) FROM active_alerts GROUP BY status ORDER BY status"
+ALERTS = (
+    "SELECT status, count(*) FROM active_alerts WHERE status <> 'RESOLVED' GROUP BY status ORDER BY status"
+)
 BREAKER = {0.0: "closed", 0.5: "half open", 1.0: "open"}
 SERVERS = {
     "kafka": "Kafka",

@@ -102,6 +102,7 @@ class Alert(BaseModel):
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     note: str | None
+    violated: bool | None = Field(description="Of one that is FLAPPING: whether its rule is violated now.")
 
 
 class Alerts(BaseModel):

@@ -34,7 +34,8 @@ def add(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only changes to this status; may be repeated. By default TRIGGERED, ESCALATED and RESOLVED."
+            help="Only changes to this status; may be repeated. By default TRIGGERED, FLAPPING, ESCALATED"
+            " and RESOLVED."
         ),
     ] = None,
     template: Annotated[

@@ -42,6 +42,22 @@ EXAMPLES = (
         tuple((10 * n, {"temperature": t}) for n, t in enumerate((85, 97, 88, 99, 70))),
     ),
     Example(
+        "An alert that comes and goes is told as one, until it is calm",
+        {
+            "id": "gate",
+            "key": "pressure",
+            "operator": "<",
+            "threshold": 2,
+            "flapping": {"changes": 4, "minutes": 10},
+            "message": "the pressure is low",
+        },
+        (
+            *((30 * n, {"pressure": p}) for n, p in enumerate((1.8, 2.1, 1.9, 2.2, 1.7, 2.3, 1.8, 2.4))),
+            (900, None),
+            (1000, {"pressure": 1.5}),
+        ),
+    ),
+    Example(
         "A value inside an object and an array, under a name of its own",
         {
             "id": "phase-1",

@@ -74,6 +74,7 @@ ACTIONS = {
 }
 STATUSES = {
     "TRIGGERED": "The rule is violated, for `for_seconds`.",
+    "FLAPPING": "The rule is violated, and its alert has changed too often for each change to be told.",
     "ESCALATED": "A value has raised the alert to a higher `severity`.",
     "RESOLVED": "The violation is over, or the rule is gone.",
     "SNOOZED": "A user snoozed the alert.",
@@ -85,6 +86,7 @@ REASONS = {
     "rule_removed": "resolved, because the user deleted the rule",
     "rule_changed": "resolved, because the `rule_id` now has another key or operator",
     "snooze_ended": "triggered again after a snooze",
+    "calm": "what was flapping is calm: triggered if it is violated, resolved if it is not",
     "returned": "resolved, because what was absent has come",
     "until TIME": "snoozed until then",
 }
@@ -204,6 +206,18 @@ def _rules() -> Iterator[str]:
         " `ESCALATED`, and `RESOLVED` has the highest. It does not fall, and an acknowledgement stays. During"
         " a snooze it rises in `active_alerts` alone, and the alert that follows the snooze has it. It needs"
         f" one of {', '.join(f'`{one}`' for one in ORDERING)} and a `threshold`.\n\n"
+        "`flapping` keeps an alert that comes and goes from telling each change. Counted are the changes of"
+        " one rule and device, TRIGGERED and RESOLVED, by the judged times of the readings, those of"
+        " `absent` by the clock. If the latest `changes` of them lie within the last `minutes`, the next"
+        " alert is told as `FLAPPING` in place of `TRIGGERED`, under an `alert_id` of its own, and of what"
+        " follows nothing is told. An alert is calm when its rule has been violated, or over, for `minutes`"
+        " without a break, which a reading shows or, while none comes, the clock as for `for_seconds`. Then"
+        " it is told `TRIGGERED` or `RESOLVED`, with the reason `calm` and the same `alert_id`, and counting"
+        " begins anew. So an alert begins once, as `TRIGGERED` or as `FLAPPING`, and ends once. While it is"
+        " flapping, `for_seconds` and `for_readings` are not waited for, and `value`, `first_seen`, `count`"
+        " and `severity` are those of the latest violation. A late or repeated reading is no change; a"
+        " snooze and `DISABLE` end the flapping and the count. If the device's clock is set, by more than a"
+        " day, the time of calm begins again.\n\n"
         "`sluice rules check FILE` explains a rule set, `sluice rules test` tries it on stored readings.\n"
     )
 

@@ -31,7 +31,7 @@ STATEMENT_SECONDS = 60
 OPEN_ABSENCES = """
 SELECT user_id, device_id, key, first_seen FROM active_alerts
 WHERE user_id = ANY(%s) AND operator = 'absent' AND alert_id IS NOT NULL AND first_seen IS NOT NULL
-  AND status IN ('TRIGGERED', 'SNOOZED')
+  AND (status IN ('TRIGGERED', 'SNOOZED') OR status = 'FLAPPING' AND violated)
   -- one domain's: those of the others have other prefixes
   AND starts_with(device_id, %s) AND strpos(substr(device_id, length(%s) + 1), '/') = 0
 """

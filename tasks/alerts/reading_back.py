@@ -24,18 +24,19 @@ STATEMENT_SECONDS = 10
 RULES = "SELECT rules FROM user_configs WHERE user_id = %s"
 ALERTS = """
 SELECT alert_id, status, device_id, rule_id, message, severity, key, operator, threshold, value, "values",
-       sequence_id, first_seen, last_seen, count, snoozed_until, acknowledged_at, acknowledged_by, note
+       sequence_id, first_seen, last_seen, count, violated, snoozed_until, acknowledged_at, acknowledged_by,
+       note
 FROM active_alerts
 WHERE user_id = %(user)s
   AND (%(device)s::text IS NULL OR device_id = %(device)s)
   AND (%(device_after)s::text IS NULL OR (device_id, rule_id) > (%(device_after)s, %(rule_after)s))
-  AND (alert_id IS NOT NULL AND status = 'TRIGGERED'
+  AND (alert_id IS NOT NULL AND status IN ('TRIGGERED', 'FLAPPING')
        OR status = 'SNOOZED' AND (alert_id IS NOT NULL OR %(silenced)s)
        OR status = 'DISABLED' AND %(silenced)s)
 ORDER BY device_id, rule_id LIMIT %(most)s
 """
 # What an alert has only now and then, and is left out where it is null.
-OPTIONAL = ("values", "snoozed_until", "acknowledged_at", "acknowledged_by", "note")
+OPTIONAL = ("values", "violated", "snoozed_until", "acknowledged_at", "acknowledged_by", "note")
 
 
 def read_back(asked: Asked, user_id: str, document: bytes) -> Answer:

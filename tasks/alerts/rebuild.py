@@ -55,7 +55,8 @@ SELECT {_CHANGE_COLUMNS},
     -- A command about a rule without an alert has an id of its own.
     status NOT IN ('RESOLVED', 'DISABLED') AND EXISTS (
         SELECT FROM alert_history AS announced
-        WHERE announced.alert_id = alert_history.alert_id AND announced.status = 'TRIGGERED') AS is_open
+        WHERE announced.alert_id = alert_history.alert_id
+            AND announced.status IN ('TRIGGERED', 'FLAPPING')) AS is_open
 FROM alert_history
 WHERE outbox_position > coalesce(
     (SELECT outbox_position FROM alert_delivery WHERE consumer = 'mqtt'), -1)

@@ -37,7 +37,7 @@ def send(claim: Claim) -> Outcome:
     # It would sleep between two requests, for as long as the service says.
     service.request_rate_per_sec = 0
     service.throttle = lambda *_, **__: guard.check_time()
-    kind = {"TRIGGERED": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
+    kind = {"TRIGGERED": "warning", "FLAPPING": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
         str(notice.get("status")), "info"
     )
     told = service.notify(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tasks.rules.change import iso
+from tasks.rules.flips import Flips
 from tasks.rules.model import Judging, Scalar, Threshold, is_for_everyone
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
@@ -20,12 +21,14 @@ from tasks.rules.state import (
     to_us,
 )
 
-# An alert that is ACTIVE has the status of its last change.
+# An alert that is ACTIVE has the status of its last change, and so has one that is over and may flap.
 _ROW_STATUS = {
     Status.PENDING: "PENDING",
     Status.ACTIVE: "TRIGGERED",
     Status.SNOOZED: "SNOOZED",
     Status.DISABLED: "DISABLED",
+    Status.FLAPPING: "FLAPPING",
+    Status.OK: "RESOLVED",
 }
 _STATUS = {name: status for status, name in _ROW_STATUS.items()}
 
@@ -34,10 +37,12 @@ _STATUS = {name: status for status, name in _ROW_STATUS.items()}
 class ActiveAlert:
     """One row; its fields are the columns.
 
-    `status` is PENDING, TRIGGERED, SNOOZED or DISABLED. `alert_id` is null while SNOOZED after the alert was
-    resolved, and while PENDING unless the alert was refused. `digest` distinguishes conditions. The last five
-    columns are the device's: the latest record judged (at least when the row was written), the time of its
-    reading, how far that was from its arrival (µs), and how many changes the device had had.
+    `status` is PENDING, TRIGGERED, FLAPPING, SNOOZED or DISABLED, or RESOLVED while changes of an alert that
+    is over count towards flapping. `alert_id` is null while RESOLVED, while SNOOZED after the alert was
+    resolved, and while PENDING unless the alert was refused. `digest` distinguishes conditions. Five columns
+    are the device's: the latest record judged (at least when the row was written), the time of its reading,
+    how far that was from its arrival (µs), and how many changes the device had had. The last two are about
+    flapping: when the alert changed lately, and, while FLAPPING, whether the rule is violated.
     """
 
     user_id: str
@@ -68,11 +73,13 @@ class ActiveAlert:
     judged: datetime | None
     skew: int | None
     number: int
+    changed_at: list[datetime] | None
+    violated: bool | None
 
     @property
     def is_open(self) -> bool:
         """Whether there is an announced alert that is not over."""
-        return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED"}
+        return self.alert_id is not None and self.status in {"TRIGGERED", "SNOOZED", "FLAPPING"}
 
     @property
     def counts(self) -> bool:
@@ -82,6 +89,8 @@ class ActiveAlert:
     def to_record(self) -> dict[str, Any]:
         """The row as JSON can hold it."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.changed_at is not None:
+            row["changed_at"] = [iso(time) for time in self.changed_at]
         return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
@@ -93,17 +102,15 @@ class RowChanges(NamedTuple):
 
 
 def rows(state: DeviceState) -> tuple[ActiveAlert, ...]:
-    """The rows of a device: one for each rule that is not in order."""
+    """The rows of a device: one for each rule that is not in order, or has changed lately and may flap."""
     return tuple(
-        _row(state, rule_id, entry)
-        for rule_id, entry in sorted(state.entries.items())
-        if entry.status is not Status.OK
+        _row(state, rule_id, entry) for rule_id, entry in sorted(state.entries.items()) if entry.has_row
     )
 
 
 def row_changes(before: DeviceState, after: DeviceState) -> RowChanges:
     """The changes of a device's rows from one state to another, however many readings are in between."""
-    old = {rule_id for rule_id, entry in before.entries.items() if entry.status is not Status.OK}
+    old = {rule_id for rule_id, entry in before.entries.items() if entry.has_row}
     present = rows(after)
     return RowChanges(
         tuple(row for row in present if after.entries[row.rule_id] != before.entries.get(row.rule_id)),
@@ -176,6 +183,8 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
         judged=_time(state.newest and state.newest.time),
         skew=state.newest and state.newest.skew,
         number=state.number,
+        changed_at=None if entry.flips is None else [from_us(time) for time in entry.flips.times],
+        violated=None if entry.flips is None or entry.status is not Status.FLAPPING else not entry.flips.over,
     )
 
 
@@ -194,7 +203,14 @@ def _entry(row: ActiveAlert) -> RuleState:
         command_at=_ms(row.command_at),
         command_id=row.command_id,
         acknowledged=_acknowledged(row),
+        flips=_flips(row),
     )
+
+
+def _flips(row: ActiveAlert) -> Flips | None:
+    if not row.changed_at:
+        return None
+    return Flips(tuple(map(to_us, row.changed_at)), row.violated is False)
 
 
 def _acknowledged(row: ActiveAlert) -> Acknowledged | None:

@@ -10,7 +10,15 @@ from tasks.rules.model import Judging, Scalar, Threshold
 from tasks.rules.state import Position
 
 ChangeStatus = Literal[
-    "TRIGGERED", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED", "REFUSED"
+    "TRIGGERED",
+    "FLAPPING",
+    "ESCALATED",
+    "RESOLVED",
+    "SNOOZED",
+    "DISABLED",
+    "ENABLED",
+    "ACKNOWLEDGED",
+    "REFUSED",
 ]
 """REFUSED is an alert that is not triggered because its user has too many open. It becomes a dead letter; the
 user is not notified, and `alert_history` does not have it."""
@@ -24,6 +32,7 @@ RULE_REMOVED = "rule_removed"
 RULE_CHANGED = "rule_changed"  # the rule_id now stands for another key or operator
 SNOOZE_ENDED = "snooze_ended"
 RETURNED = "returned"  # what was absent
+CALM = "calm"  # it was flapping
 
 # Left out of a notification where they are empty.
 _OPTIONAL = ("values", "reason", "by", "note")

@@ -129,7 +129,7 @@ def manage(
 
     - SNOOZE silences a rule, whether or not it has an open alert, or lengthens or shortens its snooze. During
       the snooze nothing triggers; an alert that ends is resolved at once; one still open at the end triggers
-      again.
+      again. It ends flapping: an alert whose rule is not violated is resolved.
     - DISABLE silences a rule, with or without an alert, until ENABLE. It is the last change of an open alert.
     - ENABLE ends either. After a snooze, an alert still open triggers again at the next reading.
     - ACKNOWLEDGE notes on an open alert who has seen it, and why it is open. It goes with the alert; another
@@ -180,11 +180,14 @@ def _snooze(draft: Draft, rule: Compiled, entry: RuleState, command: Command, or
         absence = entry.facts.operator == "absent"
         entry = entry.in_order() if absence else entry._replace(alert_id=None)
     until = origin.at_ms + round(command.duration_minutes * 60_000)
-    entry = entry._replace(status=Status.SNOOZED, snoozed_until=until)
+    is_over = entry.status is Status.FLAPPING and entry.flips is not None and entry.flips.over
+    entry = entry._replace(status=Status.SNOOZED, snoozed_until=until, flips=None)
     draft.entries[rule.rule_id] = entry
     alert_id = entry.alert_id or _command_alert_id(draft, rule, origin)
     reason = f"until {iso(from_us(until * 1000))}"
     draft.add_change("SNOOZED", rule.rule_id, entry, alert_id, reason)
+    if is_over:
+        draft.resolve(rule.rule_id, entry, origin.at_ms, entry.value, entry.values)
 
 
 def _disable(draft: Draft, rule: Compiled, entry: RuleState, origin: Origin) -> None:

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 from tasks.rules import order
 from tasks.rules.change import RETURNED, RULE_CHANGED, RULE_REMOVED, Change
 from tasks.rules.condition import Finding, View, remember
+from tasks.rules.flips import Flips
+from tasks.rules.model import Number
 from tasks.rules.rule import Alert, Compiled, RuleSet, checked, find, is_number
 from tasks.rules.state import DeviceState, Position, RuleState, Status, advanced, from_us, to_us
-from tasks.rules.transition import Cause, Draft
+from tasks.rules.transition import Cause, Draft, Flip
 from tasks.text.paths import MISSING
 
 Changes = tuple[Change, ...]
@@ -97,7 +99,7 @@ def step(
         _end_absence(draft, rule, reading)
     if not late:
         if order.jumped(state.newest, moment):
-            _wait_again(draft, reading.timestamp_ms)
+            _wait_again(draft, moment.time, reading.timestamp_ms)
         for rule in rules.comparisons:
             value = find(reading.payload, rule)
             if is_number(value):
@@ -172,7 +174,8 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
             if entry.is_open:
                 draft.resolve(rule_id, entry, now_ms, entry.value, entry.values, reason=RULE_REMOVED)
             draft.entries.pop(rule_id, None)
-        elif entry.status is not Status.OK and not rule.facts.same_rule(entry.facts):
+        elif entry.has_row and not rule.facts.same_rule(entry.facts):
+            entry = entry._replace(flips=None)  # noqa: PLW2901 - of another rule
             if entry.is_open:
                 draft.resolve(rule_id, entry, now_ms, entry.value, entry.values, reason=RULE_CHANGED)
             elif entry.status is not Status.DISABLED:
@@ -181,10 +184,16 @@ def _drop_foreign(draft: Draft, rules: RuleSet, now_ms: int) -> None:
                 draft.entries[rule_id] = kept._replace(facts=rule.facts)
 
 
-def _wait_again(draft: Draft, now_ms: int) -> None:
+def _wait_again(draft: Draft, time: int, now_ms: int) -> None:
     """Forgets what came before, and when violations without an alert began; a refused one has waited."""
     draft.before = {}
     for rule_id, entry in sorted(draft.entries.items()):
+        if entry.flips is not None and entry.facts.operator != "absent":
+            flaps = entry.status is Status.FLAPPING
+            flips = entry.flips._replace(times=(time,)) if flaps else None
+            draft.entries[rule_id] = entry = entry._replace(flips=flips)  # noqa: PLW2901
+            if entry.status is Status.OK:
+                draft.clear(rule_id, entry, now_ms)
         if entry.first_seen is not None and not (entry.is_open or entry.is_refused):
             draft.clear(rule_id, entry, now_ms)
 
@@ -210,6 +219,8 @@ def _judge(draft: Draft, rule: Compiled, finding: Finding, time: int, reading: O
     if entry is None:
         if finding.holds:
             _judge_closed(draft, rule, RuleState(Status.OK, rule.facts), finding, time, reading)
+    elif entry.status is Status.FLAPPING:
+        _judge_flapping(draft, rule, entry, finding, time, reading)
     elif entry.is_open:
         _judge_open(draft, rule, entry, finding, time, reading)
     elif entry.status is Status.DISABLED:
@@ -228,8 +239,8 @@ def _judge_open(
     if finding.holds:
         entry = _violated(entry, rule, finding, time, reading.sequence_id)
     elif finding.over:
-        ended = finding.value, finding.values
-        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, *ended, facts=before)
+        ended, flip = (finding.value, finding.values), Flip(time, rule.flapping)
+        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, *ended, facts=before, flip=flip)
         return
     if entry.snoozed_until is not None and not entry.is_snoozed(reading.timestamp_ms):
         draft.renew(rule.rule_id, entry)
@@ -238,6 +249,31 @@ def _judge_open(
     if finding.holds and entry.snoozed_until is None and entry.facts.severity != before.severity:
         assert entry.alert_id is not None
         draft.add_change("ESCALATED", rule.rule_id, entry, entry.alert_id)
+
+
+def _judge_flapping(
+    draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
+) -> None:
+    """A reading of a rule whose alert is flapping: one that comes after the calm ends it."""
+    assert entry.flips is not None
+    was_over = entry.flips.over
+    is_calm = time - entry.flips.last >= (rule.flapping.within if rule.flapping else 0)
+    if finding.holds:
+        if was_over:
+            entry = entry._replace(
+                facts=rule.facts, first_seen=finding.began(time), last_seen=None, violations=0
+            )
+        entry = _violated(entry, rule, finding, time, reading.sequence_id)
+    elif finding.over and (is_calm or not was_over):
+        entry = entry._replace(value=finding.value, values=finding.values)
+    over = not finding.holds and (finding.over or was_over)
+    if over != was_over:
+        entry = entry._replace(flips=Flips((time,), over))
+    if is_calm:
+        entry = entry._replace(facts=rule.risen(entry.facts))
+        draft.calm(rule.rule_id, entry, reading.timestamp_ms)
+    else:
+        draft.entries[rule.rule_id] = entry
 
 
 def _judge_closed(
@@ -253,7 +289,7 @@ def _judge_closed(
         draft.entries[rule.rule_id] = entry
     elif time - entry.first_seen >= rule.for_us and entry.violations >= rule.for_readings:
         alert_id = draft.derive_id(rule.rule_id, "reading", reading.partition, reading.offset)
-        draft.trigger(rule.rule_id, entry, alert_id)
+        draft.trigger(rule.rule_id, entry, alert_id, flip=Flip(time, rule.flapping))
     else:
         draft.entries[rule.rule_id] = entry._replace(status=Status.PENDING, snoozed_until=None)
 
@@ -281,7 +317,29 @@ def _end_absence(draft: Draft, rule: Compiled, reading: Observation) -> None:
     # An older record may be judged only now, or again: it is not a return.
     if reading.timestamp_ms * 1000 > entry.first_seen:
         number = value if is_number(value) else None
-        draft.resolve(rule.rule_id, entry, reading.timestamp_ms, number, facts=rule.facts, reason=RETURNED)
+        _returned(draft, rule, entry, reading.timestamp_ms, number, RETURNED)
+
+
+def _returned(
+    draft: Draft, rule: Compiled, entry: RuleState, now_ms: int, value: Number | None, reason: str | None
+) -> None:
+    if entry.status is not Status.FLAPPING:
+        flip = Flip(now_ms * 1000, rule.flapping)
+        draft.resolve(rule.rule_id, entry, now_ms, value, facts=rule.facts, reason=reason, flip=flip)
+    elif entry.flips is not None and not entry.flips.over:
+        _flip_absence(draft, rule, entry._replace(facts=rule.facts, value=value), now_ms, over=True)
+
+
+def _flip_absence(draft: Draft, rule: Compiled, entry: RuleState, now_ms: int, *, over: bool) -> None:
+    """An absence whose alert is flapping begins again, or is over."""
+    assert entry.flips is not None
+    within = rule.flapping.within if rule.flapping else 0
+    is_calm = now_ms * 1000 - entry.flips.last >= within
+    entry = entry._replace(flips=Flips((now_ms * 1000,), over))
+    if is_calm:
+        draft.calm(rule.rule_id, entry, now_ms)
+    else:
+        draft.entries[rule.rule_id] = entry
 
 
 def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, listening_since_ms: int) -> None:
@@ -291,19 +349,24 @@ def _judge_absence(draft: Draft, rule: Compiled, seen_ms: int, now_ms: int, list
         return
     if entry.is_open or entry.is_refused:
         assert entry.first_seen is not None
-        if seen_ms * 1000 > entry.first_seen:
-            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts, reason=RETURNED)
+        absent = entry.flips is None or not entry.flips.over
+        if absent and seen_ms * 1000 > entry.first_seen:
+            _returned(draft, rule, entry, now_ms, None, RETURNED)
             return
-        if (now_ms - seen_ms) * 1000 < rule.for_us:
-            draft.resolve(rule_id, entry, now_ms, None, facts=rule.facts)
+        if absent and (now_ms - seen_ms) * 1000 < rule.for_us:
+            _returned(draft, rule, entry, now_ms, None, None)
             return
         # An absence that waits for room is not written again at each look.
-        if entry.is_open or not draft.has_room(rule_id):
+        if absent and (entry.is_open or not draft.has_room(rule_id)):
             return
     silent_ms = now_ms - max(seen_ms, listening_since_ms)
     if silent_ms * 1000 >= rule.for_us and not entry.is_snoozed(now_ms):
         entry = entry._replace(
             facts=rule.facts, first_seen=seen_ms * 1000, last_seen=now_ms * 1000, violations=1
         )
+        if entry.status is Status.FLAPPING:
+            _flip_absence(draft, rule, entry._replace(value=None), now_ms, over=False)
+            return
         # The number distinguishes it from an earlier absence since the same reading, ended by a command.
-        draft.trigger(rule_id, entry, draft.derive_id(rule_id, "absent", seen_ms, draft.number))
+        alert_id = draft.derive_id(rule_id, "absent", seen_ms, draft.number)
+        draft.trigger(rule_id, entry, alert_id, flip=Flip(now_ms * 1000, rule.flapping))

@@ -36,6 +36,9 @@ OVERRIDABLE = ("threshold", "clear_threshold", "for_seconds", "severity", "escal
 # By how many steps the severity of one alert may rise.
 MAX_STEPS = 4
 MAX_READINGS = 1000
+# Of `flapping`: how many changes are counted, and over how many minutes.
+MIN_CHANGES, MAX_CHANGES = 2, 50
+MAX_FLAPPING_MINUTES = 1440
 # Keys of all rules of a user whose values are remembered from reading to reading.
 MAX_REMEMBERED = 32
 # More fields than a rule has: each unknown one is compared with all known ones.
@@ -67,6 +70,7 @@ EXPECTED = {
     "escalate": f"an array of 1 to {MAX_STEPS} steps, each an object of severity and threshold",
     "for_seconds": f"a number of seconds from 0 to {MAX_SECONDS} (30 days)",
     "for_readings": f"a whole number from 1 to {MAX_READINGS}",
+    "flapping": 'an object of changes and minutes, such as {"changes": 4, "minutes": 10}',
     "clear_threshold": "a finite number (of at most 64 bits)",
     "devices": 'the id of a device, a pattern such as "freezer-*", a group such as "@cold-room", or an array'
     f" of 1 to {MAX_LISTED} of them",
@@ -187,6 +191,20 @@ class Step(BaseModel):
     threshold: _Number
 
 
+class Flapping(BaseModel):
+    """How many changes of an alert within how many minutes are told as one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    changes: int = Field(ge=MIN_CHANGES, le=MAX_CHANGES)
+    minutes: float = Field(gt=0, le=MAX_FLAPPING_MINUTES, allow_inf_nan=False)
+
+
+EXPECTED_OF_FLAPPING = {
+    "changes": f"a whole number from {MIN_CHANGES} to {MAX_CHANGES}",
+    "minutes": f"a number of minutes above 0, up to {MAX_FLAPPING_MINUTES} (a day)",
+}
+
 _Steps = Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
 
 
@@ -237,6 +255,12 @@ class Rule(Condition):
         le=MAX_READINGS,
         description="How many readings in a row must violate the rule before it triggers, besides"
         " `for_seconds`.",
+    )
+    flapping: Flapping | None = Field(
+        None,
+        description="An alert that would begin although it has changed (TRIGGERED, RESOLVED) at least"
+        " `changes` times within `minutes` is told as one `FLAPPING`, and nothing more until it is calm. By"
+        " default every change is told.",
     )
     devices: _Devices | None = Field(
         None,

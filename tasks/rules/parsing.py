@@ -10,6 +10,7 @@ from tasks.rules.condition import remembered_keys
 from tasks.rules.devices import NO_GROUPS, Groups
 from tasks.rules.model import (
     EXPECTED,
+    EXPECTED_OF_FLAPPING,
     FOR_EVERYONE,
     GROUPS,
     MAX_FIELDS,
@@ -187,8 +188,7 @@ def _field_fault(path: str, detail: ErrorDetails) -> Fault:
     if not place:
         return _fault(path, "has a field whose name is not text")
     name, where = str(place[-1]), at(path, place)
-    if place[0] in {"overrides", "escalate"} and len(place) > 1:
-        inside = _override_fault if place[0] == "overrides" else _step_fault
+    if len(place) > 1 and (inside := _INSIDE.get(str(place[0]))):
         return inside(path, place, detail)
     if detail["type"] == "extra_forbidden":
         known, kind = (Rule, "rule") if len(place) == 1 else (Condition, "condition")
@@ -237,6 +237,21 @@ def _step_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
     return _fault(
         where, f"is missing; it must be {expected}" if missing else f"must be {expected}, got {got}"
     )
+
+
+def _flapping_fault(path: str, place: Place, detail: ErrorDetails) -> Fault:
+    """A fault inside `flapping`."""
+    where, name, fields = at(path, place), str(place[-1]), list(EXPECTED_OF_FLAPPING)
+    if detail["type"] == "extra_forbidden":
+        return _fault(where, f"is not a field of flapping{suggestion(name, fields)}")
+    expected, got = EXPECTED_OF_FLAPPING[name], describe(detail["input"])
+    missing = detail["type"] == "missing"
+    return _fault(
+        where, f"is missing; it must be {expected}" if missing else f"must be {expected}, got {got}"
+    )
+
+
+_INSIDE = {"overrides": _override_fault, "escalate": _step_fault, "flapping": _flapping_fault}
 
 
 def at(path: str, place: Place) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
 from tasks.rules.devices import Groups, choice, chosen
+from tasks.rules.flips import Limit
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Scalar, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
@@ -80,6 +81,7 @@ class Compiled(NamedTuple):
     condition: Judge | None = None
     levels: tuple[Level, ...] = ()  # from the lowest up
     exceeds: Callable[[Any, Any], bool] = _NEVER  # compares a value with the threshold of a level
+    flapping: Limit | None = None
 
     def risen(self, before: Facts, value: Scalar | None = None) -> Facts:
         """The rule's facts, with the highest severity of those that `before` has and the value reaches.
@@ -266,6 +268,9 @@ def _compile(rule: Rule) -> Compiled:
         facts=Facts(rule.message, rule.severity, rule.key, rule.operator, rule.threshold),
         for_readings=rule.for_readings,
     )
+    if rule.flapping is not None:
+        limit = Limit(rule.flapping.changes, _microseconds(rule.flapping.minutes * 60))
+        compiled = compiled._replace(flapping=limit)
     if rule.operator == "absent":
         return compiled
     if rule.escalate:

@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 import msgpack
 
 from tasks.rules.condition import Before
+from tasks.rules.flips import Flips
 from tasks.rules.model import Scalar, is_for_everyone
 from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 
-VERSION = 3
-# What the version before can hold is written in its form, so that its workers go on during an upgrade.
+VERSION = 4
+# What a version before can hold is written in its form, so that its workers go on during an upgrade: 3 has
+# conditions, 4 has flips, too.
 PLAIN_VERSION = 2
+CONDITIONS_VERSION = 3
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -33,12 +36,13 @@ class Status(StrEnum):
     ACTIVE = "ACTIVE"
     SNOOZED = "SNOOZED"  # judged without notices until the snooze ends
     DISABLED = "DISABLED"  # not judged
+    FLAPPING = "FLAPPING"  # an open alert that has changed too often; judged without notices until it is calm
 
 
 _STATUSES = tuple(Status)
 # Fields of `Facts`, and of an entry after its value, that the version before has.
 _PLAIN_FACTS, _PLAIN_REST = 5, 8
-_ALERTED = (Status.ACTIVE, Status.SNOOZED)
+_ALERTED = (Status.ACTIVE, Status.SNOOZED, Status.FLAPPING)
 
 
 class UnknownState(ValueError):
@@ -67,9 +71,10 @@ class Acknowledged(NamedTuple):
 class RuleState(NamedTuple):
     """One rule of one device that is not in order, or had a command. Times are in µs unless marked as ms.
 
-    While ACTIVE or SNOOZED, `alert_id` names the open alert. A snoozed rule without one returned to order
-    during the snooze, and may be violated again without an announcement. While DISABLED, `alert_id` names the
-    change that disabled the rule; while PENDING, an alert that was refused because the user had too many.
+    While ACTIVE, FLAPPING or SNOOZED, `alert_id` names the open alert. A snoozed rule without one returned to
+    order during the snooze, and may be violated again without an announcement. While DISABLED, `alert_id`
+    names the change that disabled the rule; while PENDING, an alert that was refused because the user had too
+    many. While FLAPPING, the violation is the present or the latest one.
     """
 
     status: Status
@@ -85,6 +90,7 @@ class RuleState(NamedTuple):
     command_id: str | None = None
     values: Mapping[str, Scalar] | None = None  # like `value`, of a rule that compares several
     acknowledged: Acknowledged | None = None  # of the open alert
+    flips: Flips | None = None  # of a rule with `flapping`
 
     @property
     def is_open(self) -> bool:
@@ -104,8 +110,14 @@ class RuleState(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the version before can hold it."""
-        return self.facts.digest is None and self.values is None and self.acknowledged is None
+        """Whether the plain version can hold it."""
+        extras = (self.facts.digest, self.values, self.acknowledged, self.flips)
+        return all(one is None for one in extras)
+
+    @property
+    def has_row(self) -> bool:
+        """Whether `active_alerts` has it: of a rule in order, only if its alert has changed lately."""
+        return self.status is not Status.OK or self.flips is not None
 
     def in_order(self) -> "RuleState":
         """The rule after its violation: only the commands are remembered."""
@@ -163,7 +175,9 @@ class DeviceState(NamedTuple):
                 [[key, _pack_scalar(one.value), *one[1:]] for key, one in sorted(self.before.items())]
             )
         packed: bytes = msgpack.packb(parts)
-        return bytes([PLAIN_VERSION if plain else VERSION]) + packed
+        flips = any(entry.flips is not None for entry in self.entries.values())
+        version = PLAIN_VERSION if plain else VERSION if flips else CONDITIONS_VERSION
+        return bytes([version]) + packed
 
     @classmethod
     def unpack(cls, user_id: str, device_id: str, packed: bytes | None) -> "DeviceState":
@@ -173,11 +187,11 @@ class DeviceState(NamedTuple):
         """
         if not packed:
             return cls(user_id, device_id)
-        if packed[0] not in {1, PLAIN_VERSION, VERSION}:
+        if packed[0] not in {1, PLAIN_VERSION, CONDITIONS_VERSION, VERSION}:
             raise UnknownState(f"the state has version {packed[0]}, not {VERSION}", packed[0])
         try:
             number, newest, positions, entries, *more = msgpack.unpackb(packed[1:])
-            (before,) = more if packed[0] == VERSION else ([],)
+            (before,) = more if packed[0] >= CONDITIONS_VERSION else ([],)
             return cls(
                 user_id,
                 device_id,
@@ -241,6 +255,7 @@ def _pack_entry(rule_id: str, entry: RuleState, *, plain: bool) -> list[Any]:
         values = entry.values
         packed.append(values and {name: _pack_scalar(one) for name, one in sorted(values.items())})
         packed.append(entry.acknowledged)
+        packed += [] if entry.flips is None else [entry.flips]
     return packed
 
 
@@ -248,7 +263,8 @@ def _unpack_entry(packed: list[Any]) -> RuleState:
     _, status, facts, value, *rest = packed
     known = [_STATUSES[status], Facts(*facts), *rest[:4], _unpack_scalar(value), *rest[4:8]]
     if len(rest) == _PLAIN_REST:
-        return RuleState._make([*known, None, None])
-    values, acknowledged = rest[_PLAIN_REST:]
+        return RuleState._make([*known, None, None, None])
+    values, acknowledged, *more = rest[_PLAIN_REST:]
     values = values and {name: _unpack_scalar(one) for name, one in values.items()}
-    return RuleState._make([*known, values, acknowledged and Acknowledged(*acknowledged)])
+    flips = Flips(tuple(more[0][0]), more[0][1]) if more else None
+    return RuleState._make([*known, values, acknowledged and Acknowledged(*acknowledged), flips])

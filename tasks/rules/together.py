@@ -110,6 +110,24 @@ def _overrides(given: dict[str, Any], wrong: set[Place]) -> Iterator[Misfit]:
                 yield Misfit(where, message)
 
 
+def _flapping(given: dict[str, Any], wrong: set[Place]) -> Iterator[Misfit]:
+    """A rule that waits as long before each alert never has two changes so near each other."""
+    if "flapping" not in given or any(place[0] == "flapping" for place in wrong):
+        return
+    minutes = given["flapping"]["minutes"]
+    waits = {("for_seconds",): given.get("for_seconds", 0)} | {
+        ("overrides", pattern, "for_seconds"): own["for_seconds"]
+        for pattern, own in _objects(given.get("overrides"))
+        if "for_seconds" in own
+    }
+    for place, wait in waits.items():
+        if place not in wrong and wait >= minutes * 60:
+            where = f"`for_seconds` of {shorten(str(place[1]), 40)}" if len(place) > 1 else "`for_seconds`"
+            sentence = f"must be more than the {wait} s of {where}, got {minutes} minutes"
+            yield Misfit(("flapping", "minutes"), f"{sentence}; else the alert never flaps")
+            return
+
+
 def _objects(overrides: Any) -> list[tuple[str, dict[str, Any]]]:
     found = overrides.items() if type(overrides) is dict else ()
     return [(pattern, own) for pattern, own in found if type(own) is dict]
@@ -122,7 +140,7 @@ def meant_operator(text: str) -> str | None:
 
 def together(given: dict[str, Any], wrong: set[Place]) -> list[Misfit]:
     """The faults of a whole rule; `wrong` has the places of fields that are wrong alone."""
-    faults = list(_condition(given, (), wrong))
+    faults = [*_condition(given, (), wrong), *_flapping(given, wrong)]
     if any(name in given for name in GROUPS):
         faults += _limits_of_group(given)
         if "escalate" in given:

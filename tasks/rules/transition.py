@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from tasks.rules.change import REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
+from tasks.rules import flips
+from tasks.rules.change import CALM, REFUSED, SNOOZE_ENDED, Change, ChangeStatus, derive_id
 from tasks.rules.model import Scalar, is_for_everyone
 from tasks.rules.rule import Facts
 from tasks.rules.state import DeviceState, Position, RuleState, Status, counted, from_us
@@ -17,6 +18,16 @@ class Cause(NamedTuple):
     position: Position | None = None
     sequence_id: int | None = None
     by: str | None = None
+
+
+class Flip(NamedTuple):
+    """A change that counts towards flapping: when it is (µs), and how many may be."""
+
+    at: int
+    limit: flips.Limit | None
+
+
+UNCOUNTED = Flip(0, None)
 
 
 class Draft:
@@ -48,15 +59,31 @@ class Draft:
         """The id of an alert of this device."""
         return derive_id(self.state.user_id, self.state.device_id, rule_id, kind, *trigger)
 
-    def trigger(self, rule_id: str, entry: RuleState, alert_id: str, reason: str | None = None) -> None:
-        """Opens an alert of the rule and announces it; without room for it, the alert is refused."""
+    def trigger(
+        self,
+        rule_id: str,
+        entry: RuleState,
+        alert_id: str,
+        reason: str | None = None,
+        flip: Flip = UNCOUNTED,
+    ) -> None:
+        """Opens an alert of the rule and announces it; without room for it, the alert is refused.
+
+        One that has changed too often is announced as FLAPPING.
+        """
         if not (entry.is_open or self.has_room(rule_id)):
             self._refuse(rule_id, entry, alert_id)
             return
-        # An acknowledgement is of one alert.
-        entry = entry._replace(status=Status.ACTIVE, alert_id=alert_id, snoozed_until=None, acknowledged=None)
+        flapping = flips.too_many(entry.flips, flip.limit, flip.at)
+        entry = entry._replace(
+            status=Status.FLAPPING if flapping else Status.ACTIVE,
+            alert_id=alert_id,
+            snoozed_until=None,
+            acknowledged=None,  # which is of one alert
+            flips=flips.Flips((flip.at,)) if flapping else flips.noted(entry.flips, flip.limit, flip.at),
+        )
         self.entries[rule_id] = entry
-        self.add_change("TRIGGERED", rule_id, entry, alert_id, reason)
+        self.add_change("FLAPPING" if flapping else "TRIGGERED", rule_id, entry, alert_id, reason)
 
     def _refuse(self, rule_id: str, entry: RuleState, alert_id: str) -> None:
         """Lets the rule wait for room; reports it once, however often the rule is violated meanwhile."""
@@ -86,19 +113,39 @@ class Draft:
         *,
         facts: Facts | None = None,
         reason: str | None = None,
+        flip: Flip = UNCOUNTED,
     ) -> None:
         """Ends the alert. The end of an open one is announced, also during a snooze, which goes on."""
         assert entry.alert_id is not None
         if not entry.is_refused:
             ended = entry._replace(facts=facts or entry.facts, value=value, values=values)
             self.add_change("RESOLVED", rule_id, ended, entry.alert_id, reason)
+            # What happens during a snooze is not counted.
+            counts = entry.status is Status.ACTIVE
+            entry = entry._replace(flips=flips.noted(entry.flips, flip.limit, flip.at) if counts else None)
         self.clear(rule_id, entry, now_ms)
 
+    def calm(self, rule_id: str, entry: RuleState, now_ms: int) -> None:
+        """Ends the flapping of an alert: it goes on under its id if the rule is violated, or is over."""
+        alert_id = entry.alert_id
+        assert entry.flips is not None
+        assert alert_id is not None
+        if entry.flips.over:
+            self.resolve(rule_id, entry, now_ms, entry.value, entry.values, reason=CALM)
+            return
+        entry = entry._replace(status=Status.ACTIVE, flips=None)
+        self.entries[rule_id] = entry
+        self.add_change("TRIGGERED", rule_id, entry, alert_id, CALM)
+
     def clear(self, rule_id: str, entry: RuleState, now_ms: int) -> None:
-        """Notes that the rule is no longer violated: only a snooze and the last command are kept."""
+        """Notes that the rule is no longer violated: a snooze, the last command, and how often the alert has
+        changed are kept.
+        """
         calm = entry.in_order()
         if entry.is_snoozed(now_ms):
             self.entries[rule_id] = calm._replace(status=Status.SNOOZED, snoozed_until=entry.snoozed_until)
+        elif entry.flips is not None:
+            self.entries[rule_id] = calm._replace(flips=entry.flips)
         elif entry.command_at is not None:
             self.entries[rule_id] = calm
         else:

@@ -21,7 +21,7 @@ from tasks.rows.validate import Received
 from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.commands import Origin, manage, parse_command
-from tasks.rules.lasting import lasted
+from tasks.rules.lasting import calmed, lasted
 from tasks.rules.machine import LastSeen, Observation
 from tasks.rules.parsing import parse_rules
 from tasks.rules.state import DeviceState
@@ -33,8 +33,10 @@ from tests.unit.tasks.rules.lives import (
     AGAIN,
     CLOCK,
     COMMANDS,
+    FLIPS_IN_ORDER,
     FORGETFUL_RULES,
     IN_ORDER,
+    LONG_CLOCK,
     LOST,
     Event,
     Life,
@@ -50,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("in_process")
 Database = psycopg.Connection[tuple[Any, ...]]
 
 HALF_DONE = st.tuples(st.just("half done"), st.integers(1, 12))
-ALL_OF_USER = UNTOLD.split("WHERE")[0] + 'WHERE user_id = %s ORDER BY "number"'
+ALL_OF_USER = UNTOLD.split("WHERE outbox_position")[0] + 'WHERE user_id = %s ORDER BY "number"'
 
 
 class RealDevice(Device):
@@ -109,6 +111,7 @@ class RealDevice(Device):
         since = None if listening is None else round((START + listening) * 1000)
         self._transact(lambda state: machine.snoozes_ended(state, now_ms))
         self._transact(lambda state: lasted(state, self.rules, now_ms, since))
+        self._transact(lambda state: calmed(state, self.rules, now_ms, since))
         self._transact(lambda state: machine.absent(state, self.rules, last_seen, now_ms, since))
         return []
 
@@ -181,8 +184,18 @@ class RealLife(Life):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    rules=rule_sets(remembering=False),
-    events=lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, FORGETFUL_RULES, CLOCK, AGAIN, LOST, HALF_DONE),
+    rules=rule_sets(remembering=False) | rule_sets(remembering=False, flapping=True),
+    events=lives(
+        IN_ORDER,
+        IN_ORDER,
+        FLIPS_IN_ORDER,
+        COMMANDS,
+        FORGETFUL_RULES,
+        CLOCK | LONG_CLOCK,
+        AGAIN,
+        LOST,
+        HALF_DONE,
+    ),
 )
 def test_on_real_servers_any_life_is_told_as_the_plain_model_tells_it(
     database: Database, rules: list[dict[str, Any]], events: list[Event]

@@ -141,6 +141,24 @@ def test_a_warning_becomes_critical_within_one_alert(user: User, database: Datab
     fleet.wait_until(lambda: database.execute(history, [user.id]).fetchall() == told, 30, "the history")
 
 
+def test_an_alert_that_comes_and_goes_is_told_as_one(user: User, database: Database) -> None:
+    """FLAPPING in place of the third; the calm under its id."""
+    rule = {"key": "heat", "operator": ">", "threshold": 80, "flapping": {"changes": 4, "minutes": 10}}
+    set_rules(user, rule)
+    for number in range(12):
+        user.send({"heat": 70 if number % 2 else 90}, number)
+    statuses = ["TRIGGERED", "RESOLVED", "TRIGGERED", "RESOLVED", "FLAPPING"]
+    assert user.told(5) == [("heat", status) for status in statuses]
+    user.send({"heat": 91}, 620)
+    user.send({"heat": 70}, 630)
+    assert user.told(7)[5:] == [("heat", "TRIGGERED"), ("heat", "RESOLVED")]
+    told = [(n["status"], n.get("reason"), n["alert_id"]) for n in user.listening.notices]
+    assert [reason for _, reason, _ in told] == [None] * 5 + ["calm", None]
+    assert len({alert_id for *_, alert_id in told[4:]}) == 1
+    history = "SELECT status, reason, alert_id FROM alert_history WHERE user_id = %s ORDER BY number"
+    fleet.wait_until(lambda: database.execute(history, [user.id]).fetchall() == told, 30, "the history")
+
+
 def test_snooze_disable_and_enable_are_answered_and_obeyed(user: User, database: Database) -> None:
     """A snoozed alert that still holds is told again at the end; a disabled rule says nothing."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})

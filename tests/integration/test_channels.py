@@ -162,6 +162,22 @@ def test_each_rise_of_an_alert_is_told_once(user: str, database: Database, setti
     assert len({call.key for call in receiver.calls}) == 4
 
 
+def test_an_alert_that_flaps_is_told_once(user: str, database: Database, setting: Set) -> None:
+    """By a key of its own, and then its end; a channel tells it unless it has statuses of its own."""
+    del setting
+    rule = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
+    rules = parse_rules([rule | {"flapping": {"changes": 2, "minutes": 5}}])
+    with http_receiver() as receiver:
+        add(database, user, "all", "webhook", receiver.url())
+        readings = [(second, 20.0 if second % 2 else 90.0) for second in range(30)]
+        judge(user, "d1", *readings, (400, 20.0), rules=rules)
+        write_tables()
+        deliver_until(none_waits(database, user), "the channel to be told")
+    keys = [call.key.split("/") for call in receiver.calls]
+    assert [status for _, status in keys] == ["TRIGGERED", "RESOLVED", "FLAPPING", "RESOLVED"]
+    assert len({alert_id for alert_id, _ in keys}) == 2
+
+
 def test_300_alerts_by_a_webhook_that_fails_often(user: str, database: Database, setting: Set) -> None:
     """Nearly a third of the requests fails; each change is confirmed once, and those of a device in order."""
     del setting

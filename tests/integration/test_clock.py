@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from compose.local.stack import Stack
 from ingest.admin import accounts
 from tasks import clock
-from tasks.alerts import absences, pending, silence, state_store
+from tasks.alerts import absences, calming, pending, reading_back, silence, state_store
 from tasks.alerts import never_seen as never_seen_module
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rule_cache import rule_sets
@@ -252,6 +252,34 @@ def test_violations_that_last_are_found_a_few_at_a_time(user: User, monkeypatch:
     write_tables()
     wait_until(lambda: clock.tick() or user.told() != [], 30, "the alerts")
     assert user.told() == [(device, "TRIGGERED") for device in "abcde" for _ in range(2)]
+
+
+@pytest.mark.usefixtures("ear")
+def test_alerts_that_flap_are_settled_when_they_are_calm(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As violated or as over; of one that did not flap, what could have made it is forgotten."""
+    monkeypatch.setattr(calming, "AT_ONCE", 1)
+    user.rule(HOT | {"flapping": {"changes": 2, "minutes": 0.1}})
+    for device, values in {"low": (81, 20, 82, 20), "high": (81, 20, 83), "once": (81, 20)}.items():
+        for number, value in enumerate(values):
+            user.send(device, number - 20, temperature=value)
+    write_tables()
+    rows = "SELECT device_id, status, violated FROM active_alerts WHERE user_id = %s ORDER BY device_id"
+    assert user.database.execute(rows, [user.id]).fetchall() == [
+        ("high", "FLAPPING", True),
+        ("low", "FLAPPING", False),
+        ("once", "RESOLVED", None),
+    ]
+    answer = reading_back.read_back("alerts", user.id, b"")
+    assert [(alert["device_id"], alert["status"], alert["violated"]) for alert in answer["alerts"]] == [
+        ("high", "FLAPPING", True),
+        ("low", "FLAPPING", False),
+    ]
+    wait_until(lambda: clock.tick() or len(user.told()) == 10, 30, "the calm")
+    flapped = ["TRIGGERED", "RESOLVED", "FLAPPING"]
+    told = {"high": [*flapped, "TRIGGERED"], "low": [*flapped, "RESOLVED"], "once": flapped[:2]}
+    assert user.told() == [(device, status) for device, statuses in told.items() for status in statuses]
+    write_tables()
+    assert user.database.execute(rows, [user.id]).fetchall() == [("high", "TRIGGERED", None)]
 
 
 @pytest.mark.usefixtures("ear")

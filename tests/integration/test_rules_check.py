@@ -26,6 +26,7 @@ FIELDS = (
     "id",
     "severity",
     "escalate",
+    "flapping",
     "for_seconds",
     "for_readings",
     "domain",
@@ -107,6 +108,9 @@ RULES = (
         lambda some: {"operator": "absent", "for_seconds": 60, "message": "gone"} | some
     )
 )
+RULES |= st.dictionaries(st.sampled_from(["changes", "minutes"]), ANY | st.integers(1, 60)).map(
+    lambda some: HOT | {"flapping": some}
+)
 OWN = st.dictionaries(
     st.sampled_from(["threshold", "clear_threshold", "severity", "escalate", "for_seconds", "message"]),
     ANY,
@@ -119,6 +123,7 @@ RULES |= CONDITIONS.map(lambda some: {"id": "c", "message": "m"} | some) | group
 DOCUMENTS = st.lists(RULES | ANY, max_size=3) | ANY | st.just([HOT] * 101)
 # What the model says besides: of characters, of two fields together, of two rules.
 BEYOND_SHAPE = (
+    "must be more than",
     "must not be above",
     "must not be below",
     "is not allowed with the operator ==",
@@ -181,6 +186,9 @@ def test_the_check_stands_in_the_migrations() -> None:
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=DOCUMENTS)
 @example(document=[HOT | {"domain": ""}])
+@example(document=[HOT | {"flapping": {"changes": 2, "minutes": 0.5}}])
+@example(document=[HOT | {"flapping": {"changes": 2, "minutes": 0}}])
+@example(document=[HOT | {"flapping": {"changes": 2, "minutes": 1, "more": 1}}])
 @example(document=[HOT | {"escalate": [{"severity": "high", "threshold": 9}]}])
 def test_the_check_and_the_model_agree_on_any_document(database: Database, document: Any) -> None:
     """What it refuses the model refuses, and what the model refuses in shape it refuses."""
@@ -199,6 +207,9 @@ def test_the_check_and_the_model_agree_on_any_document(database: Database, docum
         {**HOT, "threshold": "8"},
         {"key": "t", "operator": ">", "message": "m"},
         {**HOT, "id": "hum", "escalate": [{"severity": "high", "threshold": "9"}]},
+        {**HOT, "id": "hum", "flapping": {"changes": 2.5, "minutes": 10}},
+        {**HOT, "id": "hum", "flapping": {"changes": 2}},
+        {**HOT, "id": "hum", "flapping": 10},
         {**HOT, "id": "hum", "overrides": {"d": {"escalate": [{"severity": "high"}]}}},
         {"id": "c", "message": "m", "all": [HOT]},
         {"id": "c", "message": "m", "all": [{"any": [{"key": "t", "operator": "in", "threshold": 8}]}]},

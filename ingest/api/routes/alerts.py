@@ -14,8 +14,10 @@ from ingest.api.pages import Cursor
 from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
-Status = Literal["PENDING", "TRIGGERED", "SNOOZED", "DISABLED"]
-Changed = Literal["TRIGGERED", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"]
+Status = Literal["PENDING", "TRIGGERED", "FLAPPING", "SNOOZED", "DISABLED"]
+Changed = Literal[
+    "TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"
+]
 
 router = APIRouter(tags=["alerts"])
 
@@ -31,7 +33,7 @@ def list_alerts(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Alerts:
-    """The alerts that are open, pending, snoozed or disabled, by user, device and rule."""
+    """The alerts that are open, flapping, pending, snoozed or disabled, by user, device and rule."""
     after = pages.place_of(cursor, work.Place)
     selection = work.Selection(caller.only(user), device, status)
     with database.reading() as connection:

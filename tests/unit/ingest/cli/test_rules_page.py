@@ -35,7 +35,7 @@ def test_everything_has_its_line() -> None:
     assert set(OPERATORS) == set(get_args(Operator))
     assert set(ACTIONS) == set(get_args(commands.Action))
     assert set(STATUSES) == {*get_args(ChangeStatus)} - {change.REFUSED}
-    reasons = {change.RULE_REMOVED, change.RULE_CHANGED, change.SNOOZE_ENDED, change.RETURNED}
+    reasons = {change.RULE_REMOVED, change.RULE_CHANGED, change.SNOOZE_ENDED, change.RETURNED, change.CALM}
     assert set(REASONS) - {"until TIME"} == reasons
     for model in (Rule, commands.Command, RulesQuery, AlertsQuery):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
@@ -47,7 +47,7 @@ def test_each_example_triggers_and_each_published_field_has_its_line() -> None:
         triggered = [
             one for _, changes in changes_of(example) for one in changes if one.status == "TRIGGERED"
         ]
-        assert len(triggered) == 1
+        assert len(triggered) == 1 or "flapping" in example.rule
         record = triggered[0].to_record() | {"values": {}, "reason": "", "by": "", "note": ""}
         assert list(json.loads(notice(record))) == list(FIELDS)
 

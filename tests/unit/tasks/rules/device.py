@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.rules.change import Change
 from tasks.rules.commands import Origin, manage, parse_command
-from tasks.rules.lasting import lasted
+from tasks.rules.lasting import calmed, lasted
 from tasks.rules.machine import LastSeen, Observation, absent, rules_changed, snoozes_ended, step
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES, RuleSet
@@ -97,12 +97,14 @@ class Device:
         return self._tell(changes)
 
     def tick(self, now: float, seen: float = 0, listening: float | None = -1e6, **keys: float) -> list[str]:
-        """The clock: ends snoozes, triggers what has lasted, and judges silence since `seen`."""
+        """The clock: ends snoozes, triggers what has lasted, calms, and judges silence since `seen`."""
         now_ms = round((START + now) * 1000)
         self.state, changes = snoozes_ended(self.state, now_ms)
         told = list(changes)
         since = None if listening is None else round((START + listening) * 1000)
         self.state, changes = lasted(self.state, self.rules, now_ms, since, self.room)
+        told += changes
+        self.state, changes = calmed(self.state, self.rules, now_ms, since)
         told += changes
         last_seen = LastSeen(
             round((START + seen) * 1000), {key: round((START + at) * 1000) for key, at in keys.items()}

@@ -19,10 +19,12 @@ VALUES = st.sampled_from([0, 1, 2, 3, 1.5, True, None, "2"])
 
 
 @st.composite
-def rule_sets(draw: st.DrawFn, *, remembering: bool = True) -> list[dict[str, Any]]:
-    """Up to four rules about two keys, of every kind; `remembering` ones compare with the reading before."""
+def rule_sets(draw: st.DrawFn, *, remembering: bool = True, flapping: bool = False) -> list[dict[str, Any]]:
+    """Up to four rules about two keys, of every kind; `remembering` ones compare with the reading before,
+    and with `flapping` all have that field.
+    """
     rules = []
-    for rule_id in draw(st.lists(st.sampled_from(RULE_IDS), unique=True)):
+    for rule_id in draw(st.lists(st.sampled_from(RULE_IDS), min_size=int(flapping), unique=True)):
         given: dict[str, Any] = {
             "id": rule_id,
             "message": "m",
@@ -41,6 +43,8 @@ def rule_sets(draw: st.DrawFn, *, remembering: bool = True) -> list[dict[str, An
             given |= draw(escalations(1 if ">" in given["operator"] else -1, given["threshold"]))
         if kind != "absent" and draw(st.booleans()):
             given["for_readings"] = draw(st.integers(1, 3))
+        if flapping or draw(st.booleans()):
+            given["flapping"] = {"changes": draw(st.integers(2, 3)), "minutes": draw(st.sampled_from([2, 3]))}
         rules.append(given)
     return rules
 
@@ -123,7 +127,17 @@ COMMANDS = st.tuples(
 REPEATED_COMMANDS = st.tuples(st.just("command again"), st.integers(0, 5))
 RULES = st.tuples(st.just("rules"), rule_sets(), st.booleans())
 FORGETFUL_RULES = st.tuples(st.just("rules"), rule_sets(remembering=False), st.booleans())
+# A value that goes to and fro.
+FLIPS = st.tuples(
+    st.just("flips"),
+    st.sampled_from([1, 10, 25, 45]),
+    st.sampled_from([0, 0, 0, -100, -10_000]),
+    st.lists(st.sampled_from([0, 3, 1]), min_size=2, max_size=8),
+)
+FLIPS_IN_ORDER = FLIPS.map(lambda event: (*event[:2], 0, event[3]))
+FLAPPING_RULES = st.tuples(st.just("rules"), rule_sets(remembering=False, flapping=True), st.booleans())
 CLOCK = st.tuples(st.just("clock"), st.integers(0, 120), st.integers(0, 100))
+LONG_CLOCK = st.tuples(st.just("clock"), st.integers(60, 400), st.integers(100, 1000))
 AGAIN = st.tuples(st.just("again"), st.integers(0, 12), st.integers(1, 12))
 LOST = st.tuples(st.just("lost"), st.integers(0, 12))
 
@@ -161,6 +175,11 @@ class Life:
         """A new record."""
         self.now += seconds
         self._send(self.now + skew, payload, None)
+
+    def flips(self, seconds: int, skew: int, values: list[float]) -> None:
+        """Records that come one after the other."""
+        for value in values:
+            self.reading(seconds, skew, {"a": value, "b": value})
 
     def repeated(self, seconds: int, back: int, payload: dict[str, Any]) -> None:
         """A new record with the time and key of an earlier one."""
@@ -293,7 +312,9 @@ def told(changes: list[Change], model: PlainModel) -> None:
 
 
 def well_formed(changes: list[Change]) -> None:
-    """Numbers without a gap; of each alert one TRIGGERED, first, and at most one RESOLVED, last.
+    """Numbers without a gap; of each alert one TRIGGERED or FLAPPING, first, and at most one RESOLVED, last.
+
+    One that was FLAPPING may be TRIGGERED once, later.
 
     Of one that is refused nothing else is ever said.
     """
@@ -303,15 +324,17 @@ def well_formed(changes: list[Change]) -> None:
         by_alert[change.alert_id].append(change.status)
     for statuses in by_alert.values():
         assert "REFUSED" not in statuses or len(statuses) == 1
-        if "TRIGGERED" in statuses or "RESOLVED" in statuses:
-            assert statuses[0] == "TRIGGERED"
-            assert statuses.count("TRIGGERED") == 1
+        if {"TRIGGERED", "FLAPPING", "RESOLVED"} & {*statuses}:
+            begins = "FLAPPING" if "FLAPPING" in statuses else "TRIGGERED"
+            assert statuses[0] == begins
+            assert statuses.count(begins) == 1
+            assert statuses.count("TRIGGERED") <= 1
             assert statuses.count("RESOLVED") <= 1
             if "RESOLVED" in statuses:
                 assert statuses[-1] == "RESOLVED"
     open_alerts: dict[str, str] = {}
     for change in changes:
-        if change.status == "TRIGGERED":
+        if change.status in {"TRIGGERED", "FLAPPING"}:
             open_alerts[change.rule_id] = change.alert_id
         elif change.status == "RESOLVED":
             assert open_alerts.pop(change.rule_id) == change.alert_id

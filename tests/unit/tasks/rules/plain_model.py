@@ -59,6 +59,11 @@ def limits(rule: dict[str, Any]) -> Any:
     return [(type(leaf.get("threshold")) is bool, leaf.get("threshold")) for leaf in leaves(rule)]
 
 
+def minutes(rule: dict[str, Any]) -> float:
+    """For how long changes count, in seconds; not at all where the rule says nothing."""
+    return rule.get("flapping", {"minutes": 0})["minutes"] * 60  # type: ignore[no-any-return]
+
+
 def highest(rule: dict[str, Any], known: str | None = None, value: Any = None) -> str:
     """The highest severity of a rule that is known, or that the value reaches."""
     found: str = rule.get("severity", "warning")
@@ -82,10 +87,18 @@ class Story:
     disabled: bool = False
     commands: list[tuple[float, str]] = field(default_factory=list)
     severity: str = "warning"  # the highest of the run
+    flips: list[float] = field(default_factory=list)  # when its alerts changed, as far as that counts
+    flapping: bool = False
+    over: bool = False  # of one that is flapping, whether it is not violated
+    last: Any = None  # of one that is over, value and values
 
     def remembers(self) -> bool:
         """Whether anything is not in order."""
         return bool(self.run or self.disabled or self.alert is not None or self.silent_until is not None)
+
+    def is_calm(self, rule: dict[str, Any], now: float) -> bool:
+        """Whether nothing has changed for as long as the rule says."""
+        return now - self.flips[-1] >= minutes(rule)
 
 
 class PlainModel:
@@ -127,7 +140,7 @@ class PlainModel:
         if late:
             return
         if self.newest and abs((time - now) - (self.newest[2] - self.newest[1])) > DAY:
-            self.wait_again(now)
+            self.wait_again(now, min(time, now))
         for rule_id, rule in sorted(self.rules.items(), key=lambda item: not is_plain(item[1])):
             if rule.get("operator") != "absent":
                 self.judge(rule_id, rule, now, min(time, now), payload)
@@ -149,10 +162,12 @@ class PlainModel:
             return False
         return -DAY <= now - self.newest[1] <= TEN_MINUTES
 
-    def wait_again(self, now: float) -> None:
+    def wait_again(self, now: float, time: float) -> None:
         """The clock was set: no violation is known to have lasted, and nothing came before."""
         self.before = {}
         for story in self.stories.values():
+            if story.about.get("operator") != "absent":
+                story.flips = [time] if story.flapping else []
             if story.alert is None and story.run:
                 story.run = []
                 if not self.snoozed(story, now):
@@ -262,12 +277,15 @@ class PlainModel:
                 story.silent_until = None
                 long = holds and time - story.began >= rule.get("for_seconds", 0)
                 if long and len(story.run) >= rule.get("for_readings", 1):
-                    self.trigger(rule_id, story)
+                    self.trigger(rule_id, story, at=time)
+            return
+        if story.flapping:
+            self.flap(rule_id, story, rule, (holds, over), time, since, (value, values))
             return
         severe = highest(rule, story.severity)
         if over:
             story.severity = severe
-            self.resolve(rule_id, story, snoozed, value, values=values)
+            self.resolve(rule_id, story, snoozed, value, values=values, at=time)
             return
         if holds:
             story.severity = highest(rule, story.severity, value)
@@ -287,7 +305,13 @@ class PlainModel:
                 story.silent_until = None
         for rule_id, story in sorted(self.stories.items()):
             if self.lasted(story, self.rules.get(rule_id), now, listening):
-                self.trigger(rule_id, story)
+                assert self.newest
+                silent = now - self.newest[1] - max(0, listening - self.newest[1])
+                self.trigger(rule_id, story, at=self.newest[0] + silent)
+        for rule_id, story in sorted(self.stories.items()):
+            rule = self.rules.get(rule_id)
+            if rule is not None and shape(rule) == shape(story.about):
+                self.calm(rule_id, story, rule, now, listening)
         if any(rule.get("operator") == "absent" for rule in self.rules.values()):
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
@@ -297,16 +321,88 @@ class PlainModel:
             story = self.stories.setdefault(rule_id, Story(rule))
             if story.disabled:
                 continue
-            if story.alert is not None:
-                if last > story.began:
-                    story.severity = highest(rule)
-                    self.resolve(rule_id, story, self.snoozed(story, now), None, "returned")
-                elif now - last < rule["for_seconds"]:
-                    story.severity = highest(rule)
-                    self.resolve(rule_id, story, self.snoozed(story, now), None)
+            if story.alert is not None and not story.over:
+                reason = "returned" if last > story.began else None
+                if reason or now - last < rule["for_seconds"]:
+                    self.came_back(rule_id, story, rule, now, None, reason)
             elif not self.snoozed(story, now) and now - max(last, listening) >= rule["for_seconds"]:
                 story.run, story.began, story.severity = [(last, None, None)], last, highest(rule)
-                self.trigger(rule_id, story)
+                story.about = rule
+                if story.flapping:
+                    self.turned(rule_id, story, rule, now, over=False)
+                else:
+                    self.trigger(rule_id, story, at=now)
+
+    def calm(self, rule_id: str, story: Story, rule: dict[str, Any], now: float, listening: float) -> None:
+        """The end of what flaps, and of what counts, by the clock: of readings by their own times."""
+        if not story.flips or story.disabled or story.silent_until is not None:
+            return
+        if not story.flapping and (story.alert is not None or story.run):
+            return
+        if self.newest is None or rule.get("operator") == "absent":
+            quiet = now - max(story.flips[-1], listening)
+        else:
+            silent = now - self.newest[1] - max(0, listening - self.newest[1])
+            quiet = self.newest[0] + silent - story.flips[-1]
+        if quiet < minutes(rule):
+            return
+        if story.flapping:
+            story.severity = highest(rule, story.severity)
+            self.settle(rule_id, story, now)
+        story.flips = []
+
+    def flap(
+        self,
+        rule_id: str,
+        story: Story,
+        rule: dict[str, Any],
+        found: tuple[bool, bool],
+        time: float,
+        since: float,
+        last: Any,
+    ) -> None:
+        """A reading of a rule whose alert flaps."""
+        (holds, over), was_over, calm = found, story.over, story.is_calm(rule, time)
+        if holds:
+            if was_over:
+                story.run, story.began, story.severity = [], since, highest(rule)
+            story.severity = highest(rule, story.severity, last[0])
+            story.run.append((time, *last))
+            story.about = rule
+        elif over and (calm or not was_over):
+            story.last = last
+        story.over = not holds and (over or was_over)
+        if story.over != was_over:
+            story.flips = [time]
+        if calm:
+            story.severity = highest(rule, story.severity)
+            self.settle(rule_id, story, time)
+
+    def turned(self, rule_id: str, story: Story, rule: dict[str, Any], now: float, *, over: bool) -> None:
+        """An absence whose alert flaps begins, or ends."""
+        calm = story.is_calm(rule, now)
+        story.over, story.flips = over, [now]
+        if calm:
+            self.settle(rule_id, story, now)
+
+    def came_back(
+        self, rule_id: str, story: Story, rule: dict[str, Any], now: float, value: Any, reason: str | None
+    ) -> None:
+        """The end of an absence."""
+        story.severity = highest(rule)
+        if not story.flapping:
+            self.resolve(rule_id, story, self.snoozed(story, now), value, reason, at=now)
+        elif not story.over:
+            story.last = (value, None)
+            self.turned(rule_id, story, rule, now, over=True)
+
+    def settle(self, rule_id: str, story: Story, now: float) -> None:
+        """What flapped is calm: it goes on, or is over."""
+        if story.over:
+            self.resolve(rule_id, story, self.snoozed(story, now), story.last[0], "calm", story.last[1])
+        else:
+            self.tell("TRIGGERED", rule_id, story, reason="calm")
+            story.flapping, story.flips = False, []
 
     def lasted(self, story: Story, rule: dict[str, Any] | None, now: float, listening: float) -> bool:
         """Whether a violation has lasted, though no further reading says so."""
@@ -330,8 +426,7 @@ class PlainModel:
         if now > story.began:
             value = payload.get(rule["key"]) if "key" in rule else None
             number = value if is_number(value) else None
-            story.severity = highest(rule)
-            self.resolve(rule_id, story, self.snoozed(story, now), number, "returned")
+            self.came_back(rule_id, story, rule, now, number, "returned")
 
     def look_at_rules(self, now: float) -> None:
         """Ends what its rule no longer stands for, and forgets what no rule compares any more."""
@@ -342,12 +437,12 @@ class PlainModel:
                 continue
             reason = "rule_removed" if rule is None else "rule_changed"
             if story.alert is not None:
-                _, value, values = story.run[-1]
+                value, values = story.last if story.over else story.run[-1][1:]
                 self.resolve(rule_id, story, self.snoozed(story, now), value, reason, values)
             if rule is None:
                 del self.stories[rule_id]
                 continue
-            story.run, story.about = [], rule
+            story.run, story.about, story.flips = [], rule, []
             if not self.snoozed(story, now):
                 story.silent_until = None
 
@@ -362,15 +457,21 @@ class PlainModel:
         if action == "SNOOZE":
             if story.disabled:
                 return False
-            story.silent_until, story.woken = now + seconds, False
-            self.tell("SNOOZED", rule_id, story)
+            last = story.last if story.over else None
+            story.silent_until, story.woken, story.flips = now + seconds, False, []
+            self.tell("SNOOZED", rule_id, story, last)
+            if story.over:
+                value, values = story.last
+                self.resolve(rule_id, story, snoozed=True, value=value, values=values)
+            story.flapping = False
         elif action == "ACKNOWLEDGE":
             if story.alert is None:
                 return False
-            self.tell("ACKNOWLEDGED", rule_id, story)
+            self.tell("ACKNOWLEDGED", rule_id, story, story.last if story.over else None)
         elif action == "DISABLE" and not story.disabled:
-            self.tell("DISABLED", rule_id, story)
+            self.tell("DISABLED", rule_id, story, story.last if story.over else None)
             story.disabled, story.alert, story.run = True, None, []
+            story.flapping, story.over, story.flips = False, False, []
             story.silent_until, story.woken = None, False
         elif action == "ENABLE" and (story.disabled or muted):
             self.tell("ENABLED", rule_id, story)
@@ -381,11 +482,16 @@ class PlainModel:
         story.commands.append((now, name))
         return True
 
-    def trigger(self, rule_id: str, story: Story, reason: str | None = None) -> None:
-        """A new alert."""
+    def trigger(self, rule_id: str, story: Story, reason: str | None = None, at: float | None = None) -> None:
+        """A new alert; `at` is the time of one that counts as a change."""
         self.alerts += 1
         story.alert, story.silent_until, story.woken = self.alerts, None, False
-        self.tell("TRIGGERED", rule_id, story, reason=reason)
+        flapping: dict[str, Any] | None = self.rules.get(rule_id, {}).get("flapping")
+        if flapping and at is not None and len(story.flips) >= flapping["changes"]:
+            story.flapping = at - story.flips[-flapping["changes"]] < minutes(self.rules[rule_id])
+        story.flips = [] if story.flapping else story.flips
+        self.changed(rule_id, story, at)
+        self.tell("FLAPPING" if story.flapping else "TRIGGERED", rule_id, story, reason=reason)
 
     def resolve(
         self,
@@ -395,12 +501,21 @@ class PlainModel:
         value: Any,
         reason: str | None = None,
         values: Any = None,
+        at: float | None = None,
     ) -> None:
-        """The end of an alert; only a snooze goes on."""
+        """The end of an alert; only a snooze goes on. `at` is the time of one that counts as a change."""
         self.tell("RESOLVED", rule_id, story, (value, values), reason)
+        counts = at is not None and story.silent_until is None and not story.woken
+        self.changed(rule_id, story, at if counts else None)
+        story.flapping, story.over = False, False
         story.alert, story.run, story.woken = None, [], False
         if not snoozed:
             story.silent_until = None
+
+    def changed(self, rule_id: str, story: Story, at: float | None) -> None:
+        """An alert has begun or ended. As many changes are remembered as the rule counts."""
+        limit = self.rules.get(rule_id, {}).get("flapping")
+        story.flips = [*story.flips, at][-limit["changes"] :] if limit and at is not None else []
 
     def snoozed(self, story: Story, now: float) -> bool:
         """Whether nothing may trigger."""

@@ -31,6 +31,9 @@ RULE = (
     "devices",
     "overrides",
     "escalate",
+    "flapping",
+    "changes",
+    "minutes",
 )
 COMMAND = ("device_id", "rule_id", "action", "duration_minutes")
 # What makes Python's own functions raise: beyond a double, beyond the digits of an integer, half a character.

@@ -8,7 +8,7 @@ import pytest
 from tasks.rules.active_alerts import rebuild, rows
 from tasks.rules.model import MAX_COMPARISONS, MAX_REMEMBERED, MAX_TEXT
 from tasks.rules.parsing import InvalidRules, parse_rules
-from tasks.rules.state import PLAIN_VERSION, VERSION, DeviceState, UnknownState
+from tasks.rules.state import CONDITIONS_VERSION, PLAIN_VERSION, DeviceState, UnknownState
 from tests.unit.tasks.rules.device import Device, rule
 
 COLD = {"key": "temperature", "operator": "<", "threshold": 0}
@@ -304,7 +304,7 @@ def test_the_version_before_reads_what_plain_rules_leave() -> None:
     device.change_rules(rule(), FROST | {"id": "frost"})
     device.send({"temperature": -2, "door": "open"}, 1)
     packed = device.state.pack()
-    assert packed[0] == VERSION
+    assert packed[0] == CONDITIONS_VERSION
     assert DeviceState.unpack("u", "d", packed) == device.state
     device.send({"temperature": 2, "door": "open"}, 2)
     assert device.state.pack()[0] == PLAIN_VERSION

@@ -10,8 +10,12 @@ from tests.unit.tasks.rules.lives import (
     AGAIN,
     CLOCK,
     COMMANDS,
+    FLAPPING_RULES,
+    FLIPS,
+    FLIPS_IN_ORDER,
     FORGETFUL_RULES,
     IN_ORDER,
+    LONG_CLOCK,
     LOST,
     READINGS,
     REDELIVERED,
@@ -34,6 +38,14 @@ LIVES = lives(
 UNFENCED = AGAIN.map(lambda event: ("anything again", *event[1:]))
 
 
+FLAPPING_SETS = rule_sets(remembering=False, flapping=True)
+FLAPPING_LIVES = st.lists(
+    st.one_of(FLIPS, FLIPS, READINGS, CLOCK, LONG_CLOCK, COMMANDS, FLAPPING_RULES), min_size=8, max_size=40
+) | st.lists(
+    st.one_of(FLIPS_IN_ORDER, FLIPS_IN_ORDER, LONG_CLOCK, AGAIN, COMMANDS, FLAPPING_RULES),
+    min_size=8,
+    max_size=40,
+)
 UNCHANGED = {"id": "r1", "message": "m", "for_seconds": 0, "operator": "unchanged", "key": "b"}
 DELTA = UNCHANGED | {"id": "r3", "operator": "<", "threshold": 1, "change": "delta"}
 
@@ -59,6 +71,18 @@ def test_any_life_is_told_as_the_plain_model_tells_it(
     well_formed(life.device.changes)
 
 
+@settings(max_examples=TWICE)
+@given(FLAPPING_SETS, FLAPPING_LIVES)
+def test_alerts_that_flap_are_told_as_the_plain_model_tells_them(
+    rules: list[dict[str, Any]], events: list[Event]
+) -> None:
+    """Values that go to and fro, and silence between them, late or again, by whatever rules."""
+    life = Life(rules, packed=True).live(events)
+    assert life.model
+    told(life.device.changes, life.model)
+    well_formed(life.device.changes)
+
+
 @given(rule_sets(), LIVES)
 def test_nothing_depends_on_how_readings_are_cut_into_batches(
     rules: list[dict[str, Any]], events: list[Event]
@@ -69,7 +93,7 @@ def test_nothing_depends_on_how_readings_are_cut_into_batches(
     assert whole.state == cut.state
 
 
-@given(rule_sets(), LIVES, st.data())
+@given(rule_sets() | FLAPPING_SETS, LIVES | FLAPPING_LIVES, st.data())
 def test_what_comes_again_changes_nothing(
     rules: list[dict[str, Any]], events: list[Event], data: st.DataObject
 ) -> None:
@@ -98,8 +122,8 @@ def test_alerts_are_well_formed_even_if_old_readings_meet_new_rules(
 
 @settings(max_examples=TWICE)
 @given(
-    rule_sets(remembering=False),
-    lives(IN_ORDER, IN_ORDER, IN_ORDER, COMMANDS, FORGETFUL_RULES, CLOCK, AGAIN, LOST),
+    rule_sets(remembering=False) | FLAPPING_SETS,
+    lives(IN_ORDER, IN_ORDER, FLIPS_IN_ORDER, COMMANDS, FORGETFUL_RULES, CLOCK | LONG_CLOCK, AGAIN, LOST),
 )
 def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """Rebuilt from the rows and the history, with the uncommitted readings again, the same changes follow."""
@@ -113,7 +137,7 @@ def test_a_lost_state_loses_nothing(rules: list[dict[str, Any]], events: list[Ev
     well_formed(life.device.changes)
 
 
-@given(rule_sets(), LIVES)
+@given(rule_sets() | FLAPPING_SETS, LIVES | FLAPPING_LIVES)
 def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], events: list[Event]) -> None:
     """After each event, the rows say how every rule stands; a rule in order has none."""
     life = Life(rules, model=False)
@@ -122,9 +146,7 @@ def test_the_rows_always_hold_the_whole_state(rules: list[dict[str, Any]], event
         life.write()
         rebuilt = rebuild("u", "d", life.rows.values())
         entries = life.device.state.entries
-        assert rebuilt.entries == {
-            name: entry for name, entry in entries.items() if entry.status.value != "OK"
-        }
+        assert rebuilt.entries == {name: entry for name, entry in entries.items() if entry.has_row}
 
 
 A_ABOVE_0 = {"id": "r1", "operator": ">", "message": "m", "key": "a", "threshold": 0, "for_seconds": 0}
@@ -154,6 +176,6 @@ def test_no_more_alerts_are_open_than_there_is_room_for(
             assert waiting.isdisjoint(refused)
         life.write()
         assert rebuild("u", "d", life.rows.values()).entries == {
-            name: entry for name, entry in life.device.state.entries.items() if entry.status.value != "OK"
+            name: entry for name, entry in life.device.state.entries.items() if entry.has_row
         }
     well_formed(life.device.changes)

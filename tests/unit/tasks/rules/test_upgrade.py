@@ -70,7 +70,7 @@ RECORD = {
     "kafka_partition": 0,
     "kafka_offset": 2,
 }
-NEW_COLUMNS = ("digest", "values", "acknowledged_at", "acknowledged_by", "note")
+NEW_COLUMNS = ("digest", "values", "acknowledged_at", "acknowledged_by", "note", "changed_at", "violated")
 
 
 def upgraded() -> Device:
