@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tasks.rules.active_alerts import ActiveAlert, rebuild, row_changes
 from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
+from tasks.rules.order import Newest
 from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.rules.device import START, Device
 from tests.unit.tasks.rules.plain_model import ORDERING, PlainModel
@@ -198,12 +199,24 @@ class Life:
     def _send(
         self, time: int, payload: dict[str, Any], key: int | None, *, redelivered: bool = False
     ) -> None:
+        before = self.device.state.newest
         self.device.send(payload, self.now, time, key, redelivered=redelivered)
+        self._forget_if_set_back(before)
         self.seen |= {key: self.now for key in payload if payload[key] is not None} | {"": self.now}
         if self.model:
             sent_key = self.device.sent[-1].key
             assert sent_key is not None
             self.model.reading(self.device.offset, self.now, time, payload, sent_key, redelivered=redelivered)
+
+    def _forget_if_set_back(self, before: Newest | None) -> None:
+        """Where the device's clock was set back, some readings are newer than those whose keys are known."""
+        after = self.device.state.newest
+        if before is None or after is None:
+            return
+        gone = set(before.keys) - set(after.keys)
+        newer = (one.moment.time >= after.time for one in self.device.sent if one.key in gone)
+        if after.time < before.time or any(newer):
+            self.forget()
 
     def again(self, back: int, length: int) -> None:
         """A slice of the records once more, but for those that the device forgot."""
