@@ -235,12 +235,13 @@ class Judge:
 
         self._await(verdict, lambda: told() == expected, "the notices")
         history: dict[Name, list[Told]] = defaultdict(list)
-        for user, device, status, tick in database.execute(
-            "SELECT user_id, device_id, status, sequence_id FROM alert_history"
-            " WHERE user_id = ANY(%s) AND sequence_id BETWEEN %s AND %s ORDER BY user_id, device_id, number",
+        for user, device, rule, status, tick in database.execute(
+            "SELECT user_id, device_id, rule_id, status, sequence_id FROM alert_history"
+            " WHERE user_id = ANY(%s) AND sequence_id BETWEEN %s AND %s"
+            ' ORDER BY user_id, device_id, rule_id COLLATE "C", number',
             [self._load.users, first, last],
         ):
-            history[user, device].append((status, tick))
+            history[user, device].append((rule, status, tick))
         verdict.alert_changes = sum(len(changes) for changes in history.values())
         notices = told()
         verdict.notices_repeated = sum(

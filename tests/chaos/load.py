@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from paho.mqtt.properties import Properties
 from compose.local.stack import Stack
 from ingest.admin import accounts
 from ingest.loadtest.fleet.payloads import BadMessages
+from tasks.rules.everyone import EVERYONE
 from tests.integration import fleet
 from tests.integration.mqtt_session import await_honoured
 
@@ -26,23 +28,58 @@ DEVICES = USERS * DEVICES_PER_USER
 # Each device publishes once a tick: 300 messages a second.
 TICK_SECONDS = 0.2
 BAD_EVERY = 101
-# Of so many readings in a row of a device the first are hot: two changes of an alert every four seconds.
-PERIOD, HOT = 20, 6
-RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}]
+# Of so many readings in a row of a device the first are hot, and the last of these very hot: every four
+# seconds an alert begins, becomes worse and ends.
+PERIOD, HOT, VERY_HOT = 20, 6, 3
+TEMPERATURES = (20.5, 90.5, 115.5)
+# After so many changes an alert is told no more: no device is calm for a day.
+CHANGES = 6
+_HOT = {"key": "temperature", "operator": ">", "threshold": 80}
+RULES = [
+    {**_HOT, "message": "too hot"},
+    {
+        **_HOT,
+        "id": "oven",
+        "devices": "@ovens",
+        "severity": "warning",
+        "escalate": [{"severity": "critical", "threshold": 110}],
+        "message": "the oven is too hot",
+    },
+    {
+        **_HOT,
+        "id": "flaps",
+        "devices": "dev-1*",
+        "flapping": {"changes": CHANGES, "minutes": 1440},
+        "message": "hot again and again",
+    },
+]
+# The operator's, beside those of each user; `level` is a field of these devices alone.
+OPERATORS = [
+    {
+        "id": "site",
+        "any": [{"key": "level", "operator": ">=", "threshold": 2}],
+        "for_readings": 2,
+        "message": "very hot",
+    }
+]
 # Longer than a test runs at all.
 SESSION_SECONDS = 3600
 MOST_TICKS = 20_000
+OVENS = [f"dev-{number}" for number in range(0, DEVICES_PER_USER, 2)]
 
 Name = tuple[str, str]
-Told = tuple[str, int]
-"""A change of an alert: its status, and the sequence id of the reading that caused it."""
+Levels = Iterable[tuple[int, int]]
+"""Of each tick in order how hot it was: 0, 1 or 2."""
+Told = tuple[str, str, int]
+"""A change of an alert: its rule and status, and the sequence id of the reading that caused it."""
 
 
 @dataclass
 class Written:
-    """What a device has published: of each tick a good reading, hot or not, or a bad message."""
+    """What a device has published: of each tick a good reading with its level of heat, or a bad message."""
 
-    good: dict[int, bool] = field(default_factory=dict)
+    device: str = "dev-0"
+    good: dict[int, int] = field(default_factory=dict)
     bad: dict[int, bytes] = field(default_factory=dict)
     waiting: deque[tuple[int, int]] = field(default_factory=deque)
     """Ticks with the packet ids of their messages, of which some may be in `acknowledged`."""
@@ -67,14 +104,49 @@ class Written:
         del self.good[json.loads(payload)["sequence_id"]]
 
     def changes(self, first: int, last: int) -> list[Told]:
-        """The changes of alerts that the ticks from `first` to `last` must make, in order."""
-        told: list[Told] = []
-        hot_before = False
-        for tick, hot in list(self.good.items()):
-            if hot != hot_before and first <= tick <= last:
-                told.append(("TRIGGERED" if hot else "RESOLVED", tick))
-            hot_before = hot
-        return told
+        """The changes of alerts that the ticks from `first` to `last` must make, by rule and in order."""
+        levels = list(self.good.items())
+        told = [("temperature", *change) for change in _begin_and_end(levels)]
+        if self.device in OVENS:
+            told += [("oven", *change) for change in _with_rises(levels)]
+        if self.device.startswith("dev-1"):
+            told += [("flaps", *change) for change in _until_it_flaps(levels)]
+        told += [("operator:site", *change) for change in _begin_and_end(_twice_very_hot(levels))]
+        return sorted((one for one in told if first <= one[2] <= last), key=lambda one: one[0])
+
+
+def _begin_and_end(levels: Levels) -> Iterator[tuple[str, int]]:
+    before = 0
+    for tick, level in levels:
+        if bool(level) != bool(before):
+            yield "TRIGGERED" if level else "RESOLVED", tick
+        before = level
+
+
+def _with_rises(levels: Levels) -> Iterator[tuple[str, int]]:
+    changes, highest = {tick: status for status, tick in _begin_and_end(levels)}, 0
+    for tick, level in levels:
+        if tick in changes:
+            highest = level
+            yield changes[tick], tick
+        elif level > highest:
+            highest = level
+            yield "ESCALATED", tick
+
+
+def _until_it_flaps(levels: Levels) -> Iterator[tuple[str, int]]:
+    changes = list(_begin_and_end(levels))
+    yield from changes[:CHANGES]
+    if len(changes) > CHANGES:
+        yield "FLAPPING", changes[CHANGES][1]
+
+
+def _twice_very_hot(levels: Levels) -> Iterator[tuple[int, int]]:
+    """Hot from the second reading in a row on that is very hot; not any longer with the first that is not."""
+    before = 0
+    for tick, level in levels:
+        yield tick, level == 2 and before == 2
+        before = level
 
 
 class Load:
@@ -85,16 +157,21 @@ class Load:
         self.names: list[Name] = [
             (user, f"dev-{number}") for user in self.users for number in range(DEVICES_PER_USER)
         ]
-        self.written: dict[Name, Written] = {name: Written() for name in self.names}
+        self.written: dict[Name, Written] = {name: Written(name[1]) for name in self.names}
         self.published: list[float] = []
         """When each tick was published, by the monotonic clock; the tick is the readings' sequence id."""
         self.began = datetime.now(UTC)
-        with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-            for user in self.users:
+        self._database_url = stack.env["DATABASE_DIRECT_URL"]
+        with psycopg.connect(self._database_url) as connection:
+            for user, rules in ((EVERYONE, OPERATORS), *((user, RULES) for user in self.users)):
                 connection.execute(
                     "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::text::jsonb)",
-                    [user, json.dumps(RULES)],
+                    [user, json.dumps(rules)],
                 )
+            connection.cursor().executemany(
+                "INSERT INTO device_groups (user_id, group_name, device_id) VALUES (%s, 'ovens', %s)",
+                [(user, device) for user in self.users for device in OVENS],
+            )
         self._devices = fleet.devices(stack, self.names)
         for device in self._devices:
             # A packet id comes again only after 65,535 messages.
@@ -117,6 +194,8 @@ class Load:
         self._stopping.set()
         self._thread.join()
         fleet.disconnect(self._devices)
+        with psycopg.connect(self._database_url) as connection:
+            connection.execute("DELETE FROM user_configs WHERE user_id = %s", [EVERYONE])
 
     @property
     def last(self) -> int:
@@ -163,11 +242,13 @@ class Load:
 
     def _publish(self, tick: int, number: int, device: fleet.Device) -> None:
         written = self.written[device.user, device.device]
-        hot = (tick + self._offsets[number]) % PERIOD < HOT
+        phase = (tick + self._offsets[number]) % PERIOD
+        level = (phase < HOT) + (HOT - VERY_HOT <= phase < HOT)
         reading = {
             "sequence_id": tick,
             "time": f"{datetime.now(UTC):%FT%T.%f}Z",
-            "temperature": 90.5 if hot else 20.5,
+            "temperature": TEMPERATURES[level],
+            "level": level,
             "battery": number,
             "rssi": -number - 1,
             "location": {"lat": 1.0, "lon": 2.0},
@@ -178,7 +259,7 @@ class Load:
             _, payload = self._spoil.next(payload)
             written.bad[tick] = payload
         else:
-            written.good[tick] = hot
+            written.good[tick] = level
         written.held.append((tick, payload))
         self._send(written, device)
 
@@ -229,9 +310,10 @@ class Listener:
         for notice in list(self.notices):
             if notice["device_id"] == device and first <= notice["sequence_id"] <= last:
                 seen.setdefault(
-                    (notice["alert_id"], notice["status"]), (notice["status"], notice["sequence_id"])
+                    (notice["alert_id"], notice["status"]),
+                    (notice["rule_id"], notice["status"], notice["sequence_id"]),
                 )
-        return list(seen.values())
+        return sorted(seen.values(), key=lambda one: one[0])
 
     def close(self) -> None:
         """Ends the connection."""

@@ -65,19 +65,39 @@ def test_a_network_that_ends_leaves_no_connection_open() -> None:
 
 def test_the_changes_of_a_device_follow_from_its_good_readings() -> None:
     """A bad message in between changes nothing; a slice has the changes of its own ticks."""
-    written = Written(good={0: False, 1: True, 3: True, 4: False, 5: True}, bad={2: b"{"})
-    assert written.changes(0, 5) == [("TRIGGERED", 1), ("RESOLVED", 4), ("TRIGGERED", 5)]
-    assert written.changes(2, 4) == [("RESOLVED", 4)]
+    written = Written("dev-10", good={0: 0, 1: 1, 3: 2, 4: 2, 5: 0, 6: 2}, bad={2: b"{"})
+    rises = [("TRIGGERED", 1), ("ESCALATED", 3), ("RESOLVED", 5), ("TRIGGERED", 6)]
+    flips = [("TRIGGERED", 1), ("RESOLVED", 5), ("TRIGGERED", 6)]
+    assert written.changes(0, 6) == [
+        *[("flaps", *one) for one in flips],
+        ("operator:site", "TRIGGERED", 4),
+        ("operator:site", "RESOLVED", 5),
+        *[("oven", *one) for one in rises],
+        *[("temperature", *one) for one in flips],
+    ]
+    assert written.changes(2, 4) == [("operator:site", "TRIGGERED", 4), ("oven", "ESCALATED", 3)]
+
+
+def test_an_alert_that_flaps_is_told_once_more_and_then_no_more() -> None:
+    """After six changes the seventh is FLAPPING, of the devices whose rule says so."""
+    written = Written("dev-1", good={tick: tick % 2 for tick in range(20)})
+    told = written.changes(0, 20)
+    assert [one[1] for one in told if one[0] == "flaps"] == ["TRIGGERED", "RESOLVED"] * 3 + ["FLAPPING"]
+    assert {one[0] for one in told} == {"flaps", "temperature"}
 
 
 def test_what_was_deleted_on_its_way_needs_no_outcome() -> None:
     """A bad message by its bytes, a good one by its number; the changes follow from the rest."""
-    written = Written(good={0: False, 1: True, 3: True, 4: False}, bad={2: b"{", 5: b"{}x"})
+    written = Written(good={0: 0, 1: 1, 3: 1, 4: 0}, bad={2: b"{", 5: b"{}x"})
     for payload in (b'{"sequence_id": 1}', b"{"):
         written.forget(payload)
-    assert written.good == {0: False, 3: True, 4: False}
+    assert written.good == {0: 0, 3: 1, 4: 0}
     assert written.bad == {5: b"{}x"}
-    assert written.changes(0, 5) == [("TRIGGERED", 3), ("RESOLVED", 4)]
+    assert written.changes(0, 5) == [
+        (rule, status, tick)
+        for rule in ("oven", "temperature")
+        for status, tick in (("TRIGGERED", 3), ("RESOLVED", 4))
+    ]
 
 
 def test_two_dead_letters_of_one_key_are_one_only_if_their_message_is_the_same() -> None:
