@@ -58,7 +58,6 @@ OPERATORS = [
     {
         "id": "site",
         "any": [{"key": "level", "operator": ">=", "threshold": 2}],
-        "for_readings": 2,
         "message": "very hot",
     }
 ]
@@ -111,7 +110,8 @@ class Written:
             told += [("oven", *change) for change in _with_rises(levels)]
         if self.device.startswith("dev-1"):
             told += [("flaps", *change) for change in _until_it_flaps(levels)]
-        told += [("operator:site", *change) for change in _begin_and_end(_twice_very_hot(levels))]
+        very_hot = [(tick, int(level == 2)) for tick, level in levels]
+        told += [("operator:site", *change) for change in _begin_and_end(very_hot)]
         return sorted((one for one in told if first <= one[2] <= last), key=lambda one: one[0])
 
 
@@ -139,14 +139,6 @@ def _until_it_flaps(levels: Levels) -> Iterator[tuple[str, int]]:
     yield from changes[:CHANGES]
     if len(changes) > CHANGES:
         yield "FLAPPING", changes[CHANGES][1]
-
-
-def _twice_very_hot(levels: Levels) -> Iterator[tuple[int, int]]:
-    """Hot from the second reading in a row on that is very hot; not any longer with the first that is not."""
-    before = 0
-    for tick, level in levels:
-        yield tick, level == 2 and before == 2
-        before = level
 
 
 class Load:
