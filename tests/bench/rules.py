@@ -16,7 +16,7 @@ RULES = [
     {"key": "location.lat", "operator": ">", "threshold": 90, "message": "never"},
     {"key": "tags.0", "operator": "==", "threshold": 1, "message": "never: it is no number"},
 ]
-# Of each kind one that a reading of the backlog hardly ever violates.
+# Of each kind one that hardly ever begins an alert. Most readings violate the last, which waits for a day.
 _KINDS: list[dict[str, Any]] = [
     {"key": "temperature", "operator": ">", "threshold": 44.99},
     {"key": "battery", "operator": "<", "threshold": 0, "for_seconds": 60},
@@ -52,7 +52,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 def of_every_kind(count: int) -> list[dict[str, Any]]:
-    """So many rules, each with an id of its own; hardly any reading violates one."""
+    """So many rules, of all kinds in turn, each with an id of its own; hardly any alert begins."""
     chosen = enumerate(islice(cycle(_KINDS), count))
     return [{**rule, "id": f"rule-{number}", "message": f"rule {number}"} for number, rule in chosen]
 
