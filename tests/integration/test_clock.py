@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from compose.local.stack import Stack
 from ingest.admin import accounts
 from tasks import clock
-from tasks.alerts import absences, calming, pending, reading_back, silence, state_store
+from tasks.alerts import absences, by_clock, reading_back, silence, state_store
 from tasks.alerts import never_seen as never_seen_module
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.rule_cache import rule_sets
@@ -243,7 +243,7 @@ def test_one_violating_reading_and_then_silence_triggers(user: User, ear: Ear) -
 @pytest.mark.usefixtures("ear")
 def test_violations_that_last_are_found_a_few_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many wait, and whichever began at the same time; each is found in the same look."""
-    monkeypatch.setattr(pending, "AT_ONCE", 2)
+    monkeypatch.setattr(by_clock, "AT_ONCE", 2)
     user.rule(HOT | {"for_seconds": 5}, HOT | {"id": "wet", "key": "wet", "for_seconds": 5})
     begun = round(time.time() * 1000) - 7000
     for device in ("a", "b", "c", "d", "e"):
@@ -257,7 +257,7 @@ def test_violations_that_last_are_found_a_few_at_a_time(user: User, monkeypatch:
 @pytest.mark.usefixtures("ear")
 def test_alerts_that_flap_are_settled_when_they_are_calm(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """As violated or as over; of one that did not flap, what could have made it is forgotten."""
-    monkeypatch.setattr(calming, "AT_ONCE", 1)
+    monkeypatch.setattr(by_clock, "AT_ONCE", 1)
     user.rule(HOT | {"flapping": {"changes": 2, "minutes": 0.1}})
     for device, values in {"low": (81, 20, 82, 20), "high": (81, 20, 83), "once": (81, 20)}.items():
         for number, value in enumerate(values):
