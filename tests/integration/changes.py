@@ -1,5 +1,7 @@
 """Changes of alerts for the outbox, made without a pipeline, and what the tables say of them."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -7,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+from compose.local.preparation import process_environment
+from compose.local.stack import Stack
 from tasks import notify
 from tasks.alerts import state_store
 from tasks.batch import marks
@@ -16,6 +20,8 @@ from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import RuleSet
 from tasks.rules.state import DeviceState
 from tasks.servers.redis_client import client
+from tests.conftest import PROJECT
+from tests.integration import forked
 from tests.integration.fleet import wait_until
 from tests.stepping import step_all
 
@@ -103,3 +109,17 @@ def rows(database: Database, user: str) -> list[tuple[Any, ...]]:
     """The user's rows of `active_alerts`."""
     query = "SELECT device_id, status, value, count FROM active_alerts WHERE user_id = %s ORDER BY device_id"
     return database.execute(query, [user]).fetchall()
+
+
+def deliver_and_die(stack: Stack) -> None:
+    """A worker that tells the channels, and is killed before it has marked anything."""
+    code = """
+import os, signal
+from tasks import deliver_channels
+from tasks.channels import tables
+tables.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+deliver_channels.deliver()
+"""
+    environment = {**process_environment(stack.env), **os.environ}
+    died = forked.run("-c", code, env=environment, cwd=PROJECT)
+    assert died.returncode == -signal.SIGKILL, died.stderr

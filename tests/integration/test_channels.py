@@ -29,8 +29,8 @@ from tasks.channels.outcome import Never, Sent
 from tasks.rules.parsing import parse_rules
 from tasks.servers.database import access
 from tasks.servers.redis_client import CHANNELS_QUEUED, client
-from tests.integration import forked, pages
-from tests.integration.changes import Database, empty_outbox, flap, judge, write_tables
+from tests.integration import pages
+from tests.integration.changes import Database, deliver_and_die, empty_outbox, flap, judge, write_tables
 from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
 from tests.integration.receivers import Answer, http_receiver, mail_server
@@ -245,20 +245,11 @@ def test_a_worker_killed_between_sending_and_marking_loses_nothing(
 ) -> None:
     """Another one sends the same again under the same key when the lease is over, and not before."""
     del setting
-    code = """
-import os, signal
-from tasks import deliver_channels
-from tasks.channels import tables
-tables.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-deliver_channels.deliver()
-"""
     with http_receiver() as receiver:
         add(database, user, "hook", "webhook", receiver.url())
         judge(user, "d", (1, 90.0))
         write_tables()
-        environment = {**process_environment(stack.env), **os.environ}
-        died = forked.run("-c", code, env=environment, cwd=PROJECT)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        deliver_and_die(stack)
         (first,) = receiver.calls
         deliver_channels.deliver()
         assert receiver.calls == [first]

@@ -1,8 +1,6 @@
 """Quiet windows hold back channels, and nothing else: what is still open at their end is told then, once."""
 
-import os
 import random
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,16 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tasks import deliver_channels
 from tasks.channels import tables, wake
 from tasks.rules.parsing import parse_rules
-from tests.integration import forked
-from tests.integration.changes import Database, history, judge, rows, write_tables
+from tests.integration.changes import Database, deliver_and_die, history, judge, rows, write_tables
 from tests.integration.commands import sluice
 from tests.integration.receivers import Receiver, http_receiver
-from tests.integration.test_channels import OF_USER, PROJECT, Set, add, setting, user
+from tests.integration.test_channels import OF_USER, Set, add, setting, user
 
 __all__ = ["setting", "user"]
 
@@ -139,20 +135,11 @@ def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
 ) -> None:
     """Workers were dead all night: the outcome is the same, also where one is killed while it tells."""
     del setting
-    code = """
-import os, signal
-from tasks import deliver_channels
-from tasks.channels import tables
-tables.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-deliver_channels.deliver()
-"""
     with http_receiver() as receiver:
         add(database, user, "hook", "webhook", receiver.url())
         judge(user, "tried", (0, 90.0))
         write_tables()
-        environment = {**process_environment(stack.env), **os.environ}
-        died = forked.run("-c", code, env=environment, cwd=PROJECT)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        deliver_and_die(stack)
         database.execute("UPDATE channel_states SET lease_until = now()")
         window("nights")
         for device, *readings in (
@@ -165,8 +152,7 @@ deliver_channels.deliver()
         close(database, user)
         judge(user, "ends", (1, 20.0))
         write_tables()
-        died = forked.run("-c", code, env=environment, cwd=PROJECT)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        deliver_and_die(stack)
         database.execute("UPDATE channel_states SET lease_until = now()")
         deliver_channels.deliver()
     by_device: dict[str, list[str]] = {"tried": [], "over": [], "ends": []}

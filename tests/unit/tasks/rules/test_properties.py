@@ -50,6 +50,12 @@ UNCHANGED = {"id": "r1", "message": "m", "for_seconds": 0, "operator": "unchange
 DELTA = UNCHANGED | {"id": "r3", "operator": "<", "threshold": 1, "change": "delta"}
 
 
+def _as_the_model(life: Life) -> None:
+    assert life.model
+    told(life.device.changes, life.model)
+    well_formed(life.device.changes)
+
+
 @settings(max_examples=TWICE)
 @given(rule_sets(), LIVES)
 @example(
@@ -65,10 +71,7 @@ def test_any_life_is_told_as_the_plain_model_tells_it(
     rules: list[dict[str, Any]], events: list[Event]
 ) -> None:
     """Readings, rules, commands, silence and redeliveries: the same changes, once each, in order."""
-    life = Life(rules, packed=True).live(events)
-    assert life.model
-    told(life.device.changes, life.model)
-    well_formed(life.device.changes)
+    _as_the_model(Life(rules, packed=True).live(events))
 
 
 @settings(max_examples=TWICE)
@@ -77,10 +80,7 @@ def test_alerts_that_flap_are_told_as_the_plain_model_tells_them(
     rules: list[dict[str, Any]], events: list[Event]
 ) -> None:
     """Values that go to and fro, and silence between them, late or again, by whatever rules."""
-    life = Life(rules, packed=True).live(events)
-    assert life.model
-    told(life.device.changes, life.model)
-    well_formed(life.device.changes)
+    _as_the_model(Life(rules, packed=True).live(events))
 
 
 @given(rule_sets(), LIVES)
