@@ -280,9 +280,11 @@ def _judge_closed(
     draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
 ) -> None:
     """A reading that violates a rule without an open alert."""
-    begins = entry.first_seen is None or entry.first_seen > time
-    if begins or not entry.facts.same_limits(rule.facts):
+    if entry.first_seen is None or not entry.facts.same_limits(rule.facts):
         entry = entry._replace(facts=rule.facts, first_seen=finding.began(time), last_seen=None, violations=0)
+    elif entry.first_seen > time:
+        # A clock was set back: the waiting starts again, the readings in a row go on.
+        entry = entry._replace(first_seen=finding.began(time), last_seen=None)
     entry = _violated(entry, rule, finding, time, reading.sequence_id)
     assert entry.first_seen is not None
     if entry.is_snoozed(reading.timestamp_ms):

@@ -267,9 +267,11 @@ class PlainModel:
                 story.run = []
             else:
                 other = limits(story.about) != limits(rule)
-                if story.run and (other or story.began > time):
+                if other:
                     story.run = []
-                story.began = story.began if story.run else since
+                # When the clock was set back, only the time counts anew.
+                if not story.run or story.began > time:
+                    story.began = since
                 story.severity = highest(rule, story.severity if story.run else None, value)
                 story.run.append((time, value, values))
                 story.about = rule

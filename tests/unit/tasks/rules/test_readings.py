@@ -341,3 +341,11 @@ def test_a_huge_integer_is_told_as_it_came() -> None:
     device = Device(rule())
     device.send(10**30, 0)
     assert json.loads(device.last.to_json())["value"] == 10**30
+
+
+def test_readings_in_a_row_go_on_where_a_clock_was_set_back() -> None:
+    """Time is not counted across such a change, also one of the gateway, but readings are."""
+    device = Device(rule(for_readings=3))
+    device.send(31, 5000)
+    device.send(31, 5001)
+    assert device.send(31, at=1402, time=5002) == ["TRIGGERED"]
