@@ -67,7 +67,7 @@ ORDER BY outbox_position, "number"
 TRACES = """
 SELECT user_id, device_id, kafka_partition, max(kafka_offset) AS kafka_offset,
        -- a time ahead of its arrival counts as that
-       max(least(time, recorded_at)) FILTER (WHERE kafka_partition IS NOT NULL) AS judged,
+       max(least(time, recorded_at)) AS judged,
        max(number) AS number
 FROM alert_history
 WHERE recorded_at > now() - interval '1 day'
@@ -205,12 +205,11 @@ def _state(
         user_id,
         device_id,
         rows.get((user_id, device_id), []),
-        positions=[
-            Position(trace["kafka_partition"], trace["kafka_offset"])
+        changed=[
+            (Position(trace["kafka_partition"], trace["kafka_offset"]), trace["judged"])
             for trace in own
             if trace["kafka_partition"] is not None
         ],
-        judged=max((trace["judged"] for trace in own if trace["judged"] is not None), default=None),
         number=max((trace["number"] for trace in own), default=0),
     ).pack()
 

@@ -39,10 +39,11 @@ class ActiveAlert:
 
     `status` is PENDING, TRIGGERED, FLAPPING, SNOOZED or DISABLED, or RESOLVED while changes of an alert that
     is over count towards flapping. `alert_id` is null while RESOLVED, while SNOOZED after the alert was
-    resolved, and while PENDING unless the alert was refused. `digest` distinguishes conditions. Five columns
+    resolved, and while PENDING unless the alert was refused. `digest` distinguishes conditions. Six columns
     are the device's: the latest record judged (at least when the row was written), the time of its reading,
-    how far that was from its arrival (µs), and how many changes the device had had. The last two are about
-    flapping: when the alert changed lately, and, while FLAPPING, whether the rule is violated.
+    how far that was from its arrival (µs), the keys of readings that could come again and not look older, and
+    how many changes the device had had. The last two are about flapping: when the alert changed lately, and,
+    while FLAPPING, whether the rule is violated.
     """
 
     user_id: str
@@ -72,6 +73,7 @@ class ActiveAlert:
     kafka_offset: int | None
     judged: datetime | None
     skew: int | None
+    judged_keys: list[int] | None
     number: int
     changed_at: list[datetime] | None
     violated: bool | None
@@ -123,31 +125,31 @@ def rebuild(
     device_id: str,
     active: Iterable[ActiveAlert],
     *,
-    positions: Iterable[Position] = (),
-    judged: datetime | None = None,
+    changed: Iterable[tuple[Position, datetime]] = (),
     number: int = 0,
 ) -> DeviceState:
     """The state of a device from its rows.
 
     The other arguments come from its latest changes in `alert_history`, and keep readings that come again
-    from changing anything where no row is left: their positions, the latest `time` of one with a position,
-    and the highest `number`.
+    from changing anything where no row is left: of each partition the furthest position of a change and the
+    latest `time` of one, and the highest `number` of all.
     """
-    newest = [] if judged is None else [Newest(to_us(judged), 0)]
     entries: dict[str, RuleState] = {}
-    known = list(positions)
+    furthest: tuple[Position, ...] = ()
+    newest: list[Newest] = []
     for row in active:
         entries[row.rule_id] = _entry(row)
         if row.kafka_partition is not None and row.kafka_offset is not None:
-            known.append(Position(row.kafka_partition, row.kafka_offset))
+            furthest = advanced(furthest, Position(row.kafka_partition, row.kafka_offset))
         if row.judged is not None:
-            newest.append(Newest(to_us(row.judged), row.skew or 0))
+            newest.append(Newest(to_us(row.judged), row.skew or 0, tuple(row.judged_keys or ())))
         number = max(number, row.number)
-    furthest: tuple[Position, ...] = ()
-    for position in known:
-        furthest = advanced(furthest, position)
-    # If two are equal, the row's is taken, which has the arrival.
-    latest = max(reversed(newest), key=lambda one: one.time, default=None)
+    for position, time in changed:
+        # A row that is as far has the arrival and the keys, too.
+        if (further := advanced(furthest, position)) != furthest:
+            furthest = further
+            newest.append(Newest(to_us(time), 0))
+    latest = max(newest, key=lambda one: one.time, default=None)
     return DeviceState(user_id, device_id, entries, furthest, latest, number)
 
 
@@ -182,6 +184,7 @@ def _row(state: DeviceState, rule_id: str, entry: RuleState) -> ActiveAlert:
         kafka_offset=offset,
         judged=_time(state.newest and state.newest.time),
         skew=state.newest and state.newest.skew,
+        judged_keys=None if state.newest is None else list(state.newest.keys),
         number=state.number,
         changed_at=None if entry.flips is None else [from_us(time) for time in entry.flips.times],
         violated=None if entry.flips is None or entry.status is not Status.FLAPPING else not entry.flips.over,

@@ -296,8 +296,7 @@ class Life:
             "u",
             "d",
             self.rows.values(),
-            positions=[change.position for change in made if change.position],
-            judged=max((change.time for change in made), default=None),
+            changed=[(change.position, change.time) for change in made if change.position],
             number=max((change.number for change in self.device.changes), default=0),
         )
         self.again(back, back)

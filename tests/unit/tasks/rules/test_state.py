@@ -104,10 +104,8 @@ def test_a_position_only_moves_forward() -> None:
 
 
 def test_the_state_is_rebuilt_from_its_rows() -> None:
-    """Every rule that is not in order has a row, and the rows hold everything but the keys of readings."""
+    """Every rule that is not in order has a row, and the rows hold everything."""
     state = busy_device().state
-    assert state.newest
-    state = state._replace(newest=state.newest._replace(keys=()))
     written = rows(state)
     assert {row.rule_id: row.status for row in written} == {
         "active": "TRIGGERED",
@@ -158,9 +156,8 @@ def test_the_history_keeps_a_rebuilt_state_from_telling_twice() -> None:
     device.send(20, 1)
     last = device.last
     assert last.position is not None
-    for judged in (None, last.time):
-        device.state = rebuild("u", "d", [], positions=[last.position], judged=judged, number=last.number)
-        assert device.judge(*device.sent) == []
+    device.state = rebuild("u", "d", [], changed=[(last.position, last.time)], number=last.number)
+    assert device.judge(*device.sent) == []
     assert device.send(31, 2) == ["TRIGGERED"]
     assert device.last.number == 3
 
@@ -182,3 +179,21 @@ def test_a_state_of_the_version_before_is_read() -> None:
     state = DeviceState.unpack("u", "d", packed)
     assert (state.number, state.positions) == (3, ((0, 5),))
     assert state.newest == Newest(1_777_629_600_000_000, 0)
+
+
+def test_a_rebuilt_state_counts_no_reading_twice() -> None:
+    """A reading that comes again, as another record, is known by its key also after a loss of Redis."""
+    device = Device(rule(for_readings=2))
+    device.send(31, 0)
+    device.state = rebuild("u", "d", rows(device.state))
+    assert device.send(31, 1, time=0, key=device.sent[-1].key) == []
+    assert device.send(31, 2) == ["TRIGGERED"]
+
+
+def test_a_rebuilt_state_knows_a_clock_that_is_far_ahead() -> None:
+    """The history tells the device's own time and has no arrival: a row that is as far tells more."""
+    device = Device(rule(), rule(key="x", for_readings=2))
+    device.send({"t": 31, "x": 31}, at=0, time=1e6)
+    changed = [(device.last.position, device.last.time)]
+    device.state = rebuild("u", "d", rows(device.state), changed=changed)  # type: ignore[arg-type]
+    assert device.send({"x": 31}, at=1, time=1e6 + 1) == ["TRIGGERED"]

@@ -70,7 +70,10 @@ RECORD = {
     "kafka_partition": 0,
     "kafka_offset": 2,
 }
-NEW_COLUMNS = ("digest", "values", "acknowledged_at", "acknowledged_by", "note", "changed_at", "violated")
+NEW_COLUMNS = (
+    *("digest", "values", "acknowledged_at", "acknowledged_by", "note", "changed_at", "violated"),
+    "judged_keys",
+)
 
 
 def upgraded() -> Device:
@@ -122,4 +125,5 @@ def test_rows_of_before_rebuild_the_state() -> None:
     known = upgraded().state
     assert rebuild("u", "d", [ActiveAlert(**row)]).entries == {"t": known.entries["t"]}  # type: ignore[arg-type]
     written = next(one.to_record() for one in rows(known) if one.rule_id == "t")
-    assert written == ROW | dict.fromkeys(NEW_COLUMNS)
+    assert known.newest
+    assert written == ROW | dict.fromkeys(NEW_COLUMNS) | {"judged_keys": list(known.newest.keys)}
