@@ -144,7 +144,8 @@ def _commit(part: _Part) -> str:
 def _commit_by(part: _Part, version: bytes = b"") -> str:
     while sources := [source for source in part.checked if source not in part.done]:
         stepping = Stepping(
-            part.domain, part.rules, part.checked, part.known, part.quiet, part.budget, part.epoch, part.rooms
+            *(part.domain, part.rules, part.checked, part.known, part.quiet),
+            *(part.budget, part.epoch, part.rooms, part.redelivered),
         )
         changes, generation = state_store.commit(sources, stepping.step, version, part.rooms)
         part.done |= part.budget.committed()

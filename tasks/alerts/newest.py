@@ -29,12 +29,12 @@ def recall(
     """The newest readings of those devices that were quiet shortly before `at_ms`, the time of an arrival.
 
     For messages that the broker has `redelivered` they are the newest by own time of all that are kept: the
-    gateway that had them before may have had a wrong clock. Raises `redis.RedisError`.
+    clock of the gateway, or of the one that had them before, may be wrong. Raises `redis.RedisError`.
     """
     span, into_ms = divmod(at_ms, SPAN_MS)
     found: dict[Device, Newest] = {}
     if redelivered:
-        for one in range(span - KEPT_SPANS, span + 1):
+        for one in range(span - KEPT_SPANS, span + KEPT_SPANS + 1):
             for device, newest in _read(domain, devices, one).items():
                 found[device] = max(found.get(device, newest), newest, key=lambda kept: kept.own)
         return found

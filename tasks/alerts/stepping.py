@@ -59,6 +59,7 @@ class Stepping(NamedTuple):
     """Steps the devices of a part: their checked readings, and the newest readings known before.
 
     `quiet` collects the newest readings of devices whose state does not change; a changed state has its own.
+    `redelivered` says whether the broker has sent some of the readings again.
     """
 
     domain: AnyDomain
@@ -69,6 +70,7 @@ class Stepping(NamedTuple):
     budget: Budget
     epoch: int = 0
     rooms: Rooms | None = None
+    redelivered: bool = False
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
@@ -77,7 +79,8 @@ class Stepping(NamedTuple):
         checked = self.checked[source]
         if not self.budget.begin(source):
             return before, ()
-        state = before._replace(newest=order.later(before.newest, self.known.get(source)))
+        newest = order.later(before.newest, self.known.get(source), redelivered=self.redelivered)
+        state = before._replace(newest=newest)
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
         if state.entries or state.before or any(one.violates for one in checked):

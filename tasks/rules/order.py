@@ -95,8 +95,14 @@ def advanced(newest: Newest | None, moment: Moment) -> Newest:
     return Newest(moment.time, moment.skew, (*newest.keys, *own)[-KEYS:])
 
 
-def later(one: Newest | None, other: Newest | None) -> Newest | None:
-    """The later arrival of two memories of the newest reading; if they are equal, the later own time."""
+def later(one: Newest | None, other: Newest | None, *, redelivered: bool = False) -> Newest | None:
+    """The later arrival of two memories of the newest reading; if they are equal, the later own time.
+
+    For readings that the broker has `redelivered` it is the later own time: the gateway that had them before
+    may have had a wrong clock.
+    """
     if one is None or other is None:
         return one or other
+    if redelivered:
+        return other if other.own > one.own else one
     return other if (other.arrival, other.own) > (one.arrival, one.own) else one

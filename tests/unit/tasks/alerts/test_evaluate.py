@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tasks.alerts.budget import Budget
 from tasks.alerts.stepping import Stepping, check_readings, observation
-from tasks.batch.messages import Message
+from tasks.batch.messages import REDELIVERED, Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
 from tasks.rows.validate import Received
@@ -21,6 +21,7 @@ from tests.stepping import step_all
 
 TOPIC = "users/u/devices/d/telemetry"
 SOURCE = Source("u", "d")
+AT_MS = 1_777_629_600_000
 RULES = parse_rules(
     [
         {"id": "hot", "key": "heat", "operator": ">", "threshold": 2, "clear_threshold": 1, "message": "m"},
@@ -31,10 +32,14 @@ RULES = parse_rules(
 VALUES = st.sampled_from([0, 1, 2, 3, 1.5, None, "3", True])
 
 
-def judged(number: int, second: int, value: Any) -> Received:
-    """A reading of the device, which comes in the second of its number, give or take its clock's fault."""
+def judged(number: int, second: int, value: Any, gateway: int = 0) -> Received:
+    """A reading of the device, which comes in the second of its number, give or take its clock's fault.
+
+    The clock of the gateway is wrong by so many seconds.
+    """
     payload = written({"sequence_id": number, "time": f"2026-05-01T10:00:{second:02}Z", "heat": value})
-    message = Message(0, number, 1_777_629_600_000 + 1000 * (number + 25), TOPIC, "", 0, payload)
+    arrival = AT_MS + 1000 * (number + 25 + gateway)
+    message = Message(0, number, arrival, TOPIC, "", 0, payload)
     return Received(message, DOMAIN.validate(TOPIC, payload, 0, Limits()))
 
 
@@ -67,3 +72,29 @@ def test_what_is_passed_over_would_have_changed_nothing(
         assert told == changes
         assert state.same_but_newest(wanted)
         assert later(state.newest, newest.get(SOURCE)) == wanted.newest
+
+
+def test_what_a_gateway_with_a_wrong_clock_had_and_the_next_one_gets_again_changes_nothing() -> None:
+    """Quiet readings from before that clock was wrong have later arrivals than what came after them."""
+    state = DeviceState("u", "d")
+    noted: dict[Source, Newest] = {}
+    told: list[str] = []
+    wrong = [judged(1, 2, 5, -3600), judged(2, 3, 1, -3600)]
+    again = [
+        one._replace(
+            message=one.message._replace(offset=7 + n, timestamp_ms=AT_MS + 9000, replay=REDELIVERED)
+        )
+        for n, one in enumerate(wrong)
+    ]
+    for part in ([judged(0, 1, 1.5)], wrong, again):
+        # What was noted at another time of day is looked for only where messages come again.
+        newest = noted if part is again else {}
+        quiet: dict[Source, Newest] = {}
+        checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
+        stepping = Stepping(
+            *(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)), redelivered=part is again
+        )
+        state, changes = stepping.step(state)
+        noted |= quiet
+        told += [change.status for change in changes]
+    assert told == ["TRIGGERED", "RESOLVED"]
