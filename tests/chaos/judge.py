@@ -350,5 +350,6 @@ def _resident(pid: int) -> int:
 def _difference(expected: list[Told], found: list[Told]) -> str:
     for number, (one, other) in enumerate(zip(expected, found, strict=False)):
         if one != other:
-            return f"at {number} of {len(expected)}: expected {one}, found {other}"
+            near = slice(max(0, number - 2), number + 3)
+            return f"at {number} of {len(expected)}: expected {expected[near]}, found {found[near]}"
     return f"expected {len(expected)} changes, found {len(found)}; rest {(expected + found)[-3:]}"

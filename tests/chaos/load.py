@@ -58,6 +58,7 @@ OPERATORS = [
     {
         "id": "site",
         "any": [{"key": "level", "operator": ">=", "threshold": 2}],
+        "for_readings": 2,
         "message": "very hot",
     }
 ]
@@ -110,8 +111,7 @@ class Written:
             told += [("oven", *change) for change in _with_rises(levels)]
         if self.device.startswith("dev-1"):
             told += [("flaps", *change) for change in _until_it_flaps(levels)]
-        very_hot = [(tick, int(level == 2)) for tick, level in levels]
-        told += [("operator:site", *change) for change in _begin_and_end(very_hot)]
+        told += [("operator:site", *change) for change in _begin_and_end(_twice_very_hot(levels))]
         return sorted((one for one in told if first <= one[2] <= last), key=lambda one: one[0])
 
 
@@ -132,6 +132,13 @@ def _with_rises(levels: Levels) -> Iterator[tuple[str, int]]:
         elif level > highest:
             highest = level
             yield "ESCALATED", tick
+
+
+def _twice_very_hot(levels: Levels) -> Iterator[tuple[int, int]]:
+    before = 0
+    for tick, level in levels:
+        yield tick, int(level == before == 2)
+        before = level
 
 
 def _until_it_flaps(levels: Levels) -> Iterator[tuple[str, int]]:
