@@ -1,5 +1,6 @@
 """Rollups are what a GROUP BY over the rows says, and retention removes no row before it has its rollups."""
 
+import io
 import json
 import os
 import random
@@ -13,7 +14,7 @@ from psycopg import sql
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest.admin import erase_rows, erase_tables
+from ingest.admin import erase_rows, erase_tables, export, import_rows
 from ingest.admin.erase_tables import Target
 from tasks.batch.messages import Row
 from tasks.domain.routing import limits
@@ -301,3 +302,24 @@ def test_an_erased_device_leaves_no_row_and_no_rollup(
     erase_rows.remove_rollups(rolled, erase_tables.DAILY, everything, removed.append)
     assert erase_rows.count_rows(rolled, rows, everything) == 0
     assert check(rolled) > 0
+
+
+def test_rollups_follow_imported_history(rolled: Database) -> None:
+    """Rows of an export that come back late correct the rollups that were made without them."""
+    store(rolled, some(random.Random(5), 200, DAY, 60))
+    make.run(60)
+    made = check(rolled)
+    wanted = export.Wanted(default(), DAY, NOW)
+    file = io.BytesIO()
+    assert export.export(rolled, wanted, file, "csv", lambda *_: None) == 200
+    rolled.execute("DELETE FROM raw_telemetry")
+    rolled.execute("DELETE FROM rollups_hourly")
+    rolled.execute("DELETE FROM rollups_daily")
+    refused: list[object] = []
+    for inserted in (200, 0):
+        file.seek(0)
+        outcome = import_rows.import_rows(rolled, default(), file, "csv", refused.append, lambda *_: None)
+        assert outcome == (200, inserted, 200 - inserted, 0, 0)
+        make.run(60, EVERYTHING)
+        assert check(rolled) == made
+    assert refused == []
