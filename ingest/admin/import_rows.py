@@ -38,7 +38,10 @@ class RefusedRow(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the rows of a file; `old` are those among the new ones that are older than retention."""
+    """What became of the rows of a file; `old` are those of the valid ones that are older than retention.
+
+    Where they were only validated, none is `inserted` or `there_already`.
+    """
 
     rows: int
     inserted: int
@@ -49,11 +52,10 @@ class Outcome(NamedTuple):
 
 class _Counts:
     def __init__(self) -> None:
-        self.rows = self.inserted = self.refused = self.old = 0
+        self.rows = self.inserted = self.there = self.refused = self.old = 0
 
     def outcome(self) -> Outcome:
-        there = self.rows - self.inserted - self.refused
-        return Outcome(self.rows, self.inserted, there, self.refused, self.old)
+        return Outcome(self.rows, self.inserted, self.there, self.refused, self.old)
 
 
 def import_rows(
@@ -81,6 +83,7 @@ def import_rows(
             inserted, unstored = write(connection, domain, batch)
             counts.inserted += inserted
             counts.refused += len(unstored)
+            counts.there += len(batch) - inserted - len(unstored)
             for one in unstored:
                 refuse(RefusedRow(one.row.offset, one.error_type, one.reason))
         counts.old += sum(row.line[:10] < oldest for row in batch)

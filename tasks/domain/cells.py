@@ -46,7 +46,12 @@ class Cells:
         # of a row may have been deeper in its message, or less deep.
         depth = min(DEEPEST, limits.max_depth + 1)
         self._limits = replace(limits, max_bytes=MOST_TIMES_LARGER * limits.max_bytes, max_depth=depth)
-        self._members = {name: member for member, name in domain.members.items()}
+        beside = {*domain.levels, *domain.fingerprints}
+        self._fields = [
+            (name, member, domain.sql_types[name])
+            for member, name in domain.members.items()
+            if name not in beside
+        ]
         self._several = {name for template in domain.templates for name in template.several}
 
     def line(self, cells: Mapping[str, Any]) -> bytes:
@@ -56,9 +61,9 @@ class Cells:
         """
         domain = self._domain
         values = {
-            self._members[name]: value_of(domain.sql_types[name], cell, self._limits, name)
-            for name, cell in cells.items()
-            if cell is not None and self._is_field(name)
+            member: value_of(sql_type, cell, self._limits, name)
+            for name, member, sql_type in self._fields
+            if (cell := cells.get(name)) is not None
         }
         refuse_faults(values, self._limits)
         levels = [self._level(name, cells.get(name)) for name in domain.levels]
@@ -75,16 +80,11 @@ class Cells:
             texts.append(escape(self._extra(domain.extra, cells.get(domain.extra))))
         return "\t".join((time_text(time), *map(escape, levels), *texts)).encode() + b"\n"
 
-    def _is_field(self, name: str) -> bool:
-        beside = {*self._domain.levels, *self._domain.fingerprints, self._domain.extra}
-        return name not in beside
-
     def _level(self, name: str, cell: Any) -> str:
         if not isinstance(cell, str):
             raise Refused("MissingField", f"`{name}` is missing; it must be a string")
         if fault := id_fault(cell.replace("/", " ") if name in self._several else cell):
             raise Refused("InvalidField", f"`{name}` {fault}")
-        refuse_faults({name: cell}, self._limits)
         return cell
 
     def _fingerprint(self, name: str, cell: Any) -> int:

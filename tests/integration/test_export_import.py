@@ -83,6 +83,8 @@ def test_an_import_takes_what_is_right_and_lists_the_rest(
     count = "SELECT count(*) FROM raw_telemetry WHERE user_id = %s"
     done = sluice(stack, "import", str(file), "--dry-run", "--json")
     assert done.returncode == 1
+    tried = json.loads(done.stdout)
+    assert (tried["rows"], tried["inserted"], tried["there_already"], tried["refused"]) == (33, 0, 0, 1)
     assert database.execute(count, [user]).fetchone() == (20,)
     for inserted in (30, 0):
         done = sluice(stack, "import", str(file), "--refused", str(refused), "--json")
