@@ -1,5 +1,6 @@
 """What Redis has of a user or a device: alert states, which end as if the rules were gone, and memories."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tasks.rules import machine
 from tasks.rules.rule import RuleSet
 from tasks.rules.state import DeviceState
 from tasks.servers.pauses import pauses
-from tasks.servers.redis_client import LAST_SEEN, NEWEST, alert_key, client, text
+from tasks.servers.redis_client import LAST_SEEN, NEWEST, OUTBOX_REFUSED, alert_key, client, text
 
 AT_ONCE = 500
 SCANNED = 1000
@@ -34,6 +35,7 @@ def count(target: Target) -> dict[str, int]:
         "alert states in Redis": sum(1 for _ in _states(target)),
         "times in Redis": sum(len(members) for _, members in _last_seen(target)),
         "latest readings in Redis": sum(len(fields) for _, fields in _newest(target)),
+        "undeliverable changes in Redis": len(_undeliverable(target)),
     }
 
 
@@ -62,6 +64,8 @@ def forget(target: Target) -> int:
         removed += client().zrem(key, *members) if members else 0
     for key, fields in _newest(target):
         removed += client().hdel(key, *fields) if fields else 0
+    ids = _undeliverable(target)
+    removed += client().xdel(OUTBOX_REFUSED, *ids) if ids else 0
     return int(removed)
 
 
@@ -118,6 +122,24 @@ def _newest(target: Target) -> Iterator[tuple[str, list[str]]]:
             key = f"{domain.qualified(NEWEST)}:{span}"
             found: Any = client().hscan_iter(key, match=_pattern(target), count=SCANNED)
             yield key, [field for field in (text(one) for one, _ in found) if _is(target, field)]
+
+
+def _undeliverable(target: Target) -> list[str]:
+    """Entries that were set aside because they cannot be read; so the names are looked for in their text."""
+    names = [json.dumps(name, ensure_ascii=False) for name in (target.user_id, target.device_id) if name]
+    found: list[str] = []
+    after = "-"
+    while entries := _page(after):
+        for entry_id, fields in entries:
+            after = f"({text(entry_id)}"
+            content = fields.get(b"entry", b"").decode(errors="replace")
+            if all(name in content for name in names):
+                found.append(text(entry_id))
+    return found
+
+
+def _page(after: str) -> Any:
+    return client().xrange(OUTBOX_REFUSED, min=after, count=AT_ONCE)
 
 
 def _pattern(target: Target) -> str:

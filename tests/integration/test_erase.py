@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import redis
 
 from compose.local.stack import Stack
 from ingest.admin import erase, erase_tables
+from tasks.servers.redis_client import OUTBOX_REFUSED
 from tests.integration import fleet
 from tests.integration.changes import history
 from tests.integration.commands import sluice
@@ -113,7 +115,11 @@ def test_a_device_and_then_its_user_are_erased_with_everything(pipeline: Stack, 
     try:
         furnish(pipeline, database, user, devices[:2])
         furnish(pipeline, database, other, devices[2:])
+        with redis.Redis.from_url(pipeline.env["REDIS_URL"]) as server:
+            for owner in (user, other):
+                server.xadd(OUTBOX_REFUSED, {"entry": json.dumps({"user_id": owner, "device_id": "d2"})})
         others = counts(pipeline, "user", other)
+        assert others["undeliverable changes in Redis"] == 1
         both, one = counts(pipeline, "user", user), counts(pipeline, "device", user, "d1")
         assert (both["raw_telemetry"], both["mqtt_users"], both["alert_history"]) == (4, 2, 2)
         assert (one["raw_telemetry"], one["mqtt_users"], one["alert_history"]) == (2, 1, 1)
