@@ -15,9 +15,11 @@ from ingest.cli.alerts import alerts_app
 # Everything heavy is imported where it is used, so that --help answers at once.
 from ingest.cli.audit import audit
 from ingest.cli.channels import channels_app
+from ingest.cli.data import export, import_
 from ingest.cli.devices import devices_app
 from ingest.cli.dlq import dlq_app, verify
 from ingest.cli.domain import domain_app
+from ingest.cli.erase import erase_app
 from ingest.cli.groups import groups_app
 from ingest.cli.local_stack import add as add_local_stack
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
@@ -44,6 +46,9 @@ app.add_typer(devices_app, name="devices")
 app.add_typer(groups_app, name="groups")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(replay_app, name="replay")
+app.command("export")(export)
+app.command("import")(import_)
+app.add_typer(erase_app, name="erase")
 app.add_typer(tokens_app, name="tokens")
 app.command()(verify)
 app.command()(audit)

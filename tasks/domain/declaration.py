@@ -178,7 +178,7 @@ class Declaration(Generic[SourceT, RecordT]):
             extra_json = to_json(extra)
             if b"Infinity" in extra_json:
                 refuse_faults(values, limits)
-        fields = self._checked(values, values, limits)
+        fields = self.checked(values, values, limits)
         own_values = fields.__dict__
         time = own_values[self.time] or _time_of_record(timestamp_ms, self.time)
         texts = [
@@ -237,7 +237,7 @@ class Declaration(Generic[SourceT, RecordT]):
         limits: Limits,
         where: str,
     ) -> Reading[SourceT, RecordT]:
-        fields = self._checked(values.fields, values.payload, limits)
+        fields = self.checked(values.fields, values.payload, limits)
         own_values = fields.__dict__
         time = own_values[self.time] = values.time
         for name in self.fingerprints:
@@ -274,8 +274,8 @@ class Declaration(Generic[SourceT, RecordT]):
         levels = self.locate(topic, self.owner_of(reading.source)).levels
         return reading.fields.model_copy(update={**levels, self.time: reading.time})
 
-    def _checked(self, values: dict[str, Any], whole: Any, limits: Limits) -> RecordT:
-        """The validated fields. Raises `Refused`."""
+    def checked(self, values: dict[str, Any], whole: Any, limits: Limits) -> RecordT:
+        """The fields of the payload, validated; `whole` is where a fault is looked for. Raises `Refused`."""
         try:
             try:
                 return self._validated(values)

@@ -15,7 +15,7 @@ from tests.integration.stream import Written, cold_only, reading, sequence_ids
 Database = psycopg.Connection[tuple[object, ...]]
 
 
-@pytest.mark.parametrize("page", ["docs/operate.md", "docs/secure.md", "docs/channels.md"])
+@pytest.mark.parametrize("page", ["docs/operate.md", "docs/secure.md", "docs/channels.md", "docs/data.md"])
 def test_the_commands_of_a_page_succeed(pipeline: Stack, page: str) -> None:
     """Each of the page's commands ends well."""
     run_page(pipeline, page)

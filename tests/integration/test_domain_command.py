@@ -1,5 +1,6 @@
 """`sluice domain` and `sluice migrate` for domains, as an operator runs them, on real tables."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -295,3 +296,62 @@ def test_every_kind_of_column_comes_back_equal(
     assert {name: full[name] for name in expected} == expected | {"place": "(8.54,47.38)"}
     assert full["extra_data"] == {"more": 1}
     assert {value for name, value in bare.items() if name not in {"thing_id", "extra_data"}} == {None}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_every_kind_of_column_is_the_same_after_export_and_import(
+    empty: str, tmp_path: Path, written_domain: Callable[[str, str], str], ending: str
+) -> None:
+    """Export, import into an empty table, export: the two files are equal, and so are the rows."""
+    (domain,) = load(written_domain("things", EVERYTHING))
+    code, told = sluice(empty, tmp_path, "migrate", domains="things")
+    assert code == 0, told
+    full = {
+        "bigint": -(2**63),
+        "integer": 2**31 - 1,
+        "double": 1.7976931348623157e308,
+        "numeric": "-0.00012345678901234567890123456789",
+        "text": 'a "b", \\N\r\nc\\',
+        "boolean": False,
+        "uuid": UUID,
+        "json_value": [1e22, -0.0, "\\", {"a": None}],
+        "colour": "red",
+        "size": "S",
+        "words": ['say "hi"', "a,b\t", "{}", "\\", "", "NULL", "ü\n"],
+        "matrix": [[1, None], [2.5, 5e-324]],
+        "place": "POINT(8.54 -47.38)",
+        "address": "10.0.0.0/8",
+        "more": {"deep": [10**40, 1.5e-300, "ü"]},
+    }
+    times = ("0001-01-01T00:00:00.000001Z", "9999-12-31T23:59:59.999999Z", "2026-05-01T10:00:00Z")
+    payloads = [full | {"at": times[0]}, {"at": times[1], "text": ""}, {"at": times[2]}]
+    rows = [
+        Row(0, n, domain.validate(f"things/ä {n}", written(payload), 0, Limits()).copy_line)
+        for n, payload in enumerate(payloads)
+    ]
+    content = f"SELECT * FROM {domain.table} ORDER BY at"
+    span = ("--from", "0001-01-01", "--to", "9999-12-31T23:59:59.999999+00:00")
+    first, second = tmp_path / f"first.{ending}", tmp_path / f"second.{ending}"
+    with psycopg.connect(empty, autocommit=True, options="-c timezone=UTC") as connection:
+        connection.execute(
+            psycopg.sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Kathmandu'").format(
+                psycopg.sql.Identifier(connection.info.dbname)
+            )
+        )
+        assert write.write(connection, domain, rows) == (3, [])
+        before = connection.execute(content).fetchall()
+        # The end is excluded, and there is no later time.
+        connection.execute(f"UPDATE {domain.table} SET at = at - interval '1 us' WHERE at > '9999-01-01'")
+        before = connection.execute(content).fetchall()
+        assert sluice(empty, tmp_path, "export", *span, "--out", str(first), domains="things") == (
+            0,
+            "3 rows\n",
+        )
+        connection.execute(f"DELETE FROM {domain.table}")
+        code, told = sluice(empty, tmp_path, "import", str(first), domains="things")
+        assert (code, told.split()[:6]) == (0, ["3", "rows", "in", "the", "file", "3"]), told
+        assert connection.execute(content).fetchall() == before
+        assert sluice(empty, tmp_path, "export", *span, "--out", str(second), domains="things")[0] == 0
+        assert first.read_bytes() == second.read_bytes()
+        code, told = sluice(empty, tmp_path, "import", str(first), "--json", domains="things")
+        assert (code, json.loads(told)["there_already"]) == (0, 3)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -205,3 +206,27 @@ def test_who_may_not_make_roles_is_told_what_to_do(database: Database) -> None:
     """The owner of the tables alone gives nobody a password, and is told so."""
     with pytest.raises(roles.RolesRefused, match="not allowed"):
         roles.set_password(database, "postgres", "x")
+
+
+def test_the_reader_exports_and_the_writer_imports(
+    stack: Stack, logins: dict[str, str], tmp_path: Path
+) -> None:
+    """Each may do the one and not the other; neither may erase, nor see what it would."""
+    file = str(tmp_path / "rows.csv")
+
+    def run(role: str, *arguments: str) -> tuple[int, str]:
+        done = sluice(stack, *arguments, DATABASE_DIRECT_URL=logins[role])
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr
+
+    with psycopg.connect(logins["sluice_writer"], autocommit=True) as writer:
+        writer.execute(
+            "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id)"
+            " VALUES ('2026-05-02', 'role', 'd', 7) ON CONFLICT DO NOTHING"
+        )
+    span = ("--user", "role", "--from", "2026-05-02", "--to", "2026-05-03", "--out", file)
+    assert run("sluice_reader", "export", *span) == (0, "1 row\n")
+    assert run("sluice_writer", "import", file)[0] == 0
+    for role in ("sluice_reader", "sluice_writer"):
+        assert "is not allowed to do this" in run(role, "erase", "user", "role", "--yes")[1]
+    assert "is not allowed to do this" in run("sluice_reader", "import", file)[1]

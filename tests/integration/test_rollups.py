@@ -1,5 +1,6 @@
 """Rollups are what a GROUP BY over the rows says, and retention removes no row before it has its rollups."""
 
+import io
 import json
 import os
 import random
@@ -13,6 +14,8 @@ from psycopg import sql
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
+from ingest.admin import erase_rows, erase_tables, export, import_rows
+from ingest.admin.erase_tables import Target
 from tasks.batch.messages import Row
 from tasks.domain.routing import limits
 from tasks.registry import default
@@ -265,3 +268,58 @@ def test_retention_removes_whole_days_and_nothing_without_its_rollups(rolled: Da
     assert rolled.execute("SELECT * FROM rollups_daily ORDER BY 1, 2, 3, 4").fetchall() == daily, "too late"
     expire()
     assert rolled.execute(kept, [DAY + timedelta(days=10)]).fetchone() == left
+
+
+def test_an_erased_device_leaves_no_row_and_no_rollup(
+    rolled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small steps, whatever is rolled up meanwhile; rows and rollups of the others stay as they were."""
+    chance = random.Random(11)
+    store(rolled, some(chance, 400, DAY, 60))
+    make.run(60)
+    store(rolled, some(chance, 30, DAY, 60, first=1000))
+    monkeypatch.setattr(erase_rows, "MOST_ROWS", 7)
+    target = Target("u1", "a", "a", "telemetry")
+    (rows,) = erase_tables.domain_rows(rolled, target)
+    removed: list[int] = []
+    before = erase_rows.count_rows(rolled, rows, target)
+    assert erase_rows.count(rolled, erase_tables.MARKS, target) > 0
+    erase_rows.remove_rows(rolled, rows, target, removed.append)
+    assert (sum(removed), len(removed) > before / 10) == (before, True)
+    erase_rows.remove_rows(rolled, erase_tables.HOURLY, target, removed.append, alone=True)
+    erase_rows.remove_rollups(rolled, erase_tables.DAILY, target, removed.append)
+    erase_rows.unname_marks(rolled, target, removed.append)
+    of_device = "SELECT FROM rollups_daily WHERE user_id = 'u1' AND device_id = 'a'"
+    assert erase_rows.count(rolled, erase_tables.MARKS, target) == 0
+    assert rolled.execute(of_device).rowcount == 0
+    make.run(60, EVERYTHING)
+    assert check(rolled) > 0
+    assert rolled.execute(of_device).rowcount == 0
+
+    everything = Target("u0")
+    erase_rows.remove_rows(rolled, rows, everything, removed.append)
+    erase_rows.remove_rows(rolled, erase_tables.HOURLY, everything, removed.append, alone=True)
+    erase_rows.remove_rollups(rolled, erase_tables.DAILY, everything, removed.append)
+    assert erase_rows.count_rows(rolled, rows, everything) == 0
+    assert check(rolled) > 0
+
+
+def test_rollups_follow_imported_history(rolled: Database) -> None:
+    """Rows of an export that come back late correct the rollups that were made without them."""
+    store(rolled, some(random.Random(5), 200, DAY, 60))
+    make.run(60)
+    made = check(rolled)
+    wanted = export.Wanted(default(), DAY, NOW)
+    file = io.BytesIO()
+    assert export.export(rolled, wanted, file, "csv", lambda *_: None) == 200
+    rolled.execute("DELETE FROM raw_telemetry")
+    rolled.execute("DELETE FROM rollups_hourly")
+    rolled.execute("DELETE FROM rollups_daily")
+    refused: list[object] = []
+    for inserted in (200, 0):
+        file.seek(0)
+        outcome = import_rows.import_rows(rolled, default(), file, "csv", refused.append, lambda *_: None)
+        assert outcome == (200, inserted, 200 - inserted, 0, 0)
+        make.run(60, EVERYTHING)
+        assert check(rolled) == made
+    assert refused == []
