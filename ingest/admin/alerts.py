@@ -51,11 +51,15 @@ class Moment(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Selects the alerts, or their changes, that match all of these; the times are those of changes."""
+    """Selects the alerts, or their changes, that match all of these; the times are those of changes.
+
+    Whether they are acknowledged is of alerts as they stand."""
 
     user_id: str | None = None
     device_id: str | None = None
     status: str | None = None
+    rule_id: str | None = None
+    acknowledged: bool | None = None
     begin: datetime | None = None
     end: datetime | None = None
 
@@ -66,6 +70,7 @@ def page(
     """At most `limit` alerts as they stand, by user, device and rule. Raises `psycopg.Error`."""
     selected: dict[LiteralString, Any] = {
         **_about(selection),
+        "(acknowledged_at IS NOT NULL) = %(acknowledged)s": selection.acknowledged,
         "(user_id, device_id, rule_id) > (%(after_user)s, %(after_device)s, %(after_rule)s)": after,
     }
     values = dict(zip(("after_user", "after_device", "after_rule"), after or (None,) * 3, strict=True))
@@ -92,6 +97,7 @@ def _about(selection: Selection) -> dict[LiteralString, Any]:
         "user_id = %(user_id)s": selection.user_id,
         "device_id = %(device_id)s": selection.device_id,
         "status = %(status)s": selection.status,
+        "rule_id = %(rule_id)s": selection.rule_id,
     }
 
 
