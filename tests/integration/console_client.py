@@ -15,11 +15,12 @@ TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 
 class Page(NamedTuple):
-    """What a request got, after redirects."""
+    """What a request got, after redirects: the page as it came, and with what was escaped in it."""
 
     status: int
     path: str
     headers: Mapping[str, str]
+    source: str
     text: str
 
 
@@ -51,9 +52,9 @@ class Person:
         request = urllib.request.Request(f"{self._url}{path}", body)  # noqa: S310 - our own
         try:
             with self._opener.open(request, timeout=60) as answer:
-                return _page(answer.status, answer.url, answer.headers, answer.read())
+                return _page(answer.status, answer.url, dict(answer.headers), answer.read())
         except urllib.error.HTTPError as error:
-            return _page(error.code, error.url, error.headers, error.read())
+            return _page(error.code, error.url, dict(error.headers), error.read())
 
 
 def token(page: Page) -> str:
@@ -66,4 +67,5 @@ def token(page: Page) -> str:
 def _page(status: int, url: str, headers: Mapping[str, str], body: bytes) -> Page:
     lower = {name.lower(): value for name, value in headers.items()}
     path = "/" + url.split("/", 3)[3]
-    return Page(status, path, lower, html.unescape(body.decode()))
+    source = body.decode()
+    return Page(status, path, lower, source, html.unescape(source))
