@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 from ingest.admin.series import Point
@@ -10,6 +11,8 @@ from ingest.admin.series import Point
 WIDTH, HEIGHT = 900, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 15, 15, 30
 MOST_STEPS = 5
+# Differences of larger numbers are none that can be drawn.
+MOST = 1e300
 
 
 class Span(NamedTuple):
@@ -46,7 +49,11 @@ class Chart(NamedTuple):
 
 def draw(points: Sequence[Point], begin: datetime, end: datetime, span: Span) -> Chart:
     """The chart of the points between two times; a bucket without a value is a gap."""
-    known = [(one.time, one.value) for one in points if one.value is not None and math.isfinite(one.value)]
+    known = [
+        (one.time, min(MOST, max(-MOST, one.value)))
+        for one in points
+        if one.value is not None and math.isfinite(one.value)
+    ]
     steps = _steps([value for _, value in known])
     low, high = steps[0], steps[-1]
     size = (high - low) or 1.0
@@ -79,12 +86,10 @@ def draw(points: Sequence[Point], begin: datetime, end: datetime, span: Span) ->
 def _steps(values: Sequence[float]) -> list[float]:
     """Round numbers around the values, at least two and in order."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if not math.isfinite(high - low):
-        return [low, high]
     least = (high - low) / MOST_STEPS or abs(high) / 10 or 1.0
     unit = 10.0 ** math.floor(math.log10(least))
     step = next((unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least), unit * 10)
     first, last = math.floor(low / step), math.ceil(high / step)
     steps = [number * step for number in range(first, max(last, first + 1) + 1)]
-    # Numbers so large, or so close together, that a step is lost in them.
-    return steps if steps[0] < steps[-1] and math.isfinite(steps[-1]) else [low, low + (abs(low) or 1.0)]
+    # Numbers may be so close together that a step is lost in them.
+    return steps if all(below < above for below, above in pairwise(steps)) else [low, low + (abs(low) or 1.0)]

@@ -15,8 +15,10 @@ from ingest.admin import accounts, tokens
 from ingest.console.application import ROOMS
 from tests.integration import web_process
 from tests.integration.console_client import Page, Person, token
+from tests.integration.fleet import wait_until
 from tests.integration.web_process import OPERATOR, Web
 
+FORGED = {"form_token": "x"}
 Database = psycopg.Connection[tuple[Any, ...]]
 ROUTES = [
     (route.path, method)
@@ -119,11 +121,11 @@ def test_no_page_is_for_who_has_not_signed_in(web: Web) -> None:
     for path, method in ROUTES:
         if path == "/login":
             continue
-        answer = stranger.get(path) if method == "GET" else stranger.post(path, user="u", form_token="x")
+        answer = stranger.get(path) if method == "GET" else stranger.post(path, user="u", **FORGED)
         assert (answer.status, answer.path.partition("?")[0]) == (200, "/login"), path
         if method == "POST":
             assert operator.post(path, user="u").status == 403, path
-            assert operator.post(path, user="u", form_token="x").status == 403, path
+            assert operator.post(path, user="u", **FORGED).status == 403, path
     answer = stranger.get("/nothing")
     assert (answer.status, "There is no such page" in answer.text) == (404, True)
 
@@ -244,7 +246,7 @@ def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Da
 def test_what_is_away_is_said_and_the_operator_still_gets_in(
     web: Web, stack: Stack, database: Database, user: str
 ) -> None:
-    """Without Postgres and Redis the first page says what is wrong and what to do; a tenant reads no address."""
+    """The first page says what is wrong and what to do about it; a tenant reads no address."""
     before, tenant = Person(web), Person(web)
     before.sign_in(secret=OPERATOR)
     tenant.sign_in(secret=tokens.create(database, user).token)
@@ -252,6 +254,8 @@ def test_what_is_away_is_said_and_the_operator_still_gets_in(
     stack.stop("redis")
     try:
         new = Person(web)
+        # A look at everything holds for some seconds.
+        wait_until(lambda: "Redis does not" in before.get("/").text, 60, "the page to see it")
         pages = [before.get("/"), new.sign_in(secret=OPERATOR)]
         tenants = tenant.get("/devices")
         out = before.send("/logout", "/")

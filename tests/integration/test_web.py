@@ -410,13 +410,14 @@ def test_whatever_the_description_allows_is_answered_as_it_says(
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_the_commands_of_the_page_succeed(pipeline: Stack) -> None:
+def test_the_commands_of_the_pages_succeed(pipeline: Stack) -> None:
     """On a stack as `make up` starts it, with the process of the Procfile."""
     pipeline.up(["web"], prepare=False)
     try:
         port = pipeline.env["WEB_METRICS_PORT"]
         wait_until(Web(0, int(port)).ready, 60, "the web process to be ready")
         said = run_page(pipeline, "docs/api.md")
+        assert "Sign in to Sluice" in run_page(pipeline, "docs/console.md")
     finally:
         pipeline.stop("web")
     assert '"devices":[' in said
