@@ -61,8 +61,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_web') THEN
         -- What the HTTP API shows, and of what it changes only accounts and the operators' trail: workers do the rest.
         GRANT USAGE ON SCHEMA public TO sluice_web;
-        GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters
-            TO sluice_web;
+        GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters,
+                        rollups_hourly, rollup_progress TO sluice_web;
         GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
         GRANT SELECT, INSERT, DELETE ON web_logouts TO sluice_web;
         GRANT SELECT, DELETE, INSERT (username, password_hash, salt, iterations, kind, user_id, device_id),

@@ -400,7 +400,9 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
-    web_host: str = Field("127.0.0.1", description="Address on which `web` serves the HTTP API and the console.")
+    web_host: str = Field(
+        "127.0.0.1", description="Address on which `web` serves the HTTP API and the console."
+    )
     web_port: int = Field(8088, ge=1, le=65535, description="Its port.")
     web_token: SecretStr | None = Field(
         None,

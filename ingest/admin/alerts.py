@@ -25,6 +25,14 @@ SELECT user_id, device_id, rule_id, status, severity, message, key, operator, th
 FROM active_alerts WHERE status <> 'RESOLVED' AND {selected}
 ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
 """
+_WORST: LiteralString = """
+SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
+       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
+FROM active_alerts WHERE status IN ('TRIGGERED', 'FLAPPING') AND {selected}
+ORDER BY acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'warning', 'info'], severity),
+         first_seen, user_id, device_id, rule_id
+LIMIT %(limit)s
+"""
 _HISTORY: LiteralString = """
 SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
        value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
@@ -75,6 +83,14 @@ def page(
     }
     values = dict(zip(("after_user", "after_device", "after_rule"), after or (None,) * 3, strict=True))
     return _rows(connection, _PAGE, selected, {**selection._asdict(), **values, "limit": limit})
+
+
+def worst(connection: Connection, selection: Selection, limit: int) -> list[dict[str, Any]]:
+    """At most `limit` open alerts: not acknowledged ones first, then by severity, the oldest first.
+
+    Raises `psycopg.Error`.
+    """
+    return _rows(connection, _WORST, _about(selection), {**selection._asdict(), "limit": limit})
 
 
 def history(

@@ -4,7 +4,7 @@ from functools import partial
 from http import HTTPStatus
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
@@ -38,14 +38,25 @@ def build(chosen: Settings, connections: Connections, gate: Gate) -> Around:
     app.state.secure_cookies = chosen.web_secure_cookies
     for room in ROOMS:
         app.include_router(room.router)
-    app.add_api_route("/static/console.css", _style, methods=["GET"])
+    app.include_router(_static())
     _add_errors(app)
     return Around(app, most_open(chosen), partial(guard.share, seals), "cookie", render.refused)
 
 
-def _style() -> Response:
+def _static() -> APIRouter:
+    """The style and the icon, which are for everybody."""
+    router = APIRouter(prefix="/static")
     headers = {"cache-control": "public, max-age=86400"}
-    return Response(render.STYLE, media_type="text/css; charset=utf-8", headers=headers)
+
+    @router.get("/console.css")
+    def style() -> Response:
+        return Response(render.STYLE, media_type="text/css; charset=utf-8", headers=headers)
+
+    @router.get("/icon.svg")
+    def icon() -> Response:
+        return Response(render.ICON, media_type="image/svg+xml", headers=headers)
+
+    return router
 
 
 def _add_errors(app: FastAPI) -> None:

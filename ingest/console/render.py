@@ -16,7 +16,9 @@ from ingest.api.problems import Faulty, Refused
 from ingest.api.request_ids import current
 from tasks.text.times import in_utc
 
-STYLE = (files("ingest.console") / "static" / "console.css").read_bytes()
+_STATIC = files("ingest.console") / "static"
+STYLE = (_STATIC / "console.css").read_bytes()
+ICON = (_STATIC / "icon.svg").read_bytes()
 STYLE_VERSION = hashlib.sha256(STYLE).hexdigest()[:12]
 
 DASH = "\N{EN DASH}"

@@ -25,7 +25,7 @@ ROUTES = [
     for room in ROOMS
     for route in room.router.routes
     if isinstance(route, APIRoute)
-    for method in route.methods
+    for method in route.methods or ()
 ]
 
 
@@ -219,6 +219,59 @@ def test_devices_are_found_page_by_page_and_one_has_a_chart(web: Web, database: 
     faulty = person.get("/device", user=user, device="d001", key="user_id")
     assert (faulty.status, "`key` must be one of" in faulty.text) == (200, True)
     assert person.get("/device", user=user, device="none").status == 404
+
+
+def test_a_month_is_drawn_by_the_rollups(web: Web, database: Database, user: str) -> None:
+    """Where they are complete; a day by the rows, and a field that is no column, too."""
+    before = database.execute("SELECT complete FROM rollup_progress WHERE domain = 'telemetry'").fetchone()
+    database.execute(
+        "INSERT INTO rollups_hourly"
+        " SELECT %s, 'fridge', 'temperature', date_trunc('hour', now()) - n * interval '1 h', 'telemetry',"
+        " n, 1, 9, 1234 * n, 5 FROM generate_series(1, 2) AS n",
+        [user],
+    )
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+
+    def page(key: str, span: str) -> str:
+        return person.get("/device", user=user, device="fridge", key=key, span=span).text
+
+    database.execute(
+        "INSERT INTO rollup_progress (domain, complete) VALUES ('telemetry', true)"
+        " ON CONFLICT (domain) DO UPDATE SET complete = true"
+    )
+    try:
+        assert '<td class="number">1,234</td>' in page("temperature", "month")
+        assert "temperature has no values in the last day" in page("temperature", "day")
+        assert "a.b has no values in the last month" in page("a.b", "month")
+    finally:
+        if before is None:
+            database.execute("DELETE FROM rollup_progress WHERE domain = 'telemetry'")
+        else:
+            database.execute(
+                "UPDATE rollup_progress SET complete = %s WHERE domain = 'telemetry'", [before[0]]
+            )
+
+
+def test_the_worst_alert_is_first(web: Web, database: Database, user: str) -> None:
+    """What nobody has acknowledged, by severity, the oldest first; and how many there are."""
+    for number, (rule, severity, acknowledged) in enumerate(
+        [("b", "info", None), ("c", "critical", None), ("d", "critical", "now"), ("e", "critical", None)]
+    ):
+        database.execute(
+            "INSERT INTO active_alerts (alert_id, status, user_id, device_id, rule_id, severity, message,"
+            " count, first_seen, acknowledged_at, acknowledged_by)"
+            " VALUES (%s, 'TRIGGERED', %s, 'fridge', %s, %s, %s, 1, now() - %s * interval '1 min', %s, %s)",
+            [f"{rule}-{user}", user, rule, severity, f"alert {rule}", number, acknowledged, acknowledged],
+        )
+    person = Person(web)
+    page = person.sign_in(secret=tokens.create(database, user).token)
+    assert "5 alerts are open." in page.text
+    assert re.findall(r">(alert \w|<b>Too hot</b>)</a>", page.text) == (
+        ["alert e", "alert c", "<b>Too hot</b>", "alert b", "alert d"]
+    )
+    listed = person.get("/alerts", view="acknowledged").text
+    assert re.findall(r">(alert \w)</a>", listed) == ["alert d"]
 
 
 def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Database, user: str) -> None:

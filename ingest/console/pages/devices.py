@@ -9,10 +9,10 @@ from pydantic import BeforeValidator
 
 from ingest.admin import alerts, series
 from ingest.admin import devices as work
-from ingest.admin.errors import OperatorError
-from ingest.admin.postgres import Connection
 from ingest.api import inputs, pages
+from ingest.api.connections import Connections
 from ingest.api.inputs import Database
+from ingest.api.problems import Refused
 from ingest.console import chart, render
 from ingest.console.guard import Cursor, Id, Visiting, Word
 from tasks import registry
@@ -80,7 +80,7 @@ def one(
         found = work.show(connection, user, device)
         opened = alerts.page(connection, alerts.Selection(user, device), ALERTS_SHOWN)
         changes = alerts.history(connection, alerts.Selection(user, device), ALERTS_SHOWN)
-        keys, over_time = _series(connection, found, key, chosen)
+    keys, over_time = _series(database, found, key, chosen)
     return render.page(
         "device.html",
         request,
@@ -95,7 +95,7 @@ def one(
 
 
 def _series(
-    connection: Connection, device: dict[str, Any], key: str | None, span: chart.Span
+    database: Connections, device: dict[str, Any], key: str | None, span: chart.Span
 ) -> tuple[list[str], dict[str, Any]]:
     """The fields that have numbers, and one of them over time; or why there is none."""
     empty: dict[str, Any] = {"key": key or "", "points": [], "drawn": None, "fault": ""}
@@ -108,9 +108,14 @@ def _series(
     end = datetime.now(UTC)
     wanted = series.Wanted(chosen, end - span.length, end, span.bucket, "avg")
     try:
-        points = series.read(connection, domain, device["user_id"], device["device_id"], wanted)
-    except OperatorError as error:
-        return keys, {**empty, "fault": str(error)}
+        with database.reading() as connection:
+            about = connection, domain, device["user_id"], device["device_id"], wanted
+            points = series.rolled_up(*about)
+            if points is None:
+                points = series.read(*about)
+    except (series.BadSeries, Refused) as error:
+        # The rest of the page is there.
+        return keys, {**empty, "key": chosen, "fault": str(error)}
     drawn = chart.draw(points, wanted.begin, end, span) if points else None
     return keys, {**empty, "key": chosen, "points": points, "drawn": drawn}
 

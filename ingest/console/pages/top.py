@@ -46,7 +46,7 @@ def _own(database: Connections, caller: Caller) -> dict[str, Any]:
     """The open alerts and the devices that are longest silent, or why they are not known."""
     try:
         with database.reading() as connection:
-            opened = alerts.page(connection, alerts.Selection(caller.user_id, status="TRIGGERED"), SHOWN + 1)
+            opened = alerts.worst(connection, alerts.Selection(caller.user_id), SHOWN + 1)
             silent = devices.listed(connection, devices.Selection(caller.user_id), SHOWN)
     except (ServerAway, Refused) as error:
         said = str(error)

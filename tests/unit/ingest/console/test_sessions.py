@@ -61,7 +61,7 @@ def test_a_seal_is_for_one_purpose_and_one_token_of_the_operator() -> None:
 
 def test_a_new_session_lasts_half_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """And no two are the same."""
-    monkeypatch.setattr(sessions.time, "time", lambda: 1000.5)
+    monkeypatch.setattr("ingest.console.sessions.time.time", lambda: 1000.5)
     one, other = sessions.begin("operator", None), sessions.begin("operator", None)
     assert one.until == 1000 + SECONDS
     assert one.id != other.id
