@@ -64,6 +64,8 @@ BEGIN
         GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters,
                         rollups_hourly, rollup_progress TO sluice_web;
         GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
+        -- Which closes a dead letter.
+        GRANT INSERT (letter_key, record_ms, run_id, to_partition, to_offset) ON replayed_letters TO sluice_web;
         GRANT SELECT, INSERT, DELETE ON web_logouts TO sluice_web;
         GRANT SELECT, DELETE, INSERT (username, password_hash, salt, iterations, kind, user_id, device_id),
             UPDATE (password_hash, salt, iterations, enabled, rotated_at) ON mqtt_users TO sluice_web;

@@ -241,7 +241,7 @@ def test_a_month_is_drawn_by_the_rollups(web: Web, database: Database, user: str
         " ON CONFLICT (domain) DO UPDATE SET complete = true"
     )
     try:
-        assert '<td class="number">1,234</td>' in page("temperature", "month")
+        assert '<td class="number">1234</td>' in page("temperature", "month")
         assert "temperature has no values in the last day" in page("temperature", "day")
         assert "a.b has no values in the last month" in page("a.b", "month")
     finally:

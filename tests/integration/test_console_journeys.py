@@ -206,6 +206,10 @@ def test_dead_letters_are_counted_and_then_replayed(pipeline: Stack, web: Web, d
     done = person.send("/dead-letters/replays", counted.path, **fields)
     fleet.wait_until(lambda: ended(done.path), 60, "the replay")
     fleet.wait_until(lambda: {7, 8} <= set(sequence_ids(database, user)), 60, "the rows")
+    written.write([b"[]"])
+    closed = person.send("/dead-letters/close", "/dead-letters", since="1h", error_type="NotAnObject")
+    assert "1 dead letter is closed." in closed.text
+    assert "0 open dead letters match." in closed.text
     other = Person(web)
     other.sign_in(secret=OPERATOR)
     assert other.get(done.path).status == 200

@@ -123,6 +123,7 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
         "/rules/{user}": [],
         "/accounts": {"user": user, "devices": ["d"]},
         "/dead-letters/replays": {"user": user, "dry_run": True},
+        "/dead-letters/acknowledgements": {"user": user, "dry_run": True},
     }
     routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
     assert len(routes) >= 10
@@ -351,6 +352,28 @@ def test_a_tenant_replays_the_tenants_dead_letters(
     wait_until(lambda: {7, 8} <= set(sequence_ids(database, user)), 60, "the rows")
     assert web.ask(path, tokens.create(database, "somebody").token).status == 404
     assert web.ask(path).status == 200
+
+
+def test_a_tenant_closes_dead_letters_that_need_no_action(
+    pipeline: Stack, web: Web, database: Database, user: str, token: str
+) -> None:
+    """Those that are named and no others, after they were counted; the operators' trail says whose it was."""
+    Written(pipeline, user).write([b"{}", b"[]", b"[]"])
+    path = "/dead-letters/acknowledgements"
+    vague = web.ask(path, token, method="POST", body={"dry_run": True})
+    assert (vague.status, "Say which" in vague.document["detail"]) == (422, True)
+    body = {"error_type": "NotAnObject", "since": "1h"}
+    counted = web.ask(path, token, method="POST", body={**body, "dry_run": True}).document
+    assert counted == {"letters": 2, "dry_run": True, "run_id": None}
+    done = web.ask(path, token, method="POST", body=body).document
+    assert done["letters"] == 2
+    assert web.ask(path, token, method="POST", body=body).document["letters"] == 0
+    left = web.ask("/dead-letters", token).document
+    assert [one["error_type"] for one in left["groups"]] == ["MissingField"]
+    trail = "SELECT role, application, after ->> 'letters' FROM operator_audit WHERE key = %s"
+    assert database.execute(trail, [done["run_id"]]).fetchall() == [
+        ("sluice_web", f"sluice-web/tenant {user}", "2")
+    ]
 
 
 def test_what_is_away_is_said_and_everything_else_answered(web: Web, stack: Stack, token: str) -> None:
