@@ -9,6 +9,9 @@ import psycopg
 import pytest
 from selenium.webdriver import Keys, Remote
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 from compose.local.stack import Stack
 from ingest.admin import accounts
@@ -77,13 +80,17 @@ class Visit:
 
     def press(self, words: str, form: str = "main") -> None:
         """Presses the button with these words."""
-        self._browser.find_element(By.CSS_SELECTOR, form).find_element(
-            By.XPATH, f".//button[normalize-space()='{words}']"
-        ).click()
+        within = self._browser.find_element(By.CSS_SELECTOR, form)
+        self._leave(within.find_element(By.XPATH, f".//button[normalize-space()='{words}']"))
 
     def follow(self, words: str) -> None:
         """Follows the link with these words."""
-        self._browser.find_element(By.LINK_TEXT, words).click()
+        self._leave(self._browser.find_element(By.LINK_TEXT, words))
+
+    def _leave(self, by: WebElement) -> None:
+        page = self._browser.find_element(By.TAG_NAME, "html")
+        by.click()
+        WebDriverWait(self._browser, 60).until(staleness_of(page))
 
     def text(self, selector: str = "main") -> str:
         """What a part of the page says."""
