@@ -37,7 +37,7 @@ class NotSignedIn(Exception):
 
 def is_secure(request: Request) -> bool:
     """Whether cookies are for TLS alone."""
-    return bool(request.app.state.secure_cookies) or request.url.scheme == "https"
+    return bool(request.app.state.secure_cookies) or request.scope.get("scheme") == "https"
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:

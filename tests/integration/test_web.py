@@ -158,7 +158,7 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
 
 
 def _not_too_often(web: Web, path: str, unknown: str | None, query: dict[str, str], **more: Any) -> Answer:
-    """The answer when unknown tokens are not too many: all routes together have more than may come at once."""
+    """The answer at the rate of unknown tokens: all routes together have more than may come at once."""
     answers: list[Answer] = []
 
     def taken() -> bool:
