@@ -4,9 +4,9 @@ from typing import Any
 
 from ingest.api import around
 from ingest.api.around import Around
-from ingest.api.callers import Gate
+from ingest.api.callers import Gate, Share
 from ingest.api.connections import Connections
-from ingest.console import application
+from ingest.console import application, render
 from tasks.settings import Settings
 from tests.unit.ingest.api.asgi import ask
 
@@ -37,7 +37,7 @@ def test_every_answer_is_a_page_that_runs_nothing(monkeypatch: Any) -> None:
     """Also of what is too large, too much, no form, or nowhere."""
     monkeypatch.setattr(around, "MOST_BODY_BYTES", 10)
     app = console()
-    crowded = Around(app, 0, lambda _: around.Share("strangers", 1.0), "cookie", application.render.refused)
+    crowded = Around(app, 0, lambda _: Share("strangers", 1.0), "cookie", render.refused)
     answers = {
         404: ask(app, "/nothing"),
         405: ask(app, "/login", method="DELETE"),
