@@ -1,4 +1,4 @@
-"""The web process: the HTTP API, `/api/v1/…`.
+"""The web process: the HTTP API, `/api/v1/…`, and the console, which is every other path.
 
 It keeps nothing, and no other process needs it. It answers while Postgres, Redis or Kafka is away: a route
 that needs one says so.
@@ -14,11 +14,15 @@ from types import FrameType
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.admin import postgres
 from ingest.api import application
+from ingest.api.callers import Gate
+from ingest.api.connections import Connections
+from ingest.console import application as console
 from tasks.observe import logs
+from tasks.observe.metrics import web as metrics
 from tasks.observe.port import Monitoring, Pulse
 from tasks.settings import Settings, settings
 
@@ -36,6 +40,29 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Both:
+    """The HTTP API behind `/api/`, with its life span, and the console at every other path."""
+
+    def __init__(self, api: ASGIApp, console: ASGIApp) -> None:
+        self._api = api
+        self._console = console
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands the request to the one that it is for."""
+        people = scope["type"] == "http" and not scope["path"].startswith("/api/")
+        await (self._console if people else self._api)(scope, receive, send)
+
+
+def build(chosen: Settings, pulse: Pulse) -> ASGIApp:
+    """Both applications, with the same connections and limits."""
+    connections = Connections(chosen.web_connections, chosen.web_statement_timeout_seconds)
+    gate = Gate(chosen, connections)
+    api = application.build(chosen, connections, gate, pulse.turn)
+    pages = console.build(chosen, connections, gate)
+    metrics.OPEN.read_from(lambda: api.open + pages.open)
+    return _Both(api, pages)
 
 
 def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
@@ -58,7 +85,7 @@ def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
 def serve(chosen: Settings, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
     pulse = Pulse("the web process", STUCK_SECONDS)
-    server = _Server(config(chosen, application.build(chosen, pulse.turn)))
+    server = _Server(config(chosen, build(chosen, pulse)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         server.should_exit = True

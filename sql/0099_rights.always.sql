@@ -29,7 +29,7 @@ BEGIN
                     'channel_deliveries', 'rollups_hourly', 'rollups_daily', 'rollup_marks', 'rollup_progress') LOOP
             EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM sluice_writer', one.tablename);
         END LOOP;
-        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions, web_tokens FROM sluice_writer;
+        REVOKE ALL ON mqtt_users, mqtt_acl, operator_audit, rule_versions, web_tokens, web_logouts FROM sluice_writer;
         GRANT SELECT ON sluice_migrations TO sluice_writer;
         -- Which devices there are, and nothing of their passwords.
         GRANT SELECT (kind, user_id, device_id, enabled, created_at) ON mqtt_users TO sluice_writer;
@@ -61,9 +61,12 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_web') THEN
         -- What the HTTP API shows, and of what it changes only accounts and the operators' trail: workers do the rest.
         GRANT USAGE ON SCHEMA public TO sluice_web;
-        GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters
-            TO sluice_web;
+        GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters,
+                        rollups_hourly, rollup_progress TO sluice_web;
         GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
+        -- Which closes a dead letter.
+        GRANT INSERT (letter_key, record_ms, run_id, to_partition, to_offset) ON replayed_letters TO sluice_web;
+        GRANT SELECT, INSERT, DELETE ON web_logouts TO sluice_web;
         GRANT SELECT, DELETE, INSERT (username, password_hash, salt, iterations, kind, user_id, device_id),
             UPDATE (password_hash, salt, iterations, enabled, rotated_at) ON mqtt_users TO sluice_web;
         GRANT SELECT, INSERT, DELETE ON mqtt_acl TO sluice_web;

@@ -400,7 +400,9 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(
         None, description="Login of the Flower page, `name:password`."
     )
-    web_host: str = Field("127.0.0.1", description="Address on which `web` serves the HTTP API.")
+    web_host: str = Field(
+        "127.0.0.1", description="Address on which `web` serves the HTTP API and the console."
+    )
     web_port: int = Field(8088, ge=1, le=65535, description="Its port.")
     web_token: SecretStr | None = Field(
         None,
@@ -417,6 +419,11 @@ class Settings(BaseSettings):
         "",
         description="Addresses or networks of reverse proxies, `10.0.0.5,192.168.7.0/24`: of a request from"
         " one the address of the client is the last of `X-Forwarded-For` that is not a proxy's.",
+    )
+    web_secure_cookies: bool = Field(
+        False,
+        description="Cookies of the console only over TLS: true where people reach `web` by a proxy with TLS"
+        " alone. A request that is known to have come by TLS gets such a cookie in any case.",
     )
     web_connections: int = Field(
         8, ge=1, description="Database connections of `web`; a request without one waits, then gets 503."

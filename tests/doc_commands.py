@@ -11,7 +11,7 @@ from compose.local.layout import PROJECT
 RUN = (
     *("README.md", "CONTRIBUTING.md"),
     *("docs/tutorial.md", "docs/operate.md", "docs/secure.md", "docs/replay.md", "docs/domains.md"),
-    *("docs/devices.md", "docs/channels.md", "docs/api.md", "docs/data.md"),
+    *("docs/devices.md", "docs/channels.md", "docs/api.md", "docs/console.md", "docs/data.md"),
 )
 
 _BLOCK = re.compile(r"^(?P<indent> *)```sh(?P<mark>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -23,11 +23,9 @@ def where(stack: Stack) -> list[str]:
         login = "login: FLOWER_BASIC_AUTH in the settings"
         lines.append(_line("Flower", f"http://127.0.0.1:{env['FLOWER_PORT']} ({login})"))
     if "web" in running:
-        lines.append(
-            _line(
-                "HTTP API", f"http://127.0.0.1:{env['WEB_PORT']}/api/v1/ (token: WEB_TOKEN in the settings)"
-            )
-        )
+        at = f"http://127.0.0.1:{env['WEB_PORT']}"
+        lines.append(_line("Console", f"{at}/ (token: WEB_TOKEN in the settings)"))
+        lines.append(_line("HTTP API", f"{at}/api/v1/ (the same token)"))
     file = shlex.quote(_shown(stack.layout.env))
     lines.append(_line("Settings", f"{file} (a shell takes them by `set -a; . {file}; set +a`)"))
     lines.append(_line("Clients", f"{_shown(stack.layout.base / 'bin')}: {', '.join(client_scripts.NAMES)}"))

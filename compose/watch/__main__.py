@@ -186,7 +186,7 @@ def _places(chosen: Settings) -> list[tuple[str, str]]:
         ("MQTT", f"{chosen.mqtt_host}:{chosen.mqtt_port}"),
         ("PostgreSQL", f"{database.hostname}:{database.port or 5432}{database.path}"),
         ("Flower", f"http://127.0.0.1:{chosen.flower_port}"),
-        ("HTTP API", f"http://127.0.0.1:{chosen.web_port}/api/v1/"),
+        ("Console", f"http://127.0.0.1:{chosen.web_port}/ (the API: /api/v1/)"),
         ("env file", f"{_shown(_env_file())} has the logins"),
     ]
 

@@ -364,9 +364,10 @@ FROM mqtt_users WHERE username = %(username)s AND kind = %(kind)s
 """
 
 
-def check_present(connection: Connection, account: Account) -> None:
+def check_present(connection: Connection, account: Account, *, locked: bool = True) -> None:
     """Raises `UnknownUsername` unless there is this account; one of another kind by its name is another."""
-    if connection.execute(f"SELECT 1 {_THIS} FOR UPDATE", account._asdict()).fetchone() is None:
+    lock = "FOR UPDATE" if locked else ""
+    if connection.execute(f"SELECT 1 {_THIS} {lock}", account._asdict()).fetchone() is None:
         raise UnknownUsername(f"There is no account {account.username} of this user.")
 
 

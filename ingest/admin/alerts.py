@@ -25,6 +25,14 @@ SELECT user_id, device_id, rule_id, status, severity, message, key, operator, th
 FROM active_alerts WHERE status <> 'RESOLVED' AND {selected}
 ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
 """
+_WORST: LiteralString = """
+SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
+       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
+FROM active_alerts WHERE status IN ('TRIGGERED', 'FLAPPING') AND {selected}
+ORDER BY acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'warning', 'info'], severity),
+         first_seen, user_id, device_id, rule_id
+LIMIT %(limit)s
+"""
 _HISTORY: LiteralString = """
 SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
        value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
@@ -51,11 +59,15 @@ class Moment(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Selects the alerts, or their changes, that match all of these; the times are those of changes."""
+    """Selects the alerts, or their changes, that match all of these; the times are those of changes.
+
+    Whether they are acknowledged is of alerts as they stand."""
 
     user_id: str | None = None
     device_id: str | None = None
     status: str | None = None
+    rule_id: str | None = None
+    acknowledged: bool | None = None
     begin: datetime | None = None
     end: datetime | None = None
 
@@ -66,10 +78,19 @@ def page(
     """At most `limit` alerts as they stand, by user, device and rule. Raises `psycopg.Error`."""
     selected: dict[LiteralString, Any] = {
         **_about(selection),
+        "(acknowledged_at IS NOT NULL) = %(acknowledged)s": selection.acknowledged,
         "(user_id, device_id, rule_id) > (%(after_user)s, %(after_device)s, %(after_rule)s)": after,
     }
     values = dict(zip(("after_user", "after_device", "after_rule"), after or (None,) * 3, strict=True))
     return _rows(connection, _PAGE, selected, {**selection._asdict(), **values, "limit": limit})
+
+
+def worst(connection: Connection, selection: Selection, limit: int) -> list[dict[str, Any]]:
+    """At most `limit` open alerts: not acknowledged ones first, then by severity, the oldest first.
+
+    Raises `psycopg.Error`.
+    """
+    return _rows(connection, _WORST, _about(selection), {**selection._asdict(), "limit": limit})
 
 
 def history(
@@ -92,6 +113,7 @@ def _about(selection: Selection) -> dict[LiteralString, Any]:
         "user_id = %(user_id)s": selection.user_id,
         "device_id = %(device_id)s": selection.device_id,
         "status = %(status)s": selection.status,
+        "rule_id = %(rule_id)s": selection.rule_id,
     }
 
 

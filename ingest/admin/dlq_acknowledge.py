@@ -1,26 +1,41 @@
 """The work of `sluice dlq acknowledge`: closes dead letters that need no action."""
 
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 from ingest.admin.audit import note
+from ingest.admin.dlq_groups import TooManyLetters
 from ingest.admin.dlq_list import find, reading
 from ingest.admin.dlq_outcome import Outlook
 from ingest.admin.errors import ServerAway
-from ingest.admin.postgres import session
+from ingest.admin.postgres import Connection, session
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import Filters, LetterId
 from tasks.domain.domain import AnyDomain
+from tasks.servers.topic_reader import TopicReader
 
 
-def select(domain: AnyDomain, filters: Filters) -> set[LetterId]:
-    """The open letters that match. Raises `ServerAway`, also when it is unknown which are open."""
-    with reading() as reader, Outlook(reader, domain) as outlook:
-        found = {standing.letter.id for standing in outlook.standings(filters) if standing.state.is_open}
+def select(
+    domain: AnyDomain,
+    filters: Filters,
+    most: int | None = None,
+    make: Callable[[], TopicReader] = TopicReader,
+) -> set[LetterId]:
+    """The open letters that match, by a reader of that make.
+
+    Raises `ServerAway`, also when it is unknown which are open, and `TooManyLetters` for more than `most`.
+    """
+    with reading(make) as reader, Outlook(reader, domain) as outlook:
+        opened = (one.letter.id for one in outlook.standings(filters) if one.state.is_open)
+        found = set(opened if most is None else islice(opened, most + 1))
         if outlook.database_away:
             raise ServerAway(
                 f"The database could not be asked which letters are open: {outlook.database_away}"
             )
+    if most is not None and len(found) > most:
+        raise TooManyLetters(f"There are more than {most:,} of these letters. Ask for a shorter time.")
     return found
 
 
@@ -35,14 +50,16 @@ def acknowledge(domain: AnyDomain, letters: set[LetterId], what: dict[str, Any])
 
     Raises `OperatorError`.
     """
-    run_id = f"acknowledged-{uuid4()}"
     with session() as connection, connection.transaction():
-        count = replayed.acknowledge(connection, run_id, letters)
-        note(
-            connection,
-            "ACKNOWLEDGE",
-            "replayed_letters",
-            run_id,
-            {"domain": domain.name, **what, "letters": count},
-        )
+        return close(connection, domain, letters, what)
+
+
+def close(
+    connection: Connection, domain: AnyDomain, letters: set[LetterId], what: dict[str, Any]
+) -> tuple[int, str]:
+    """The same in a transaction of the caller's. Raises `psycopg.Error`."""
+    run_id = f"acknowledged-{uuid4()}"
+    count = replayed.acknowledge(connection, run_id, letters)
+    arguments = {"domain": domain.name, **what, "letters": count}
+    note(connection, "ACKNOWLEDGE", "replayed_letters", run_id, arguments)
     return count, run_id

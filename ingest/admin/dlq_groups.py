@@ -56,7 +56,7 @@ class Groups:
     database_away: str = ""
 
 
-class _Timed(TopicReader):
+class Timed(TopicReader):
     """A reader that gives up when its time is over. Raises `TooManyLetters`."""
 
     def __init__(self, seconds: float) -> None:
@@ -65,6 +65,7 @@ class _Timed(TopicReader):
         self._deadline = time.monotonic() + seconds
 
     def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
+        """The same records, as long as there is time."""
         for record in super().records(topic, ranges):
             if time.monotonic() > self._deadline:
                 raise TooManyLetters(
@@ -82,7 +83,7 @@ def count(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, sec
     """
     found = Groups()
     newest: deque[Shown] = deque(maxlen=2 * limit)
-    with reading(lambda: _Timed(seconds)) as reader, Outlook(reader, domain) as outlook:
+    with reading(lambda: Timed(seconds)) as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
             if not (handled or standing.state.is_open):
                 continue

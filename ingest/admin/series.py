@@ -46,6 +46,19 @@ _EXTRA = (
 )
 
 
+# Hours that have no rollups yet are no part of what `rollup_progress` says.
+_MADE = """
+SELECT 1 FROM rollup_progress WHERE domain = %(domain)s AND (complete OR made_from <= %(hour)s)
+"""
+_ROLLED_UP = """
+SELECT date_bin(%(bucket)s, hour, %(origin)s) AS bucket, sum(sum) / sum(count), sum(count)::bigint
+FROM rollups_hourly
+WHERE user_id = %(user)s AND device_id = %(device)s AND key = %(key)s AND hour >= %(begin)s AND hour < %(end)s
+GROUP BY bucket ORDER BY bucket
+"""
+HOUR = timedelta(hours=1)
+
+
 class BadSeries(OperatorError):
     """What was asked for is no series, or too much of one."""
 
@@ -104,6 +117,35 @@ def read(
     }
     rows: list[Any] = connection.execute(query, values).fetchall()
     return [Point(time, None if value is None else float(value), count) for time, value, count in rows]
+
+
+def rolled_up(
+    connection: Connection, domain: AnyDomain, user_id: str, device_id: str, wanted: Wanted
+) -> list[Point] | None:
+    """Means of a column in buckets of whole hours by the rollups, from the hour of `begin` on.
+
+    None where there are no rollups of all these hours, or where it is no such series. The rows of the last
+    minute may be missing. Raises `psycopg.Error`.
+    """
+    hours = wanted.bucket % HOUR == timedelta()
+    if not hours or wanted.aggregate != "avg" or domain.sql_types.get(wanted.key) not in NUMERIC:
+        return None
+    begin = wanted.begin.replace(minute=0, second=0, microsecond=0)
+    values: dict[str, Any] = {
+        "domain": domain.name,
+        "hour": int(begin.timestamp()) // 3600,
+        "user": user_id,
+        "device": device_id,
+        "key": wanted.key,
+        "begin": begin,
+        "end": wanted.end,
+        "bucket": wanted.bucket,
+        "origin": ORIGIN,
+    }
+    if connection.execute(_MADE, values).fetchone() is None:
+        return None
+    rows: list[Any] = connection.execute(_ROLLED_UP, values).fetchall()
+    return [Point(time, float(value), count) for time, value, count in rows]
 
 
 def _value(domain: AnyDomain, key: str) -> sql.Composed:

@@ -4,7 +4,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 import redis
@@ -39,6 +39,8 @@ SERVERS = {
     "rules": "the database",
     "channels": "Redis",
 }
+# The entries of the runbook.
+AWAY = {"Kafka": "Process down", "Redis": "Redis refuses", "the database": "Breaker open"}
 # Processes that are no part of the pipeline.
 BESIDES = {"flower", "notify", "web"}
 
@@ -47,6 +49,13 @@ MOST_LAG = 10_000
 MOST_OUTBOX_SECONDS = 120
 MOST_UNTAKEN_SECONDS = 120
 EXPIRING = 0.75  # of the retention
+
+
+class Wrong(NamedTuple):
+    """What is wrong, and the entry of the runbook that is about it."""
+
+    text: str
+    entry: str
 
 
 def look(chosen: Settings) -> dict[str, Any]:
@@ -78,38 +87,66 @@ def look(chosen: Settings) -> dict[str, Any]:
 
 
 def problems(status: dict[str, Any]) -> list[str]:
-    """What is wrong by a status, the worst first; empty when all is well.
+    """What is wrong by a status, the worst first; empty when all is well."""
+    return [one.text for one in wrong_with(status)]
+
+
+def wrong_with(status: dict[str, Any]) -> list[Wrong]:
+    """The same, with the entries of the runbook.
 
     Flower, `web` and the worker of the channels are no part of the pipeline: without them nothing is wrong,
     unless alerts wait for a channel.
     """
     away = {SERVERS[part]: status[part]["away"] for part in SERVERS if "away" in status.get(part, {})}
-    found = [f"{server} does not answer: {reason}" for server, reason in away.items()]
-    found += [text for process, text in status["processes"].items() if text and process not in BESIDES]
+    found = [Wrong(f"{server} does not answer: {reason}", AWAY[server]) for server, reason in away.items()]
+    found += [
+        Wrong(text, "Process down")
+        for process, text in status["processes"].items()
+        if text and process not in BESIDES
+    ]
     if status["breaker"] in {"open", "half open"}:
-        found.append(f"the database failed, and access to it pauses: the breaker is {status['breaker']}")
-    return found + [text for text, wrong in _limits(status) if wrong]
+        text = f"the database failed, and access to it pauses: the breaker is {status['breaker']}"
+        found.append(Wrong(text, "Breaker open"))
+    return found + [Wrong(text, entry) for text, entry, wrong in _limits(status) if wrong]
 
 
-def _limits(status: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+def _limits(status: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     letters, kafka = status.get("letters", {}), status.get("kafka", {})
-    yield "a large share of the messages is refused: sluice dlq list --summary", letters.get("share_high", 0)
+    yield (
+        "a large share of the messages is refused: sluice dlq list --summary",
+        "Dead-letter share",
+        bool(letters.get("share_high", 0)),
+    )
     lag, grown = kafka.get("lag", 0), kafka.get("lag_change", 0)
-    yield f"{_number(lag)} records wait in Kafka, and they get more", lag > MOST_LAG and grown > 0
+    yield (
+        f"{_number(lag)} records wait in Kafka, and they get more",
+        "Lag growing",
+        lag > MOST_LAG and grown > 0,
+    )
     oldest = status.get("outbox", {}).get("oldest_seconds", 0)
-    yield f"changes of alerts wait for delivery, the oldest for {oldest} s", oldest > MOST_OUTBOX_SECONDS
+    yield (
+        f"changes of alerts wait for delivery, the oldest for {oldest} s",
+        "Outbox age",
+        oldest > MOST_OUTBOX_SECONDS,
+    )
     untaken = status.get("channels", {}).get("untaken_seconds", 0)
     yield (
         f"nobody has sent alerts to channels for {untaken:.0f} s: a worker of the queue `notify` must run",
+        "Channels not served",
         untaken > MOST_UNTAKEN_SECONDS,
     )
     days, kept = letters.get("oldest_unhandled_days", 0), letters.get("kept_days", 0)
     yield (
         f"Kafka drops an unhandled dead letter within {round(kept - days, 1)} days: sluice dlq list",
+        "Dead letters expire",
         days > EXPIRING * kept,
     )
     invalid = status.get("rules", {}).get("invalid", 0)
-    yield f"{invalid} stored rules are not in force: sluice rules check --stored", invalid > 0
+    yield (
+        f"{invalid} stored rules are not in force: sluice rules check --stored",
+        "Rules invalid",
+        invalid > 0,
+    )
 
 
 def as_text(status: dict[str, Any]) -> Iterator[str]:

@@ -24,7 +24,10 @@ INSERT INTO web_tokens (token_id, user_id, token_hash, expires_at)
 SELECT %(token_id)s, %(user_id)s, %(token_hash)s, %(expires_at)s
 WHERE (SELECT count(*) FROM web_tokens WHERE user_id = %(user_id)s) < %(most)s
 """
-_FIND = "SELECT user_id FROM web_tokens WHERE token_hash = %s AND (expires_at IS NULL OR expires_at > now())"
+_FIND = """
+SELECT user_id, token_id FROM web_tokens
+WHERE token_hash = %s AND (expires_at IS NULL OR expires_at > now())
+"""
 _LIST = """
 SELECT token_id, user_id, created_at, expires_at FROM web_tokens
 WHERE %(user_id)s::text IS NULL OR user_id = %(user_id)s ORDER BY user_id, created_at, token_id
@@ -48,6 +51,13 @@ class Made(NamedTuple):
 
     token_id: str
     token: str
+
+
+class Found(NamedTuple):
+    """Whose token it is, and by which id it is listed."""
+
+    user_id: str
+    token_id: str
 
 
 def hash_of(token: str) -> bytes:
@@ -78,8 +88,14 @@ def create(connection: Connection, user_id: str, expires_at: datetime | None = N
 
 def owner(connection: Connection, token: str) -> str | None:
     """The user whose token this is, if it is one that is valid now. Raises `psycopg.Error`."""
-    found = connection.execute(_FIND, [hash_of(token)]).fetchone()
-    return None if found is None else str(found[0])
+    one = found(connection, token)
+    return None if one is None else one.user_id
+
+
+def found(connection: Connection, token: str) -> Found | None:
+    """The token, if it is one that is valid now. Raises `psycopg.Error`."""
+    row = connection.execute(_FIND, [hash_of(token)]).fetchone()
+    return None if row is None else Found(str(row[0]), str(row[1]))
 
 
 def listed(connection: Connection, user_id: str | None) -> list[dict[str, Any]]:

@@ -29,9 +29,11 @@ token sees the tenant's own, and for it there is nothing else. Errors are `appli
 come in pages: `next` is the `cursor` of the page after."""
 
 
-def build(chosen: Settings, turn: Callable[[], None]) -> Around:
-    """The application as a server runs it; `turn` is called every second while it runs."""
-    connections = Connections(chosen.web_connections, chosen.web_statement_timeout_seconds)
+def build(chosen: Settings, connections: Connections, gate: Gate, turn: Callable[[], None]) -> Around:
+    """The application as a server runs it; `turn` is called every second while it runs.
+
+    It closes the connections at its end.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,12 +58,17 @@ def build(chosen: Settings, turn: Callable[[], None]) -> Around:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.connections = connections
-    gate = app.state.gate = Gate(chosen, connections)
+    app.state.gate = gate
     problems.add_to(app)
     for room in (status, devices, alerts, rules, dead_letters, accounts):
         app.include_router(room.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)
-    return Around(app, WAITING * _threads(chosen), gate.share)
+    return Around(app, most_open(chosen), gate.share)
+
+
+def most_open(chosen: Settings) -> int:
+    """How many requests may be open at the same time."""
+    return WAITING * _threads(chosen)
 
 
 def _threads(chosen: Settings) -> int:

@@ -37,17 +37,30 @@ class TooLarge(Exception):
 class Around:
     """The application, with at most `most_open` requests at the same time; their answers are held whole.
 
-    `share` says by the header `Authorization` whose a request is, before its body is read; or raises
-    `Refused`, which is the answer.
+    `share` says by one header whose a request is, before its body is read; or raises `Refused`, which is the
+    answer, as `refuse` makes it.
     """
 
-    def __init__(self, app: ASGIApp, most_open: int, share: Callable[[str], Share]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        most_open: int,
+        share: Callable[[str], Share],
+        header: str = "authorization",
+        refuse: Callable[[int, str, dict[str, str] | None], ASGIApp] = problems.answer,
+    ) -> None:
         self._app = app
         self._most_open = most_open
         self._share = share
+        self._header = header
+        self._refuse = refuse
         self._open = 0
         self._open_of = Counter[str]()
-        metrics.OPEN.read_from(lambda: self._open)
+
+    @property
+    def open(self) -> int:
+        """How many requests are open."""
+        return self._open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -71,11 +84,11 @@ class Around:
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer", held: ExitStack) -> None:
         try:
-            share = self._share(Headers(scope=scope).get("authorization", ""))
+            share = self._share(Headers(scope=scope).get(self._header, ""))
             held.enter_context(self._place(share))
             await self._work(scope, receive, answer)
         except problems.Refused as error:
-            await problems.answer(error.status, error.detail, error.headers)(scope, receive, answer.take)
+            await self._refuse(error.status, error.detail, error.headers)(scope, receive, answer.take)
 
     @contextmanager
     def _place(self, share: Share) -> Iterator[None]:
@@ -100,18 +113,18 @@ class Around:
                 body = await _body(receive)
         except TooLarge:
             said = f"The body has more than {MOST_BODY_BYTES:,} bytes. Send less at once."
-            await problems.answer(413, said)(scope, receive, answer.take)
+            await self._refuse(413, said, None)(scope, receive, answer.take)
             return
         except TimeoutError:
             said = f"The body did not come within {BODY_SECONDS:.0f} s."
-            await problems.answer(408, said)(scope, receive, answer.take)
+            await self._refuse(408, said, None)(scope, receive, answer.take)
             return
         try:
             await self._app(scope, _replay(body, receive), answer.take)
         except Exception:
             log.exception("request_failed")
             if not answer.status:
-                await problems.answer(500, problems.FAILED)(scope, receive, answer.take)
+                await self._refuse(500, problems.FAILED, None)(scope, receive, answer.take)
 
 
 class _Answer:

@@ -25,9 +25,10 @@ _bearer = HTTPBearer(auto_error=False, description="`WEB_TOKEN`, or a token of `
 
 
 class Caller(NamedTuple):
-    """Who has a valid token; the operator has no user."""
+    """Who has a valid token or session; the operator has no user."""
 
     user_id: str | None
+    person: str = ""  # who says to be the operator, if anybody has
 
     @property
     def is_operator(self) -> bool:
@@ -37,7 +38,8 @@ class Caller(NamedTuple):
     @property
     def name(self) -> str:
         """How the operators' trail names the caller."""
-        return "sluice-web/operator" if self.user_id is None else f"sluice-web/tenant {self.user_id}"
+        who = f"operator {self.person}".rstrip() if self.user_id is None else f"tenant {self.user_id}"
+        return f"sluice-web/{who}"
 
     def may_see(self, user_id: str) -> str:
         """The user's id. Raises `NotFound` for another tenant's, and for what is no id."""
@@ -75,8 +77,8 @@ class Gate:
     def admit(self, token: str | None, address: str) -> Caller:
         """The caller with this token. Raises `Refused` (401, 429) and what `Connections.reading` raises."""
         token = self.shaped(token)
-        if self._is_operators(token):
-            self._count("operator")
+        if self.is_operators(token):
+            self.count("operator")
             return Caller(None)
         hashed = tokens.hash_of(token)
         with self._lock:
@@ -85,7 +87,7 @@ class Gate:
                 raise _too_many("Too many unknown tokens come from this address.")
         if known:
             # Before the query: a token beyond its rate takes no connection from others.
-            self._count(hashed.hex())
+            self.count(hashed.hex())
         with self._connections.reading() as connection:
             user_id = tokens.owner(connection, token)
         if user_id is None:
@@ -98,7 +100,7 @@ class Gate:
             if len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
         if not known:
-            self._count(hashed.hex())
+            self.count(hashed.hex())
         return Caller(user_id)
 
     def shaped(self, token: str | None) -> str:
@@ -106,7 +108,7 @@ class Gate:
         if token is None:
             raise _unauthorised("The request has no token. Send `Authorization: Bearer TOKEN`.")
         tenants = len(token) == tokens.LENGTH and token.startswith(tokens.PREFIX)
-        if not tenants and not self._is_operators(token):
+        if not tenants and not self.is_operators(token):
             raise _unauthorised(_UNKNOWN)
         return token
 
@@ -114,18 +116,20 @@ class Gate:
         """Whose request this is, as far as that is known before any query. Raises `Refused` (401)."""
         scheme, _, given = authorization.partition(" ")
         token = self.shaped(given.strip() if scheme.lower() == "bearer" else None)
-        if self._is_operators(token):
+        if self.is_operators(token):
             return Share("operator", 1.0)
         with self._lock:
             user_id = self._known.get(tokens.hash_of(token))
         return Share("strangers", 0.25) if user_id is None else Share(f"tenant {user_id}", 0.5)
 
-    def _is_operators(self, token: str) -> bool:
+    def is_operators(self, token: str) -> bool:
+        """Whether this is the operator's token."""
         return self._operator is not None and hmac.compare_digest(
             token.encode(errors="replace"), self._operator
         )
 
-    def _count(self, key: str) -> None:
+    def count(self, key: str) -> None:
+        """Counts a request of this caller. Raises `Refused` (429)."""
         with self._lock:
             if not self._requests.take(key):
                 raise _too_many(

@@ -212,6 +212,28 @@ class ReplayWanted(BaseModel):
     force: bool = Field(False, description="Include letters that were refused three times.")
 
 
+class AcknowledgementWanted(BaseModel):
+    """Which open dead letters need no action; at least one of the filters is set."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user: Storable | None = None
+    device: Storable | None = None
+    domain: Storable | None = None
+    error_type: Storable | None = None
+    since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
+    until: Storable | None = None
+    dry_run: bool = Field(False, description="Only count what would be acknowledged.")
+
+
+class Acknowledged(BaseModel):
+    """Dead letters that are closed; they stay in Kafka until its retention takes them."""
+
+    letters: int
+    dry_run: bool
+    run_id: str | None = Field(description="How the operators' trail names it; null if none was closed.")
+
+
 class Replay(BaseModel):
     """A replay, which the workers go on with whoever looks."""
 

@@ -96,6 +96,16 @@ def answer(
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 
 
+def status_of(error: OperatorError) -> int:
+    """The status of an answer to what met this error."""
+    return next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 422)
+
+
+def told(error: ServerAway, *, to_operator: bool) -> str:
+    """What is said of a server that is away: its address is nobody's business but the operator's."""
+    return str(error) if to_operator else _AWAY
+
+
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems of a route, for its description."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -113,14 +123,12 @@ def add_to(app: FastAPI) -> None:
     @app.exception_handler(ServerAway)
     def _away(request: Request, error: ServerAway) -> JSONResponse:
         log.warning("server_away", error=str(error))
-        # It names addresses and roles, which are nobody's business but the operator's.
-        told = str(error) if getattr(request.state, "is_operator", False) else _AWAY
-        return answer(HTTPStatus.SERVICE_UNAVAILABLE, told, {"Retry-After": str(RETRY_SECONDS)})
+        said = told(error, to_operator=getattr(request.state, "is_operator", False))
+        return answer(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": str(RETRY_SECONDS)})
 
     @app.exception_handler(OperatorError)
     def _operator_error(_: Request, error: OperatorError) -> JSONResponse:
-        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 422)
-        return answer(status, str(error))
+        return answer(status_of(error), str(error))
 
     @app.exception_handler(Exception)
     def _failed(_request: Request, _error: Exception) -> JSONResponse:

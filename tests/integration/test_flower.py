@@ -10,21 +10,14 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from selenium.webdriver import ChromeOptions, Remote
+from selenium.webdriver import Remote
 from selenium.webdriver.common.by import By
 
-from compose.local import ports
 from compose.local.layout import PROJECT
 from compose.local.stack import Stack
-from tests.integration import enclosure, fleet
+from tests.integration import chromium, fleet
 from tests.integration.lag import wait_for_no_lag
 from tests.integration.production import produce
-
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"),
-    *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--no-proxy-server", "--user-data-dir=/tmp/profile", "--window-size=1600,1000"),
-)
 
 
 @pytest.mark.parametrize("login", [None, "", "admin:"])
@@ -48,27 +41,9 @@ def test_flower_does_not_start_without_a_login(login: str | None) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Remote]:
-    """Chromium without a window, and without a past."""
-    port = ports.free({})["METRICS_PORT"]
-    options = ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    with enclosure.running(["chromedriver", f"--port={port}"]):
-        fleet.wait_until(answers, 60, "the browser's driver")
-        remote = Remote(f"http://127.0.0.1:{port}", options=options)
-        try:
-            yield remote
-        finally:
-            remote.quit()
+    """A browser of this test's own."""
+    with chromium.running() as remote:
+        yield remote
 
 
 @pytest.fixture

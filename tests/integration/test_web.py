@@ -21,7 +21,7 @@ from tests.integration import web_process
 from tests.integration.commands import run_page, sluice
 from tests.integration.fleet import wait_until
 from tests.integration.stream import Written, cold_only, reading, sequence_ids
-from tests.integration.web_process import Web
+from tests.integration.web_process import Answer, Web
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -123,6 +123,7 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
         "/rules/{user}": [],
         "/accounts": {"user": user, "devices": ["d"]},
         "/dead-letters/replays": {"user": user, "dry_run": True},
+        "/dead-letters/acknowledgements": {"user": user, "dry_run": True},
     }
     routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
     assert len(routes) >= 10
@@ -132,7 +133,7 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
         body = bodies.get(route) if method != "get" else None
         query = {"key": "temperature"} if path.endswith("/series") else {}
         for unknown in (None, "x", tokens.PREFIX + "x" * 43, expired, gone.token):
-            answer = web.ask(path, unknown, query, method=method.upper(), body=body)
+            answer = _not_too_often(web, path, unknown, query, method=method.upper(), body=body)
             assert (answer.status, answer.document["status"]) == (401, 401), (path, unknown)
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -154,6 +155,18 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
             assert user in json.dumps(own.document) or path == "/dead-letters", path
             assert web.ask(path, others, {"user": user}).status == 404, path
             assert web.ask(path, token, {"user": user}).status == 200, path
+
+
+def _not_too_often(web: Web, path: str, unknown: str | None, query: dict[str, str], **more: Any) -> Answer:
+    """The answer at the rate of unknown tokens: all routes together have more than may come at once."""
+    answers: list[Answer] = []
+
+    def taken() -> bool:
+        answers.append(web.ask(path, unknown, query, **more))
+        return answers[-1].status != 429
+
+    wait_until(taken, 30, "the rate of unknown tokens")
+    return answers[-1]
 
 
 def test_devices_come_by_silence_page_by_page_and_are_found(
@@ -353,6 +366,31 @@ def test_a_tenant_replays_the_tenants_dead_letters(
     assert web.ask(path).status == 200
 
 
+def test_a_tenant_closes_dead_letters_that_need_no_action(
+    pipeline: Stack, web: Web, database: Database, user: str, token: str
+) -> None:
+    """Those that are named and no others, after they were counted; the operators' trail says whose it was."""
+    Written(pipeline, user).write([b"{}", b"[]", b"[]"])
+    path = "/dead-letters/acknowledgements"
+    vague = web.ask(path, token, method="POST", body={"dry_run": True})
+    assert (vague.status, "Say which" in vague.document["detail"]) == (422, True)
+    body = {"error_type": "NotAnObject", "since": "1h"}
+    counted = web.ask(path, token, method="POST", body={**body, "dry_run": True}).document
+    assert counted == {"letters": 2, "dry_run": True, "run_id": None}
+    done = web.ask(path, token, method="POST", body=body).document
+    assert done["letters"] == 2
+    assert web.ask(path, token, method="POST", body=body).document["letters"] == 0
+    left = web.ask("/dead-letters", token).document
+    assert [one["error_type"] for one in left["groups"]] == ["MissingField"]
+    trail = (
+        "SELECT role, application, after ->> 'letters' FROM operator_audit WHERE key = %s"
+        " AND action = 'ACKNOWLEDGE'"
+    )
+    assert database.execute(trail, [done["run_id"]]).fetchall() == [
+        ("sluice_web", f"sluice-web/tenant {user}", "2")
+    ]
+
+
 def test_what_is_away_is_said_and_everything_else_answered(web: Web, stack: Stack, token: str) -> None:
     """The operator reads which server and where, a tenant only that; it works again when the server does."""
     stack.stop("postgres")
@@ -410,13 +448,14 @@ def test_whatever_the_description_allows_is_answered_as_it_says(
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_the_commands_of_the_page_succeed(pipeline: Stack) -> None:
+def test_the_commands_of_the_pages_succeed(pipeline: Stack) -> None:
     """On a stack as `make up` starts it, with the process of the Procfile."""
     pipeline.up(["web"], prepare=False)
     try:
         port = pipeline.env["WEB_METRICS_PORT"]
         wait_until(Web(0, int(port)).ready, 60, "the web process to be ready")
         said = run_page(pipeline, "docs/api.md")
+        assert "Sign in to Sluice" in run_page(pipeline, "docs/console.md")
     finally:
         pipeline.stop("web")
     assert '"devices":[' in said

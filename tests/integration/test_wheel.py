@@ -73,7 +73,9 @@ def _run(argv: list[str], where: Path, **settings: str) -> str:
 def test_the_wheel_has_what_the_code_reads_and_no_secret(wheel: Path) -> None:
     """Every migration, script and configuration of the checkout is in it; no password, no test."""
     inside = set(zipfile.ZipFile(wheel).namelist())
-    folders = [PROJECT / name for name in ("tasks", "sql", "compose/local", "compose/systemd")]
+    folders = [
+        PROJECT / name for name in ("tasks", "sql", "compose/local", "compose/systemd", "ingest/console")
+    ]
     wanted = {
         str(path.relative_to(PROJECT))
         for folder in folders

@@ -59,7 +59,11 @@ def history(
     now = datetime.now(UTC)
     before = pages.place_of(cursor, work.Moment)
     selection = work.Selection(
-        caller.only(user), device, status, inputs.moment("from", begin, now), inputs.moment("to", end, now)
+        caller.only(user),
+        device,
+        status,
+        begin=inputs.moment("from", begin, now),
+        end=inputs.moment("to", end, now),
     )
     with database.reading() as connection:
         rows = work.history(connection, selection, limit + 1, before)

@@ -2,21 +2,22 @@
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Query, Response
 
+from ingest.admin import dlq_acknowledge, dlq_replay
 from ingest.admin import dlq_groups as work
-from ingest.admin import dlq_replay
 from ingest.admin.audit import note
 from ingest.api import inputs
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
-from ingest.api.models import Letters, Replay, ReplayWanted
+from ingest.api.models import Acknowledged, AcknowledgementWanted, Letters, Replay, ReplayWanted
 from ingest.api.places import Places
-from ingest.api.problems import NotFound
+from ingest.api.problems import NotFound, Refused
 from tasks.dead_letters.letter import Filters
 from tasks.replays import runs
 from tasks.replays.runs import Run
@@ -29,6 +30,7 @@ _reading = Places("read the dead letters", 3, 1)
 _waiting = Places("wait for a replay", 4, 2)
 READ_SECONDS = 20.0
 MOST_GROUPS_SHOWN = 1000
+MOST_ACKNOWLEDGED = 100_000
 # A short replay is done before the answer; a longer one is looked at again.
 WAIT_SECONDS = 5.0
 POLL_SECONDS = 0.25
@@ -109,6 +111,33 @@ def replay(caller: Anybody, database: Database, response: Response, wanted: Repl
     if shown.ended:
         response.status_code = 200
     return shown
+
+
+@router.post("/dead-letters/acknowledgements")
+def acknowledge(caller: Anybody, database: Database, wanted: AcknowledgementWanted) -> Acknowledged:
+    """Closes open dead letters about which nothing is to be done, or with `dry_run` counts them.
+
+    No replay takes them any more.
+    """
+    now = datetime.now(UTC)
+    domain = inputs.domain_named(wanted.domain)
+    filters = Filters(
+        wanted.error_type,
+        inputs.moment("since", wanted.since, now),
+        inputs.moment("until", wanted.until, now),
+        caller.only(wanted.user),
+        wanted.device,
+    )
+    if wanted == AcknowledgementWanted(domain=wanted.domain, dry_run=wanted.dry_run):
+        raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since` or `until`.")
+    with _reading.one(caller):
+        make = partial(work.Timed, READ_SECONDS)
+        letters = dlq_acknowledge.select(domain, filters, MOST_ACKNOWLEDGED, make)
+    if wanted.dry_run or not letters:
+        return Acknowledged(letters=len(letters), dry_run=wanted.dry_run, run_id=None)
+    with database.writing(caller.name) as connection:
+        count, run_id = dlq_acknowledge.close(connection, domain, letters, filters.as_json())
+    return Acknowledged(letters=count, dry_run=False, run_id=run_id)
 
 
 def _ended_soon(database: Connections, run_id: str) -> Run | None:

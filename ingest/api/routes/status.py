@@ -26,6 +26,11 @@ def status(_: Operator) -> dict[str, Any]:
 
     At most five seconds old. A server that does not answer has `away`, the reason, in place of its figures.
     """
+    return shared()
+
+
+def shared() -> dict[str, Any]:
+    """A look at everything that is at most `FRESH_SECONDS` old. Raises `Busy`."""
     global _last  # noqa: PLW0603 - one look of this process, behind its lock
     if not _lock.acquire(timeout=WAIT_SECONDS):
         raise Busy(f"The servers have not answered another request for {WAIT_SECONDS:.0f} s. Try again.")

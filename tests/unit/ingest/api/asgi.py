@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message
 
 
 class Answer(NamedTuple):
-    """What the request got."""
+    """What the request got; the document is JSON, or text."""
 
     status: int
     headers: dict[str, str]
@@ -21,6 +21,7 @@ async def send(
     parts: tuple[bytes, ...] = (b"",),
     query: str = "",
     method: str = "GET",
+    scheme: str = "http",
     **headers: str,
 ) -> Answer:
     """The answer to a request with these parts of a body."""
@@ -39,6 +40,7 @@ async def send(
     scope = {
         "type": "http",
         "method": method,
+        "scheme": scheme,
         "path": path,
         "query_string": query.encode(),
         "client": ("192.0.2.1", 1234),
@@ -48,7 +50,8 @@ async def send(
     start, *bodies = sent
     found = {name.decode(): value.decode() for name, value in start["headers"]}
     body = b"".join(one["body"] for one in bodies)
-    return Answer(start["status"], found, json.loads(body or b"null"))
+    text = found.get("content-type", "").startswith("text/")
+    return Answer(start["status"], found, body.decode() if text else json.loads(body or b"null"))
 
 
 def ask(app: ASGIApp, path: str = "/", parts: tuple[bytes, ...] = (b"",), **more: str) -> Answer:

@@ -1,0 +1,77 @@
+"""The way of a message as one look at everything has it: broker, gateway, Kafka, lanes, workers, database."""
+
+from typing import Any, NamedTuple
+
+from ingest.admin.status import RATE_SECONDS
+
+UNKNOWN = "not known at present"
+
+
+class Step(NamedTuple):
+    """One step; `wrong` says what is wrong with it, and is empty where nothing is known to be."""
+
+    name: str
+    what: str
+    figures: list[tuple[str, str]]
+    wrong: str
+
+
+def steps(look: dict[str, Any]) -> list[Step]:
+    """The steps in the order in which a message takes them, by `ingest.admin.status.look`."""
+    kafka, pipeline = look["kafka"], look["pipeline"]
+    processes, breaker = look["processes"], look["breaker"]
+    database_away = look["alerts"].get("away", "")
+    gateway = processes.get("gateway", "")
+    return [
+        Step("Broker", "MQTT", [("seen by the gateway", "no" if gateway else "yes")], ""),
+        Step("Gateway", "MQTT to Kafka", _figures(kafka, _GATEWAY), gateway),
+        Step("Kafka", "keeps the messages", _kafka(kafka), kafka.get("away", "")),
+        Step("Lanes", "the bridge", _figures(pipeline, _LANES), processes.get("bridge", "")),
+        Step(
+            "Workers",
+            "validate, judge, store",
+            [*_figures(pipeline, _WORKERS), ("breaker", breaker)],
+            processes.get("worker", "") or pipeline.get("away", ""),
+        ),
+        Step("Database", "rows and alerts", _figures(pipeline, _DATABASE), database_away),
+    ]
+
+
+_GATEWAY = {"records_per_second": "messages/s"}
+_LANES = {"batches": "batches", "resent": "sent again", "latency_ms_last": "age of the last batch, ms"}
+_WORKERS = {"stored_per_second": "rows/s"}
+_DATABASE = {"stored": "rows", "duplicate": "there already"}
+
+
+def beside(look: dict[str, Any]) -> list[tuple[str, str]]:
+    """What belongs to no step, with what is wrong with it or how much it is."""
+    outbox = look["outbox"]
+    waiting = (
+        UNKNOWN if "away" in outbox else f"{outbox['entries']:,}, the oldest for {outbox['oldest_seconds']} s"
+    )
+    kafka = look["kafka"]
+    refused = UNKNOWN if "away" in kafka else f"{kafka['dead_letters_per_second']:,}/s"
+    found = [("changes of alerts not yet told", waiting), ("dead letters", refused)]
+    steps = {"gateway", "bridge", "worker"}
+    found += [
+        (process, wrong or "ready") for process, wrong in look["processes"].items() if process not in steps
+    ]
+    return found
+
+
+def _kafka(kafka: dict[str, Any]) -> list[tuple[str, str]]:
+    if "away" in kafka:
+        return [("waiting", UNKNOWN)]
+    found = [("waiting", f"{kafka['lag']:,}")]
+    fewer = -kafka["lag_change"] / RATE_SECONDS
+    if kafka["lag"] and fewer > 0:
+        found.append(("done in about", f"{kafka['lag'] / fewer:,.0f} s"))
+    elif kafka["lag"] and fewer < 0:
+        found.append(("more each second", f"{-fewer:,.0f}"))
+    return found
+
+
+def _figures(part: dict[str, Any], names: dict[str, str]) -> list[tuple[str, str]]:
+    if "away" in part:
+        return [(label, UNKNOWN) for label in names.values()]
+    return [(label, f"{part.get(name, 0):,}") for name, label in names.items()]

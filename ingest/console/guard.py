@@ -1,0 +1,151 @@
+"""Who visits a page, and that a form was sent from one of ours."""
+
+from http.cookies import CookieError, SimpleCookie
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import AfterValidator, BeforeValidator
+
+from ingest.api.callers import Caller, Share
+from ingest.api.inputs import MOST_CHARACTERS, storable
+from ingest.api.pages import MOST_CHARACTERS as MOST_OF_A_CURSOR
+from ingest.api.problems import Refused
+from ingest.console.sessions import Seals, Session
+from ingest.console.sign_in import SignIn, remaining
+
+COOKIE = "sluice_session"
+# A browser keeps such a name for this host, for TLS, and for who sets it here.
+SECURE_COOKIE = f"__Host-{COOKIE}"
+FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
+MOST_FIELDS = 100
+
+_STALE = "This form was not sent from a page of this session. Go back, load the page again, and send it anew."
+
+
+class Visitor(NamedTuple):
+    """Who has signed in."""
+
+    caller: Caller
+    session: Session
+    form_token: str
+
+
+class NotSignedIn(Exception):
+    """The page is for who has signed in."""
+
+
+def is_secure(request: Request) -> bool:
+    """Whether cookies are for TLS alone."""
+    return bool(request.app.state.secure_cookies) or request.scope.get("scheme") == "https"
+
+
+def set_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+    """A cookie that no script reads, that other sites' forms do not send, and that is over after a while."""
+    secure = is_secure(request)
+    response.set_cookie(
+        f"__Host-{name}" if secure else name,
+        value,
+        max_age=seconds,
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def cookie(request: Request, name: str) -> str:
+    """The cookie of that name, or nothing."""
+    return request.cookies.get(f"__Host-{name}" if is_secure(request) else name, "")
+
+
+def keep(request: Request, response: Response, session: Session) -> None:
+    """Gives the browser the session."""
+    seals: Seals = request.app.state.seals
+    set_cookie(request, response, COOKIE, seals.cookie(session), remaining(session))
+
+
+def share(seals: Seals, header: str) -> Share:
+    """Whose request this is by its cookies, before any query."""
+    try:
+        cookies = SimpleCookie(header)
+    except CookieError:
+        cookies = SimpleCookie()
+    for name in (SECURE_COOKIE, COOKIE):
+        session = seals.session(cookies[name].value) if name in cookies else None
+        if session is not None:
+            if session.user_id is None:
+                return Share("operator", 1.0)
+            return Share(f"tenant {session.user_id}", 0.5)
+    return Share("strangers", 0.25)
+
+
+def _visitor(request: Request) -> Visitor:
+    seals: Seals = request.app.state.seals
+    sign_in: SignIn = request.app.state.sign_in
+    session = seals.session(cookie(request, COOKIE))
+    caller = None if session is None else sign_in.caller(session)
+    if session is None or caller is None:
+        raise NotSignedIn
+    visitor = Visitor(caller, session, seals.form_token(session.id))
+    request.state.visitor = visitor
+    return visitor
+
+
+Visiting = Annotated[Visitor, Depends(_visitor)]
+"""Who has signed in; for others there is no page."""
+
+
+def _operating(visitor: Visiting) -> Visitor:
+    if not visitor.caller.is_operator:
+        raise Refused(403, "Only the operator may see this: it is about all users.")
+    return visitor
+
+
+Operating = Annotated[Visitor, Depends(_operating)]
+"""The operator alone."""
+
+
+async def fields(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises `Refused`."""
+    try:
+        text = (await request.body()).decode()
+        found = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        for value in found.values():
+            storable(value)
+    except ValueError:
+        raise Refused(422, "The form is not one of these pages, or holds what no text may hold.") from None
+    # Browsers send line ends as on paper tape.
+    return {name: value.replace("\r\n", "\n") for name, value in found.items()}
+
+
+Fields = Annotated[dict[str, str], Depends(fields)]
+
+
+def _form(request: Request, visitor: Visiting, given: Fields) -> dict[str, str]:
+    seals: Seals = request.app.state.seals
+    if not seals.holds("form", visitor.session.id, given.pop(FORM_TOKEN, "")):
+        raise Refused(403, _STALE)
+    return given
+
+
+Form = Annotated[dict[str, str], Depends(_form)]
+"""The fields of a form that a page of this session has sent."""
+
+
+def _blank(value: Any) -> Any:
+    return value or None
+
+
+Word = Annotated[
+    Annotated[str, Query(max_length=MOST_CHARACTERS), AfterValidator(storable)] | None,
+    BeforeValidator(_blank),
+]
+"""A parameter that a form may send empty."""
+
+Id = Annotated[str, Query(max_length=300), AfterValidator(storable)]
+
+Cursor = Annotated[
+    Annotated[str, Query(max_length=MOST_OF_A_CURSOR), AfterValidator(storable)] | None,
+    BeforeValidator(_blank),
+]

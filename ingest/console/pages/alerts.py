@@ -1,0 +1,195 @@
+"""Alerts: as they stand, how they changed, and one with what may be done about it."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BeforeValidator
+
+from ingest.admin import alerts as work
+from ingest.api import inputs, pages
+from ingest.api.inputs import Database
+from ingest.api.problems import NotFound, Refused
+from ingest.api.routes.alerts import manage
+from ingest.console import guard, render
+from ingest.console.guard import Cursor, Form, Id, Visiting, Word
+from tasks.text.wording import printable
+
+PER_PAGE = 50
+CHANGES_SHOWN = 50
+
+
+class View(NamedTuple):
+    """A list of alerts: how it is called, and what it selects."""
+
+    name: str
+    status: str | None = None
+    acknowledged: bool | None = None
+
+
+VIEWS = {
+    "open": View("Open", "TRIGGERED", acknowledged=False),
+    "acknowledged": View("Acknowledged", acknowledged=True),
+    "flapping": View("Flapping", "FLAPPING"),
+    "snoozed": View("Snoozed", "SNOOZED"),
+    "disabled": View("Disabled", "DISABLED"),
+    "all": View("All"),
+}
+DONE = {
+    "ACKNOWLEDGE": "The alert is acknowledged.",
+    "SNOOZE": "The rule is snoozed for this device.",
+    "DISABLE": "The rule is disabled for this device.",
+    "ENABLE": "The rule is enabled for this device.",
+}
+
+Which = Annotated[
+    Literal["open", "acknowledged", "flapping", "snoozed", "disabled", "all"],
+    BeforeValidator(lambda value: value or "open"),
+    Query(),
+]
+
+router = APIRouter()
+
+
+@router.get("/alerts")
+def listed(
+    request: Request,
+    visitor: Visiting,
+    database: Database,
+    *,
+    view: Which = "open",
+    user: Word = None,
+    cursor: Cursor = None,
+) -> Response:
+    """The alerts that stand so, page by page."""
+    after = pages.place_of(cursor, work.Place)
+    chosen = VIEWS[view]
+    selection = work.Selection(
+        visitor.caller.only(user), status=chosen.status, acknowledged=chosen.acknowledged
+    )
+    with database.reading() as connection:
+        rows = work.page(connection, selection, PER_PAGE + 1, after)
+    shown, following = pages.cut(rows, PER_PAGE, work.Place)
+    return render.page(
+        "alerts.html",
+        request,
+        alerts=shown,
+        view=view,
+        views=VIEWS,
+        user=user or "",
+        first=cursor is None,
+        following=following,
+    )
+
+
+@router.get("/alerts/history")
+def history(
+    request: Request,
+    visitor: Visiting,
+    database: Database,
+    *,
+    user: Word = None,
+    device: Word = None,
+    since: Word = None,
+    cursor: Cursor = None,
+) -> Response:
+    """The changes of alerts, the newest first, page by page."""
+    before = pages.place_of(cursor, work.Moment)
+    selection = work.Selection(
+        visitor.caller.only(user), device, begin=inputs.moment("since", since, datetime.now(UTC))
+    )
+    with database.reading() as connection:
+        rows = work.history(connection, selection, PER_PAGE + 1, before)
+    shown, following = pages.cut(rows, PER_PAGE, work.Moment)
+    return render.page(
+        "history.html",
+        request,
+        changes=shown,
+        views=VIEWS,
+        user=user or "",
+        device=device or "",
+        since=since or "",
+        first=cursor is None,
+        following=following,
+    )
+
+
+@router.get("/alert")
+def one(
+    request: Request,
+    visitor: Visiting,
+    database: Database,
+    *,
+    user: Id,
+    device: Id,
+    rule: Id,
+    done: Word = None,
+) -> Response:
+    """One rule of one device: as it stands, its changes, and the commands about it."""
+    visitor.caller.may_see(user)
+    return _one(request, database, user, device, rule, done=DONE.get(done or "", ""))
+
+
+@router.post("/alert")
+def command(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
+    """Executes a command about one rule of one device. A note with a snooze acknowledges the alert, too."""
+    user, device, rule = (given.get(name, "") for name in ("user", "device", "rule"))
+    visitor.caller.may_see(user)
+    action, note = given.get("action", ""), given.get("note", "").strip()
+    try:
+        if note and action != "ACKNOWLEDGE":
+            _send(visitor, user, device, rule, "ACKNOWLEDGE", note=note)
+        more: dict[str, Any] = {"note": note} if note and action == "ACKNOWLEDGE" else {}
+        if action == "SNOOZE":
+            more["duration_minutes"] = _minutes(given.get("minutes", ""))
+        _send(visitor, user, device, rule, action, **more)
+    except Refused as error:
+        if isinstance(error, NotFound):
+            raise
+        return _one(request, database, user, device, rule, error=error)
+    back = render.url("/alert", user=user, device=device, rule=rule, done=action)
+    return RedirectResponse(back, 303, {"cache-control": "no-store"})
+
+
+def _send(visitor: guard.Visitor, user: str, device: str, rule: str, action: str, **more: Any) -> None:
+    document = {"device_id": device, "rule_id": rule, "action": action, **more}
+    manage(visitor.caller, user, json.dumps(document).encode())
+
+
+def _minutes(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Refused(422, f"A snooze needs a number of minutes; got {printable(text)}.") from None
+
+
+def _one(
+    request: Request,
+    database: Database,
+    user: str,
+    device: str,
+    rule: str,
+    *,
+    done: str = "",
+    error: Refused | None = None,
+) -> Response:
+    selection = work.Selection(user, device, rule_id=rule)
+    with database.reading() as connection:
+        standing = work.page(connection, selection, 1)
+        changes = work.history(connection, selection, CHANGES_SHOWN)
+    if not standing and not changes:
+        raise NotFound("There is no alert of this rule and device.")
+    return render.page(
+        "alert.html",
+        request,
+        status=200 if error is None else error.status,
+        alert=standing[0] if standing else None,
+        changes=changes,
+        user=user,
+        device=device,
+        rule=rule,
+        done=done,
+        faults=render.faults(error),
+    )

@@ -1,0 +1,80 @@
+"""A user's alert rules, as sentences and as the document that is edited."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from ingest.admin import rules as work
+from ingest.api.inputs import Database
+from ingest.api.models import Fault, Rules
+from ingest.api.problems import NotFound, Refused
+from ingest.api.routes import rules as routes
+from ingest.console import render
+from ingest.console.guard import Form, Visiting, Word
+from tasks.domain.placement import in_force
+
+_CHANGED = "Somebody has changed the rules since this page was loaded; load it again."
+
+router = APIRouter()
+
+
+@router.get("/rules")
+def page(request: Request, visitor: Visiting, database: Database, user: Word = None) -> Response:
+    """The rules of the user; the operator says of which."""
+    wanted = visitor.caller.only(user)
+    if wanted is None:
+        return render.page("rules.html", request, user="")
+    stored = routes.rules(visitor.caller, database, wanted)
+    return _page(request, wanted, stored, _document(stored))
+
+
+@router.post("/rules")
+def replace(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
+    """Replaces the user's rules, or changes nothing and says every fault, with what was typed."""
+    user, document = visitor.caller.may_see(given.get("user", "")), given.get("document", "")
+    stored = routes.rules(visitor.caller, database, user)
+    if given.get("seen", "") != _seen(stored):
+        return _page(request, user, stored, document, error=Refused(409, _CHANGED))
+    try:
+        done = routes.set_rules(visitor.caller, user, document.encode())
+    except Refused as error:
+        if isinstance(error, NotFound):
+            raise
+        return _page(request, user, stored, document, error=error)
+    stored = routes.rules(visitor.caller, database, user)
+    return _page(request, user, stored, _document(stored), done=done.rules, warnings=done.warnings)
+
+
+def _page(
+    request: Request,
+    user: str,
+    stored: Rules,
+    document: str,
+    *,
+    error: Refused | None = None,
+    done: int | None = None,
+    warnings: Sequence[Fault] = (),
+) -> Response:
+    values: dict[str, Any] = {
+        "sentences": list(work.explain(in_force(stored.rules).rules)),
+        "stored": stored,
+        "seen": _seen(stored),
+        "document": document,
+        "faults": render.faults(error),
+        "done": done,
+        "warnings": [(one.path, one.message) for one in warnings],
+        "not_in_force": [(str(one["path"]), str(one["message"])) for one in stored.faults],
+    }
+    status = 200 if error is None else error.status
+    return render.page("rules.html", request, status=status, user=user, **values)
+
+
+def _document(stored: Rules) -> str:
+    return json.dumps({"rules": stored.rules}, indent=2, ensure_ascii=False)
+
+
+def _seen(stored: Rules) -> str:
+    return "" if stored.updated_at is None else stored.updated_at.isoformat()

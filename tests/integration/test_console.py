@@ -1,0 +1,325 @@
+"""The console: who gets in, what forms need, and what the pages say."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from fastapi.routing import APIRoute
+from psycopg.types.json import Jsonb
+
+from compose.local.stack import Stack
+from ingest.admin import accounts, tokens
+from ingest.console.application import ROOMS
+from tests.integration import web_process
+from tests.integration.console_client import Page, Person, token
+from tests.integration.fleet import wait_until
+from tests.integration.web_process import OPERATOR, Web
+
+FORGED = {"form_token": "x"}
+Database = psycopg.Connection[tuple[Any, ...]]
+ROUTES = [
+    (route.path, method)
+    for room in ROOMS
+    for route in room.router.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods or ()
+]
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack) -> Iterator[Web]:
+    """The process, with no more rights than its role has."""
+    with (
+        web_process.role(stack) as url,
+        web_process.running(stack, DATABASE_URL=url, WEB_REQUESTS_PER_SECOND="1000") as process,
+    ):
+        yield process
+
+
+@pytest.fixture
+def user(database: Database) -> str:
+    """A user that no other test has, with a device and an open alert of it."""
+    name = f"u{uuid4().hex[:8]}"
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'fridge', 'telemetry', now(), now())",
+        [name],
+    )
+    database.execute(
+        "INSERT INTO active_alerts"
+        " (alert_id, status, user_id, device_id, rule_id, severity, message, count, first_seen)"
+        " VALUES (%s, 'TRIGGERED', %s, 'fridge', 'hot', 'warning', '<b>Too hot</b>', 2, now())",
+        [f"a-{name}", name],
+    )
+    return name
+
+
+def test_people_sign_in_and_out(web: Web, database: Database, user: str) -> None:
+    """By the operator's token, a tenant's, or the user's account; each ends as soon as what it is by does."""
+    made = tokens.create(database, user)
+    credential = accounts.provision(database, accounts.user(user))
+    for fields, who in (
+        ({"secret": OPERATOR, "person": "Grace"}, "operator Grace"),
+        ({"secret": made.token}, user),
+        ({"user": user, "secret": credential.password}, user),
+    ):
+        person = Person(web)
+        assert person.get("/runbook").path == "/login?next=%2Frunbook"
+        answer = person.sign_in(**fields, next="/")
+        assert (answer.status, answer.path) == (200, "/"), answer
+        assert f"<span>{who}</span>" in answer.text
+        assert f"{user}/fridge" in answer.text
+        assert {"default-src 'none'", "form-action 'self'"} <= set(
+            answer.headers["content-security-policy"].split("; ")
+        )
+        (cookie,) = [one for one in person.cookies if one.name == "sluice_session"]
+        assert cookie.has_nonstandard_attr("HttpOnly")
+        assert person.send("/logout", "/").path == "/login"
+        # Who has a copy of the cookie has nothing.
+        person.cookies.set_cookie(cookie)
+        assert person.get("/").path == "/login"
+    for fields in ({"secret": "x"}, {"secret": tokens.PREFIX + "x" * 43}, {"user": user, "secret": "x"}):
+        answer = Person(web).sign_in(**fields)
+        assert (answer.status, "not known here" in answer.text) == (401, True)
+    by_token, by_account = Person(web), Person(web)
+    by_token.sign_in(secret=made.token)
+    by_account.sign_in(user=user, secret=credential.password)
+    tokens.revoke(database, user, made.token_id)
+    assert by_token.get("/").path == "/login"
+    assert by_account.get("/").path == "/"
+    accounts.provision(database, accounts.user(user))
+    assert by_account.get("/").path == "/login"
+
+
+def test_nobody_is_led_elsewhere_after_signing_in(web: Web) -> None:
+    """Only to a page of the console."""
+    for wanted in ("https://example.org/", "//example.org/", "/\\example.org", "javascript:alert(1)"):
+        answer = Person(web).sign_in(secret=OPERATOR, next=wanted)
+        assert (answer.status, answer.path) == (200, "/"), wanted
+    assert Person(web).sign_in(secret=OPERATOR, next="/runbook").path == "/runbook"
+
+
+def test_a_form_of_another_site_does_nothing(web: Web) -> None:
+    """Signing in and out needs the token that only our page has, of the same session."""
+    assert Person(web).post("/login", secret=OPERATOR).status == 403
+    person, other = Person(web), Person(web)
+    for one in (person, other):
+        one.sign_in(secret=OPERATOR)
+    assert person.post("/logout").status == 403
+    assert person.post("/logout", form_token=token(other.get("/"))).status == 403
+    assert person.get("/").path == "/"
+
+
+def test_no_page_is_for_who_has_not_signed_in(web: Web) -> None:
+    """Each leads to the page where one signs in, and no form does anything, with or without a session."""
+    stranger, operator = Person(web), Person(web)
+    operator.sign_in(secret=OPERATOR)
+    assert len(ROUTES) > 15
+    for path, method in ROUTES:
+        if path == "/login":
+            continue
+        answer = stranger.get(path) if method == "GET" else stranger.post(path, user="u", **FORGED)
+        assert (answer.status, answer.path.partition("?")[0]) == (200, "/login"), path
+        if method == "POST":
+            assert operator.post(path, user="u").status == 403, path
+            assert operator.post(path, user="u", **FORGED).status == 403, path
+    answer = stranger.get("/nothing")
+    assert (answer.status, "There is no such page" in answer.text) == (404, True)
+
+
+def test_for_a_tenant_there_is_nothing_of_others(web: Web, database: Database, user: str) -> None:
+    """404 for what is another tenant's, as for what is not; lists have the own alone."""
+    other = f"o{uuid4().hex[:8]}"
+    operator, own, foreign = Person(web), Person(web), Person(web)
+    operator.sign_in(secret=OPERATOR)
+    own.sign_in(secret=tokens.create(database, user).token)
+    foreign.sign_in(secret=tokens.create(database, other).token)
+    accounts.provision(database, accounts.device(user, "fridge"))
+    for path in ("/", "/devices", "/alerts", "/accounts", "/alerts/history"):
+        assert (f"{user}/fridge" in own.get(path).text) == (path != "/alerts/history"), path
+        assert (user in foreign.get(path).text, foreign.get(path).status) == (False, 200), path
+    about = {"user": user, "device": "fridge", "rule": "hot"}
+    for path in (
+        "/device",
+        "/alert",
+        "/account",
+        "/rules",
+        "/alerts",
+        "/alerts/history",
+        "/dead-letters",
+        "/accounts",
+    ):
+        assert own.get(path, **about).status == 200, path
+        assert operator.get(path, **about).status == 200, path
+        refused = foreign.get(path, **about)
+        nothing = foreign.get(path, **{**about, "user": "nobody"})
+        assert (refused.status, nothing.status) == (404, 404), path
+        assert _said(refused).replace(user, "nobody") == _said(nothing), path
+    fields = {**about, "action": "ACKNOWLEDGE", "document": "[]", "devices": "fridge", "dry_run": "yes"}
+    for path, method in ROUTES:
+        if method == "POST" and path not in {"/login", "/logout"}:
+            assert foreign.send(path, "/devices", **fields).status == 404, path
+    assert own.get("/runbook").status == 403
+    assert "Breaker open" in operator.get("/runbook").text
+
+
+def _said(page: Page) -> str:
+    return page.text.partition('role="alert"')[2].partition("</p>")[0]
+
+
+def test_what_a_page_shows_is_text(web: Web, database: Database, user: str) -> None:
+    """Markup in a rule's message, which a tenant writes, is shown and not obeyed."""
+    person = Person(web)
+    page = person.sign_in(secret=tokens.create(database, user).token)
+    assert "1 alert is open" in page.text
+    for path in ("/", "/alerts", "/device", "/alert"):
+        page = person.get(path, user=user, device="fridge", rule="hot")
+        assert ("&lt;b&gt;Too hot" in page.source, "<b>" in page.source) == (True, False), path
+
+
+def test_devices_are_found_page_by_page_and_one_has_a_chart(web: Web, database: Database, user: str) -> None:
+    """The longest silent first; the values of a field of the payload, drawn and as a table."""
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " SELECT %s, 'd' || lpad(n::text, 3, '0'), 'telemetry', now(), now() - n * interval '1 h'"
+        " FROM generate_series(1, 60) AS n",
+        [user],
+    )
+    for number in range(40):
+        database.execute(
+            "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, extra_data)"
+            " VALUES (now() - %s * interval '10 min', %s, 'd001', %s, %s, %s)",
+            [number, user, number, 20 + number / 10, Jsonb({"load": {"cpu": number}, "rpm": 7})],
+        )
+    database.execute(
+        "UPDATE devices SET own_time = now() - interval '1 h' WHERE user_id = %s AND device_id = 'd001'",
+        [user],
+    )
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+    first = person.get("/devices")
+    assert re.findall(r"/(d\d+)</a>", first.text)[:2] == ["d060", "d059"]
+    following = re.search(r'rel="next" href="([^"]+)"', first.text)
+    assert following
+    second = person.get(following[1])
+    assert re.findall(r"/(d\d+|fridge)</a>", second.text)[-2:] == ["d001", "fridge"]
+    assert re.findall(r"/(d\d+)</a>", person.get("/devices", search="D01", order="recent").text)[0] == "d010"
+    assert "No device matches" in person.get("/devices", silent="90d").text
+    wrong = person.get("/devices", silent="soon")
+    assert (wrong.status, "`silent` must be" in wrong.text) == (422, True)
+    for key, span in (("", "day"), ("load.cpu", "month"), ("temperature", "hour")):
+        page = person.get("/device", user=user, device="d001", key=key, span=span)
+        assert ("<polyline" in page.text or "<circle" in page.text, '<th scope="col">Mean' in page.text) == (
+            *(True, True),
+        ), key
+    assert '<option value="rpm">' in page.text
+    faulty = person.get("/device", user=user, device="d001", key="user_id")
+    assert (faulty.status, "`key` must be one of" in faulty.text) == (200, True)
+    assert person.get("/device", user=user, device="none").status == 404
+
+
+def test_a_month_is_drawn_by_the_rollups(web: Web, database: Database, user: str) -> None:
+    """Where they are complete; a day by the rows, and a field that is no column, too."""
+    before = database.execute("SELECT complete FROM rollup_progress WHERE domain = 'telemetry'").fetchone()
+    database.execute(
+        "INSERT INTO rollups_hourly"
+        " SELECT %s, 'fridge', 'temperature', date_trunc('hour', now()) - n * interval '1 h', 'telemetry',"
+        " n, 1, 9, 1234 * n, 5 FROM generate_series(1, 2) AS n",
+        [user],
+    )
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+
+    def page(key: str, span: str) -> str:
+        return person.get("/device", user=user, device="fridge", key=key, span=span).text
+
+    database.execute(
+        "INSERT INTO rollup_progress (domain, complete) VALUES ('telemetry', true)"
+        " ON CONFLICT (domain) DO UPDATE SET complete = true"
+    )
+    try:
+        assert '<td class="number">1234</td>' in page("temperature", "month")
+        assert "temperature has no values in the last day" in page("temperature", "day")
+        assert "a.b has no values in the last month" in page("a.b", "month")
+    finally:
+        if before is None:
+            database.execute("DELETE FROM rollup_progress WHERE domain = 'telemetry'")
+        else:
+            database.execute(
+                "UPDATE rollup_progress SET complete = %s WHERE domain = 'telemetry'", [before[0]]
+            )
+
+
+def test_the_worst_alert_is_first(web: Web, database: Database, user: str) -> None:
+    """What nobody has acknowledged, by severity, the oldest first; and how many there are."""
+    for number, (rule, severity, acknowledged) in enumerate(
+        [("b", "info", None), ("c", "critical", None), ("d", "critical", "now"), ("e", "critical", None)]
+    ):
+        database.execute(
+            "INSERT INTO active_alerts (alert_id, status, user_id, device_id, rule_id, severity, message,"
+            " count, first_seen, acknowledged_at, acknowledged_by)"
+            " VALUES (%s, 'TRIGGERED', %s, 'fridge', %s, %s, %s, 1, now() - %s * interval '1 min', %s, %s)",
+            [f"{rule}-{user}", user, rule, severity, f"alert {rule}", number, acknowledged, acknowledged],
+        )
+    person = Person(web)
+    page = person.sign_in(secret=tokens.create(database, user).token)
+    assert "5 alerts are open." in page.text
+    assert re.findall(r">(alert \w|<b>Too hot</b>)</a>", page.text) == (
+        ["alert e", "alert c", "<b>Too hot</b>", "alert b", "alert d"]
+    )
+    listed = person.get("/alerts", view="acknowledged").text
+    assert re.findall(r">(alert \w)</a>", listed) == ["alert d"]
+
+
+def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Database, user: str) -> None:
+    """All or none, each with a password that the broker's table knows; rotated; removed."""
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+    made = person.send("/accounts", "/accounts", devices="oven\r\n pump \r\n")
+    found = re.findall(rf'scope="row">{user}/(\w+)</th><td><code>([\w-]+)</code>', made.text)
+    assert [name for name, _ in found] == ["oven", "pump"]
+    assert made.headers["cache-control"] == "no-store"
+    again = person.send("/accounts", "/accounts", devices="pump\nnew")
+    assert (again.status, "already is an account" in again.text) == (409, True)
+    page = person.get("/account", user=user, device="pump")
+    rotated = person.post("/account/password", form_token=token(page), user=user, device="pump")
+    (secret,), old = re.findall(r"<code>([\w-]+)</code>", rotated.text), found[1][1]
+    stored, salt = database.execute(
+        "SELECT password_hash, salt FROM mqtt_users WHERE username = %s", [f"{user}/pump"]
+    ).fetchone() or ("", "")
+    assert stored == accounts.hash_password(secret, salt) != accounts.hash_password(old, salt)
+    removed = person.post("/account/remove", form_token=token(page), user=user, device="pump")
+    assert (removed.status, "The account is removed" in removed.text) == (200, True)
+    assert person.get("/account", user=user, device="pump").status == 404
+
+
+def test_what_is_away_is_said_and_the_operator_still_gets_in(
+    web: Web, stack: Stack, database: Database, user: str
+) -> None:
+    """The first page says what is wrong and what to do about it; a tenant reads no address."""
+    before, tenant = Person(web), Person(web)
+    before.sign_in(secret=OPERATOR)
+    tenant.sign_in(secret=tokens.create(database, user).token)
+    stack.stop("postgres")
+    stack.stop("redis")
+    try:
+        new = Person(web)
+        # A look at everything holds for some seconds.
+        wait_until(lambda: "Redis does not" in before.get("/").text, 60, "the page to see it")
+        pages = [before.get("/"), new.sign_in(secret=OPERATOR)]
+        tenants = tenant.get("/devices")
+        out = before.send("/logout", "/")
+    finally:
+        stack.start("redis")
+        stack.start("postgres")
+    for page in pages:
+        assert page.status == 200
+        assert "<strong>Wrong:</strong> Redis does not answer" in page.text
+        assert "the database does not answer" in page.text.lower()
+        assert 'href="/runbook#redis-refuses"' in page.text
+    assert (tenants.status, "127.0.0.1" in tenants.text) == (503, False)
+    assert out.path == "/login"
+    assert tenant.get("/devices").status == 200

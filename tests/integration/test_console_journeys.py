@@ -1,0 +1,222 @@
+"""The console in a real browser: an operator on call, a tenant, and somebody with a telephone."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from selenium.webdriver import Keys, Remote
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
+
+from compose.local.stack import Stack
+from ingest.admin import accounts
+from tests.integration import chromium, fleet, web_process
+from tests.integration.console_client import Person
+from tests.integration.stream import Written, cold_only, reading, sequence_ids
+from tests.integration.subscriber import Subscriber, subscriber
+from tests.integration.web_process import OPERATOR, Web
+
+Database = psycopg.Connection[tuple[Any, ...]]
+HOT = {"id": "hot", "key": "temperature", "operator": ">", "threshold": 80, "message": "Too hot"}
+FIELDS = "input:not([type=hidden]), select, textarea, button"
+WIDER = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack) -> Iterator[Web]:
+    """The process, with no more rights than its role has."""
+    with web_process.role(stack) as url, web_process.running(stack, DATABASE_URL=url) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Remote]:
+    """One browser for the journeys; each signs in anew."""
+    with chromium.running() as remote:
+        yield remote
+
+
+@pytest.fixture
+def listening(pipeline: Stack, database: Database) -> Iterator[Subscriber]:
+    """A user with the rule `hot` and a pump that is too hot."""
+    with subscriber(pipeline, uuid4().hex[:8]) as one:
+        (pump,) = fleet.devices(pipeline, [(one.user, "pump")])
+        assert one.ask("config", {"rules": [HOT]})["ok"]
+        pump.publish(json.dumps({"sequence_id": 1, "temperature": 99}).encode())
+        one.told(1)
+        fleet.disconnect([pump])
+        database.execute(
+            "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen, own_time)"
+            " VALUES (%s, 'pump', 'telemetry', now(), now(), now() - interval '1 min')"
+            " ON CONFLICT DO NOTHING",
+            [one.user],
+        )
+        yield one
+
+
+class Visit:
+    """Somebody at the browser."""
+
+    def __init__(self, browser: Remote, web: Web) -> None:
+        self._browser, self._url = browser, web.url
+        browser.delete_all_cookies()
+        self.go("/")
+
+    def go(self, path: str) -> None:
+        """Opens a page."""
+        self._browser.get(f"{self._url}{path}")
+
+    def fill(self, **fields: str) -> None:
+        """Types into the fields of these ids."""
+        for name, text in fields.items():
+            field = self._browser.find_element(By.ID, name)
+            field.clear()
+            field.send_keys(text)
+
+    def press(self, words: str, form: str = "main") -> None:
+        """Presses the button with these words."""
+        within = self._browser.find_element(By.CSS_SELECTOR, form)
+        self._leave(within.find_element(By.XPATH, f".//button[normalize-space()='{words}']"))
+
+    def follow(self, words: str) -> None:
+        """Follows the link with these words."""
+        self._leave(self._browser.find_element(By.LINK_TEXT, words))
+
+    def _leave(self, by: WebElement) -> None:
+        page = self._browser.find_element(By.TAG_NAME, "html")
+        by.click()
+        WebDriverWait(self._browser, 60).until(staleness_of(page))
+
+    def text(self, selector: str = "main") -> str:
+        """What a part of the page says."""
+        return str(self._browser.find_element(By.CSS_SELECTOR, selector).text)
+
+
+def test_an_operator_on_call_acknowledges_an_alert(browser: Remote, web: Web, listening: Subscriber) -> None:
+    """From the first page to the device and its alert; who acknowledged it and when is seen by all."""
+    visit = Visit(browser, web)
+    visit.fill(token=OPERATOR, person="Grace")
+    visit.press("Sign in", "form")
+    assert "The way of a message" in visit.text()
+    # Whatever else is open on this stack.
+    visit.follow("Devices")
+    visit.fill(search=listening.user)
+    visit.press("Show")
+    visit.follow(f"{listening.user}/pump")
+    assert "temperature\n99" in visit.text()
+    assert browser.find_elements(By.CSS_SELECTOR, "svg.chart circle")
+    visit.follow("Too hot")
+    assert visit.text("#acknowledged") == "no"
+    visit.fill(note="on my way")
+    visit.press("Acknowledge")
+    assert "The alert is acknowledged." in visit.text()
+    assert visit.text("#acknowledged").endswith("UTC by sluice-web/operator Grace: “on my way”")
+    assert listening.told(2)[-1] == ("pump", "ACKNOWLEDGED")
+    assert listening.notices[-1]["note"] == "on my way"
+    visit.fill(minutes="soon")
+    visit.press("Snooze")
+    assert "A snooze needs a number of minutes; got soon." in visit.text("[role=alert]")
+    visit.fill(minutes="30")
+    visit.press("Snooze")
+    assert "SNOOZED until" in visit.text()
+    # The whole of it again, as somebody else finds it.
+    visit.press("Sign out", "header")
+    assert "Sign in to Sluice" in visit.text()
+
+
+def test_a_tenant_sees_the_tenants_own(
+    browser: Remote, web: Web, listening: Subscriber, database: Database
+) -> None:
+    """Signed in by the account of the tenant's programs; another's device is not there."""
+    other = f"o{uuid4().hex[:8]}"
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'secret', 'telemetry', now(), now())",
+        [other],
+    )
+    credential = accounts.provision(database, accounts.user(listening.user))
+    visit = Visit(browser, web)
+    visit.go(f"/device?user={listening.user}&device=pump")
+    visit.fill(user=credential.username, password=credential.password)
+    visit.press("Sign in", "form:nth-of-type(2)")
+    assert visit.text("h1") == f"{listening.user}/pump"
+    visit.go("/")
+    assert "1 alert is open" in visit.text("#sentence")
+    visit.follow("Devices")
+    assert (f"{listening.user}/pump" in visit.text(), other in visit.text()) == (True, False)
+    visit.go(f"/device?user={other}&device=secret")
+    assert visit.text("h1") == "This did not work"
+    assert "404" in visit.text()
+    visit.follow("Rules")
+    assert "temperature > 80: warning, “Too hot”" in visit.text("main ul")
+    visit.fill(document=json.dumps({"rules": [{**HOT, "operator": "above"}]}))
+    visit.press("Replace the rules")
+    assert "rules.0.operator" in visit.text("[role=alert]")
+    visit.fill(document=json.dumps({"rules": [{**HOT, "threshold": 90}]}))
+    visit.press("Replace the rules")
+    assert "1 rule is in force" in visit.text("[role=status]")
+    assert "temperature > 90" in visit.text("main ul")
+
+
+def test_the_pages_are_for_telephones_and_for_keyboards(
+    browser: Remote, web: Web, listening: Subscriber
+) -> None:
+    """Nothing is wider than a small screen, the first key leads past the links, fields have labels."""
+    visit = Visit(browser, web)
+    visit.fill(token=OPERATOR)
+    visit.press("Sign in", "form")
+    user = listening.user
+    about = f"user={user}&device=pump"
+    paths = (
+        *("/", "/devices", "/alerts", "/alerts/history", "/dead-letters", "/accounts", "/runbook", "/login"),
+        *(f"/device?{about}", f"/alert?{about}&rule=hot", f"/rules?{about}", f"/account?{about}"),
+    )
+    size = browser.get_window_size()
+    browser.set_window_size(500, 900)
+    try:
+        for path in paths:
+            visit.go(path)
+            assert browser.execute_script(WIDER) == 0, path
+            browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+            assert browser.switch_to.active_element.get_attribute("class") == "skip", path
+            fields = browser.find_elements(By.CSS_SELECTOR, FIELDS)
+            assert all(one.accessible_name for one in fields), path
+    finally:
+        browser.set_window_size(size["width"], size["height"])
+
+
+def test_dead_letters_are_counted_and_then_replayed(pipeline: Stack, web: Web, database: Database) -> None:
+    """By reason, device and hour; the replay begins from the dry run, and its rows are there at its end."""
+    user = f"u{uuid4().hex[:8]}"
+    written = Written(pipeline, user)
+    with cold_only(database, user):
+        written.write([reading(number, temperature=200) for number in (7, 8)])
+    credential = accounts.provision(database, accounts.user(user))
+    person = Person(web)
+    person.sign_in(user=user, secret=credential.password)
+    listed = person.get("/dead-letters", device="d", since="1h")
+    assert "2 open dead letters match." in listed.text
+    assert '"sequence_id": 7' in listed.text
+    fields = {"device": "d", "since": "1h"}
+    counted = person.send("/dead-letters/replays", "/dead-letters", **fields, dry_run="yes")
+
+    def ended(page: str) -> bool:
+        return "It has ended." in person.get(page).text
+
+    fleet.wait_until(lambda: ended(counted.path), 60, "the dry run")
+    assert "<dt>selected</dt><dd>2</dd>" in person.get(counted.path).text
+    done = person.send("/dead-letters/replays", counted.path, **fields)
+    fleet.wait_until(lambda: ended(done.path), 60, "the replay")
+    fleet.wait_until(lambda: {7, 8} <= set(sequence_ids(database, user)), 60, "the rows")
+    written.write([b"[]"])
+    closed = person.send("/dead-letters/close", "/dead-letters", since="1h", error_type="NotAnObject")
+    assert "1 dead letter is closed." in closed.text
+    assert "0 open dead letters match." in closed.text
+    other = Person(web)
+    other.sign_in(secret=OPERATOR)
+    assert other.get(done.path).status == 200
