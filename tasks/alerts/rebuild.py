@@ -52,11 +52,15 @@ _CHANGE_COLUMNS = ", ".join(f'"{name}"' for name in (*RECORDED, "kafka_partition
 ROWS = f"SELECT {_COLUMNS} FROM active_alerts ORDER BY user_id, device_id"  # noqa: S608 - our own names
 UNTOLD = f"""
 SELECT {_CHANGE_COLUMNS},
-    -- A command about a rule without an alert has an id of its own.
-    status NOT IN ('RESOLVED', 'DISABLED') AND EXISTS (
+    -- A command about a rule without an alert has an id of its own; ENABLED has that of what DISABLED ended.
+    EXISTS (
         SELECT FROM alert_history AS announced
         WHERE announced.alert_id = alert_history.alert_id
-            AND announced.status IN ('TRIGGERED', 'FLAPPING')) AS is_open
+            AND announced.status IN ('TRIGGERED', 'FLAPPING'))
+    AND NOT EXISTS (
+        SELECT FROM alert_history AS ended
+        WHERE ended.alert_id = alert_history.alert_id AND ended."number" <= alert_history."number"
+            AND ended.status IN ('RESOLVED', 'DISABLED')) AS is_open
 FROM alert_history
 WHERE outbox_position > coalesce(
     (SELECT outbox_position FROM alert_delivery WHERE consumer = 'mqtt'), -1)
