@@ -111,6 +111,7 @@ KEPT = {
     "retention": "has the tables of domains, no names but that of a domain's fixed owner",
     "rollup_progress": "has domains, no names",
     "sluice_migrations": "has migrations, no names",
+    "web_logouts": "has ids of sessions, no names, until these would have ended",
 }
 
 _DOMAINS = """
