@@ -51,8 +51,8 @@ WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
 """
 _FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id = %s AND name = %s"
 _RETRY = """
-UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), created_at = now(),
-    done_at = NULL
+UPDATE channel_deliveries SET state = 'waiting', attempts_before = attempts_before + attempts, attempts = 0,
+    next_at = now(), created_at = now(), done_at = NULL
 WHERE id IN (
     SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
     LIMIT greatest(0, %(most)s - (

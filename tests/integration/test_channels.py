@@ -24,7 +24,7 @@ from compose.local.stack import Stack
 from ingest.admin import channels
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
-from tasks.channels import retries, tables, wake
+from tasks.channels import retries, tables, turns, wake
 from tasks.channels.outcome import Never, Sent
 from tasks.rules.parsing import parse_rules
 from tasks.servers.database import access
@@ -316,6 +316,47 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
     assert "example.com" not in str(audit)
     assert "s" * 32 not in str(audit)
     assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
+
+
+@pytest.mark.parametrize("rules", [1, 300])
+def test_what_waits_behind_a_failed_attempt_is_not_read_at_each_look(
+    user: str, database: Database, setting: Set, rules: int
+) -> None:
+    """10,000 rows behind the first of their rule: what is next is found within a few pages for each rule."""
+    del setting
+    add(database, user, "hook", "webhook", "https://example.com/")
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, next_at)"
+        " SELECT id, 'a' || n, 'TRIGGERED', now(), 'd', 'r' || mod(n, %s),"
+        " now() + CASE WHEN n < %s THEN interval '1 hour' ELSE '0' END"
+        " FROM channels, generate_series(0, 9999) AS n WHERE user_id = %s",
+        [rules, rules, user],
+    )
+    with access() as connection:
+        assert tables.claim(connection, uuid4(), 1) == []
+    pages = pages_read(database)
+    assert pages < 2000 + 20 * rules
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id)"
+        " SELECT id, 'other', 'TRIGGERED', now(), 'd', 'other' FROM channels WHERE user_id = %s",
+        [user],
+    )
+    with access() as connection:
+        (claim,) = tables.claim(connection, uuid4(), 1)
+    query = f"SELECT channel_deliveries.id {OF_USER} AND rule_id = 'other'"
+    assert database.execute(query, [user]).fetchone() == (claim.delivery,)
+
+
+def pages_read(database: Database) -> int:
+    """How many pages one claim reads, from memory or from disk."""
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+    given = {"most": 1, "holder": uuid4(), "lease": 60, "gap": 0.1, "burst": 60}
+    given |= {"near": turns.NEAR, "windows": "[]"}
+    with database.transaction(force_rollback=True):
+        row = database.execute(f"{explain} {tables.CLAIM}", given).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 def test_who_has_the_lease_no_longer_marks_nothing(user: str, database: Database, setting: Set) -> None:
