@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -58,9 +59,11 @@ def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
 def serve(chosen: Settings, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
     pulse = Pulse("the web process", STUCK_SECONDS)
-    server = _Server(config(chosen, application.build(chosen, pulse.turn)))
+    ending = threading.Event()
+    server = _Server(config(chosen, application.build(chosen, pulse.turn, ending.is_set)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        ending.set()
         server.should_exit = True
 
     signal.signal(signal.SIGTERM, stop)
