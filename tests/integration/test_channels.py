@@ -24,7 +24,7 @@ from compose.local.stack import Stack
 from ingest.admin import channels
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
-from tasks.channels import retries, tables, turns, wake
+from tasks.channels import retries, tables, trial, turns, wake
 from tasks.channels.outcome import Never, Sent
 from tasks.rules.parsing import parse_rules
 from tasks.servers.database import access
@@ -316,6 +316,20 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
     assert "example.com" not in str(audit)
     assert "s" * 32 not in str(audit)
     assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
+
+
+def test_a_trial_counts_for_the_rate_of_its_user(user: str, database: Database, setting: Set) -> None:
+    """As every message does: whoever may try a channel can flood nobody by it."""
+    setting(CHANNEL_MESSAGES_PER_MINUTE="1")
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        # The burst, of a minute.
+        assert [trial.tell(user, "hook") for _ in range(2)] == [Sent(), Sent()]
+        with pytest.raises(trial.CannotTry, match="CHANNEL_MESSAGES_PER_MINUTE"):
+            trial.tell(user, "hook")
+        assert [call.notice["status"] for call in receiver.calls] == ["TEST", "TEST"]
+    with pytest.raises(trial.CannotTry, match="no such channel"):
+        trial.tell(user, "none")
 
 
 @pytest.mark.parametrize("rules", [1, 300])
