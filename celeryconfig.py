@@ -46,6 +46,7 @@ task_routes = {
     "tasks.devices.*": {"queue": "db"},
     # What waits for servers that users choose has workers of its own.
     "tasks.channels.deliver": {"queue": "notify"},
+    "tasks.channels.test": {"queue": "notify"},
     "tasks.channels.*": {"queue": "db"},
     "tasks.rollups.*": {"queue": "db"},
 }

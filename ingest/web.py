@@ -9,7 +9,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import structlog
@@ -55,11 +56,11 @@ class _Both:
         await (self._console if people else self._api)(scope, receive, send)
 
 
-def build(chosen: Settings, pulse: Pulse) -> ASGIApp:
-    """Both applications, with the same connections and limits."""
+def build(chosen: Settings, pulse: Pulse, is_ending: Callable[[], bool] = lambda: False) -> ASGIApp:
+    """Both applications, with the same connections and limits; see the HTTP API's for `is_ending`."""
     connections = Connections(chosen.web_connections, chosen.web_statement_timeout_seconds)
     gate = Gate(chosen, connections)
-    api = application.build(chosen, connections, gate, pulse.turn)
+    api = application.build(chosen, connections, gate, pulse.turn, is_ending)
     pages = console.build(chosen, connections, gate)
     metrics.OPEN.read_from(lambda: api.open + pages.open)
     return _Both(api, pages)
@@ -85,9 +86,11 @@ def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
 def serve(chosen: Settings, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
     pulse = Pulse("the web process", STUCK_SECONDS)
-    server = _Server(config(chosen, build(chosen, pulse)))
+    ending = threading.Event()
+    server = _Server(config(chosen, build(chosen, pulse, ending.is_set)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        ending.set()
         server.should_exit = True
 
     signal.signal(signal.SIGTERM, stop)

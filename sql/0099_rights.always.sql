@@ -59,10 +59,11 @@ BEGIN
     END IF;
 
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_web') THEN
-        -- What the HTTP API shows, and of what it changes only accounts and the operators' trail: workers do the rest.
+        -- What the HTTP API shows, and of what it changes only accounts, channels and the operators' trail: workers
+        -- do the rest.
         GRANT USAGE ON SCHEMA public TO sluice_web;
         GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters,
-                        rollups_hourly, rollup_progress TO sluice_web;
+                        rollups_hourly, rollup_progress, device_groups, device_group_versions TO sluice_web;
         GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
         -- Which closes a dead letter.
         GRANT INSERT (letter_key, record_ms, run_id, to_partition, to_offset) ON replayed_letters TO sluice_web;
@@ -71,6 +72,12 @@ BEGIN
             UPDATE (password_hash, salt, iterations, enabled, rotated_at) ON mqtt_users TO sluice_web;
         GRANT SELECT, INSERT, DELETE ON mqtt_acl TO sluice_web;
         GRANT INSERT (action, subject, key, after) ON operator_audit TO sluice_web;
+        -- It sets channels, and reads neither where they lead nor what signs their messages.
+        GRANT SELECT (id, user_id, name, kind, severities, statuses, template, enabled, created_at),
+            INSERT (user_id, name, kind, target, secret, severities, statuses, template, enabled),
+            UPDATE (kind, target, secret, severities, statuses, template, enabled), DELETE ON channels TO sluice_web;
+        GRANT SELECT, INSERT (channel_id) ON channel_states TO sluice_web;
+        GRANT SELECT ON channels_shown, channel_deliveries TO sluice_web;
         FOR one IN SELECT relation FROM jsonb_to_recordset(current_setting('sluice.hypertables')::jsonb)
                    AS declared (relation text) LOOP
             EXECUTE format('GRANT SELECT ON %I TO sluice_web', one.relation);

@@ -100,6 +100,11 @@ def deliver_channels() -> Call:
     return _call("tasks.channels.deliver")
 
 
-def _call(name: str, **arguments: Any) -> Call:
+def try_channel(user_id: str, name: str, request: str, control: str) -> Call:
+    """`tasks.channels.test`, on the queue `notify`: one user's channel."""
+    return _call("tasks.channels.test", user_id=user_id, name=name, request=request, control=control)
+
+
+def _call(name: str, /, **arguments: Any) -> Call:
     # The task's own `ignore_result` is unknown to a process that does not import it.
     return app.signature(name, kwargs=arguments, options={"ignore_result": True})

@@ -1,15 +1,22 @@
 """Tells the users' channels of alerts: `deliver` on the queue `notify`, what keeps it going on `db`."""
 
+import json
+
 import psycopg
 import redis
 import structlog
 
 from tasks.app import app
-from tasks.channels import pump, quiet, tables, wake
+from tasks.channels import pump, quiet, tables, trial, wake
+from tasks.channels.outcome import Sent
 from tasks.observe.metrics import worker as metrics
+from tasks.rules.answers import Answer, Reply, refusal
 from tasks.servers import database
+from tasks.servers.redis_client import answers_key, client, request_key
 
 log = structlog.get_logger()
+
+KEEP_ANSWERS_SECONDS = 60
 
 
 @app.task(name="tasks.channels.deliver")
@@ -19,6 +26,24 @@ def deliver() -> None:
     if pump.run(wake.wake):
         # There may be more, beyond the time of one run.
         wake.wake()
+
+
+@app.task(name="tasks.channels.test")
+def try_out(user_id: str, name: str, request: str, control: str) -> None:
+    """Tries a channel, and answers how that ended; once, and only while somebody waits for the answer."""
+    if not client().delete(request_key(request)):
+        return
+    try:
+        outcome = trial.tell(user_id, name)
+        why = None if isinstance(outcome, Sent) else outcome.why
+    except trial.CannotTry as error:
+        why = str(error)
+    except psycopg.Error as error:
+        log.warning("channels_wait", error=str(error).strip())
+        why = "the database is away"
+    answer = Answer(ok=True) if why is None else refusal([{"path": "channel", "message": why}])
+    client().rpush(answers_key(control), json.dumps(Reply(request=request, answer=answer)))
+    client().expire(answers_key(control), KEEP_ANSWERS_SECONDS)
 
 
 @app.task(name="tasks.channels.watch")

@@ -28,6 +28,14 @@ class Provisioned(NamedTuple):
     left: list[Account]
 
 
+class Part(NamedTuple):
+    """How far it is: `waiting` accounts are still to be made, `left` were there and keep their passwords."""
+
+    made: list[tuple[Account, Credential]]
+    left: list[Account]
+    waiting: int
+
+
 def read(lines: Iterable[str]) -> list[Account]:
     """The accounts that a file names, in its order, each once.
 
@@ -80,15 +88,28 @@ def provision(
 
     10,000 devices take some seconds. Raises `UsernameTaken`, `TooManyDevices`, `psycopg.Error`.
     """
-    made: list[tuple[Account, Credential]] = []
     with connection.transaction():
-        there = accounts.present(connection, wanted)
-        chosen = [one for one in wanted if rotate or one.username not in there]
-        for begin in range(0, len(chosen), AT_ONCE):
-            part = chosen[begin : begin + AT_ONCE]
-            made += zip(part, accounts.provision_all(connection, part), strict=True)
-            progress("accounts", len(made), len(chosen))
-    return Provisioned(made, [one for one in wanted if not rotate and one.username in there])
+        steps = parts(connection, wanted, rotate=rotate)
+        done = next(steps)
+        for done in steps:
+            progress("accounts", len(done.made), len(done.made) + done.waiting)
+    return Provisioned(done.made, done.left)
+
+
+def parts(connection: Connection, wanted: Sequence[Account], *, rotate: bool) -> Iterator[Part]:
+    """Makes the accounts part by part, in the caller's transaction; first says what there is to do.
+
+    Each time `made` has all up to then. Raises `UsernameTaken`, `TooManyDevices`, `psycopg.Error`.
+    """
+    there = accounts.present(connection, wanted)
+    chosen = [one for one in wanted if rotate or one.username not in there]
+    left = [one for one in wanted if not rotate and one.username in there]
+    made: list[tuple[Account, Credential]] = []
+    yield Part(made, left, len(chosen))
+    for begin in range(0, len(chosen), AT_ONCE):
+        part = chosen[begin : begin + AT_ONCE]
+        made += zip(part, accounts.provision_all(connection, part), strict=True)
+        yield Part(made, left, len(chosen) - len(made))
 
 
 def write(file: TextIO, made: Iterable[tuple[Account, Credential]]) -> None:

@@ -1,6 +1,5 @@
 """The work of `sluice channels`: the users' channels in the database, and a message to try one."""
 
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,14 +10,17 @@ from psycopg.rows import dict_row
 
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
-from tasks.channels import attempt, chat, message, tables
-from tasks.channels.claim import Claim
+from tasks.channels import attempt, chat, message, tables, trial
 from tasks.channels.outcome import Outcome
-from tasks.rules.change import iso
 from tasks.settings import settings
 from tasks.text.times import in_utc
 
 KINDS = ("webhook", "mail", "apprise")
+
+
+class NoChannel(OperatorError):
+    """There is no such channel."""
+
 
 _ADD = """
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
@@ -50,9 +52,10 @@ FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
 WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
 """
 _FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id = %s AND name = %s"
+_ID = "SELECT id FROM channels WHERE user_id = %s AND name = %s"
 _RETRY = """
-UPDATE channel_deliveries SET state = 'waiting', attempts = 0, next_at = now(), created_at = now(),
-    done_at = NULL
+UPDATE channel_deliveries SET state = 'waiting', attempts_before = attempts_before + attempts, attempts = 0,
+    next_at = now(), created_at = now(), done_at = NULL
 WHERE id IN (
     SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
     LIMIT greatest(0, %(most)s - (
@@ -85,7 +88,7 @@ def add(
             f"The user {user_id} has a channel {name}; `sluice channels remove {user_id} {name}` removes it."
         ) from error
     except psycopg.errors.CheckViolation as error:
-        raise OperatorError(_check(error)) from error
+        raise OperatorError(refusal(error)) from error
     assert row is not None
     return str(row[0])
 
@@ -113,8 +116,7 @@ def _target_fault(kind: str, target: str) -> str:
 
 def remove(connection: Connection, user_id: str, name: str) -> None:
     """Removes a channel and its deliveries. Raises `OperatorError`."""
-    found = _found(connection, user_id, name)
-    connection.execute("DELETE FROM channels WHERE id = %s", [found["id"]])
+    connection.execute("DELETE FROM channels WHERE id = %s", [id_of(connection, user_id, name)])
 
 
 def listed(connection: Connection, user_id: str | None) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def listed(connection: Connection, user_id: str | None) -> list[dict[str, Any]]:
 
 def deliveries(connection: Connection, user_id: str, name: str, limit: int) -> list[dict[str, Any]]:
     """The newest deliveries of a channel, newest first. Raises `OperatorError`."""
-    _found(connection, user_id, name)
+    id_of(connection, user_id, name)
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(_LOG, [user_id, name, limit]).fetchall()
 
@@ -138,42 +140,20 @@ def retry(connection: Connection, user_id: str, name: str) -> int:
 
     The oldest come first, and no more than may wait. Raises `OperatorError`.
     """
-    found = _found(connection, user_id, name)
+    channel = id_of(connection, user_id, name)
     with connection.transaction():
-        connection.execute(_WAKE, [found["id"]])
-        asked = {"channel": found["id"], "most": tables.MOST_WAITING}
+        connection.execute(_WAKE, [channel])
+        asked = {"channel": channel, "most": tables.MOST_WAITING}
         return connection.execute(_RETRY, asked).rowcount
 
 
 def test(connection: Connection, user_id: str, name: str, now: datetime) -> Outcome:
     """Tells a channel, from here, of an alert that says it is a test. Raises `OperatorError`."""
-    found = _found(connection, user_id, name)
-    notice = dict.fromkeys(message.FIELDS) | {
-        "alert_id": str(uuid.uuid4()),
-        "status": "TEST",
-        "severity": "info",
-        "user_id": user_id,
-        "device_id": "test",
-        "rule_id": "test",
-        "message": "This is a test of the channel.",
-        "time": iso(now),
-        "count": 0,
-    }
-    return attempt.attempt(
-        Claim(
-            delivery=0,
-            channel=found["id"],
-            user_id=user_id,
-            name=name,
-            kind=found["kind"],
-            target=found["target"],
-            secret=found["secret"],
-            template=found["template"],
-            attempts=1,
-            failures=0,
-            notice=notice,
-        )
-    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(_FIND, [user_id, name]).fetchone()
+    if found is None:
+        raise _none(user_id, name)
+    return attempt.attempt(trial.claim_of({**found, "user_id": user_id, "name": name}, now))
 
 
 def shown(kind: str, target: str) -> str:
@@ -221,16 +201,24 @@ def log_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def _found(connection: Connection, user_id: str, name: str) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(_FIND, [user_id, name]).fetchone()
+def id_of(connection: Connection, user_id: str, name: str) -> int:
+    """The channel's number. Raises `NoChannel`."""
+    found: Any = connection.execute(_ID, [user_id, name]).fetchone()
     if found is None:
-        raise OperatorError(f"The user {user_id} has no channel {name}; see `sluice channels list`.")
-    return found
+        raise _none(user_id, name)
+    number: int = found[0]
+    return number
 
 
-def _check(error: psycopg.errors.CheckViolation) -> str:
-    """The database's own text would repeat the row, and with it the secrets."""
+def _none(user_id: str, name: str) -> NoChannel:
+    return NoChannel(f"The user {user_id} has no channel {name}; see `sluice channels list`.")
+
+
+def refusal(error: psycopg.errors.CheckViolation) -> str:
+    """Why the table refuses a channel, in a sentence.
+
+    The database's own text would repeat the row, and with it the secrets.
+    """
     sentences = {
         "channels_user_id_check": "A user's id has 1 to 128 characters.",
         "channels_name_check": "A channel's name has 1 to 64 letters, digits, dots, dashes and underscores.",

@@ -14,6 +14,7 @@ from ingest.admin.dlq_list import reading
 from ingest.admin.dlq_outcome import Outlook, State
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection
+from tasks import registry
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import Filters
 from tasks.domain.domain import AnyDomain
@@ -56,9 +57,23 @@ def start(
 def start_offsets(
     domain: AnyDomain, partition: int, start: int, end: int, *, alerts: bool, dry_run: bool
 ) -> str:
-    """Asks the workers to run these records again; returns the run. Raises `OperatorError`."""
+    """Asks the workers to run these records again; returns the run.
+
+    Raises `OperatorError`, before any worker is asked, also for a range of which Kafka has nothing.
+    """
     if not 0 <= start < end:
         raise OperatorError(f"{start} to {end} is no range of offsets: the end is behind its last record.")
+    topic = registry.kafka_topic(domain)
+    with reading() as reader:
+        there = reader.ranges(topic)
+    if partition not in there:
+        raise OperatorError(f"{topic} has no partition {partition}; it has 0 to {max(there)}.")
+    first, behind = there[partition]
+    if end <= first or start >= behind:
+        raise OperatorError(
+            f"Kafka has the offsets from {first} to before {behind} of partition {partition} of {topic}:"
+            f" nothing from {start} to {end}."
+        )
     kwargs = {"domain": domain.name, "partition": partition, "start": start, "end": end}
     return _send(offsets, kwargs | {"alerts": alerts, "dry_run": dry_run})
 

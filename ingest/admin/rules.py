@@ -18,6 +18,7 @@ from tasks.domain.domain import AnyDomain
 from tasks.domain.placement import in_force
 from tasks.rules.change import iso
 from tasks.rules.devices import NO_GROUPS, names_groups, patterns
+from tasks.rules.everyone import EVERYONE, named
 from tasks.rules.model import Condition, Fault, Rule, Scalar
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import Compiled, RuleSet
@@ -81,6 +82,13 @@ def stored(connection: Connection, user_id: str) -> dict[str, Any]:
         "updated_at": updated_at,
         "faults": list(in_force(raw).faults),
     }
+
+
+def for_everyone(connection: Connection) -> list[dict[str, Any]]:
+    """The operator's rules in force, under the ids that they have for users. Raises `psycopg.Error`."""
+    found = connection.execute(_STORED, [EVERYONE]).fetchone()
+    rules = in_force([] if found is None else found[0]).rules
+    return [rule.model_dump(exclude_unset=True) for rule in named(rules)]
 
 
 def explain(rules: RuleSet) -> Iterator[str]:

@@ -13,8 +13,9 @@ from ingest.api import problems
 from ingest.api.around import Around
 from ingest.api.callers import Anybody, Gate
 from ingest.api.connections import Connections
+from ingest.api.feed import Feed
 from ingest.api.problems import Problem, described
-from ingest.api.routes import accounts, alerts, dead_letters, devices, rules, status
+from ingest.api.routes import accounts, alerts, channels, dead_letters, devices, events, rules, status
 from tasks.settings import Settings
 
 PREFIX = "/api/v1"
@@ -23,16 +24,22 @@ SPARE_THREADS = 20
 # Requests that wait, for each that is worked on.
 WAITING = 4
 
-_ABOUT = """What Sluice knows and does, for programs: devices, their readings, alerts, rules, dead letters,
-accounts. Every request needs `Authorization: Bearer TOKEN`. The operator's token sees everything; a tenant's
-token sees the tenant's own, and for it there is nothing else. Errors are `application/problem+json`. Lists
-come in pages: `next` is the `cursor` of the page after."""
+_ABOUT = """What Sluice knows and does, for programs: devices, their readings, alerts, rules, channels,
+dead letters, accounts. Every request needs `Authorization: Bearer TOKEN`. The operator's token sees all; a
+tenant's token sees the tenant's own, and for it there is nothing else. Errors are `application/problem+json`.
+Lists come in pages: `next` is the `cursor` of the page after."""
 
 
-def build(chosen: Settings, connections: Connections, gate: Gate, turn: Callable[[], None]) -> Around:
+def build(
+    chosen: Settings,
+    connections: Connections,
+    gate: Gate,
+    turn: Callable[[], None],
+    is_ending: Callable[[], bool] = lambda: False,
+) -> Around:
     """The application as a server runs it; `turn` is called every second while it runs.
 
-    It closes the connections at its end.
+    When `is_ending` is true, what has no end of its own ends. It closes the connections at its end.
     """
 
     @asynccontextmanager
@@ -59,8 +66,9 @@ def build(chosen: Settings, connections: Connections, gate: Gate, turn: Callable
     )
     app.state.connections = connections
     app.state.gate = gate
+    app.state.feed = Feed(connections, is_ending)
     problems.add_to(app)
-    for room in (status, devices, alerts, rules, dead_letters, accounts):
+    for room in (status, devices, alerts, rules, channels, dead_letters, accounts, events):
         app.include_router(room.router, prefix=PREFIX)
     app.include_router(_description(app), prefix=PREFIX)
     return Around(app, most_open(chosen), gate.share)

@@ -22,6 +22,9 @@ MOST_BODY_BYTES = 2 * 1024 * 1024
 # A body that comes more slowly than this is not waited for.
 BODY_SECONDS = 30.0
 
+# Answers of these types are sent as they come: they may have no end, or take long.
+STREAMED = ("text/event-stream", "application/x-ndjson")
+
 _HEADERS = {
     "cache-control": "private, no-cache",
     "x-content-type-options": "nosniff",
@@ -35,7 +38,9 @@ class TooLarge(Exception):
 
 
 class Around:
-    """The application, with at most `most_open` requests at the same time; their answers are held whole.
+    """The application, with at most `most_open` requests at the same time.
+
+    Their answers are held whole, but for those of the types that are `STREAMED`.
 
     `share` says by one header whose a request is, before its body is read; or raises `Refused`, which is the
     answer, as `refuse` makes it.
@@ -70,13 +75,13 @@ class Around:
         begun = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_ids.begin(headers.get(request_ids.HEADER, ""))
-        answer = _Answer()
+        answer = _Answer(send, request_id)
         self._open += 1
         try:
             # The place is held until the answer is sent: its memory is what is bounded.
             with structlog.contextvars.bound_contextvars(request_id=request_id), ExitStack() as held:
                 await self._answer(scope, receive, answer, held)
-                await answer.send_to(send, request_id, headers.get("if-none-match", ""), scope["method"])
+                await answer.send_whole(headers.get("if-none-match", ""), scope["method"])
                 seconds = time.perf_counter() - begun
                 _note(scope, answer.status, seconds)
         finally:
@@ -123,14 +128,19 @@ class Around:
             await self._app(scope, _replay(body, receive), answer.take)
         except Exception:
             log.exception("request_failed")
+            if answer.streamed:
+                raise  # the server ends the connection, and the client sees that this was not all
             if not answer.status:
                 await self._refuse(500, problems.FAILED, None)(scope, receive, answer.take)
 
 
 class _Answer:
-    """An answer that is held until it is whole."""
+    """An answer that is held until it is whole, or else is sent as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.streamed = False
         self._start: MutableMapping[str, Any] = {}
         self._body = bytearray()
 
@@ -143,15 +153,28 @@ class _Answer:
         """Takes a message of the application."""
         if message["type"] == "http.response.start":
             self._start = message
+            headers = self._headers()
+            self.streamed = headers.get("content-type", "").startswith(STREAMED)
+            if self.streamed:
+                await self._send(message)
+        elif self.streamed:
+            await self._send(message)
         else:
             self._body += message.get("body", b"")
 
-    async def send_to(self, send: Send, request_id: str, known: str, method: str) -> None:
-        """Sends the answer, or that what the client knows is still true."""
+    def _headers(self) -> MutableHeaders:
+        """Those of the answer, with what every answer has."""
         headers = MutableHeaders(scope=self._start)
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
-        headers[request_ids.HEADER] = request_id
+        headers[request_ids.HEADER] = self._request_id
+        return headers
+
+    async def send_whole(self, known: str, method: str) -> None:
+        """Sends the answer, or that what the client knows is still true; unless it was sent as it came."""
+        if self.streamed:
+            return
+        headers = self._headers()
         if method == "GET" and self.status == 200:
             etag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
             headers["etag"] = etag
@@ -159,8 +182,8 @@ class _Answer:
                 self._start["status"] = 304
                 self._body.clear()
                 del headers["content-length"]
-        await send(self._start)
-        await send({"type": "http.response.body", "body": bytes(self._body)})
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": bytes(self._body)})
 
 
 async def _body(receive: Receive) -> bytes:

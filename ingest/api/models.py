@@ -1,13 +1,17 @@
 """What the HTTP API answers, for its description."""
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ingest.api.inputs import storable
 
 Storable = Annotated[str, AfterValidator(storable)]
+Changed = Literal[
+    "TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"
+]
+"""What an alert may change to."""
 
 
 class Device(BaseModel):
@@ -151,6 +155,9 @@ class Rules(BaseModel):
     rules: list[Any]
     updated_at: datetime | None
     faults: list[dict[str, Any]]
+    operator_rules: list[dict[str, Any]] = Field(
+        description="Those of the operator, in force for every user; their ids begin with `operator:`."
+    )
 
 
 class Fault(BaseModel):
@@ -167,10 +174,133 @@ class RulesSet(BaseModel):
     warnings: list[Fault] = Field(description="Rules that are accepted and can never fire, for example.")
 
 
+class Firing(BaseModel):
+    """One alert that a rule would have raised."""
+
+    device_id: str
+    begin: datetime
+    end: datetime | None = Field(description="Null where it would be open still.")
+    value: Any = Field(description="What triggered it; null of an absence.")
+    flap: bool = Field(description="Whether it came within five minutes of the end of the one before.")
+    flapping: bool = Field(description="Whether it began as FLAPPING: of all its changes one is told.")
+
+
+class RehearsedRule(BaseModel):
+    """How often a rule would have fired, and when."""
+
+    rule_id: str
+    fired: int
+    flaps: int
+    flapping: int
+    seconds: float = Field(description="For how long its alerts would have been open, all together.")
+    firings: list[Firing] = Field(description="The first of them, 100 at most.")
+
+
+class Rehearsal(BaseModel):
+    """What rules would have done on stored readings. Nothing was changed and nobody was told."""
+
+    user_id: str
+    begin: datetime = Field(serialization_alias="from")
+    end: datetime = Field(serialization_alias="to")
+    readings: int
+    devices: int
+    rules: list[RehearsedRule] = Field(description="Those that are about the domain.")
+
+
 class Done(BaseModel):
     """The command was executed."""
 
     ok: bool
+
+
+class ChannelWanted(BaseModel):
+    """What a channel is to be."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    kind: Literal["webhook", "mail", "apprise"]
+    target: Storable = Field(
+        min_length=3, max_length=2000, description="A URL, or a mail address. No answer repeats a URL."
+    )
+    secret: Storable | None = Field(
+        None,
+        min_length=16,
+        max_length=256,
+        description="Signs the messages of a webhook, which needs one when it is new; without one it keeps"
+        " the one that it has. No answer repeats it.",
+    )
+    severities: list[Storable] | None = Field(
+        None, min_length=1, max_length=16, description="Only alerts of these; by default of every severity."
+    )
+    statuses: list[Changed] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="Only changes to these; by default TRIGGERED, FLAPPING, ESCALATED and RESOLVED.",
+    )
+    template: Storable | None = Field(None, description="The text, such as `$device_id: $message`.")
+    enabled: bool = True
+
+
+class Channel(BaseModel):
+    """A channel without its secrets, and what became of the changes that it tells."""
+
+    user_id: str
+    name: str
+    kind: str
+    target: str = Field(description="As much of it as may be read: of a webhook its host.")
+    severities: list[str] | None
+    statuses: list[str]
+    template: str | None
+    enabled: bool
+    created_at: datetime
+    waiting: int
+    held: int = Field(description="By a quiet window.")
+    superseded: int = Field(description="Needed no telling after a quiet window.")
+    sent: int
+    failed: int
+    sent_at: datetime | None
+    why: str | None = Field(description="Of the last failure.")
+    failures: int = Field(description="In a row, up to now.")
+    rests_until: datetime | None
+
+
+class Channels(BaseModel):
+    """A page of channels."""
+
+    channels: list[Channel]
+    next: str | None
+
+
+class Delivery(BaseModel):
+    """One change of an alert on its way to a channel."""
+
+    alert_id: str
+    status: str
+    time: datetime
+    device_id: str
+    rule_id: str
+    state: str = Field(description="`waiting`, `held`, `sent`, `failed` or `superseded`.")
+    attempts: int
+    why: str | None = Field(description="Of the last failure.")
+    created_at: datetime
+    done_at: datetime | None
+    next_at: datetime | None = Field(description="Of the next attempt, while it waits.")
+    held_until: datetime | None
+
+
+class Deliveries(BaseModel):
+    """A page of deliveries, the newest first."""
+
+    deliveries: list[Delivery]
+    next: str | None
+
+
+class Tried(BaseModel):
+    """Whether a channel has taken a message that says it is a test."""
+
+    ok: bool
+    why: str | None = Field(None, description="Why it has not.")
 
 
 class NewAccounts(BaseModel):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from ingest.admin.accounts import UnknownUsername, UsernameTaken
+from ingest.admin.channels import NoChannel
 from ingest.admin.devices import NoDevice
 from ingest.admin.dlq_groups import TooManyLetters
 from ingest.admin.errors import OperatorError, ServerAway
@@ -90,10 +91,15 @@ def answer(
     status: int, detail: str, headers: dict[str, str] | None = None, errors: list[Fault] | None = None
 ) -> JSONResponse:
     """The response for what is wrong."""
-    problem = Problem(
+    told = problem(status, detail, errors).model_dump(exclude_none=True)
+    return JSONResponse(told, status, headers, MEDIA_TYPE)
+
+
+def problem(status: int, detail: str, errors: list[Fault] | None = None) -> Problem:
+    """What is wrong, about this request."""
+    return Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=current(), errors=errors
     )
-    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 
 
 def status_of(error: OperatorError) -> int:
@@ -155,6 +161,7 @@ FAILED = "The request met a bug of Sluice; the log has it under this request's i
 _AWAY = "A server that this needs does not answer; the log has the reason under this request's id. Try again."
 _STATUSES: dict[type[OperatorError], int] = {
     NoDevice: HTTPStatus.NOT_FOUND,
+    NoChannel: HTTPStatus.NOT_FOUND,
     UnknownUsername: HTTPStatus.NOT_FOUND,
     UsernameTaken: HTTPStatus.CONFLICT,
     TooManyLetters: HTTPStatus.GATEWAY_TIMEOUT,

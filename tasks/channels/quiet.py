@@ -105,11 +105,12 @@ WITH {WINDOWS}, {_PART.format(states="'held'")}, judged AS MATERIALIZED (
         WHEN d.status IN ('RESOLVED', 'DISABLED') THEN CASE WHEN
             EXISTS (SELECT FROM channel_deliveries AS own WHERE own.channel_id = d.channel_id
                 AND own.alert_id = d.alert_id AND own.id < d.id)
-            AND d.attempts = 0 AND coalesce((
+            AND d.attempts = 0 AND d.attempts_before = 0 AND coalesce((
                 SELECT last.status IN ('RESOLVED', 'DISABLED') FROM ((
                     SELECT told.id, told.status FROM channel_deliveries AS told
                     WHERE told.channel_id = d.channel_id AND told.device_id = d.device_id
-                        AND told.rule_id = d.rule_id AND told.id < d.id AND told.attempts > 0
+                        AND told.rule_id = d.rule_id AND told.id < d.id
+                        AND (told.attempts > 0 OR told.attempts_before > 0)
                         AND told.status NOT IN ('SNOOZED', 'ENABLED', 'ACKNOWLEDGED')
                     ORDER BY told.id DESC LIMIT 1)
                 UNION ALL (

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from tasks.channels import quiet, retries
+from tasks.channels import quiet, retries, turns
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Later, Never, Outcome, Sent
 from tasks.rules.change import RECORDED, iso
@@ -45,29 +45,10 @@ ON CONFLICT DO NOTHING
 
 _NOTICE = tuple(name for name in RECORDED if name != "number")
 
-# Whose turn it is: due, not quiet, free, and within the user's rate; first who had its turn longest ago.
-_FREE = f"""
-channel_states AS s JOIN channels AS c ON c.id = s.channel_id
-LEFT JOIN channel_users AS u ON u.user_id = c.user_id
-CROSS JOIN LATERAL (
-    SELECT d.id, d.next_at FROM channel_deliveries AS d
-    WHERE d.channel_id = s.channel_id AND d.state = 'waiting' AND d.next_at <= now()
-        AND NOT {quiet.quiet("d", "c")}
-        -- Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED. What an open
-        -- window holds back is overtaken by what it lets through.
-        AND NOT EXISTS (SELECT FROM channel_deliveries AS older WHERE older.channel_id = d.channel_id
-            AND older.device_id = d.device_id AND older.rule_id = d.rule_id AND older.id < d.id
-            AND older.state IN ('waiting', 'held') AND NOT {quiet.open_now("older", "c")})
-    ORDER BY d.id LIMIT 1) AS due
-"""  # noqa: S608 - constants
-_MAY = """
-c.enabled AND s.lease_until <= now() AND s.rests_until <= now()
-    AND coalesce(u.free_at, '-infinity') <= now() + %(burst)s * interval '1 second'
-"""
-
-_CLAIM = f"""
+CLAIM = f"""
 WITH {quiet.WINDOWS}, free AS (
-    SELECT s.channel_id, due.id, c.user_id FROM {_FREE} WHERE {_MAY}
+    SELECT s.channel_id, due.id, c.user_id FROM {turns.FREE} WHERE {turns.MAY}
+    -- First who had its turn longest ago.
     ORDER BY s.lease_until LIMIT %(most)s FOR UPDATE OF s SKIP LOCKED
 ), leased AS (
     UPDATE channel_states AS s SET lease_until = now() + %(lease)s * interval '1 second', holder = %(holder)s
@@ -114,7 +95,7 @@ SELECT (SELECT count(*) FROM channel_deliveries WHERE state = 'waiting'),
        (SELECT extract(epoch FROM min(greatest(created_at, held_until))) FROM channel_deliveries
         WHERE state = 'waiting'),
        (SELECT extract(epoch FROM min(greatest(due.next_at, s.lease_until, s.rests_until,
-            u.free_at - %(burst)s * interval '1 second'))) FROM {_FREE} WHERE {_MAY}),
+            u.free_at - %(burst)s * interval '1 second'))) FROM {turns.FREE} WHERE {turns.MAY}),
        (SELECT count(*) FROM channel_deliveries WHERE state = 'held')
 """  # noqa: S608 - constants
 
@@ -151,10 +132,11 @@ def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
         "lease": LEASE_SECONDS,
         "gap": 60 / settings().channel_messages_per_minute,
         "burst": BURST_SECONDS,
+        "near": turns.NEAR,
         "windows": quiet.spans(connection),
     }
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [_claim_of(row) for row in cursor.execute(_CLAIM, arguments)]
+        return [_claim_of(row) for row in cursor.execute(CLAIM, arguments)]
 
 
 def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) -> str | None:
@@ -188,7 +170,7 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
 
 def look(connection: Connection) -> Look:
     """What waits. Raises `psycopg.Error`."""
-    arguments = {"burst": BURST_SECONDS, "windows": quiet.spans(connection)}
+    arguments = {"burst": BURST_SECONDS, "near": turns.NEAR, "windows": quiet.spans(connection)}
     row: Any = connection.execute(_LOOK, arguments).fetchone()
     waiting, oldest, untaken, held = row
     oldest, untaken = (None if one is None else float(one) for one in (oldest, untaken))

@@ -13,7 +13,7 @@ import structlog
 from tasks import registry
 from tasks.domain.domain import AnyDomain
 from tasks.observe.metrics.worker import ROLLED_UP
-from tasks.rollups import statements
+from tasks.rollups import behind, statements
 from tasks.servers import database
 from tasks.settings import settings
 
@@ -90,7 +90,9 @@ def run(seconds: float, all_before: int = -(2**31)) -> bool:
     first = int(time.time() // TURN_SECONDS) % len(domains)
     for domain in (*domains[first:], *domains[:first]):
         try:
-            switch(domain, on=settings().rollups and bool(statements.numeric_columns(domain)))
+            on = settings().rollups and bool(statements.numeric_columns(domain))
+            behind.note(domain, on=on, complete=False)
+            switch(domain, on=on)
             while (done := _step(domain, all_before)) is not None:
                 ROLLED_UP.add(done)
                 if time.monotonic() > until:
@@ -146,6 +148,8 @@ def _step(domain: AnyDomain, all_before: int) -> int | None:
                     _rest(domain, hour)
                 raise
             return 1
+        if settings().rollups and not values["resting"]:
+            behind.note(domain, on=True, complete=True)
         return _make_earlier(connection, domain, gone_before)
 
 

@@ -52,6 +52,7 @@ DEVICES_READY = (
 )
 CHANNELS_QUEUED = "sluice:channels:queued"  # exists while a task waits that tells the channels
 CHANNELS_WAITING = "sluice:channels:waiting"  # how many deliveries to channels wait, and since when
+ROLLUPS_COMPLETE = "sluice:rollups:complete"  # hash: when the due rollups of each domain were last all made
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 

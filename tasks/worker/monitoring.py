@@ -26,10 +26,12 @@ from tasks.observe.metrics.beat import (
     OUTBOX_AGE,
     OUTBOX_ENTRIES,
     QUEUED,
+    ROLLUPS_BEHIND,
     TASKS_SENT,
 )
 from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.outbox import stream
+from tasks.rollups import behind
 from tasks.servers import celery_broker, clocks, database
 from tasks.servers.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
@@ -141,6 +143,7 @@ def _beat_begins(**_: Any) -> None:
     CHANNELS_OLDEST.read_from(_channels(lambda look: _age(look.oldest)))
     CHANNELS_UNTAKEN.read_from(_channels(lambda look: _age(look.untaken)))
     QUEUED.read_from(_if_it_answers(_queued))
+    ROLLUPS_BEHIND.read_from(_if_it_answers(_rollups))
     clocks.watch()
     _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
 
@@ -169,6 +172,10 @@ def _age(since: float | None) -> float:
 
 def _queued() -> dict[tuple[str, ...], float]:
     return {(queue,): count for queue, count in celery_broker.waiting(QUEUES).items()}
+
+
+def _rollups() -> dict[tuple[str, ...], float]:
+    return {(domain,): seconds for domain, seconds in behind.seconds().items()}
 
 
 def _if_it_answers(read: Callable[[], T]) -> Callable[[], T | None]:

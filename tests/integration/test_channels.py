@@ -5,12 +5,8 @@ import hmac
 import json
 import os
 import random
-import shlex
-import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,13 +14,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from compose.local.preparation import process_environment
-from compose.local.procfile import read
 from compose.local.stack import Stack
 from ingest.admin import channels
 from tasks import deliver_channels
 from tasks import settings as tasks_settings
-from tasks.channels import retries, tables, wake
+from tasks.channels import retries, tables, trial, turns, wake
 from tasks.channels.outcome import Never, Sent
 from tasks.rules.parsing import parse_rules
 from tasks.servers.database import access
@@ -33,6 +27,7 @@ from tests.integration import pages
 from tests.integration.changes import Database, deliver_and_die, empty_outbox, flap, judge, write_tables
 from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
+from tests.integration.notify_process import notify_worker
 from tests.integration.receivers import Answer, http_receiver, mail_server
 
 PROJECT = Path(deliver_channels.__file__).resolve().parents[1]
@@ -318,6 +313,73 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
     assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
 
 
+def test_a_trial_counts_for_the_rate_of_its_user(user: str, database: Database, setting: Set) -> None:
+    """As every message does: whoever may try a channel can flood nobody by it."""
+    setting(CHANNEL_MESSAGES_PER_MINUTE="1")
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        # The burst, of a minute.
+        assert [trial.tell(user, "hook") for _ in range(2)] == [Sent(), Sent()]
+        with pytest.raises(trial.CannotTry, match="CHANNEL_MESSAGES_PER_MINUTE"):
+            trial.tell(user, "hook")
+        assert [call.notice["status"] for call in receiver.calls] == ["TEST", "TEST"]
+    with pytest.raises(trial.CannotTry, match="no such channel"):
+        trial.tell(user, "none")
+
+
+@pytest.mark.parametrize("rules", [1, 300])
+def test_what_waits_behind_a_failed_attempt_is_not_read_at_each_look(
+    user: str, database: Database, setting: Set, rules: int
+) -> None:
+    """10,000 rows behind the first of their rule: what is next is found within a few pages for each rule.
+
+    Also by statistics from before they came, when all was sent.
+    """
+    del setting
+    add(database, user, "hook", "webhook", "https://example.com/")
+    database.execute(
+        "INSERT INTO channel_deliveries"
+        " (channel_id, alert_id, status, time, device_id, rule_id, state, done_at)"
+        " SELECT id, 'b' || n, 'TRIGGERED', now(), 'd', 'r', 'sent', now()"
+        " FROM channels, generate_series(0, 2999) AS n WHERE user_id = %s",
+        [user],
+    )
+    database.execute("ANALYZE channel_deliveries")
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, next_at)"
+        " SELECT id, 'a' || n, 'TRIGGERED', now(), 'd', 'r' || mod(n, %s),"
+        " now() + CASE WHEN n < %s THEN interval '1 hour' ELSE '0' END"
+        " FROM channels, generate_series(0, 9999) AS n WHERE user_id = %s",
+        [rules, rules, user],
+    )
+    with access() as connection:
+        assert tables.claim(connection, uuid4(), 1) == []
+    before = pages_read(database)
+    database.execute("ANALYZE channel_deliveries")
+    assert max(before, pages_read(database)) < 2000 + 20 * rules
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id)"
+        " SELECT id, 'other', 'TRIGGERED', now(), 'd', 'other' FROM channels WHERE user_id = %s",
+        [user],
+    )
+    with access() as connection:
+        (claim,) = tables.claim(connection, uuid4(), 1)
+    query = f"SELECT channel_deliveries.id {OF_USER} AND rule_id = 'other'"
+    assert database.execute(query, [user]).fetchone() == (claim.delivery,)
+
+
+def pages_read(database: Database) -> int:
+    """How many pages one claim reads, from memory or from disk."""
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+    given = {"most": 1, "holder": uuid4(), "lease": 60, "gap": 0.1, "burst": 60}
+    given |= {"near": turns.NEAR, "windows": "[]"}
+    with database.transaction(force_rollback=True):
+        row = database.execute(f"{explain} {tables.CLAIM}", given).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
 def test_who_has_the_lease_no_longer_marks_nothing(user: str, database: Database, setting: Set) -> None:
     """The attempt of the one who has it says how it ended, whoever is late."""
     del setting
@@ -335,19 +397,6 @@ def test_who_has_the_lease_no_longer_marks_nothing(user: str, database: Database
         assert deliveries(database, user) == {("hook", "waiting"): 1}
         assert tables.finish(connection, again, Sent(), newer) == "sent"
     assert deliveries(database, user) == {("hook", "sent"): 1}
-
-
-@contextmanager
-def notify_worker(stack: Stack, **values: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker of the Procfile, as its own process; stopped gently at the end."""
-    environment = {**process_environment(stack.env), **values}
-    command = shlex.split(read(PROJECT / "Procfile")["notify"])
-    process = subprocess.Popen(command, cwd=PROJECT, env=environment)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
 
 
 def test_the_operators_commands_and_the_worker_of_the_procfile(

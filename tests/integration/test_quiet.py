@@ -10,12 +10,13 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
+from ingest.admin import channels
 from tasks import deliver_channels
-from tasks.channels import tables, wake
+from tasks.channels import tables, turns, wake
 from tasks.rules.parsing import parse_rules
 from tests.integration.changes import Database, deliver_and_die, history, judge, rows, write_tables
 from tests.integration.commands import sluice
-from tests.integration.receivers import Receiver, http_receiver
+from tests.integration.receivers import Answer, Receiver, http_receiver
 from tests.integration.test_channels import OF_USER, Set, add, setting, user
 
 __all__ = ["setting", "user"]
@@ -169,6 +170,29 @@ def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
     assert {state for state, _ in states(database, user).values()} == {"sent", "superseded"}
 
 
+def test_what_is_sent_again_may_have_been_heard_before(
+    user: str, database: Database, setting: Set, window: Window
+) -> None:
+    """`sluice channels retry` begins to count anew, and still the end of what was tried is told."""
+    setting(CHANNEL_ATTEMPTS="1")
+
+    def answer(_path: str, number: int) -> Answer:
+        return Answer(500) if number == 0 else Answer()
+
+    with http_receiver(answer) as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        change(user, "d", (0, 90.0))
+        deliver_channels.deliver()
+        assert states(database, user)["d", "TRIGGERED"][0] == "failed"
+        window("nights")
+        assert channels.retry(database, user, "hook") == 1
+        change(user, "d", (1, 20.0))
+        close(database, user)
+        deliver_channels.watch()
+        deliver_channels.deliver()
+        assert told(receiver) == [("d", "RESOLVED", "warning")]
+
+
 @dataclass
 class Row:
     """A delivery as the plain model has it; `tried` if the channel may have heard of it."""
@@ -221,12 +245,22 @@ class Plain:
             row.tried = True
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "near"), [(1, turns.NEAR), (2, 0)])
 def test_nights_as_they_come_are_told_as_a_plain_model_says(
-    user: str, database: Database, setting: Set, window: Window, monkeypatch: pytest.MonkeyPatch, seed: int
+    user: str,
+    database: Database,
+    setting: Set,
+    window: Window,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    near: int,
 ) -> None:
-    """Whatever happens in between: looks, none at all, workers that die after they have told a channel."""
+    """Whatever happens in between: looks, none at all, workers that die after they have told a channel.
+
+    It is the same whether what is next is among the oldest or has to be looked for further on.
+    """
     del setting
+    monkeypatch.setattr(turns, "NEAR", near)
     chance, plain, offset, is_open = random.Random(seed), Plain(), 0, False
 
     def dies(*_: object) -> str:

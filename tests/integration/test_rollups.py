@@ -20,8 +20,9 @@ from tasks.batch.messages import Row
 from tasks.domain.routing import limits
 from tasks.registry import default
 from tasks.roll_up import expire
-from tasks.rollups import make, statements
+from tasks.rollups import behind, make, statements
 from tasks.rows.write import write
+from tasks.servers.redis_client import ROLLUPS_COMPLETE, client
 from tests.conftest import PROJECT, forget_servers
 from tests.integration import forked
 
@@ -192,9 +193,19 @@ def test_rollups_go_with_the_last_value_of_their_hour(rolled: Database) -> None:
 def test_what_the_database_refuses_of_an_hour_holds_up_no_other(
     rolled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It rests, and is made later; retention goes on with the tables that are in order."""
+    """It rests, and is made later; retention goes on with the tables that are in order.
+
+    Until it is made, the domain's rollups count as behind.
+    """
+
+    def behind_since_1970() -> bool:
+        return behind.seconds()["telemetry"] > 1e9
+
     make.switch(default(), on=True)
+    client().hset(ROLLUPS_COMPLETE, "telemetry", 0)
     assert make.run(60)
+    assert not behind_since_1970()
+    client().hset(ROLLUPS_COMPLETE, "telemetry", 0)
     bad, good = row(1, DAY, "a", 1.0, 1), row(2, DAY + timedelta(hours=2), "a", 2.0, 2)
     store(rolled, [bad])
     store(rolled, [good])
@@ -210,10 +221,16 @@ def test_what_the_database_refuses_of_an_hour_holds_up_no_other(
     assert rolled.execute("SELECT DISTINCT hour FROM rollups_hourly").fetchall() == [
         (DAY + timedelta(hours=2),)
     ]
+    assert behind_since_1970()
     rolled.execute("ALTER TABLE rollups_hourly DROP CONSTRAINT refused")
     monkeypatch.setattr(make, "_resting", {})
     assert make.run(60, EVERYTHING)
     assert check(rolled) == 8
+    assert not behind_since_1970()
+    monkeypatch.setenv("ROLLUPS", "false")
+    forget_servers()
+    assert make.run(60)
+    assert behind.seconds() == {}
 
 
 def test_old_rows_are_rolled_up_although_retention_came_first(rolled: Database, empty: str) -> None:

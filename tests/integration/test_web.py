@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, tokens
+from ingest.admin import accounts, channels, tokens
 from tests.integration import web_process
 from tests.integration.commands import run_page, sluice
 from tests.integration.fleet import wait_until
+from tests.integration.notify_process import notify_worker
+from tests.integration.receivers import http_receiver
 from tests.integration.stream import Written, cold_only, reading, sequence_ids
-from tests.integration.web_process import Answer, Web
+from tests.integration.web_process import Web
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -38,31 +42,40 @@ CHECKED = """
 include-path-regex = "^/api/v1/dead-letters"
 phases.coverage.enabled = false
 """
-OPERATORS_ALONE = {"/api/v1/status"}
+OPERATORS_ALONE = {"/api/v1/status", "/api/v1/accounts/csv"}
+# Its answer has no end.
+STREAM = "/api/v1/events"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def web(stack: Stack) -> Iterator[Web]:
+def role(stack: Stack) -> Iterator[str]:
+    """The URL of the process's role in the database."""
+    with web_process.role(stack) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack, role: str) -> Iterator[Web]:
     """The process, with no more rights than its role has, and little patience.
 
     It also knows the owner's URL, as it does where all processes share their settings.
     """
-    with (
-        web_process.role(stack) as url,
-        web_process.running(
-            stack,
-            DATABASE_URL=url,
-            WEB_STATEMENT_TIMEOUT_SECONDS="2",
-            WEB_REQUESTS_PER_SECOND="1000",
-        ) as process,
-    ):
+    with web_process.running(
+        stack,
+        DATABASE_URL=role,
+        WEB_STATEMENT_TIMEOUT_SECONDS="2",
+        WEB_REQUESTS_PER_SECOND="1000",
+        WEB_TRUSTED_PROXIES="127.0.0.1",
+        CHANNEL_ALLOWED_NETWORKS="127.0.0.0/8",
+        CHANNEL_SCHEMES="http,https,mailto,slack",
+    ) as process:
         yield process
 
 
 @pytest.fixture
 def user(database: Database) -> str:
-    """A user that no other test has, with two devices, an alert, its history, rules and an account."""
+    """A user that no other test has: two devices, an alert, its history, rules, an account and a channel."""
     name = f"u{uuid4().hex[:8]}"
     for number, device in enumerate(("d", "quiet")):
         seen = NOW - timedelta(hours=number)
@@ -97,6 +110,11 @@ def user(database: Database) -> str:
         [name, json.dumps([{"key": "temperature", "operator": ">", "threshold": 40, "message": "hot"}])],
     )
     accounts.provision(database, accounts.device(name, "d"))
+    database.execute(
+        "INSERT INTO channels (user_id, name, kind, target, enabled)"
+        " VALUES (%s, 'hook', 'webhook', 'https://a:b@example.com:8443/secret?token', false)",
+        [name],
+    )
     return name
 
 
@@ -121,25 +139,30 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
     bodies: dict[str, object] = {
         "/alerts/{user}/manage": {"device_id": "d", "rule_id": "temperature", "action": "ENABLE"},
         "/rules/{user}": [],
+        "/rules/{user}/rehearse": [],
         "/accounts": {"user": user, "devices": ["d"]},
+        "/channels/{user}/{name}": {"kind": "webhook", "target": "https://example.com/", "secret": "s" * 16},
         "/dead-letters/replays": {"user": user, "dry_run": True},
         "/dead-letters/acknowledgements": {"user": user, "dry_run": True},
     }
     routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
     assert len(routes) >= 10
-    for template, method in routes:
+    for number, (template, method) in enumerate(routes):
         route = template.removeprefix("/api/v1")
-        path = route.format(user=user, device="d", run_id="none")
+        path = route.format(user=user, device="d", name="hook", run_id="none")
+        # Unknown tokens of one address have a limit.
+        address = {"X-Forwarded-For": f"192.0.2.{number}"}
         body = bodies.get(route) if method != "get" else None
-        query = {"key": "temperature"} if path.endswith("/series") else {}
+        query: dict[str, object] = {"key": "temperature"} if path.endswith("/series") else {}
+        query |= {"seconds": 1} if template == STREAM else {}
         for unknown in (None, "x", tokens.PREFIX + "x" * 43, expired, gone.token):
-            answer = _not_too_often(web, path, unknown, query, method=method.upper(), body=body)
+            answer = web.ask(path, unknown, query, method=method.upper(), body=body, headers=address)
             assert (answer.status, answer.document["status"]) == (401, 401), (path, unknown)
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["www-authenticate"].startswith("Bearer")
         if method != "get" or "{run_id}" in route:
             foreign = web.ask(path, others, method=method.upper(), body=body)
-            assert foreign.status == 404, (path, foreign.document)
+            assert foreign.status == (403 if template in OPERATORS_ALONE else 404), (path, foreign.document)
             continue
         assert web.ask(path, query=query).status == 200, path
         own = web.ask(path, token, query)
@@ -147,26 +170,15 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
         foreign = web.ask(path, others, query)
         if "{user}" in template:
             assert foreign.status == 404, path
-            nobody = web.ask(route.format(user="nobody", device="d"), others, query)
+            nobody = web.ask(route.format(user="nobody", device="d", name="hook"), others, query)
             told = foreign.document["detail"].replace(user, "nobody")
             assert (nobody.status, nobody.document["detail"]) == (404, told)
-        elif template not in OPERATORS_ALONE and path != "/openapi.json":
+        elif template not in {*OPERATORS_ALONE, STREAM} and path != "/openapi.json":
             assert user not in json.dumps(foreign.document), path
             assert user in json.dumps(own.document) or path == "/dead-letters", path
+            assert not {"secret", "token"} & set(json.dumps(own.document).split('"')), path
             assert web.ask(path, others, {"user": user}).status == 404, path
             assert web.ask(path, token, {"user": user}).status == 200, path
-
-
-def _not_too_often(web: Web, path: str, unknown: str | None, query: dict[str, str], **more: Any) -> Answer:
-    """The answer at the rate of unknown tokens: all routes together have more than may come at once."""
-    answers: list[Answer] = []
-
-    def taken() -> bool:
-        answers.append(web.ask(path, unknown, query, **more))
-        return answers[-1].status != 429
-
-    wait_until(taken, 30, "the rate of unknown tokens")
-    return answers[-1]
 
 
 def test_devices_come_by_silence_page_by_page_and_are_found(
@@ -267,7 +279,15 @@ def test_alerts_rules_accounts_and_dead_letters_are_told(
         *([("ESCALATED", "critical"), ("ESCALATED", "info"), ("TRIGGERED", "warning")], None),
     )
     rules = web.ask(f"/rules/{user}", token).document
-    assert (rules["rules"][0]["threshold"], rules["faults"]) == (40, [])
+    assert (rules["rules"][0]["threshold"], rules["faults"], rules["operator_rules"]) == (40, [], [])
+    frost = {"key": "temperature", "operator": "<", "threshold": 0, "message": "frost"}
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES ('+', %s)", [json.dumps([frost])])
+    try:
+        in_force = web.ask(f"/rules/{user}", token).document
+    finally:
+        database.execute("DELETE FROM user_configs WHERE user_id = '+'")
+    assert in_force["operator_rules"] == [{**frost, "id": "operator:temperature"}]
+    assert in_force["rules"] == rules["rules"]
     (account,) = web.ask("/accounts", token).document["accounts"]
     assert (account["username"], account["kind"]) == (f"{user}/d", "device")
     Written(pipeline, user).write([b"{}", b"[]", b"[]", reading(1)])
@@ -296,6 +316,105 @@ def test_a_tenant_sets_rules_and_commands_alerts(pipeline: Stack, web: Web, user
         assert (answer.status, answer.document["errors"][0]["path"]) == (422, path)
     answer = web.ask(f"/alerts/{user}/manage", token, method="POST", body=b"{")
     assert (answer.status, "must be JSON" in answer.document["detail"]) == (422, True)
+
+
+def test_rules_are_tried_on_what_is_stored(web: Web, database: Database, user: str, token: str) -> None:
+    """How often each had fired, and when; nothing is changed, and a faulty document is told its faults."""
+    rules = [
+        {"key": "temperature", "operator": ">", "threshold": 21, "message": "warm"},
+        {"id": "cold", "key": "temperature", "operator": "<", "threshold": 0, "message": "cold"},
+    ]
+    asked = {"since": "2026-03-01T00:00Z", "device": "d"}
+    path = f"/rules/{user}/rehearse"
+    before = web.ask(f"/rules/{user}", token).document
+    answer = web.ask(path, token, asked, method="POST", body=rules)
+    told = answer.document
+    assert (answer.status, told["readings"], told["devices"]) == (200, 4, 1), told
+    assert [(one["rule_id"], one["fired"], len(one["firings"])) for one in told["rules"]] == [
+        ("temperature", 1, 1),
+        ("cold", 0, 0),
+    ]
+    assert told["rules"][0]["firings"][0]["begin"] == "2026-03-02T12:30:00Z"
+    assert web.ask(f"/rules/{user}", token).document == before
+    none = web.ask(path, token, {**asked, "device": "quiet"}, method="POST", body=rules)
+    assert none.document["readings"] == 0
+    wrong = web.ask(path, token, method="POST", body=[{**rules[0], "operator": "above"}])
+    assert (wrong.status, wrong.document["errors"][0]["path"]) == (422, "rules.0.operator")
+    # Of a group by its present devices.
+    database.execute(
+        "INSERT INTO device_groups (user_id, group_name, device_id) VALUES (%s, 'hall', 'quiet')", [user]
+    )
+    of_group = [{**rules[0], "devices": "@hall"}]
+    grouped = web.ask(path, token, {"since": "2026-03-01T00:00Z"}, method="POST", body=of_group)
+    assert (grouped.status, grouped.document["rules"][0]["fired"]) == (200, 0), grouped.document
+
+
+def test_a_tenant_sets_tries_and_removes_channels(
+    web: Web, stack: Stack, database: Database, user: str, token: str
+) -> None:
+    """With the faults of the commands, and in the operators' trail; no answer holds a secret or a path."""
+    allowed = {"CHANNEL_ALLOWED_NETWORKS": "127.0.0.0/8", "CHANNEL_SCHEMES": "http,https"}
+    secret = "s" * 20
+    with http_receiver() as receiver, notify_worker(stack, **allowed):
+        wanted = {"kind": "webhook", "target": receiver.url("/hidden"), "severities": ["critical"]}
+        path = f"/channels/{user}/pager"
+        unsigned = web.ask(path, token, method="PUT", body=wanted)
+        assert (unsigned.status, "needs `secret`" in unsigned.document["detail"]) == (422, True)
+        put = web.ask(path, token, method="PUT", body={**wanted, "secret": secret})
+        assert (put.status, put.document) == (201, None)
+        assert web.ask(path, token, method="PUT", body={**wanted, "enabled": False}).status == 204
+        row = database.execute(
+            "SELECT secret, enabled FROM channels WHERE user_id = %s AND name = 'pager'", [user]
+        ).fetchone()
+        assert row == (secret, False)
+        assert web.ask(f"{path}/test", token, method="POST").document == {"ok": True, "why": None}
+        (call,) = receiver.calls
+        assert call.notice["status"] == "TEST"
+        moved = {**wanted, "target": "http://localhost:1/"}
+        assert web.ask(path, token, method="PUT", body=moved).status == 204
+        failed = web.ask(f"{path}/test", token, method="POST").document
+        assert (failed["ok"], "refused" in failed["why"].lower()) == (False, True)
+    told = web.ask("/channels", token)
+    shown = {one["name"]: one["target"] for one in told.document["channels"]}
+    assert shown == {"hook": "https://example.com:8443/…", "pager": "http://localhost:1/…"}
+    for kind, target in (
+        ("webhook", "http://user:pass@Example.com/x"),
+        ("webhook", "https://a@b@c:1?x"),
+        ("apprise", "slack://token/other"),
+        ("mail", "ada@example.com"),
+    ):
+        with database.transaction(force_rollback=True):
+            database.execute("UPDATE channels SET kind = %s, target = %s", [kind, target])
+            masked = database.execute("SELECT DISTINCT target FROM channels_shown").fetchone()
+        assert masked == (channels.shown(kind, target).replace("example.com/", "Example.com/"),)
+    for change, sentence in (
+        ({"target": "ftp://a/"}, "the scheme ftp is not allowed"),
+        ({"template": "$nothing"}, "there is no field $nothing"),
+        ({"kind": "mail", "target": "a@b.example", "secret": secret}, "There is no mail server"),
+    ):
+        wrong = web.ask(path, token, method="PUT", body={**wanted, **change})
+        assert (wrong.status, sentence in wrong.document["detail"]) == (422, True), wrong.document
+    database.execute(
+        "INSERT INTO channel_deliveries"
+        " (channel_id, alert_id, status, time, device_id, rule_id, state, done_at)"
+        " SELECT id, 'a' || n, 'TRIGGERED', now(), 'd', 'r', 'sent', now()"
+        " FROM channels, generate_series(1, 3) AS n WHERE user_id = %s AND name = 'pager'",
+        [user],
+    )
+    first = web.ask(f"{path}/deliveries", token, {"limit": 2}).document
+    rest = web.ask(f"{path}/deliveries", token, {"limit": 2, "cursor": first["next"]}).document
+    assert [one["alert_id"] for one in first["deliveries"] + rest["deliveries"]] == ["a3", "a2", "a1"]
+    assert rest["next"] is None
+    assert web.ask(path, token, method="DELETE").status == 204
+    assert web.ask(path, token, method="DELETE").status == 404
+    trail = database.execute(
+        "SELECT action, application, after FROM operator_audit WHERE subject = 'channels' AND key = %s",
+        [user],
+    ).fetchall()
+    assert {application for action, application, _ in trail if action == "UPDATE"} == {
+        f"sluice-web/tenant {user}"
+    }
+    assert secret not in str(trail)
 
 
 def test_a_tenant_makes_changes_and_removes_accounts(
@@ -330,6 +449,86 @@ def test_a_tenant_makes_changes_and_removes_accounts(
     assert database.execute(trail, [f"{user}/new"]).fetchall() == [
         ("sluice_web", f"sluice-web/tenant {user}")
     ]
+
+
+def test_the_operator_makes_the_accounts_of_a_file(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """Line by line with its progress, each password once, all or none; what is there is left, or rotated."""
+    file = "user,device\n" + "".join(f"{user},n{number}\n" for number in range(1500)) + f"{user},d\n"
+
+    def sent(body: str, **query: object) -> list[dict[str, Any]]:
+        answer = web.ask("/accounts/csv", query=query, method="POST", body=body.encode())
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/x-ndjson"), answer
+        return [json.loads(line) for line in answer.document.splitlines()]
+
+    *progress, first, second, end = sent(file)
+    assert progress == [{"made": made, "of": 1500} for made in (0, 1000, 1500)]
+    made = first["credentials"] + second["credentials"]
+    assert [one["username"] for one in made] == [f"{user}/n{number}" for number in range(1500)]
+    assert {len(one["password"]) > 30 for one in made} == {True}
+    assert end == {"done": True, "made": 1500, "left": [f"{user}/d"]}
+    assert database.execute(
+        "SELECT count(*) FROM mqtt_users WHERE user_id = %s AND kind = 'device'", [user]
+    ).fetchone() == (1501,)
+    assert sent(f"user,device\n{user},d\n")[-1] == {"done": True, "made": 0, "left": [f"{user}/d"]}
+    assert sent(f"user,device\n{user},d\n", rotate=True)[-1] == {"done": True, "made": 1, "left": []}
+    for body, sentence in (
+        (b"device\nd\n", "must name the columns"),
+        (f"user,device\n{user},a/b\n".encode(), "line 2"),
+        (b"user,device\n\xff\n", "not UTF-8"),
+    ):
+        wrong = web.ask("/accounts/csv", method="POST", body=body)
+        assert (wrong.status, sentence in wrong.document["detail"]) == (422, True), wrong.document
+    assert web.ask("/accounts/csv", token, method="POST", body=file.encode()).status == 403
+
+
+def test_who_listens_is_told_what_changes(
+    stack: Stack, role: str, database: Database, user: str, token: str
+) -> None:
+    """A tenant of the tenant's own; after the last event it goes on, and it ends when the process does."""
+
+    def change(owner: str, alert: str) -> None:
+        database.execute(
+            "INSERT INTO alert_history (alert_id, status, user_id, device_id, rule_id, time)"
+            " VALUES (%s, 'TRIGGERED', %s, 'd', 'hot', now())",
+            [alert, owner],
+        )
+
+    def alerts(events: Iterator[dict[str, str]], wanted: str) -> dict[str, str]:
+        """The event of that alert; nothing before it is another user's."""
+        for event in events:
+            if event.get("event") in {"alert", "devices"}:
+                assert other not in event["data"], event
+            if event.get("event") == "alert" and json.loads(event["data"])["alert_id"] == wanted:
+                return event
+        raise AssertionError(wanted)
+
+    other = f"o{uuid4().hex[:8]}"
+    with ExitStack() as streams:
+        with web_process.running(stack, DATABASE_URL=role, STOP_GRACE_SECONDS="20") as process:
+            own = streams.enter_context(process.listen(token))
+            operators = streams.enter_context(process.listen(web_process.OPERATOR))
+            assert next(own) == next(operators) == {"retry": "3000"}
+            # The tables are read from now on; what was written before is none of its business.
+            assert next(own)["event"] == next(operators)["event"] == "ready"
+            change(other, f"x-{other}")
+            change(user, f"x-{user}")
+            told = alerts(own, f"x-{user}")
+            assert json.loads(told["data"])["status"] == "TRIGGERED"
+            assert any(other in event.get("data", "") for event in operators)
+            database.execute("UPDATE devices SET last_seen = now(), online = true WHERE user_id = %s", [user])
+            seen = next(event for event in own if event.get("event") == "devices")
+            assert {one["device_id"] for one in json.loads(seen["data"])["devices"]} == {"d", "quiet"}
+            change(user, f"y-{user}")
+            again = streams.enter_context(process.listen(token, **{"Last-Event-ID": told["id"]}))
+            alerts(again, f"y-{user}")
+            for _ in range(2):
+                streams.enter_context(process.listen(token))
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                streams.enter_context(process.listen(token))
+        # The process has ended with 0 although they were open, and they with it.
+        assert all(event.get("event") in {"alert", "devices", None} for event in [*own, *again])
 
 
 def test_a_tenant_reaches_no_account_that_only_has_the_tenant_s_name(web: Web, database: Database) -> None:
@@ -436,7 +635,19 @@ def test_whatever_the_description_allows_is_answered_as_it_says(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", str(description), "--url", web.url),
             *("--header", f"Authorization: Bearer {bearer}", "--phases", "coverage,fuzzing"),
-            *("--checks", CHECKS, "--max-examples", "3", "--seed", "1", "--workers", "2", "--no-color"),
+            *(
+                "--exclude-path",
+                STREAM,
+                "--checks",
+                CHECKS,
+                "--max-examples",
+                "3",
+                "--seed",
+                "1",
+                "--workers",
+                "2",
+                "--no-color",
+            ),
             *(word for method in methods for word in ("--include-method", method)),
         ],
         cwd=tmp_path,

@@ -66,6 +66,14 @@ class Web:
         except urllib.error.HTTPError as error:
             return _answer(error.code, dict(error.headers), error.read())
 
+    @contextmanager
+    def listen(self, token: str, **headers: str) -> Iterator[Iterator[dict[str, str]]]:
+        """The events as they come, until the server ends the stream: the fields of each."""
+        request = urllib.request.Request(f"{self.url}/api/v1/events", headers=dict(headers))  # noqa: S310 - our own
+        request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - our own
+            yield _events(line.decode().rstrip("\n") for line in response)
+
     def ready(self) -> bool:
         """Whether the process says that it does its work."""
         try:
@@ -76,9 +84,20 @@ class Web:
 
 
 def _answer(status: int, headers: dict[str, str], body: bytes) -> Answer:
-    return Answer(
-        status, {name.lower(): value for name, value in headers.items()}, json.loads(body) if body else None
-    )
+    given = {name.lower(): value for name, value in headers.items()}
+    is_one_object = given.get("content-type", "") in {"application/json", "application/problem+json"}
+    return Answer(status, given, json.loads(body) if body and is_one_object else body.decode() or None)
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        else:
+            yield fields
+            fields = {}
 
 
 @contextmanager

@@ -69,6 +69,7 @@ SENT: list[tuple[Callable[..., calls.Call], dict[str, Any]]] = [
     (calls.deliver_mqtt, {}),
     (calls.deliver_database, {}),
     (calls.deliver_channels, {}),
+    (calls.try_channel, {"user_id": "u", "name": "n", "request": "r", "control": "c"}),
 ]
 
 
@@ -101,7 +102,10 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.rollups.make", "tasks.rollups.expire"),
     }
     # What waits for servers that users choose has workers of its own.
-    assert [name for name, queue in queues.items() if queue == "notify"] == ["tasks.channels.deliver"]
+    assert {name for name, queue in queues.items() if queue == "notify"} == {
+        "tasks.channels.deliver",
+        "tasks.channels.test",
+    }
     assert set(queues.values()) == {"db", "process", "notify"}
 
 

@@ -1,16 +1,33 @@
 """The MQTT accounts of devices, of users' programs and of services."""
 
-from fastapi import APIRouter
+import io
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from ingest.admin import accounts as work
+from ingest.admin import accounts_csv
 from ingest.admin.accounts import Account
-from ingest.api import pages
-from ingest.api.callers import Anybody, Caller
+from ingest.api import lines, pages
+from ingest.api.callers import Anybody, Caller, Operator
 from ingest.api.connections import Connections
-from ingest.api.inputs import Database, DeviceInPath, Limit, User, UserInPath
+from ingest.api.inputs import Body, Database, DeviceInPath, Limit, User, UserInPath
 from ingest.api.models import Accounts, Credential, Credentials, NewAccounts
 from ingest.api.pages import Cursor
+from ingest.api.places import Places
 from ingest.api.problems import Refused, described
+
+# Each holds a connection to the database for as long as it takes, and the accounts' lock.
+_making = Places("make the accounts of a file", 1, 0)
+# So many credentials are in a line of the answer.
+CREDENTIALS_AT_ONCE = 1000
+_CSV = {
+    "requestBody": {
+        "required": True,
+        "content": {"text/csv": {"schema": {"type": "string", "example": "user,device\nada,fridge\n"}}},
+    }
+}
 
 router = APIRouter(tags=["accounts"])
 
@@ -43,6 +60,49 @@ def create(caller: Anybody, database: Database, wanted: NewAccounts) -> Credenti
             )
         credentials = work.provision_all(connection, made)
     return Credentials.model_validate({"accounts": [one._asdict() for one in credentials]})
+
+
+@router.post(
+    "/accounts/csv",
+    openapi_extra=_CSV,
+    response_class=StreamingResponse,
+    responses={200: {"content": {lines.MEDIA_TYPE: {"schema": lines.SCHEMA}}}, **described(403, 409)},
+)
+def create_from_csv(
+    caller: Operator,
+    database: Database,
+    document: Body,
+    *,
+    rotate: Annotated[bool, Query(description="Accounts that are there get new passwords, too.")] = False,
+) -> StreamingResponse:
+    """Makes the accounts of a file as `sluice provision csv` takes it: all or none; what is there stays.
+
+    The answer comes line by line, each an object in JSON: `{"made": 1000, "of": 10000}` while it goes on,
+    then `{"credentials": […]}`, a thousand in a line, then `{"done": true, …}`. Only with that last line are
+    the accounts made, and the passwords are told this once. `{"problem": {…}}` says that none was made.
+    """
+    wanted = accounts_csv.read(io.TextIOWrapper(io.BytesIO(document), "utf-8", newline=""))
+    steps = _made(caller, database, wanted, rotate=rotate)
+    # What is wrong from the beginning is an answer of its own.
+    first = next(steps)
+    return StreamingResponse(lines.written(first, steps), media_type=lines.MEDIA_TYPE)
+
+
+def _made(caller: Caller, database: Connections, wanted: list[Account], *, rotate: bool) -> lines.Steps:
+    """Lines of the answer. The accounts are made when the last one is asked for, and none before."""
+    with _making.one(caller):
+        with database.writing(caller.name) as connection:
+            done = None
+            for done in accounts_csv.parts(connection, wanted, rotate=rotate):
+                yield {"made": len(done.made), "of": len(done.made) + done.waiting}
+            assert done is not None
+            for begin in range(0, len(done.made), CREDENTIALS_AT_ONCE):
+                yield {"credentials": [_told(*one) for one in done.made[begin : begin + CREDENTIALS_AT_ONCE]]}
+        yield {"done": True, "made": len(done.made), "left": [one.username for one in done.left]}
+
+
+def _told(account: Account, made: work.Credential) -> dict[str, str | None]:
+    return {"user": account.user_id, "device": account.device_id, **made._asdict()}
 
 
 @router.post("/accounts/{user}/password")

@@ -9,15 +9,12 @@ from ingest.admin import alerts as work
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Limit, Moment, User, UserInPath
-from ingest.api.models import Alerts, Done, History
+from ingest.api.models import Alerts, Changed, Done, History
 from ingest.api.pages import Cursor
 from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command
 
 Status = Literal["PENDING", "TRIGGERED", "FLAPPING", "SNOOZED", "DISABLED"]
-Changed = Literal[
-    "TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"
-]
 
 router = APIRouter(tags=["alerts"])
 

@@ -1,26 +1,43 @@
-"""A user's alert rules."""
+"""A user's alert rules: as they are, replaced, and tried on what is stored."""
 
-from fastapi import APIRouter
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from ingest.admin import rules as work
+from ingest.admin.rules_rehearsal import Stored, judge, read
 from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
-from ingest.api.inputs import Body, Database, UserInPath
-from ingest.api.models import Rules, RulesSet
-from ingest.api.problems import Faulty
+from ingest.api.inputs import Body, Database, Device, Domain, Moment, UserInPath
+from ingest.api.models import Rehearsal, Rules, RulesSet
+from ingest.api.places import Places
+from ingest.api.problems import Faulty, Refused
+from tasks.rules.devices import names_groups
 from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.rule import RuleSet
 
 _RULES = {"type": "array", "items": {"type": "object"}, "description": "docs/rules.md has the fields."}
 _DOCUMENT = {"anyOf": [{"type": "object", "properties": {"rules": _RULES}, "required": ["rules"]}, _RULES]}
+
+# Judging takes the interpreter, which all other requests need too.
+MOST_READINGS = 200_000
+REHEARSE_SECONDS = 10.0
+MOST_FIRINGS_SHOWN = 100
+_rehearsing = Places("rehearse rules", 2, 1)
 
 router = APIRouter(tags=["rules"])
 
 
 @router.get("/rules/{user}")
 def rules(caller: Anybody, database: Database, user: UserInPath) -> Rules:
-    """The user's rules as they are stored; none are an empty list."""
+    """The user's rules as they are stored, none are an empty list; and the operator's, in force beside."""
     with database.reading() as connection:
-        return Rules.model_validate(work.stored(connection, caller.may_see(user)))
+        stored = work.stored(connection, caller.may_see(user))
+        operators = work.for_everyone(connection)
+    return Rules.model_validate({**stored, "operator_rules": operators})
 
 
 @router.put("/rules/{user}", openapi_extra=inputs.document(_DOCUMENT))
@@ -30,11 +47,60 @@ def set_rules(caller: Anybody, user: UserInPath, document: Body) -> RulesSet:
     Once it has answered, every reading is judged by the new rules.
     """
     caller.may_see(user)
-    try:
-        parse_rules(document)
-    except InvalidRules as error:
-        raise Faulty(error.errors) from None
+    _parsed(document)
     answer = requests.ask(caller, "config", user, document)
     if not answer["ok"]:
         raise Faulty(answer.get("errors", []))
     return RulesSet.model_validate({"rules": answer.get("rules", 0), "warnings": answer.get("warnings", [])})
+
+
+@router.post("/rules/{user}/rehearse", openapi_extra=inputs.document(_DOCUMENT))
+def rehearse(
+    caller: Anybody,
+    database: Database,
+    user: UserInPath,
+    document: Body,
+    *,
+    since: Annotated[Moment, Query(description="Readings since then; by default of the last week.")] = "7d",
+    device: Device = None,
+    domain: Domain = None,
+) -> Rehearsal:
+    """Judges the user's stored readings by the rules of the document, and says how often each had fired.
+
+    Nothing is changed, and nobody is told.
+    """
+    caller.may_see(user)
+    now = datetime.now(UTC)
+    begin = inputs.moment("since", since, now) or now
+    chosen = inputs.domain_named(domain)
+    rules = work.about(chosen, _parsed(document))
+    with _rehearsing.one(caller), database.reading() as connection:
+        if names_groups(rules.rules):
+            rules = work.with_groups(connection, user, rules)
+        readings = bounded(read(connection, chosen, user, device, begin, now))
+        history = judge(rules, user, readings, now)
+    told = work.as_json(rules, history, now)
+    for one in told["rules"]:
+        del one["firings"][MOST_FIRINGS_SHOWN:]
+    return Rehearsal.model_validate({**told, "user_id": user, "begin": begin, "end": now})
+
+
+def bounded(readings: Iterable[Stored]) -> Iterator[Stored]:
+    """The readings. Raises `Refused` beyond `MOST_READINGS` of them, and when `REHEARSE_SECONDS` are over."""
+    until = time.monotonic() + REHEARSE_SECONDS
+    less = "Ask for less: a later `since`, or one `device`."
+    for number, one in enumerate(readings):
+        if number >= MOST_READINGS:
+            raise Refused(422, f"There are more than {MOST_READINGS:,} readings since then. {less}")
+        if time.monotonic() > until:
+            raise Refused(
+                504, f"Of the readings {number:,} were judged within {REHEARSE_SECONDS:g} s, not all. {less}"
+            )
+        yield one
+
+
+def _parsed(document: bytes) -> RuleSet:
+    try:
+        return parse_rules(document)
+    except InvalidRules as error:
+        raise Faulty(error.errors) from None

@@ -74,6 +74,14 @@ QUEUED = Gauge(
     labels=("queue",),
     unit="tasks",
 )
+ROLLUPS_BEHIND = Gauge(
+    "sluice_rollups_behind_seconds",
+    ("beat",),
+    "Time since every hour of the domain that was due had its rollups; no value without ROLLUPS.",
+    "Hours: nobody makes them, or the database refuses some; see docs/runbook.md, rollups behind.",
+    labels=("domain",),
+    unit="seconds",
+)
 TASKS_SENT = Counter(
     "sluice_beat_tasks_sent_total",
     ("beat",),

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any
 
+import pytest
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ingest.api import around
 from ingest.api.around import Around
@@ -101,3 +102,37 @@ def test_whoever_fills_a_share_leaves_the_rest_to_others() -> None:
 
     assert [one.status for one in asyncio.run(all_of_them())] == [200, 200, 503, 200, 200]
     assert not app._open_of
+
+
+def test_a_stream_is_sent_as_it_comes() -> None:
+    """Each part before the next one is made, with the headers that every answer has and without an ETag."""
+    sent: list[Message] = []
+
+    async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/event-stream")],
+            }
+        )
+        for number in range(2):
+            await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+            assert len(sent) == 2 + number
+        raise RuntimeError("a bug")
+
+    async def take(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    # The server ends the connection: the client must not take it for all.
+    with pytest.raises(RuntimeError):
+        asyncio.run(Around(stream, 10, anybody)(scope, receive, take))
+    headers = dict(sent[0]["headers"])
+    assert {b"x-request-id", b"x-content-type-options"} <= headers.keys()
+    assert b"etag" not in headers
+    assert [one["body"] for one in sent[1:]] == [b"0", b"1"]
