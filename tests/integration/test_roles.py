@@ -1,5 +1,6 @@
 """The least-privileged roles can do their work, and nothing else."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from tasks.domain.routing import limits
 from tasks.registry import default
 from tasks.rollups import make
 from tests.integration.commands import sluice
+
+DASHBOARDS = PROJECT / "compose" / "observability" / "grafana" / "dashboards"
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -145,7 +148,7 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
 def test_the_reader_runs_every_query_of_the_page_and_changes_nothing(
     logins: dict[str, str], database: Database
 ) -> None:
-    """Each query of docs/queries.md finds something; accounts, rules and any change are denied."""
+    """Each query of docs/queries.md and of Grafana finds something; no account, rule or change is for it."""
     now = datetime.now(UTC)
     hour = int(now.timestamp()) // 3600
     begin = datetime.fromtimestamp(hour * 3600, UTC)
@@ -167,7 +170,7 @@ def test_the_reader_runs_every_query_of_the_page_and_changes_nothing(
         queries = re.findall(r"```sql\n(.+?)```", page, re.DOTALL)
         assert len(queries) > 5
         with psycopg.connect(logins["sluice_reader"], autocommit=True) as reader:
-            for query in queries:
+            for query in (*queries, *_of_dashboards()):
                 assert reader.execute(query.encode()).rowcount > 0, query
             (found,) = reader.execute("SELECT reading FROM latest WHERE user_id = 'anna'").fetchall()
             assert (found[0]["sequence_id"], found[0]["temperature"]) == (0, 20.5)
@@ -183,6 +186,28 @@ def test_the_reader_runs_every_query_of_the_page_and_changes_nothing(
     finally:
         for table in owned:
             database.execute(f"DELETE FROM {table} WHERE user_id = 'anna'")
+
+
+def _of_dashboards() -> list[str]:
+    """The SQL of Grafana's dashboards, as Grafana sends it of a device and two days."""
+    boards = [
+        json.loads((DASHBOARDS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("readings", "alerts")
+    ]
+    found = [variable["query"] for board in boards for variable in board["templating"]["list"]]
+    found += [
+        target["rawSql"] for board in boards for panel in board["panels"] for target in panel["targets"]
+    ]
+    assert len(found) > 10
+    values = {"user": "'anna'", "device": "'boiler'", "key": "'temperature'"}
+    return [
+        re.sub(
+            r"\$__timeFilter\((\w+)\)",
+            r"\1 BETWEEN now() - interval '3 days' AND now()",
+            re.sub(r"\$\{(\w+):sqlstring\}", lambda name: values[name[1]], query),
+        ).replace("$__interval_ms", "60000")
+        for query in found
+    ]
 
 
 def test_a_password_that_a_role_gets_is_in_the_audit_and_not_what_it_is(
