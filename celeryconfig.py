@@ -84,7 +84,11 @@ task_time_limit = _settings.store_wait_seconds + 2 * _settings.database_statemen
 task_annotations = {
     "tasks.channels.deliver": {
         "time_limit": max(task_time_limit, 110 + 2 * _settings.database_statement_timeout_seconds)
-    }
+    },
+    # What comes by the clock every few seconds, mostly for nothing, would hide the batches in Flower.
+    "tasks.alerts.clock.tick": {"send_events": False},
+    "tasks.channels.watch": {"send_events": False},
+    "tasks.devices.register": {"send_events": False},
 }
 
 task_ignore_result = True

@@ -62,7 +62,9 @@ def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, flower: 
     """Who has no login sees nothing; who has it sees workers and tasks that succeed, without payloads."""
     assert _status(flower) == 401
     run = f"private{uuid4().hex[:8]}"
-    browser.get(f"http://{pipeline.env['FLOWER_BASIC_AUTH']}@{flower}/workers")
+    browser.get(f"http://{pipeline.env['FLOWER_BASIC_AUTH']}@{flower}/broker")
+    queues = browser.find_element(By.TAG_NAME, "table").text.split()
+    assert {"process", "db"} <= set(queues)
 
     def workers() -> bool:
         browser.get(f"http://{flower}/workers")
@@ -80,6 +82,7 @@ def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, flower: 
             f"{task} to have succeeded",
         )
     assert run not in browser.page_source
+    assert "tasks.alerts.clock.tick" not in browser.page_source
 
 
 def _status(home: str) -> int:
