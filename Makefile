@@ -11,7 +11,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz docker-test clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz pictures docker-test clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -57,6 +57,9 @@ chaos: setup  ## break every component under load, and print the outcome; SEED=N
 fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
+
+pictures: setup  ## make the pictures of the console in docs, in a real browser
+	@SLUICE_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/integration/test_console_journeys.py -k operator
 
 docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts; ONLY=WORD,...
 	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)

@@ -1,7 +1,9 @@
 """The console in a real browser: an operator on call, a tenant, and somebody with a telephone."""
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -92,6 +94,13 @@ class Visit:
         by.click()
         WebDriverWait(self._browser, 60).until(staleness_of(page))
 
+    def picture(self, name: str) -> None:
+        """Keeps a picture of the page where `make pictures` asks for them."""
+        if folder := os.environ.get("SLUICE_PICTURES"):
+            self._browser.set_window_size(1100, 900)
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            assert self._browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
     def text(self, selector: str = "main") -> str:
         """What a part of the page says."""
         return str(self._browser.find_element(By.CSS_SELECTOR, selector).text)
@@ -103,6 +112,7 @@ def test_an_operator_on_call_acknowledges_an_alert(browser: Remote, web: Web, li
     visit.fill(token=OPERATOR, person="Grace")
     visit.press("Sign in", "form")
     assert "The way of a message" in visit.text()
+    visit.picture("console-top")
     # Whatever else is open on this stack.
     visit.follow("Devices")
     visit.fill(search=listening.user)
@@ -110,6 +120,7 @@ def test_an_operator_on_call_acknowledges_an_alert(browser: Remote, web: Web, li
     visit.follow(f"{listening.user}/pump")
     assert "temperature\n99" in visit.text()
     assert browser.find_elements(By.CSS_SELECTOR, "svg.chart circle")
+    visit.picture("console-device")
     visit.follow("Too hot")
     assert visit.text("#acknowledged") == "no"
     visit.fill(note="on my way")
@@ -118,6 +129,7 @@ def test_an_operator_on_call_acknowledges_an_alert(browser: Remote, web: Web, li
     assert visit.text("#acknowledged").endswith("UTC by sluice-web/operator Grace: “on my way”")
     assert listening.told(2)[-1] == ("pump", "ACKNOWLEDGED")
     assert listening.notices[-1]["note"] == "on my way"
+    visit.picture("console-alert")
     visit.fill(minutes="soon")
     visit.press("Snooze")
     assert "A snooze needs a number of minutes; got soon." in visit.text("[role=alert]")
