@@ -10,8 +10,8 @@ from tasks.channels import quiet
 # So many of the oldest are looked at one by one: nearly always the first of them may be told.
 NEAR = 100
 
-# Rows are compared as the index `channel_deliveries_rule` has them, so that the planner takes it. By statistics
-# from when nearly nothing waited, it may take another and read all that waits.
+# Rows are compared as the index `channel_deliveries_rule` has them, so that the planner takes it. By
+# statistics from when nearly nothing waited, it may take another and read all that waits.
 _PLACE = "(d.channel_id, d.device_id, d.rule_id)"
 _PENDING = "d.state IN ('waiting', 'held')"
 # Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED. What an open window holds
