@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from compose.local.stack import Stack
 from tests.bench import compare as comparison
+from tests.bench import console as answers
 from tests.bench import growth, neighbours, plots, publish, rules, show, traced
 from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
@@ -46,6 +47,7 @@ class Part(StrEnum):
     RULES = "rules"
     TRACING = "tracing"
     NEIGHBOURS = "neighbours"
+    CONSOLE = "console"
 
 
 def main(
@@ -136,6 +138,10 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
                 result["tracing"] = traced.traced(stack, backlog, size.pairs, progress)
             if Part.NEIGHBOURS in parts:
                 result["neighbours"] = neighbours.neighbours(stack, progress)
+            if Part.CONSOLE in parts:
+                shape = Shape(min(size.records, GROWTH_RECORDS), size.devices[1], len(size.devices) + 3)
+                backlog = _begin(stack, shape, progress, size.rules)
+                result["console"] = answers.console(stack, backlog, progress)
     finally:
         stack.down()
     return result

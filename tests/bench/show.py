@@ -38,6 +38,8 @@ def table(result: dict[str, Any]) -> Table:
             f"{beside['median']:,} / {beside['p95']:,} / {beside['most']:,} ms;"
             f" alone {alone['median']:,} / {alone['p95']:,} / {alone['most']:,} ms",
         )
+    if answers := result.get("console"):
+        _answers(lines, answers)
     if tracing := result.get("tracing"):
         lines.add_row(
             "drain rate with tracing at 1%, of that without", _range(tracing["rate_of_untraced"], ".2f")
@@ -61,6 +63,17 @@ def _drains(lines: Table, drains: dict[str, Any]) -> None:
     for name, seen in drains["runs"][-1]["memory_mib"].items():
         sizes = [size for _, size in seen]
         lines.add_row(f"memory of {name}", f"{sizes[0]:.0f} MiB at first, {max(sizes):.0f} MiB at most")
+
+
+def _answers(lines: Table, answers: dict[str, Any]) -> None:
+    for name, spread in answers["answers_ms"].items():
+        told = " / ".join(f"{spread[one]:.0f}" for one in ("p50", "p95", "most"))
+        lines.add_row(f"{name}, p50 / p95 / most", f"{told} ms, {spread['answers']} answers")
+    for name, ms in (("alone", answers["alone_ms"]), ("beside the console", answers["beside_ms"])):
+        lines.add_row(
+            f"publish to row at 1,000/s {name}, p50 / p95 / p99",
+            " / ".join(f"{ms[one]:.0f}" for one in ("p50", "p95", "p99")) + " ms",
+        )
 
 
 def _each(compared: dict[str, Any], name: str) -> str:
