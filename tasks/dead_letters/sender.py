@@ -23,6 +23,7 @@ from tasks.settings import settings
 
 log = structlog.get_logger()
 
+LINGER_MS = 2
 CONFIRM_SECONDS = 30.0
 # Offsets are kept only until the lane has committed past them; this removes those of a lane that is gone.
 REMEMBER_SECONDS = 86_400
@@ -154,7 +155,7 @@ def kafka_producer() -> Producer:
             "client.id": "sluice-dead-letters",
             "acks": "all",
             "enable.idempotence": True,
-            "linger.ms": 2,
+            "linger.ms": LINGER_MS,
             "compression.type": "lz4",
             "message.max.bytes": 2 * chosen.kafka_max_message_bytes,
             "delivery.timeout.ms": int(CONFIRM_SECONDS * 1000),

@@ -71,7 +71,8 @@ def test_people_sign_in_and_out(web: Web, database: Database, user: str) -> None
         answer = person.sign_in(**fields, next="/")
         assert (answer.status, answer.path) == (200, "/"), answer
         assert f"<span>{who}</span>" in answer.text
-        assert f"{user}/fridge" in answer.text
+        # The operator's page has the devices that are silent for longest, of all users.
+        assert f"{user}/fridge" in answer.text or who.startswith("operator")
         assert {"default-src 'none'", "form-action 'self'"} <= set(
             answer.headers["content-security-policy"].split("; ")
         )

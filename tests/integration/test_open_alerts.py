@@ -15,7 +15,7 @@ from tasks.alerts import state_store
 from tasks.alerts.evaluate import evaluate
 from tasks.alerts.open_alerts import Rooms
 from tasks.batch.messages import Message
-from tasks.dead_letters import about_alerts
+from tasks.dead_letters import about_alerts, sender
 from tasks.domain.payload import Limits
 from tasks.outbox import deliver, stream, tables
 from tasks.rebuild import rebuild_all
@@ -196,7 +196,10 @@ def test_a_refused_alert_waits_for_kafka(
     user.part(a=90, b=90, c=90, d=90)
     other.part(a=90)
 
+    sender.close()
     with monkeypatch.context() as impatient:
+        # Else Kafka may confirm before it is asked whether it has.
+        impatient.setattr(sender, "LINGER_MS", 20_000)
         impatient.setattr(about_alerts, "CONFIRM_SECONDS", 0)
         write_tables()
     assert history(database, other.id) == triggered("a")
