@@ -19,24 +19,27 @@ SELECT {_COLUMNS} first_seen, last_seen, count, snoozed_until, alert_id,
 FROM active_alerts WHERE status <> 'RESOLVED' AND (%s::text IS NULL OR user_id = %s)
 ORDER BY user_id, device_id, rule_id
 """  # noqa: S608 - the names are our own
+_STANDING: LiteralString = """
+user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
+first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
+"""
+# Of a change, as it is told.
+CHANGE: LiteralString = """
+alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
+value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
+"""
 _PAGE: LiteralString = """
-SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
-       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
-FROM active_alerts WHERE status <> 'RESOLVED' AND {selected}
+SELECT {columns} FROM active_alerts WHERE status <> 'RESOLVED' AND {selected}
 ORDER BY user_id, device_id, rule_id LIMIT %(limit)s
 """
 _WORST: LiteralString = """
-SELECT user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
-       first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
-FROM active_alerts WHERE status IN ('TRIGGERED', 'FLAPPING') AND {selected}
+SELECT {columns} FROM active_alerts WHERE status IN ('TRIGGERED', 'FLAPPING') AND {selected}
 ORDER BY acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'warning', 'info'], severity),
          first_seen, user_id, device_id, rule_id
 LIMIT %(limit)s
 """
 _HISTORY: LiteralString = """
-SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
-       value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note
-FROM alert_history WHERE {selected}
+SELECT {columns} FROM alert_history WHERE {selected}
 ORDER BY time DESC, alert_id DESC, status DESC, severity DESC LIMIT %(limit)s
 """
 
@@ -61,7 +64,8 @@ class Moment(NamedTuple):
 class Selection(NamedTuple):
     """Selects the alerts, or their changes, that match all of these; the times are those of changes.
 
-    Whether they are acknowledged is of alerts as they stand."""
+    Whether they are acknowledged is of alerts as they stand.
+    """
 
     user_id: str | None = None
     device_id: str | None = None
@@ -82,7 +86,7 @@ def page(
         "(user_id, device_id, rule_id) > (%(after_user)s, %(after_device)s, %(after_rule)s)": after,
     }
     values = dict(zip(("after_user", "after_device", "after_rule"), after or (None,) * 3, strict=True))
-    return _rows(connection, _PAGE, selected, {**selection._asdict(), **values, "limit": limit})
+    return _rows(connection, _PAGE, _STANDING, selected, {**selection._asdict(), **values, "limit": limit})
 
 
 def worst(connection: Connection, selection: Selection, limit: int) -> list[dict[str, Any]]:
@@ -90,7 +94,7 @@ def worst(connection: Connection, selection: Selection, limit: int) -> list[dict
 
     Raises `psycopg.Error`.
     """
-    return _rows(connection, _WORST, _about(selection), {**selection._asdict(), "limit": limit})
+    return _rows(connection, _WORST, _STANDING, _about(selection), {**selection._asdict(), "limit": limit})
 
 
 def history(
@@ -105,7 +109,7 @@ def history(
         " < (%(before_time)s, %(before_alert_id)s, %(before_status)s, %(before_severity)s)": before,
     }
     values = dict(zip((f"before_{name}" for name in Moment._fields), before or (None,) * 4, strict=True))
-    return _rows(connection, _HISTORY, selected, {**selection._asdict(), **values, "limit": limit})
+    return _rows(connection, _HISTORY, CHANGE, selected, {**selection._asdict(), **values, "limit": limit})
 
 
 def _about(selection: Selection) -> dict[LiteralString, Any]:
@@ -118,12 +122,18 @@ def _about(selection: Selection) -> dict[LiteralString, Any]:
 
 
 def _rows(
-    connection: Connection, query: LiteralString, selected: dict[LiteralString, Any], values: dict[str, Any]
+    connection: Connection,
+    query: LiteralString,
+    columns: LiteralString,
+    selected: dict[LiteralString, Any],
+    values: dict[str, Any],
 ) -> list[dict[str, Any]]:
     conditions = [sql.SQL(text) for text, value in selected.items() if value is not None]
     joined = sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(sql.SQL(query).format(selected=joined), values).fetchall()
+        return cursor.execute(
+            sql.SQL(query).format(columns=sql.SQL(columns), selected=joined), values
+        ).fetchall()
 
 
 def active(user_id: str | None) -> list[dict[str, Any]]:

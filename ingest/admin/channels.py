@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
 import psycopg
@@ -22,15 +22,13 @@ class NoChannel(OperatorError):
     """There is no such channel."""
 
 
-_ADD = """
-INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
-VALUES (%s, %s, %s, %s, %s::text[], coalesce(%s::text[], '{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'), %s)
-RETURNING secret
-"""
-_LIST = """
+# What a channel tells of unless it says otherwise.
+BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
+# A channel with what became of what it was to tell; the first of them is read from `{channels}`, as `c`.
+SHOWN: LiteralString = """
 SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
        s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
-FROM channels AS c JOIN channel_states AS s ON s.channel_id = c.id
+FROM {channels} AS c JOIN channel_states AS s ON s.channel_id = c.id
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
            count(*) FILTER (WHERE state = 'held') AS held,
@@ -40,6 +38,14 @@ CROSS JOIN LATERAL (
            (array_agg(why ORDER BY coalesce(done_at, next_at) DESC)
                FILTER (WHERE why IS NOT NULL AND state IN ('waiting', 'failed')))[1] AS why
     FROM channel_deliveries WHERE channel_id = c.id) AS d
+"""
+_ADD: LiteralString = f"""
+INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
+VALUES (%s, %s, %s, %s, %s::text[], coalesce(%s::text[], {BY_DEFAULT}), %s)
+RETURNING secret
+"""  # noqa: S608 - constants
+_LIST: LiteralString = f"""
+{SHOWN.format(channels="channels")}
 WHERE %s::text IS NULL OR c.user_id = %s
 ORDER BY c.user_id, c.name
 """

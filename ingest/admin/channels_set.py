@@ -1,29 +1,18 @@
 """Channels for who may set them and not read their secrets: page by page, set, and what they were told."""
 
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import dict_row
 
-from ingest.admin.channels import fault, id_of, refusal
+from ingest.admin.channels import BY_DEFAULT, SHOWN, fault, id_of, refusal
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 
 MOST_NUMBER = 2**63 - 1
 
-_PAGE = """
-SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
-       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
-FROM channels_shown AS c JOIN channel_states AS s ON s.channel_id = c.id
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
-           count(*) FILTER (WHERE state = 'held') AS held,
-           count(*) FILTER (WHERE state = 'superseded') AS superseded,
-           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed,
-           max(done_at) FILTER (WHERE state = 'sent') AS sent_at,
-           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC)
-               FILTER (WHERE why IS NOT NULL AND state IN ('waiting', 'failed')))[1] AS why
-    FROM channel_deliveries WHERE channel_id = c.id) AS d
+_PAGE: LiteralString = f"""
+{SHOWN.format(channels="channels_shown")}
 WHERE (%(user)s::text IS NULL OR c.user_id = %(user)s)
     AND (%(after_user)s::text IS NULL OR (c.user_id, c.name) > (%(after_user)s, %(after_name)s))
 ORDER BY c.user_id, c.name LIMIT %(limit)s
@@ -35,18 +24,18 @@ SELECT id::text AS number, alert_id, status, time, device_id, rule_id, state, at
        CASE WHEN state = 'held' THEN held_until END AS held_until
 FROM channel_deliveries WHERE channel_id = %s AND id < %s ORDER BY id DESC LIMIT %s
 """
-_UPDATE = """
+_UPDATE: LiteralString = f"""
 UPDATE channels SET kind = %(kind)s, target = %(target)s, severities = %(severities)s::text[],
-    statuses = coalesce(%(statuses)s::text[], '{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'),
+    statuses = coalesce(%(statuses)s::text[], {BY_DEFAULT}),
     template = %(template)s, enabled = %(enabled)s
 WHERE user_id = %(user)s AND name = %(name)s
-"""
+"""  # noqa: S608 - constants
 _SIGNED = "UPDATE channels SET secret = %(secret)s WHERE user_id = %(user)s AND name = %(name)s"
-_INSERT = """
+_INSERT: LiteralString = f"""
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template, enabled)
 VALUES (%(user)s, %(name)s, %(kind)s, %(target)s, %(severities)s::text[],
-    coalesce(%(statuses)s::text[], '{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'), %(template)s, %(enabled)s)
-"""
+    coalesce(%(statuses)s::text[], {BY_DEFAULT}), %(template)s, %(enabled)s)
+"""  # noqa: S608 - constants
 
 
 class Place(NamedTuple):

@@ -118,7 +118,7 @@ def _last_seen(target: Target) -> Iterator[tuple[str, list[str]]]:
 def _newest(target: Target) -> Iterator[tuple[str, list[str]]]:
     for domain in registry.domains():
         present = int(time.time() * 1000) // newest.SPAN_MS
-        for span in range(present - newest.KEPT_SPANS, present + 2):
+        for span in range(present - newest.KEPT_SPANS, present + newest.KEPT_SPANS + 1):
             key = f"{domain.qualified(NEWEST)}:{span}"
             found: Any = client().hscan_iter(key, match=_pattern(target), count=SCANNED)
             yield key, [field for field in (text(one) for one, _ in found) if _is(target, field)]

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
+from ingest.admin.alerts import CHANGE
 from ingest.admin.postgres import Connection
 
 # What was written is seen by others when its transaction ends: so late, at most, as is looked back.
@@ -13,13 +14,11 @@ LATE_SECONDS = 15.0
 # Devices of which something has arrived in this time are told.
 DEVICE_SECONDS = 60.0
 
-_CHANGES = """
-SELECT alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
-       value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note, recorded_at
-FROM alert_history
+_CHANGES: LiteralString = f"""
+SELECT {CHANGE}, recorded_at FROM alert_history
 WHERE recorded_at > %(since)s AND (%(users)s::text[] IS NULL OR user_id = ANY (%(users)s::text[]))
 ORDER BY recorded_at, "number", alert_id, status, time LIMIT %(most)s
-"""
+"""  # noqa: S608 - constants
 _DEVICES = """
 SELECT user_id, device_id, domain, last_seen, refused_at, online
 FROM devices

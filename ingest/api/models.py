@@ -325,8 +325,8 @@ class Credentials(BaseModel):
     accounts: list[Credential]
 
 
-class ReplayWanted(BaseModel):
-    """Which open dead letters to send through the pipeline again."""
+class LettersWanted(BaseModel):
+    """Which open dead letters are meant: those that match all that is set."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -336,23 +336,20 @@ class ReplayWanted(BaseModel):
     error_type: Storable | None = None
     since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
     until: Storable | None = None
+
+
+class ReplayWanted(LettersWanted):
+    """Which open dead letters to send through the pipeline again."""
+
     limit: int = Field(10_000, description="At most this many, the oldest first.")
     dry_run: bool = Field(False, description="Only count what would be replayed.")
     alerts: bool = Field(False, description="Apply the alert rules, as if the readings came now.")
     force: bool = Field(False, description="Include letters that were refused three times.")
 
 
-class AcknowledgementWanted(BaseModel):
+class AcknowledgementWanted(LettersWanted):
     """Which open dead letters need no action; at least one of the filters is set."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    user: Storable | None = None
-    device: Storable | None = None
-    domain: Storable | None = None
-    error_type: Storable | None = None
-    since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
-    until: Storable | None = None
     dry_run: bool = Field(False, description="Only count what would be acknowledged.")
 
 

@@ -23,7 +23,7 @@ def steps(look: dict[str, Any]) -> list[Step]:
     database_away = look["alerts"].get("away", "")
     gateway = processes.get("gateway", "")
     return [
-        Step("Broker", "MQTT", [("seen by the gateway", "no" if gateway else "yes")], ""),
+        Step("Broker", "MQTT", [("seen by the gateway", UNKNOWN if gateway else "yes")], ""),
         Step("Gateway", "MQTT to Kafka", _figures(kafka, _GATEWAY), gateway),
         Step("Kafka", "keeps the messages", _kafka(kafka), kafka.get("away", "")),
         Step("Lanes", "the bridge", _figures(pipeline, _LANES), processes.get("bridge", "")),

@@ -15,7 +15,14 @@ from ingest.api import inputs
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
-from ingest.api.models import Acknowledged, AcknowledgementWanted, Letters, Replay, ReplayWanted
+from ingest.api.models import (
+    Acknowledged,
+    AcknowledgementWanted,
+    Letters,
+    LettersWanted,
+    Replay,
+    ReplayWanted,
+)
 from ingest.api.places import Places
 from ingest.api.problems import NotFound, Refused
 from tasks.dead_letters.letter import Filters
@@ -83,16 +90,8 @@ def replay(caller: Anybody, database: Database, response: Response, wanted: Repl
 
     Answers with 200 when it has ended within seconds; otherwise `path` shows how far it is.
     """
-    now = datetime.now(UTC)
     dlq_replay.check_limit(wanted.limit)
-    domain = inputs.domain_named(wanted.domain)
-    filters = Filters(
-        wanted.error_type,
-        inputs.moment("since", wanted.since, now),
-        inputs.moment("until", wanted.until, now),
-        caller.only(wanted.user),
-        wanted.device,
-    )
+    domain, filters = inputs.domain_named(wanted.domain), _filters(caller, wanted)
     with _waiting.one(caller):
         with database.writing(caller.name) as connection:
             run_id = dlq_replay.start(
@@ -119,15 +118,7 @@ def acknowledge(caller: Anybody, database: Database, wanted: AcknowledgementWant
 
     No replay takes them any more.
     """
-    now = datetime.now(UTC)
-    domain = inputs.domain_named(wanted.domain)
-    filters = Filters(
-        wanted.error_type,
-        inputs.moment("since", wanted.since, now),
-        inputs.moment("until", wanted.until, now),
-        caller.only(wanted.user),
-        wanted.device,
-    )
+    domain, filters = inputs.domain_named(wanted.domain), _filters(caller, wanted)
     if wanted == AcknowledgementWanted(domain=wanted.domain, dry_run=wanted.dry_run):
         raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since` or `until`.")
     with _reading.one(caller):
@@ -138,6 +129,17 @@ def acknowledge(caller: Anybody, database: Database, wanted: AcknowledgementWant
     with database.writing(caller.name) as connection:
         count, run_id = dlq_acknowledge.close(connection, domain, letters, filters.as_json())
     return Acknowledged(letters=count, dry_run=False, run_id=run_id)
+
+
+def _filters(caller: Caller, wanted: LettersWanted) -> Filters:
+    now = datetime.now(UTC)
+    return Filters(
+        wanted.error_type,
+        inputs.moment("since", wanted.since, now),
+        inputs.moment("until", wanted.until, now),
+        caller.only(wanted.user),
+        wanted.device,
+    )
 
 
 def _ended_soon(database: Connections, run_id: str) -> Run | None:

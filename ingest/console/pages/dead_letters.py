@@ -1,9 +1,9 @@
 """Dead letters by reason, device and hour; those that are meant, counted, then replayed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +21,17 @@ LETTERS_SHOWN = 20
 SINCE = "1d"
 LOOK_AGAIN_SECONDS = 3
 
-FILTERS = ("user", "device", "domain", "error_type", "since", "until")
+
+class Chosen(NamedTuple):
+    """Which are looked at: those that match all that is set."""
+
+    user: Word = None
+    device: Word = None
+    domain: Word = None
+    error_type: Word = None
+    since: Word = None
+    until: Word = None
+
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
 
@@ -32,34 +42,18 @@ router = APIRouter()
 def listed(
     request: Request,
     visitor: Visiting,
-    *,
-    user: Word = None,
-    device: Word = None,
-    domain: Word = None,
-    error_type: Word = None,
-    since: Word = None,
-    until: Word = None,
+    chosen: Annotated[Chosen, Depends(Chosen)],
     closed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """How many open ones there are of each reason, device and hour, and the newest of them."""
-    chosen = {"user": user, "device": device, "domain": domain, "error_type": error_type}
-    chosen |= {"since": since or SINCE, "until": until}
-    found = work.dead_letters(
-        visitor.caller,
-        user=user,
-        device=device,
-        domain=domain,
-        error_type=error_type,
-        since=since or SINCE,
-        until=until,
-        limit=LETTERS_SHOWN,
-    )
+    chosen = chosen._replace(since=chosen.since or SINCE)
+    found = work.dead_letters(visitor.caller, **chosen._asdict(), limit=LETTERS_SHOWN)
     return render.page(
         "dead_letters.html",
         request,
         found=found,
         letters=list(reversed(found.letters)),
-        chosen={name: value or "" for name, value in chosen.items()},
+        chosen={name: value or "" for name, value in chosen._asdict().items()},
         domains=[one.name for one in registry.domains()],
         closed=closed,
     )
@@ -68,7 +62,7 @@ def listed(
 @router.post("/dead-letters/replays")
 def replay(visitor: Visiting, database: Database, given: Form) -> Response:
     """Counts what would be replayed, or replays it; leads to the page that shows how far that is."""
-    filters = {name: given[name] for name in FILTERS if given.get(name)}
+    filters = {name: given[name] for name in Chosen._fields if given.get(name)}
     flags = {name: name in given for name in ("dry_run", "alerts", "force")}
     wanted = _wanted(ReplayWanted, {**filters, **flags})
     begun = work.replay(visitor.caller, database, Response(), wanted)
@@ -80,7 +74,7 @@ def replay(visitor: Visiting, database: Database, given: Form) -> Response:
 @router.post("/dead-letters/close")
 def close(visitor: Visiting, database: Database, given: Form) -> Response:
     """Closes the open ones that match: nothing is to be done about them, and no replay takes them."""
-    filters = {name: given[name] for name in FILTERS if given.get(name)}
+    filters = {name: given[name] for name in Chosen._fields if given.get(name)}
     done = work.acknowledge(visitor.caller, database, _wanted(AcknowledgementWanted, filters))
     return RedirectResponse(
         render.url("/dead-letters", closed=str(done.letters), **filters), 303, {"cache-control": "no-store"}
@@ -92,24 +86,16 @@ def so_far(
     request: Request,
     visitor: Visiting,
     database: Database,
-    *,
     run: Id,
-    user: Word = None,
-    device: Word = None,
-    domain: Word = None,
-    error_type: Word = None,
-    since: Word = None,
-    until: Word = None,
+    chosen: Annotated[Chosen, Depends(Chosen)],
 ) -> Response:
     """How far a replay is; of a dry run, what it found, and the replay itself to begin."""
-    chosen = {"user": user, "device": device, "domain": domain, "error_type": error_type}
-    chosen |= {"since": since, "until": until}
     found, missing = _run(visitor.caller, database, run)
     values: dict[str, Any] = {
         "run": found,
         "run_id": run,
         "missing": missing,
-        "chosen": {name: value for name, value in chosen.items() if value},
+        "chosen": {name: value for name, value in chosen._asdict().items() if value},
         "refresh": None if found is not None and found.ended else LOOK_AGAIN_SECONDS,
     }
     return render.page("replay.html", request, status=200 if found else 404, **values)
