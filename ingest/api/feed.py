@@ -76,6 +76,14 @@ class Listener:
         except asyncio.QueueFull:
             self.ended = True
 
+    async def becomes_ready(self, seconds: float) -> bool:
+        """Whether the tables are read for it, now or within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.ready.wait()
+        except TimeoutError:
+            return False
+
     async def next(self, seconds: float) -> Event | None:
         """The next event, or None after so many seconds without one."""
         try:
@@ -129,14 +137,16 @@ class Feed:
             beat = time.monotonic() + BEAT_SECONDS
             is_ready = False
             while not (listener.ended or self._is_ending() or time.monotonic() > until):
-                if listener.ready.is_set() and not is_ready:
+                if is_ready:
+                    if (event := await listener.next(POLL_SECONDS)) is not None:
+                        yield event.written()
+                elif await listener.becomes_ready(POLL_SECONDS):
+                    # What is told to it meanwhile comes after this.
                     is_ready = True
                     yield READY.written()
                     if since is not None:
                         for missed in await anyio.to_thread.run_sync(self._earlier, listener.user_id, since):
                             yield missed.written()
-                if (event := await listener.next(POLL_SECONDS)) is not None:
-                    yield event.written()
                 if time.monotonic() > beat:
                     if not await anyio.to_thread.run_sync(is_valid):
                         return

@@ -93,6 +93,27 @@ def test_each_hears_what_is_for_them_once(tables: Tables) -> None:
     asyncio.run(listen())
 
 
+def test_nothing_is_told_before_the_client_knows_that_it_listens(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the tables are read twice while its stream waits."""
+    monkeypatch.setattr(feed, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(Feed, "_look", lambda *_: [])
+
+    async def listen() -> None:
+        one = made(tables)
+        found = stream(one, None)
+        assert b"retry" in await anext(found)
+        following = asyncio.ensure_future(anext(found))
+        await asyncio.sleep(0)
+        for events_told in ([], [feed.Event("alert", {})]):
+            one._tell(events_told)
+        assert b"event: ready" in await following
+        assert b"event: alert" in await anext(found)
+
+    asyncio.run(listen())
+
+
 def test_who_comes_back_hears_what_was_missed(tables: Tables) -> None:
     """Up to an hour back; beyond it, it is told to read anew."""
 
