@@ -176,9 +176,15 @@ def test_a_tenant_sees_the_tenants_own(
 
 
 def test_the_pages_are_for_telephones_and_for_keyboards(
-    browser: Remote, web: Web, listening: Subscriber
+    pipeline: Stack, browser: Remote, web: Web, listening: Subscriber
 ) -> None:
-    """Nothing is wider than a small screen, the first key leads past the links, fields have labels."""
+    """Nothing is wider than a small screen, the first key leads past the links, fields have labels.
+
+    However long a name is that has no place to break.
+    """
+    long = "m" * 120
+    (device,) = fleet.devices(pipeline, [(listening.user, long)])
+    device.publish(b"[]")
     visit = Visit(browser, web)
     visit.fill(token=OPERATOR)
     visit.press("Sign in", "form")
@@ -187,7 +193,15 @@ def test_the_pages_are_for_telephones_and_for_keyboards(
     paths = (
         *("/", "/devices", "/alerts", "/alerts/history", "/dead-letters", "/accounts", "/runbook", "/login"),
         *(f"/device?{about}", f"/alert?{about}&rule=hot", f"/rules?{about}", f"/account?{about}"),
+        *(f"/dead-letters?user={user}&since=1h", f"/device?user={user}&device={long}"),
     )
+
+    def refused() -> bool:
+        visit.go(f"/dead-letters?user={user}&since=1h")
+        return long in visit.text()
+
+    fleet.wait_until(refused, 60, "the dead letter")
+    fleet.disconnect([device])
     size = browser.get_window_size()
     browser.set_window_size(500, 900)
     try:
