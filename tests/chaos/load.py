@@ -32,6 +32,7 @@ BAD_EVERY = 101
 # seconds an alert begins, becomes worse and ends.
 PERIOD, HOT, VERY_HOT = 20, 6, 3
 TEMPERATURES = (20.5, 90.5, 115.5)
+MODES = ("off", "eco", "boost")
 # After so many changes an alert is told no more: no device is calm for a day.
 CHANGES = 6
 _HOT = {"key": "temperature", "operator": ">", "threshold": 80}
@@ -52,6 +53,18 @@ RULES = [
         "flapping": {"changes": CHANGES, "minutes": 1440},
         "message": "hot again and again",
     },
+    {
+        **_HOT,
+        "id": "limits",
+        "threshold": 1000,
+        "overrides": {"dev-3": {"threshold": 110}, "dev-4*": {"threshold": 100}},
+        "message": "above its own limit",
+    },
+    {
+        "id": "heating",
+        "all": [{"key": "mode", "operator": "in", "threshold": ["boost", "dry"]}, _HOT],
+        "message": "boost while it is hot",
+    },
 ]
 # The operator's, beside those of each user; `level` is a field of these devices alone.
 OPERATORS = [
@@ -66,6 +79,8 @@ OPERATORS = [
 SESSION_SECONDS = 3600
 MOST_TICKS = 20_000
 OVENS = [f"dev-{number}" for number in range(0, DEVICES_PER_USER, 2)]
+# Those with an override of the rule `limits`.
+LIMITED = ["dev-3", "dev-4"]
 
 Name = tuple[str, str]
 Levels = Iterable[tuple[int, int]]
@@ -111,6 +126,10 @@ class Written:
             told += [("oven", *change) for change in _with_rises(levels)]
         if self.device.startswith("dev-1"):
             told += [("flaps", *change) for change in _until_it_flaps(levels)]
+        very_hot = [(tick, int(level == 2)) for tick, level in levels]
+        if self.device in LIMITED:
+            told += [("limits", *change) for change in _begin_and_end(very_hot)]
+        told += [("heating", *change) for change in _begin_and_end(very_hot)]
         told += [("operator:site", *change) for change in _begin_and_end(_twice_very_hot(levels))]
         return sorted((one for one in told if first <= one[2] <= last), key=lambda one: one[0])
 
@@ -248,6 +267,7 @@ class Load:
             "time": f"{datetime.now(UTC):%FT%T.%f}Z",
             "temperature": TEMPERATURES[level],
             "level": level,
+            "mode": MODES[level],
             "battery": number,
             "rssi": -number - 1,
             "location": {"lat": 1.0, "lon": 2.0},

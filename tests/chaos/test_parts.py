@@ -68,14 +68,27 @@ def test_the_changes_of_a_device_follow_from_its_good_readings() -> None:
     written = Written("dev-10", good={0: 0, 1: 1, 3: 2, 4: 2, 5: 0, 6: 2}, bad={2: b"{"})
     rises = [("TRIGGERED", 1), ("ESCALATED", 3), ("RESOLVED", 5), ("TRIGGERED", 6)]
     flips = [("TRIGGERED", 1), ("RESOLVED", 5), ("TRIGGERED", 6)]
+    heated = [("TRIGGERED", 3), ("RESOLVED", 5), ("TRIGGERED", 6)]
     assert written.changes(0, 6) == [
         *[("flaps", *one) for one in flips],
+        *[("heating", *one) for one in heated],
         ("operator:site", "TRIGGERED", 4),
         ("operator:site", "RESOLVED", 5),
         *[("oven", *one) for one in rises],
         *[("temperature", *one) for one in flips],
     ]
-    assert written.changes(2, 4) == [("operator:site", "TRIGGERED", 4), ("oven", "ESCALATED", 3)]
+    assert written.changes(2, 4) == [
+        ("heating", "TRIGGERED", 3),
+        ("operator:site", "TRIGGERED", 4),
+        ("oven", "ESCALATED", 3),
+    ]
+
+
+def test_an_override_is_for_its_device_alone() -> None:
+    """The rule `limits` is about those that have a limit of their own."""
+    readings = {0: 1, 1: 2, 2: 1}
+    of_two = [{rule for rule, *_ in Written(name, readings).changes(0, 2)} for name in ("dev-3", "dev-5")]
+    assert of_two[0] - of_two[1] == {"limits"}
 
 
 def test_an_alert_that_flaps_is_told_once_more_and_then_no_more() -> None:
