@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import provision
 from tasks import clock
 from tasks.alerts import absences, by_clock, reading_back, silence, state_store
 from tasks.alerts import never_seen as never_seen_module
@@ -310,7 +310,7 @@ def test_a_device_that_has_never_sent_anything_is_missed_once(
     """One with an account, or named by a rule: after its time, whatever Redis forgets, until it comes."""
     monkeypatch.setattr(never_seen_module, "AT_ONCE", 2)
     names = ["a1", "a2", "b", "other"]
-    accounts.provision_devices(user.database, [(user.id, name) for name in names])
+    provision.provision_devices(user.database, [(user.id, name) for name in names])
     named = SILENT | {"id": "named", "devices": ["n", "a*", "b"]}
     user.rule(named, NO_BATTERY | {"devices": ["z"]}, HOT)
     user.send("other", 0)
@@ -334,7 +334,7 @@ def test_a_device_that_has_never_sent_anything_is_missed_once(
 @pytest.mark.usefixtures("never_seen")
 def test_an_account_that_is_older_than_the_rule_is_missed_after_the_rules_time(user: User, ear: Ear) -> None:
     """Nobody is told of a day that was before anybody asked; disabled accounts are not missed."""
-    accounts.provision_devices(user.database, [(user.id, "old"), (user.id, "off")])
+    provision.provision_devices(user.database, [(user.id, "old"), (user.id, "off")])
     user.database.execute(
         "UPDATE mqtt_users SET created_at = now() - interval '1 day', enabled = device_id = 'old'"
         " WHERE user_id = %s",
@@ -350,7 +350,7 @@ def test_an_account_that_is_older_than_the_rule_is_missed_after_the_rules_time(u
 
 def test_without_the_setting_only_who_was_seen_is_missed(user: User, ear: Ear) -> None:
     """An account alone makes no absence."""
-    accounts.provision_devices(user.database, [(user.id, "d")])
+    provision.provision_devices(user.database, [(user.id, "d")])
     user.rule(SILENT | {"devices": ["d", "n"]})
     ear.until_s = 65
     clock.tick()

@@ -18,7 +18,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, channels, tokens
+from ingest.admin import accounts, channels, provision, tokens
 from tests.integration import web_process
 from tests.integration.commands import run_page, sluice
 from tests.integration.fleet import wait_until
@@ -109,7 +109,7 @@ def user(database: Database) -> str:
         "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)",
         [name, json.dumps([{"key": "temperature", "operator": ">", "threshold": 40, "message": "hot"}])],
     )
-    accounts.provision(database, accounts.device(name, "d"))
+    provision.provision(database, accounts.device(name, "d"))
     database.execute(
         "INSERT INTO channels (user_id, name, kind, target, enabled)"
         " VALUES (%s, 'hook', 'webhook', 'https://a:b@example.com:8443/secret?token', false)",
@@ -534,7 +534,7 @@ def test_who_listens_is_told_what_changes(
 def test_a_tenant_reaches_no_account_that_only_has_the_tenant_s_name(web: Web, database: Database) -> None:
     """Processes' accounts share their names with nobody's rights: they stay as they are, and 404 is told."""
     name = f"s{uuid4().hex[:8]}"
-    accounts.provision(database, accounts.service(name))
+    provision.provision(database, accounts.service(name))
     query = "SELECT kind, password_hash FROM mqtt_users WHERE username = %s"
     before = database.execute(query, [name]).fetchone()
     tenant = tokens.create(database, name).token

@@ -9,7 +9,7 @@ from ingest.admin import channels, channels_set
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Database, Limit, User, UserInPath
-from ingest.api.models import Channels, ChannelWanted, Deliveries, Tried
+from ingest.api.models.channels import Channels, ChannelWanted, Deliveries, Tried
 from ingest.api.pages import Cursor
 
 Name = Annotated[

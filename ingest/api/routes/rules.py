@@ -12,7 +12,7 @@ from ingest.admin.rules_rehearsal import Stored, judge, read
 from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Domain, Moment, UserInPath
-from ingest.api.models import Rehearsal, Rules, RulesSet
+from ingest.api.models.rules import Rehearsal, Rules, RulesSet
 from ingest.api.places import Places
 from ingest.api.problems import Faulty, Refused
 from tasks.rules.devices import names_groups
