@@ -13,14 +13,7 @@ from tasks.channels.outcome import Sent
 from tasks.servers.database import access
 from tests.integration.changes import Database, flap, judge, write_tables
 from tests.integration.receivers import Answer, http_receiver
-from tests.integration.user_channels import (
-    OF_USER,
-    Set,
-    add,
-    deliveries,
-    setting,
-    user,
-)
+from tests.integration.user_channels import OF_USER, Set, add, deliveries, setting, user
 
 __all__ = ["setting", "user"]
 

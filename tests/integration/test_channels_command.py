@@ -16,13 +16,7 @@ from tests.integration.commands import sluice
 from tests.integration.fleet import wait_until
 from tests.integration.notify_process import notify_worker
 from tests.integration.receivers import http_receiver
-from tests.integration.user_channels import (
-    Set,
-    deliveries,
-    none_waits,
-    setting,
-    user,
-)
+from tests.integration.user_channels import Set, deliveries, none_waits, setting, user
 
 __all__ = ["setting", "user"]
 
