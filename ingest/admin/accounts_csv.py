@@ -12,7 +12,7 @@ from ingest.admin.provision import Credential, present, provision_all
 
 MOST_ACCOUNTS = 100_000
 MOST_FAULTS = 20
-# So many are written by one statement, and then the progress is told.
+# Written by one statement; then the progress is reported.
 AT_ONCE = 1000
 
 Progress = Callable[[str, int, int], None]

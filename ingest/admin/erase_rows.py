@@ -1,4 +1,4 @@
-"""Counting and removing rows by user or device, at most so many in one statement, on every edition."""
+"""Counting and removing rows by user or device, a limited number in each statement, on every edition."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, LiteralString

@@ -55,7 +55,7 @@ WHERE domain = %(domain)s
 MADE: LiteralString = """
 UPDATE rollup_progress SET made_from = %(made_from)s, complete = %(complete)s WHERE domain = %(domain)s
 """
-# Two transactions. Whoever does not see the line yet writes rows without marks, and is older than the second.
+# Two transactions. One that does not see the line yet writes rows without marks; it is older than the second.
 ON: LiteralString = """
 INSERT INTO rollup_progress (domain, started) VALUES (%(domain)s, '18446744073709551615')
 ON CONFLICT DO NOTHING

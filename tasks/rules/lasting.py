@@ -17,9 +17,9 @@ def lasted(
     """Triggers the alerts of violations that have lasted for `for_seconds` since the latest reading.
 
     A device that reports only changes sends one violating reading, and then nothing. `now_ms`,
-    `listening_since_ms` and `room` are those of `tasks.rules.machine.absent`: an outage of Sluice is no sign
-    that a violation goes on. A rule whose threshold was changed since waits for a reading, and so does one
-    that lacks readings for `for_readings`.
+    `listening_since_ms` and `room` are those of `tasks.rules.machine.absent`: an outage of Sluice is not
+    a sign that a violation goes on. A rule whose threshold was changed since waits for a reading, and so does
+    one that lacks readings for `for_readings`.
     """
     newest = state.newest
     if listening_since_ms is None or newest is None:

@@ -91,17 +91,17 @@ class Alerts(BaseModel):
         10.0,
         gt=0,
         le=20,
-        description="Longest wait for one step of telling a channel; twice that for all of them together.",
+        description="Longest wait for one step of sending to a channel; twice that for all of them together.",
     )
     channel_attempts: int = Field(
         15,
         ge=1,
         le=100,
-        description="Attempts to tell a channel of one change, with pauses from 2 s to an hour; then it has"
+        description="Attempts to send one change to a channel, with pauses from 2 s to an hour; then it has"
         " failed.",
     )
     channel_patience_hours: float = Field(
-        24.0, gt=0, description="A change that could not be told for this long has failed."
+        24.0, gt=0, description="A change that could not be sent for this long has failed."
     )
     channel_messages_per_minute: float = Field(
         300.0,

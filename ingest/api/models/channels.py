@@ -39,7 +39,7 @@ class ChannelWanted(BaseModel):
 
 
 class Channel(BaseModel):
-    """A channel without its secrets, and what became of the changes that it tells."""
+    """A channel without its secrets, and what became of the changes that it sends."""
 
     user_id: str
     name: str

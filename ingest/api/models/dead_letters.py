@@ -62,7 +62,7 @@ class LetterGroup(BaseModel):
     error_type: str
     user_id: str = Field(description="Empty where the topic names none.")
     device_id: str
-    hour: datetime = Field(description="The begin of the hour (UTC) of the refusal.")
+    hour: datetime = Field(description="The start of the hour (UTC) of the refusal.")
     letters: int
 
 

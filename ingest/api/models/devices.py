@@ -56,7 +56,7 @@ class Latest(Device):
 class Point(BaseModel):
     """One bucket."""
 
-    time: datetime = Field(description="Its begin.")
+    time: datetime = Field(description="Its start.")
     value: float | None
     count: int = Field(description="How many values it has.")
 

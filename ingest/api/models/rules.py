@@ -40,7 +40,7 @@ class Firing(BaseModel):
     end: datetime | None = Field(description="Null where it would be open still.")
     value: Any = Field(description="What triggered it; null of an absence.")
     flap: bool = Field(description="Whether it came within five minutes of the end of the one before.")
-    flapping: bool = Field(description="Whether it began as FLAPPING: of all its changes one is told.")
+    flapping: bool = Field(description="Whether it began as FLAPPING: then only that change is published.")
 
 
 class RehearsedRule(BaseModel):
@@ -55,7 +55,7 @@ class RehearsedRule(BaseModel):
 
 
 class Rehearsal(BaseModel):
-    """What rules would have done on stored readings. Nothing was changed and nobody was told."""
+    """What rules would have done on stored readings. Nothing was changed and nobody was notified."""
 
     user_id: str
     begin: datetime = Field(serialization_alias="from")

@@ -78,7 +78,7 @@ def create_from_csv(
 
     The answer comes line by line, each an object in JSON: `{"made": 1000, "of": 10000}` while it goes on,
     then `{"credentials": […]}`, a thousand in a line, then `{"done": true, …}`. Only with that last line are
-    the accounts made, and the passwords are told this once. `{"problem": {…}}` says that none was made.
+    the accounts made, and the passwords are shown this once. `{"problem": {…}}` says that none was made.
     """
     wanted = accounts_csv.read(io.TextIOWrapper(io.BytesIO(document), "utf-8", newline=""))
     steps = _made(caller, database, wanted, rotate=rotate)

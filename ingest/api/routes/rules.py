@@ -67,7 +67,7 @@ def rehearse(
 ) -> Rehearsal:
     """Judges the user's stored readings by the rules of the document, and says how often each had fired.
 
-    Nothing is changed, and nobody is told.
+    Nothing is changed, and nobody is notified.
     """
     caller.may_see(user)
     now = datetime.now(UTC)

@@ -90,7 +90,7 @@ def retained_states() -> Iterator[str]:
         "A dashboard or a panel on the wall wants to know what is open now, without asking. With the"
         " operator's setting `RETAINED_ALERT_STATES=on` the MQTT broker keeps the latest change of each open"
         " alert, retained, on `users/{user}/alerts/state/{device}/{rule}`. Device and rule are"
-        " percent-encoded, so that `kitchen/1` is `kitchen%2F1`. Who subscribes to"
+        " percent-encoded, so that `kitchen/1` is `kitchen%2F1`. A client that subscribes to"
         " `users/{user}/alerts/state/#` gets all of them at once, then every change, and an empty message"
         " when an alert is over. A user may read these topics and not write to them. For example, on"
         f" `{example}`:\n"

@@ -53,7 +53,7 @@ EXAMPLES = (
         tuple((10 * n, {"temperature": t}) for n, t in enumerate((85, 97, 88, 99, 70))),
     ),
     Example(
-        "An alert that comes and goes is told as one, until it is calm",
+        "An alert that comes and goes is published as one, until it is calm",
         {
             "id": "gate",
             "key": "pressure",
@@ -151,7 +151,7 @@ EXAMPLES = (
         ((0, {"flow": 7.1}), (300, {"flow": 7.1}), (600, {"flow": 7.1}), (900, {"flow": 7.3})),
     ),
     Example(
-        "Three readings in a row, so that a single odd one is no alarm",
+        "Three readings in a row, so that a single odd one raises no alarm",
         {"key": "rssi", "operator": "<", "threshold": -90, "for_readings": 3, "message": "weak signal"},
         tuple((10 * n, {"rssi": value}) for n, value in enumerate((-95, -60, -95, -96, -97))),
     ),

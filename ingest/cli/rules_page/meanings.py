@@ -24,7 +24,7 @@ ACTIONS = {
 }
 STATUSES = {
     "TRIGGERED": "The rule is violated, for `for_seconds`.",
-    "FLAPPING": "The rule is violated, and its alert has changed too often for each change to be told.",
+    "FLAPPING": "The rule is violated, and its alert has changed too often for each change to be published.",
     "ESCALATED": "A value has raised the alert to a higher `severity`.",
     "RESOLVED": "The violation is over, or the rule is gone.",
     "SNOOZED": "A user snoozed the alert.",
