@@ -57,7 +57,7 @@ class Caller(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Of the requests that may be open at the same time, the part that those of one caller may be."""
+    """The part of the requests open at the same time that one caller may have."""
 
     name: str
     part: float

@@ -112,7 +112,7 @@ class Feed:
     ) -> AsyncIterator[bytes]:
         """The stream of one client: what came after its last event, if it names one, then what comes.
 
-        It ends after so many seconds, and when its token is no longer valid. Raises `Busy` before it begins.
+        It ends after `seconds`, and when its token is no longer valid. Raises `Busy` before it begins.
         """
         listener = self._listen(caller)
         return self._stream(listener, after(last_id), time.monotonic() + seconds, is_valid)

@@ -41,7 +41,7 @@ def add(
         str | None,
         typer.Option("--until", help="A time of day, next day's if not later, up to 24:00; once: a time."),
     ] = None,
-    length: Annotated[str | None, typer.Option("--for", help="Once, for so long: 45m, 2h, 3d.")] = None,
+    length: Annotated[str | None, typer.Option("--for", help="Once, for this long: 45m, 2h, 3d.")] = None,
     days: Annotated[
         str | None,
         typer.Option(help="Weekdays on which it starts: mon-fri, or sat,sun. By default all."),

@@ -19,7 +19,7 @@ from tasks.servers.database import Connection
 
 log = structlog.get_logger()
 
-# What has ended longer ago is not looked at: nothing waits for so long.
+# Windows that ended earlier are not looked at: nothing waits that long.
 MOST_BACK = timedelta(days=8)
 # A window may open between this look and the statement that gets its result.
 AHEAD = timedelta(minutes=1)

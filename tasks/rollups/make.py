@@ -78,7 +78,7 @@ class Progress(NamedTuple):
 
 
 def run(seconds: float, all_before: int = -(2**31)) -> bool:
-    """Makes what is due of every domain, for at most about so long; returns False if some of it is left.
+    """Makes what is due of every domain, for about `seconds` at most; returns False if some of it is left.
 
     What has come for hours before `all_before` (since 1970) is due at once. Does nothing while another worker
     does it. What the database refuses of one domain or hour holds up no other; then raises `psycopg.Error`.

@@ -42,8 +42,8 @@ def calmed(
 ) -> tuple[DeviceState, Changes]:
     """Ends the flapping of alerts that have not changed for the `minutes` of their rules.
 
-    What is still violated is announced as TRIGGERED, what is not as RESOLVED. Of a rule in order, the changes
-    are forgotten that no longer count. The arguments are those of `lasted`.
+    What is still violated is announced as TRIGGERED, what is not as RESOLVED. Changes of a rule in order that
+    no longer count are forgotten. The arguments are those of `lasted`.
     """
     if listening_since_ms is None:
         return state, ()
