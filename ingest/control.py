@@ -1,9 +1,9 @@
 """The control process: what users ask for over MQTT, and what anybody changes in the table of rules.
 
-It keeps nothing: a message is acknowledged to the broker once that has its answer, which is published when
-the task has committed, so what is unfinished comes again by the broker's session for this client. Every
-request is answered: what a worker cannot do in time is given up, and nobody can have so many requests
-waiting that those of others are not sent.
+It keeps nothing: a message is acknowledged once the broker has its answer, which is published when the task
+has committed. What is unfinished comes again, from the broker's session for this client. Every
+request is answered: what a worker cannot do in time is given up, and the waiting requests of one user never
+keep those of others from being sent.
 """
 
 import json

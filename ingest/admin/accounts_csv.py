@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
 
 from ingest.admin import accounts
-from ingest.admin.accounts import Account, Credential, InvalidId
+from ingest.admin.accounts import Account, InvalidId
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
+from ingest.admin.provision import Credential, present, provision_all
 
 MOST_ACCOUNTS = 100_000
 MOST_FAULTS = 20
-# So many are written by one statement, and then the progress is told.
+# Written by one statement; then the progress is reported.
 AT_ONCE = 1000
 
 Progress = Callable[[str, int, int], None]
@@ -101,14 +102,14 @@ def parts(connection: Connection, wanted: Sequence[Account], *, rotate: bool) ->
 
     Each time `made` has all up to then. Raises `UsernameTaken`, `TooManyDevices`, `psycopg.Error`.
     """
-    there = accounts.present(connection, wanted)
+    there = present(connection, wanted)
     chosen = [one for one in wanted if rotate or one.username not in there]
     left = [one for one in wanted if not rotate and one.username in there]
     made: list[tuple[Account, Credential]] = []
     yield Part(made, left, len(chosen))
     for begin in range(0, len(chosen), AT_ONCE):
         part = chosen[begin : begin + AT_ONCE]
-        made += zip(part, accounts.provision_all(connection, part), strict=True)
+        made += zip(part, provision_all(connection, part), strict=True)
         yield Part(made, left, len(chosen) - len(made))
 
 

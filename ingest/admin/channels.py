@@ -22,9 +22,9 @@ class NoChannel(OperatorError):
     """There is no such channel."""
 
 
-# What a channel tells of unless it says otherwise.
+# What a channel sends unless it says otherwise.
 BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
-# A channel with what became of what it was to tell; the first of them is read from `{channels}`, as `c`.
+# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`.
 SHOWN: LiteralString = """
 SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
        s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
@@ -176,7 +176,7 @@ def shown(kind: str, target: str) -> str:
 
 
 def as_text(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """One line for each channel: where it leads, what it tells, and what became of it."""
+    """One line for each channel: where it leads, what it sends, and the outcome."""
     for row in rows:
         which = "all severities" if row["severities"] is None else ", ".join(row["severities"])
         sent = "" if row["sent_at"] is None else f" (last {in_utc(row['sent_at'])})"

@@ -1,4 +1,4 @@
-"""Channels for who may set them and not read their secrets: page by page, set, and what they were told."""
+"""Channels for callers who may set them but not read their secrets: listed, set, and their deliveries."""
 
 from typing import Any, LiteralString, NamedTuple
 

@@ -65,7 +65,7 @@ def written(text: str, domains: Sequence[AnyDomain], chosen: Settings) -> str:
 def unserved(domains: Sequence[AnyDomain], text: str, chosen: Settings) -> list[str]:
     """A sentence for each domain that Vector with this configuration does not serve.
 
-    Raises `OperatorError` for what is no configuration of Vector.
+    Raises `OperatorError` for what is not a configuration of Vector.
     """
     subscribed = _subscriptions(text)
     able = served(domains)

@@ -52,7 +52,7 @@ def device(user_id: str, device_id: str) -> Target:
     domain = next((one for one in registry.domains() if one.owns(device_id)), None)
     if not 1 <= len(device_id) <= MAX_DEVICE_CHARACTERS or domain is None:
         raise OperatorError(
-            f"{device_id!r} is no device: name it as `sluice devices list` does, with its domain before it"
+            f"{device_id!r} is not a device: name it as `sluice devices list` does, with its domain before it"
             " unless that is the first of DOMAINS, as in crates/c1."
         )
     return Target(user_id, device_id, domain.source_id(device_id), domain.name)

@@ -1,4 +1,4 @@
-"""Counting and removing rows by user or device, at most so many in one statement, on every edition."""
+"""Counting and removing rows by user or device, a limited number in each statement, on every edition."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, LiteralString
@@ -25,8 +25,8 @@ _OF_SOURCE: LiteralString = "{owner} = %(user)s AND {source} = %(source)s"
 _NEXT_SOURCE: LiteralString = """
 SELECT {source} FROM {table} WHERE {owner} = %(user)s AND {source} > %(after)s ORDER BY {source} LIMIT 1
 """
-# A row of a hypertable has no place that is its own, so a span of time stands for so many of them; times go
-# to and fro as text, because Python's end sooner.
+# A row of a hypertable has no lasting address, so the statement names a span of time that holds this many of
+# them; times are passed as text, because Python's range is smaller.
 _FIRST: LiteralString = """
 SELECT min(at)::text, max(at)::text FROM (
     SELECT {time} AS at FROM {table} WHERE {owner} = %(user)s AND {source} = %(source)s
@@ -37,7 +37,7 @@ _DELETE_SPAN: LiteralString = """
 DELETE FROM {table} WHERE {owner} = %(user)s AND {source} = %(source)s
     AND {time} >= %(since)s::timestamptz AND {time} <= %(until)s::timestamptz
 """
-# By default TimescaleDB refuses to open so many compressed rows in a statement.
+# TimescaleDB's default limits how many compressed rows a statement may open.
 _UNCOMPRESS: LiteralString = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'

@@ -11,7 +11,7 @@ from ingest.admin.postgres import Connection
 
 # What was written is seen by others when its transaction ends: so late, at most, as is looked back.
 LATE_SECONDS = 15.0
-# Devices of which something has arrived in this time are told.
+# Devices from which something has arrived in this time are reported.
 DEVICE_SECONDS = 60.0
 
 _CHANGES: LiteralString = f"""

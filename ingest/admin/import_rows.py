@@ -25,7 +25,7 @@ from tasks.settings import settings
 
 Progress = Callable[[str, int, int], None]
 
-# In one transaction; also, so many bytes of lines.
+# Rows, and bytes of lines, in one transaction.
 ROWS_AT_ONCE, BYTES_AT_ONCE = 5000, 8 * 1024 * 1024
 
 
@@ -68,7 +68,7 @@ def import_rows(
 ) -> Outcome:
     """Imports the rows, some thousands in each transaction; only validates them without a connection.
 
-    Raises `OperatorError` for a file that is no export of the domain, `psycopg.Error`.
+    Raises `OperatorError` for a file that is not an export of the domain, `psycopg.Error`.
     """
     read = csv_file if chosen == "csv" else parquet.rows
     cells_of, counts = Cells(domain, routing.limits()), _Counts()
@@ -148,7 +148,7 @@ def refusals(file: str | None, shown: Callable[[RefusedRow], None]) -> Iterator[
 def csv_file(domain: AnyDomain, source: IO[bytes]) -> Iterator[tuple[int, Any]]:
     """The rows of a CSV file with the numbers of their lines, by the domain's columns, or why one is broken.
 
-    Raises `OperatorError` for a file that is no export of the domain.
+    Raises `OperatorError` for a file that is not an export of the domain.
     """
     records = csv_rows.records(source)
     try:

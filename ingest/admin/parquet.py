@@ -47,7 +47,7 @@ def writer(domain: AnyDomain, output: IO[bytes]) -> Iterator[Callable[[Sequence[
 def rows(domain: AnyDomain, source: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file with their numbers, from 1, by the domain's columns.
 
-    Raises `OperatorError` for a file that is no export of the domain.
+    Raises `OperatorError` for a file that is not an export of the domain.
     """
     arrow, files = _pyarrow()
     try:

@@ -27,7 +27,7 @@ def give_up_ownership() -> None:
 def connect(url: str | None = None, patience_seconds: float | None = None) -> Connection:
     """A connection in autocommit mode, by default to DATABASE_DIRECT_URL, and without that to DATABASE_URL.
 
-    With `patience_seconds` it breaks off when the server is silent for so long.
+    With `patience_seconds` it breaks off when the server is silent that long.
 
     Raises `ServerAway`; its message names the server, never the password.
     """

@@ -115,7 +115,7 @@ def _severity(rule: Rule) -> str:
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The begin of a span such as `7d` or `90m`, or a time. Raises `OperatorError`."""
+    """The start of a span such as `7d` or `90m`, or a time. Raises `OperatorError`."""
     try:
         return parse_moment(text, now)
     except ValueError as error:

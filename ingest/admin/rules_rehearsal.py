@@ -37,7 +37,7 @@ class Firing(NamedTuple):
     value: Scalar | None
     flap: bool
     flapping: bool = False
-    """Whether it began as FLAPPING: of all its changes one is told."""
+    """Whether it began as FLAPPING: then only that change is published."""
 
     def lasted(self, now: datetime) -> timedelta:
         """How long the alert was open, up to now if it still is."""
@@ -132,7 +132,7 @@ class Life:
             return
         seen = LastSeen(self._seen_ms, self._keys_seen)
         judged = self._seen_ms - 1
-        # What one moment makes, for example the begin of an absence, may be calm at a later one.
+        # What one moment makes, for example the start of an absence, may be calm at a later one.
         while (
             end := min((at for at in self._moments() if judged < at < until_ms), default=None)
         ) is not None:

@@ -46,7 +46,7 @@ _EXTRA = (
 )
 
 
-# Hours that have no rollups yet are no part of what `rollup_progress` says.
+# Hours that have no rollups yet are not part of what `rollup_progress` says.
 _MADE = """
 SELECT 1 FROM rollup_progress WHERE domain = %(domain)s AND (complete OR made_from <= %(hour)s)
 """
@@ -60,7 +60,7 @@ HOUR = timedelta(hours=1)
 
 
 class BadSeries(OperatorError):
-    """What was asked for is no series, or too much of one."""
+    """What was asked for is not a series, or too much of one."""
 
 
 class Wanted(NamedTuple):
@@ -74,7 +74,7 @@ class Wanted(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A bucket by its begin, with how many values it has; one without any is left out."""
+    """A bucket by its start, with how many values it has; one without any is left out."""
 
     time: datetime
     value: float | None

@@ -41,7 +41,7 @@ SERVERS = {
 }
 # The entries of the runbook.
 AWAY = {"Kafka": "Process down", "Redis": "Redis refuses", "the database": "Breaker open"}
-# Processes that are no part of the pipeline.
+# Processes that are not part of the pipeline.
 BESIDES = {"flower", "notify", "web"}
 
 # The limits of the alert rules in compose/observability/prometheus.
@@ -94,7 +94,7 @@ def problems(status: dict[str, Any]) -> list[str]:
 def wrong_with(status: dict[str, Any]) -> list[Wrong]:
     """The same, with the entries of the runbook.
 
-    Flower, `web` and the worker of the channels are no part of the pipeline: without them nothing is wrong,
+    Flower, `web` and the worker of the channels are not part of the pipeline: without them nothing is wrong,
     unless alerts wait for a channel.
     """
     away = {SERVERS[part]: status[part]["away"] for part in SERVERS if "away" in status.get(part, {})}

@@ -26,7 +26,7 @@ _bearer = HTTPBearer(auto_error=False, description="`WEB_TOKEN`, or a token of `
 
 
 class Caller(NamedTuple):
-    """Who has a valid token or session; the operator has no user."""
+    """The owner of a valid token or session; the operator has no user."""
 
     user_id: str | None
     person: str = ""  # who says to be the operator, if anybody has
@@ -43,7 +43,7 @@ class Caller(NamedTuple):
         return f"sluice-web/{who}"
 
     def may_see(self, user_id: str) -> str:
-        """The user's id. Raises `NotFound` for another tenant's, and for what is no id."""
+        """The user's id. Raises `NotFound` for another tenant's, and for what is not an id."""
         if id_fault(user_id) or (self.user_id is not None and self.user_id != user_id):
             raise NotFound(f'There is no user "{printable(user_id)}" for this token.')
         return user_id
@@ -57,7 +57,7 @@ class Caller(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Of the requests that may be open at the same time, the part that those of one caller may be."""
+    """The part of the requests open at the same time that one caller may have."""
 
     name: str
     part: float

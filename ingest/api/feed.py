@@ -1,6 +1,6 @@
 """What changes, for those who listen: the tables are read once for all of them, at a bounded rate.
 
-Nothing is read while nobody listens. A listener that does not take what it is told is ended, and so is
+Nothing is read while nobody listens. A listener that does not take its events is ended, and so is
 everybody when the process stops: with the id of the last event, a client goes on where it was.
 """
 
@@ -34,7 +34,7 @@ MOST_LISTENERS, MOST_OF_A_TENANT = 32, 4
 MOST_CHANGES, MOST_DEVICES = 1000, 500
 MOST_REMEMBERED = 20_000
 MOST_UNREAD = 2 * MOST_CHANGES
-# Who comes back after longer than this reads the tables anew.
+# A client that comes back after longer than this reads the tables again.
 MOST_BACK = timedelta(hours=1)
 BEAT_SECONDS = 15.0
 
@@ -53,9 +53,9 @@ class Event(NamedTuple):
         return f"{head}event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
 
 
-RESET = Event("reset", {"why": "more has changed than is told one by one; read /alerts and /devices anew"})
+RESET = Event("reset", {"why": "more has changed than is sent one by one; read /alerts and /devices again"})
 
-READY = Event("ready", {"why": "what changes from now on is told"})
+READY = Event("ready", {"why": "every change from now on is sent"})
 
 
 class Listener:
@@ -68,7 +68,7 @@ class Listener:
         self.ended = False
 
     def tell(self, event: Event) -> None:
-        """Tells an event that is for this listener. Who has too many unread ones is ended."""
+        """Passes on an event that is for this listener. A listener with too many unread ones is ended."""
         if event.user_id is not None and self.user_id not in (None, event.user_id):
             return
         try:
@@ -77,7 +77,7 @@ class Listener:
             self.ended = True
 
     async def becomes_ready(self, seconds: float) -> bool:
-        """Whether the tables are read for it, now or within so many seconds."""
+        """Whether the tables are read for it, now or within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.ready.wait()
@@ -85,7 +85,7 @@ class Listener:
             return False
 
     async def next(self, seconds: float) -> Event | None:
-        """The next event, or None after so many seconds without one."""
+        """The next event, or None after `seconds` without one."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.unread.get()
@@ -94,7 +94,7 @@ class Listener:
 
 
 class Feed:
-    """Reads what has changed, and tells the listeners. All methods are called in the event loop."""
+    """Reads what has changed, and passes it on to the listeners. All methods are called in the event loop."""
 
     def __init__(self, connections: Connections, is_ending: Callable[[], bool]) -> None:
         self._connections = connections
@@ -112,7 +112,7 @@ class Feed:
     ) -> AsyncIterator[bytes]:
         """The stream of one client: what came after its last event, if it names one, then what comes.
 
-        It ends after so many seconds, and when its token is no longer valid. Raises `Busy` before it begins.
+        It ends after `seconds`, and when its token is no longer valid. Raises `Busy` before it begins.
         """
         listener = self._listen(caller)
         return self._stream(listener, after(last_id), time.monotonic() + seconds, is_valid)
@@ -141,7 +141,7 @@ class Feed:
                     if (event := await listener.next(POLL_SECONDS)) is not None:
                         yield event.written()
                 elif await listener.becomes_ready(POLL_SECONDS):
-                    # What is told to it meanwhile comes after this.
+                    # What is passed on to it meanwhile comes after this.
                     is_ready = True
                     yield READY.written()
                     if since is not None:
@@ -224,7 +224,7 @@ class Feed:
         ]
 
     def _earlier(self, user_id: str | None, since: datetime) -> list[Event]:
-        """What a client that comes back has missed. A change near its last event may be told again."""
+        """What a client that comes back has missed. A change near its last event may come again."""
         try:
             with self._connections.reading() as connection:
                 oldest = events.now(connection) - MOST_BACK
@@ -249,7 +249,7 @@ def event_of(row: dict[str, Any]) -> Event:
 
 
 def after(last_id: str | None) -> datetime | None:
-    """When the event with this id was written; None for what is no id of ours."""
+    """When the event with this id was written; None for what is not an id of ours."""
     if last_id is None or not (last_id.isascii() and last_id.isdigit() and len(last_id) <= 17):
         return None
     return datetime.fromtimestamp(int(last_id) / 1_000_000).astimezone()

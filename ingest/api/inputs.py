@@ -24,6 +24,8 @@ def storable(text: str) -> str:
     return text
 
 
+Storable = Annotated[str, AfterValidator(storable)]
+"""A field of a body."""
 Text = Annotated[str, Query(max_length=MOST_CHARACTERS), AfterValidator(storable)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most this many.")]
 User = Annotated[Text | None, Query(description="Only of this user; a tenant's own is all that there is.")]

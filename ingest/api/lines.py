@@ -54,4 +54,4 @@ def _problem(status: int, detail: str) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """Steps that are no generator have nothing to undo."""
+    """Steps that are not a generator have nothing to undo."""

@@ -21,7 +21,7 @@ def domain_named(name: str | None) -> "AnyDomain":
 
 
 def moment(option: str, text: str) -> datetime:
-    """The time that an option names, such as `90m` ago. Raises `OperatorError` for what is no time."""
+    """The time that an option names, such as `90m` ago. Raises `OperatorError` for what is not a time."""
     from tasks.text.times import parse_moment  # noqa: PLC0415
 
     try:

@@ -11,7 +11,7 @@ from ingest.admin.errors import OperatorError
 from ingest.cli.printing import AsJson, counted, print_rows, to_stderr, to_stdout
 
 channels_app = typer.Typer(
-    help="Where a user's alerts are told besides MQTT: signed webhooks, mail, services that Apprise knows.",
+    help="Where a user's alerts are sent besides MQTT: signed webhooks, mail, services that Apprise knows.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -113,7 +113,7 @@ def test(user: str, name: Name) -> None:
     with session() as connection:
         outcome = work.test(connection, user, name, datetime.now(UTC))
     if not isinstance(outcome, Sent):
-        raise OperatorError(f"The channel {user}/{name} was not told: {outcome.why}.")
+        raise OperatorError(f"The channel {user}/{name} did not take the message: {outcome.why}.")
     to_stderr(f"{user}/{name} has taken the message")
 
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
+from pydantic_settings import BaseSettings
 from typer.main import get_command
 
 from ingest import cli
@@ -49,11 +50,18 @@ def commands_page() -> str:
 
 def settings_page() -> str:
     """Every setting with its default, never with the value in force."""
+    groups = [one for one in Settings.__bases__ if issubclass(one, BaseModel) and one is not BaseSettings]
+    return "\n".join([SETTINGS, *(line for group in groups for line in _settings_of(group))])
+
+
+def _settings_of(group: type[BaseModel]) -> Iterator[str]:
+    yield f"## {group.__name__}\n\n{group.__doc__}\n"
     rows = (
         (f"`{name.upper()}`", _default(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
+        for name, field in group.model_fields.items()
     )
-    return "\n".join([SETTINGS, *table("variable | default | meaning", rows), ""])
+    yield from table("variable | default | meaning", rows)
+    yield ""
 
 
 def metrics_page() -> str:

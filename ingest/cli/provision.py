@@ -1,4 +1,4 @@
-"""The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.accounts`."""
+"""The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.provision`."""
 
 import contextlib
 import json
@@ -102,7 +102,7 @@ def _new_file(path: Path) -> TextIO:
 @provision_app.command()
 def rights() -> None:
     """Give all accounts their missing rights after a change of DOMAINS. Passwords stay."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -113,7 +113,7 @@ def rights() -> None:
 @provision_app.command()
 def remove(username: str) -> None:
     """Remove an account; the broker ends its connection."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -124,7 +124,7 @@ def remove(username: str) -> None:
 @provision_app.command("list")
 def list_accounts(*, as_json: AsJson = False) -> None:
     """List the accounts, without secrets."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.text.times import in_utc  # noqa: PLC0415
 
@@ -142,7 +142,7 @@ def list_accounts(*, as_json: AsJson = False) -> None:
 
 
 def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None

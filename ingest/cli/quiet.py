@@ -41,7 +41,7 @@ def add(
         str | None,
         typer.Option("--until", help="A time of day, next day's if not later, up to 24:00; once: a time."),
     ] = None,
-    length: Annotated[str | None, typer.Option("--for", help="Once, for so long: 45m, 2h, 3d.")] = None,
+    length: Annotated[str | None, typer.Option("--for", help="Once, for this long: 45m, 2h, 3d.")] = None,
     days: Annotated[
         str | None,
         typer.Option(help="Weekdays on which it starts: mon-fri, or sat,sun. By default all."),
@@ -84,7 +84,7 @@ def list_windows(
 
 @quiet_app.command()
 def remove(name: Name, *, user: User = None, everyone: Everyone = False) -> None:
-    """Remove a window. What it held back, and is still open, is told at once."""
+    """Remove a window. What it held back, and is still open, is sent at once."""
     from ingest.admin import quiet as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 

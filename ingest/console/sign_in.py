@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ingest.admin import accounts, tokens
+from ingest.admin import accounts, passwords, tokens
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection
 from ingest.api.callers import BURST_SECONDS, UNKNOWN_PER_SECOND, Caller, Gate
@@ -77,8 +77,8 @@ class SignIn:
         with self._connections.reading() as connection:
             row = _account(connection, username)
         # Of somebody unknown, too: the time of the answer says nothing.
-        stored, salt, iterations = row or ("", "nobody's salt", accounts.ITERATIONS)
-        given = accounts.hash_password(password, salt, iterations)
+        stored, salt, iterations = row or ("", "nobody's salt", passwords.ITERATIONS)
+        given = passwords.hash_password(password, salt, iterations)
         if not hmac.compare_digest(stored.encode(), given.encode()) or row is None:
             raise NotKnown
         return sessions.begin("account", account.user_id, self._proof(stored))

@@ -42,7 +42,7 @@ def connect(
             # Every rebalance takes all partitions away and assigns them again, from their committed offsets,
             # so a lane never holds messages of a partition that another bridge owns.
             "partition.assignment.strategy": "range",
-            # The least that brokers allow by default: so long after a killed bridge its partitions move.
+            # The least that brokers allow by default: the partitions of a killed bridge move after this time.
             "session.timeout.ms": 6000,
             "heartbeat.interval.ms": 1500,
             # A rebalance waits this long for a member that never comes, as after a restart of the broker; the

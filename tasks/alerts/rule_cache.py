@@ -1,7 +1,7 @@
 """The rule sets that a worker judges by: compiled copies of `user_configs`, usually at most one second old.
 
 The set of a user has the operator's rules, too, which hold for every user. After a change of those, too, a
-user's set is made again when it is needed, so that many users are no storm.
+user's set is made again when it is needed, so many users do not make a burst of work.
 
 They are up to a minute old where nothing announced a change by SQL, and as old as an outage of the database.
 A number in Redis changes with every change of the rules, however it is made: each call reads that number, and

@@ -1,1 +1,1 @@
-"""Alerts told besides MQTT: by webhook, by mail, by Apprise; each change once or more, under one key."""
+"""Alerts sent besides MQTT: by webhook, by mail, by Apprise; each change once or more, under one key."""

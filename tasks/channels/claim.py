@@ -1,4 +1,4 @@
-"""One attempt to tell one channel of one change: what the senders get. Pure."""
+"""One attempt to send one change to one channel: what the senders get. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -47,7 +47,7 @@ def problem(template: str) -> str:
 
 
 def text(template: str | None, notice: Notice) -> str:
-    """The text of a message. A template that is not valid is replaced by the default one: it must be told."""
+    """The text of a message. The default replaces a template that is not valid: an alert must be sent."""
     chosen = DEFAULT if template is None or problem(template) else template
     values = {name: _shown(notice.get(name)) for name in FIELDS}
     return Template(chosen).substitute(values)[:MOST_TEXT]

@@ -1,4 +1,4 @@
-"""How an attempt to tell a channel ended. Pure."""
+"""How an attempt to send to a channel ended. Pure."""
 
 from dataclasses import dataclass
 

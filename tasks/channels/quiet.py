@@ -2,7 +2,7 @@
 
 All of it follows from rows: which windows there are, and when a delivery was made. It does not matter which
 worker looks, how often, or whether one died: what nobody looked at while a window was open is judged by it
-afterwards, before it is told.
+afterwards, before it is sent.
 """
 
 import json
@@ -19,9 +19,9 @@ from tasks.servers.database import Connection
 
 log = structlog.get_logger()
 
-# What has ended longer ago is not looked at: nothing waits for so long.
+# Windows that ended earlier are not looked at: nothing waits that long.
 MOST_BACK = timedelta(days=8)
-# A window may open between this look and the statement that is told of it.
+# A window may open between this look and the statement that gets its result.
 AHEAD = timedelta(minutes=1)
 AT_ONCE = 5_000
 
@@ -49,7 +49,7 @@ DUE = "(w.ends > now() OR w.ends > coalesce({d}.held_until, '-infinity'))"
 
 
 def quiet(delivery: str, channel: str) -> str:
-    """The condition that a waiting delivery must not be told, before `settle` has judged it or at all."""
+    """The condition that a waiting delivery must not be sent, before `settle` has judged it or at all."""
     due = DUE.format(d=delivery)
     return f"EXISTS (SELECT FROM windows AS w WHERE {covered(delivery, channel)} AND {due})"
 
@@ -97,7 +97,7 @@ WITH {WINDOWS}, {_PART.format(states="'waiting', 'held'")}, found AS MATERIALIZE
 SELECT max(id) FROM part HAVING count(*) = %(most)s
 """  # noqa: S608 - constants
 
-# An alert that has ended is told only where the channel heard of it, or of the one that it goes on from; of
+# The end of an alert is sent only where the channel heard of it, or of the one that it goes on from; of
 # one that goes on, the newest change is. What came after the window's end does not count.
 _JUDGE = f"""
 WITH {WINDOWS}, {_PART.format(states="'held'")}, judged AS MATERIALIZED (

@@ -14,7 +14,7 @@ from tasks.rules.change import RECORDED, iso
 from tasks.servers.database import Connection
 from tasks.settings import settings
 
-# A worker that died while it told a channel is given up after this: its delivery is sent again, same key.
+# A worker that died while it sent to a channel is given up after this: its delivery is sent again, same key.
 LEASE_SECONDS = 60
 # What may come at once of a user's rate: that of a minute.
 BURST_SECONDS = 60
@@ -155,7 +155,7 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
         marks |= {"failures": failures, "why": outcome.why, "again_s": retries.retry_seconds(done.attempts)}
         marks["rest_s"] = retries.rest_seconds(failures)
         if outcome.rest_s is not None:
-            # The server is well and says when: that is no failed attempt, and ends with the patience.
+            # The server is well and says when: that is not a failed attempt, and ends with the patience.
             marks |= {"rest_s": outcome.rest_s, "again_s": outcome.rest_s, "given_back": 1}
         last = done.attempts >= settings().channel_attempts and outcome.rest_s is None
         marks["state"] = "failed" if last else "waiting"

@@ -1,4 +1,4 @@
-"""Whose turn it is: of each channel the next delivery that may be told.
+"""Whose turn it is: the next delivery of each channel that may be sent.
 
 One that waits for its next attempt holds back what is behind it of the same rule and device. However much
 that is, it is not read row by row: after the oldest few, the first of each rule and device is looked up by
@@ -7,7 +7,7 @@ the index.
 
 from tasks.channels import quiet
 
-# So many of the oldest are looked at one by one: nearly always the first of them may be told.
+# This many of the oldest are looked at one by one: nearly always the first of them may be sent.
 NEAR = 100
 
 # Rows are compared as the index `channel_deliveries_rule` has them, so that the planner takes it. By

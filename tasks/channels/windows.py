@@ -112,10 +112,10 @@ def minutes_of(text: str) -> int:
     if not (
         len(text) == 5 and text.isascii() and hours.isdigit() and minutes.isdigit() and int(minutes) < 60
     ):
-        raise ValueError(f"{text} is no time of day such as 22:00")
+        raise ValueError(f"{text} is not a time of day such as 22:00")
     total = int(hours) * 60 + int(minutes)
     if total > DAY_MINUTES:
-        raise ValueError(f"{text} is no time of day such as 22:00")
+        raise ValueError(f"{text} is not a time of day such as 22:00")
     return total
 
 

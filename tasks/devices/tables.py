@@ -79,7 +79,7 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET
     own_time = CASE WHEN excluded.last_seen < known.last_seen THEN coalesce(known.own_time, excluded.own_time)
         ELSE excluded.own_time END
 """
-# A last will is not from the device itself, so it is no sign of life: `last_seen` stays.
+# A last will is not from the device itself, so it is not a sign of life: `last_seen` stays.
 ADD_PRESENCE = """
 INSERT INTO devices AS known (domain, user_id, device_id, first_seen, last_seen, online, online_at)
 SELECT %(domain)s, user_id, device_id, at, at, online, at FROM (

@@ -20,7 +20,7 @@ from tasks.domain.outcome import MOST_TIMES_LARGER
 from tasks.domain.payload import DEEPEST, Limits, Refused, parse_json, refuse_faults
 from tasks.text.wording import describe, id_fault
 
-# By the SQL type without its size: of an array, the type of its elements with brackets.
+# By the SQL type without its size; an array has the type of its elements with brackets.
 EXPORTED: dict[str, LiteralString] = {
     "boolean": "{column}::text",
     "timestamp with time zone": """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",

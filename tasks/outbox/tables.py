@@ -29,7 +29,7 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-# Changes that were not there before, and with each its deliveries to the channels that tell it.
+# Changes that were not there before, and the deliveries of each to the channels that send it.
 _INSERT_HISTORY = f"""
 WITH added AS (
     INSERT INTO alert_history ({_quoted(_CHANGE)})
@@ -93,7 +93,7 @@ def write(
 ) -> bool:
     """Writes the entries, in their order, in one transaction; a change that exists already stays as it is.
 
-    Returns whether channels are to be told of any.
+    Returns whether channels are to be sent any.
 
     Each statement may take `seconds`, and wait for a lock half as long. `before` is called once no other
     worker can write until the commit: if it raises, the tables stay as they were. Raises `psycopg.Error`,

@@ -21,7 +21,7 @@ EXPIRE: LiteralString = "SELECT sluice_expire(%(relation)s, %(most)s)"
 
 
 def run(seconds: float) -> None:
-    """Removes rows and rollups that are too old, for at most about so long; the next run goes on.
+    """Removes rows and rollups that are too old, for about `seconds` at most; the next run continues.
 
     Rows whose rollups are not made yet get them first, or stay. What the database refuses for one table holds
     up no other; then raises `psycopg.Error` at the end.

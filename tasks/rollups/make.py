@@ -55,7 +55,7 @@ WHERE domain = %(domain)s
 MADE: LiteralString = """
 UPDATE rollup_progress SET made_from = %(made_from)s, complete = %(complete)s WHERE domain = %(domain)s
 """
-# Two transactions. Whoever does not see the line yet writes rows without marks, and is older than the second.
+# Two transactions. One that does not see the line yet writes rows without marks; it is older than the second.
 ON: LiteralString = """
 INSERT INTO rollup_progress (domain, started) VALUES (%(domain)s, '18446744073709551615')
 ON CONFLICT DO NOTHING
@@ -78,7 +78,7 @@ class Progress(NamedTuple):
 
 
 def run(seconds: float, all_before: int = -(2**31)) -> bool:
-    """Makes what is due of every domain, for at most about so long; returns False if some of it is left.
+    """Makes what is due of every domain, for about `seconds` at most; returns False if some of it is left.
 
     What has come for hours before `all_before` (since 1970) is due at once. Does nothing while another worker
     does it. What the database refuses of one domain or hour holds up no other; then raises `psycopg.Error`.

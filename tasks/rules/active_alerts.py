@@ -85,7 +85,7 @@ class ActiveAlert:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of those of which a user may have so many."""
+        """Whether it counts towards the limit of a user's open alerts."""
         return self.is_open and not is_for_everyone(self.rule_id)
 
     def to_record(self) -> dict[str, Any]:

@@ -17,9 +17,9 @@ def lasted(
     """Triggers the alerts of violations that have lasted for `for_seconds` since the latest reading.
 
     A device that reports only changes sends one violating reading, and then nothing. `now_ms`,
-    `listening_since_ms` and `room` are those of `tasks.rules.machine.absent`: an outage of Sluice is no sign
-    that a violation goes on. A rule whose threshold was changed since waits for a reading, and so does one
-    that lacks readings for `for_readings`.
+    `listening_since_ms` and `room` are those of `tasks.rules.machine.absent`: an outage of Sluice is not
+    a sign that a violation goes on. A rule whose threshold was changed since waits for a reading, and so does
+    one that lacks readings for `for_readings`.
     """
     newest = state.newest
     if listening_since_ms is None or newest is None:
@@ -42,8 +42,8 @@ def calmed(
 ) -> tuple[DeviceState, Changes]:
     """Ends the flapping of alerts that have not changed for the `minutes` of their rules.
 
-    What is still violated is announced as TRIGGERED, what is not as RESOLVED. Of a rule in order, the changes
-    are forgotten that no longer count. The arguments are those of `lasted`.
+    What is still violated is announced as TRIGGERED, what is not as RESOLVED. Changes of a rule in order that
+    no longer count are forgotten. The arguments are those of `lasted`.
     """
     if listening_since_ms is None:
         return state, ()

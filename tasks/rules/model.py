@@ -192,7 +192,7 @@ class Step(BaseModel):
 
 
 class Flapping(BaseModel):
-    """How many changes of an alert within how many minutes are told as one."""
+    """How many changes of an alert within how many minutes are published as one."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -259,8 +259,8 @@ class Rule(Condition):
     flapping: Flapping | None = Field(
         None,
         description="An alert that would begin although it has changed (TRIGGERED, RESOLVED) at least"
-        " `changes` times within `minutes` is told as one `FLAPPING`, and nothing more until it is calm. By"
-        " default every change is told.",
+        " `changes` times within `minutes` is published as one `FLAPPING`, and nothing more until it is calm."
+        " By default every change is published.",
     )
     devices: _Devices | None = Field(
         None,

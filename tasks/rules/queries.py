@@ -42,7 +42,7 @@ class _Query(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(prose)] | None = Field(
         None, description="Comes back in the answer. Without it the answer has an id of Sluice's."
     )
-    limit: int = Field(MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="At most so many in one answer.")
+    limit: int = Field(MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE, description="Maximum number in one answer.")
 
 
 class RulesQuery(_Query):

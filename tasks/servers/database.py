@@ -55,7 +55,7 @@ class InvalidUrl(psycopg.OperationalError):
 def connect_directly(url: str, application_name: str, patience_seconds: float | None = None) -> Connection:
     """A connection in autocommit mode, not behind the circuit breaker.
 
-    With `patience_seconds` it breaks off when the server is silent for so long.
+    With `patience_seconds` it breaks off when the server is silent that long.
 
     Raises `InvalidUrl`, and `psycopg.OperationalError` when the server does not let us in.
     """

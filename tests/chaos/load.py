@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from ingest.loadtest.fleet.payloads import BadMessages
 from tasks.rules.everyone import EVERYONE
 from tests.integration import fleet
@@ -300,7 +300,7 @@ class Listener:
 
     def __init__(self, stack: Stack, user: str) -> None:
         with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-            credential = accounts.provision(connection, accounts.user(user))
+            credential = provision.provision(connection, accounts.user(user))
         await_honoured(stack, credential)
         self.notices: list[dict[str, Any]] = []
         subscribed = threading.Event()

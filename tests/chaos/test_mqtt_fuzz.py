@@ -14,8 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
-from ingest.admin.accounts import Credential
+from ingest.admin import accounts, provision
+from ingest.admin.provision import Credential
 from tests.chaos import options, raw_mqtt
 from tests.chaos.hostile_requests import Hostile, hostile_requests
 from tests.chaos.raw_mqtt import Raw
@@ -105,7 +105,7 @@ def test_each_hostile_request_is_answered_or_refused_and_nobody_dies(
     """Whatever users and devices send by MQTT, each request has its answer, each message its outcome."""
     users = [f"asker-{options.SEED}-{number}" for number in range(USERS - 1)] + ["desk"]
     devices = fleet.devices(deployment, [(user, DEVICE) for user in users])
-    credentials = [accounts.provision(database, accounts.user(user)) for user in users]
+    credentials = [provision.provision(database, accounts.user(user)) for user in users]
     askers = [Asker(deployment, user, one) for user, one in zip(users, credentials, strict=True)]
     pids = {name: deployment.pid(name) for name in PROCESSES}
     received, failed = counter(deployment, "received"), _failures(deployment)

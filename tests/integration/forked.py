@@ -34,6 +34,8 @@ PRELOADED = (
         "ingest.admin.migrate",
         "ingest.admin.postgres",
         "ingest.admin.accounts",
+        "ingest.admin.passwords",
+        "ingest.admin.provision",
         "ingest.admin.rules",
         "ingest.admin.rules_files",
         "ingest.admin.alert_commands",

@@ -10,7 +10,7 @@ import psycopg
 from paho.mqtt.client import Client, MQTTMessage
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tests.integration.fleet import connect, wait_until
 from tests.integration.mqtt_session import await_honoured
 
@@ -20,7 +20,7 @@ class Subscriber:
 
     def __init__(self, stack: Stack, user: str) -> None:
         with psycopg.connect(stack.env["DATABASE_DIRECT_URL"]) as connection:
-            credential = accounts.provision(connection, accounts.user(user))
+            credential = provision.provision(connection, accounts.user(user))
         await_honoured(stack, credential)
         self.user = user
         self.notices: list[dict[str, Any]] = []

@@ -167,7 +167,7 @@ def test_without_a_receiver_the_alerts_are_shown(place: Path) -> None:
         (
             {"ALERTMANAGER_MAIL_TO": "a@b.c", "ALERTMANAGER_MAIL_FROM": "s@b.c"},
             "",
-            "ALERTMANAGER_MAIL_SMARTHOST is no host:port",
+            "ALERTMANAGER_MAIL_SMARTHOST is not host:port",
         ),
         ({}, "hooks.example.com/x", "the file alertmanager_webhook_url is no URL"),
     ],

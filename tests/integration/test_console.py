@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, tokens
+from ingest.admin import accounts, passwords, provision, tokens
 from ingest.console.application import ROOMS
 from tests.integration import web_process
 from tests.integration.console_client import Page, Person, token
@@ -60,7 +60,7 @@ def user(database: Database) -> str:
 def test_people_sign_in_and_out(web: Web, database: Database, user: str) -> None:
     """By the operator's token, a tenant's, or the user's account; each ends as soon as what it is by does."""
     made = tokens.create(database, user)
-    credential = accounts.provision(database, accounts.user(user))
+    credential = provision.provision(database, accounts.user(user))
     for fields, who in (
         ({"secret": OPERATOR, "person": "Grace"}, "operator Grace"),
         ({"secret": made.token}, user),
@@ -91,7 +91,7 @@ def test_people_sign_in_and_out(web: Web, database: Database, user: str) -> None
     tokens.revoke(database, user, made.token_id)
     assert by_token.get("/").path == "/login"
     assert by_account.get("/").path == "/"
-    accounts.provision(database, accounts.user(user))
+    provision.provision(database, accounts.user(user))
     assert by_account.get("/").path == "/login"
 
 
@@ -138,7 +138,7 @@ def test_for_a_tenant_there_is_nothing_of_others(web: Web, database: Database, u
     operator.sign_in(secret=OPERATOR)
     own.sign_in(secret=tokens.create(database, user).token)
     foreign.sign_in(secret=tokens.create(database, other).token)
-    accounts.provision(database, accounts.device(user, "fridge"))
+    provision.provision(database, accounts.device(user, "fridge"))
     for path in ("/", "/devices", "/alerts", "/accounts", "/alerts/history"):
         assert (f"{user}/fridge" in own.get(path).text) == (path != "/alerts/history"), path
         assert (user in foreign.get(path).text, foreign.get(path).status) == (False, 200), path
@@ -291,7 +291,7 @@ def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Da
     stored, salt = database.execute(
         "SELECT password_hash, salt FROM mqtt_users WHERE username = %s", [f"{user}/pump"]
     ).fetchone() or ("", "")
-    assert stored == accounts.hash_password(secret, salt) != accounts.hash_password(old, salt)
+    assert stored == passwords.hash_password(secret, salt) != passwords.hash_password(old, salt)
     removed = person.post("/account/remove", form_token=token(page), user=user, device="pump")
     assert (removed.status, "The account is removed" in removed.text) == (200, True)
     assert person.get("/account", user=user, device="pump").status == 404

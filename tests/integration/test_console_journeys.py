@@ -16,7 +16,7 @@ from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tests.integration import chromium, fleet, web_process
 from tests.integration.console_client import Person
 from tests.integration.stream import Written, cold_only, reading, sequence_ids
@@ -151,7 +151,7 @@ def test_a_tenant_sees_the_tenants_own(
         " VALUES (%s, 'secret', 'telemetry', now(), now())",
         [other],
     )
-    credential = accounts.provision(database, accounts.user(listening.user))
+    credential = provision.provision(database, accounts.user(listening.user))
     visit = Visit(browser, web)
     visit.go(f"/device?user={listening.user}&device=pump")
     visit.fill(user=credential.username, password=credential.password)
@@ -222,7 +222,7 @@ def test_dead_letters_are_counted_and_then_replayed(pipeline: Stack, web: Web, d
     written = Written(pipeline, user)
     with cold_only(database, user):
         written.write([reading(number, temperature=200) for number in (7, 8)])
-    credential = accounts.provision(database, accounts.user(user))
+    credential = provision.provision(database, accounts.user(user))
     person = Person(web)
     person.sign_in(user=user, secret=credential.password)
     listed = person.get("/dead-letters", device="d", since="1h")

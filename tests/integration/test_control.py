@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tasks.servers.redis_client import RULES_VERSION
 from tasks.servers.redis_client import client as redis_client
 from tests.integration import fleet, pages
@@ -116,7 +116,7 @@ def test_an_invalid_rule_by_sql_is_told_and_leaves_the_others_in_force(
     assert "   invalid " in sluice(pipeline, "status").stdout
     pipeline.stop("worker")
     pipeline.up(["worker"], prepare=False)
-    device = fleet.connect(pipeline, accounts.provision(database, accounts.device(user.id, "d1")))
+    device = fleet.connect(pipeline, provision.provision(database, accounts.device(user.id, "d1")))
     reading = json.dumps({"sequence_id": 1, HOT["key"]: 99}).encode()
     device.publish(f"users/{user.id}/devices/d1/telemetry", reading, qos=1).wait_for_publish(10)
 
@@ -134,7 +134,7 @@ def test_an_invalid_rule_by_sql_is_told_and_leaves_the_others_in_force(
 def test_commands_are_answered(user: User, database: Database) -> None:
     """DISABLE and ENABLE of a rule work for a new device; what cannot be done is said, with every fault."""
     assert user.ask("config", {"rules": [HOT]})["ok"]
-    accounts.provision(database, accounts.device(user.id, "d1"))
+    provision.provision(database, accounts.device(user.id, "d1"))
     command = {"device_id": "d1", "rule_id": "temperature", "action": "DISABLE"}
     assert user.ask("alerts/manage", command) == {"ok": True}
     assert user.ask("alerts/manage", {**command, "action": "ENABLE"}) == {"ok": True}
@@ -152,7 +152,7 @@ def test_commands_are_answered(user: User, database: Database) -> None:
 
 def test_a_request_survives_a_killed_control_process(user: User, database: Database, pipeline: Stack) -> None:
     """What was not acknowledged comes again to the next process, and is answered."""
-    accounts.provision(database, accounts.device(user.id, "d"))
+    provision.provision(database, accounts.device(user.id, "d"))
     pipeline.stop("worker")
     for threshold in range(5):
         user.publish("config", {"rules": [{**HOT, "threshold": threshold}]})

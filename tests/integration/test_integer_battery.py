@@ -20,7 +20,7 @@ from tasks.domain.payload import Limits
 from tasks.rows.write import write
 from tasks.servers import database as database_errors
 from tasks.telemetry import DOMAIN
-from tests.integration.test_migrate import run, sluice, superuser
+from tests.integration.migrations import run, sluice, superuser
 
 Database = psycopg.Connection[tuple[Any, ...]]
 VERSION = 19

@@ -11,8 +11,8 @@ import pytest
 
 from compose.local import envfile
 from compose.local.stack import Stack
-from ingest.admin import accounts
-from ingest.admin.accounts import TooManyDevices
+from ingest.admin import accounts, provision
+from ingest.admin.provision import TooManyDevices
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet
@@ -71,12 +71,12 @@ def test_a_user_has_no_more_devices_than_the_setting_allows(
     monkeypatch.setenv("DEVICES_PER_USER", "3")
     settings.cache_clear()
     run = uuid4().hex[:8]
-    accounts.provision_devices(database, [(run, f"d{number}") for number in range(3)])
+    provision.provision_devices(database, [(run, f"d{number}") for number in range(3)])
     for more in ([(run, "d3")], [(run, "d2"), (run, "d3"), (f"{run}-other", "d")]):
         with pytest.raises(TooManyDevices, match="would have 4 devices; at most 3"):
-            accounts.provision_devices(database, more)
-    names = [account.username for account in accounts.accounts(database) if account.username.startswith(run)]
+            provision.provision_devices(database, more)
+    names = [account.username for account in provision.accounts(database) if account.username.startswith(run)]
     assert names == [f"{run}/d{number}" for number in range(3)]
     monkeypatch.setenv("DEVICES_PER_USER", "2")
     settings.cache_clear()
-    assert accounts.provision(database, accounts.device(run, "d1")).username == f"{run}/d1"
+    assert provision.provision(database, accounts.device(run, "d1")).username == f"{run}/d1"

@@ -1,30 +1,23 @@
 """Migrations on a real server: with TimescaleDB, without it, twice, at once, and when they must refuse."""
 
-import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from compose.local.passwords import password
 from compose.local.stack import Stack
 from ingest.admin import migrate
 from ingest.admin.migrate import MigrationError
-from tests.conftest import PROJECT
-from tests.integration import forked
+from tests.integration.migrations import Database, connected, run, sluice, superuser
 
-Database = psycopg.Connection[tuple[Any, ...]]
 ROW = (datetime(2026, 5, 1, 10, tzinfo=UTC), "alice", "d1", 17)
+
 INSERT = (
     "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id) VALUES (%s, %s, %s, %s)"
     " ON CONFLICT DO NOTHING"
@@ -37,29 +30,10 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(migrate.SQL_DIR, tmp_path / "sql"))
 
 
-@contextmanager
-def connected(conninfo: str) -> Iterator[Database]:
-    """A connection that commits each statement."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        yield connection
-
-
-def run(conninfo: str, folder: Path = migrate.SQL_DIR) -> tuple[int, list[str]]:
-    """Migrates by a connection of its own; how many ran, and what was told."""
-    told: list[str] = []
-    with connected(conninfo) as connection:
-        return migrate.migrate(connection, migrate.load(folder), told.append), told
-
-
 def versions(conninfo: str) -> list[int]:
     """What the database remembers."""
     with connected(conninfo) as connection:
         return [record.version for record in migrate.applied(connection)]
-
-
-def superuser(stack: Stack, conninfo: str) -> str:
-    """The conninfo of the same database for the server's superuser."""
-    return make_conninfo(conninfo, user="postgres", password=password(stack.layout, "postgres-superuser"))
 
 
 def columns(conninfo: str) -> list[tuple[Any, ...]]:
@@ -70,22 +44,6 @@ def columns(conninfo: str) -> list[tuple[Any, ...]]:
             " FROM information_schema.columns WHERE table_schema = 'public'"
             " ORDER BY table_name, ordinal_position"
         ).fetchall()
-
-
-def sluice(conninfo: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command as an operator does."""
-    return forked.run(
-        "ingest.cli",
-        *arguments,
-        env={
-            **os.environ,
-            "SLUICE_ENV_FILE": os.devnull,
-            "DATABASE_URL": conninfo,
-            "DATABASE_DIRECT_URL": "",
-            **settings,
-        },
-        cwd=PROJECT,
-    )
 
 
 def test_a_new_database_becomes_a_hypertable_with_one_day_chunks(empty: str) -> None:

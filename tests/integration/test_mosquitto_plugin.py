@@ -16,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts as provision
-from ingest.admin.accounts import Credential
+from ingest.admin import accounts, provision
+from ingest.admin.provision import Credential
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import await_honoured
 
@@ -88,7 +88,7 @@ def connected(
         opened.client.loop_stop()
 
 
-def accounts(stack: Stack, database: Database, *made: provision.Account) -> list[Credential]:
+def provisioned(stack: Stack, database: Database, *made: accounts.Account) -> list[Credential]:
     """Accounts that the broker knows."""
     return [await_honoured(stack, provision.provision(database, account)) for account in made]
 
@@ -101,7 +101,7 @@ def service(stack: Stack) -> Credential:
 def test_one_client_id_is_a_session_of_each_account(stack: Stack, database: Database) -> None:
     """Nobody ends the connection or the session of another account, with clean start or without."""
     run = uuid4().hex[:8]
-    owner, thief = accounts(stack, database, provision.user(run), provision.device(f"{run}-other", "thief"))
+    owner, thief = provisioned(stack, database, accounts.user(run), accounts.device(f"{run}-other", "thief"))
     with connected(stack, owner, "dashboard") as program:
         program.subscribe(f"users/{run}/alerts")
     for clean in (True, False):
@@ -125,7 +125,7 @@ def test_one_client_id_is_a_session_of_each_account(stack: Stack, database: Data
 def test_sluices_sessions_are_out_of_reach_of_every_account(stack: Stack, database: Database) -> None:
     """Also with the very client id, a device meets a session of its own."""
     run = uuid4().hex[:8]
-    [thief] = accounts(stack, database, provision.device(run, "thief"))
+    [thief] = provisioned(stack, database, accounts.device(run, "thief"))
     with connected(stack, service(stack), run) as sluice:
         sluice.subscribe(f"users/{run}/config")
         with connected(stack, thief, run, clean=True) as other:
@@ -139,12 +139,12 @@ def test_sluices_sessions_are_out_of_reach_of_every_account(stack: Stack, databa
 def test_a_reload_forgets_no_session(stack: Stack, database: Database) -> None:
     """A subscriber is away, the broker starts anew, and accounts change: what is published then waits."""
     run = uuid4().hex[:8]
-    [device] = accounts(stack, database, provision.device(run, "d"))
+    [device] = provisioned(stack, database, accounts.device(run, "d"))
     topic = f"users/{run}/devices/d/telemetry"
     with connected(stack, service(stack), run) as sluice:
         sluice.subscribe(topic)
     stack.restart("mosquitto")
-    accounts(stack, database, provision.device(run, "new"))
+    provisioned(stack, database, accounts.device(run, "new"))
     wanted = [str(number).encode() for number in range(20)]
     with connected(stack, device, "d") as publisher:
         for payload in wanted:
@@ -158,12 +158,12 @@ def test_a_reload_forgets_no_session(stack: Stack, database: Database) -> None:
 def test_a_session_outlives_a_new_password_of_its_account(stack: Stack, database: Database) -> None:
     """A subscriber is away while its password changes: what is published then is there when it returns."""
     run = uuid4().hex[:8]
-    account = provision.service(f"{run}-service")
-    device, before = accounts(stack, database, provision.device(run, "d"), account)
+    account = accounts.service(f"{run}-service")
+    device, before = provisioned(stack, database, accounts.device(run, "d"), account)
     topic = f"users/{run}/devices/d/telemetry"
     with connected(stack, before, run) as sluice:
         sluice.subscribe(topic)
-    [after] = accounts(stack, database, account)
+    [after] = provisioned(stack, database, account)
     with connected(stack, device, "d") as publisher:
         publisher.publish(topic, b"1")
     with connected(stack, after, run) as sluice:
@@ -173,7 +173,7 @@ def test_a_session_outlives_a_new_password_of_its_account(stack: Stack, database
 def test_a_packet_above_the_limit_is_in_the_log(stack: Stack, database: Database) -> None:
     """The broker ends the connection; its log names the client, and the reason."""
     run = uuid4().hex[:8]
-    [device] = accounts(stack, database, provision.device(run, "d"))
+    [device] = provisioned(stack, database, accounts.device(run, "d"))
     with connected(stack, device, "large") as publisher:
         publisher.client.publish(f"users/{run}/devices/d/telemetry", b"x" * 1_200_000, qos=1)
         wait_until(lambda: publisher.ended, 30, "the end of the connection")
@@ -184,7 +184,7 @@ def test_a_packet_above_the_limit_is_in_the_log(stack: Stack, database: Database
 def test_a_denied_publish_is_found_as_the_docs_say(stack: Stack, database: Database) -> None:
     """MQTT 3.1.1 tells a device nothing; with `log_type debug`, which a reload takes in, the log does."""
     run = uuid4().hex[:8]
-    [device] = accounts(stack, database, provision.device(run, "d"))
+    [device] = provisioned(stack, database, accounts.device(run, "d"))
     file = stack.layout.conf("mosquitto") / "mosquitto.conf"
     before = file.read_text()
     wrong = f"users/{run}/devices/d/Telemetry"

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
-from ingest.admin.accounts import Credential, InvalidPassword
+from ingest.admin import accounts, passwords, provision
+from ingest.admin.passwords import InvalidPassword
+from ingest.admin.provision import Credential
 from tests.integration.commands import sluice
 from tests.integration.mqtt_session import await_honoured
 
@@ -43,7 +44,7 @@ def test_the_command_prints_json_and_nothing_else(stack: Stack, run: str) -> Non
 
 def test_a_given_password_comes_by_stdin(stack: Stack, database: Database, run: str) -> None:
     """A password of one's own is read from stdin, the same twice; a weak one is refused."""
-    secret = accounts.generate_password()
+    secret = passwords.generate_password()
     for _ in range(2):
         done = provisioned(stack, "service", run, "--json", "--password-stdin", stdin=f"{secret}\n")
         assert json.loads(done.stdout) == {"username": run, "password": secret}
@@ -52,7 +53,7 @@ def test_a_given_password_comes_by_stdin(stack: Stack, database: Database, run: 
     assert (weak.returncode, weak.stdout) == (1, "")
     assert "at least 16 characters" in weak.stderr
     with pytest.raises(InvalidPassword):
-        accounts.provision(database, accounts.service(run), "short")
+        provision.provision(database, accounts.service(run), "short")
 
 
 def test_the_list_shows_accounts_without_secrets(stack: Stack, run: str) -> None:

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -16,8 +15,9 @@ from tasks.channels import tables, turns, wake
 from tasks.rules.parsing import parse_rules
 from tests.integration.changes import Database, deliver_and_die, history, judge, rows, write_tables
 from tests.integration.commands import sluice
+from tests.integration.quiet_model import Plain, Row
 from tests.integration.receivers import Answer, Receiver, http_receiver
-from tests.integration.test_channels import OF_USER, Set, add, setting, user
+from tests.integration.user_channels import OF_USER, Set, add, setting, user
 
 __all__ = ["setting", "user"]
 
@@ -193,56 +193,8 @@ def test_what_is_sent_again_may_have_been_heard_before(
         assert told(receiver) == [("d", "RESOLVED", "warning")]
 
 
-@dataclass
-class Row:
-    """A delivery as the plain model has it; `tried` if the channel may have heard of it."""
-
-    device: str
-    alert: str
-    status: str
-    tried: bool = False
-    waits: bool = True
-
-
 class Died(Exception):
     """A worker is gone before it has noted what it told."""
-
-
-class Plain:
-    """What a channel is told: at a window's end only what is still news."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def told(self) -> list[tuple[str, str, str]]:
-        """Device, alert and status of all that was told."""
-        return [(row.device, row.alert, row.status) for row in self.rows if row.tried]
-
-    def waiting(self) -> list[Row]:
-        """What was not confirmed, in order."""
-        return [row for row in self.rows if row.waits]
-
-    def window_ends(self) -> None:
-        """Of each device what is still news: the end of what is known as open, the newest change if open."""
-        for device in {row.device for row in self.rows}:
-            heard = [row for row in self.rows if row.device == device and row.tried]
-            known = heard[-1].alert if heard and heard[-1].status != "RESOLVED" else None
-            waiting = [row for row in self.waiting() if row.device == device]
-            for row in waiting:
-                if row.status == "RESOLVED":
-                    row.waits = row.tried or row.alert == known
-                else:
-                    row.waits = row is waiting[-1]
-
-    def deliver(self) -> None:
-        """All that waits is told."""
-        for row in self.waiting():
-            row.tried, row.waits = True, False
-
-    def die(self) -> None:
-        """The first is told, which nobody notes."""
-        for row in self.waiting()[:1]:
-            row.tried = True
 
 
 @pytest.mark.parametrize(("seed", "near"), [(1, turns.NEAR), (2, 0)])

@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tests.conftest import PROJECT
 from tests.integration import fleet
 from tests.integration.fleet import wait_until
@@ -157,7 +157,7 @@ def test_accounts_that_there_are_get_the_rights_of_reading_back(stack: Stack, da
     run = f"u{uuid4().hex[:8]}"
     made = [accounts.device(run, "50%"), accounts.user(run), accounts.service(f"s{run}")]
     for account in made:
-        accounts.provision(database, account)
+        provision.provision(database, account)
     names = [account.username for account in made]
     rights = "SELECT username, action, topic FROM mqtt_acl WHERE username = ANY(%s)"
     expected = {(account.username, *right) for account in made for right in accounts.acl(account)}

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tasks.batch.messages import Message
 from tasks.dead_letters import sender
 from tasks.dead_letters.sender import DeadLetter
@@ -47,7 +47,7 @@ def test_a_device_hears_of_its_own_refusals_alone_and_its_user_of_all(
 ) -> None:
     """Whatever else it subscribes to; a replayed message that is refused again has no notice."""
     fridge, percent, user = (
-        await_honoured(stack, accounts.provision(database, account))
+        await_honoured(stack, provision.provision(database, account))
         for account in (accounts.device(run, "fridge"), accounts.device(run, "50%"), accounts.user(run))
     )
     own, other = f"users/{run}/devices/fridge/rejected", f"users/{run}/devices/50%25/rejected"
@@ -96,7 +96,7 @@ def test_without_the_setting_nothing_is_published(
     run: str,
 ) -> None:
     """It is off by default; the registry counts the letter all the same."""
-    credential = await_honoured(stack, accounts.provision(database, accounts.device(run, "d")))
+    credential = await_honoured(stack, provision.provision(database, accounts.device(run, "d")))
     with session(stack, credential) as device:
         device.subscribe(f"users/{run}/devices/d/rejected")
         refuse(run, "d")
@@ -124,7 +124,7 @@ def test_accounts_that_there_are_get_the_right_that_new_ones_have(
         accounts.service(f"s{run}"),
     ]
     for account in made:
-        accounts.provision(database, account)
+        provision.provision(database, account)
     names = [account.username for account in made]
     rights = "SELECT username, action, topic FROM mqtt_acl WHERE username = ANY(%s)"
     expected = {(account.username, *right) for account in made for right in accounts.acl(account)}

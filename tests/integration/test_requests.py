@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
-from ingest.admin.accounts import Credential
+from ingest.admin import accounts, provision
+from ingest.admin.provision import Credential
 from ingest.requests.queue import Request, Requests
 from tasks import user_requests
 from tasks.rules.answers import Answer
@@ -90,14 +90,14 @@ def test_commands_are_for_devices_that_there_are(users: tuple[User, User], datab
     """What never was is refused and leaves nothing; an account, a row or a reading makes a device."""
     user, other = users
     assert user.ask("config", {"rules": [HOT]})["ok"]
-    accounts.provision(database, accounts.device(other.id, "d"))
+    provision.provision(database, accounts.device(other.id, "d"))
     for action in ("DISABLE", "ENABLE", "SNOOZE"):
         command = {**COMMAND, "action": action, **({"duration_minutes": 1} if action == "SNOOZE" else {})}
         answer = user.ask("alerts/manage", command)
         assert [error["path"] for error in answer["errors"]] == ["device_id"]
         assert "no such device" in answer["errors"][0]["message"]
     assert not client().exists(alert_key(user.id, "d"))
-    accounts.provision(database, accounts.device(user.id, "d"))
+    provision.provision(database, accounts.device(user.id, "d"))
     database.execute("INSERT INTO raw_telemetry VALUES (now(), %s, 'rows', 1, 20, 50, '{}')", [user.id])
     assert user.ask("alerts/manage", COMMAND) == {"ok": True}
     assert user.ask("alerts/manage", {**COMMAND, "device_id": "rows"}) == {"ok": True}

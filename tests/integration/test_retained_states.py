@@ -14,8 +14,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.admin import accounts
-from ingest.admin.accounts import Credential
+from ingest.admin import accounts, provision
+from ingest.admin.provision import Credential
 from tasks.outbox import notices, stream
 from tasks.outbox.retained import topic
 from tasks.rules.change import Change
@@ -69,7 +69,7 @@ def user(stack: Stack, database: Database) -> Credential:
 
 
 def _account(stack: Stack, database: Database, name: str) -> Credential:
-    made = accounts.provision(database, accounts.user(name))
+    made = provision.provision(database, accounts.user(name))
     await_honoured(stack, made)
     return made
 
@@ -202,7 +202,7 @@ def test_accounts_that_there_are_get_the_rights(database: Database) -> None:
     run = f"u{uuid4().hex[:8]}"
     made = [accounts.device(run, "d"), accounts.user(run), accounts.service(f"s{run}")]
     for account in made:
-        accounts.provision(database, account)
+        provision.provision(database, account)
     names = [account.username for account in made]
     rights = "SELECT username, action, topic FROM mqtt_acl WHERE username = ANY(%s)"
     expected = {(account.username, *right) for account in made for right in accounts.acl(account)}

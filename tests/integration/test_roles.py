@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from compose.local.layout import PROJECT
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest.admin import accounts, migrate, roles
+from ingest.admin import accounts, migrate, passwords, provision, roles
 from tasks.domain.routing import limits
 from tasks.registry import default
 from tasks.rollups import make
@@ -126,13 +126,13 @@ def test_who_writes_rules_with_the_workers_role_is_in_the_audit(
 
 def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str], database: Database) -> None:
     """The queries of `emqx.conf` work for its role; telemetry, rules and changes are denied."""
-    credential = accounts.provision(database, accounts.device(f"emqx-{uuid4().hex[:8]}", "d"))
+    credential = provision.provision(database, accounts.device(f"emqx-{uuid4().hex[:8]}", "d"))
     with psycopg.connect(logins["sluice_emqx"], autocommit=True) as reader:
         login = (
             "SELECT password_hash, salt, is_superuser FROM mqtt_users WHERE username = %s AND enabled LIMIT 1"
         )
         hashed, salt, superuser = reader.execute(login, [credential.username]).fetchall()[0]
-        assert (accounts.hash_password(credential.password, salt), False) == (hashed, superuser)
+        assert (passwords.hash_password(credential.password, salt), False) == (hashed, superuser)
         rights = "SELECT permission, action, topic FROM mqtt_acl WHERE username = %s"
         assert len(reader.execute(rights, [credential.username]).fetchall()) == 2
         for statement in (
@@ -142,7 +142,7 @@ def test_emqx_reads_accounts_and_rights_and_nothing_else(logins: dict[str, str],
             "DELETE FROM mqtt_acl",
         ):
             denied(reader, statement)
-    accounts.remove(database, credential.username)
+    provision.remove(database, credential.username)
 
 
 def test_the_reader_runs_every_query_of_the_page_and_changes_nothing(

@@ -7,31 +7,24 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 import redis
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
-from paho.mqtt.enums import MQTTErrorCode
 
 from compose.local.layout import PROJECT
 from tasks import settings as tasks_settings
-from tasks.servers import database, kafka, mqtt, redis_client
+from tasks.servers import database, redis_client
 from tasks.settings import Settings
 from tests.integration import tls_servers
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import Session, session
-from tests.integration.tls_servers import Authority, TlsServers
-
-SECONDS = 15
-SERVERS = ("mqtt", "kafka", "redis", "postgres")
+from tests.integration.tls_clients import SECONDS, SERVERS, fault, mqtt_fault
+from tests.integration.tls_imposter import imposter
+from tests.integration.tls_servers import TlsServers
 
 # paho leaves the socket of a failed handshake to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
@@ -45,7 +38,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
     with tls_servers.running(tmp_path_factory.mktemp("tls")) as servers:
         chosen = Settings(_env_file=None, **tls_servers.fields(servers.settings()))
         for name in SERVERS:
-            wait_until(lambda name=name: _fault(name, chosen) == "", 180, f"{name} to let us in")  # type: ignore[misc]
+            wait_until(lambda name=name: fault(name, chosen) == "", 180, f"{name} to let us in")  # type: ignore[misc]
         yield servers
 
 
@@ -69,75 +62,10 @@ def _forget() -> None:
         cached.cache_clear()
 
 
-def _fault(server: str, chosen: Settings) -> str:
-    """Why a client with these settings cannot use the server; nothing when it can."""
-    return {"mqtt": _mqtt_fault, "kafka": _kafka_fault, "redis": _redis_fault, "postgres": _postgres_fault}[
-        server
-    ](chosen)
-
-
-def _mqtt_fault(chosen: Settings) -> str:
-    client = mqtt.client(chosen, "")
-    answers: list[str] = []
-    client.on_connect = lambda _c, _d, _f, reason, _p: answers.append(str(reason))
-    try:
-        client.connect(chosen.mqtt_host, chosen.mqtt_port)
-        deadline = time.monotonic() + SECONDS
-        while not answers and time.monotonic() < deadline:
-            if client.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS and not answers:
-                return "the connection broke"
-        client.disconnect()
-    except OSError as error:
-        return str(error)
-    finally:
-        client._reset_sockets()  # or the garbage collector finds them, some time later
-    return answers[0].replace("Success", "") if answers else "no answer"
-
-
-def _kafka_fault(chosen: Settings) -> str:
-    """Asks for the metadata until an answer or a final error comes."""
-    told: list[KafkaError] = []
-    config: dict[str, Any] = {**kafka.connection(chosen), "log_level": 0, "error_cb": told.append}
-    client = AdminClient(config)
-    final = {KafkaError._SSL, KafkaError._AUTHENTICATION}
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            client.list_topics(timeout=1)
-        except KafkaException:
-            client.poll(0.1)
-            if errors := [error.str() for error in told if error.code() in final]:
-                return errors[0]
-        else:
-            return ""
-    return f"no answer: {told}"
-
-
-def _redis_fault(chosen: Settings) -> str:
-    url = chosen.redis_url.get_secret_value()
-    with redis.Redis.from_url(url, retry=None, **redis_client.tls_options(chosen)) as client:
-        try:
-            client.get("anything")
-        except redis.RedisError as error:
-            return str(error)
-    return ""
-
-
-def _postgres_fault(chosen: Settings) -> str:
-    conninfo = psycopg.conninfo.make_conninfo(
-        chosen.database_url.get_secret_value(), sslmode="verify-full", sslrootcert=str(chosen.tls_ca_file)
-    )
-    try:
-        psycopg.connect(conninfo, connect_timeout=SECONDS).close()
-    except psycopg.OperationalError as error:
-        return str(error)
-    return ""
-
-
 @pytest.mark.parametrize("server", SERVERS)
 def test_the_right_settings_are_let_in(configure: Configure, server: str) -> None:
     """With our authority and the right login every server lets us in."""
-    assert _fault(server, configure()) == ""
+    assert fault(server, configure()) == ""
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -146,7 +74,7 @@ def test_a_server_of_another_authority_is_not_trusted(
 ) -> None:
     """A certificate that our authority did not sign ends the connection before any password is sent."""
     other = tls_servers.authority(tmp_path, "other")
-    assert "certificate" in _fault(server, configure(TLS_CA_FILE=str(other.file))).lower()
+    assert "certificate" in fault(server, configure(TLS_CA_FILE=str(other.file))).lower()
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -154,8 +82,8 @@ def test_an_expired_certificate_is_not_trusted(
     configure: Configure, tls: TlsServers, tmp_path: Path, server: str
 ) -> None:
     """A server whose certificate ran out yesterday gets no password."""
-    with _imposter(tls.authority, tmp_path, server, "localhost", expired=True) as port:
-        assert "certificate" in _fault(server, configure(**_at(tls, server, port))).lower()
+    with imposter(tls.authority, tmp_path, server, "localhost", expired=True) as port:
+        assert "certificate" in fault(server, configure(**_at(tls, server, port))).lower()
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -163,9 +91,9 @@ def test_a_certificate_for_another_host_is_not_trusted(
     configure: Configure, tls: TlsServers, tmp_path: Path, server: str
 ) -> None:
     """A certificate of our authority is good for the host in it and no other."""
-    with _imposter(tls.authority, tmp_path, server, "elsewhere.example", expired=False) as port:
-        fault = _fault(server, configure(**_at(tls, server, port))).lower()
-        assert "certificate" in fault or "does not match" in fault
+    with imposter(tls.authority, tmp_path, server, "elsewhere.example", expired=False) as port:
+        told = fault(server, configure(**_at(tls, server, port))).lower()
+        assert "certificate" in told or "does not match" in told
 
 
 WRONG = {
@@ -174,6 +102,7 @@ WRONG = {
     "redis": {"REDIS_URL": "rediss://sluice:wrong@localhost:{REDIS_PORT}/0"},
     "postgres": {"DATABASE_URL": "postgresql://postgres:wrong@localhost:{POSTGRES_PORT}/postgres"},
 }
+
 NOBODY = {
     "mqtt": {"MQTT_USERNAME": ""},
     "kafka": {"KAFKA_SECURITY_PROTOCOL": "SSL"},
@@ -189,7 +118,7 @@ def test_nobody_gets_in_without_the_right_login(
 ) -> None:
     """A wrong password and no login at all are turned away by every server."""
     changed = {name: value.format(**tls.ports) for name, value in login[server].items()}
-    assert _fault(server, configure(**changed)) != ""
+    assert fault(server, configure(**changed)) != ""
 
 
 def test_plain_connections_are_turned_away(tls: TlsServers) -> None:
@@ -200,7 +129,7 @@ def test_plain_connections_are_turned_away(tls: TlsServers) -> None:
         "REDIS_URL": tls.settings()["REDIS_URL"].replace("rediss:", "redis:"),
     }
     chosen = Settings(_env_file=None, **tls_servers.fields({**tls.settings(), **plain}))
-    assert [server for server in SERVERS[:3] if _fault(server, chosen) == ""] == []
+    assert [server for server in SERVERS[:3] if fault(server, chosen) == ""] == []
     with pytest.raises(psycopg.OperationalError, match="no encryption"):
         psycopg.connect(chosen.database_url.get_secret_value(), sslmode="disable")
 
@@ -267,14 +196,14 @@ def test_a_device_may_be_known_by_its_certificate(
 ) -> None:
     """Mutual TLS: the name in the certificate is the account; without one, or with a foreign one, nobody."""
     port = {"MQTT_PORT": str(tls.mutual_port), "MQTT_USERNAME": ""}
-    assert _mqtt_fault(configure(**port)) != ""
+    assert mqtt_fault(configure(**port)) != ""
 
     stranger = tls_servers.authority(tmp_path, "stranger")
     for made, granted in ((tls.authority, True), (stranger, False)):
         certificate, key = tls_servers.write_certificate(made, tmp_path, "device", common_name="ada/fridge")
         shown = {"MQTT_TLS_CERT_FILE": str(certificate), "MQTT_TLS_KEY_FILE": str(key)}
         chosen = configure(**port, **shown)
-        assert (_mqtt_fault(chosen) == "") is granted
+        assert (mqtt_fault(chosen) == "") is granted
     certificate, key = tls_servers.write_certificate(tls.authority, tmp_path, "own", common_name="ada/fridge")
     context = _trusting(tls)
     context.load_cert_chain(certificate, key)
@@ -403,34 +332,3 @@ def _at(tls: TlsServers, server: str, port: int) -> dict[str, str]:
             "DATABASE_URL": before["DATABASE_URL"].replace(str(tls.ports["POSTGRES_PORT"]), str(port))
         },
     }[server]
-
-
-@contextmanager
-def _imposter(made: Authority, folder: Path, server: str, host: str, *, expired: bool) -> Iterator[int]:
-    """Something that shows a certificate where the server should be, and says no more."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*tls_servers.write_certificate(made, folder, "imposter", host, expired=expired))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_show, args=(listener, context, server), daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-
-
-def _show(listener: socket.socket, context: ssl.SSLContext, server: str) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection:
-            connection.settimeout(5)
-            try:
-                if server == "postgres":
-                    connection.recv(8)  # SSLRequest
-                    connection.sendall(b"S")
-                with context.wrap_socket(connection, server_side=True) as shown:
-                    shown.recv(1)
-            except OSError:
-                continue

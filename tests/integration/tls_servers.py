@@ -25,8 +25,9 @@ from compose.local import ports, servers
 from compose.local.layout import Layout
 from compose.local.mosquitto_auth import Right, User, acl_file, password_file
 from compose.local.passwords import password
-from ingest.admin import accounts as provision
-from ingest.admin.accounts import Account, Credential
+from ingest.admin import accounts, passwords
+from ingest.admin.accounts import Account
+from ingest.admin.provision import Credential
 from tasks.servers import kafka
 from tasks.settings import Settings
 
@@ -124,17 +125,17 @@ def running(folder: Path) -> Iterator[TlsServers]:
     numbers = ports.free({})
     made = authority(folder, "authority")
     extra = ports.free({})
-    accounts: dict[Account, str] = {
-        account: provision.generate_password()
+    passwords_of: dict[Account, str] = {
+        account: passwords.generate_password()
         for account in (
-            provision.service("sluice"),
-            provision.device("ada", "fridge"),
-            provision.device("bob", "oven"),
-            provision.user("ada"),
-            provision.user("bob"),
+            accounts.service("sluice"),
+            accounts.device("ada", "fridge"),
+            accounts.device("bob", "oven"),
+            accounts.user("ada"),
+            accounts.user("bob"),
         )
     }
-    credentials = {account: Credential(account.username, secret) for account, secret in accounts.items()}
+    credentials = {account: Credential(account.username, secret) for account, secret in passwords_of.items()}
     described = TlsServers(
         layout,
         numbers,
@@ -149,7 +150,7 @@ def running(folder: Path) -> Iterator[TlsServers]:
         for server in (_postgres(described), _redis(described), _kafka(described), _mosquitto(described)):
             servers.initialise(server, layout)
             if server.name == "mosquitto":
-                _write_accounts(layout, accounts)
+                _write_accounts(layout, passwords_of)
             script = layout.conf(server.name) / "start.sh"
             script.write_text(servers.script(server, layout))
             with layout.log(server.name).open("wb") as log:
@@ -281,16 +282,14 @@ def _mosquitto(described: TlsServers) -> servers.Server:
     return servers.MOSQUITTO
 
 
-def _write_accounts(layout: Layout, accounts: dict[Account, str]) -> None:
+def _write_accounts(layout: Layout, passwords_of: dict[Account, str]) -> None:
     users, rights = [], []
-    for account, secret in accounts.items():
-        salt = provision.generate_salt()
+    for account, secret in passwords_of.items():
+        salt = passwords.generate_salt()
         users.append(
-            User(account.username, provision.hash_password(secret, salt), salt, provision.ITERATIONS, False)
+            User(account.username, passwords.hash_password(secret, salt), salt, passwords.ITERATIONS, False)
         )
-        rights += [
-            Right(account.username, "allow", action, topic) for action, topic in provision.acl(account)
-        ]
+        rights += [Right(account.username, "allow", action, topic) for action, topic in accounts.acl(account)]
     data = layout.data("mosquitto")
     for name, text in (("passwords", password_file(users)), ("acl", acl_file(users, rights))):
         (data / name).write_text(text)

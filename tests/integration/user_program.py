@@ -8,7 +8,7 @@ import psycopg
 from paho.mqtt.client import Client, MQTTMessage
 
 from compose.local.stack import Stack
-from ingest.admin import accounts
+from ingest.admin import accounts, provision
 from tests.integration import fleet
 from tests.integration.fleet import wait_until
 
@@ -22,7 +22,7 @@ class User:
     def __init__(self, stack: Stack, database: Database) -> None:
         self.id = uuid4().hex[:8]
         self.heard: list[tuple[str, dict[str, Any]]] = []
-        credential = accounts.provision(database, accounts.user(self.id))
+        credential = provision.provision(database, accounts.user(self.id))
         self.client: Client = fleet.connect(stack, credential)
         self.client.on_message = self._on_message
         subscribed: list[int] = []

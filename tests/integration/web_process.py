@@ -25,6 +25,8 @@ from tests.integration import fleet
 
 OPERATOR = "operator-of-the-tests"
 ROLE = "sluice_web"
+STREAM = "/api/v1/events"
+"""Its answer has no end."""
 
 
 class Answer(NamedTuple):

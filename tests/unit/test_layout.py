@@ -1,6 +1,7 @@
 """The folders show what runs: processes and tasks at the front, what they are made of in the rooms behind."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from tasks import app, calls
 from tests.conftest import PROJECT
 
 # What tasks and processes share, and no task.
-GROUND = {"__init__", "app", "calls", "errors", "registry", "settings", "telemetry"}
+GROUND = {"__init__", "app", "calls", "errors", "registry", "telemetry"}
 MOST_OF_THE_BRIDGE = 42
 
 
@@ -34,6 +35,31 @@ def test_each_file_at_the_front_of_ingest_is_a_process() -> None:
     procfile = (PROJECT / "Procfile").read_text()
     named = {word.removeprefix("ingest.") for word in procfile.split() if word.startswith("ingest.")}
     assert front("ingest") - {"__init__"} == named
+
+
+def test_no_file_is_long() -> None:
+    """What does not fit into 400 lines is two things."""
+    lines = {path: len(text.splitlines()) for path, text in python_files().items()}
+    assert {path: number for path, number in lines.items() if number > 400} == {}
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several tests need is in a module without tests."""
+    imports = re.compile(
+        r"^\s*(from|import) [\w.]*\btest_|^\s*from tests[\w.]* import .*\btest_", re.MULTILINE
+    )
+    tests = {path: text for path, text in python_files().items() if path.startswith("tests/")}
+    assert [path for path, text in tests.items() if imports.search(text)] == []
+
+
+def python_files() -> dict[str, str]:
+    """The text of each, by its path."""
+    folders = ("compose", "examples", "ingest", "tasks", "tests")
+    paths = [
+        *PROJECT.glob("*.py"),
+        *(path for folder in folders for path in (PROJECT / folder).rglob("*.py")),
+    ]
+    return {str(path.relative_to(PROJECT)): path.read_text() for path in paths}
 
 
 def test_the_bridge_is_thin() -> None:

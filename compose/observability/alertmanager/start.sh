@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes Alertmanager's configuration, with a receiver of what is set, and starts Alertmanager with it. With nothing set
-# Alertmanager shows the alerts on its page and tells nobody.
+# Alertmanager shows the alerts on its page and notifies nobody.
 #   SECRETS/alertmanager_webhook_url     a URL that gets each alert as JSON
 #   ALERTMANAGER_MAIL_TO, _MAIL_FROM     addresses; _MAIL_SMARTHOST is the server, as host:port
 #   ALERTMANAGER_MAIL_USERNAME           for a server with a login; the password is SECRETS/alertmanager_mail_password
@@ -31,7 +31,7 @@ receivers() {
         [ -n "${ALERTMANAGER_MAIL_FROM:-}" ] || stop "ALERTMANAGER_MAIL_FROM is missing; set the address that mail comes from"
         case ${ALERTMANAGER_MAIL_SMARTHOST:-} in
         *?:[0-9]*) ;;
-        *) stop "ALERTMANAGER_MAIL_SMARTHOST is no host:port; set the mail server, like mail.example.com:587" ;;
+        *) stop "ALERTMANAGER_MAIL_SMARTHOST is not host:port; set the mail server, like mail.example.com:587" ;;
         esac
         case ${ALERTMANAGER_MAIL_TLS:-yes} in
         yes) tls=true ;;

@@ -6,14 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from ingest.admin import accounts as work
-from ingest.admin import accounts_csv
+from ingest.admin import accounts, accounts_csv, provision
 from ingest.admin.accounts import Account
 from ingest.api import lines, pages
 from ingest.api.callers import Anybody, Caller, Operator
 from ingest.api.connections import Connections
 from ingest.api.inputs import Body, Database, DeviceInPath, Limit, User, UserInPath
-from ingest.api.models import Accounts, Credential, Credentials, NewAccounts
+from ingest.api.models.accounts import Accounts, Credential, Credentials, NewAccounts
 from ingest.api.pages import Cursor
 from ingest.api.places import Places
 from ingest.api.problems import Refused, described
@@ -37,10 +36,10 @@ def list_accounts(
     caller: Anybody, database: Database, *, user: User = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Accounts:
     """The accounts by username, without secrets."""
-    after = pages.place_of(cursor, work.Place)
+    after = pages.place_of(cursor, provision.Place)
     with database.reading() as connection:
-        rows = work.page(connection, caller.only(user), limit + 1, after)
-    shown, following = pages.cut([row._asdict() for row in rows], limit, work.Place)
+        rows = provision.page(connection, caller.only(user), limit + 1, after)
+    shown, following = pages.cut([row._asdict() for row in rows], limit, provision.Place)
     return Accounts.model_validate({"accounts": shown, "next": following})
 
 
@@ -48,17 +47,17 @@ def list_accounts(
 def create(caller: Anybody, database: Database, wanted: NewAccounts) -> Credentials:
     """Makes the accounts of new devices, or of the user's own programs: all or none."""
     caller.may_see(wanted.user)
-    made = [work.device(wanted.user, device) for device in dict.fromkeys(wanted.devices)]
-    made = made or [work.user(wanted.user)]
+    made = [accounts.device(wanted.user, device) for device in dict.fromkeys(wanted.devices)]
+    made = made or [accounts.user(wanted.user)]
     with database.writing(caller.name) as connection:
-        present = work.present(connection, made)
+        present = provision.present(connection, made)
         if present:
             raise Refused(
                 409,
                 f"There already is an account {min(present)}. `POST /accounts/USER/DEVICE/password` gives"
                 " one a new password.",
             )
-        credentials = work.provision_all(connection, made)
+        credentials = provision.provision_all(connection, made)
     return Credentials.model_validate({"accounts": [one._asdict() for one in credentials]})
 
 
@@ -79,7 +78,7 @@ def create_from_csv(
 
     The answer comes line by line, each an object in JSON: `{"made": 1000, "of": 10000}` while it goes on,
     then `{"credentials": […]}`, a thousand in a line, then `{"done": true, …}`. Only with that last line are
-    the accounts made, and the passwords are told this once. `{"problem": {…}}` says that none was made.
+    the accounts made, and the passwords are shown this once. `{"problem": {…}}` says that none was made.
     """
     wanted = accounts_csv.read(io.TextIOWrapper(io.BytesIO(document), "utf-8", newline=""))
     steps = _made(caller, database, wanted, rotate=rotate)
@@ -101,7 +100,7 @@ def _made(caller: Caller, database: Connections, wanted: list[Account], *, rotat
         yield {"done": True, "made": len(done.made), "left": [one.username for one in done.left]}
 
 
-def _told(account: Account, made: work.Credential) -> dict[str, str | None]:
+def _told(account: Account, made: provision.Credential) -> dict[str, str | None]:
     return {"user": account.user_id, "device": account.device_id, **made._asdict()}
 
 
@@ -109,14 +108,14 @@ def _told(account: Account, made: work.Credential) -> dict[str, str | None]:
 def rotate_user(caller: Anybody, database: Database, user: UserInPath) -> Credential:
     """Gives the account of the user's own programs a new password, and ends the old one."""
     caller.may_see(user)
-    return _rotate(caller, database, work.user(user))
+    return _rotate(caller, database, accounts.user(user))
 
 
 @router.post("/accounts/{user}/{device}/password")
 def rotate_device(caller: Anybody, database: Database, user: UserInPath, device: DeviceInPath) -> Credential:
     """Gives a device's account a new password, and ends the old one."""
     caller.may_see(user)
-    return _rotate(caller, database, work.device(user, device))
+    return _rotate(caller, database, accounts.device(user, device))
 
 
 @router.delete("/accounts/{user}", status_code=204)
@@ -124,7 +123,7 @@ def remove_user(caller: Anybody, database: Database, user: UserInPath) -> None:
     """Removes the account of the user's own programs; the broker ends its connection."""
     caller.may_see(user)
     with database.writing(caller.name) as connection:
-        work.remove_of(connection, work.user(user))
+        provision.remove_of(connection, accounts.user(user))
 
 
 @router.delete("/accounts/{user}/{device}", status_code=204)
@@ -132,11 +131,11 @@ def remove_device(caller: Anybody, database: Database, user: UserInPath, device:
     """Removes a device's account; the broker ends its connection. Its readings stay."""
     caller.may_see(user)
     with database.writing(caller.name) as connection:
-        work.remove_of(connection, work.device(user, device))
+        provision.remove_of(connection, accounts.device(user, device))
 
 
 def _rotate(caller: Caller, database: Connections, account: Account) -> Credential:
     with database.writing(caller.name) as connection:
-        work.check_present(connection, account)
-        (made,) = work.provision_all(connection, [account])
+        provision.check_present(connection, account)
+        (made,) = provision.provision_all(connection, [account])
     return Credential.model_validate(made._asdict())

@@ -9,7 +9,7 @@ from ingest.admin import alerts as work
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Limit, Moment, User, UserInPath
-from ingest.api.models import Alerts, Changed, Done, History
+from ingest.api.models.alerts import Alerts, Changed, Done, History
 from ingest.api.pages import Cursor
 from ingest.api.problems import Faulty
 from tasks.rules.commands import Command, InvalidCommand, parse_command

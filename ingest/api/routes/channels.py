@@ -1,4 +1,4 @@
-"""Channels: where a user's alerts are told besides MQTT. No answer holds a secret, or where a URL leads."""
+"""Channels: where a user's alerts are sent besides MQTT. No answer holds a secret, or where a URL leads."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from ingest.admin import channels, channels_set
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Database, Limit, User, UserInPath
-from ingest.api.models import Channels, ChannelWanted, Deliveries, Tried
+from ingest.api.models.channels import Channels, ChannelWanted, Deliveries, Tried
 from ingest.api.pages import Cursor
 
 Name = Annotated[
@@ -25,7 +25,7 @@ router = APIRouter(tags=["channels"])
 def list_channels(
     caller: Anybody, database: Database, *, user: User = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Channels:
-    """The channels by user and name, without secrets; how many changes were told, wait and have failed."""
+    """The channels by user and name, without secrets; how many changes were sent, wait and have failed."""
     after = pages.place_of(cursor, channels_set.Place)
     with database.reading() as connection:
         rows = channels_set.page(connection, caller.only(user), limit + 1, after)
@@ -75,7 +75,7 @@ def deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Deliveries:
-    """What became of each change that the channel tells, the newest first."""
+    """What became of each change that the channel sends, the newest first."""
     caller.may_see(user)
     before = pages.place_of(cursor, channels_set.Number)
     with database.reading() as connection:

@@ -15,7 +15,7 @@ from ingest.api import inputs
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
-from ingest.api.models import (
+from ingest.api.models.dead_letters import (
     Acknowledged,
     AcknowledgementWanted,
     Letters,

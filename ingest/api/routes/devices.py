@@ -11,7 +11,7 @@ from ingest.admin import series as series_work
 from ingest.api import inputs, pages
 from ingest.api.callers import Anybody, Caller
 from ingest.api.inputs import Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath
-from ingest.api.models import Devices, Latest, Point, Series
+from ingest.api.models.devices import Devices, Latest, Point, Series
 from ingest.api.pages import Cursor
 from ingest.api.problems import Refused
 from tasks import registry

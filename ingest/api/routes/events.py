@@ -31,7 +31,7 @@ async def events(
 ) -> StreamingResponse:
     """Changes of alerts (`alert`) and devices that have sent (`devices`), as server-sent events.
 
-    `reset` says that more has changed than is told one by one: read `/alerts` and `/devices` anew.
+    `reset` says that more has changed than is sent one by one: read `/alerts` and `/devices` again.
     """
     feed: Feed = request.app.state.feed
     gate: Gate = request.app.state.gate

@@ -12,7 +12,7 @@ from ingest.admin.rules_rehearsal import Stored, judge, read
 from ingest.api import inputs, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Domain, Moment, UserInPath
-from ingest.api.models import Rehearsal, Rules, RulesSet
+from ingest.api.models.rules import Rehearsal, Rules, RulesSet
 from ingest.api.places import Places
 from ingest.api.problems import Faulty, Refused
 from tasks.rules.devices import names_groups
@@ -67,7 +67,7 @@ def rehearse(
 ) -> Rehearsal:
     """Judges the user's stored readings by the rules of the document, and says how often each had fired.
 
-    Nothing is changed, and nobody is told.
+    Nothing is changed, and nobody is notified.
     """
     caller.may_see(user)
     now = datetime.now(UTC)

@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
-from ingest.admin import accounts as admin
+from ingest.admin import accounts, provision
 from ingest.admin.accounts import Account
 from ingest.api.callers import Caller
 from ingest.api.inputs import Database
-from ingest.api.models import NewAccounts
+from ingest.api.models.accounts import NewAccounts
 from ingest.api.problems import Refused
 from ingest.api.routes import accounts as work
 from ingest.console import render
@@ -65,7 +65,7 @@ def one(
     """One account, with what may be done to it."""
     account = _account(visitor.caller, user, device)
     with database.reading() as connection:
-        admin.check_present(connection, account, locked=False)
+        provision.check_present(connection, account, locked=False)
     return render.page("account.html", request, user=user, device=device or "", username=account.username)
 
 
@@ -95,4 +95,4 @@ def remove(visitor: Visiting, database: Database, given: Form) -> Response:
 
 def _account(caller: Caller, user: str, device: str | None) -> Account:
     caller.may_see(user)
-    return admin.device(user, device) if device else admin.user(user)
+    return accounts.device(user, device) if device else accounts.user(user)

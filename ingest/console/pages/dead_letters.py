@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database
-from ingest.api.models import AcknowledgementWanted, Replay, ReplayWanted
+from ingest.api.models.dead_letters import AcknowledgementWanted, Replay, ReplayWanted
 from ingest.api.problems import NotFound, Refused
 from ingest.api.routes import dead_letters as work
 from ingest.console import render

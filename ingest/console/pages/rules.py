@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from ingest.admin import rules as work
 from ingest.api.inputs import Database
-from ingest.api.models import Fault, Rules
+from ingest.api.models.rules import Fault, Rules
 from ingest.api.problems import NotFound, Refused
 from ingest.api.routes import rules as routes
 from ingest.console import render

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from ingest.admin import accounts, postgres
+from ingest.admin import postgres, provision
 from ingest.admin.errors import OperatorError
 from ingest.loadtest.fleet.fleet import Login
 
@@ -28,7 +28,7 @@ def enroll(database_url: str, run: str, users: int, devices_per_user: int) -> li
         for device in range(1, devices_per_user + 1)
     ]
     with postgres.connect(database_url) as connection, _database_errors():
-        credentials = accounts.provision_devices(connection, names)
+        credentials = provision.provision_devices(connection, names)
     return [Login(*name, *credential) for name, credential in zip(names, credentials, strict=True)]
 
 
@@ -36,7 +36,7 @@ def dismiss(database_url: str, logins: list[Login]) -> None:
     """Removes the credentials; what the devices published stays. Raises `OperatorError`."""
     with postgres.connect(database_url) as connection, _database_errors(), connection.transaction():
         for login in logins:
-            accounts.remove(connection, login.username)
+            provision.remove(connection, login.username)
 
 
 @contextmanager

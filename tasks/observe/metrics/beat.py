@@ -41,7 +41,7 @@ OUTBOX_AGE = Gauge(
 CHANNELS_WAITING = Gauge(
     "sluice_channel_deliveries_waiting",
     ("beat",),
-    "Changes of alerts that channels were not told yet, as of the last look, every five seconds.",
+    "Changes of alerts that were not sent to their channels yet, as of the last look, every five seconds.",
     "Growing: a channel is down, its user over the rate, or nobody takes them; see `sluice channels list`.",
     unit="deliveries",
 )

@@ -114,7 +114,7 @@ ALERT_CHANGES = Counter(
 CHANNEL_ATTEMPTS = Counter(
     "sluice_channel_attempts_total",
     ("worker",),
-    "Attempts to tell a channel of a change of an alert, by outcome: `sent`, `again` (it is tried again),"
+    "Attempts to send a change of an alert to a channel, by outcome: `sent`, `again` (it is tried again),"
     " `failed`; and `expired`, changes given up after CHANNEL_PATIENCE_HOURS.",
     "`failed` or `expired` growing: `sluice channels list` says which channel and why;"
     " `sluice channels retry` sends them again.",

@@ -26,7 +26,7 @@ MADE = {"compose/secrets"}
 # They are nowhere on a message's way, or everywhere.
 SHARED_ROOMS = {
     *("ingest/admin", "ingest/cli", "ingest/health", "ingest/loadtest"),
-    *("tasks/observe", "tasks/servers", "tasks/text"),
+    *("tasks/observe", "tasks/servers", "tasks/settings", "tasks/text"),
 }
 FOLDERS = r"(?:compose|docs|examples|helm-values|ingest|sql|tasks|tests)"
 

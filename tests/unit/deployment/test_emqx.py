@@ -3,7 +3,7 @@
 import re
 
 from compose.local.layout import PROJECT
-from ingest.admin import accounts
+from ingest.admin import accounts, passwords
 from tests.unit.deployment.documents import DEFAULTS, EMQX, SERVICES
 
 
@@ -13,8 +13,8 @@ def test_emqx_asks_the_tables_that_provision_writes() -> None:
     assert login["password_hash_algorithm"] == {
         "name": "pbkdf2",
         "mac_fun": "sha512",
-        "iterations": accounts.ITERATIONS,
-        "dk_length": accounts.HASH_BYTES,
+        "iterations": passwords.ITERATIONS,
+        "dk_length": passwords.HASH_BYTES,
     }
     tables = (PROJECT / "sql" / "0004_mqtt_credentials.sql").read_text()
     rights = EMQX["authorization"]["sources"][0]

@@ -17,7 +17,7 @@ from tasks.domain import Domain, Fingerprint, Form, Record, TopicLevel
 from tasks.domain.columns import Time
 from tasks.domain.domain import AnyDomain
 from tasks.settings import Settings
-from tests.unit.tasks.domain import test_access
+from tests.unit.tasks.domain import unowned
 
 VECTOR = PROJECT / "vector.toml"
 TEXT = VECTOR.read_text()
@@ -37,7 +37,7 @@ def test_the_file_of_the_project_is_made_for_the_telemetry() -> None:
 
 def test_a_domain_that_the_file_was_not_made_for_is_named_with_the_reason() -> None:
     """And the way out: `--write`, or the gateway."""
-    found = unserved([telemetry.DOMAIN, logistics.DOMAIN, victron.DOMAIN, test_access.DOMAIN], TEXT, CHOSEN)
+    found = unserved([telemetry.DOMAIN, logistics.DOMAIN, victron.DOMAIN, unowned.DOMAIN], TEXT, CHOSEN)
     assert [one.partition(":")[0] for one in found] == ["telemetry", "packages", "victron", "states"]
     assert "made for other domains" in found[0]
     assert "users/+/packages/+/status" in found[1]
@@ -50,7 +50,7 @@ def test_a_file_made_for_the_domains_serves_all_but_those_by_access_lists() -> N
     able: list[AnyDomain] = [telemetry.DOMAIN, logistics.DOMAIN, victron.DOMAIN, zigbee2mqtt.DOMAIN]
     text = written(TEXT.replace("keep_alive = 30", "keep_alive = 17"), able, CHOSEN)
     assert "keep_alive = 17" in text
-    assert names([*able, test_access.DOMAIN], text) == ["states"]
+    assert names([*able, unowned.DOMAIN], text) == ["states"]
     assert written(text, [telemetry.DOMAIN], CHOSEN).replace("keep_alive = 17", "keep_alive = 30") == TEXT
 
 

@@ -50,7 +50,7 @@ def test_anything_else_makes_a_window_that_comes_once() -> None:
         ({"begin": "22:00", "end": "06:00", "zone": "UTC", "days": "mon-fry"}, "There is no weekday fry"),
         ({"begin": "22:00", "end": "22:00", "zone": "UTC"}, "starts and ends at different times"),
         ({"begin": "24:00", "end": "06:00", "zone": "UTC"}, "starts and ends at different times"),
-        ({"begin": "22:60", "end": "06:00", "zone": "UTC"}, "22:60 is no time of day"),
+        ({"begin": "22:60", "end": "06:00", "zone": "UTC"}, "22:60 is not a time of day"),
         ({"begin": "22:00", "zone": "UTC"}, "ends at one: --until 06:00"),
         ({"begin": "22:00", "length": "2h", "zone": "UTC"}, "ends at one: --until 06:00"),
         ({"begin": "22:00", "end": "tomorrow", "zone": "UTC"}, "ends at one: --until 06:00"),

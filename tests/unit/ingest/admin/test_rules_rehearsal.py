@@ -8,7 +8,7 @@ import pytest
 from ingest.admin.errors import OperatorError
 from ingest.admin.rules import RulesRefused, as_text, explain, load, parse_since
 from ingest.admin.rules_rehearsal import Stored, judge
-from ingest.cli.rules_examples import EXAMPLES, Example
+from ingest.cli.rules_page.examples import EXAMPLES, Example
 from tasks.rules.machine import Observation
 from tasks.rules.parsing import parse_rules
 

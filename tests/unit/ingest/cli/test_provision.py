@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest import cli
-from ingest.admin import accounts
-from ingest.admin.accounts import Account, Credential
+from ingest.admin import provision
+from ingest.admin.accounts import Account
+from ingest.admin.provision import Credential
 
 SAID_ONCE = "shown this once"
 
@@ -20,7 +21,7 @@ def _provision(_: object, account: Account, password: str | None = None) -> Cred
 def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.example/sluice")
     monkeypatch.setattr("ingest.admin.postgres.session", lambda: nullcontext(None))
-    monkeypatch.setattr(accounts, "provision", _provision)
+    monkeypatch.setattr(provision, "provision", _provision)
 
 
 def test_a_password_that_was_made_is_shown_once() -> None:

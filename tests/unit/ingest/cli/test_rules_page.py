@@ -4,18 +4,11 @@ import json
 from pathlib import Path
 from typing import get_args
 
-from ingest.cli.rules_examples import EXAMPLES
-from ingest.cli.rules_page import (
-    ACTIONS,
-    FIELDS,
-    GROUPED,
-    OPERATORS,
-    REASONS,
-    SNOOZE,
-    STATUSES,
-    changes_of,
-    markdown,
-)
+from ingest.cli.rules_page.__main__ import markdown
+from ingest.cli.rules_page.alerts import SNOOZE
+from ingest.cli.rules_page.examples import EXAMPLES, changes_of
+from ingest.cli.rules_page.meanings import ACTIONS, FIELDS, OPERATORS, REASONS, STATUSES
+from ingest.cli.rules_page.rules import GROUPED
 from tasks.rules import change, commands
 from tasks.rules.change import ChangeStatus, notice
 from tasks.rules.model import Operator, Rule

@@ -12,7 +12,7 @@ from ingest.mqtt.record import record_of
 from tasks import telemetry
 from tasks.domain.access import NoOwner
 from tasks.settings import Settings
-from tests.unit.tasks.domain.test_access import DOMAIN, TOPIC
+from tests.unit.tasks.domain.unowned import DOMAIN, TOPIC
 
 SERVED = (telemetry.DOMAIN, DOMAIN)
 OTHER = "tele/attic/SENSOR"

@@ -9,38 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.batch.messages import Message, Part, hinted, pack_part, unpack_part
-from tasks.domain import Domain, Double, Fingerprint, Form, Owner, Record, Text, Time, TopicLevel
+from tasks.domain import Owner, Record, Text, Time, TopicLevel
 from tasks.domain.access import AccessList, NoOwner, Right
 from tasks.domain.payload import Limits, Refused
 from tasks.domain.template import filter_covers
-
-
-class State(Record):
-    """`tele/cellar/SENSOR`."""
-
-    user: Owner
-    device: TopicLevel
-    time: Time | None = None
-    temperature: Double | None = None
-    reading_id: Fingerprint
-
-
-def declared(owner: str = "{user}", record: type[Record] = State, *, form: bool = True) -> Domain[Record]:
-    """A domain whose topics name no owner."""
-    return Domain(
-        record,
-        name="states",
-        topic="tele/{device}/SENSOR",
-        owner=owner,
-        source="{device}",
-        table="raw_states",
-        primary_key=("time", "user", "device", "reading_id"),
-        form=Form() if form else None,
-    )
-
-
-DOMAIN = declared()
-TOPIC = "tele/cellar/SENSOR"
+from tests.unit.tasks.domain.unowned import DOMAIN, TOPIC, State, declared
 
 
 def access(*rights: tuple[str, str, str]) -> AccessList:

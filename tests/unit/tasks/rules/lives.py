@@ -11,7 +11,8 @@ from tasks.rules.commands import CannotManage
 from tasks.rules.order import Newest
 from tasks.rules.state import EPOCH, DeviceState
 from tests.unit.tasks.rules.device import START, Device
-from tests.unit.tasks.rules.plain_model import ORDERING, PlainModel
+from tests.unit.tasks.rules.plain_conditions import ORDERING
+from tests.unit.tasks.rules.plain_model import PlainModel
 
 Event = tuple[Any, ...]
 

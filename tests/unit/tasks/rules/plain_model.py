@@ -1,104 +1,17 @@
 """What alerts must do, written a second time and plainly: lists of readings, no positions, no bytes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
+
+from tests.unit.tasks.rules.plain_conditions import Before, is_number
+from tests.unit.tasks.rules.plain_story import Story, highest, is_plain, limits, minutes, shape
 
 Told = tuple[Any, ...]
 
-VIOLATES: dict[str, Callable[[float, float], bool]] = {
-    ">": lambda value, threshold: value > threshold,
-    "<": lambda value, threshold: value < threshold,
-    ">=": lambda value, threshold: not value < threshold,
-    "<=": lambda value, threshold: not value > threshold,
-    "==": lambda value, threshold: value == threshold,
-    "!=": lambda value, threshold: value < threshold or value > threshold,
-}
-KINDS = {bool: "boolean", int: "number", float: "number", str: "text"}
-ORDERING = {">", "<", ">=", "<="}
 TEN_MINUTES = 600
+
 DAY = 86_400
+
 KEYS = 8
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """As JSON sees it."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def kind(value: Any) -> str | None:
-    """Of which type a value is; None if none can be compared with it."""
-    return KINDS.get(type(value))
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Also of one type."""
-    return kind(one) == kind(other) and not one < other and not one > other
-
-
-def leaves(rule: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons of a condition."""
-    inner = [leaf for name in ("all", "any") for one in rule.get(name, []) for leaf in leaves(one)]
-    return inner or [rule]
-
-
-def is_plain(rule: dict[str, Any]) -> bool:
-    """Whether it compares one number with a fixed one."""
-    return is_number(rule.get("threshold")) and "change" not in rule
-
-
-def shape(rule: dict[str, Any]) -> Any:
-    """What makes two rules of one name the same one."""
-    groups = [(name, [shape(one) for one in rule[name]]) for name in ("all", "any") if name in rule]
-    own = [rule.get(name) for name in ("key", "operator", "threshold_key", "change")]
-    return groups or (own, is_plain(rule))
-
-
-def limits(rule: dict[str, Any]) -> Any:
-    """With what it compares."""
-    return [(type(leaf.get("threshold")) is bool, leaf.get("threshold")) for leaf in leaves(rule)]
-
-
-def minutes(rule: dict[str, Any]) -> float:
-    """For how long changes count, in seconds; not at all where the rule says nothing."""
-    return rule.get("flapping", {"minutes": 0})["minutes"] * 60  # type: ignore[no-any-return]
-
-
-def highest(rule: dict[str, Any], known: str | None = None, value: Any = None) -> str:
-    """The highest severity of a rule that is known, or that the value reaches."""
-    found: str = rule.get("severity", "warning")
-    for step in rule.get("escalate", ()):
-        reached = value is not None and VIOLATES[rule["operator"]](value, step["threshold"])
-        if reached or step["severity"] == known:
-            found = step["severity"]
-    return found
-
-
-@dataclass
-class Story:
-    """One rule of the device. `about` is the rule as it was when it was last looked at."""
-
-    about: dict[str, Any]
-    run: list[tuple[float, Any, Any]] = field(default_factory=list)  # time, value, values of each violation
-    began: float = 0  # when the run began
-    alert: int | None = None
-    silent_until: float | None = None
-    woken: bool = False  # its snooze ended, and it is to be announced again
-    disabled: bool = False
-    commands: list[tuple[float, str]] = field(default_factory=list)
-    severity: str = "warning"  # the highest of the run
-    flips: list[float] = field(default_factory=list)  # when its alerts changed, as far as that counts
-    flapping: bool = False
-    over: bool = False  # of one that is flapping, whether it is not violated
-    last: Any = None  # of one that is over, value and values
-
-    def remembers(self) -> bool:
-        """Whether anything is not in order."""
-        return bool(self.run or self.disabled or self.alert is not None or self.silent_until is not None)
-
-    def is_calm(self, rule: dict[str, Any], now: float) -> bool:
-        """Whether nothing has changed for as long as the rule says."""
-        return now - self.flips[-1] >= minutes(rule)
 
 
 class PlainModel:
@@ -113,7 +26,7 @@ class PlainModel:
         self.offsets: set[int] = set()
         self.newest: tuple[float, float, float] | None = None  # judged, came, measured
         self.keys: list[int] = []
-        self.before: dict[str, tuple[Any, float, float]] = {}  # by key: value, when, the same since when
+        self.before = Before()
         self.alerts = 0
         self.told: list[Told] = []
 
@@ -144,7 +57,7 @@ class PlainModel:
         for rule_id, rule in sorted(self.rules.items(), key=lambda item: not is_plain(item[1])):
             if rule.get("operator") != "absent":
                 self.judge(rule_id, rule, now, min(time, now), payload)
-        self.remember(payload, min(time, now))
+        self.before.remember(payload, min(time, now), self.rules)
         if self.newest is None or (time <= now and time > self.newest[0]):
             self.keys = []
         self.keys = [*self.keys, key][-KEYS:]
@@ -164,7 +77,7 @@ class PlainModel:
 
     def wait_again(self, now: float, time: float) -> None:
         """The clock was set: no violation is known to have lasted, and nothing came before."""
-        self.before = {}
+        self.before.forget()
         for story in self.stories.values():
             if story.about.get("operator") != "absent":
                 story.flips = [time] if story.flapping else []
@@ -177,87 +90,16 @@ class PlainModel:
         """Whether any rule is not in order."""
         return any(story.remembers() for story in self.stories.values())
 
-    def compared(self, leaf: dict[str, Any], payload: dict[str, Any], time: float) -> Any:
-        """The value that a comparison is about, None if there is none."""
-        value, before = payload.get(leaf["key"]), self.before.get(leaf["key"])
-        if "change" not in leaf:
-            return value if kind(value) else None
-        if before is None or not is_number(value) or not is_number(before[0]):
-            return None
-        if leaf["change"] == "delta":
-            return value - before[0]
-        return (
-            (value - before[0]) * 60_000_000 / ((time - before[1]) * 1_000_000) if time > before[1] else None
-        )
-
-    def holds(self, rule: dict[str, Any], payload: dict[str, Any], time: float, name: str) -> bool | None:
-        """Whether a condition holds by its thresholds of this name; None if nobody knows."""
-        if "all" in rule or "any" in rule:
-            every = [self.holds(one, payload, time, name) for one in rule.get("all", rule.get("any", []))]
-            decisive = "any" in rule
-            if decisive in every:
-                return decisive
-            return None if None in every else not decisive
-        value = self.compared(rule, payload, time)
-        return None if value is None else self.fits(rule, value, payload, name)
-
-    def fits(self, rule: dict[str, Any], value: Any, payload: dict[str, Any], name: str) -> bool | None:
-        """Whether a comparison holds of a value."""
-        if rule["operator"] == "unchanged":
-            before = self.before.get(rule["key"])
-            return None if before is None else equal(value, before[0])
-        if rule["operator"] == "in":
-            alike = [one for one in rule["threshold"] if kind(one) == kind(value)]
-            return any(equal(one, value) for one in alike) if alike else None
-        limit: Any = payload.get(rule["threshold_key"]) if "threshold_key" in rule else rule["threshold"]
-        if name in rule:
-            limit = rule[name]
-        if kind(limit) != kind(value) or (rule["operator"] in ORDERING and not is_number(value)):
-            return None
-        return VIOLATES[rule["operator"]](value, limit)
-
-    def values(self, rule: dict[str, Any], payload: dict[str, Any], time: float) -> dict[str, Any]:
-        """Everything that a condition compares."""
-        found = {}
-        for leaf in leaves(rule):
-            name = f"{leaf['change']}({leaf['key']})" if "change" in leaf else leaf["key"]
-            found[name] = self.compared(leaf, payload, time)
-            if "threshold_key" in leaf:
-                found[leaf["threshold_key"]] = payload.get(leaf["threshold_key"])
-        return {name: value for name, value in found.items() if kind(value)}
-
-    def remember(self, payload: dict[str, Any], time: float) -> None:
-        """What the next reading may be compared with."""
-        for key in self.forget_unasked():
-            value = payload.get(key)
-            if not kind(value):
-                continue
-            old = self.before.get(key)
-            same = old is not None and equal(old[0], value) and time >= old[2]
-            self.before[key] = (value, time, old[2] if old and same else time)
-
-    def forget_unasked(self) -> set[str]:
-        """The keys that rules compare with the reading before; of others nothing is remembered."""
-        asked = {
-            leaf["key"]
-            for rule in self.rules.values()
-            for leaf in leaves(rule)
-            if "change" in leaf or leaf.get("operator") == "unchanged"
-        }
-        self.before = {key: one for key, one in self.before.items() if key in asked}
-        return asked
-
     def judge(self, rule_id: str, rule: dict[str, Any], now: float, time: float, payload: Any) -> None:
         """A reading and a rule."""
-        holds = self.holds(rule, payload, time, "threshold")
+        holds = self.before.holds(rule, payload, time, "threshold")
         if holds is None:
             return
-        over = not holds and self.holds(rule, payload, time, "clear_threshold") is False
+        over = not holds and self.before.holds(rule, payload, time, "clear_threshold") is False
         group = "all" in rule or "any" in rule
-        value = None if group else self.compared(rule, payload, time)
-        values = self.values(rule, payload, time) if group or "threshold_key" in rule else None
-        before = self.before.get(rule.get("key", ""))
-        since = min(before[2], time) if before and rule.get("operator") == "unchanged" else time
+        value = None if group else self.before.compared(rule, payload, time)
+        values = self.before.values(rule, payload, time) if group or "threshold_key" in rule else None
+        since = self.before.same_since(rule, time)
         story = self.stories.setdefault(rule_id, Story(rule))
         if story.disabled:
             return
@@ -432,7 +274,7 @@ class PlainModel:
 
     def look_at_rules(self, now: float) -> None:
         """Ends what its rule no longer stands for, and forgets what no rule compares any more."""
-        self.forget_unasked()
+        self.before.forget_unasked(self.rules)
         for rule_id, story in sorted(self.stories.items()):
             rule = self.rules.get(rule_id)
             if rule is not None and shape(rule) == shape(story.about):

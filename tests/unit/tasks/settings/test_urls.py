@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tasks.settings import Settings
-from tasks.text.urls import is_database, is_url
+from tasks.settings.servers import is_database, is_url
 
 SCHEMES = {
     "database_url": "postgresql",

@@ -1,6 +1,17 @@
 """The examples of the page of rules: a rule, and what happens to one device under it."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+
+from ingest.admin.rules_rehearsal import Life
+from tasks.rules.change import Change
+from tasks.rules.machine import Observation
+from tasks.rules.parsing import parse_rules
+from tasks.rules.state import to_us
+
+START = datetime(2026, 5, 1, 10, tzinfo=UTC)
+USER, DEVICE = "ada", "fridge"
 
 Event = tuple[int, dict[str, Any] | None]
 """Seconds since the start, and the payload of a reading; without one it is a look of the clock."""
@@ -42,7 +53,7 @@ EXAMPLES = (
         tuple((10 * n, {"temperature": t}) for n, t in enumerate((85, 97, 88, 99, 70))),
     ),
     Example(
-        "An alert that comes and goes is told as one, until it is calm",
+        "An alert that comes and goes is published as one, until it is calm",
         {
             "id": "gate",
             "key": "pressure",
@@ -140,7 +151,7 @@ EXAMPLES = (
         ((0, {"flow": 7.1}), (300, {"flow": 7.1}), (600, {"flow": 7.1}), (900, {"flow": 7.3})),
     ),
     Example(
-        "Three readings in a row, so that a single odd one is no alarm",
+        "Three readings in a row, so that a single odd one raises no alarm",
         {"key": "rssi", "operator": "<", "threshold": -90, "for_readings": 3, "message": "weak signal"},
         tuple((10 * n, {"rssi": value}) for n, value in enumerate((-95, -60, -95, -96, -97))),
     ),
@@ -150,3 +161,17 @@ EXAMPLES = (
         ((0, {"temperature": 4}), (301, None), (600, {"temperature": 4})),
     ),
 )
+
+
+def changes_of(example: Example) -> Iterator[tuple[Event, list[Change]]]:
+    """Each event with the changes that it makes."""
+    life = Life(parse_rules([example.rule]), USER, DEVICE)
+    for number, (second, payload) in enumerate(example.events):
+        before = len(life.changes)
+        time = START + timedelta(seconds=second)
+        at_ms = to_us(time) // 1000
+        if payload is None:
+            life.wait(at_ms)
+        else:
+            life.hear(Observation(0, number, at_ms, time, number, payload))
+        yield (second, payload), life.changes[before:]

@@ -1,0 +1,83 @@
+"""What the routes of alerts answer."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Changed = Literal[
+    "TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"
+]
+"""What an alert may change to."""
+
+
+class Alert(BaseModel):
+    """An alert as it stands."""
+
+    alert_id: str | None = Field(
+        description="Null where none is open: of a violation that is pending, a snooze."
+    )
+    user_id: str
+    device_id: str
+    rule_id: str
+    status: str
+    severity: str | None
+    message: str | None
+    key: str | None
+    operator: str | None
+    threshold: Any
+    value: Any
+    values: dict[str, Any] | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    count: int | None
+    snoozed_until: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    note: str | None
+    violated: bool | None = Field(description="Of one that is FLAPPING: whether its rule is violated now.")
+
+
+class Alerts(BaseModel):
+    """A page of alerts."""
+
+    alerts: list[Alert]
+    next: str | None
+
+
+class Change(BaseModel):
+    """One change of an alert."""
+
+    alert_id: str
+    status: str
+    time: datetime
+    user_id: str
+    device_id: str
+    rule_id: str
+    severity: str | None
+    message: str | None
+    key: str | None
+    operator: str | None
+    threshold: Any
+    value: Any
+    values: dict[str, Any] | None
+    sequence_id: int | None
+    first_seen: datetime | None
+    last_seen: datetime | None
+    count: int | None
+    reason: str | None
+    by: str | None = Field(description="Which user's command it was, if it was one.")
+    note: str | None
+
+
+class History(BaseModel):
+    """A page of changes, the newest first."""
+
+    changes: list[Change]
+    next: str | None
+
+
+class Done(BaseModel):
+    """The command was executed."""
+
+    ok: bool

@@ -1,0 +1,79 @@
+"""What the routes of dead letters take and answer."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingest.api.inputs import Storable
+
+
+class LettersWanted(BaseModel):
+    """Which open dead letters are meant: those that match all that is set."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user: Storable | None = None
+    device: Storable | None = None
+    domain: Storable | None = None
+    error_type: Storable | None = None
+    since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
+    until: Storable | None = None
+
+
+class ReplayWanted(LettersWanted):
+    """Which open dead letters to send through the pipeline again."""
+
+    limit: int = Field(10_000, description="At most this many, the oldest first.")
+    dry_run: bool = Field(False, description="Only count what would be replayed.")
+    alerts: bool = Field(False, description="Apply the alert rules, as if the readings came now.")
+    force: bool = Field(False, description="Include letters that were refused three times.")
+
+
+class AcknowledgementWanted(LettersWanted):
+    """Which open dead letters need no action; at least one of the filters is set."""
+
+    dry_run: bool = Field(False, description="Only count what would be acknowledged.")
+
+
+class Acknowledged(BaseModel):
+    """Dead letters that are closed; they stay in Kafka until its retention takes them."""
+
+    letters: int
+    dry_run: bool
+    run_id: str | None = Field(description="How the operators' trail names it; null if none was closed.")
+
+
+class Replay(BaseModel):
+    """A replay, which the workers go on with whoever looks."""
+
+    run_id: str
+    path: str = Field(description="Where it is in this API.")
+    begun: bool
+    ended: bool
+    dry_run: bool
+    counts: dict[str, int]
+    error: str | None
+
+
+class LetterGroup(BaseModel):
+    """How many dead letters have the same reason, device and hour."""
+
+    error_type: str
+    user_id: str = Field(description="Empty where the topic names none.")
+    device_id: str
+    hour: datetime = Field(description="The start of the hour (UTC) of the refusal.")
+    letters: int
+
+
+class Letters(BaseModel):
+    """Dead letters, counted and the newest of them."""
+
+    total: int
+    groups: list[LetterGroup] = Field(description="The newest hour first, in it the largest group.")
+    groups_left_out: int
+    letters: list[dict[str, Any]] = Field(
+        description="The newest, as `sluice dlq list --json` has them, but of each payload at most 4 KiB;"
+        " `payload_cut` says whether it is more."
+    )
+    note: str | None = Field(description="What could not be found out, such as which were replayed.")

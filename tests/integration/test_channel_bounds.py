@@ -1,0 +1,147 @@
+"""What a channel may not do: reach the operator's networks, be set wrongly, flood, slow down the others."""
+
+from collections import Counter
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tasks import deliver_channels
+from tasks.channels import tables, trial, turns
+from tasks.channels.outcome import Sent
+from tasks.servers.database import access
+from tests.integration.changes import Database, flap, judge, write_tables
+from tests.integration.receivers import Answer, http_receiver
+from tests.integration.user_channels import OF_USER, Set, add, deliveries, setting, user
+
+__all__ = ["setting", "user"]
+
+
+def test_a_channel_does_not_reach_the_operators_networks(user: str, database: Database, setting: Set) -> None:
+    """Not by an address, by a name or by a redirect; the delivery says why, and what the operator can do."""
+
+    def answer(_path: str, _number: int) -> Answer:
+        return Answer(302, (("Location", receiver.url("/inside")),))
+
+    with http_receiver(answer) as receiver:
+        add(database, user, "moved", "webhook", receiver.url("/moved"))
+        judge(user, "d", (1, 90.0))
+        write_tables()
+        deliver_channels.deliver()
+        assert [call.path for call in receiver.calls] == ["/moved"]
+        setting(CHANNEL_ALLOWED_NETWORKS="10.0.0.0/8")
+        add(database, user, "address", "webhook", receiver.url())
+        add(database, user, "name", "webhook", receiver.url().replace("127.0.0.1", "localhost"))
+        judge(user, "d", (2, 20.0))
+        write_tables()
+        deliver_channels.deliver()
+        assert len(receiver.calls) == 1
+    assert deliveries(database, user) == {
+        ("moved", "failed"): 2,
+        ("address", "failed"): 1,
+        ("name", "failed"): 1,
+    }
+    reasons = database.execute(f"SELECT why {OF_USER} AND name = 'name'", [user]).fetchall()
+    assert "CHANNEL_ALLOWED_NETWORKS" in str(reasons)
+
+
+def test_the_table_refuses_what_could_not_work(user: str, database: Database) -> None:
+    """A wrong kind, target, status or field, and the twenty-first channel of a user."""
+    for columns in (
+        {"kind": "pager"},
+        {"target": "file:///etc/passwd"},
+        {"target": "https://a b"},
+        {"statuses": ["OVER"]},
+        {"template": "$secret"},
+        {"template": "costs 5 $"},
+        {"secret": "short"},
+        {"name": "../x"},
+    ):
+        given: dict[str, Any] = {"name": "n", "kind": "webhook", "target": "https://example.com/", **columns}
+        with pytest.raises(psycopg.errors.CheckViolation):
+            add(database, user, **given)
+    for number in range(20):
+        add(database, user, f"c{number}", "webhook", "https://example.com/", template="${value} $values $$")
+    with pytest.raises(psycopg.errors.CheckViolation, match="maximum"):
+        add(database, user, "c20", "webhook", "https://example.com/")
+    database.execute("UPDATE channels SET target = 'https://example.com/new' WHERE user_id = %s", [user])
+    database.execute("UPDATE channels SET enabled = false, secret = %s WHERE user_id = %s", ["s" * 32, user])
+    database.execute("DELETE FROM channels WHERE user_id = %s", [user])
+    audit = database.execute(
+        "SELECT action, before, after FROM operator_audit WHERE subject = 'channels' AND key = %s", [user]
+    ).fetchall()
+    assert Counter(action for action, *_ in audit) == {"INSERT": 20, "UPDATE": 40, "DELETE": 20}
+    assert "example.com" not in str(audit)
+    assert "s" * 32 not in str(audit)
+    assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
+
+
+def test_a_trial_counts_for_the_rate_of_its_user(user: str, database: Database, setting: Set) -> None:
+    """As every message does: whoever may try a channel can flood nobody by it."""
+    setting(CHANNEL_MESSAGES_PER_MINUTE="1")
+    with http_receiver() as receiver:
+        add(database, user, "hook", "webhook", receiver.url())
+        # The burst, of a minute.
+        assert [trial.tell(user, "hook") for _ in range(2)] == [Sent(), Sent()]
+        with pytest.raises(trial.CannotTry, match="CHANNEL_MESSAGES_PER_MINUTE"):
+            trial.tell(user, "hook")
+        assert [call.notice["status"] for call in receiver.calls] == ["TEST", "TEST"]
+    with pytest.raises(trial.CannotTry, match="no such channel"):
+        trial.tell(user, "none")
+
+
+@pytest.mark.parametrize("rules", [1, 300])
+def test_what_waits_behind_a_failed_attempt_is_not_read_at_each_look(
+    user: str, database: Database, setting: Set, rules: int
+) -> None:
+    """10,000 rows behind the first of their rule: what is next is found within a few pages for each rule."""
+    del setting
+    add(database, user, "hook", "webhook", "https://example.com/")
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, next_at)"
+        " SELECT id, 'a' || n, 'TRIGGERED', now(), 'd', 'r' || mod(n, %s),"
+        " now() + CASE WHEN n < %s THEN interval '1 hour' ELSE '0' END"
+        " FROM channels, generate_series(0, 9999) AS n WHERE user_id = %s",
+        [rules, rules, user],
+    )
+    with access() as connection:
+        assert tables.claim(connection, uuid4(), 1) == []
+    # As autovacuum does within a minute: by statistics of an empty table all would be read.
+    database.execute("ANALYZE channel_deliveries")
+    assert pages_read(database) < 2000 + 20 * rules
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id)"
+        " SELECT id, 'other', 'TRIGGERED', now(), 'd', 'other' FROM channels WHERE user_id = %s",
+        [user],
+    )
+    with access() as connection:
+        (claim,) = tables.claim(connection, uuid4(), 1)
+    query = f"SELECT channel_deliveries.id {OF_USER} AND rule_id = 'other'"
+    assert database.execute(query, [user]).fetchone() == (claim.delivery,)
+
+
+def pages_read(database: Database) -> int:
+    """How many pages one claim reads, from memory or from disk."""
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+    given = {"most": 1, "holder": uuid4(), "lease": 60, "gap": 0.1, "burst": 60}
+    given |= {"near": turns.NEAR, "windows": "[]"}
+    with database.transaction(force_rollback=True):
+        row = database.execute(f"{explain} {tables.CLAIM}", given).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def test_a_users_rate_bounds_all_channels_of_the_user(user: str, database: Database, setting: Set) -> None:
+    """No more than a minute's worth at once; another user's are told."""
+    setting(CHANNEL_MESSAGES_PER_MINUTE="5")
+    with http_receiver() as receiver:
+        for name in ("one", "two"):
+            add(database, user, name, "webhook", receiver.url())
+        flap(user, "d", 10)
+        write_tables()
+        deliver_channels.deliver()
+        deliver_channels.deliver()
+        # The last look may give a turn to each channel.
+        assert 5 <= len(receiver.calls) <= 6
