@@ -17,6 +17,7 @@ from ingest.admin.groups import MAX_GROUPED, MAX_GROUPS
 from ingest.admin.rules_rehearsal import Life
 from ingest.cli.pages import table
 from ingest.cli.rules_examples import EXAMPLES, Event, Example
+from ingest.cli.rules_scenes import scenes
 from tasks.outbox import retained
 from tasks.rules.answers import Answer, refusal
 from tasks.rules.change import Change
@@ -137,7 +138,8 @@ def markdown() -> str:
     """The page."""
     return "\n".join(
         [
-            *(*_rules(), *_groups(), *_examples(), *_alerts(), *_commands(), *_answers()),
+            *(*_rules(), *_groups(), *_examples(), *scenes(START, USER)),
+            *(*_alerts(), *_commands(), *_answers()),
             *(*_retained_states(), *_reading_back(), *_by_operators(), *_for_everyone()),
         ]
     )
