@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from ingest.cli.rules_scenes import SCENES, Event, Scene, command_of, told_of
 from tasks.rules.change import Change
 from tests.integration import fleet
 from tests.integration.commands import sluice
-from tests.integration.subscriber import subscriber
+from tests.integration.subscriber import Subscriber, subscriber
 
 Database = psycopg.Connection[tuple[Any, ...]]
 
@@ -89,7 +90,7 @@ def _play(stack: Stack, user: str, scene: Scene) -> tuple[datetime, list[dict[st
                     assert listening.ask("alerts/manage", command_of(scene, event)) == {"ok": True}
             told += len(changes)
             if event.reading is None:
-                fleet.wait_until(lambda most=told: len(listening.notices) >= most, 120, scene.title)
+                fleet.wait_until(partial(_has_heard, listening, told), 120, scene.title)
         _await_rows(database, user, sent)
         listening.told(told)
         fleet.disconnect(list(devices.values()))
@@ -152,6 +153,10 @@ def _hastened(scene: Scene) -> Scene:
 
 def _scaled(fields: dict[str, Any], name: str) -> dict[str, Any]:
     return fields | ({name: fields[name] * SCALE} if name in fields else {})
+
+
+def _has_heard(listening: Subscriber, count: int) -> bool:
+    return len(listening.notices) >= count
 
 
 def _await_rows(database: Database, user: str, count: int) -> None:
