@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from tasks import calls, registry
-from tasks.alerts import reading_back, recent, state_store, stored_rules
+from tasks.alerts import reading_back, recent, state_store, stored_rules, unknown_devices
 from tasks.alerts.known_devices import is_known
 from tasks.alerts.rule_cache import versioned
 from tasks.app import app
@@ -27,6 +27,7 @@ from tasks.outbox import deliver, stream
 from tasks.rules.answers import Answer, Asked, Kind, Reply, refusal
 from tasks.rules.commands import CannotManage, InvalidCommand, Origin, manage, parse_command
 from tasks.rules.devices import names_groups
+from tasks.rules.model import Fault
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.queries import InvalidQuery
 from tasks.rules.rule import RuleSet
@@ -162,9 +163,19 @@ def _set_rules(
     doubtful = warnings(rules, samples, partial)
     if names_groups(rules.rules):
         doubtful += empty_groups(stored_rules.with_groups(user_id, rules))
+    doubtful += _about_nobody(user_id, rules)
     if doubtful:
         answer["warnings"] = doubtful
     return answer
+
+
+def _about_nobody(user_id: str, rules: RuleSet) -> list[Fault]:
+    # The rules are in force: a search that takes too long must not have them set again.
+    try:
+        return unknown_devices.doubts(user_id, rules)
+    except psycopg.errors.QueryCanceled:
+        log.warning("devices_not_looked_up", user_id=user_id)
+        return []
 
 
 def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool, by: str | None) -> bool:

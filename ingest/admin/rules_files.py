@@ -14,6 +14,7 @@ from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection, session
 from ingest.admin.rules import refused, with_groups
 from ingest.admin.rules_diff import Difference, differences, summary
+from tasks.alerts import unknown_devices
 from tasks.domain.placement import misplaced
 from tasks.rules.devices import names_groups
 from tasks.rules.everyone import EVERYONE
@@ -99,6 +100,9 @@ def plan(user_id: str, rules: RuleSet) -> Change:
         # Each user has groups of the names that the operator's rules have.
         named = user_id != EVERYONE and names_groups(rules.rules)
         doubtful = empty_groups(with_groups(connection, user_id, rules)) if named else []
+        if user_id != EVERYONE:
+            with connection.cursor() as cursor:
+                doubtful += unknown_devices.found(cursor, user_id, rules)
     found = differences(before or [], after)
     return Change(user_id, before, after, found, user_id == EVERYONE or row == (True,), doubtful)
 

@@ -50,13 +50,10 @@ def choice(rule: Rule, device_id: str, groups: Groups = NO_GROUPS) -> str | None
     return min(fitting, key=lambda pattern: (-len(pattern), pattern), default="")
 
 
-def chosen(rules: Iterable[Rule], choices: Iterable[str | None]) -> tuple[Rule, ...]:
-    """The rules as they are for a device with these choices."""
-    return tuple(
-        _overridden(rule, pattern)
-        for rule, pattern in zip(rules, choices, strict=True)
-        if pattern is not None
-    )
+def overridden(rule: Rule, pattern: str) -> Rule:
+    """The rule as it is for a device that this pattern of its `overrides` counts for."""
+    own = (rule.overrides or {})[pattern]
+    return rule.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
 
 def patterns(devices: str | list[str]) -> list[str]:
@@ -88,10 +85,3 @@ def _fits(pattern: str, device_id: str, groups: Groups) -> bool:
 
 def _is_member(pattern: str, device_id: str, groups: Groups) -> bool:
     return pattern.startswith(SIGN) and device_id in groups.get(pattern.removeprefix(SIGN), ())
-
-
-def _overridden(rule: Rule, pattern: str) -> Rule:
-    if not pattern or rule.overrides is None:
-        return rule
-    own = rule.overrides[pattern]
-    return rule.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -13,14 +13,23 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tasks.rules.condition import COMPARE, Judge, Place, judge_of, same_shape
-from tasks.rules.devices import Groups, choice, chosen
+from tasks.rules.devices import Groups, choice, overridden
 from tasks.rules.flips import Limit
+from tasks.rules.kept import Kept
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Scalar, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
-# How many devices of a user, and sets of rules for them, are kept if the rules differ by device.
+# What is kept of one user if the rules differ by device: the choices of devices, rules that overrides change,
+# and sets of rules, which weigh as many rules as they have and some for themselves. Some megabytes at most.
 MAX_DEVICES = 10_000
-MAX_SETS = 1000
+MAX_CHANGED = 5000
+MAX_RULES_OF_SETS = 20_000
+_WEIGHT_OF_SET = 10
+
+# The fields of an override that change a condition.
+_LIMITS = {"threshold", "clear_threshold"}
+
+Choices = tuple[str | None, ...]
 
 _ALWAYS: Callable[[Any, Any], bool] = lambda _value, _threshold: True  # noqa: E731
 _NEVER: Callable[[Any, Any], bool] = lambda _value, _threshold: False  # noqa: E731
@@ -130,6 +139,9 @@ class RuleSet:
     rules: tuple[Rule, ...] = ()
     checks: tuple[Compiled, ...] = ()
     groups: Groups = field(default_factory=dict, repr=False)
+    # The fast form of each rule, if another set has it: the two share it.
+    shared: tuple[Compiled, ...] | None = field(default=None, repr=False, compare=False)
+    compiled: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     by_id: dict[str, Compiled] = field(init=False, repr=False, compare=False)
     comparisons: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     conditions: tuple[tuple[Compiled, Judge], ...] = field(init=False, repr=False, compare=False)
@@ -143,14 +155,18 @@ class RuleSet:
         init=False, repr=False, compare=False
     )
     _of: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
-    # Whether the rules differ by device; then the set of each device, and the sets by choices.
+    # Whether the rules differ by device; then the choices of each device, and the sets by choices.
     _selects: bool = field(init=False, repr=False, compare=False)
-    _of_device: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
-    _of_choices: dict[tuple[str | None, ...], "RuleSet"] = field(init=False, repr=False, compare=False)
+    _of_device: Kept[str, Choices] = field(init=False, repr=False, compare=False)
+    _of_choices: Kept[Choices, "RuleSet"] = field(init=False, repr=False, compare=False)
+    # The rules as overrides change them, by their place and the pattern of the overrides.
+    _changed: Kept[tuple[int, str], tuple[Rule, Compiled]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks = {rule.rule_id: rule for rule in self.checks}
-        compiled = [_compile(rule) for rule in self.rules if rule.rule_id not in checks]
+        of_all = tuple(_compile(rule) for rule in self.rules) if self.shared is None else self.shared
+        object.__setattr__(self, "compiled", of_all)
+        compiled = [rule for rule in of_all if rule.rule_id not in checks]
         object.__setattr__(self, "by_id", {rule.rule_id: rule for rule in compiled} | checks)
         absences = tuple(rule for rule in compiled if rule.facts.operator == "absent")
         conditions = tuple((rule, rule.condition) for rule in compiled if rule.condition is not None)
@@ -165,21 +181,38 @@ class RuleSet:
         object.__setattr__(self, "_of", {})
         selects = any(rule.devices is not None or rule.overrides for rule in self.rules)
         object.__setattr__(self, "_selects", selects)
-        object.__setattr__(self, "_of_device", {})
-        object.__setattr__(self, "_of_choices", {})
+        object.__setattr__(self, "_of_device", Kept(MAX_DEVICES))
+        object.__setattr__(self, "_of_choices", Kept(MAX_RULES_OF_SETS))
+        object.__setattr__(self, "_changed", Kept(MAX_CHANGED))
 
     def of_device(self, source_id: str) -> "RuleSet":
         """The rules that are about a device, with what they have of their own for it."""
         if not self._selects:
             return self
-        found = self._of_device.get(source_id)
-        if found is None:
+        choices = self._of_device.get(source_id)
+        if choices is None:
             choices = tuple(choice(rule, source_id, self.groups) for rule in self.rules)
-            found = self._of_choices.get(choices) or RuleSet(chosen(self.rules, choices), self.checks)
-            if len(self._of_device) >= MAX_DEVICES or len(self._of_choices) >= MAX_SETS:
-                self._of_device.clear()
-                self._of_choices.clear()
-            self._of_device[source_id] = self._of_choices[choices] = found
+            self._of_device.put(source_id, choices)
+        found = self._of_choices.get(choices)
+        if found is None:
+            places = [(place, name) for place, name in enumerate(choices) if name is not None]
+            pairs = [self._as_chosen(place, name) for place, name in places]
+            rules, compiled = tuple(rule for rule, _ in pairs), tuple(fast for _, fast in pairs)
+            found = RuleSet(rules, self.checks, shared=compiled)
+            self._of_choices.put(choices, found, len(rules) + _WEIGHT_OF_SET)
+        return found
+
+    def _as_chosen(self, place: int, pattern: str) -> tuple[Rule, Compiled]:
+        rule, compiled = self.rules[place], self.compiled[place]
+        if not pattern or rule.overrides is None:
+            return rule, compiled
+        found = self._changed.get((place, pattern))
+        if found is None:
+            own = overridden(rule, pattern)
+            # Of most overrides the condition, which may be large, is the rule's.
+            same = _LIMITS.isdisjoint(rule.overrides[pattern].model_fields_set)
+            found = own, _compile(own, compiled.condition if same else None)
+            self._changed.put((place, pattern), found)
         return found
 
     def of(self, domain: str, checks: tuple[Compiled, ...], *, default: bool) -> "RuleSet":
@@ -187,15 +220,19 @@ class RuleSet:
         found = self._of.get(domain)
         if found is None:
             names = {domain, None} if default else {domain}
-            rules = tuple(rule for rule in self.rules if rule.domain in names)
-            same = rules == self.rules and not checks
-            found = self if same else RuleSet(rules, checks, self.groups)
+            places = [place for place, rule in enumerate(self.rules) if rule.domain in names]
+            if len(places) == len(self.rules) and not checks:
+                found = self
+            else:
+                rules = tuple(self.rules[place] for place in places)
+                compiled = tuple(self.compiled[place] for place in places)
+                found = RuleSet(rules, checks, self.groups, compiled)
             self._of[domain] = found
         return found
 
     def with_groups(self, groups: Groups) -> "RuleSet":
         """The same rules, about the devices that are in these groups."""
-        return RuleSet(self.rules, self.checks, groups)
+        return RuleSet(self.rules, self.checks, groups, self.compiled)
 
     @property
     def absent_keys(self) -> frozenset[str]:
@@ -256,7 +293,8 @@ def _check(rule_id: str, facts: Facts, *, violated: bool) -> Compiled:
     return Compiled(rule_id, "", None, _ALWAYS if violated else _NEVER, 0, 0, 0, facts)
 
 
-def _compile(rule: Rule) -> Compiled:
+def _compile(rule: Rule, condition: Judge | None = None) -> Compiled:
+    """A rule in its fast form; `condition` is that of the rule, where it is known."""
     compiled = Compiled(
         rule_id=rule.rule_id,
         key=rule.key or "",
@@ -280,5 +318,5 @@ def _compile(rule: Rule) -> Compiled:
         assert isinstance(threshold, int | float)
         clear = threshold if rule.clear_threshold is None else rule.clear_threshold
         return compiled._replace(compare=COMPARE[rule.operator], threshold=threshold, clear=clear)
-    judge = judge_of(rule)
+    judge = condition or judge_of(rule)
     return compiled._replace(condition=judge, facts=compiled.facts._replace(digest=judge.digest))

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.rules.condition import Place, kind_of
 from tasks.rules.devices import SIGN, patterns
@@ -14,6 +14,7 @@ from tasks.text.wording import shorten
 
 # Each takes a search for the name that was meant.
 MAX_EMPTY_GROUPS = 20
+MAX_UNKNOWN_DEVICES = 20
 
 _PLURAL = {"text": "strings", "boolean": "booleans", "number": "numbers"}
 
@@ -53,6 +54,39 @@ def _empty_groups(rules: RuleSet, places: Sequence[int]) -> Iterator[Fault]:
             if name != pattern and not rules.groups.get(name):
                 near = suggestion(name, list(rules.groups))
                 message = f"no device is in the group `{shorten(name, 64)}`{near}"
+                yield {"path": at(f"rules.{index}", place), "message": message}
+
+
+class Named(NamedTuple):
+    """The id of a device, or a pattern, in a rule about a domain; None is the default one."""
+
+    domain: str | None
+    pattern: str
+
+
+def named_devices(rules: RuleSet) -> list[Named]:
+    """The devices and patterns that rules are about, each once; no groups, and not `*`, which is any."""
+    found = (Named(rule.domain, pattern) for rule in rules.rules for _, pattern in _named(rule))
+    return list(
+        dict.fromkeys(one for one in found if one.pattern != "*" and not one.pattern.startswith(SIGN))
+    )
+
+
+def unknown_devices(rules: RuleSet, unknown: Collection[Named], known: Sequence[str]) -> list[Fault]:
+    """One warning for each place where a rule is about a device or pattern that is `unknown`, with its path.
+
+    `known` has devices that may have been meant.
+    """
+    return list(islice(_unknown_devices(rules, unknown, list(known)), MAX_UNKNOWN_DEVICES))
+
+
+def _unknown_devices(rules: RuleSet, unknown: Collection[Named], known: list[str]) -> Iterator[Fault]:
+    for index, rule in enumerate(rules.rules):
+        for place, pattern in _named(rule):
+            if Named(rule.domain, pattern) in unknown:
+                fits = "fits" if "*" in pattern else "is called"
+                near = "" if "*" in pattern else suggestion(pattern, known)
+                message = f"no known device {fits} `{shorten(pattern, 64)}`; the rule waits for one{near}"
                 yield {"path": at(f"rules.{index}", place), "message": message}
 
 

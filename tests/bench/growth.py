@@ -65,7 +65,7 @@ def of_rules(
     with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
         for _ in range(repeats):
             for count in RULES:
-                rules.set_rules(connection, backlog.shape.users, rules.of_every_kind(count))
+                rules.set_rules(connection, backlog.shape.users, rules.of_these_kinds(count))
                 runs[count].append(drain(stack, backlog, progress))
     return {"rules": [_step("rules of a user", count, runs[count], progress) for count in RULES]}
 

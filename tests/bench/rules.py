@@ -51,8 +51,8 @@ KNOWN_SECONDS = 2.0
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
-def of_every_kind(count: int) -> list[dict[str, Any]]:
-    """So many rules, of all kinds in turn, each with an id of its own; hardly any alert begins."""
+def of_these_kinds(count: int) -> list[dict[str, Any]]:
+    """So many rules, of these kinds in turn, each with an id of its own; hardly any alert begins."""
     chosen = enumerate(islice(cycle(_KINDS), count))
     return [{**rule, "id": f"rule-{number}", "message": f"rule {number}"} for number, rule in chosen]
 

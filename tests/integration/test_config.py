@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from ingest.admin import accounts
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import rule_sets
 from tasks.rules.answers import Answer
@@ -112,3 +113,41 @@ def test_an_accepted_rule_that_can_never_fire_is_warned_of(database: Database) -
     assert (told["ok"], told["rules"]) == (True, 2)
     assert [one["path"] for one in told["warnings"]] == ["rules.0.threshold"]
     assert rule_sets([user])[user] == parse_rules(given)
+
+
+def test_a_rule_about_a_device_that_nobody_knows_is_warned_of(database: Database) -> None:
+    """By name or by pattern. Known are the user's own devices with an account, and those of the registry."""
+    user, other, control = uuid4().hex[:8], uuid4().hex[:8], "none"
+    accounts.provision_devices(database, [(user, "lab_1"), (other, "oven")])
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'freezer-1', 'telemetry', now(), now())",
+        [user],
+    )
+    fine = ["freezer-1", "lab_1", "f*r-*", "lab*", "@cold"]
+    rule = {"key": "temperature", "operator": ">", "threshold": 8, "message": "m", "devices": fine}
+    wrong = rule | {
+        "id": "wrong",
+        "devices": [*fine, "frezer-*", "freezer-2", "lab1", "la_*", "oven"],
+        "overrides": {"lab_%": {"threshold": 9}, "lab_1": {"threshold": 9}},
+    }
+    answers = []
+    for given in ([rule], [rule, wrong]):
+        set_rules(user, json.dumps({"rules": given}).encode(), awaited(), control)
+        answers.append(answer(control))
+    first, second = answers
+    assert first is not None
+    assert second is not None
+    assert [one["path"] for one in first["warnings"]] == ["rules.0.devices[4]"]
+    told = {one["path"]: one["message"] for one in second["warnings"]}
+    waits = "; the rule waits for one"
+    assert told == {
+        "rules.0.devices[4]": "no device is in the group `cold`",
+        "rules.1.devices[4]": "no device is in the group `cold`",
+        "rules.1.devices[5]": f"no known device fits `frezer-*`{waits}",
+        "rules.1.devices[6]": f"no known device is called `freezer-2`{waits}; did you mean `freezer-1`?",
+        "rules.1.devices[7]": f"no known device is called `lab1`{waits}; did you mean `lab_1`?",
+        "rules.1.devices[8]": f"no known device fits `la_*`{waits}",
+        "rules.1.devices[9]": f"no known device is called `oven`{waits}",
+        "rules.1.overrides.lab_%": f"no known device is called `lab_%`{waits}; did you mean `lab_1`?",
+    }

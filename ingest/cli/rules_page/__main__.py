@@ -3,6 +3,8 @@
 import sys
 
 from ingest.cli.rules_page import alerts, rules
+from ingest.cli.rules_page.examples import START, USER
+from ingest.cli.rules_page.scenes import scenes
 
 
 def markdown() -> str:
@@ -10,6 +12,7 @@ def markdown() -> str:
     return "\n".join(
         [
             *(*rules.rules(), *rules.groups(), *rules.examples()),
+            *scenes(START, USER),
             *(*alerts.alerts(), *alerts.commands(), *alerts.answers()),
             *(*alerts.retained_states(), *alerts.reading_back()),
             *(*rules.by_operators(), *rules.for_everyone()),

@@ -107,6 +107,24 @@ EXAMPLES = (
         ),
     ),
     Example(
+        "One of two limits. `values` shows which",
+        {
+            "id": "climate",
+            "any": [
+                {"key": "temperature", "operator": ">", "threshold": 30},
+                {"key": "humidity", "operator": ">=", "threshold": 85},
+            ],
+            "message": "too warm or too damp",
+        },
+        (
+            (0, {"temperature": 22, "humidity": 60}),
+            (10, {"temperature": 22, "humidity": 85}),
+            (20, {"temperature": 31, "humidity": 70}),
+            (30, {"temperature": 22}),
+            (40, {"temperature": 22, "humidity": 70}),
+        ),
+    ),
+    Example(
         "A boolean. A number would never equal it",
         {"key": "water_leak", "operator": "==", "threshold": True, "message": "a leak"},
         ((0, {"water_leak": False}), (10, {"water_leak": True}), (20, {"water_leak": False})),
@@ -156,9 +174,37 @@ EXAMPLES = (
         tuple((10 * n, {"rssi": value}) for n, value in enumerate((-95, -60, -95, -96, -97))),
     ),
     Example(
+        "A door that is left open. It sends only changes, so the clock counts on while nothing comes",
+        {
+            "id": "door",
+            "key": "door",
+            "operator": "==",
+            "threshold": "open",
+            "for_seconds": 300,
+            "message": "the door is left open",
+        },
+        ((0, {"door": "open"}), (301, None), (420, {"door": "closed"})),
+    ),
+    Example(
         "A device that is silent",
         {"operator": "absent", "for_seconds": 300, "message": "nothing for five minutes"},
         ((0, {"temperature": 4}), (301, None), (600, {"temperature": 4})),
+    ),
+    Example(
+        "A device that goes on sending, but without one of its values",
+        {
+            "id": "no-battery",
+            "key": "battery",
+            "operator": "absent",
+            "for_seconds": 300,
+            "message": "no battery level for five minutes",
+        },
+        (
+            (0, {"temperature": 4, "battery": 81}),
+            (200, {"temperature": 4}),
+            (301, None),
+            (400, {"temperature": 4, "battery": 80}),
+        ),
     ),
 )
 

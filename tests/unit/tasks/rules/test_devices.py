@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.rules import rule as rule_module
+from tasks.rules.condition import Judge
 from tasks.rules.devices import Groups, matches, names_groups
 from tasks.rules.machine import rules_changed
+from tasks.rules.model import Rule
 from tasks.rules.parsing import InvalidRules, parse_rules
+from tasks.rules.rule import Compiled, check
 from tasks.rules.warnings import empty_groups
 from tests.unit.tasks.rules.device import Device
 
@@ -161,14 +165,59 @@ def test_a_group_has_no_threshold_to_override() -> None:
 
 def test_sets_of_rules_for_devices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many devices have thresholds of their own, and the rules of each stay right."""
-    monkeypatch.setattr("tasks.rules.rule.MAX_SETS", 3)
+    monkeypatch.setattr("tasks.rules.rule.MAX_RULES_OF_SETS", 3 * (1 + 10))
     monkeypatch.setattr("tasks.rules.rule.MAX_DEVICES", 5)
+    monkeypatch.setattr("tasks.rules.rule.MAX_CHANGED", 4)
     rules = parse_rules([HOT | {"overrides": {f"d{n}": {"threshold": n} for n in range(9)}}])
+    always = rules.of_device("d0")
     for _ in range(2):
-        found = [rules.of_device(f"d{n}").rules[0].threshold for n in range(12)]
-        assert found == [*range(9), 30, 30, 30]
-        assert len(rules._of_choices) <= 3
-        assert len(rules._of_device) <= 5
+        for n in range(12):
+            assert rules.of_device(f"d{n}").rules[0].threshold == (n if n < 9 else 30)
+            # What is used again and again stays, whatever comes beside it.
+            assert rules.of_device("d0") is always
+            assert len(rules._of_choices) <= 3
+            assert len(rules._of_device) <= 5
+            assert len(rules._changed) <= 4
+
+
+def test_devices_share_the_rules_that_they_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand devices with a threshold of their own have one rule each that is not every other one's."""
+    compiled: list[str] = []
+
+    def counted(rule: Rule, condition: Judge | None = None) -> Compiled:
+        compiled.append(rule.rule_id)
+        return compile_rule(rule, condition)
+
+    compile_rule = rule_module._compile
+    monkeypatch.setattr(rule_module, "_compile", counted)
+    wide = {"message": "m", "any": [{"key": f"k{n}", "operator": ">", "threshold": n} for n in range(16)]}
+    severe = wide | {"id": "severe", "overrides": {f"d{n}": {"severity": str(n)} for n in range(1000)}}
+    own = HOT | {"overrides": {f"d{n}": {"threshold": n} for n in range(1000)}}
+    rules = parse_rules([*(wide | {"id": f"w{n}"} for n in range(20)), severe, own])
+    assert len(compiled) == 22
+    sets = [rules.of_device(f"d{n}").of("telemetry", (), default=True) for n in range(1000)]
+    assert len(compiled) == 22 + 2 * 1000
+    for n, found in enumerate(sets):
+        shared = {rule_id for rule_id, one in found.by_id.items() if one is rules.by_id[rule_id]}
+        assert len(shared) == 20
+        assert found.by_id["severe"].condition is rules.by_id["severe"].condition
+        assert found.by_id["severe"].facts.severity == str(n)
+        assert found.by_id["t"].threshold == n
+    others = (
+        rules.with_groups({"g": frozenset({"d1"})}),
+        rules.of("telemetry", (check("odd"),), default=True),
+    )
+    assert len(compiled) == 22 + 2 * 1000
+    assert all(one.by_id["w3"] is rules.by_id["w3"] for one in others)
+
+
+def test_an_override_of_another_type_is_another_condition() -> None:
+    """True is not 1."""
+    rules = parse_rules([HOT | {"operator": "==", "threshold": True, "overrides": {"d": {"threshold": 1}}}])
+    for device, value in (("e", True), ("d", 1)):
+        found = rules.of_device(device)
+        assert found.any_violated({"t": value})
+        assert not found.any_violated({"t": 1 if value is True else True})
 
 
 GROUPS: Groups = {"cold": frozenset({"f1", "f2"}), "new": frozenset({"f2", "f3"})}

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from tasks.rules.parsing import parse_rules
-from tasks.rules.warnings import shape, warnings
+from tasks.rules.warnings import (
+    MAX_UNKNOWN_DEVICES,
+    Named,
+    named_devices,
+    shape,
+    unknown_devices,
+    warnings,
+)
 
 READINGS: list[dict[str, Any]] = [
     {"temperature": 20, "leak": True, "state": "offline", "hum": "37.8", "meter": {"1.8.0": 5}},
@@ -97,3 +104,35 @@ def test_payloads_of_one_shape_are_alike_to_warnings() -> None:
     assert shape({"a": 1, "b": {"c": "x"}, "d": None}) == shape({"b": {"c": ""}, "a": 2.5})
     shapes = [{"a": 1}, {"a": "1"}, {"a": True}, {"a": {"b": 1}}, {"a": [1]}, {"a": ["1"]}, {"b": 1}, {}]
     assert len({shape(one) for one in shapes}) == len(shapes)
+
+
+def test_a_name_that_no_device_has_is_told_with_the_one_that_was_meant() -> None:
+    """Patterns too, each at its place; groups and `*` are no names, and nor is what another domain has."""
+    rule = {"key": "t", "operator": ">", "threshold": 3, "message": "m"}
+    rules = parse_rules(
+        [
+            rule | {"devices": ["frezer-1", "lab1", "@cold", "*"], "overrides": {"fre%*": {"threshold": 1}}},
+            rule | {"id": "b", "devices": "lab1", "domain": "parcels"},
+            rule | {"id": "c"},
+        ]
+    )
+    named = [(None, "frezer-1"), (None, "lab1"), (None, "fre%*"), ("parcels", "lab1")]
+    assert named_devices(rules) == [Named(*one) for one in named]
+    unknown = {Named(None, "frezer-1"), Named(None, "fre%*"), Named("parcels", "lab1")}
+    assert unknown_devices(rules, unknown, ["freezer-1", "oven"]) == [
+        {
+            "path": "rules.0.devices[0]",
+            "message": "no known device is called `frezer-1`; the rule waits for one; did you mean"
+            " `freezer-1`?",
+        },
+        {
+            "path": "rules.0.overrides.fre%*",
+            "message": "no known device fits `fre%*`; the rule waits for one",
+        },
+        {
+            "path": "rules.1.devices",
+            "message": "no known device is called `lab1`; the rule waits for one",
+        },
+    ]
+    many = parse_rules([rule | {"devices": [f"d{n}" for n in range(100)]}])
+    assert len(unknown_devices(many, set(named_devices(many)), [])) == MAX_UNKNOWN_DEVICES
