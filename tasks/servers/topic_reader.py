@@ -1,6 +1,6 @@
 """Reads ranges of a Kafka topic outside any consumer group, in bounded memory."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -118,7 +118,7 @@ class TopicReader:
             raise _silent(topic, error) from error
         return {number: found[number] if found[number] >= 0 else end for number, (_, end) in ranges.items()}
 
-    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
+    def records(self, topic: str, ranges: Mapping[int, Range]) -> Generator[KafkaMessage, None, None]:
         """The records of the ranges, in order in each partition; skips those that retention has dropped."""
         waiting = {number: end for number, (start, end) in ranges.items() if start < end}
         if not waiting:
