@@ -1,7 +1,7 @@
 """The web process: the HTTP API, `/api/v1/…`, and the console, which is every other path.
 
-It keeps nothing, and no other process needs it. It answers while Postgres, Redis or Kafka is away: a route
-that needs one says so.
+It keeps nothing that is not elsewhere, and no other process needs it. It answers while Postgres, Redis or
+Kafka is away: a route that needs one says so.
 """
 
 import contextlib
@@ -18,10 +18,12 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.admin import postgres
+from ingest.admin.dlq_recent import Recent
 from ingest.api import application
 from ingest.api.callers import Gate
 from ingest.api.connections import Connections
 from ingest.console import application as console
+from tasks import registry
 from tasks.observe import logs
 from tasks.observe.metrics import web as metrics
 from tasks.observe.port import Monitoring, Pulse
@@ -56,12 +58,14 @@ class _Both:
         await (self._console if people else self._api)(scope, receive, send)
 
 
-def build(chosen: Settings, pulse: Pulse, is_ending: Callable[[], bool] = lambda: False) -> ASGIApp:
+def build(
+    chosen: Settings, pulse: Pulse, recent: Recent, is_ending: Callable[[], bool] = lambda: False
+) -> ASGIApp:
     """Both applications, with the same connections and limits; see the HTTP API's for `is_ending`."""
     connections = Connections(chosen.web_connections, chosen.web_statement_timeout_seconds)
     gate = Gate(chosen, connections)
-    api = application.build(chosen, connections, gate, pulse.turn, is_ending)
-    pages = console.build(chosen, connections, gate)
+    api = application.build(chosen, connections, gate, recent, pulse.turn, is_ending)
+    pages = console.build(chosen, connections, gate, recent)
     metrics.OPEN.read_from(lambda: api.open + pages.open)
     return _Both(api, pages)
 
@@ -87,7 +91,8 @@ def serve(chosen: Settings, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT, then finishes what it has begun within STOP_GRACE_SECONDS."""
     pulse = Pulse("the web process", STUCK_SECONDS)
     ending = threading.Event()
-    server = _Server(config(chosen, build(chosen, pulse, ending.is_set)))
+    recent = Recent()
+    server = _Server(config(chosen, build(chosen, pulse, recent, ending.is_set)))
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         ending.set()
@@ -96,6 +101,7 @@ def serve(chosen: Settings, listening: socket.socket) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     Monitoring("web", chosen.web_metrics_port, live=pulse.check, ready=pulse.check)
+    threading.Thread(target=recent.warm, args=[registry.domains()], name="warm", daemon=True).start()
     log.info("web_started", host=chosen.web_host, port=chosen.web_port)
     server.run(sockets=[listening])
     log.info("web_stopped")

@@ -31,12 +31,20 @@ def select(
         opened = (one.letter.id for one in outlook.standings(filters) if one.state.is_open)
         found = set(opened if most is None else islice(opened, most + 1))
         if outlook.database_away:
-            raise ServerAway(
-                f"The database could not be asked which letters are open: {outlook.database_away}"
-            )
-    if most is not None and len(found) > most:
+            raise unknown_which(outlook.database_away)
+    return found if most is None else at_most(most, found)
+
+
+def at_most(most: int, letters: set[LetterId]) -> set[LetterId]:
+    """The letters, unless there are more. Raises `TooManyLetters`."""
+    if len(letters) > most:
         raise TooManyLetters(f"There are more than {most:,} of these letters. Ask for a shorter time.")
-    return found
+    return letters
+
+
+def unknown_which(database_away: str) -> ServerAway:
+    """What to say when no database tells which letters are open."""
+    return ServerAway(f"The database could not be asked which letters are open: {database_away}")
 
 
 def select_one(domain: AnyDomain, wanted: str) -> set[LetterId]:

@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message as KafkaMessage
 
 from ingest.admin.dlq_list import reading
+from ingest.admin.dlq_memory import Group, cut, group
 from ingest.admin.dlq_outcome import Outlook, Standing, envelope
 from ingest.admin.errors import OperatorError
 from tasks.dead_letters.letter import Filters
@@ -18,21 +19,10 @@ from tasks.servers.topic_reader import Range, TopicReader
 
 # Memory for a million letters that have nothing in common would be a gigabyte.
 MOST_GROUPS = 50_000
-# The newest letters are held with this much of their payloads: 1,000 whole ones may have 256 MB.
-MOST_PAYLOAD_BYTES = 4096
 
 
 class TooManyLetters(OperatorError):
     """There is too much to count in one look."""
-
-
-class Group(NamedTuple):
-    """What letters have in common; the user and the device are empty where the topic names none."""
-
-    error_type: str
-    user_id: str
-    device_id: str
-    hour: datetime
 
 
 class Shown(NamedTuple):
@@ -43,8 +33,8 @@ class Shown(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """The envelope, and whether the payload in it is not the whole one."""
-        cut = len(self.standing.letter.payload) < self.payload_bytes
-        return {**envelope(self.standing), "payload_bytes": self.payload_bytes, "payload_cut": cut}
+        is_cut = len(self.standing.letter.payload) < self.payload_bytes
+        return {**envelope(self.standing), "payload_bytes": self.payload_bytes, "payload_cut": is_cut}
 
 
 @dataclass
@@ -59,35 +49,38 @@ class Groups:
 class Timed(TopicReader):
     """A reader that gives up when its time is over. Raises `TooManyLetters`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: float = 0) -> None:
         super().__init__()
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds - spent
 
-    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
+    def records(self, topic: str, ranges: Mapping[int, Range]) -> Generator[KafkaMessage, None, None]:
         """The same records, as long as there is time."""
-        for record in super().records(topic, ranges):
-            if time.monotonic() > self._deadline:
-                raise TooManyLetters(
-                    f"Reading the dead letters takes longer than {self._seconds:g} s. Ask for a shorter time"
-                    " by `since`, or use `sluice dlq list`."
-                )
-            yield record
+        with closing(super().records(topic, ranges)) as records:
+            for record in records:
+                if time.monotonic() > self._deadline:
+                    raise TooManyLetters(
+                        f"Reading the dead letters takes longer than {self._seconds:g} s. Ask for a shorter"
+                        " time by `since`, or use `sluice dlq list`."
+                    )
+                yield record
 
 
-def count(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, seconds: float) -> Groups:
-    """The letters that match; with `handled` also those that are no longer open.
+def count(
+    domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, seconds: float, spent: float = 0
+) -> Groups:
+    """The letters that match, read from Kafka; with `handled` also those that are no longer open.
 
     Takes some 30 MB of memory at most, besides the groups. Raises `TooManyLetters` when it takes longer than
-    `seconds`, or there are too many groups, and `ServerAway`.
+    `seconds`, of which some are spent, or there are too many groups, and `ServerAway`.
     """
     found = Groups()
     newest: deque[Shown] = deque(maxlen=2 * limit)
-    with reading(lambda: Timed(seconds)) as reader, Outlook(reader, domain) as outlook:
+    with reading(lambda: Timed(seconds, spent)) as reader, Outlook(reader, domain) as outlook:
         for standing in outlook.standings(filters):
             if not (handled or standing.state.is_open):
                 continue
-            found.counts[_group(standing)] += 1
+            found.counts[group(standing.letter, standing.letter.source)] += 1
             if len(found.counts) > MOST_GROUPS:
                 raise TooManyLetters(
                     f"The dead letters have more than {MOST_GROUPS:,} different reasons, devices and hours."
@@ -100,27 +93,10 @@ def count(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool, sec
     return found
 
 
-def _group(standing: Standing) -> Group:
-    letter = standing.letter
-    source = letter.source
-    hour = letter.refused_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return Group(
-        letter.error_type,
-        "" if source is None else source.user_id,
-        "" if source is None else source.device_id,
-        hour,
-    )
-
-
 def _shown(standing: Standing) -> Shown:
-    payload = standing.letter.payload
-    if len(payload) <= MOST_PAYLOAD_BYTES:
-        return Shown(standing, len(payload))
-    end = MOST_PAYLOAD_BYTES
-    # Not inside a character of UTF-8: its further bytes begin with the bits 10.
-    while end > MOST_PAYLOAD_BYTES - 3 and payload[end] & 0xC0 == 0x80:
-        end -= 1
-    return Shown(standing._replace(letter=standing.letter._replace(payload=payload[:end])), len(payload))
+    letter = standing.letter
+    kept = letter._replace(payload=cut(letter.payload))
+    return Shown(standing._replace(letter=kept), len(letter.payload))
 
 
 def _newest(shown: "deque[Shown]", limit: int) -> list[Shown]:

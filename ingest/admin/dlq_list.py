@@ -44,10 +44,15 @@ def reading(make: Callable[[], TopicReader] = TopicReader) -> Iterator[TopicRead
         with make() as reader:
             yield reader
     except NotNow as error:
-        raise ServerAway(
-            f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
-            " Check KAFKA_BOOTSTRAP_SERVERS, and the topics by `sluice topics`."
-        ) from error
+        raise kafka_away(error) from error
+
+
+def kafka_away(error: NotNow) -> ServerAway:
+    """What to say when Kafka does not answer."""
+    return ServerAway(
+        f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
+        " Check KAFKA_BOOTSTRAP_SERVERS, and the topics by `sluice topics`."
+    )
 
 
 def select(domain: AnyDomain, filters: Filters, limit: int, *, handled: bool) -> Listing:

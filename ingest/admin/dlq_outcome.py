@@ -1,6 +1,6 @@
 """How each dead letter stands: open, or what became of it after it was replayed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -47,6 +47,51 @@ class Standing(NamedTuple):
     state: State
 
 
+def unhandled(letter: Letter) -> State:
+    """How a letter stands that was neither replayed nor acknowledged."""
+    if not letter.can_be_replayed:
+        return State.NO_REPLAY
+    return State.EXHAUSTED if letter.attempts >= MAX_REFUSALS else State.OPEN
+
+
+class Judge(NamedTuple):
+    """How letters stand by the bridge's offsets and the places that newer letters have.
+
+    The letters must have been read after the offsets: one is sent before the bridge commits.
+    """
+
+    committed: Mapping[int, int]
+    refused_again: Set[Place]
+
+    def state(self, letter: Letter, replayed: replayed_letters.Replayed | None) -> State:
+        """How one letter stands."""
+        if replayed is None:
+            return unhandled(letter)
+        if replayed.place is None:
+            return State.IN_FLIGHT
+        if replayed.place == (letter.partition, letter.offset):
+            return State.STORED
+        return self.outcome(replayed.place)
+
+    def outcome(self, place: Place) -> State:
+        """The outcome of a letter that was replayed to this partition and offset."""
+        partition, offset = place
+        if place == replayed_letters.ACKNOWLEDGED:
+            return State.ACKNOWLEDGED
+        if place == replayed_letters.NOWHERE:
+            return State.STORED
+        if place in self.refused_again:
+            return State.REFUSED_AGAIN
+        return State.STORED if offset < self.committed.get(partition, 0) else State.IN_FLIGHT
+
+
+def second_place(letter: Letter) -> Place | None:
+    """Where the message was that was refused once more; None for one that was refused once."""
+    if letter.attempts > 1 and letter.partition is not None and letter.offset is not None:
+        return letter.partition, letter.offset
+    return None
+
+
 class Outlook:
     """Judges letters by what the database and Kafka know at the moment.
 
@@ -84,32 +129,14 @@ class Outlook:
 
     def state(self, letter: Letter, replayed: replayed_letters.Replayed | None) -> State:
         """How one letter stands."""
-        if replayed is None:
-            if not letter.can_be_replayed:
-                return State.NO_REPLAY
-            return State.EXHAUSTED if letter.attempts >= MAX_REFUSALS else State.OPEN
-        if replayed.place is None:
-            return State.IN_FLIGHT
-        if replayed.place == (letter.partition, letter.offset):
-            return State.STORED
-        return self.outcome(replayed.place)
-
-    def outcome(self, place: Place) -> State:
-        """The outcome of a letter that was replayed to this partition and offset."""
-        partition, offset = place
-        if place == replayed_letters.ACKNOWLEDGED:
-            return State.ACKNOWLEDGED
-        if place == replayed_letters.NOWHERE:
-            return State.STORED
-        if place in self._refused_again:
-            return State.REFUSED_AGAIN
-        return State.STORED if offset < self._committed.get(partition, 0) else State.IN_FLIGHT
+        return Judge(self._committed, self._refused_again).state(letter, replayed)
 
     def outcomes(self, places: Iterable[Place], since: datetime) -> list[State]:
         """The outcomes of the messages produced to these partitions and offsets, at that time or later."""
         self._committed = self._reader.committed(registry.kafka_topic(self._domain))
         self._note_refused_again(since)
-        return [self.outcome(place) for place in places]
+        judge = Judge(self._committed, self._refused_again)
+        return [judge.outcome(place) for place in places]
 
     def replayed(self, letters: Iterable[LetterId]) -> dict[LetterId, replayed_letters.Replayed]:
         """Those of the letters that were replayed, as far as the database says so."""
@@ -125,8 +152,8 @@ class Outlook:
 
     def _note_refused_again(self, since: datetime | None = None) -> None:
         for letter in self._letters(Filters(since=since)):
-            if letter.attempts > 1 and letter.partition is not None and letter.offset is not None:
-                self._refused_again.add((letter.partition, letter.offset))
+            if place := second_place(letter):
+                self._refused_again.add(place)
 
     def _letters(self, filters: Filters) -> Iterator[Letter]:
         ranges = self._reader.ranges(registry.kafka_dlq_topic(self._domain))

@@ -9,6 +9,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
+from ingest.admin.dlq_recent import Recent
 from ingest.api import problems
 from ingest.api.around import Around
 from ingest.api.callers import Anybody, Gate
@@ -34,6 +35,7 @@ def build(
     chosen: Settings,
     connections: Connections,
     gate: Gate,
+    recent: Recent,
     turn: Callable[[], None],
     is_ending: Callable[[], bool] = lambda: False,
 ) -> Around:
@@ -51,6 +53,7 @@ def build(
         finally:
             pulse.cancel()
             connections.close()
+            recent.close()
 
     app = FastAPI(
         title="Sluice",
@@ -65,6 +68,7 @@ def build(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.connections = connections
+    app.state.recent = recent
     app.state.gate = gate
     app.state.feed = Feed(connections, is_ending)
     problems.add_to(app)

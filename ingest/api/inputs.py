@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator
 
+from ingest.admin.dlq_recent import Recent
 from ingest.api.connections import Connections
 from ingest.api.problems import Refused
 from tasks import registry
@@ -65,6 +66,12 @@ def _connections(request: Request) -> Connections:
     return found
 
 
+def _recent(request: Request) -> Recent:
+    found: Recent = request.app.state.recent
+    return found
+
+
+RecentLetters = Annotated[Recent, Depends(_recent)]
 Database = Annotated[Connections, Depends(_connections)]
 
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from ingest.admin.dlq_recent import Recent
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.api import problems
 from ingest.api.application import most_open
@@ -27,12 +28,13 @@ log = structlog.get_logger()
 ROOMS = (login, top, devices, alerts, dead_letters, rules, accounts, runbook)
 
 
-def build(chosen: Settings, connections: Connections, gate: Gate) -> Around:
-    """The console as a server runs it. The connections and the gate are those of the HTTP API."""
+def build(chosen: Settings, connections: Connections, gate: Gate, recent: Recent) -> Around:
+    """The console as a server runs it. All that it is given is the HTTP API's, too."""
     token = None if chosen.web_token is None else chosen.web_token.get_secret_value()
     seals = Seals(token)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.connections = connections
+    app.state.recent = recent
     app.state.seals = seals
     app.state.sign_in = SignIn(gate, connections, seals)
     app.state.secure_cookies = chosen.web_secure_cookies

@@ -94,15 +94,23 @@ class Filters:
 
     def match(self, letter: Letter) -> bool:
         """Whether the letter is selected."""
-        if self.error_type is not None and letter.error_type != self.error_type:
+        if not self.match_refusal(letter.error_type, letter.refused_at):
             return False
-        if self.since is not None and letter.refused_at < self.since:
+        # The source costs the parsing of its topic.
+        return (self.user is None and self.device is None) or self.match_source(letter.source)
+
+    def match_refusal(self, error_type: str, refused_at: datetime) -> bool:
+        """Whether a letter of this type and time is selected, as far as these decide."""
+        if self.error_type is not None and error_type != self.error_type:
             return False
-        if self.until is not None and letter.refused_at >= self.until:
+        if self.since is not None and refused_at < self.since:
             return False
+        return self.until is None or refused_at < self.until
+
+    def match_source(self, source: Source | None) -> bool:
+        """Whether a letter of this sender is selected, as far as that decides."""
         if self.user is None and self.device is None:
             return True
-        source = letter.source
         if source is None:
             return False
         # An id of a device may hold slashes; the namespace before it does not.

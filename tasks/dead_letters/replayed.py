@@ -1,7 +1,8 @@
 """Which dead letters are handled, replayed or acknowledged, and where they went: `replayed_letters`."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from tasks.dead_letters.letter import LetterId
 from tasks.servers import database
@@ -10,6 +11,11 @@ FIND = """
 SELECT letter_key, record_ms, run_id, to_partition, to_offset
 FROM replayed_letters JOIN unnest(%s::text[], %s::bigint[]) AS wanted (letter_key, record_ms)
     USING (letter_key, record_ms)
+"""
+# A letter is older than what was done about it, but by another clock, which may be off by this hour.
+FIND_SINCE = """
+SELECT letter_key, record_ms, run_id, to_partition, to_offset FROM replayed_letters
+WHERE replayed_at >= %s::timestamptz - interval '1 hour' LIMIT %s
 """
 RESERVE = """
 INSERT INTO replayed_letters (letter_key, record_ms, run_id)
@@ -32,6 +38,10 @@ UNCONFIRMED = "SELECT letter_key, record_ms FROM replayed_letters WHERE run_id =
 FREE = "DELETE FROM replayed_letters WHERE run_id = %s AND to_offset IS NULL"
 OF_RUN = "SELECT to_partition, to_offset FROM replayed_letters WHERE run_id = %s AND to_offset IS NOT NULL"
 
+# So many are asked for by their names in one statement, and so many are taken in place of more names.
+AT_ONCE = 2000
+MOST_SINCE = 20_000
+
 Place = tuple[int, int]  # partition and offset in the domain's topic
 NOWHERE: Place = (-1, -1)
 """The place of a change of an alert, which is in its table and in no topic."""
@@ -50,11 +60,31 @@ class Replayed(NamedTuple):
 def find(connection: database.Connection, letters: Iterable[LetterId]) -> dict[LetterId, Replayed]:
     """The letters among these that were replayed or acknowledged."""
     keys, times = _columns(letters)
-    found = {}
-    for key, record_ms, run_id, partition, offset in connection.execute(FIND, [keys, times]):
-        place = (partition, offset) if isinstance(partition, int) and isinstance(offset, int) else None
-        found[LetterId(str(key), int(str(record_ms)))] = Replayed(str(run_id), place)
+    return _found(connection.execute(FIND, [keys, times]))
+
+
+def find_many(
+    connection: database.Connection, letters: Sequence[LetterId], since: datetime
+) -> dict[LetterId, Replayed]:
+    """The same of many letters that were refused at that time or later; it may know of others, too.
+
+    Takes one statement where few letters were handled since then, however many are asked for.
+    """
+    if len(letters) > AT_ONCE:
+        handled = _found(connection.execute(FIND_SINCE, [since, MOST_SINCE]))
+        if len(handled) < MOST_SINCE:
+            return handled
+    found: dict[LetterId, Replayed] = {}
+    for start in range(0, len(letters), AT_ONCE):
+        found |= find(connection, letters[start : start + AT_ONCE])
     return found
+
+
+def _found(rows: Iterable[tuple[Any, ...]]) -> dict[LetterId, Replayed]:
+    return {
+        LetterId(key, record_ms): Replayed(run_id, None if offset is None else (partition, offset))
+        for key, record_ms, run_id, partition, offset in rows
+    }
 
 
 def reserve(connection: database.Connection, run_id: str, letters: Iterable[LetterId]) -> set[LetterId]:

@@ -1,9 +1,18 @@
 """Reads ranges of a Kafka topic outside any consumer group, in bounded memory."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
 
 from tasks.errors import NotNow
 from tasks.servers import kafka
@@ -13,6 +22,7 @@ ANSWER_SECONDS = 10.0
 # A read that returns nothing for this long, though there is more, has failed.
 SILENCE_SECONDS = 30.0
 WAIT_SECONDS = 0.5
+AT_ONCE = 500
 
 Range = tuple[int, int]  # from the first offset up to, and without, the second
 
@@ -30,6 +40,7 @@ class TopicReader:
     def __init__(self, ahead_kbytes: int = 16_384) -> None:
         chosen = settings()
         self._group = chosen.kafka_group
+        self._admin: AdminClient | None = None
         self._consumer = Consumer(
             {
                 **kafka.connection(chosen),
@@ -40,6 +51,10 @@ class TopicReader:
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": ahead_kbytes,
+                # What is read is there already: a broker that holds back an answer only holds up the next
+                # question on the connection. And once the buffers have room, there is no reason to wait.
+                "fetch.wait.max.ms": 10,
+                "fetch.queue.backoff.ms": 20,
                 "log_level": 0,
             }
         )
@@ -51,18 +66,34 @@ class TopicReader:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connections."""
+        self._admin = None
         self._consumer.close()
+
+    def topic_id(self, topic: str) -> str:
+        """What Kafka calls the topic besides its name: one that is made again is called something else."""
+        if self._admin is None:
+            self._admin = AdminClient({**kafka.connection(settings()), "log_level": 0})
+        try:
+            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)
+            return str(asked[topic].result(2 * ANSWER_SECONDS).topic_id)
+        except KafkaException as error:
+            raise _silent(topic, error) from error
+        except TimeoutError as error:
+            raise KafkaSilent(f"{topic}: no answer within {2 * ANSWER_SECONDS:.0f} s") from error
 
     def ranges(self, topic: str) -> dict[int, Range]:
         """The range of each partition: from the offset of its oldest record to that of the next one."""
         try:
-            return {
-                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), ANSWER_SECONDS)
-                for number in self._partitions(topic)
-            }
+            partitions = self._partitions(topic)
+            # One request to each broker for all partitions; the oldest and the next are times of their own.
+            starts, ends = (
+                self._offsets(topic, dict.fromkeys(partitions, which))
+                for which in (OFFSET_BEGINNING, OFFSET_END)
+            )
         except KafkaException as error:
             raise _silent(topic, error) from error
+        return {number: (starts[number], ends[number]) for number in partitions}
 
     def committed(self, topic: str) -> dict[int, int]:
         """The offset that the bridge has committed in each partition; 0 if none."""
@@ -82,17 +113,12 @@ class TopicReader:
         """By partition the offset of the first record with this timestamp or a later one, or the end."""
         ranges = self.ranges(topic)
         try:
-            answer = self._consumer.offsets_for_times(
-                [TopicPartition(topic, number, max(time_ms, 0)) for number in ranges], ANSWER_SECONDS
-            )
+            found = self._offsets(topic, dict.fromkeys(ranges, max(time_ms, 0)))
         except KafkaException as error:
             raise _silent(topic, error) from error
-        return {
-            position.partition: position.offset if position.offset >= 0 else ranges[position.partition][1]
-            for position in answer
-        }
+        return {number: found[number] if found[number] >= 0 else end for number, (_, end) in ranges.items()}
 
-    def records(self, topic: str, ranges: Mapping[int, Range]) -> Iterator[KafkaMessage]:
+    def records(self, topic: str, ranges: Mapping[int, Range]) -> Generator[KafkaMessage, None, None]:
         """The records of the ranges, in order in each partition; skips those that retention has dropped."""
         waiting = {number: end for number, (start, end) in ranges.items() if start < end}
         if not waiting:
@@ -105,7 +131,7 @@ class TopicReader:
             # Counts only waits, because the caller may take its time between them.
             silent = 0.0
             while waiting:
-                records = self._consumer.consume(500, WAIT_SECONDS)
+                records = self._some()
                 silent = 0.0 if records else silent + WAIT_SECONDS
                 if silent > SILENCE_SECONDS:
                     raise KafkaSilent(f"{topic}: nothing for {SILENCE_SECONDS:.0f} s")
@@ -124,6 +150,23 @@ class TopicReader:
             raise _silent(topic, error) from error
         finally:
             self._consumer.unassign()
+
+    def _some(self) -> list[KafkaMessage]:
+        """The next records, as soon as there is one; none after `WAIT_SECONDS` without any."""
+        # With time to wait, `consume` waits for as many as were asked for.
+        if records := self._consumer.consume(AT_ONCE, 0):
+            return records
+        record = self._consumer.poll(WAIT_SECONDS)
+        return [] if record is None else [record]
+
+    def _offsets(self, topic: str, times: Mapping[int, int]) -> dict[int, int]:
+        """By partition the offset of the first record with this timestamp or a later one; -1 without one."""
+        wanted = [TopicPartition(topic, number, time_ms) for number, time_ms in times.items()]
+        answer = self._consumer.offsets_for_times(wanted, ANSWER_SECONDS)
+        for position in answer:
+            if position.error is not None:
+                raise KafkaException(position.error)
+        return {position.partition: position.offset for position in answer}
 
     def _partitions(self, topic: str) -> list[int]:
         known = self._consumer.list_topics(topic, ANSWER_SECONDS).topics[topic]

@@ -1,6 +1,7 @@
 """Dead letters by reason, device and hour, and their replay."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -9,12 +10,21 @@ import structlog
 from fastapi import APIRouter, Query, Response
 
 from ingest.admin import dlq_acknowledge, dlq_replay
-from ingest.admin import dlq_groups as work
 from ingest.admin.audit import note
 from ingest.api import inputs
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
-from ingest.api.inputs import Database, Device, Domain, Limit, Moment, Text, TextInPath, User
+from ingest.api.inputs import (
+    Database,
+    Device,
+    Domain,
+    Limit,
+    Moment,
+    RecentLetters,
+    Text,
+    TextInPath,
+    User,
+)
 from ingest.api.models.dead_letters import (
     Acknowledged,
     AcknowledgementWanted,
@@ -25,13 +35,14 @@ from ingest.api.models.dead_letters import (
 )
 from ingest.api.places import Places
 from ingest.api.problems import NotFound, Refused
-from tasks.dead_letters.letter import Filters
+from tasks.dead_letters import replayed
+from tasks.dead_letters.letter import Filters, LetterId
 from tasks.replays import runs
 from tasks.replays.runs import Run
 
 log = structlog.get_logger()
 
-# Each reads the topic through a consumer of its own, with 16 MB of buffers.
+# What is not at hand is read through a consumer of its own, with 16 MB of buffers.
 _reading = Places("read the dead letters", 3, 1)
 # Each waits in a thread, which all other requests need too.
 _waiting = Places("wait for a replay", 4, 2)
@@ -48,6 +59,8 @@ router = APIRouter(tags=["dead letters"])
 @router.get("/dead-letters")
 def dead_letters(
     caller: Anybody,
+    database: Database,
+    recent: RecentLetters,
     *,
     user: User = None,
     device: Device = None,
@@ -69,7 +82,8 @@ def dead_letters(
         device,
     )
     with _reading.one(caller):
-        found = work.count(chosen, filters, limit, handled=handled, seconds=READ_SECONDS)
+        find = partial(_handled, database)
+        found = recent.count(chosen, filters, limit, find, handled=handled, seconds=READ_SECONDS)
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
     if found.database_away:
         log.warning("server_away", error=found.database_away)
@@ -113,7 +127,9 @@ def replay(caller: Anybody, database: Database, response: Response, wanted: Repl
 
 
 @router.post("/dead-letters/acknowledgements")
-def acknowledge(caller: Anybody, database: Database, wanted: AcknowledgementWanted) -> Acknowledged:
+def acknowledge(
+    caller: Anybody, database: Database, recent: RecentLetters, wanted: AcknowledgementWanted
+) -> Acknowledged:
     """Closes open dead letters about which nothing is to be done, or with `dry_run` counts them.
 
     No replay takes them any more.
@@ -122,13 +138,20 @@ def acknowledge(caller: Anybody, database: Database, wanted: AcknowledgementWant
     if wanted == AcknowledgementWanted(domain=wanted.domain, dry_run=wanted.dry_run):
         raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since` or `until`.")
     with _reading.one(caller):
-        make = partial(work.Timed, READ_SECONDS)
-        letters = dlq_acknowledge.select(domain, filters, MOST_ACKNOWLEDGED, make)
+        find = partial(_handled, database)
+        letters = recent.select(domain, filters, MOST_ACKNOWLEDGED, find, seconds=READ_SECONDS)
     if wanted.dry_run or not letters:
         return Acknowledged(letters=len(letters), dry_run=wanted.dry_run, run_id=None)
     with database.writing(caller.name) as connection:
         count, run_id = dlq_acknowledge.close(connection, domain, letters, filters.as_json())
     return Acknowledged(letters=count, dry_run=False, run_id=run_id)
+
+
+def _handled(
+    database: Connections, letters: Sequence[LetterId], since: datetime
+) -> dict[LetterId, replayed.Replayed]:
+    with database.reading() as connection:
+        return replayed.find_many(connection, letters, since)
 
 
 def _filters(caller: Caller, wanted: LettersWanted) -> Filters:

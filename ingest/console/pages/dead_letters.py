@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections
-from ingest.api.inputs import Database
+from ingest.api.inputs import Database, RecentLetters
 from ingest.api.models.dead_letters import AcknowledgementWanted, Replay, ReplayWanted
 from ingest.api.problems import NotFound, Refused
 from ingest.api.routes import dead_letters as work
@@ -42,12 +42,14 @@ router = APIRouter()
 def listed(
     request: Request,
     visitor: Visiting,
+    database: Database,
+    recent: RecentLetters,
     chosen: Annotated[Chosen, Depends(Chosen)],
     closed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """How many open ones there are of each reason, device and hour, and the newest of them."""
     chosen = chosen._replace(since=chosen.since or SINCE)
-    found = work.dead_letters(visitor.caller, **chosen._asdict(), limit=LETTERS_SHOWN)
+    found = work.dead_letters(visitor.caller, database, recent, **chosen._asdict(), limit=LETTERS_SHOWN)
     return render.page(
         "dead_letters.html",
         request,
@@ -72,10 +74,10 @@ def replay(visitor: Visiting, database: Database, given: Form) -> Response:
 
 
 @router.post("/dead-letters/close")
-def close(visitor: Visiting, database: Database, given: Form) -> Response:
+def close(visitor: Visiting, database: Database, recent: RecentLetters, given: Form) -> Response:
     """Closes the open ones that match: nothing is to be done about them, and no replay takes them."""
     filters = {name: given[name] for name in Chosen._fields if given.get(name)}
-    done = work.acknowledge(visitor.caller, database, _wanted(AcknowledgementWanted, filters))
+    done = work.acknowledge(visitor.caller, database, recent, _wanted(AcknowledgementWanted, filters))
     return RedirectResponse(
         render.url("/dead-letters", closed=str(done.letters), **filters), 303, {"cache-control": "no-store"}
     )

@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,18 +12,8 @@ from hypothesis import strategies as st
 from ingest.admin import dlq_groups
 from ingest.admin.dlq_outcome import Outlook, Standing, State
 from tasks import registry
-from tasks.dead_letters.letter import Filters, Letter, LetterId
-
-NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-
-
-def letter(number: int, payload: bytes) -> Letter:
-    """A letter of one second after the one before."""
-    at = NOW + timedelta(seconds=number)
-    return Letter(
-        LetterId(f"telemetry/0/{number}", 0), "users/ada/devices/d/telemetry", "NotAnObject", "it is a list",
-        at, payload, False, 1, "", 0, number, 0, 0, number,
-    )  # fmt: skip
+from tasks.dead_letters.letter import Filters
+from tests.unit.ingest.admin.letters import letter
 
 
 class Kafka:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ingest.admin.dlq_recent import Recent
 from ingest.api import around
 from ingest.api.around import Around
 from ingest.api.callers import Gate, Share
@@ -15,7 +16,7 @@ def console(**values: Any) -> Around:
     """The console, with a database that is not asked."""
     chosen = Settings(_env_file=None, **{"web_token": "operator-of-the-tests", **values})
     connections = Connections(1, 1.0)
-    return application.build(chosen, connections, Gate(chosen, connections))
+    return application.build(chosen, connections, Gate(chosen, connections), Recent())
 
 
 def test_cookies_are_for_tls_alone_where_that_is_known() -> None:
