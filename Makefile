@@ -59,7 +59,7 @@ fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each d
 	@$(BIN)/python -m tests.chaos.fuzz $(if $(SEED),--seed $(SEED))
 
 pictures: setup  ## make the pictures of the console in docs, in a real browser
-	@SLUICE_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/integration/test_console_journeys.py -k operator
+	@SLUICE_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/integration/test_console_journeys.py -k 'operator or tenant'
 
 docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts; ONLY=WORD,...
 	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)

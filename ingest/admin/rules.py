@@ -177,39 +177,49 @@ def as_json(rules: RuleSet, history: History, now: datetime) -> dict[str, Any]:
                     for firing in firings
                 ],
             }
-            for rule, firings in _by_rule(rules, history)
+            for rule, firings in by_rule(rules, history)
         ],
     }
 
 
 def as_text(rules: RuleSet, history: History, since: datetime, now: datetime) -> Iterator[str]:
     """The history for people, rule by rule, with a picture of when alerts would have been open."""
-    yield f"{_count(history.readings, 'reading')} of {_count(history.devices, 'device')}"
+    yield judged(history)
     if history.first is not None:
         # Where the readings begin later, the picture does.
         since = max(since, history.first)
-    for rule, firings in _by_rule(rules, history):
+    for rule, firings in by_rule(rules, history):
+        yield f"{rule.rule_id}: {outcome(firings, now)}"
         if not firings:
-            yield f"{rule.rule_id}: would not have fired"
             continue
-        open_for = _span(sum((firing.lasted(now) for firing in firings), timedelta()))
-        flaps = sum(firing.flap for firing in firings)
-        devices = _count(len({firing.device_id for firing in firings}), "device")
-        yield (
-            f"{rule.rule_id}: would have fired {_count(len(firings), 'time')} on {devices}, open for"
-            f" {open_for} in all; {_count(flaps, 'flap')} (back within 5 minutes)"
-            f"{_told_as_flapping(firings)}"
-        )
         yield f"  {picture([(one.begin, one.end) for one in firings], since, now)}"
         for firing in firings[:MAX_SHOWN]:
             value = "" if firing.value is None else f"  at {_shown(firing.value)}"
             still = "" if firing.end else ", still open"
             yield (
                 f"  {in_utc(firing.begin)}  {firing.device_id}"
-                f"  for {_span(firing.lasted(now))}{still}{value}{_mark(firing)}"
+                f"  for {span(firing.lasted(now))}{still}{value}{_mark(firing)}"
             )
         if len(firings) > MAX_SHOWN:
             yield f"  and {len(firings) - MAX_SHOWN} more; --json has them all"
+
+
+def judged(history: History) -> str:
+    """How much was judged."""
+    return f"{_count(history.readings, 'reading')} of {_count(history.devices, 'device')}"
+
+
+def outcome(firings: list[Firing], now: datetime) -> str:
+    """What a rule would have done, by its alerts."""
+    if not firings:
+        return "would not have fired"
+    open_for = span(sum((firing.lasted(now) for firing in firings), timedelta()))
+    flaps = sum(firing.flap for firing in firings)
+    devices = _count(len({firing.device_id for firing in firings}), "device")
+    return (
+        f"would have fired {_count(len(firings), 'time')} on {devices}, open for {open_for} in all;"
+        f" {_count(flaps, 'flap')} (back within 5 minutes){_told_as_flapping(firings)}"
+    )
 
 
 def _told_as_flapping(firings: list[Firing]) -> str:
@@ -218,14 +228,20 @@ def _told_as_flapping(firings: list[Firing]) -> str:
 
 
 def _mark(firing: Firing) -> str:
-    return "  FLAPPING" if firing.flapping else "  flap" if firing.flap else ""
+    return f"  {mark}" if (mark := flap_of(firing)) else ""
+
+
+def flap_of(firing: Firing) -> str:
+    """Whether an alert is a flap, or began as FLAPPING; empty if neither."""
+    return "FLAPPING" if firing.flapping else "flap" if firing.flap else ""
 
 
 def _shown(value: Scalar) -> str:
     return f"{value:g}" if type(value) is float else json.dumps(value, ensure_ascii=False)
 
 
-def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Firing]]]:
+def by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Firing]]]:
+    """The rules in their order, each with its alerts by their begin."""
     return [
         (rule, sorted(history.firings[rule_id], key=lambda firing: firing.begin))
         for rule_id, rule in rules.by_id.items()
@@ -233,7 +249,7 @@ def _by_rule(rules: RuleSet, history: History) -> list[tuple[Compiled, list[Firi
 
 
 def _condition(rule: Rule) -> str:
-    patience = _span(timedelta(seconds=rule.for_seconds))
+    patience = span(timedelta(seconds=rule.for_seconds))
     if rule.operator == "absent":
         what = f"no value of {rule.key}" if rule.key else "nothing from the device"
         return f"{what} for {patience}"
@@ -261,8 +277,9 @@ def _compared(one: Condition, *, inside: bool = False) -> str:
     return f"{name} {one.operator} {limit}{over}"
 
 
-def _span(span: timedelta) -> str:
-    seconds = span.total_seconds()
+def span(length: timedelta) -> str:
+    """A length of time as people write it."""
+    seconds = length.total_seconds()
     whole = int(seconds)
     parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
     if whole < 60 and whole != seconds:

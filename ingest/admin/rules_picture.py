@@ -8,27 +8,39 @@ BARS = "▁▂▃▄▅▆▇█"
 NONE = "·"
 
 
-def picture(spans: Sequence[tuple[datetime, datetime | None]], since: datetime, until: datetime) -> str:
+Span = tuple[datetime, datetime | None]
+"""Of an alert: its begin, and its end if it has come to one."""
+
+
+def picture(spans: Sequence[Span], since: datetime, until: datetime) -> str:
     """A bar for each of `WIDTH` equal parts of the time: as high as the most alerts that were open together.
 
     A dot says that none was open. Alerts without an end are open still.
     """
-    part = (until - since) / WIDTH
-    if not part:
+    found = heights(spans, since, until, WIDTH)
+    if not found:
         return ""
-    opened, closed = [0] * (WIDTH + 1), [0] * (WIDTH + 1)
+    most = max(found)
+    bars = "".join(_bar(height, most) for height in found)
+    return f"{_at(since)} {bars} {_at(until)}, at most {most} at once"
+
+
+def heights(spans: Sequence[Span], since: datetime, until: datetime, parts: int) -> list[int]:
+    """For each of so many equal parts of the time the most alerts that were open together."""
+    part = (until - since) / parts
+    if not part:
+        return []
+    opened, closed = [0] * (parts + 1), [0] * (parts + 1)
     for begin, end in spans:
-        first = min(max((begin - since) // part, 0), WIDTH - 1)
-        last = WIDTH - 1 if end is None else min(max((end - since) // part, first), WIDTH - 1)
+        first = min(max((begin - since) // part, 0), parts - 1)
+        last = parts - 1 if end is None else min(max((end - since) // part, first), parts - 1)
         opened[first] += 1
         closed[last + 1] += 1
-    heights, now = [], 0
-    for number in range(WIDTH):
+    found, now = [], 0
+    for number in range(parts):
         now += opened[number] - closed[number]
-        heights.append(now)
-    most = max(heights)
-    bars = "".join(_bar(height, most) for height in heights)
-    return f"{_at(since)} {bars} {_at(until)}, at most {most} at once"
+        found.append(now)
+    return found
 
 
 def _bar(height: int, most: int) -> str:

@@ -119,6 +119,14 @@ def read(
     return [Point(time, None if value is None else float(value), count) for time, value, count in rows]
 
 
+def means(
+    connection: Connection, domain: AnyDomain, user_id: str, device_id: str, wanted: Wanted
+) -> list[Point]:
+    """The same by the rollups, where there are some of all these hours. Raises as `read` does."""
+    points = rolled_up(connection, domain, user_id, device_id, wanted)
+    return read(connection, domain, user_id, device_id, wanted) if points is None else points
+
+
 def rolled_up(
     connection: Connection, domain: AnyDomain, user_id: str, device_id: str, wanted: Wanted
 ) -> list[Point] | None:

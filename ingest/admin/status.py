@@ -2,7 +2,7 @@
 
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.admin import postgres, probe
 from ingest.admin.errors import OperatorError
-from ingest.admin.flow import kafka_flow
+from ingest.admin.flow import Flow, domain_flows, oldest_waiting, total
 from ingest.requests.rules_report import count_invalid, invalid_rules
 from tasks import dead_letter_share
 from tasks.channels import wake
@@ -61,10 +61,11 @@ class Wrong(NamedTuple):
 def look(chosen: Settings) -> dict[str, Any]:
     """The state of everything, as JSON can hold it, with `problems`; takes about `RATE_SECONDS`.
 
-    A server that does not answer is an object with `away`, the reason, in place of its values.
+    A server that does not answer is an object with `away`, the reason, in place of its values. Where there
+    are several domains, `domains` has the figures of each, unless Kafka is away.
     """
     with ThreadPoolExecutor(8) as pool:
-        kafka = pool.submit(_known, lambda: _kafka(chosen))
+        flow = pool.submit(_known, lambda: _measured(chosen))
         pipeline = pool.submit(_known, _pipeline)
         waiting = pool.submit(_known, _outbox)
         letters = pool.submit(_known, lambda: _letters(chosen))
@@ -72,8 +73,9 @@ def look(chosen: Settings) -> dict[str, Any]:
         rules = pool.submit(_known, _rules)
         channels = pool.submit(_known, _channels)
         processes = pool.submit(_processes, chosen)
-        status = {
-            "kafka": kafka.result(),
+        measured = flow.result()
+        status: dict[str, Any] = {
+            "kafka": measured.growth(measured.last) if isinstance(measured, Measured) else measured,
             "pipeline": pipeline.result(),
             "outbox": waiting.result(),
             "letters": letters.result(),
@@ -83,6 +85,8 @@ def look(chosen: Settings) -> dict[str, Any]:
             "breaker": _breaker(chosen),
             "processes": processes.result(),
         }
+        if isinstance(measured, Measured) and len(measured.last) > 1:
+            status["domains"] = measured.by_domain()
     return {"problems": problems(status), **status}
 
 
@@ -162,26 +166,50 @@ def as_text(status: dict[str, Any]) -> Iterator[str]:
         if "away" in found:
             yield f"{title:<10} does not answer: {found['away']}"
         else:
-            line = "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in found.items())
-            yield f"{title:<10} {line or 'none'}"
+            yield f"{title:<10} {_line(found)}"
+        if title == "kafka":
+            for domain, figures in status.get("domains", {}).items():
+                yield f"  {domain:<8} {_line(figures)}"
     yield f"{'breaker':<10} {status['breaker']}"
     for process, problem in status["processes"].items():
         yield f"{process:<10} {problem or 'ready'}"
 
 
-def _kafka(chosen: Settings) -> dict[str, float]:
-    flow = kafka_flow(chosen)
-    first, began = flow(), time.monotonic()
+class Measured(NamedTuple):
+    """Kafka by domain, twice, and how many seconds apart; the age (s) of what has waited longest."""
+
+    first: dict[str, Flow]
+    last: dict[str, Flow]
+    seconds: float
+    oldest: dict[str, float]
+
+    def growth(self, names: Collection[str]) -> dict[str, float]:
+        """The figures of these domains together."""
+        first, last = total(self.first[name] for name in names), total(self.last[name] for name in names)
+        return {
+            "lag": last.lag,
+            "lag_change": last.lag - first.lag,
+            "records_per_second": round((last.records - first.records) / self.seconds, 1),
+            "dead_letters_per_second": round((last.dead_letters - first.dead_letters) / self.seconds, 1),
+            "records": last.records,
+            "dead_letters": last.dead_letters,
+        }
+
+    def by_domain(self) -> dict[str, dict[str, float]]:
+        """The figures of each, with `oldest_seconds` where something waits."""
+        return {
+            name: self.growth([name]) | ({"oldest_seconds": self.oldest[name]} if name in self.oldest else {})
+            for name in self.last
+        }
+
+
+def _measured(chosen: Settings) -> Measured:
+    flows = domain_flows(chosen)
+    first, began = flows(), time.monotonic()
     time.sleep(RATE_SECONDS)
-    last, seconds = flow(), time.monotonic() - began
-    return {
-        "lag": last.lag,
-        "lag_change": last.lag - first.lag,
-        "records_per_second": round((last.records - first.records) / seconds, 1),
-        "dead_letters_per_second": round((last.dead_letters - first.dead_letters) / seconds, 1),
-        "records": last.records,
-        "dead_letters": last.dead_letters,
-    }
+    last, seconds = flows(), time.monotonic() - began
+    waiting = [name for name, flow in last.items() if flow.lag]
+    return Measured(first, last, seconds, oldest_waiting(chosen, waiting) if len(last) > 1 else {})
 
 
 def _pipeline() -> dict[str, float]:
@@ -254,6 +282,12 @@ def _known(read: Callable[[], T]) -> T | dict[str, str]:
         return read()
     except (OperatorError, KafkaException, redis.RedisError, psycopg.Error, OSError) as error:
         return {"away": " ".join(str(error).split()) or type(error).__name__}
+
+
+def _line(figures: dict[str, float]) -> str:
+    return (
+        "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in figures.items()) or "none"
+    )
 
 
 def _number(value: float) -> str:

@@ -18,14 +18,24 @@ from ingest.api.callers import Gate
 from ingest.api.connections import Connections
 from ingest.console import guard, render
 from ingest.console.guard import NotSignedIn
-from ingest.console.pages import accounts, alerts, dead_letters, devices, login, rules, runbook, top
+from ingest.console.pages import (
+    accounts,
+    accounts_csv,
+    alerts,
+    dead_letters,
+    devices,
+    login,
+    rules,
+    runbook,
+    top,
+)
 from ingest.console.sessions import Seals
 from ingest.console.sign_in import SignIn
 from tasks.settings import Settings
 
 log = structlog.get_logger()
 
-ROOMS = (login, top, devices, alerts, dead_letters, rules, accounts, runbook)
+ROOMS = (login, top, devices, alerts, dead_letters, rules, accounts, accounts_csv, runbook)
 
 
 def build(chosen: Settings, connections: Connections, gate: Gate, recent: Recent) -> Around:

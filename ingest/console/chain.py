@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from ingest.admin.status import RATE_SECONDS
+from ingest.console.render import DASH
 
 UNKNOWN = "not known at present"
 
@@ -59,16 +60,48 @@ def beside(look: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+class Row(NamedTuple):
+    """What of one domain is on its way; `draining` says when it is done, or that it gets more."""
+
+    domain: str
+    rate: str
+    dead_letters: str
+    waiting: str
+    oldest: str
+    draining: str
+
+
+def domains(look: dict[str, Any]) -> list[Row]:
+    """The figures of each domain where there are several; none while Kafka is away."""
+    rows = []
+    for name, figures in look.get("domains", {}).items():
+        oldest = figures.get("oldest_seconds")
+        rows.append(
+            Row(
+                name,
+                f"{figures['records_per_second']:,}",
+                f"{figures['dead_letters_per_second']:,}",
+                f"{figures['lag']:,}",
+                DASH if not figures["lag"] else UNKNOWN if oldest is None else f"{oldest:,} s",
+                "; ".join(f"{what} {value}" for what, value in _draining(figures)) or DASH,
+            )
+        )
+    return rows
+
+
 def _kafka(kafka: dict[str, Any]) -> list[tuple[str, str]]:
     if "away" in kafka:
         return [("waiting", UNKNOWN)]
-    found = [("waiting", f"{kafka['lag']:,}")]
+    return [("waiting", f"{kafka['lag']:,}"), *_draining(kafka)]
+
+
+def _draining(kafka: dict[str, Any]) -> list[tuple[str, str]]:
     fewer = -kafka["lag_change"] / RATE_SECONDS
     if kafka["lag"] and fewer > 0:
-        found.append(("done in about", f"{kafka['lag'] / fewer:,.0f} s"))
-    elif kafka["lag"] and fewer < 0:
-        found.append(("more each second", f"{-fewer:,.0f}"))
-    return found
+        return [("done in about", f"{kafka['lag'] / fewer:,.0f} s")]
+    if kafka["lag"] and fewer < 0:
+        return [("more each second", f"{-fewer:,.0f}")]
+    return []
 
 
 def _figures(part: dict[str, Any], names: dict[str, str]) -> list[tuple[str, str]]:

@@ -58,10 +58,6 @@ def draw(points: Sequence[Point], begin: datetime, end: datetime, span: Span) ->
     low, high = steps[0], steps[-1]
     size = (high - low) or 1.0
 
-    def x(time: datetime) -> float:
-        part = (time - begin) / (end - begin)
-        return round(LEFT + min(1.0, max(0.0, part)) * (WIDTH - LEFT - RIGHT), 1)
-
     def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - (value - low) / size * (HEIGHT - TOP - BOTTOM), 1)
 
@@ -70,17 +66,28 @@ def draw(points: Sequence[Point], begin: datetime, end: datetime, span: Span) ->
     for time, value in known:
         if last is None or time - last > span.bucket:
             runs.append([])
-        runs[-1].append((x(time), y(value)))
+        runs[-1].append((across(time, begin, end), y(value)))
         last = time
     return Chart(
         lines=[" ".join(f"{a},{b}" for a, b in run) for run in runs if len(run) > 1],
         dots=[run[0] for run in runs if len(run) == 1],
         rows=[Mark(y(step), f"{step:.6g}") for step in steps],
-        columns=[
-            Mark(x(time), f"{time.astimezone(UTC):{span.form}}")
-            for time in (begin + number * (end - begin) / 6 for number in range(7))
-        ],
+        columns=times(begin, end, span.form),
     )
+
+
+def times(begin: datetime, end: datetime, form: str) -> list[Mark]:
+    """What is written below: seven times, from the begin to the end."""
+    return [
+        Mark(across(time, begin, end), f"{time.astimezone(UTC):{form}}")
+        for time in (begin + number * (end - begin) / 6 for number in range(7))
+    ]
+
+
+def across(time: datetime, begin: datetime, end: datetime) -> float:
+    """Where a time is between the begin and the end, from left to right."""
+    part = (time - begin) / (end - begin)
+    return round(LEFT + min(1.0, max(0.0, part)) * (WIDTH - LEFT - RIGHT), 1)
 
 
 def _steps(values: Sequence[float]) -> list[float]:

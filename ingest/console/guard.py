@@ -20,6 +20,7 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
 MOST_FIELDS = 100
 
+NO_FORM = "The form is not one of these pages, or holds what no text may hold."
 _STALE = "This form was not sent from a page of this session. Go back, load the page again, and send it anew."
 
 
@@ -108,21 +109,32 @@ Operating = Annotated[Visitor, Depends(_operating)]
 
 async def fields(request: Request) -> dict[str, str]:
     """The fields of a form. Raises `Refused`."""
+    return decoded(await request.body())
+
+
+def decoded(body: bytes) -> dict[str, str]:
+    """The fields of a form as browsers send those that have no file. Raises `Refused`."""
     try:
-        text = (await request.body()).decode()
-        found = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
-        for value in found.values():
-            storable(value)
+        return texts(dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)))
     except ValueError:
-        raise Refused(422, "The form is not one of these pages, or holds what no text may hold.") from None
+        raise Refused(422, NO_FORM) from None
+
+
+def texts(given: dict[str, str]) -> dict[str, str]:
+    """The fields as they were typed. Raises `ValueError` for what no text may hold."""
     # Browsers send line ends as on paper tape.
-    return {name: value.replace("\r\n", "\n") for name, value in found.items()}
+    return {name: storable(value).replace("\r\n", "\n") for name, value in given.items()}
 
 
 Fields = Annotated[dict[str, str], Depends(fields)]
 
 
 def _form(request: Request, visitor: Visiting, given: Fields) -> dict[str, str]:
+    return sent_from_here(request, visitor, given)
+
+
+def sent_from_here(request: Request, visitor: Visitor, given: dict[str, str]) -> dict[str, str]:
+    """The fields without the form's token. Raises `Refused` unless a page of this session has sent them."""
     seals: Seals = request.app.state.seals
     if not seals.holds("form", visitor.session.id, given.pop(FORM_TOKEN, "")):
         raise Refused(403, _STALE)

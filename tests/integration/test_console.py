@@ -1,5 +1,7 @@
 """The console: who gets in, what forms need, and what the pages say."""
 
+import csv
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,12 +14,14 @@ from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
 from ingest.admin import accounts, passwords, provision, tokens
+from ingest.console import render
 from ingest.console.application import ROOMS
 from tests.integration import web_process
 from tests.integration.console_client import Page, Person, token
 from tests.integration.fleet import wait_until
 from tests.integration.web_process import OPERATOR, Web
 
+OPERATORS_ALONE = {"/accounts/csv", "/accounts/csv/make"}
 FORGED = {"form_token": "x"}
 Database = psycopg.Connection[tuple[Any, ...]]
 ROUTES = [
@@ -26,6 +30,9 @@ ROUTES = [
     for route in room.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
+]
+PAGES = [
+    path for path, method in ROUTES if method == "GET" and path not in {"/login", "/dead-letters/replay"}
 ]
 
 
@@ -162,7 +169,8 @@ def test_for_a_tenant_there_is_nothing_of_others(web: Web, database: Database, u
     fields = {**about, "action": "ACKNOWLEDGE", "document": "[]", "devices": "fridge", "dry_run": "yes"}
     for path, method in ROUTES:
         if method == "POST" and path not in {"/login", "/logout"}:
-            assert foreign.send(path, "/devices", **fields).status == 404, path
+            refused = foreign.send(path, "/devices", **fields)
+            assert refused.status == (403 if path in OPERATORS_ALONE else 404), path
     assert own.get("/runbook").status == 403
     assert "Breaker open" in operator.get("/runbook").text
 
@@ -275,6 +283,114 @@ def test_the_worst_alert_is_first(web: Web, database: Database, user: str) -> No
     assert re.findall(r">(alert \w)</a>", listed) == ["alert d"]
 
 
+def test_an_alert_says_who_was_told_of_it_and_who_was_not(web: Web, database: Database, user: str) -> None:
+    """Each change for each of the user's channels, by name and kind; not where one leads."""
+    other = f"o{uuid4().hex[:8]}"
+
+    def channel(owner: str, name: str) -> int:
+        target = f"https://hooks.example.com/{name}-address"
+        number: int
+        (number,) = database.execute(
+            "INSERT INTO channels (user_id, name, kind, target, enabled)"
+            " VALUES (%s, %s, 'webhook', %s, false) RETURNING id",
+            [owner, name, target],
+        ).fetchone() or (0,)
+        return number
+
+    oncall, foreign = channel(user, "oncall"), channel(other, "foreign")
+    for number, state, attempts, why, status, rule in (
+        (oncall, "sent", 1, None, "TRIGGERED", "hot"),
+        (oncall, "failed", 7, "<b>the server answered 410", "ESCALATED", "hot"),
+        (oncall, "waiting", 2, "the server answered 503", "ACKNOWLEDGED", "hot"),
+        (oncall, "held", 0, "held back by the window night", "RESOLVED", "hot"),
+        (oncall, "failed", 3, "of another rule", "DISABLED", "cold"),
+        (foreign, "failed", 4, "of another user", "SNOOZED", "hot"),
+    ):
+        database.execute(
+            "INSERT INTO channel_deliveries (channel_id, alert_id, status, rise, time, device_id, rule_id,"
+            " state, attempts, why, next_at, done_at, held_until)"
+            " VALUES (%(channel)s, %(alert)s, %(status)s, %(rise)s, now(), 'fridge', %(rule)s,"
+            " %(state)s, %(attempts)s, %(why)s, timestamptz '2030-01-01 06:00Z',"
+            " CASE WHEN %(state)s IN ('sent', 'failed') THEN timestamptz '2026-05-01 10:00Z' END,"
+            " CASE WHEN %(state)s = 'held' THEN timestamptz '2030-01-01 07:00Z' END)",
+            {
+                "channel": number,
+                "alert": f"a-{user}",
+                "status": status,
+                "rise": "critical" if status == "ESCALATED" else "",
+                "rule": rule,
+                "state": state,
+                "attempts": attempts,
+                "why": why,
+            },
+        )
+    tenant, operator = Person(web), Person(web)
+    tenant.sign_in(secret=tokens.create(database, user).token)
+    operator.sign_in(secret=OPERATOR)
+    at = "2026-05-01 10:00:00 UTC"
+    for person in (tenant, operator):
+        page = person.get("/alert", user=user, device="fridge", rule="hot")
+        told = page.source.partition('id="told"')[2]
+        rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in told.split("<tr>")[2:]]
+        assert {(one[0], *one[2:6]) for one in rows} == {
+            ("TRIGGERED", "oncall, webhook", "sent", at, "1"),
+            ("ESCALATED to critical", "oncall, webhook", "failed", at, "7"),
+            ("ACKNOWLEDGED", "oncall, webhook", "waiting", "next attempt 2030-01-01 06:00:00 UTC", "2"),
+            ("RESOLVED", "oncall, webhook", "held", "until 2030-01-01 07:00:00 UTC", "0"),
+        }
+        assert {one[6] for one in rows} == {
+            *(render.DASH, "&lt;b&gt;the server answered 410", "the server answered 503"),
+            "held back by the window night",
+        }
+        for never in ("example.com", "-address", "foreign", "of another"):
+            assert never not in page.text, never
+    database.execute("DELETE FROM channels WHERE user_id IN (%s, %s)", [user, other])
+    assert "No channel has been told" in tenant.get("/alert", user=user, device="fridge", rule="hot").text
+
+
+def test_rules_are_tried_on_history_before_they_are_in_force(web: Web, database: Database, user: str) -> None:
+    """As they are typed: how often each would have fired and when, and over a device's field."""
+    database.execute(
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature)"
+        " SELECT now() - n * interval '1 h', %s, 'fridge', n, CASE WHEN n IN (30, 60) THEN 9 ELSE 4 END"
+        " FROM generate_series(1, 100) AS n",
+        [user],
+    )
+    hot = {"id": "hot", "key": "temperature", "operator": ">", "threshold": 8, "message": "hot"}
+    cold = {**hot, "id": "cold", "operator": "<", "threshold": 1}
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+
+    def tried(rules: list[dict[str, Any]], **fields: str) -> Page:
+        return person.send(
+            "/rules/rehearse", "/rules", user=user, document=json.dumps(rules), seen="now", **fields
+        )
+
+    page = tried([hot, cold])
+    assert page.status == 200, page
+    assert "100 readings of 1 device in the last week" in page.text
+    assert "hot: would have fired 2 times on 1 device, open for 2 h in all; 0 flaps" in page.text
+    assert "cold: would not have fired" in page.text
+    assert (page.text.count('<rect class="open"'), "<circle" in page.text) == (2, False)
+    # Typed, and not stored; who has changed the rules meanwhile is still told.
+    assert ('"threshold": 8' in page.text, 'name="seen" value="now"' in page.text) == (True, True)
+    assert '"rules": []' in person.get("/rules").text
+    drawn = tried([hot], since="2d", device="fridge")
+    assert "1 device, open for 1 h in all" in drawn.text
+    assert (drawn.text.count('<rect class="open"'), "<circle" in drawn.text) == (1, True)
+    assert 'name="since" maxlength="40" size="10" value="2d"' in drawn.text
+    nothing = tried([{**hot, "key": "mode", "operator": "==", "threshold": "on"}], device="none", since="1h")
+    assert (nothing.status, "0 readings of 0 devices since" in nothing.text) == (200, True)
+    for rules, fields, said in (
+        ([{**hot, "operator": "above"}], {}, "rules.0.operator"),
+        ([hot], {"since": "soon"}, "`since` must be a span"),
+        ([hot], {"domain": "nothing"}, "`domain`"),
+        ([hot], {"device": "d" * 300}, "at most 200 characters"),
+    ):
+        wrong = tried(rules, **fields)
+        assert (wrong.status, "Nothing was tried:" in wrong.text, said in wrong.text) == (422, True, True)
+
+
 def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Database, user: str) -> None:
     """All or none, each with a password that the broker's table knows; rotated; removed."""
     person = Person(web)
@@ -297,22 +413,102 @@ def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Da
     assert person.get("/account", user=user, device="pump").status == 404
 
 
-def test_what_is_away_is_said_and_the_operator_still_gets_in(
+def test_the_accounts_of_a_file_are_looked_at_and_then_made(web: Web, database: Database, user: str) -> None:
+    """What becomes of each line is said; the passwords come once, as a file; what is there keeps its own."""
+    kept = provision.provision(database, accounts.device(user, "fridge"))
+    tenant, person = Person(web), Person(web)
+    tenant.sign_in(secret=tokens.create(database, user).token)
+    person.sign_in(secret=OPERATOR)
+    file = f"\ufeffuser,device,room\r\n{user},fridge,1\r\n{user},oven,2\r\n{user},,3\r\n".encode()
+    looked = person.upload("/accounts/csv", "/accounts", file)
+    assert "2 accounts are to be made; 1 is there already. Nothing has been changed." in looked.text
+    assert re.findall(r'scope="row">([^<]+)</th><td>([^<]+)<', looked.text) == [
+        (f"{user}/fridge", "is there, and keeps its password"),
+        (f"{user}/oven", "is made"),
+        (user, "is made"),
+    ]
+    found = re.search(r'name="document" value="([^"]+)"', looked.text)
+    assert found
+    fields = {"user": user, "document": found[1]}
+
+    def made(**more: str) -> dict[str, str]:
+        answer = person.upload("/accounts/csv/make", "/accounts", b"", **fields, **more)
+        assert answer.status == 200, answer
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert answer.headers["cache-control"] == "no-store"
+        head, *rows = csv.reader(answer.source.splitlines())
+        assert head == ["user", "device", "username", "password"]
+        return {username: password for _, _, username, password in rows}
+
+    def holds(username: str, password: str) -> bool:
+        row = database.execute("SELECT password_hash, salt FROM mqtt_users WHERE username = %s", [username])
+        stored, salt = row.fetchone() or ("", "")
+        return bool(stored == passwords.hash_password(password, salt))
+
+    first = made()
+    assert list(first) == [f"{user}/oven", user]
+    assert all(holds(*one) for one in first.items())
+    assert holds(*kept)
+    again = person.upload("/accounts/csv/make", "/accounts", b"", **fields)
+    assert (again.status, "there already" in again.text) == (409, True)
+    assert list(made(rotate="yes")) == [f"{user}/fridge", f"{user}/oven", user]
+    assert not holds(*kept)
+    for body, said in (
+        (b"", "must name the columns"),
+        (f"user,device\n{user},a/b\n{user}\n".encode(), "line 3: 1 columns"),
+        (b"user,device\n\xff\n", "not UTF-8"),
+        (b"user,device\n" + b"".join(b"u,d%d\n" % number for number in range(10_001)), "10,000 accounts"),
+        (b"user,device\n" + b"x" * 1_500_000, "1,500,000 bytes"),
+    ):
+        wrong = person.upload("/accounts/csv", "/accounts", body)
+        assert (wrong.status, said in wrong.text) == (422, True), said
+    assert tenant.upload("/accounts/csv", "/accounts", file).status == 403
+    assert 'id="csv"' not in tenant.get("/accounts").text
+
+
+def test_what_is_away_is_said_on_every_page_and_the_operator_still_gets_in(
     web: Web, stack: Stack, database: Database, user: str
 ) -> None:
-    """The first page says what is wrong and what to do about it; a tenant reads no address."""
+    """Without Redis, then without the database, too, then without that alone: no page breaks.
+
+    The first page says what is wrong and what to do about it; a tenant reads no address.
+    """
     before, tenant = Person(web), Person(web)
     before.sign_in(secret=OPERATOR)
     tenant.sign_in(secret=tokens.create(database, user).token)
-    stack.stop("postgres")
+    provision.provision(database, accounts.device(user, "fridge"))
+    with_forms = before.get("/rules", user=user)
+    about = {"user": user, "device": "fridge", "rule": "hot"}
+    forms = {"form_token": token(with_forms), **about, "document": '{"rules": []}', "action": "ACKNOWLEDGE"}
+
+    def walk() -> dict[str, int]:
+        """What each page is answered with, and forms that need a worker; one that is refused says why."""
+        asked = {path: before.get(path, **about) for path in PAGES}
+        asked["set rules"] = before.post("/rules", **forms)
+        asked["acknowledge"] = before.post("/alert", **forms)
+        asked["try rules"] = before.post("/rules/rehearse", **forms)
+        asked["make accounts"] = before.post("/accounts", **forms, devices=uuid4().hex[:8])
+        for path, page in asked.items():
+            assert page.status in {200, 503}, (path, page)
+            if page.status == 503:
+                said = _said(page)
+                assert any(one in said for one in ("Redis", "REDIS_URL", "database")), (path, said)
+                assert page.headers["retry-after"] == "5", path
+        return {path: page.status for path, page in asked.items()}
+
     stack.stop("redis")
     try:
+        without_redis = walk()
+        stack.stop("postgres")
         new = Person(web)
         # A look at everything holds for some seconds.
         wait_until(lambda: "Redis does not" in before.get("/").text, 60, "the page to see it")
         pages = [before.get("/"), new.sign_in(secret=OPERATOR)]
-        tenants = tenant.get("/devices")
-        out = before.send("/logout", "/")
+        without_both = walk()
+        stack.start("redis")
+        without_database = walk()
+        tenants = {path: tenant.get(path, **about) for path in PAGES}
+        out = new.send("/logout", "/")
     finally:
         stack.start("redis")
         stack.start("postgres")
@@ -321,6 +517,14 @@ def test_what_is_away_is_said_and_the_operator_still_gets_in(
         assert "<strong>Wrong:</strong> Redis does not answer" in page.text
         assert "the database does not answer" in page.text.lower()
         assert 'href="/runbook#redis-refuses"' in page.text
-    assert (tenants.status, "127.0.0.1" in tenants.text) == (503, False)
+    need_redis = {"set rules", "acknowledge"}
+    assert {path for path, status in without_redis.items() if status == 503} == need_redis
+    # Dead letters are in Kafka.
+    need_no_database = {"/", "/runbook", "/dead-letters"}
+    assert {path for path, status in without_database.items() if status == 200} <= need_no_database
+    assert without_both == without_database
+    for path, page in tenants.items():
+        assert (page.status, "127.0.0.1" in page.text) == (503, False), path
     assert out.path == "/login"
+    assert {before.get(path, **about).status for path in PAGES} == {200}
     assert tenant.get("/devices").status == 200

@@ -85,6 +85,12 @@ class Visit:
         within = self._browser.find_element(By.CSS_SELECTOR, form)
         self._leave(within.find_element(By.XPATH, f".//button[normalize-space()='{words}']"))
 
+    def enter(self, field: str) -> None:
+        """Sends the form of a field by the keyboard."""
+        page = self._browser.find_element(By.TAG_NAME, "html")
+        self._browser.find_element(By.ID, field).send_keys(Keys.ENTER)
+        WebDriverWait(self._browser, 60).until(staleness_of(page))
+
     def follow(self, words: str) -> None:
         """Follows the link with these words."""
         self._leave(self._browser.find_element(By.LINK_TEXT, words))
@@ -169,7 +175,17 @@ def test_a_tenant_sees_the_tenants_own(
     visit.fill(document=json.dumps({"rules": [{**HOT, "operator": "above"}]}))
     visit.press("Replace the rules")
     assert "rules.0.operator" in visit.text("[role=alert]")
-    visit.fill(document=json.dumps({"rules": [{**HOT, "threshold": 90}]}))
+    fleet.wait_until(lambda: sequence_ids(database, listening.user) == [1], 60, "the reading")
+    visit.fill(document=json.dumps({"rules": [{**HOT, "threshold": 90}]}), device="pump")
+    # By the keyboard: the key that sends a form tries the rules, and does not replace them.
+    visit.enter("device")
+    assert "hot: would have fired 1 time on 1 device" in visit.text()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "svg.chart rect.open")) == 1
+    visit.picture("console-rules")
+    size = browser.get_window_size()
+    browser.set_window_size(500, 900)
+    assert browser.execute_script(WIDER) == 0
+    browser.set_window_size(size["width"], size["height"])
     visit.press("Replace the rules")
     assert "1 rule is in force" in visit.text("[role=status]")
     assert "temperature > 90" in visit.text("main ul")

@@ -14,7 +14,7 @@ import pytest
 
 from compose.local.stack import Stack
 from tests.conftest import DeadLetters
-from tests.integration import fleet
+from tests.integration import commands, fleet
 from tests.integration.announced import announced
 from tests.integration.commands import run_page
 from tests.integration.deployment import serving, sluice
@@ -339,3 +339,20 @@ def test_nothing_is_missing_of_another_domain(deployment: Stack, sample: Sample)
     assert balance["rows"] > 0
     listed = sluice(deployment, "dlq", "list", "--domain", sample.domain.name, "--summary", "--json")
     assert json.loads(listed.stdout)["total"] == balance["dead_lettered"]
+
+
+def test_the_status_has_the_figures_of_each_domain(deployment: Stack) -> None:
+    """What waits of each, and for how long: here for a group of consumers that has committed nothing."""
+    run = uuid4().hex[:8]
+    for sample in SAMPLES:
+        sources = Sources(deployment, sample, run, 1)
+        sources.send(sample.make(0, START))
+        sources.await_acknowledged()
+        sources.close()
+    done = commands.sluice(deployment, "status", "--json", KAFKA_GROUP=f"nobody-{run}")
+    told = json.loads(done.stdout)
+    assert list(told["domains"]) == [sample.domain.name for sample in SAMPLES], done.stderr
+    for figures in told["domains"].values():
+        assert 0 < figures["lag"] <= figures["records"]
+        assert 0 <= figures["oldest_seconds"] < 3600
+    assert sum(one["lag"] for one in told["domains"].values()) == told["kafka"]["lag"]

@@ -80,11 +80,24 @@ def create_from_csv(
     then `{"credentials": […]}`, a thousand in a line, then `{"done": true, …}`. Only with that last line are
     the accounts made, and the passwords are shown this once. `{"problem": {…}}` says that none was made.
     """
-    wanted = accounts_csv.read(io.TextIOWrapper(io.BytesIO(document), "utf-8", newline=""))
+    wanted = named(document)
     steps = _made(caller, database, wanted, rotate=rotate)
     # What is wrong from the beginning is an answer of its own.
     first = next(steps)
     return StreamingResponse(lines.written(first, steps), media_type=lines.MEDIA_TYPE)
+
+
+def named(document: bytes) -> list[Account]:
+    """The accounts that a CSV file names, in its order. Raises `InvalidCsv` with every fault, up to 20."""
+    return accounts_csv.read(io.TextIOWrapper(io.BytesIO(document), "utf-8", newline=""))
+
+
+def make_all(
+    caller: Caller, database: Connections, wanted: list[Account], *, rotate: bool
+) -> accounts_csv.Provisioned:
+    """Makes the accounts, all or none; what is there stays, or gets a new password."""
+    with _making.one(caller), database.writing(caller.name) as connection:
+        return accounts_csv.provision(connection, wanted, lambda *_: None, rotate=rotate)
 
 
 def _made(caller: Caller, database: Connections, wanted: list[Account], *, rotate: bool) -> lines.Steps:

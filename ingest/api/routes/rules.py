@@ -3,18 +3,20 @@
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query
 
 from ingest.admin import rules as work
-from ingest.admin.rules_rehearsal import Stored, judge, read
+from ingest.admin.rules_rehearsal import History, Stored, judge, read
 from ingest.api import inputs, requests
-from ingest.api.callers import Anybody
+from ingest.api.callers import Anybody, Caller
+from ingest.api.connections import Connections
 from ingest.api.inputs import Body, Database, Device, Domain, Moment, UserInPath
 from ingest.api.models.rules import Rehearsal, Rules, RulesSet
 from ingest.api.places import Places
 from ingest.api.problems import Faulty, Refused
+from tasks.domain.domain import AnyDomain
 from tasks.rules.devices import names_groups
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.rule import RuleSet
@@ -29,6 +31,20 @@ MOST_FIRINGS_SHOWN = 100
 _rehearsing = Places("rehearse rules", 2, 1)
 
 router = APIRouter(tags=["rules"])
+
+
+class Rehearsed(NamedTuple):
+    """The rules of a document that are about one domain, and their alerts on what is stored of it.
+
+    `others` counts the rules that are about other domains.
+    """
+
+    domain: AnyDomain
+    rules: RuleSet
+    others: int
+    history: History
+    begin: datetime
+    end: datetime
 
 
 @router.get("/rules/{user}")
@@ -69,20 +85,36 @@ def rehearse(
 
     Nothing is changed, and nobody is notified.
     """
+    done = rehearsed(caller, database, user, document, since, device, domain)
+    told = work.as_json(done.rules, done.history, done.end)
+    for one in told["rules"]:
+        del one["firings"][MOST_FIRINGS_SHOWN:]
+    return Rehearsal.model_validate({**told, "user_id": user, "begin": done.begin, "end": done.end})
+
+
+def rehearsed(
+    caller: Caller,
+    database: Connections,
+    user: str,
+    document: bytes,
+    since: str | None,
+    device: str | None,
+    domain: str | None,
+) -> Rehearsed:
+    """The alerts that the document's rules would have raised. Raises `Refused`, and what `reading` raises."""
     caller.may_see(user)
     now = datetime.now(UTC)
     begin = inputs.moment("since", since, now) or now
     chosen = inputs.domain_named(domain)
-    rules = work.about(chosen, _parsed(document))
+    given = _parsed(document)
+    rules = work.about(chosen, given)
+    others = len(given.rules) - len(rules.rules)
     with _rehearsing.one(caller), database.reading() as connection:
         if names_groups(rules.rules):
             rules = work.with_groups(connection, user, rules)
         readings = bounded(read(connection, chosen, user, device, begin, now))
         history = judge(rules, user, readings, now)
-    told = work.as_json(rules, history, now)
-    for one in told["rules"]:
-        del one["firings"][MOST_FIRINGS_SHOWN:]
-    return Rehearsal.model_validate({**told, "user_id": user, "begin": begin, "end": now})
+    return Rehearsed(chosen, rules, others, history, begin, now)
 
 
 def bounded(readings: Iterable[Stored]) -> Iterator[Stored]:

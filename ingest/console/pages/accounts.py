@@ -13,6 +13,7 @@ from ingest.api.problems import Refused
 from ingest.api.routes import accounts as work
 from ingest.console import render
 from ingest.console.guard import Cursor, Form, Id, Visiting, Word
+from ingest.console.pages.accounts_csv import MOST_ACCOUNTS
 
 PER_PAGE = 50
 
@@ -39,6 +40,7 @@ def listed(
         first=cursor is None,
         following=found.next,
         removed=done == "removed",
+        most_accounts=MOST_ACCOUNTS,
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BeforeValidator
 
+from ingest.admin import alert_deliveries
 from ingest.admin import alerts as work
 from ingest.api import inputs, pages
 from ingest.api.inputs import Database
@@ -19,6 +20,7 @@ from tasks.text.wording import printable
 
 PER_PAGE = 50
 CHANGES_SHOWN = 50
+DELIVERIES_SHOWN = 200
 
 
 class View(NamedTuple):
@@ -179,6 +181,10 @@ def _one(
     with database.reading() as connection:
         standing = work.page(connection, selection, 1)
         changes = work.history(connection, selection, CHANGES_SHOWN)
+        alert_ids = {one["alert_id"] for one in (*standing, *changes)}
+        deliveries = alert_deliveries.of_alerts(
+            connection, user, device, rule, sorted(alert_ids), DELIVERIES_SHOWN + 1
+        )
     if not standing and not changes:
         raise NotFound("There is no alert of this rule and device.")
     return render.page(
@@ -187,6 +193,8 @@ def _one(
         status=200 if error is None else error.status,
         alert=standing[0] if standing else None,
         changes=changes,
+        deliveries=deliveries[:DELIVERIES_SHOWN],
+        more_deliveries=len(deliveries) > DELIVERIES_SHOWN,
         user=user,
         device=device,
         rule=rule,

@@ -109,10 +109,7 @@ def _series(
     wanted = series.Wanted(chosen, end - span.length, end, span.bucket, "avg")
     try:
         with database.reading() as connection:
-            about = connection, domain, device["user_id"], device["device_id"], wanted
-            points = series.rolled_up(*about)
-            if points is None:
-                points = series.read(*about)
+            points = series.means(connection, domain, device["user_id"], device["device_id"], wanted)
     except (series.BadSeries, Refused) as error:
         # The rest of the page is there.
         return keys, {**empty, "key": chosen, "fault": str(error)}

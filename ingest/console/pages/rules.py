@@ -12,8 +12,9 @@ from ingest.api.inputs import Database
 from ingest.api.models.rules import Fault, Rules
 from ingest.api.problems import NotFound, Refused
 from ingest.api.routes import rules as routes
-from ingest.console import render
+from ingest.console import rehearsal, render
 from ingest.console.guard import Form, Visiting, Word
+from tasks import registry
 from tasks.domain.placement import in_force
 
 _CHANGED = "Somebody has changed the rules since this page was loaded; load it again."
@@ -48,6 +49,27 @@ def replace(request: Request, visitor: Visiting, database: Database, given: Form
     return _page(request, user, stored, _document(stored), done=done.rules, warnings=done.warnings)
 
 
+@router.post("/rules/rehearse")
+def rehearse(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
+    """Tries what was typed on the user's stored readings: nothing is stored, and nobody is told."""
+    user, document = visitor.caller.may_see(given.get("user", "")), given.get("document", "")
+    stored = routes.rules(visitor.caller, database, user)
+    chosen = rehearsal.Chosen(
+        given.get("since", "").strip() or rehearsal.BY_DEFAULT,
+        given.get("device", "").strip(),
+        given.get("domain", ""),
+    )
+    # Who has changed the rules since the page was loaded is told when they are replaced.
+    kept: dict[str, Any] = {"chosen": chosen, "seen": given.get("seen", "")}
+    try:
+        tried = rehearsal.look(visitor.caller, database, user, document, chosen)
+    except Refused as error:
+        if isinstance(error, NotFound):
+            raise
+        return _page(request, user, stored, document, error=error, said="Nothing was tried:", **kept)
+    return _page(request, user, stored, document, tried=tried, **kept)
+
+
 def _page(
     request: Request,
     user: str,
@@ -55,15 +77,23 @@ def _page(
     document: str,
     *,
     error: Refused | None = None,
+    said: str = "Nothing was changed:",
     done: int | None = None,
     warnings: Sequence[Fault] = (),
+    tried: rehearsal.View | None = None,
+    chosen: rehearsal.Chosen = rehearsal.Chosen(),  # noqa: B008 - it never changes
+    seen: str | None = None,
 ) -> Response:
     values: dict[str, Any] = {
         "sentences": list(work.explain(in_force(stored.rules).rules)),
         "stored": stored,
-        "seen": _seen(stored),
+        "seen": _seen(stored) if seen is None else seen,
         "document": document,
         "faults": render.faults(error),
+        "said": said,
+        "tried": tried,
+        "chosen": chosen,
+        "domains": [one.name for one in registry.domains()],
         "done": done,
         "warnings": [(one.path, one.message) for one in warnings],
         "not_in_force": [(str(one["path"]), str(one["message"])) for one in stored.faults],

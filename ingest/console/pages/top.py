@@ -28,7 +28,7 @@ def top(request: Request, visitor: Visiting, database: Database, live: Word = No
     own = _own(database, visitor.caller)
     every = LIVE_SECONDS if live else None
     if not visitor.caller.is_operator:
-        return render.page("top.html", request, **own, refresh=every, wrong=None, steps=[], beside=[])
+        return render.page("top.html", request, **own, refresh=every, wrong=None, steps=[])
     look = shared()
     found = [(one.text, runbook.path(one.entry)) for one in status.wrong_with(look)]
     return render.page(
@@ -39,6 +39,7 @@ def top(request: Request, visitor: Visiting, database: Database, live: Word = No
         wrong=found,
         steps=chain.steps(look),
         beside=chain.beside(look),
+        domains=chain.domains(look),
     )
 
 

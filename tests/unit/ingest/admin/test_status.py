@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ingest.admin.status import as_text, problems
+from ingest.admin.flow import Flow
+from ingest.admin.status import Measured, as_text, problems
 
 WELL: dict[str, Any] = {
     "kafka": {"lag": 12345, "lag_change": -10, "records_per_second": 7.5},
@@ -38,6 +39,33 @@ def test_what_is_wrong_comes_first_and_each_part_has_its_line() -> None:
         "gateway    ready",
         "bridge     bridge reports: Kafka is away",
     ]
+
+
+def test_each_of_several_domains_has_its_line_below_all_of_them() -> None:
+    """With the age of what has waited longest, where Kafka has told it."""
+    flows = {"telemetry": Flow(100, 1, 10), "parcels": Flow(50, 0, 0)}
+    later = {"telemetry": Flow(120, 1, 4), "parcels": Flow(50, 2, 0)}
+    measured = Measured(flows, later, 2.0, {"telemetry": 7.5})
+    domains = measured.by_domain()
+    assert domains["telemetry"] == {
+        "lag": 4,
+        "lag_change": -6,
+        "records_per_second": 10.0,
+        "dead_letters_per_second": 0.0,
+        "records": 120,
+        "dead_letters": 1,
+        "oldest_seconds": 7.5,
+    }
+    assert measured.growth(later) == {
+        "lag": 4,
+        "lag_change": -6,
+        "records_per_second": 10.0,
+        "dead_letters_per_second": 1.0,
+        "records": 170,
+        "dead_letters": 3,
+    }
+    lines = list(as_text({"problems": [], **WELL, "domains": domains}))
+    assert [line.split("   ")[0] for line in lines[2:4]] == ["  telemetry lag 4", "  parcels  lag 0"]
 
 
 def test_a_backlog_that_shrinks_and_a_missing_flower_are_not_wrong() -> None:

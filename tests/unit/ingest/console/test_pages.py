@@ -81,6 +81,28 @@ def test_the_chain_shows_what_is_known_and_says_what_is_not() -> None:
     assert ("beat", "ready") in chain.beside(dark)
 
 
+def test_each_of_several_domains_has_its_figures() -> None:
+    """Its rate, what waits, for how long, and when that is done; of one domain alone there is no table."""
+    figures = {"lag": 0, "lag_change": 0, "records_per_second": 1200.5, "dead_letters_per_second": 0.0}
+    rows = chain.domains(
+        WELL
+        | {
+            "domains": {
+                "telemetry": figures,
+                "parcels": figures | {"lag": 1000, "lag_change": -100, "oldest_seconds": 7.5},
+                "ticks": figures | {"lag": 10, "lag_change": 4},
+            }
+        }
+    )
+    dash = render.DASH
+    assert [tuple(row) for row in rows] == [
+        ("telemetry", "1,200.5", "0.0", "0", dash, dash),
+        ("parcels", "1,200.5", "0.0", "1,000", "7.5 s", "done in about 20 s"),
+        ("ticks", "1,200.5", "0.0", "10", chain.UNKNOWN, "more each second 2"),
+    ]
+    assert chain.domains(WELL) == []
+
+
 @given(st.text() | st.sampled_from(["//a", "/\\a", "https://a/", "/devices?search=a", "/login", "/a\r\nb"]))
 def test_who_signs_in_stays_here(wanted: str) -> None:
     """Wherever a link wanted to lead."""
