@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from ingest.admin import accounts
+from ingest.admin import provision
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import rule_sets
 from tasks.rules.answers import Answer
@@ -118,7 +118,7 @@ def test_an_accepted_rule_that_can_never_fire_is_warned_of(database: Database) -
 def test_a_rule_about_a_device_that_nobody_knows_is_warned_of(database: Database) -> None:
     """By name or by pattern. Known are the user's own devices with an account, and those of the registry."""
     user, other, control = uuid4().hex[:8], uuid4().hex[:8], "none"
-    accounts.provision_devices(database, [(user, "lab_1"), (other, "oven")])
+    provision.provision_devices(database, [(user, "lab_1"), (other, "oven")])
     database.execute(
         "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
         " VALUES (%s, 'freezer-1', 'telemetry', now(), now())",
