@@ -71,8 +71,8 @@ def session(statement_seconds: float | None = None) -> Iterator[Connection]:
                 yield connection
         except errors.QueryCanceled as error:
             raise ServerAway(
-                f"The database ended a query: {error.diag.message_primary}. Another session may hold a lock on"
-                " what it needs: pg_stat_activity and pg_locks have it."
+                f"The database ended a query: {error.diag.message_primary}. Another session may hold a lock"
+                " on what it needs: pg_stat_activity and pg_locks have it."
             ) from error
         except (errors.UndefinedTable, errors.UndefinedColumn) as error:
             raise OperatorError(

@@ -16,6 +16,7 @@ from ingest.api import shares
 from ingest.api.problems import Busy, Refused, TooSlow
 from ingest.api.shares import Share
 from tasks.servers import database
+from tasks.text.wording import application
 
 # A request waits this long for one of the connections.
 WAIT_SECONDS = 5.0
@@ -53,7 +54,7 @@ class Connections:
         Raises as `reading` does.
         """
         with self._transaction(read_only=False) as connection:
-            connection.execute("SELECT set_config('application_name', %s, true)", [_printable(who)])
+            connection.execute("SELECT set_config('application_name', %s, true)", [application(who)])
             yield connection
 
     def close(self) -> None:
@@ -142,11 +143,6 @@ class Connections:
             connection.close()
         else:
             self._idle.append((time.monotonic(), connection))
-
-
-def _printable(who: str) -> str:
-    # PostgreSQL keeps the first 63 bytes, and of them what is ASCII.
-    return who.encode("ascii", "replace").decode()[:63]
 
 
 @contextmanager
