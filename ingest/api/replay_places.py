@@ -93,7 +93,7 @@ def place(connection: Connection, caller: Caller, user_id: str | None, run_id: s
 def _waiting(connection: Connection) -> list[Sent]:
     """What was sent lately and has not begun."""
     members = client().zrangebyscore(REPLAYS_SENT, time.time() - STALE_SECONDS, "+inf")
-    sent = [_sent(text(one)) for one in members]
+    sent = [_sent(text(one)) for one in members if isinstance(one, bytes | str)]
     begun = {str(row[0]) for row in connection.execute(_BEGUN, [[one.run_id for one in sent]])}
     _forget([one for one in sent if one.run_id in begun])
     return [one for one in sent if one.run_id not in begun]

@@ -9,8 +9,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ingest.api import around, shares
 from ingest.api.around import Around
-from ingest.api.callers import Share
 from ingest.api.problems import Refused
+from ingest.api.shares import Share
 from tests.unit.ingest.api.asgi import Answer, ask, send
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ingest.admin import tokens
-from ingest.api.callers import Caller, Gate, Share
+from ingest.api.callers import Caller, Gate
 from ingest.api.problems import NotFound, Refused
+from ingest.api.shares import Share
 from tasks.settings import Settings
 
 OPERATOR = "operator-of-the-tests"

@@ -8,8 +8,9 @@ from starlette.types import Message
 
 from ingest.api import around
 from ingest.api.around import Around
-from ingest.api.callers import Gate, Share
+from ingest.api.callers import Gate
 from ingest.api.connections import Connections
+from ingest.api.shares import Share
 from ingest.console import application, guard, render
 from tasks.settings import Settings
 from tests.unit.ingest.api.asgi import ask
