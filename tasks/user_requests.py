@@ -35,6 +35,7 @@ from tasks.rules.warnings import empty_groups, warnings
 from tasks.servers import database, generation
 from tasks.servers.redis_client import answered_key, answers_key, client, request_key
 from tasks.servers.rules_version import announce_change
+from tasks.text.wording import application
 
 log = structlog.get_logger()
 
@@ -189,7 +190,7 @@ def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool, by: st
             raise NobodyWaits
         if by is not None:
             # The versions and the operators' trail name who writes by the application.
-            cursor.execute("SELECT set_config('application_name', %s, true)", [by])
+            cursor.execute("SELECT set_config('application_name', %s, true)", [application(by)])
         cursor.execute(BEGIN if retained else REPLACE, [user_id, document])
         return cursor.rowcount > 0
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from ingest.admin.errors import ServerAway
-from ingest.admin.postgres import Connection, connect
+from ingest.admin.postgres import Connection, bounded, connect
 from tasks import registry
 from tasks.batch.kafka_record import readable
 from tasks.dead_letters import replayed as replayed_letters
@@ -21,6 +21,8 @@ from tasks.servers.topic_reader import TopicReader
 # The database is asked about so many letters at once, or fewer if their payloads are large.
 AT_ONCE = 500
 AT_ONCE_BYTES = 8 * 1024 * 1024
+# For so many; a table that somebody has locked counts as a database that is away.
+STATEMENT_SECONDS = 10.0
 
 
 class State(StrEnum):
@@ -145,7 +147,8 @@ class Outlook:
         try:
             if self._connection is None:
                 self._connection = connect()
-            return replayed_letters.find(self._connection, letters)
+            with bounded(self._connection, STATEMENT_SECONDS):
+                return replayed_letters.find(self._connection, letters)
         except (ServerAway, psycopg.Error) as error:
             self.database_away = " ".join(str(error).split())
             return {}

@@ -46,12 +46,23 @@ class Replay(NamedTuple):
 
 
 def start(
-    domain: AnyDomain, filters: Filters, limit: int, *, alerts: bool, force: bool, dry_run: bool
+    domain: AnyDomain,
+    filters: Filters,
+    limit: int,
+    *,
+    alerts: bool,
+    force: bool,
+    dry_run: bool,
+    run_id: str | None = None,
+    expires: float | None = None,
 ) -> str:
-    """Asks the workers for the replay; returns its run. Raises `OperatorError`."""
+    """Asks the workers for the replay; returns its run. Raises `OperatorError`.
+
+    With `expires`, no worker begins it that many seconds later.
+    """
     kwargs = {"domain": domain.name, **filters.as_json(), "limit": limit}
     kwargs |= {"alerts": alerts, "force": force, "dry_run": dry_run}
-    return _send(dead_letters, kwargs)
+    return _send(dead_letters, kwargs, run_id, expires)
 
 
 def start_offsets(
@@ -86,11 +97,11 @@ def start_times(domain: AnyDomain, start: datetime, end: datetime, *, alerts: bo
     return _send(times, kwargs | {"alerts": alerts, "dry_run": dry_run})
 
 
-def _send(task: Any, kwargs: dict[str, Any]) -> str:
-    run_id = str(uuid4())
+def _send(task: Any, kwargs: dict[str, Any], run_id: str | None = None, expires: float | None = None) -> str:
+    run_id = run_id or str(uuid4())
     try:
         # Its progress and its end are in the database; Celery would report only the end.
-        task.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False)
+        task.apply_async(kwargs=kwargs, task_id=run_id, ignore_result=True, retry=False, expires=expires)
     except (redis.RedisError, OperationalError) as error:
         raise ServerAway(
             f"The replay could not be sent to Redis: {error}. Check REDIS_URL and that the server runs."

@@ -3,7 +3,7 @@
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import psycopg
 from psycopg import errors
@@ -46,15 +46,34 @@ def connect(url: str | None = None, patience_seconds: float | None = None) -> Co
 
 
 @contextmanager
-def session() -> Iterator[Connection]:
+def bounded(connection: Connection, seconds: float) -> Iterator[None]:
+    """A transaction in which each statement, and each wait for a lock, takes at most so long."""
+    # Not for the whole session: PgBouncer would hand the limit on to another client.
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config('statement_timeout', %s, true)", [str(max(1, round(seconds * 1000)))]
+        )
+        yield
+
+
+@contextmanager
+def session(statement_seconds: float | None = None) -> Iterator[Connection]:
     """A connection for one command, closed at its end.
+
+    With `statement_seconds` all of it is one `bounded` transaction.
 
     An error of the database becomes an `OperatorError` that says what to do, a lost connection becomes
     `ServerAway`.
     """
     with connect() as connection:
         try:
-            yield connection
+            with nullcontext() if statement_seconds is None else bounded(connection, statement_seconds):
+                yield connection
+        except errors.QueryCanceled as error:
+            raise ServerAway(
+                f"The database ended a query: {error.diag.message_primary}. Another session may hold a lock"
+                " on what it needs: pg_stat_activity and pg_locks have it."
+            ) from error
         except (errors.UndefinedTable, errors.UndefinedColumn) as error:
             raise OperatorError(
                 f"The database lacks what this command needs ({error.diag.message_primary})."

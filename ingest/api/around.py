@@ -12,15 +12,17 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest.api import problems, request_ids
-from ingest.api.callers import Share
+from ingest.api import problems, request_ids, shares
+from ingest.api.shares import Share
 from tasks.observe.metrics import web as metrics
 
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 2 * 1024 * 1024
-# A body that comes more slowly than this is not waited for.
-BODY_SECONDS = 30.0
+# A body that comes more slowly than this is not waited for; and one of whom nobody knows yet.
+BODY_SECONDS, STRANGERS_BODY_SECONDS = 30.0, 10.0
+# One address gets this part of what strangers may have open, so that a few cannot close the door to all.
+OF_AN_ADDRESS = 0.25
 
 # Answers of these types are sent as they come: they may have no end, or take long.
 STREAMED = ("text/event-stream", "application/x-ndjson")
@@ -33,26 +35,25 @@ _HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """The body has more than `MOST_BODY_BYTES`."""
-
-
 class Around:
     """The application, with at most `most_open` requests at the same time.
 
-    Their answers are held whole, but for those of the types that are `STREAMED`.
+    Their answers are held whole, but for those of the types that are `STREAMED`. The last place is the
+    operator's.
 
-    `share` says by one header whose a request is, before its body is read; or raises `Refused`, which is the
-    answer, as `refuse` makes it.
+    `share` says by one header and the address whose a request is, before its body is read; or raises
+    `Refused`, which is the answer, as `refuse` makes it. With `strangers_bytes` the bodies of strangers'
+    requests are at most so large, and hold no place while they come.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         most_open: int,
-        share: Callable[[str], Share],
+        share: Callable[[str, str], Share],
         header: str = "authorization",
         refuse: Callable[[int, str, dict[str, str] | None], ASGIApp] = problems.answer,
+        strangers_bytes: int | None = None,
     ) -> None:
         self._app = app
         self._most_open = most_open
@@ -61,6 +62,8 @@ class Around:
         self._refuse = refuse
         self._open = 0
         self._open_of = Counter[str]()
+        self._strangers_bytes = strangers_bytes
+        self._strangers_at = Counter[str]()
 
     @property
     def open(self) -> int:
@@ -88,17 +91,41 @@ class Around:
             self._open -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer", held: ExitStack) -> None:
+        address = (scope.get("client") or ("",))[0]
         try:
-            share = self._share(Headers(scope=scope).get(self._header, ""))
+            share = self._share(Headers(scope=scope).get(self._header, ""), address)
+            if share.is_strangers:
+                held.enter_context(self._door(shares.network(address)))
+            body = None
+            if share.is_strangers and self._strangers_bytes is not None:
+                body = await self._body(receive, min(self._strangers_bytes, MOST_BODY_BYTES), share)
             held.enter_context(self._place(share))
-            await self._work(scope, receive, answer)
+            held.enter_context(shares.counted_to(share))
+            if body is None:
+                body = await self._body(receive, MOST_BODY_BYTES, share)
+            await self._work(scope, _replay(body, receive), answer)
         except problems.Refused as error:
             await self._refuse(error.status, error.detail, error.headers)(scope, receive, answer.take)
 
     @contextmanager
+    def _door(self, network: str) -> Iterator[None]:
+        """A place among those of the strangers of one address, for the block. Raises `Busy`."""
+        most = max(1, int(OF_AN_ADDRESS * shares.STRANGERS.part * self._most_open))
+        if self._strangers_at[network] >= most:
+            raise problems.Busy(
+                "Too many requests of strangers are open from this address. Wait for their answers first."
+            )
+        self._strangers_at[network] += 1
+        try:
+            yield
+        finally:
+            self._strangers_at[network] -= 1
+            self._strangers_at += Counter()
+
+    @contextmanager
     def _place(self, share: Share) -> Iterator[None]:
         """A place among those of the caller, for the block. Raises `Busy`."""
-        if self._open > self._most_open:
+        if self._open_of.total() >= self._most_open - share.is_bounded:
             raise problems.Busy("Too many requests are open at the same time. Try again in a moment.")
         if self._open_of[share.name] >= max(1, int(share.part * self._most_open)):
             raise problems.Busy(
@@ -112,20 +139,30 @@ class Around:
             # Only who has requests open is remembered.
             self._open_of += Counter()
 
+    async def _body(self, receive: Receive, most: int, share: Share) -> bytes:
+        """The body of the request. Raises `Refused` (413, 408) for one that is too large or too slow."""
+        seconds = STRANGERS_BODY_SECONDS if share.is_strangers else BODY_SECONDS
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise problems.Refused(
+                            413, f"The body has more than {most:,} bytes. {self._less(most)}"
+                        )
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise problems.Refused(408, f"The body did not come within {seconds:.0f} s.") from None
+
+    def _less(self, most: int) -> str:
+        return "Sign in first, or send less." if most == self._strangers_bytes else "Send less at once."
+
     async def _work(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(receive)
-        except TooLarge:
-            said = f"The body has more than {MOST_BODY_BYTES:,} bytes. Send less at once."
-            await self._refuse(413, said, None)(scope, receive, answer.take)
-            return
-        except TimeoutError:
-            said = f"The body did not come within {BODY_SECONDS:.0f} s."
-            await self._refuse(408, said, None)(scope, receive, answer.take)
-            return
-        try:
-            await self._app(scope, _replay(body, receive), answer.take)
+            await self._app(scope, receive, answer.take)
         except Exception:
             log.exception("request_failed")
             if answer.streamed:
@@ -184,17 +221,6 @@ class _Answer:
                 del headers["content-length"]
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": bytes(self._body)})
-
-
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MOST_BODY_BYTES:
-            raise TooLarge
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,8 +10,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ingest.admin import tokens
 from ingest.admin.errors import ServerAway
+from ingest.api import shares
 from ingest.api.connections import Connections
 from ingest.api.problems import NotFound, Refused
+from ingest.api.shares import Share
 from ingest.mqtt.rate_limits import RateLimit
 from tasks.settings import Settings
 from tasks.text.wording import id_fault, printable
@@ -19,6 +21,8 @@ from tasks.text.wording import id_fault, printable
 BURST_SECONDS = 10.0
 # Tokens that are not known to be valid, from one address: each costs a query.
 UNKNOWN_PER_SECOND = 5.0
+# Guesses of the operator's token, from one address; beyond them not even the right one counts for a moment.
+GUESSES_PER_SECOND, GUESSES_AT_ONCE_SECONDS = 5.0, 20.0
 # Tokens that were valid a while ago are remembered, for the rate only.
 MOST_KNOWN = 10_000
 
@@ -56,22 +60,17 @@ class Caller(NamedTuple):
         return self.user_id if wanted is None else self.may_see(wanted)
 
 
-class Share(NamedTuple):
-    """The part of the requests open at the same time that one caller may have."""
-
-    name: str
-    part: float
-
-
 class Gate:
     """Lets in who has a valid token, not more often than the settings allow."""
 
     def __init__(self, chosen: Settings, connections: Connections) -> None:
         self._operator = None if chosen.web_token is None else chosen.web_token.get_secret_value().encode()
+        self._operators_is_shaped = self._operator is not None and _is_shaped(self._operator.decode())
         self._connections = connections
         self._rate = chosen.web_requests_per_second
         self._requests = RateLimit(self._rate, BURST_SECONDS)
         self._unknown = RateLimit(UNKNOWN_PER_SECOND, BURST_SECONDS)
+        self._guesses = RateLimit(GUESSES_PER_SECOND, GUESSES_AT_ONCE_SECONDS)
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -84,7 +83,7 @@ class Gate:
         hashed = tokens.hash_of(token)
         with self._lock:
             known = hashed in self._known
-            if not known and not self._unknown.take(address):
+            if not known and not self._unknown.take(shares.network(address)):
                 raise _too_many("Too many unknown tokens come from this address.")
         if known:
             # Before the query: a token beyond its rate takes no connection from others.
@@ -118,23 +117,36 @@ class Gate:
         """The token, if it may be one. Asks no database. Raises `Refused` (401)."""
         if token is None:
             raise _unauthorised("The request has no token. Send `Authorization: Bearer TOKEN`.")
-        tenants = len(token) == tokens.LENGTH and token.startswith(tokens.PREFIX)
-        if not tenants and not self.is_operators(token):
+        if not _is_shaped(token) and not self.is_operators(token):
             raise _unauthorised(_UNKNOWN)
         return token
 
-    def share(self, authorization: str) -> Share:
-        """Whose request this is, as far as that is known before any query. Raises `Refused` (401)."""
+    def share(self, authorization: str, address: str) -> Share:
+        """Whose request this is, as far as that is known before any query. Raises `Refused` (401, 429)."""
         scheme, _, given = authorization.partition(" ")
-        token = self.shaped(given.strip() if scheme.lower() == "bearer" else None)
-        if self.is_operators(token):
-            return Share("operator", 1.0)
+        token = given.strip() if scheme.lower() == "bearer" else ""
+        if token and self.is_operators_from(token, address):
+            return shares.OPERATOR
+        token = self.shaped(token or None)
         with self._lock:
             user_id = self._known.get(tokens.hash_of(token))
-        return Share("strangers", 0.25) if user_id is None else Share(f"tenant {user_id}", 0.5)
+        return shares.STRANGERS if user_id is None else shares.of_tenant(user_id)
+
+    def is_operators_from(self, token: str, address: str) -> bool:
+        """Whether this is the operator's token, at a bounded rate of guesses. Raises `Refused` (429)."""
+        # One that is shaped as a tenant's is no guess, unless the operator's is shaped so, too.
+        if _is_shaped(token) and not self._operators_is_shaped:
+            return False
+        network = shares.network(address)
+        with self._lock:
+            if not self._guesses.has(network):
+                raise _too_many("Too many tokens that are none come from this address.")
+            if not (right := self.is_operators(token)):
+                self._guesses.take(network)
+        return right
 
     def is_operators(self, token: str) -> bool:
-        """Whether this is the operator's token."""
+        """Whether this is the operator's token; for a request whose guess is counted."""
         return self._operator is not None and hmac.compare_digest(
             token.encode(errors="replace"), self._operator
         )
@@ -147,6 +159,11 @@ class Gate:
                     f"This token may send {self._rate:g} requests/s (WEB_REQUESTS_PER_SECOND), after a burst"
                     f" of {BURST_SECONDS:g} s' worth of it. Wait a moment."
                 )
+
+
+def _is_shaped(token: str) -> bool:
+    """Whether this may be a tenant's token."""
+    return len(token) == tokens.LENGTH and token.startswith(tokens.PREFIX)
 
 
 _UNKNOWN = "The token is unknown, has expired or was revoked. `sluice tokens create USER` makes one."

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -11,8 +12,11 @@ from psycopg import errors
 from ingest.admin import postgres
 from ingest.admin.errors import ServerAway
 from ingest.admin.postgres import Connection
+from ingest.api import shares
 from ingest.api.problems import Busy, Refused, TooSlow
+from ingest.api.shares import Share
 from tasks.servers import database
+from tasks.text.wording import application
 
 # A request waits this long for one of the connections.
 WAIT_SECONDS = 5.0
@@ -29,12 +33,16 @@ class Connections:
         self._seconds = statement_seconds
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[tuple[float, Connection]] = []
+        self._lock = threading.Lock()
+        # By whose request it is, of those that are not the operator's.
+        self._taken = Counter[str]()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A read-only transaction for the block.
 
-        Raises `ServerAway`, `Busy`, `TooSlow`, and `Refused` for values that the database does not take.
+        Raises `ServerAway`, `Busy`, `TooSlow`, and `Refused` for values that the database does not take, or
+        (429) when the caller has as many as one may have.
         """
         with self._transaction(read_only=True) as connection:
             yield connection
@@ -46,7 +54,7 @@ class Connections:
         Raises as `reading` does.
         """
         with self._transaction(read_only=False) as connection:
-            connection.execute("SELECT set_config('application_name', %s, true)", [_printable(who)])
+            connection.execute("SELECT set_config('application_name', %s, true)", [application(who)])
             yield connection
 
     def close(self) -> None:
@@ -56,6 +64,39 @@ class Connections:
 
     @contextmanager
     def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
+        with self._place(shares.current()), self._in_transaction(read_only=read_only) as connection:
+            yield connection
+
+    @contextmanager
+    def _place(self, share: Share) -> Iterator[None]:
+        """A place among those of the caller, at once: who waits holds a thread, which others need too."""
+        if not share.is_bounded:
+            yield
+            return
+        with self._lock:
+            if self._taken[share.name] >= max(1, self._most // 2):
+                raise Refused(
+                    429,
+                    f"{self._taken[share.name]} queries of this user run at the same time, and no more may."
+                    " Wait for their answers.",
+                    Retry_After="1",
+                )
+            if self._taken.total() >= max(1, self._most - 1):
+                raise Busy(
+                    f"All connections to the database but the operator's, {self._taken.total()}, are in use"
+                    " (WEB_CONNECTIONS). Try again in a moment."
+                )
+            self._taken[share.name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[share.name] -= 1
+                # Only who has some is remembered.
+                self._taken += Counter()
+
+    @contextmanager
+    def _in_transaction(self, *, read_only: bool) -> Iterator[Connection]:
         if not self._places.acquire(timeout=WAIT_SECONDS):
             raise Busy(
                 f"All {self._most} connections to the database are in use (WEB_CONNECTIONS). Try again, and"
@@ -102,11 +143,6 @@ class Connections:
             connection.close()
         else:
             self._idle.append((time.monotonic(), connection))
-
-
-def _printable(who: str) -> str:
-    # PostgreSQL keeps the first 63 bytes, and of them what is ASCII.
-    return who.encode("ascii", "replace").decode()[:63]
 
 
 @contextmanager

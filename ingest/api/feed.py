@@ -9,6 +9,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -125,7 +126,8 @@ class Feed:
         listener = Listener(caller.user_id)
         self._listeners.add(listener)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            # For all who listen, not for the one who is first.
+            self._task = asyncio.create_task(self._run(), context=Context())
         return listener
 
     async def _stream(

@@ -52,7 +52,14 @@ def build(chosen: Settings, connections: Connections, gate: Gate, recent: Recent
         app.include_router(room.router)
     app.include_router(_static())
     _add_errors(app)
-    return Around(app, most_open(chosen), partial(guard.share, seals), "cookie", render.refused)
+    return Around(
+        app,
+        most_open(chosen),
+        partial(guard.share, seals),
+        "cookie",
+        render.refused,
+        strangers_bytes=guard.SMALL_BYTES,
+    )
 
 
 def _static() -> APIRouter:

@@ -1,16 +1,19 @@
 """Who visits a page, and that a form was sent from one of ours."""
 
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BeforeValidator
+from starlette.requests import cookie_parser
 
-from ingest.api.callers import Caller, Share
+from ingest.api import shares
+from ingest.api.callers import Caller
 from ingest.api.inputs import MOST_CHARACTERS, storable
 from ingest.api.pages import MOST_CHARACTERS as MOST_OF_A_CURSOR
 from ingest.api.problems import Refused
+from ingest.api.shares import Share
 from ingest.console.sessions import Seals, Session
 from ingest.console.sign_in import SignIn, remaining
 
@@ -19,6 +22,8 @@ COOKIE = "sluice_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
 MOST_FIELDS = 100
+# Of a form of somebody who has not signed in; larger ones are parsed in a thread.
+SMALL_BYTES = 16 * 1024
 
 NO_FORM = "The form is not one of these pages, or holds what no text may hold."
 _STALE = "This form was not sent from a page of this session. Go back, load the page again, and send it anew."
@@ -66,19 +71,15 @@ def keep(request: Request, response: Response, session: Session) -> None:
     set_cookie(request, response, COOKIE, seals.cookie(session), remaining(session))
 
 
-def share(seals: Seals, header: str) -> Share:
+def share(seals: Seals, header: str, _address: str = "") -> Share:
     """Whose request this is by its cookies, before any query."""
-    try:
-        cookies = SimpleCookie(header)
-    except CookieError:
-        cookies = SimpleCookie()
+    # As for the pages themselves: other applications of the host may have set what is no cookie by the book.
+    cookies = cookie_parser(header)
     for name in (SECURE_COOKIE, COOKIE):
-        session = seals.session(cookies[name].value) if name in cookies else None
+        session = seals.session(cookies[name]) if name in cookies else None
         if session is not None:
-            if session.user_id is None:
-                return Share("operator", 1.0)
-            return Share(f"tenant {session.user_id}", 0.5)
-    return Share("strangers", 0.25)
+            return shares.OPERATOR if session.user_id is None else shares.of_tenant(session.user_id)
+    return shares.STRANGERS
 
 
 def _visitor(request: Request) -> Visitor:
@@ -109,7 +110,16 @@ Operating = Annotated[Visitor, Depends(_operating)]
 
 async def fields(request: Request) -> dict[str, str]:
     """The fields of a form. Raises `Refused`."""
-    return decoded(await request.body())
+    body = await request.body()
+    # A large one takes half a second, in which the event loop would answer nobody.
+    return decoded(body) if len(body) <= SMALL_BYTES else await run_in_threadpool(decoded, body)
+
+
+async def small_fields(request: Request) -> dict[str, str]:
+    """The fields of a form that anybody may send. Raises `Refused`."""
+    if len(await request.body()) > SMALL_BYTES:
+        raise Refused(413, f"The form has more than {SMALL_BYTES:,} bytes. Send less.")
+    return await fields(request)
 
 
 def decoded(body: bytes) -> dict[str, str]:
@@ -127,6 +137,7 @@ def texts(given: dict[str, str]) -> dict[str, str]:
 
 
 Fields = Annotated[dict[str, str], Depends(fields)]
+SmallFields = Annotated[dict[str, str], Depends(small_fields)]
 
 
 def _form(request: Request, visitor: Visiting, given: Fields) -> dict[str, str]:

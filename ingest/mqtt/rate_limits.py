@@ -37,16 +37,21 @@ class RateLimit:
         A full bucket gives any amount.
         """
         now = self._clock()
-        full_at = self._full_at.get(key, now)
-        if full_at <= now:
-            full_at = now
-        elif full_at + amount / self._per_second - now > self._burst + TOLERANCE:
+        if not self._has(key, amount, now):
             return False
-        self._full_at[key] = full_at + amount / self._per_second
+        self._full_at[key] = max(self._full_at.get(key, now), now) + amount / self._per_second
         if len(self._full_at) >= self._sweep_at:
             self._full_at = {one: at for one, at in self._full_at.items() if at > now}
             self._sweep_at = max(LEAST_SWEPT, 2 * len(self._full_at))
         return True
+
+    def has(self, key: str, amount: float = 1.0) -> bool:
+        """Whether the key's bucket has so much in it; takes nothing."""
+        return self._has(key, amount, self._clock())
+
+    def _has(self, key: str, amount: float, now: float) -> bool:
+        full_at = self._full_at.get(key, now)
+        return full_at <= now or full_at + amount / self._per_second - now <= self._burst + TOLERANCE
 
 
 class UserLimits:

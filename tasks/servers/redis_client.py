@@ -53,6 +53,7 @@ DEVICES_READY = (
 CHANNELS_QUEUED = "sluice:channels:queued"  # exists while a task that sends to the channels waits
 CHANNELS_WAITING = "sluice:channels:waiting"  # how many deliveries to channels wait, and since when
 ROLLUPS_COMPLETE = "sluice:rollups:complete"  # hash: when the due rollups of each domain were last all made
+REPLAYS_SENT = "sluice:replays:sent"  # sorted set: replays that `web` has sent, by when, until they begin
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 

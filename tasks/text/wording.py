@@ -1,5 +1,6 @@
 """How values, paths and ids read in a sentence. Pure."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -61,3 +62,18 @@ def safe(text: str) -> str:
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+# PostgreSQL keeps the first 63 bytes of an `application_name`, and of them what is printable ASCII.
+MOST_OF_AN_APPLICATION = 63
+_NOT_IN_APPLICATION = re.compile(rb"[^ -$&-~]")
+
+
+def application(name: str) -> str:
+    """The name as PostgreSQL keeps it: percent-encoded, and one that is cut ends in a hash."""
+    given = name.encode(errors="surrogatepass")
+    kept = _NOT_IN_APPLICATION.sub(lambda one: b"%%%02X" % one[0][0], given).decode()
+    if len(kept) <= MOST_OF_AN_APPLICATION:
+        return kept
+    mark = f"~{hashlib.sha256(given).hexdigest()[:10]}"
+    return kept[: MOST_OF_AN_APPLICATION - len(mark)] + mark

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
 from ingest.admin import channels, tokens
@@ -211,7 +212,19 @@ def test_a_tenant_replays_the_tenants_dead_letters(
     written = Written(pipeline, user)
     with cold_only(database, user):
         written.write([reading(number, temperature=200) for number in (7, 8)])
+    # One that has not ended, and whose worker may only be slow.
+    other = f"of-{user}"
+    database.execute(
+        "INSERT INTO replays (run_id, kind, arguments, owned_until) VALUES"
+        " (%s, 'dead_letters', %s, now() + interval '1 min')",
+        [other, Jsonb({"filters": {"user": user}, "dry_run": True})],
+    )
     tried = web.ask("/dead-letters/replays", token, method="POST", body={"dry_run": True})
+    assert (tried.status, tried.headers["retry-after"]) == (429, "10"), tried.document
+    # One whose worker is gone, and no other has taken it over.
+    database.execute("UPDATE replays SET updated_at = now() - interval '6 min' WHERE run_id = %s", [other])
+    tried = web.ask("/dead-letters/replays", token, method="POST", body={"dry_run": True})
+    database.execute("DELETE FROM replays WHERE run_id = %s", [other])
     assert (tried.status, tried.document["counts"]["selected"]) == (200, 2), tried.document
     done = web.ask("/dead-letters/replays", token, method="POST", body={"since": "1h"}).document
     path = done["path"].removeprefix("/api/v1")

@@ -75,11 +75,16 @@ def history(
 def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:
     """SNOOZE, DISABLE, ENABLE or ACKNOWLEDGE a rule of one device, as on `users/{user}/alerts/manage`."""
     caller.may_see(user)
-    try:
-        parse_command(document)
-    except InvalidCommand as error:
-        raise Faulty(error.errors) from None
+    check(document)
     answer = requests.ask(caller, "manage", user, document)
     if not answer["ok"]:
         raise Faulty(answer.get("errors", []))
     return Done(ok=True)
+
+
+def check(document: bytes) -> None:
+    """Raises `Faulty` for what is no command, before it is sent."""
+    try:
+        parse_command(document)
+    except InvalidCommand as error:
+        raise Faulty(error.errors) from None

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
+from uuid import uuid4
 
 import structlog
 from fastapi import APIRouter, Query, Response
 
 from ingest.admin import dlq_acknowledge, dlq_replay
 from ingest.admin.audit import note
-from ingest.api import inputs
+from ingest.api import inputs, replay_places
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import (
@@ -102,19 +103,27 @@ def dead_letters(
 def replay(caller: Anybody, database: Database, response: Response, wanted: ReplayWanted) -> Replay:
     """Asks the workers to send open dead letters through the pipeline again, or with `dry_run` to count them.
 
+    429 while another one of the tenant, or too many in all, have not ended.
     Answers with 200 when it has ended within seconds; otherwise `path` shows how far it is.
     """
     dlq_replay.check_limit(wanted.limit)
     domain, filters = inputs.domain_named(wanted.domain), _filters(caller, wanted)
+    run_id = str(uuid4())
     with _waiting.one(caller):
-        with database.writing(caller.name) as connection:
-            run_id = dlq_replay.start(
+        with (
+            database.writing(caller.name) as connection,
+            replay_places.place(connection, caller, filters.user, run_id),
+        ):
+            dlq_replay.start(
                 domain,
                 filters,
                 wanted.limit,
                 alerts=wanted.alerts,
                 force=wanted.force,
                 dry_run=wanted.dry_run,
+                run_id=run_id,
+                # A count that nobody waits for is not made: none gather while workers are away.
+                expires=replay_places.STALE_SECONDS if wanted.dry_run else None,
             )
             if not wanted.dry_run:
                 arguments = {"domain": domain.name, **filters.as_json(), "limit": wanted.limit}

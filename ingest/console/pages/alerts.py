@@ -13,8 +13,8 @@ from ingest.admin import alerts as work
 from ingest.api import inputs, pages
 from ingest.api.inputs import Database
 from ingest.api.problems import NotFound, Refused
-from ingest.api.routes.alerts import manage
-from ingest.console import guard, render
+from ingest.api.routes.alerts import check, manage
+from ingest.console import render
 from ingest.console.guard import Cursor, Form, Id, Visiting, Word
 from tasks.text.wording import printable
 
@@ -140,24 +140,31 @@ def command(request: Request, visitor: Visiting, database: Database, given: Form
     user, device, rule = (given.get(name, "") for name in ("user", "device", "rule"))
     visitor.caller.may_see(user)
     action, note = given.get("action", ""), given.get("note", "").strip()
+    sent: list[str] = []
     try:
-        if note and action != "ACKNOWLEDGE":
-            _send(visitor, user, device, rule, "ACKNOWLEDGE", note=note)
         more: dict[str, Any] = {"note": note} if note and action == "ACKNOWLEDGE" else {}
         if action == "SNOOZE":
             more["duration_minutes"] = _minutes(given.get("minutes", ""))
-        _send(visitor, user, device, rule, action, **more)
+        documents = [_document(device, rule, action, **more)]
+        if note and action != "ACKNOWLEDGE":
+            documents.insert(0, _document(device, rule, "ACKNOWLEDGE", note=note))
+        # All of them before the first is sent.
+        for document in documents:
+            check(document)
+        for document in documents:
+            manage(visitor.caller, user, document)
+            sent.append("ACKNOWLEDGE" if document is not documents[-1] else action)
     except Refused as error:
         if isinstance(error, NotFound):
             raise
-        return _one(request, database, user, device, rule, error=error)
+        done = "".join(f"{DONE[one]} The rest was not done." for one in sent)
+        return _one(request, database, user, device, rule, done=done, error=error)
     back = render.url("/alert", user=user, device=device, rule=rule, done=action)
     return RedirectResponse(back, 303, {"cache-control": "no-store"})
 
 
-def _send(visitor: guard.Visitor, user: str, device: str, rule: str, action: str, **more: Any) -> None:
-    document = {"device_id": device, "rule_id": rule, "action": action, **more}
-    manage(visitor.caller, user, json.dumps(document).encode())
+def _document(device: str, rule: str, action: str, **more: Any) -> bytes:
+    return json.dumps({"device_id": device, "rule_id": rule, "action": action, **more}).encode()
 
 
 def _minutes(text: str) -> float:

@@ -7,14 +7,14 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from ingest.api import around
+from ingest.api import around, shares
 from ingest.api.around import Around
-from ingest.api.callers import Share
 from ingest.api.problems import Refused
+from ingest.api.shares import Share
 from tests.unit.ingest.api.asgi import Answer, ask, send
 
 
-def anybody(_: str) -> Share:
+def anybody(_: str, _address: str) -> Share:
     """Whoever asks may have all requests."""
     return Share("anybody", 1.0)
 
@@ -72,7 +72,7 @@ def test_more_requests_than_can_wait_are_told_to_come_again() -> None:
 def test_a_request_of_nobody_is_refused_before_its_body_is_read() -> None:
     """So it holds no place while a body comes slowly."""
 
-    def nobody(_: str) -> Share:
+    def nobody(_: str, _address: str) -> Share:
         raise Refused(401, "The request has no token.", WWW_Authenticate="Bearer")
 
     # Without parts, whoever waits for the body fails.
@@ -92,7 +92,7 @@ def test_whoever_fills_a_share_leaves_the_rest_to_others() -> None:
         await free.wait()
         await echo(scope, receive, send)
 
-    app = Around(slow, 8, lambda name: Share(name, 0.25))
+    app = Around(slow, 8, lambda name, _: Share(name, 0.25))
 
     async def all_of_them() -> list[Answer]:
         begun = [asyncio.create_task(send(app, authorization=name)) for name in ("ada", "ada", "ada", "bob")]
@@ -136,3 +136,72 @@ def test_a_stream_is_sent_as_it_comes() -> None:
     assert {b"x-request-id", b"x-content-type-options"} <= headers.keys()
     assert b"etag" not in headers
     assert [one["body"] for one in sent[1:]] == [b"0", b"1"]
+
+
+def test_a_stranger_s_slow_or_large_body_takes_no_place_from_others(monkeypatch: Any) -> None:
+    """Each address has a few at the same time; others sign in meanwhile, and the operator has a place."""
+    monkeypatch.setattr(around, "STRANGERS_BODY_SECONDS", 0.2)
+    app = Around(echo, 32, lambda name, _: shares.OPERATOR if name else shares.STRANGERS, strangers_bytes=10)
+
+    async def slowly(address: str) -> int:
+        status: list[int] = []
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def take(message: Message) -> None:
+            status.append(message.get("status", 0))
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+        await app({**scope, "client": (address, 1)}, receive, take)
+        return status[0]
+
+    async def all_of_them() -> tuple[list[int], Answer, Answer]:
+        slow = [asyncio.create_task(slowly(f"192.0.2.{9 + number // 3}")) for number in range(36)]
+        await asyncio.sleep(0.05)
+        other, operator = await send(app), await send(app, authorization="x")
+        return await asyncio.gather(*slow), other, operator
+
+    slow, other, operator = asyncio.run(all_of_them())
+    # Two of an address, which is a quarter of the strangers' eight.
+    assert sorted(slow) == [408] * 24 + [503] * 12
+    assert (other.status, operator.status) == (200, 200)
+    large = ask(app, parts=(b"123456", b"78901"), method="POST")
+    assert (large.status, "Sign in first" in large.document["detail"]) == (413, True)
+    assert not app._open_of
+    assert not app._strangers_at
+
+
+def test_the_last_place_is_the_operator_s() -> None:
+    """However many tenants fill the others."""
+    free = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await free.wait()
+        await echo(scope, receive, send)
+
+    app = Around(slow, 4, lambda name, _: shares.OPERATOR if name == "operator" else Share(name, 0.5))
+
+    async def all_of_them() -> list[int]:
+        names = ["ada", "bob", "eve", "joe", "operator"]
+        begun = [asyncio.create_task(send(app, authorization=name)) for name in names]
+        await asyncio.sleep(0)
+        free.set()
+        return [one.status for one in await asyncio.gather(*begun)]
+
+    assert asyncio.run(all_of_them()) == [200, 200, 200, 503, 200]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", "2001:0db8:0001:0002"),
+        ("", ""),
+    ],
+)
+def test_what_one_customer_has_counts_as_one_address(address: str, network: str) -> None:
+    """Of IPv6 a /64: there are as many addresses in it as anybody likes."""
+    assert shares.network(address) == network

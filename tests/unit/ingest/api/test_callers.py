@@ -1,14 +1,15 @@
 """Who may ask for what, and how often; without a server."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from ingest.admin import tokens
-from ingest.api.callers import Caller, Gate, Share
+from ingest.api.callers import Caller, Gate
 from ingest.api.problems import NotFound, Refused
+from ingest.api.shares import Share
 from tasks.settings import Settings
 
 OPERATOR = "operator-of-the-tests"
@@ -86,14 +87,14 @@ def test_a_token_beyond_its_rate_costs_no_query(tables: Tables) -> None:
 def test_whose_a_request_is_is_known_without_a_query(tables: Tables) -> None:
     """A tenant's once a token was valid; before that a stranger's; without a token nobody's."""
     one = gate(tables)
-    assert one.share(f"Bearer {OPERATOR}") == Share("operator", 1.0)
-    assert one.share(f"bearer {TENANT}").name == "strangers"
+    assert one.share(f"Bearer {OPERATOR}", "192.0.2.1") == Share("operator", 1.0)
+    assert one.share(f"bearer {TENANT}", "192.0.2.1").name == "strangers"
     one.admit(TENANT, "")
-    assert one.share(f"Bearer {TENANT}").name == "tenant ada"
+    assert one.share(f"Bearer {TENANT}", "192.0.2.1").name == "tenant ada"
     assert tables.asked == 1
     for header in ("", "Bearer", "Bearer x", f"Basic {TENANT}", TENANT):
         with pytest.raises(Refused) as refused:
-            one.share(header)
+            one.share(header, "192.0.2.1")
         assert refused.value.status == 401
 
 
@@ -116,3 +117,31 @@ def test_a_tenant_selects_only_the_tenants_own() -> None:
     for caller, wanted in ((tenant, "bob"), (operator, "a/b"), (tenant, "")):
         with pytest.raises(NotFound):
             caller.only(wanted)
+
+
+def test_guesses_of_the_operator_s_token_are_limited_by_address(tables: Tables) -> None:
+    """Beyond them not even the right one counts there; elsewhere it does, and a tenant's does everywhere."""
+    one = gate(tables)
+    one.admit(TENANT, "192.0.2.1")
+    ends = []
+    for number in range(200):
+        with pytest.raises(Refused) as refused:
+            one.share(f"Bearer guess-{number}", "192.0.2.1")
+        ends.append(refused.value.status)
+    assert ends[:100] == [401] * 100
+    assert 429 in ends[100:]
+    with pytest.raises(Refused) as refused:
+        one.share(f"Bearer {OPERATOR}", "192.0.2.1")
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "1"})
+    assert one.share(f"Bearer {TENANT}", "192.0.2.1").name == "tenant ada"
+    assert one.share(f"Bearer {OPERATOR}", "192.0.2.2").name == "operator"
+
+
+def test_an_operator_s_token_that_looks_like_a_tenant_s_is_guessed_no_faster(tables: Tables) -> None:
+    """It is compared, so it is counted."""
+    one = gate(tables, web_token=tokens.PREFIX + "o" * 43)
+    for number in range(110):
+        with suppress(Refused):
+            one.share(f"Bearer {tokens.PREFIX}{number:043}", "192.0.2.1")
+    with pytest.raises(Refused, match="Too many tokens"):
+        one.share(f"Bearer {tokens.PREFIX}{'o' * 43}", "192.0.2.1")

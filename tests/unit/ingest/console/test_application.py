@@ -1,13 +1,18 @@
 """What every page has, whatever it is about, without a server."""
 
+import asyncio
 from typing import Any
+
+from fastapi import Request
+from starlette.types import Message
 
 from ingest.admin.dlq_recent import Recent
 from ingest.api import around
 from ingest.api.around import Around
-from ingest.api.callers import Gate, Share
+from ingest.api.callers import Gate
 from ingest.api.connections import Connections
-from ingest.console import application, render
+from ingest.api.shares import Share
+from ingest.console import application, guard, render
 from tasks.settings import Settings
 from tests.unit.ingest.api.asgi import ask
 
@@ -38,7 +43,7 @@ def test_every_answer_is_a_page_that_runs_nothing(monkeypatch: Any) -> None:
     """Also of what is too large, too much, no form, or nowhere."""
     monkeypatch.setattr(around, "MOST_BODY_BYTES", 10)
     app = console()
-    crowded = Around(app, 0, lambda _: Share("strangers", 1.0), "cookie", render.refused)
+    crowded = Around(app, 0, lambda _, __: Share("strangers", 1.0), "cookie", render.refused)
     answers = {
         404: ask(app, "/nothing"),
         405: ask(app, "/login", method="DELETE"),
@@ -66,3 +71,25 @@ def test_a_page_without_a_session_leads_to_where_one_begins() -> None:
     )
     forged = ask(console(), "/alerts", cookie="sluice_session=e30.x; __Host-sluice_session=e30.x")
     assert (forged.status, forged.headers["location"]) == (303, "/login?next=%2Falerts")
+
+
+def test_a_form_of_a_stranger_is_small_and_a_large_one_stops_nobody_else() -> None:
+    """Of 16 KB at most before the session; one of a session is parsed while others are answered."""
+    assert ask(console(), "/login", (b"a" * (guard.SMALL_BYTES + 1),), method="POST").status == 413
+    body = b"a=" + b"%c3%a9" * 340_000
+
+    async def parsed() -> tuple[dict[str, str], int]:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        request = Request({"type": "http", "headers": []}, receive)
+        reading = asyncio.create_task(guard.fields(request))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        return reading.result(), turns
+
+    found, turns = asyncio.run(parsed())
+    assert len(found["a"]) == 340_000
+    assert turns > 5
