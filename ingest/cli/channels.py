@@ -109,7 +109,10 @@ def test(user: str, name: Name) -> None:
     from ingest.admin import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.channels.outcome import Sent  # noqa: PLC0415
+    from tasks.observe import logs  # noqa: PLC0415
 
+    # It says which address was refused.
+    logs.configure()
     with session() as connection:
         outcome = work.test(connection, user, name, datetime.now(UTC))
     if not isinstance(outcome, Sent):
