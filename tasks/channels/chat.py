@@ -98,7 +98,8 @@ def _service(target: str) -> Any:
     apprise = _library()
     service = apprise.Apprise.instantiate(target, asset=_asset(), suppress_exceptions=True)
     if service is not None:
-        service.__class__ = _silent(type(service))
+        kind: Any = type(service)
+        service.__class__ = _silent(kind)
     return service
 
 
