@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 from urllib.parse import urlsplit
 
 import psycopg
@@ -20,6 +20,13 @@ KINDS = ("webhook", "mail", "apprise")
 
 class NoChannel(OperatorError):
     """There is no such channel."""
+
+
+class Retried(NamedTuple):
+    """How many deliveries are sent again, and of how many a later change was sent already."""
+
+    again: int
+    skipped: int
 
 
 # What a channel sends unless it says otherwise.
@@ -59,15 +66,26 @@ WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
 """
 _FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id = %s AND name = %s"
 _ID = "SELECT id FROM channels WHERE user_id = %s AND name = %s"
-_RETRY = """
+# The channel has heard what came after it: told now, it would be the last that the receiver hears.
+_PASSED = """
+EXISTS (SELECT FROM channel_deliveries AS later
+    WHERE later.channel_id = d.channel_id AND later.alert_id = d.alert_id AND later.id > d.id
+        AND later.state = 'sent')
+"""
+_SKIPPED = f"""
+SELECT count(*) FROM channel_deliveries AS d
+WHERE state = 'failed' AND channel_id = %(channel)s AND {_PASSED}
+"""  # noqa: S608 - constants
+_RETRY = f"""
 UPDATE channel_deliveries SET state = 'waiting', attempts_before = attempts_before + attempts, attempts = 0,
     next_at = now(), created_at = now(), done_at = NULL
 WHERE id IN (
-    SELECT id FROM channel_deliveries WHERE state = 'failed' AND channel_id = %(channel)s ORDER BY id
-    LIMIT greatest(0, %(most)s - (
+    SELECT id FROM channel_deliveries AS d
+    WHERE state = 'failed' AND channel_id = %(channel)s AND NOT {_PASSED}
+    ORDER BY id LIMIT greatest(0, %(most)s - (
         SELECT count(*) FROM channel_deliveries
         WHERE state IN ('waiting', 'held') AND channel_id = %(channel)s)))
-"""
+"""  # noqa: S608 - constants
 _WAKE = "UPDATE channel_states SET failures = 0, rests_until = '-infinity' WHERE channel_id = %s"
 
 
@@ -141,16 +159,19 @@ def deliveries(connection: Connection, user_id: str, name: str, limit: int) -> l
         return cursor.execute(_LOG, [user_id, name, limit]).fetchall()
 
 
-def retry(connection: Connection, user_id: str, name: str) -> int:
-    """Has failed deliveries of a channel sent again, under the same keys; returns how many.
+def retry(connection: Connection, user_id: str, name: str) -> Retried:
+    """Has failed deliveries of a channel sent again, under the same keys.
 
-    The oldest come first, and no more than may wait. Raises `OperatorError`.
+    The oldest come first, and no more than may wait. Those of which the channel has heard a later change of
+    the same alert stay as they are. Raises `OperatorError`.
     """
     channel = id_of(connection, user_id, name)
     with connection.transaction():
         connection.execute(_WAKE, [channel])
         asked = {"channel": channel, "most": tables.MOST_WAITING}
-        return connection.execute(_RETRY, asked).rowcount
+        again = connection.execute(_RETRY, asked).rowcount
+        skipped: Any = connection.execute(_SKIPPED, asked).fetchone()
+    return Retried(again, skipped[0])
 
 
 def test(connection: Connection, user_id: str, name: str, now: datetime) -> Outcome:

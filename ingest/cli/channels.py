@@ -109,7 +109,10 @@ def test(user: str, name: Name) -> None:
     from ingest.admin import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.channels.outcome import Sent  # noqa: PLC0415
+    from tasks.observe import logs  # noqa: PLC0415
 
+    # It says which address was refused.
+    logs.configure()
     with session() as connection:
         outcome = work.test(connection, user, name, datetime.now(UTC))
     if not isinstance(outcome, Sent):
@@ -119,10 +122,15 @@ def test(user: str, name: Name) -> None:
 
 @channels_app.command()
 def retry(user: str, name: Name) -> None:
-    """Send the messages of a channel that have failed again."""
+    """Send the messages of a channel that have failed again, unless a later change of the alert was sent."""
     from ingest.admin import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
-        again = work.retry(connection, user, name)
-    to_stderr(f"{counted(again, 'message')} will be sent again")
+        done = work.retry(connection, user, name)
+    to_stderr(f"{counted(done.again, 'message')} will be sent again")
+    if done.skipped:
+        to_stderr(
+            f"{counted(done.skipped, 'message')} skipped: the channel has heard a later change of the alert,"
+            " and must not hear this one last"
+        )

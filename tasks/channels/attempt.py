@@ -2,14 +2,20 @@
 
 import http.client
 import smtplib
+import socket
 import ssl
 from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import structlog
 
 from tasks.channels import chat, guard, mail, webhook
 from tasks.channels.claim import Claim
 from tasks.channels.guard import AddressRefused
 from tasks.channels.outcome import Later, Never, Outcome
 from tasks.settings import settings
+
+log = structlog.get_logger()
 
 _SENDERS: dict[str, Callable[[Claim], Outcome]] = {
     "webhook": webhook.send,
@@ -20,6 +26,9 @@ _SCHEMES = {"webhook": {"http", "https"}, "mail": {"mailto"}}
 _NOT_OF_APPRISE = {"http", "https", "mailto"}
 # All that a connection takes, in timeouts of a single step of it.
 STEPS = 2
+_ALLOW = "; the operator can allow networks by CHANNEL_ALLOWED_NETWORKS"
+# Said of names that are not known and of those of inner addresses alike: users must not tell them apart.
+_NO_HOST = f"its host has no public address{_ALLOW}"
 
 
 def attempt(claim: Claim) -> Outcome:
@@ -31,13 +40,41 @@ def attempt(claim: Claim) -> Outcome:
     allowed = None if claim.kind == "mail" else guard.networks(chosen.channel_allowed_networks)
     try:
         with guard.guarded(STEPS * chosen.channel_timeout_seconds, allowed):
-            return _SENDERS[claim.kind](claim)
+            return _tell(claim)
     except AddressRefused as refused:
-        return Never(str(refused))
+        # Which address is for the operator: by it users could read the names of the operator's networks.
+        log.info("channel_refused", user_id=claim.user_id, channel=claim.name, error=str(refused))
+        return _refusal(claim)
+
+
+def _tell(claim: Claim) -> Outcome:
+    """How it ended. Raises `AddressRefused` alone.
+
+    Other errors end here, inside the guard: their frames hold the objects of libraries, which may connect
+    once more when they go.
+    """
+    try:
+        return _SENDERS[claim.kind](claim)
+    except AddressRefused:
+        raise
     except (OSError, http.client.HTTPException, smtplib.SMTPException) as error:
-        return Later(_reason(error))
+        return Later(_reason(error, claim.kind))
     except Exception as error:  # noqa: BLE001 - a library's fault with one channel must not stop the others
         return Later(f"an error inside Sluice: {type(error).__name__}")
+
+
+def _refusal(claim: Claim) -> Outcome:
+    """An address stays what it is; what a name means may be wrong for a moment."""
+    if guard.is_address(_host(claim.target)):
+        return Never(f"the address in its target is not public{_ALLOW}")
+    return Later(chat.NOT_TOLD if claim.kind == "apprise" else _NO_HOST)
+
+
+def _host(target: str) -> str:
+    try:
+        return urlsplit(target).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _hopeless(claim: Claim) -> str:
@@ -66,8 +103,16 @@ def scheme_problem(kind: str, target: str) -> str:
     return f"the scheme {scheme} is not allowed; of the kind {kind} CHANNEL_SCHEMES allows {names}"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, kind: str) -> str:
     """The error in words that hold nothing of the target."""
+    if isinstance(error, socket.gaierror) and kind == "webhook":
+        return _NO_HOST
+    if isinstance(error, guard.TooManyConnections):
+        return str(error)
+    return _failure(error)
+
+
+def _failure(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -1,5 +1,6 @@
 """Services that Apprise knows: Slack, Teams, Telegram and others, by a URL."""
 
+import contextlib
 import logging
 import warnings
 from functools import lru_cache
@@ -26,6 +27,11 @@ OPTIONS = {
 }
 # Each is a request of its own, and all of them together have the time of one attempt.
 MOST_TARGETS = 10
+# Said also of hosts that are refused: users must not tell their names from those that are not known.
+NOT_TOLD = (
+    "the service did not take the message, did not answer, or its host has no public address; the operator"
+    " can allow networks by CHANNEL_ALLOWED_NETWORKS"
+)
 
 
 def send(claim: Claim) -> Outcome:
@@ -40,10 +46,13 @@ def send(claim: Claim) -> Outcome:
     kind = {"TRIGGERED": "warning", "FLAPPING": "warning", "ESCALATED": "failure", "RESOLVED": "success"}.get(
         str(notice.get("status")), "info"
     )
-    told = service.notify(
-        body=message.text(claim.template, notice), title=message.title(notice), notify_type=kind
-    )
-    return Sent() if told else Later("the service did not take the message, or did not answer")
+    try:
+        told = service.notify(
+            body=message.text(claim.template, notice), title=message.title(notice), notify_type=kind
+        )
+    finally:
+        _end(service)
+    return Sent() if told else Later(NOT_TOLD)
 
 
 def problem(target: str) -> str:
@@ -87,7 +96,25 @@ def _options(target: str) -> set[str]:
 
 def _service(target: str) -> Any:
     apprise = _library()
-    return apprise.Apprise.instantiate(target, asset=_asset(), suppress_exceptions=True)
+    service = apprise.Apprise.instantiate(target, asset=_asset(), suppress_exceptions=True)
+    if service is not None:
+        kind: Any = type(service)
+        service.__class__ = _silent(kind)
+    return service
+
+
+def _end(service: Any) -> None:
+    """Has a service do now what it does at its end, such as a logout: here it is guarded."""
+    # Past the silent class.
+    if end := getattr(type(service).__mro__[1], "__del__", None):
+        with contextlib.suppress(Exception), guard.besides():
+            end(service)
+
+
+@lru_cache(1000)
+def _silent(kind: Any) -> Any:
+    """The class, whose objects go without a request: an error may keep them until any thread drops them."""
+    return type(kind.__name__, (kind,), {"__del__": lambda _: None})
 
 
 @lru_cache

@@ -38,9 +38,15 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefused(Exception):
-    """The address is not public, and no network that the operator allows has it."""
+    """The address is not public, and no network that the operator allows has it. It is named."""
 
 
+class TooManyConnections(ConnectionError):
+    """One attempt has begun `MOST_CONNECTIONS`."""
+
+
+# Begun by one attempt: what is open keeps a descriptor to its end.
+MOST_CONNECTIONS = 64
 # Between the looks for what was still opened when the time ended.
 _AGAIN_SECONDS = 0.2
 
@@ -53,6 +59,7 @@ class _Guarded(threading.local):
     refused = ""
     deadline = 0.0  # of the monotonic clock
     opened: list[int] | None = None
+    begun = 0
     lock = threading.Lock()  # of `opened`, which the thread that breaks off reads
 
 
@@ -71,6 +78,15 @@ def is_refused(address: str, allowed: Iterable[Network] = ()) -> bool:
     return any(_is_inside(face) for face in faces)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, and no name. Pure."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def networks(text: str) -> tuple[Network, ...]:
     """The networks of a setting, `10.0.0.0/8,fd00::/8`. Raises `ValueError`."""
     return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
@@ -80,15 +96,16 @@ def networks(text: str) -> tuple[Network, ...]:
 def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[None]:
     """The thread's connections go only to public or `allowed` addresses, and break off after `seconds`.
 
-    None begins after them: it raises `TimeoutError`. With None for `allowed` every address may be connected
-    to. Raises `AddressRefused`, also where a library has hidden it. Do not nest it.
+    None begins after them: it raises `TimeoutError`; nor more than `MOST_CONNECTIONS`. With None for
+    `allowed` every address may be connected to. Raises `AddressRefused`, also where a library has hidden it.
+    Do not nest it.
     """
     _install()
     _thread.active, _thread.networks, _thread.refused = True, allowed, ""
     _thread.deadline = time.monotonic() + seconds
     opened: list[int] = []
     lock, over = threading.Lock(), threading.Event()
-    _thread.opened, _thread.lock = opened, lock
+    _thread.opened, _thread.lock, _thread.begun = opened, lock, 0
     threading.Thread(target=_break_off, args=[seconds, over, opened, lock], daemon=True).start()
     try:
         yield
@@ -102,6 +119,16 @@ def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[Non
         if refused := _thread.refused:
             _thread.refused = ""
             raise AddressRefused(refused)
+
+
+@contextlib.contextmanager
+def besides() -> Iterator[None]:
+    """What is refused in this block is refused, and changes nothing of how the attempt ends."""
+    before = _thread.refused
+    try:
+        yield
+    finally:
+        _thread.refused = before
 
 
 def check_time() -> None:
@@ -147,7 +174,8 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if address:
             _judge(*arguments)
     elif event == "socket.bind":
-        raise AddressRefused("a channel does not listen")
+        # Not said where a library hides it: as they are loaded, some try whether there is IPv6.
+        raise AddressRefused("a port to listen at")
 
 
 def _judge(connection: Any, address: Any) -> None:
@@ -157,16 +185,33 @@ def _judge(connection: Any, address: Any) -> None:
     if _thread.networks is not None:
         host = address[0] if isinstance(address, tuple) and address else ""
         if is_refused(str(host), _thread.networks):
-            _refuse(f"{host} is not a public address")
-    if _thread.opened is not None:
-        # Another descriptor of the same connection: whatever the library does, it can be ended.
-        with _thread.lock:
-            _thread.opened.append(os.dup(connection.fileno()))
+            # A name may be a secret.
+            _refuse(f"{host} is not a public address" if is_address(str(host)) else "a host without address")
+    if _thread.opened is None:
+        return
+    if _thread.begun >= MOST_CONNECTIONS:
+        raise TooManyConnections(f"more than {MOST_CONNECTIONS} connections in one attempt")
+    _thread.begun += 1
+    # Another descriptor of the same connection: whatever the library does, it can be ended.
+    with _thread.lock:
+        _drop_failed(_thread.opened)
+        _thread.opened.append(os.dup(connection.fileno()))
+
+
+def _drop_failed(opened: list[int]) -> None:
+    """Closes what has not become a connection: a thread connects one after the other."""
+    for descriptor in opened.copy():
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            try:
+                connection.getpeername()
+            except OSError:
+                opened.remove(descriptor)
+                os.close(descriptor)
 
 
 def _refuse(what: str) -> None:
-    _thread.refused = f"{what}; the operator can allow networks by CHANNEL_ALLOWED_NETWORKS"
-    raise AddressRefused(_thread.refused)
+    _thread.refused = what
+    raise AddressRefused(what)
 
 
 def _break_off(seconds: float, over: threading.Event, opened: list[int], lock: threading.Lock) -> None:

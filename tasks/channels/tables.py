@@ -50,17 +50,21 @@ WITH {quiet.WINDOWS}, free AS (
     SELECT s.channel_id, due.id, c.user_id FROM {turns.FREE} WHERE {turns.MAY}
     -- First who had its turn longest ago.
     ORDER BY s.lease_until LIMIT %(most)s FOR UPDATE OF s SKIP LOCKED
+), taken AS MATERIALIZED (
+    -- What has been held or given up since the look leases no channel. By ids, as in `quiet`.
+    SELECT free.* FROM free JOIN channel_deliveries AS d ON d.id = free.id
+    WHERE d.state || '' = 'waiting' FOR UPDATE OF d
 ), leased AS (
     UPDATE channel_states AS s SET lease_until = now() + %(lease)s * interval '1 second', holder = %(holder)s
-    FROM free WHERE s.channel_id = free.channel_id RETURNING s.channel_id, s.failures
+    FROM taken WHERE s.channel_id = taken.channel_id RETURNING s.channel_id, s.failures
 ), billed AS (
     INSERT INTO channel_users AS u (user_id, free_at)
-    SELECT user_id, now() + count(*) * %(gap)s * interval '1 second' FROM free GROUP BY user_id
+    SELECT user_id, now() + count(*) * %(gap)s * interval '1 second' FROM taken GROUP BY user_id
     ON CONFLICT (user_id) DO UPDATE
     SET free_at = greatest(u.free_at, now()) + (excluded.free_at - now())
 ), counted AS (
     UPDATE channel_deliveries AS d SET attempts = attempts + 1
-    FROM free WHERE d.id = free.id AND d.state = 'waiting' RETURNING d.*
+    FROM taken WHERE d.id = taken.id RETURNING d.*
 )
 SELECT counted.id AS delivery, counted.channel_id AS channel, c.user_id AS channel_user, c.name, c.kind,
        c.target, c.secret, c.template, counted.attempts, leased.failures,
@@ -73,7 +77,7 @@ LEFT JOIN LATERAL (
     LIMIT 1) AS h ON true
 """  # noqa: S608 - constants, and the names of our own fields
 
-# A window may have opened, or ended, during the attempt.
+# A window may have opened, or ended, during the attempt, or its patience: what is confirmed was sent.
 _MARK = """
 UPDATE channel_deliveries SET
     state = CASE WHEN state = 'held' AND %(state)s = 'waiting' THEN state ELSE %(state)s END,
@@ -81,7 +85,8 @@ UPDATE channel_deliveries SET
     attempts = attempts - %(given_back)s,
     next_at = now() + %(again_s)s * interval '1 second',
     done_at = CASE WHEN %(state)s <> 'waiting' THEN now() END
-WHERE id = %(delivery)s AND (state IN ('waiting', 'held') OR state = 'superseded' AND %(state)s = 'sent')
+WHERE id = %(delivery)s
+    AND (state IN ('waiting', 'held') OR state IN ('superseded', 'failed') AND %(state)s = 'sent')
 """
 _FREE_AGAIN = """
 UPDATE channel_states SET lease_until = now(), holder = NULL, failures = %(failures)s,

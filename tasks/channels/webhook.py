@@ -17,6 +17,7 @@ from tasks.channels.outcome import Later, Never, Outcome, Sent
 from tasks.settings import settings
 
 # Answers that speak of this message or this address, not of the moment. All others may change.
+_MOVED_FOR_NOW = {302, 303, 307}
 _NEVER = {400, 405, 406, 410, 411, 413, 414, 415, 422, 431, 501, 505}
 
 
@@ -73,7 +74,8 @@ def judge(status: int, retry_after: str | None) -> Outcome:
         return Sent()
     why = f"the server answered {status}"
     if 300 <= status < 400:
-        return Never(f"{why}: redirects are not followed, set the address that it redirects to")
+        why = f"{why}: redirects are not followed, set the address that it redirects to"
+        return Later(why) if status in _MOVED_FOR_NOW else Never(why)
     if status in {429, 503}:
         return Later(why, retries.asked_seconds(retry_after, datetime.now(UTC)))
     return Never(why) if status in _NEVER else Later(why)

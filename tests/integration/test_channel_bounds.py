@@ -22,7 +22,7 @@ def test_a_channel_does_not_reach_the_operators_networks(user: str, database: Da
     """Not by an address, by a name or by a redirect; the delivery says why, and what the operator can do."""
 
     def answer(_path: str, _number: int) -> Answer:
-        return Answer(302, (("Location", receiver.url("/inside")),))
+        return Answer(301, (("Location", receiver.url("/inside")),))
 
     with http_receiver(answer) as receiver:
         add(database, user, "moved", "webhook", receiver.url("/moved"))
@@ -40,10 +40,12 @@ def test_a_channel_does_not_reach_the_operators_networks(user: str, database: Da
     assert deliveries(database, user) == {
         ("moved", "failed"): 2,
         ("address", "failed"): 1,
-        ("name", "failed"): 1,
+        # DNS may say another address tomorrow.
+        ("name", "waiting"): 1,
     }
     reasons = database.execute(f"SELECT why {OF_USER} AND name = 'name'", [user]).fetchall()
     assert "CHANNEL_ALLOWED_NETWORKS" in str(reasons)
+    assert "127." not in str(reasons)
 
 
 def test_the_table_refuses_what_could_not_work(user: str, database: Database) -> None:

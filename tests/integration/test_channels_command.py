@@ -74,8 +74,8 @@ def test_the_operators_commands_and_the_worker_of_the_procfile(
     with pytest.MonkeyPatch.context() as patch:
         # No more than may wait, whatever has failed.
         patch.setattr(tables, "MOST_WAITING", 3)
-        assert channels.retry(database, user, "hook") == 3
-        assert channels.retry(database, user, "hook") == 0
+        assert channels.retry(database, user, "hook") == (3, 0)
+        assert channels.retry(database, user, "hook") == (0, 0)
     run("retry", user, "hook")
     assert deliveries(database, user) == {("hook", "waiting"): 4}
     database.execute("UPDATE channel_deliveries SET created_at = now() - interval '25 hours'")

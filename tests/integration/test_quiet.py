@@ -185,7 +185,7 @@ def test_what_is_sent_again_may_have_been_heard_before(
         deliver_channels.deliver()
         assert states(database, user)["d", "TRIGGERED"][0] == "failed"
         window("nights")
-        assert channels.retry(database, user, "hook") == 1
+        assert channels.retry(database, user, "hook") == (1, 0)
         change(user, "d", (1, 20.0))
         close(database, user)
         deliver_channels.watch()

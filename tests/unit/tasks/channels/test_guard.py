@@ -5,13 +5,14 @@ import socket
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.channels import guard
-from tasks.channels.guard import AddressRefused, guarded, is_refused, networks
+from tasks.channels.guard import AddressRefused, TooManyConnections, guarded, is_refused, networks
 
 INSIDE = (
     *("127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
@@ -73,7 +74,7 @@ def test_a_connection_inside_is_refused_before_it_begins() -> None:
     """By name as by address, whatever library connects; other threads are not concerned."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(AddressRefused, match="CHANNEL_ALLOWED_NETWORKS"), guarded(5, ()):
+        with pytest.raises(AddressRefused, match=r"127\.0\.0\.1|::1"), guarded(5, ()):
             urllib.request.urlopen(f"http://localhost:{port}/", timeout=5)
         with pytest.raises(AddressRefused), guarded(5, ()):
             socket.create_connection(("127.0.0.1", port), 5)
@@ -183,3 +184,31 @@ def test_descriptors_do_not_stay() -> None:
                 peer.settimeout(5)
                 assert peer.recv(1) == b""
     assert guard._thread.opened is None
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_connections_that_failed_keep_no_descriptor() -> None:
+    """However many are refused; and an attempt that begins too many ends, by an error of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+    before = descriptors()
+    with guarded(30, None):
+        for _ in range(guard.MOST_CONNECTIONS):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, 5)
+        assert descriptors() <= before + 2
+        with pytest.raises(TooManyConnections, match="connections in one attempt"):
+            socket.create_connection(address, 5)
+    # The next attempt has its own.
+    with guarded(30, None), pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 5)
+
+
+def test_what_is_refused_besides_is_not_said() -> None:
+    """It is refused; the attempt ends as it does without it."""
+    with guarded(5, ()), guard.besides(), pytest.raises(AddressRefused):
+        socket.create_connection(("127.0.0.1", 9), 5)

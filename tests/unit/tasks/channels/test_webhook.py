@@ -30,11 +30,11 @@ def test_a_body_is_the_notice_and_the_text_of_a_template() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(200, Sent), (204, Sent), (301, Never), (307, Never), (400, Never)]
+    ("status", "kind"), [(200, Sent), (204, Sent), (301, Never), (308, Never), (400, Never)]
 )
 @pytest.mark.parametrize("header", [None, "5", "soon"])
 def test_answers_that_end_a_delivery(status: int, kind: type, header: str | None) -> None:
-    """Success, a redirect that is not followed, and what speaks of the message itself."""
+    """Success, a redirect for ever, which is not followed, and what speaks of the message itself."""
     assert isinstance(webhook.judge(status, header), kind)
 
 
@@ -42,6 +42,14 @@ def test_answers_that_end_a_delivery(status: int, kind: type, header: str | None
 def test_answers_that_may_change(status: int) -> None:
     """They are tried again: somebody may mend it."""
     assert webhook.judge(status, None) == Later(f"the server answered {status}")
+
+
+@pytest.mark.parametrize("status", [302, 303, 307])
+def test_a_redirect_for_the_moment_is_tried_again(status: int) -> None:
+    """Such as to the page that says that the server is maintained; what to do if it stays is said."""
+    outcome = webhook.judge(status, None)
+    assert isinstance(outcome, Later)
+    assert "set the address" in outcome.why
 
 
 def test_a_server_may_ask_for_a_pause() -> None:
