@@ -120,7 +120,8 @@ class Written:
 
     def changes(self, first: int, last: int) -> list[Told]:
         """The changes of alerts that the ticks from `first` to `last` must make, by rule and in order."""
-        levels = list(self.good.items())
+        # A copy is made in one step; the load goes on in its thread.
+        levels = list(self.good.copy().items())
         told = [("temperature", *change) for change in _begin_and_end(levels)]
         if self.device in OVENS:
             told += [("oven", *change) for change in _with_rises(levels)]
