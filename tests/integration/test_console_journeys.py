@@ -176,11 +176,18 @@ def test_a_tenant_sees_the_tenants_own(
     visit.press("Replace the rules")
     assert "rules.0.operator" in visit.text("[role=alert]")
     fleet.wait_until(lambda: sequence_ids(database, listening.user) == [1], 60, "the reading")
+    database.execute(
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature)"
+        " SELECT now() - n * interval '30 min', %s, 'pump', n, 82 + 12 * sin(n / 17.0)"
+        " FROM generate_series(2, 330) AS n",
+        [listening.user],
+    )
     visit.fill(document=json.dumps({"rules": [{**HOT, "threshold": 90}]}), device="pump")
     # By the keyboard: the key that sends a form tries the rules, and does not replace them.
     visit.enter("device")
-    assert "hot: would have fired 1 time on 1 device" in visit.text()
-    assert len(browser.find_elements(By.CSS_SELECTOR, "svg.chart rect.open")) == 1
+    assert "330 readings of 1 device in the last week" in visit.text()
+    assert "hot: would have fired 4 times on 1 device" in visit.text()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "svg.chart rect.open")) == 4
     visit.picture("console-rules")
     size = browser.get_window_size()
     browser.set_window_size(500, 900)
