@@ -1,12 +1,14 @@
 """Dead letters by reason, device and hour; those that are meant, counted, then replayed."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ValidationError
 
+from ingest.api import inputs
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database, RecentLetters
@@ -49,6 +51,12 @@ def listed(
 ) -> Response:
     """How many open ones there are of each reason, device and hour, and the newest of them."""
     chosen = chosen._replace(since=chosen.since or SINCE)
+    # Forms act on what was seen, however long the page is read: a later letter is neither closed nor counted.
+    looked_at = datetime.now(UTC)
+    times = {
+        "since": inputs.moment("since", chosen.since, looked_at),
+        "until": inputs.moment("until", chosen.until, looked_at) or looked_at,
+    }
     found = work.dead_letters(visitor.caller, database, recent, **chosen._asdict(), limit=LETTERS_SHOWN)
     return render.page(
         "dead_letters.html",
@@ -56,6 +64,7 @@ def listed(
         found=found,
         letters=list(reversed(found.letters)),
         chosen={name: value or "" for name, value in chosen._asdict().items()},
+        seen={**chosen._asdict(), **{name: time.isoformat() for name, time in times.items() if time}},
         domains=[one.name for one in registry.domains()],
         closed=closed,
     )
