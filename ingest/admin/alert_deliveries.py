@@ -1,4 +1,4 @@
-"""Who was told of an alert: its changes on their way to the channels of its user."""
+"""Who was notified of an alert: its changes on their way to the channels of its user."""
 
 from collections.abc import Sequence
 from typing import Any, LiteralString

@@ -115,13 +115,6 @@ async def fields(request: Request) -> dict[str, str]:
     return decoded(body) if len(body) <= SMALL_BYTES else await run_in_threadpool(decoded, body)
 
 
-async def small_fields(request: Request) -> dict[str, str]:
-    """The fields of a form that anybody may send. Raises `Refused`."""
-    if len(await request.body()) > SMALL_BYTES:
-        raise Refused(413, f"The form has more than {SMALL_BYTES:,} bytes. Send less.")
-    return await fields(request)
-
-
 def decoded(body: bytes) -> dict[str, str]:
     """The fields of a form as browsers send those that have no file. Raises `Refused`."""
     try:
@@ -137,7 +130,6 @@ def texts(given: dict[str, str]) -> dict[str, str]:
 
 
 Fields = Annotated[dict[str, str], Depends(fields)]
-SmallFields = Annotated[dict[str, str], Depends(small_fields)]
 
 
 def _form(request: Request, visitor: Visiting, given: Fields) -> dict[str, str]:

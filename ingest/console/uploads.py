@@ -1,22 +1,19 @@
 """Forms with a file, as browsers send them: `multipart/form-data` of the HTML standard."""
 
-import re
+import io
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request
+from python_multipart.multipart import Field, File, create_form_parser
 
+from ingest.api.around import MOST_BODY_BYTES
 from ingest.api.inputs import Body
 from ingest.api.problems import Refused
 from ingest.console import guard
 from ingest.console.guard import MOST_FIELDS, NO_FORM, Operating
 
-_BOUNDARY = re.compile(
-    r'multipart/form-data;(?:.*;)?\s*boundary="?([0-9A-Za-z\'()+_,./:=?-]{1,70})"?', re.IGNORECASE
-)
-# The standard has every name in quotes, and a quote in a name as %22.
-_NAME = re.compile(rb'content-disposition: *form-data *;(?:[^\r\n]*;)? *name="([^"\r\n]*)"', re.IGNORECASE)
-_FILE = re.compile(rb"; *filename\*?=", re.IGNORECASE)
-MOST_HEAD_BYTES = 2000
+# A body is in memory already, and bounded: no file is written.
+_LIMITS = {"MAX_MEMORY_FILE_SIZE": MOST_BODY_BYTES}
 
 
 class Upload(NamedTuple):
@@ -28,25 +25,28 @@ class Upload(NamedTuple):
 
 def parse(content_type: str, body: bytes) -> Upload:
     """The fields and the file of a form. Raises `ValueError` for what no browser sends."""
-    found = _BOUNDARY.match(content_type)
-    if found is None:
-        raise ValueError("has no boundary")
-    mark = b"\r\n--" + found[1].encode()
-    pieces = (b"\r\n" + body).split(mark, MOST_FIELDS + 1)
-    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
-        raise ValueError("has too many parts, or is cut off")
     fields: dict[str, str] = {}
-    file = b""
-    for piece in pieces[1:-1]:
-        head, end, value = piece.partition(b"\r\n\r\n")
-        name = _NAME.search(head[:MOST_HEAD_BYTES])
-        if not end or name is None:
+    file = io.BytesIO()
+    ended: list[bool] = []
+
+    def on_field(field: Field) -> None:
+        if field.field_name is None:
             raise ValueError("has a part without a name")
-        if _FILE.search(head[:MOST_HEAD_BYTES]):
-            file = value
-        else:
-            fields[name[1].decode()] = value.decode()
-    return Upload(guard.texts(fields), file)
+        fields[field.field_name.decode()] = (field.value or b"").decode()
+        if len(fields) > MOST_FIELDS:
+            raise ValueError("has too many fields")
+
+    def on_file(part: File) -> None:
+        part.file_object.seek(0)
+        file.write(part.file_object.read())
+
+    parser = create_form_parser({"Content-Type": content_type.encode()}, on_field, on_file, _LIMITS)
+    parser.on_end = lambda: ended.append(True)
+    parser.write(body)
+    parser.finalize()
+    if not ended:
+        raise ValueError("is cut off")
+    return Upload(guard.texts(fields), file.getvalue())
 
 
 def _uploaded(request: Request, visitor: Operating, body: Body) -> Upload:

@@ -11,16 +11,11 @@ Changed = Literal[
 """What an alert may change to."""
 
 
-class Alert(BaseModel):
-    """An alert as it stands."""
-
-    alert_id: str | None = Field(
-        description="Null where none is open: of a violation that is pending, a snooze."
-    )
+class _Judged(BaseModel):
+    status: str
     user_id: str
     device_id: str
     rule_id: str
-    status: str
     severity: str | None
     message: str | None
     key: str | None
@@ -31,10 +26,18 @@ class Alert(BaseModel):
     first_seen: datetime | None
     last_seen: datetime | None
     count: int | None
+    note: str | None
+
+
+class Alert(_Judged):
+    """An alert as it stands."""
+
+    alert_id: str | None = Field(
+        description="Null where none is open: of a violation that is pending, a snooze."
+    )
     snoozed_until: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
-    note: str | None
     violated: bool | None = Field(description="Of one that is FLAPPING: whether its rule is violated now.")
 
 
@@ -45,29 +48,14 @@ class Alerts(BaseModel):
     next: str | None
 
 
-class Change(BaseModel):
+class Change(_Judged):
     """One change of an alert."""
 
     alert_id: str
-    status: str
     time: datetime
-    user_id: str
-    device_id: str
-    rule_id: str
-    severity: str | None
-    message: str | None
-    key: str | None
-    operator: str | None
-    threshold: Any
-    value: Any
-    values: dict[str, Any] | None
     sequence_id: int | None
-    first_seen: datetime | None
-    last_seen: datetime | None
-    count: int | None
     reason: str | None
     by: str | None = Field(description="Which user's command it was, if it was one.")
-    note: str | None
 
 
 class History(BaseModel):

@@ -28,7 +28,7 @@ router = APIRouter()
 
 @router.post("/accounts/csv")
 def look(request: Request, _: Operating, database: Database, given: Uploaded) -> Response:
-    """What would become of each line of the file; nothing is made. A faulty file is told its faults."""
+    """What would become of each line of the file; nothing is made. Of a faulty file its faults are shown."""
     try:
         wanted = _read(given.file)
     except (accounts_csv.InvalidCsv, Refused) as error:
@@ -49,14 +49,14 @@ def look(request: Request, _: Operating, database: Database, given: Uploaded) ->
 
 @router.post("/accounts/csv/make")
 def make(visitor: Operating, database: Database, given: Uploaded) -> Response:
-    """Makes the accounts, all or none, and tells their passwords this once, as a file."""
+    """Makes the accounts, all or none, and answers with their passwords, this once, as a file."""
     wanted = _read(given.fields.get("document", "").encode())
     done = work.make_all(visitor.caller, database, wanted, rotate=bool(given.fields.get("rotate")))
     if not done.made:
         raise Refused(409, "All of these accounts are there already, and keep their passwords.")
-    told = io.StringIO()
-    accounts_csv.write(told, done.made)
-    return Response(told.getvalue(), headers=_HEADERS, media_type="text/csv; charset=utf-8")
+    passwords = io.StringIO()
+    accounts_csv.write(passwords, done.made)
+    return Response(passwords.getvalue(), headers=_HEADERS, media_type="text/csv; charset=utf-8")
 
 
 def _read(document: bytes) -> list[Account]:

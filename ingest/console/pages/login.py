@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from ingest.admin.errors import ServerAway
 from ingest.api.problems import Refused, told
 from ingest.console import guard, render
-from ingest.console.guard import FORM_TOKEN, Form, SmallFields, Visiting, Word
+from ingest.console.guard import FORM_TOKEN, Fields, Form, Visiting, Word
 from ingest.console.sessions import Seals, Session
 from ingest.console.sign_in import SignIn
 
@@ -41,7 +41,7 @@ def form(request: Request, seals: Sealing, next: Word = None) -> Response:  # no
 
 
 @router.post("/login")
-def sign_in(request: Request, seals: Sealing, doors: SigningIn, given: SmallFields) -> Response:
+def sign_in(request: Request, seals: Sealing, doors: SigningIn, given: Fields) -> Response:
     """Begins a session, and leads to the page that was wanted."""
     wanted = given.get("next", "")
     nonce = guard.cookie(request, COOKIE)
