@@ -126,8 +126,6 @@ class TopicReader:
         try:
             starts = [TopicPartition(topic, number, ranges[number][0]) for number in waiting]
             self._consumer.assign(starts)
-            # The client remembers a pause.
-            self._consumer.resume(starts)
             # Counts only waits, because the caller may take its time between them.
             silent = 0.0
             while waiting:
@@ -144,7 +142,8 @@ class TopicReader:
                     if not ended and offset is not None and offset < waiting[number]:
                         yield record
                     if ended or (offset is not None and offset + 1 >= waiting[number]):
-                        self._consumer.pause([TopicPartition(topic, number)])
+                        # Not by a pause, which the client remembers: resumed, it fetches a second later.
+                        self._consumer.incremental_unassign([TopicPartition(topic, number)])
                         del waiting[number]
         except KafkaException as error:
             raise _silent(topic, error) from error
