@@ -3,16 +3,16 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Keys, Remote
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -85,22 +85,23 @@ class Visit:
     def press(self, words: str, form: str = "main") -> None:
         """Presses the button with these words."""
         within = self._browser.find_element(By.CSS_SELECTOR, form)
-        self._leave(within.find_element(By.XPATH, f".//button[normalize-space()='{words}']"))
+        self._leave(within.find_element(By.XPATH, f".//button[normalize-space()='{words}']").click)
 
     def enter(self, field: str) -> None:
         """Sends the form of a field by the keyboard."""
-        page = self._browser.find_element(By.TAG_NAME, "html")
-        self._browser.find_element(By.ID, field).send_keys(Keys.ENTER)
-        WebDriverWait(self._browser, 60).until(staleness_of(page))
+        within = self._browser.find_element(By.ID, field)
+        self._leave(lambda: within.send_keys(Keys.ENTER))
 
     def follow(self, words: str) -> None:
         """Follows the link with these words."""
-        self._leave(self._browser.find_element(By.LINK_TEXT, words))
+        self._leave(self._browser.find_element(By.LINK_TEXT, words).click)
 
-    def _leave(self, by: WebElement) -> None:
+    def _leave(self, by: Callable[[], None]) -> None:
         page = self._browser.find_element(By.TAG_NAME, "html")
-        by.click()
-        WebDriverWait(self._browser, 60).until(staleness_of(page))
+        by()
+        # While a page is being replaced, the driver may answer with any error; it is asked again.
+        wait = WebDriverWait(self._browser, 60, ignored_exceptions=[WebDriverException])
+        wait.until(staleness_of(page))
 
     def picture(self, name: str) -> None:
         """Keeps a picture of the page where `make pictures` asks for them."""
