@@ -22,6 +22,7 @@ from ingest.admin.dlq_recent import Recent
 from ingest.api import application
 from ingest.api.callers import Gate
 from ingest.api.connections import Connections
+from ingest.api.deadlines import Deadlines
 from ingest.console import application as console
 from tasks import registry
 from tasks.observe import logs
@@ -79,6 +80,7 @@ def config(chosen: Settings, app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(chosen.web_trusted_proxies),
         forwarded_allow_ips=chosen.web_trusted_proxies,
+        http=Deadlines,
         lifespan="on",
         ws="none",
         limit_concurrency=MOST_CONNECTIONS,
