@@ -4,7 +4,8 @@ from typing import Any
 
 from tests.unit.tasks.rules.device import START, Device
 from tests.unit.tasks.rules.lives import Life
-from tests.unit.tasks.rules.plain_model import TEN_MINUTES, PlainModel
+from tests.unit.tasks.rules.plain_model import PlainModel
+from tests.unit.tasks.rules.plain_order import TEN_MINUTES
 
 # A user's readings are judged, and are the newest, only while a rule judges readings.
 JUDGES = {"id": "judges", "key": "c", "operator": ">", "threshold": 1, "message": "m"}

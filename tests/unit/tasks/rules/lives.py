@@ -254,12 +254,14 @@ class Life:
     def _command(self, action: str, rule_id: str, duration: int, at: int, name: str) -> None:
         obeyed = True
         minutes = duration / 60 if action == "SNOOZE" else None
+        by = "anna" if duration % 3 else "operator/bob"
+        note = f"note {duration}" if action == "ACKNOWLEDGE" and duration % 2 else None
         try:
-            self.device.command(action, at, minutes, rule_id=rule_id, command_id=name)
+            self.device.command(action, at, minutes, rule_id=rule_id, command_id=name, by=by, note=note)
         except CannotManage:
             obeyed = False
         if self.model:
-            assert self.model.command(action, rule_id, at, duration, name) == obeyed
+            assert self.model.command(action, rule_id, at, duration, name, by, note) == obeyed
 
     def rules(self, rules: list[dict[str, Any]], noticed: bool) -> None:
         """Other rules, noticed at once or at the next reading."""
@@ -317,11 +319,22 @@ def told(changes: list[Change], model: PlainModel) -> None:
         ]
         reason = None if change.status == "SNOOZED" else change.reason
         rest = (change.count, *seen, change.value, reason, change.values, change.severity)
+        rest += (change.by, change.note)
         if change.operator == "absent":
             # Of an absence the model knows only since when.
             rest = (rest[0], rest[1], expected[5], *rest[3:])
         assert (change.status, change.rule_id, alert, *rest) == expected
     assert len(set(ids.values())) == len(ids)
+
+
+def seen_by(state: DeviceState, model: PlainModel) -> None:
+    """Of each open alert it is known who has seen it, as the model knows it."""
+    noted = {
+        rule_id: (one.at_ms / 1000 - START, one.by, one.note)
+        for rule_id, entry in state.entries.items()
+        if (one := entry.acknowledged)
+    }
+    assert noted == {rule_id: story.seen for rule_id, story in model.stories.items() if story.seen}
 
 
 def well_formed(changes: list[Change]) -> None:
