@@ -114,7 +114,7 @@ class Device:
 
     def change_rules(self, *rules: dict[str, Any], at: float | None = None) -> list[str]:
         """Other rules: without `at` they are noticed at the next reading."""
-        self.rules = parse_rules(list(rules))
+        self.rules = parse_rules(list(rules)).of_device("d")
         if at is None:
             return []
         self.state, changes = rules_changed(self.state, self.rules, round((START + at) * 1000))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.unit.tasks.rules.as_sent import quoted
 from tests.unit.tasks.rules.device import START, Device
 from tests.unit.tasks.rules.lives import Life
 from tests.unit.tasks.rules.plain_model import PlainModel
@@ -17,7 +18,7 @@ class KeptLife(Life):
     def __init__(self, rules: list[dict[str, Any]], device: Device) -> None:
         super().__init__([*rules, JUDGES])
         self.device = device
-        self.device.change_rules(*rules, JUDGES)
+        self.device.change_rules(*map(quoted, rules), JUDGES)
         self.set_back = 0  # offsets up to here came before the clock was set back
 
     @property
