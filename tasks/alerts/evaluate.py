@@ -62,7 +62,7 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
         by_source.setdefault(received.reading.source, []).append(received)
     if not by_source:
         return NOTHING
-    part = _Part(domain, by_source, readings[0].message.timestamp_ms, epoch)
+    part = _Part(domain, by_source, epoch)
     full = stream.users_at_bound({user_id for user_id, _ in by_source})
     held = {source for source in by_source if source.user_id in full}
     part.done |= held
@@ -70,7 +70,7 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
     commands = client().pipeline(transaction=False)
     # Deferred readings are a sign of life, too.
     _note_seen(commands, domain, by_source, part.rules)
-    newest.note(commands, domain, part.quiet, part.at_ms)
+    newest.note(commands, domain, part.quiet, part.last_arrivals())
     commands.execute()
     return Judgement(part.changes, generation, _deferred(part, held), by_source)
 
@@ -86,14 +86,17 @@ def _deferred(part: "_Part", held: set[Source]) -> Deferred:
 class _Part:
     """The readings of a part, each checked by its user's rules."""
 
-    def __init__(self, domain: AnyDomain, by_source: BySource, at_ms: int, epoch: int) -> None:
-        self.domain, self.by_source, self.at_ms, self.epoch = domain, by_source, at_ms, epoch
-        self.redelivered = any(
-            received.message.replay == REDELIVERED for each in by_source.values() for received in each
-        )
+    def __init__(self, domain: AnyDomain, by_source: BySource, epoch: int) -> None:
+        self.domain, self.by_source, self.epoch = domain, by_source, epoch
+        self.redelivered = {
+            source
+            for source, each in by_source.items()
+            if any(received.message.replay == REDELIVERED for received in each)
+        }
         self.rules: dict[str, RuleSet] = {}
         self.checked: dict[Source, list[CheckedReading]] = {}
         self.known: dict[Source, Newest] = {}
+        self.known_again: dict[Source, Newest] = {}
         self.quiet: dict[Source, Newest] = {}
         self.changes: list[Change] = []
         self.generations: set[str] = set()
@@ -115,13 +118,22 @@ class _Part:
                 # Not in the step, which is repeated when another writer committed first.
                 own_rules = for_device(self.domain, rules, source.device_id)
                 self.checked[source] = check_readings(self.domain, own_rules, self.by_source[source])
-        judging = [
-            source
+        judging = {
+            source: self.by_source[source][0].message.timestamp_ms
             for source in self.checked
             if source.user_id in changed and self.rules[source.user_id].judges_readings
-        ]
-        self.known |= newest.recall(self.domain, judging, self.at_ms, redelivered=self.redelivered)
+        }
+        again = {source: at_ms for source, at_ms in judging.items() if source in self.redelivered}
+        self.known_again |= newest.recall_any(self.domain, again)
+        self.known |= self.known_again | newest.recall(self.domain, judging)
         return version
+
+    def last_arrivals(self) -> dict[Source, int]:
+        """When the last of the readings that were judged came, by device that was quiet."""
+        return {
+            source: self.by_source[source][self.budget.stopped.get(source, 0) - 1].message.timestamp_ms
+            for source in self.quiet
+        }
 
 
 def _commit(part: _Part) -> str:
@@ -145,7 +157,7 @@ def _commit_by(part: _Part, version: bytes = b"") -> str:
     while sources := [source for source in part.checked if source not in part.done]:
         stepping = Stepping(
             *(part.domain, part.rules, part.checked, part.known, part.quiet),
-            *(part.budget, part.epoch, part.rooms, part.redelivered),
+            *(part.budget, part.epoch, part.rooms, part.known_again),
         )
         changes, generation = state_store.commit(sources, stepping.step, version, part.rooms)
         part.done |= part.budget.committed()

@@ -5,8 +5,8 @@ here costs a field of a hash for each device and batch, is forgotten within two 
 lost: without it an older reading is judged as if it were the newest.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgpack
 from redis.client import Pipeline
@@ -23,44 +23,58 @@ KEPT_SPANS = 3
 KEEP_SECONDS = KEPT_SPANS * SPAN_MS // 1000
 
 
-def recall(
-    domain: AnyDomain, devices: Sequence[Device], at_ms: int, *, redelivered: bool = False
-) -> dict[Device, Newest]:
-    """The newest readings of those devices that were quiet shortly before `at_ms`, the time of an arrival.
+def recall(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device, Newest]:
+    """The newest readings of those devices that were quiet shortly before a time (ms), that of an arrival.
 
-    For messages that the broker has `redelivered` they are the newest by own time of all that are kept: the
-    clock of the gateway, or of the one that had them before, may be wrong. Raises `redis.RedisError`.
+    Raises `redis.RedisError`.
     """
-    span, into_ms = divmod(at_ms, SPAN_MS)
-    found: dict[Device, Newest] = {}
-    if redelivered:
-        for one in range(span - KEPT_SPANS, span + KEPT_SPANS + 1):
-            for device, newest in _read(domain, devices, one).items():
-                found[device] = max(found.get(device, newest), newest, key=lambda kept: kept.own)
-        return found
+    found = _read_spans(domain, {device: at_ms // SPAN_MS for device, at_ms in devices.items()})
     # A reading older than the patience does not make another one late.
-    for one in (span, span - 1) if into_ms * 1000 < PATIENCE_US else (span,):
-        found |= _read(domain, [device for device in devices if device not in found], one)
+    earlier = {
+        device: at_ms // SPAN_MS - 1
+        for device, at_ms in devices.items()
+        if device not in found and at_ms % SPAN_MS * 1000 < PATIENCE_US
+    }
+    return found | _read_spans(domain, earlier)
+
+
+def recall_any(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device, Newest]:
+    """The newest readings by own time of all that are kept, of devices of which something is redelivered.
+
+    The clock of the gateway, or of the one that had it before, may be wrong. Raises `redis.RedisError`.
+    """
+    found: dict[Device, Newest] = {}
+    for back in range(-KEPT_SPANS, KEPT_SPANS + 1):
+        spans = {device: at_ms // SPAN_MS + back for device, at_ms in devices.items()}
+        for device, newest in _read_spans(domain, spans).items():
+            found[device] = max(found.get(device, newest), newest, key=lambda kept: kept.own)
     return found
 
 
-def _read(domain: AnyDomain, devices: Sequence[Device], span: int) -> dict[Device, Newest]:
-    if not devices:
-        return {}
-    values = client().hmget(_key(domain, span), [_field(device) for device in devices])
-    return {
-        device: Newest(*msgpack.unpackb(value, use_list=False))
-        for device, value in zip(devices, values, strict=True)
-        if isinstance(value, bytes)
-    }
+def _read_spans(domain: AnyDomain, spans: Mapping[Device, int]) -> dict[Device, Newest]:
+    """What is kept in a span of each device; most devices are in the same one."""
+    by_span: dict[int, list[Device]] = {}
+    for device, span in spans.items():
+        by_span.setdefault(span, []).append(device)
+    found: dict[Device, Newest] = {}
+    for span, devices in by_span.items():
+        values = client().hmget(_key(domain, span), [_field(device) for device in devices])
+        for device, value in zip(devices, values, strict=True):
+            if isinstance(value, bytes):
+                found[device] = Newest(*msgpack.unpackb(value, use_list=False))
+    return found
 
 
-def note(commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: int) -> None:
-    """Adds commands that keep the newest readings of devices that were quiet."""
-    if newest:
-        key = _key(domain, at_ms // SPAN_MS)
-        commands.hset(key, mapping={_field(device): msgpack.packb(one) for device, one in newest.items()})
-        commands.expire(key, KEEP_SECONDS)
+def note(
+    commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: Mapping[Device, int]
+) -> None:
+    """Adds commands that keep the newest readings of devices that were quiet, by arrivals of theirs."""
+    by_span: dict[int, dict[Any, Any]] = {}
+    for device, one in newest.items():
+        by_span.setdefault(at_ms[device] // SPAN_MS, {})[_field(device)] = msgpack.packb(one)
+    for span, fields in by_span.items():
+        commands.hset(_key(domain, span), mapping=fields)
+        commands.expire(_key(domain, span), KEEP_SECONDS)
 
 
 def _key(domain: AnyDomain, span: int) -> str:

@@ -59,7 +59,7 @@ class Stepping(NamedTuple):
     """Steps the devices of a part: their checked readings, and the newest readings known before.
 
     `quiet` collects the newest readings of devices whose state does not change; a changed state has its own.
-    `redelivered` says whether the broker has sent some of the readings again.
+    `known_again` has the newest readings by own time of devices of which the broker has sent some again.
     """
 
     domain: AnyDomain
@@ -70,7 +70,7 @@ class Stepping(NamedTuple):
     budget: Budget
     epoch: int = 0
     rooms: Rooms | None = None
-    redelivered: bool = False
+    known_again: Mapping[Source, Newest] = {}
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
@@ -79,8 +79,8 @@ class Stepping(NamedTuple):
         checked = self.checked[source]
         if not self.budget.begin(source):
             return before, ()
-        newest = order.later(before.newest, self.known.get(source), redelivered=self.redelivered)
-        state = before._replace(newest=newest)
+        state = before._replace(newest=order.later(before.newest, self.known.get(source)))
+        ahead = order.ahead(before.newest, self.known_again.get(source))
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
         if state.entries or state.before or any(one.violates for one in checked):
@@ -88,9 +88,10 @@ class Stepping(NamedTuple):
                 if not self.budget.allows(source.user_id):
                     self.budget.stopped[source] = number
                     break
-                state, more = machine.step(
-                    state, rules, observation(self.domain, received, check_results, self.epoch), room
-                )
+                reading = observation(self.domain, received, check_results, self.epoch)
+                if reading.redelivered and order.is_late(ahead, reading.moment):
+                    reading = reading._replace(late=True)
+                state, more = machine.step(state, rules, reading, room)
                 if more:
                     self.budget.spend(source.user_id, more)
                     changes += more
@@ -98,7 +99,8 @@ class Stepping(NamedTuple):
                         room = left - (state.open_alerts - before.open_alerts)
         elif rules.judges_readings:
             # Most readings end here, without becoming observations.
-            state = state._replace(newest=_pass_over(self.domain, state.newest, checked))
+            readings = [one.received for one in checked if not _is_late_again(self.domain, ahead, one[0])]
+            state = state._replace(newest=_pass_over(self.domain, state.newest, readings))
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             self.budget.carry(state)
@@ -108,9 +110,14 @@ class Stepping(NamedTuple):
         return before, ()
 
 
-def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedReading]) -> Newest | None:
+def _is_late_again(domain: AnyDomain, ahead: Newest | None, received: Received) -> bool:
+    return received.message.replay == REDELIVERED and order.is_late(ahead, _moment(domain, received))
+
+
+def _pass_over(domain: AnyDomain, before: Newest | None, readings: list[Received]) -> Newest | None:
     """The newest reading after several that violate nothing: the same as the machine's, at less cost."""
-    readings = [one.received for one in checked]
+    if not readings:
+        return before
     if len(readings) > 1:
         latest = max([received.reading.time for received in readings])
         equal = [received for received in readings if received.reading.time == latest]

@@ -41,6 +41,7 @@ class Observation(NamedTuple):
     check_results: Mapping[str, Alert | None] = {}
     key: int | None = None  # of the row, as a number; without it a repeated key is not noticed
     redelivered: bool = False  # by the MQTT broker: it may have been judged
+    late: bool = False  # by more than the state knows
 
     @property
     def moment(self) -> order.Moment:
@@ -87,7 +88,7 @@ def step(
     if state.has_judged(reading.partition, reading.offset):
         return state, ()
     moment = reading.moment
-    late = order.is_late(state.newest, moment)
+    late = reading.late or order.is_late(state.newest, moment)
     newest = state.newest if late else order.advanced(state.newest, moment)
     # What is remembered is forgotten when no rule needs it any more.
     if not (state.entries or state.before or violates(rules, reading.payload, reading.check_results)):

@@ -95,14 +95,24 @@ def advanced(newest: Newest | None, moment: Moment) -> Newest:
     return Newest(moment.time, moment.skew, (*newest.keys, *own)[-KEYS:])
 
 
-def later(one: Newest | None, other: Newest | None, *, redelivered: bool = False) -> Newest | None:
-    """The later arrival of two memories of the newest reading; if they are equal, the later own time.
+def later(one: Newest | None, other: Newest | None) -> Newest | None:
+    """Which of two memories of a device's newest reading is the later one.
 
-    For readings that the broker has `redelivered` it is the later own time: the gateway that had them before
-    may have had a wrong clock.
+    Neither arrivals nor, at one arrival, judged times go back. At one time more keys have come since.
     """
     if one is None or other is None:
         return one or other
-    if redelivered:
-        return other if other.own > one.own else one
-    return other if (other.arrival, other.own) > (one.arrival, one.own) else one
+    if (one.arrival, one.time) != (other.arrival, other.time):
+        return max(one, other, key=lambda newest: (newest.arrival, newest.time))
+    return other if set(one.keys[-1:]) <= set(other.keys) else one
+
+
+def ahead(one: Newest | None, other: Newest | None) -> Newest | None:
+    """Which of two memories has the later own time.
+
+    What the broker delivers again is compared with it: the gateway that had it before may have had a wrong
+    clock, so that arrivals do not say which is later.
+    """
+    if one is None or other is None:
+        return one or other
+    return other if other.own > one.own else one

@@ -142,8 +142,11 @@ class DeviceState(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether any rule is not in order; if not, only traces are left."""
-        return any(entry.status is not Status.OK for entry in self.entries.values())
+        """Whether any rule is not in order, or has changed lately and may flap; if not, only traces are left.
+
+        The clock ends both by the newest reading, so it is written with each.
+        """
+        return any(entry.has_row for entry in self.entries.values())
 
     @property
     def open_alerts(self) -> int:

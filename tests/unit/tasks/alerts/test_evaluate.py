@@ -92,7 +92,7 @@ def test_what_a_gateway_with_a_wrong_clock_had_and_the_next_one_gets_again_chang
         quiet: dict[Source, Newest] = {}
         checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
         stepping = Stepping(
-            *(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)), redelivered=part is again
+            *(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)), known_again=newest
         )
         state, changes = stepping.step(state)
         noted |= quiet

@@ -89,10 +89,10 @@ class Device:
         """Obeys a command about the rule `t`; raises what `manage` raises."""
         self.commands += 1
         document = {"device_id": "d", "rule_id": named.get("rule_id", "t"), "action": action}
-        note = {"note": named["note"]} if "note" in named else {}
+        note = {"note": named["note"]} if named.get("note") else {}
         command = parse_command(document | note | {"duration_minutes": minutes})
         command_id = named.get("command_id", f"c{self.commands}")
-        origin = Origin(command_id, round((START + at) * 1000), "anna")
+        origin = Origin(command_id, round((START + at) * 1000), named.get("by", "anna"))
         self.state, changes = manage(self.state, self.rules, command, origin)
         return self._tell(changes)
 
@@ -114,7 +114,7 @@ class Device:
 
     def change_rules(self, *rules: dict[str, Any], at: float | None = None) -> list[str]:
         """Other rules: without `at` they are noticed at the next reading."""
-        self.rules = parse_rules(list(rules))
+        self.rules = parse_rules(list(rules)).of_device("d")
         if at is None:
             return []
         self.state, changes = rules_changed(self.state, self.rules, round((START + at) * 1000))

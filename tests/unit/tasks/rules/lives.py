@@ -10,6 +10,7 @@ from tasks.rules.change import Change
 from tasks.rules.commands import CannotManage
 from tasks.rules.order import Newest
 from tasks.rules.state import EPOCH, DeviceState
+from tests.unit.tasks.rules.as_sent import KEY, QUOTED, flat, nested, overriding, own_rules, quoted, short
 from tests.unit.tasks.rules.device import START, Device
 from tests.unit.tasks.rules.plain_conditions import ORDERING
 from tests.unit.tasks.rules.plain_model import PlainModel
@@ -47,7 +48,7 @@ def rule_sets(draw: st.DrawFn, *, remembering: bool = True, flapping: bool = Fal
             given["for_readings"] = draw(st.integers(1, 3))
         if flapping or draw(st.booleans()):
             given["flapping"] = {"changes": draw(st.integers(2, 3)), "minutes": draw(st.sampled_from([2, 3]))}
-        rules.append(given)
+        rules.append(draw(overriding(given)) if draw(st.booleans()) else given)
     return rules
 
 
@@ -149,10 +150,10 @@ class Life:
 
     def __init__(self, rules: list[dict[str, Any]], *, packed: bool = False, model: bool = True) -> None:
         self.device = Device()
-        self.device.change_rules(*rules)
+        self.device.change_rules(*map(quoted, rules))
         self.model = PlainModel() if model else None
         if self.model:
-            self.model.rules = {rule["id"]: rule for rule in rules}
+            self.model.rules = own_rules(rules)
         self.packed = packed
         self.now = 0
         self.seen: dict[str, float] = {}
@@ -195,13 +196,13 @@ class Life:
         self.now += seconds
         for earlier in self.device.sent[-back:]:
             time = round((earlier.time - EPOCH).total_seconds()) - START
-            self._send(time, earlier.payload, earlier.key, redelivered=True)
+            self._send(time, flat(earlier.payload), earlier.key, redelivered=True)
 
     def _send(
         self, time: int, payload: dict[str, Any], key: int | None, *, redelivered: bool = False
     ) -> None:
         before = self.device.state.newest
-        self.device.send(payload, self.now, time, key, redelivered=redelivered)
+        self.device.send(nested(payload), self.now, time, key, redelivered=redelivered)
         self._forget_if_set_back(before)
         self.seen |= {key: self.now for key in payload if payload[key] is not None} | {"": self.now}
         if self.model:
@@ -254,19 +255,21 @@ class Life:
     def _command(self, action: str, rule_id: str, duration: int, at: int, name: str) -> None:
         obeyed = True
         minutes = duration / 60 if action == "SNOOZE" else None
+        by = "anna" if duration % 3 else "operator/bob"
+        note = f"note {duration}" if action == "ACKNOWLEDGE" and duration % 2 else None
         try:
-            self.device.command(action, at, minutes, rule_id=rule_id, command_id=name)
+            self.device.command(action, at, minutes, rule_id=rule_id, command_id=name, by=by, note=note)
         except CannotManage:
             obeyed = False
         if self.model:
-            assert self.model.command(action, rule_id, at, duration, name) == obeyed
+            assert self.model.command(action, rule_id, at, duration, name, by, note) == obeyed
 
     def rules(self, rules: list[dict[str, Any]], noticed: bool) -> None:
         """Other rules, noticed at once or at the next reading."""
         self.forget()
-        self.device.change_rules(*rules, at=self.now if noticed else None)
+        self.device.change_rules(*map(quoted, rules), at=self.now if noticed else None)
         if self.model:
-            self.model.rules = {rule["id"]: rule for rule in rules}
+            self.model.rules = own_rules(rules)
             if noticed:
                 self.model.look_at_rules(self.now)
 
@@ -276,8 +279,8 @@ class Life:
         self.forget()
         if self.seen:
             seen = {"" if key == "" else key: at for key, at in self.seen.items()}
-            keys = {key: at for key, at in seen.items() if key}
-            self.device.tick(self.now, seen[""], self.now - listening, **keys)
+            named = {QUOTED if key == KEY else key: at for key, at in seen.items() if key}
+            self.device.tick(self.now, seen[""], self.now - listening, **named)
             if self.model:
                 self.model.clock(self.now, seen, self.now - listening)
 
@@ -316,12 +319,23 @@ def told(changes: list[Change], model: PlainModel) -> None:
             for time in (change.first_seen, change.last_seen)
         ]
         reason = None if change.status == "SNOOZED" else change.reason
-        rest = (change.count, *seen, change.value, reason, change.values, change.severity)
+        rest = (change.count, *seen, change.value, reason, short(change.values), change.severity)
+        rest += (change.by, change.note)
         if change.operator == "absent":
             # Of an absence the model knows only since when.
             rest = (rest[0], rest[1], expected[5], *rest[3:])
         assert (change.status, change.rule_id, alert, *rest) == expected
     assert len(set(ids.values())) == len(ids)
+
+
+def seen_by(state: DeviceState, model: PlainModel) -> None:
+    """Of each open alert it is known who has seen it, as the model knows it."""
+    noted = {
+        rule_id: (one.at_ms / 1000 - START, one.by, one.note)
+        for rule_id, entry in state.entries.items()
+        if (one := entry.acknowledged)
+    }
+    assert noted == {rule_id: story.seen for rule_id, story in model.stories.items() if story.seen}
 
 
 def well_formed(changes: list[Change]) -> None:

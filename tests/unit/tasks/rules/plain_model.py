@@ -3,19 +3,17 @@
 from typing import Any
 
 from tests.unit.tasks.rules.plain_conditions import Before, is_number
+from tests.unit.tasks.rules.plain_order import DAY, is_late
 from tests.unit.tasks.rules.plain_story import Story, highest, is_plain, limits, minutes, shape
 
 Told = tuple[Any, ...]
-
-TEN_MINUTES = 600
-
-DAY = 86_400
 
 KEYS = 8
 
 
 class PlainModel:
-    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values, severity).
+    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values, severity,
+    by, note).
 
     Alerts are numbered in the order in which they are told; commands on no alert have the number None.
     """
@@ -28,6 +26,7 @@ class PlainModel:
         self.keys: list[int] = []
         self.before = Before()
         self.alerts = 0
+        self.by: str | None = None  # who has sent the command that is obeyed
         self.told: list[Told] = []
 
     def reading(
@@ -44,7 +43,7 @@ class PlainModel:
         if offset in self.offsets:
             return
         self.offsets.add(offset)
-        late = self.late(now, time, key, redelivered=redelivered)
+        late = key in self.keys or is_late(self.newest, now, time, redelivered=redelivered)
         if self.stories:
             self.look_at_rules(now)
         for rule_id, rule in self.rules.items():
@@ -62,18 +61,6 @@ class PlainModel:
             self.keys = []
         self.keys = [*self.keys, key][-KEYS:]
         self.newest = (min(time, now), now, time)
-
-    def late(self, now: float, time: float, key: int, *, redelivered: bool) -> bool:
-        """Whether a reading is of before the newest, or is one that was judged."""
-        if key in self.keys:
-            return True
-        if redelivered and self.newest is not None:
-            judged, came, measured = self.newest
-            if time < (measured if measured - came <= DAY else judged):
-                return True
-        if self.newest is None or time >= now or time >= self.newest[0]:
-            return False
-        return -DAY <= now - self.newest[1] <= TEN_MINUTES
 
     def wait_again(self, now: float, time: float) -> None:
         """The clock was set: no violation is known to have lasted, and nothing came before."""
@@ -290,8 +277,26 @@ class PlainModel:
             if not self.snoozed(story, now):
                 story.silent_until = None
 
-    def command(self, action: str, rule_id: str, now: float, seconds: float, name: str) -> bool:
+    def command(
+        self,
+        action: str,
+        rule_id: str,
+        now: float,
+        seconds: float,
+        name: str,
+        by: str = "anna",
+        note: str | None = None,
+    ) -> bool:
         """A command; False if it is refused."""
+        self.by = by
+        obeyed = self.obey(action, rule_id, now, seconds, name, note)
+        self.by = None
+        return obeyed
+
+    def obey(
+        self, action: str, rule_id: str, now: float, seconds: float, name: str, note: str | None
+    ) -> bool:
+        """The same, of one whose author is known."""
         if rule_id not in self.rules:
             return False
         story = self.stories.setdefault(rule_id, Story(self.rules[rule_id]))
@@ -311,10 +316,11 @@ class PlainModel:
         elif action == "ACKNOWLEDGE":
             if story.alert is None:
                 return False
-            self.tell("ACKNOWLEDGED", rule_id, story, story.last if story.over else None)
+            story.seen = (now, self.by, note)
+            self.tell("ACKNOWLEDGED", rule_id, story, story.last if story.over else None, note=note)
         elif action == "DISABLE" and not story.disabled:
             self.tell("DISABLED", rule_id, story, story.last if story.over else None)
-            story.disabled, story.alert, story.run = True, None, []
+            story.disabled, story.alert, story.run, story.seen = True, None, [], None
             story.flapping, story.over, story.flips = False, False, []
             story.silent_until, story.woken = None, False
         elif action == "ENABLE" and (story.disabled or muted):
@@ -329,7 +335,7 @@ class PlainModel:
     def trigger(self, rule_id: str, story: Story, reason: str | None = None, at: float | None = None) -> None:
         """A new alert; `at` is the time of one that counts as a change."""
         self.alerts += 1
-        story.alert, story.silent_until, story.woken = self.alerts, None, False
+        story.alert, story.silent_until, story.woken, story.seen = self.alerts, None, False, None
         flapping: dict[str, Any] | None = self.rules.get(rule_id, {}).get("flapping")
         if flapping and at is not None and len(story.flips) >= flapping["changes"]:
             story.flapping = at - story.flips[-flapping["changes"]] < minutes(self.rules[rule_id])
@@ -352,7 +358,7 @@ class PlainModel:
         counts = at is not None and story.silent_until is None and not story.woken
         self.changed(rule_id, story, at if counts else None)
         story.flapping, story.over = False, False
-        story.alert, story.run, story.woken = None, [], False
+        story.alert, story.run, story.woken, story.seen = None, [], False, None
         if not snoozed:
             story.silent_until = None
 
@@ -366,13 +372,18 @@ class PlainModel:
         return story.silent_until is not None and now < story.silent_until
 
     def tell(
-        self, status: str, rule_id: str, story: Story, last: Any = None, reason: str | None = None
+        self,
+        status: str,
+        rule_id: str,
+        story: Story,
+        last: Any = None,
+        reason: str | None = None,
+        note: str | None = None,
     ) -> None:
         """One change; `last` has the value and the values, unless they are those of the run."""
         times = [time for time, _, _ in story.run]
         value, values = last or (story.run[-1][1:] if story.run else (None, None))
         first, latest = (story.began, max(times)) if times else (None, None)
         severity = story.severity if times else self.rules[rule_id].get("severity", "warning")
-        self.told.append(
-            (status, rule_id, story.alert, len(times), first, latest, value, reason, values, severity)
-        )
+        run = (len(times), first, latest, value, reason, values, severity)
+        self.told.append((status, rule_id, story.alert, *run, self.by, note))

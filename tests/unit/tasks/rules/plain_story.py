@@ -55,6 +55,7 @@ class Story:
     flapping: bool = False
     over: bool = False  # of one that is flapping, whether it is not violated
     last: Any = None  # of one that is over, value and values
+    seen: tuple[float, str | None, str | None] | None = None  # an open alert: when, by whom, note
 
     def remembers(self) -> bool:
         """Whether anything is not in order."""

@@ -26,6 +26,7 @@ from tests.unit.tasks.rules.lives import (
     Life,
     lives,
     rule_sets,
+    seen_by,
     told,
     well_formed,
 )
@@ -54,6 +55,7 @@ def _as_the_model(life: Life) -> None:
     assert life.model
     told(life.device.changes, life.model)
     well_formed(life.device.changes)
+    seen_by(life.device.state, life.model)
 
 
 @settings(max_examples=TWICE)
