@@ -79,7 +79,12 @@ def user(database: Database) -> str:
         )
     database.execute(
         "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)",
-        [name, json.dumps([{"id": "hot", "key": "temperature", "operator": ">", "threshold": 40, "message": "hot"}])],
+        [
+            name,
+            json.dumps(
+                [{"id": "hot", "key": "temperature", "operator": ">", "threshold": 40, "message": "hot"}]
+            ),
+        ],
     )
     provision.provision(database, accounts.device(name, "d"))
     database.execute(
