@@ -1,9 +1,9 @@
 """Running totals of the pipeline, in one Redis hash, for `sluice` and the live view.
 
-They are for people: a flushed Redis starts them at zero, which `since` tells, and a batch that runs again counts again.
-readings = stored + duplicate + refused always holds, because a batch is counted at its end, as a whole. Where
-each message is one reading, that is received = stored + duplicate + dead_lettered. Only Kafka knows what is
-in flight: the lag of the bridge's group. `sluice verify` is the proof.
+They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. `since` is
+when the first batch was counted. readings = stored + duplicate + refused always holds, because a batch is
+counted at its end, as a whole. Where each message is one reading, that is received = stored + duplicate +
+dead_lettered. Only Kafka knows what is in flight: the lag of the bridge's group. `sluice verify` is the proof.
 """
 
 from datetime import UTC, datetime

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 import psycopg
@@ -271,6 +272,11 @@ def test_dead_letters_are_counted_and_then_replayed(pipeline: Stack, web: Web, d
     written.write([b"[]"])
     looked = person.get("/dead-letters", since="1h", error_type="NotAnObject")
     assert "1 open dead letter matches." in looked.text
+    (group,) = re.findall(r'<td><a href="(/dead-letters[?][^"]*hour=[^"]*)"', looked.text)
+    looked = person.get(group)
+    assert "1 open dead letter matches." in looked.text
+    assert f'value="{parse_qs(group)["hour"][0]}"' in looked.text
+    assert "0 open dead letters match." in person.get("/dead-letters", hour="1d").text
     written.write([b"[]"])
     seen = dict(HIDDEN.findall(looked.text.partition('id="close"')[2].partition("</form>")[0]))
     closed = person.post("/dead-letters/close", **seen)

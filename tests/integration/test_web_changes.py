@@ -243,6 +243,19 @@ def test_a_tenant_closes_dead_letters_that_need_no_action(
     path = "/dead-letters/acknowledgements"
     vague = web.ask(path, token, method="POST", body={"dry_run": True})
     assert (vague.status, "Say which" in vague.document["detail"]) == (422, True)
+    told = web.ask("/dead-letters", token, {"error_type": "NotAnObject"}).document["groups"]
+    one_of_them = {"error_type": "NotAnObject", "hour": told[0]["hour"]}
+    looked = web.ask("/dead-letters", token, one_of_them).document
+    assert (looked["total"], looked["groups"]) == (told[0]["letters"], [told[0]])
+    counted = web.ask(path, token, method="POST", body={**one_of_them, "dry_run": True}).document
+    assert counted["letters"] == told[0]["letters"]
+    for other in ({"hour": "1d"}, {"hour": told[0]["hour"], "until": "2h"}):
+        assert web.ask("/dead-letters", token, other).document["total"] == 0
+        assert web.ask(path, token, method="POST", body={**other, "dry_run": True}).document["letters"] == 0
+    tried = web.ask("/dead-letters/replays", token, method="POST", body={**one_of_them, "dry_run": True})
+    assert (tried.status, tried.document["counts"]["selected"]) == (200, told[0]["letters"]), tried.document
+    beyond = web.ask("/dead-letters", token, {"hour": "9999-12-31T23:30Z"})
+    assert (beyond.status, "`hour`" in beyond.document["detail"]) == (422, True)
     body = {"error_type": "NotAnObject", "since": "1h"}
     counted = web.ask(path, token, method="POST", body={**body, "dry_run": True}).document
     assert counted == {"letters": 2, "dry_run": True, "run_id": None}

@@ -19,6 +19,9 @@ class LettersWanted(BaseModel):
     error_type: Storable | None = None
     since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
     until: Storable | None = None
+    hour: Storable | None = Field(
+        None, description="Refused in the hour (UTC) of this time, as `groups` of `GET dead-letters` have it."
+    )
 
 
 class ReplayWanted(LettersWanted):

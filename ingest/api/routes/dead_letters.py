@@ -48,6 +48,7 @@ _reading = Places("read the dead letters", 3, 1)
 # Each waits in a thread, which all other requests need too.
 _waiting = Places("wait for a replay", 4, 2)
 READ_SECONDS = 20.0
+SINCE = "1d"
 MOST_GROUPS_SHOWN = 1000
 MOST_ACKNOWLEDGED = 100_000
 # A short replay is done before the answer; a longer one is looked at again.
@@ -67,21 +68,24 @@ def dead_letters(
     device: Device = None,
     domain: Domain = None,
     error_type: Annotated[Text | None, Query(description="Only this type, such as `MissingField`.")] = None,
-    since: Annotated[Moment, Query(description="Refused since then; by default in the last day.")] = "1d",
+    since: Annotated[
+        Moment, Query(description="Refused since then; by default in the last day, but with `hour`.")
+    ] = None,
     until: Annotated[Moment, Query(description="Refused before then.")] = None,
+    hour: Annotated[
+        Moment, Query(description="Refused in the hour (UTC) of this time, as `groups` have it.")
+    ] = None,
     handled: Annotated[bool, Query(description="Include those that are no longer open.")] = False,
     limit: Annotated[Limit, Query(description="At most this many of the newest letters themselves.")] = 20,
 ) -> Letters:
     """How many open dead letters there are, by reason, device and hour, and the newest of them."""
-    now = datetime.now(UTC)
     chosen = inputs.domain_named(domain)
-    filters = Filters(
-        error_type,
-        inputs.moment("since", since, now),
-        inputs.moment("until", until, now),
-        caller.only(user),
-        device,
+    if since is None and hour is None:
+        since = SINCE
+    wanted = LettersWanted(
+        user=user, device=device, error_type=error_type, since=since, until=until, hour=hour
     )
+    filters = _filters(caller, wanted)
     with _reading.one(caller):
         find = partial(_handled, database)
         found = recent.count(chosen, filters, limit, find, handled=handled, seconds=READ_SECONDS)
@@ -145,7 +149,7 @@ def acknowledge(
     """
     domain, filters = inputs.domain_named(wanted.domain), _filters(caller, wanted)
     if wanted == AcknowledgementWanted(domain=wanted.domain, dry_run=wanted.dry_run):
-        raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since` or `until`.")
+        raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since`, `until` or `hour`.")
     with _reading.one(caller):
         find = partial(_handled, database)
         letters = recent.select(domain, filters, MOST_ACKNOWLEDGED, find, seconds=READ_SECONDS)
@@ -165,13 +169,20 @@ def _handled(
 
 def _filters(caller: Caller, wanted: LettersWanted) -> Filters:
     now = datetime.now(UTC)
-    return Filters(
+    filters = Filters(
         wanted.error_type,
         inputs.moment("since", wanted.since, now),
         inputs.moment("until", wanted.until, now),
         caller.only(wanted.user),
         wanted.device,
     )
+    hour = inputs.moment("hour", wanted.hour, now)
+    if hour is None:
+        return filters
+    try:
+        return filters.in_hour_of(hour)
+    except OverflowError:
+        raise Refused(422, "`hour` is the last one that there is.") from None
 
 
 def _ended_soon(database: Connections, run_id: str) -> Run | None:
