@@ -3,7 +3,7 @@
 They are for people: a flushed Redis starts them at zero, and a batch that runs again counts again. `since` is
 when the first batch was counted. readings = stored + duplicate + refused always holds, because a batch is
 counted at its end, as a whole. Where each message is one reading, that is received = stored + duplicate +
-dead_lettered. Only Kafka knows what is in flight: the lag of the bridge's group. `sluice verify` is the proof.
+dead_lettered. Only Kafka knows what is in flight: the lag of the bridge's group. `sluice verify` proves.
 """
 
 from datetime import UTC, datetime

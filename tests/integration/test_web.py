@@ -6,6 +6,7 @@ import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
@@ -109,6 +110,43 @@ def test_devices_come_by_silence_page_by_page_and_are_found(
     answer = web.ask("/devices", token, headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"
     assert web.ask("/devices", token, headers={"If-None-Match": answer.headers["etag"]}).status == 304
+
+
+def test_a_filter_that_matches_nothing_says_which_values_there_are(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """The operator reads of all users, a tenant of the own alone; otherwise nothing is said."""
+    other = f"o{uuid4().hex[:8]}"
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'theirs', 'telemetry', now() + interval '1 s', now() + interval '1 s')",
+        [other],
+    )
+
+    def known(path: str, who: str | None, **query: object) -> dict[str, list[str]] | None:
+        told: dict[str, list[str]] | None = web.ask(path, who, query).document["known"]
+        return told
+
+    assert known("/devices", token, search="nowhere") == {"search": [f"{user}/d", f"{user}/quiet"]}
+    assert known("/devices", token, silent="5000w", online="true") == {
+        "online": ["unknown"],
+        "last_seen": [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (NOW - timedelta(hours=1), NOW)],
+    }
+    standing = known("/alerts", token, device="x", status="DISABLED")
+    assert standing == {"device": ["d"], "status": ["TRIGGERED"]}
+    told = known("/alerts/history", token, device="x", **{"from": "1s"})
+    assert told is not None
+    assert (told["device"], len(told["time"])) == (["d"], 2)
+    letters = known("/dead-letters", token, device="x", error_type="Typo", since="2h")
+    assert letters == {"device": [], "error_type": [], "refused_at": []}
+    for path in ("/devices", "/alerts", "/alerts/history"):
+        assert known(path, token) is None
+        assert known(path, token, user=user) is None
+    nobody = known("/devices", web_process.OPERATOR, user=f"x{user}")
+    assert nobody is not None
+    assert other in nobody["user"]
+    unknown = web.ask("/devices", token, {"domain": "x"})
+    assert (unknown.status, "telemetry" in unknown.document["detail"]) == (422, True), unknown.document
 
 
 def test_a_device_shows_its_newest_reading_and_its_values_over_time(

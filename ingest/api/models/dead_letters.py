@@ -80,3 +80,7 @@ class Letters(BaseModel):
         " `payload_cut` says whether it is more."
     )
     note: str | None = Field(description="What could not be found out, such as which were replayed.")
+    known: dict[str, list[str]] | None = Field(
+        description="Where none matches: by filter the values of open letters, the most frequent first;"
+        " `refused_at` has the first and the last time."
+    )

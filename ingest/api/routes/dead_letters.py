@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
 from uuid import uuid4
@@ -10,8 +11,9 @@ from uuid import uuid4
 import structlog
 from fastapi import APIRouter, Query, Response
 
-from ingest.admin import dlq_acknowledge, dlq_replay
+from ingest.admin import dlq_acknowledge, dlq_replay, dlq_values
 from ingest.admin.audit import note
+from ingest.admin.dlq_recent import Find, Recent
 from ingest.api import inputs, replay_places
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
@@ -38,6 +40,7 @@ from ingest.api.places import Places
 from ingest.api.problems import NotFound, Refused
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import Filters, LetterId
+from tasks.domain.domain import AnyDomain
 from tasks.replays import runs
 from tasks.replays.runs import Run
 
@@ -89,6 +92,7 @@ def dead_letters(
     with _reading.one(caller):
         find = partial(_handled, database)
         found = recent.count(chosen, filters, limit, find, handled=handled, seconds=READ_SECONDS)
+        known = None if found.counts else _known(caller, chosen, recent, filters, find)
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
     if found.database_away:
         log.warning("server_away", error=found.database_away)
@@ -99,6 +103,7 @@ def dead_letters(
             "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
             "letters": [one.as_json() for one in found.newest],
             "note": _note(caller, found.database_away),
+            "known": known,
         }
     )
 
@@ -165,6 +170,18 @@ def _handled(
 ) -> dict[LetterId, replayed.Replayed]:
     with database.reading() as connection:
         return replayed.find_many(connection, letters, since)
+
+
+def _known(
+    caller: Caller, domain: AnyDomain, recent: Recent, filters: Filters, find: Find
+) -> dict[str, list[str]] | None:
+    """What the open letters that are at hand have, for filters that match none of them."""
+    everything = Filters(user=caller.user_id)
+    a_day = replace(everything, since=datetime.now(UTC) - timedelta(days=1))
+    look = recent.look(domain, everything, find) or recent.look(domain, a_day, find)
+    if look is None:
+        return None
+    return dlq_values.known(caller.user_id, filters, (one.letter for one, _ in look.opened()))
 
 
 def _filters(caller: Caller, wanted: LettersWanted) -> Filters:

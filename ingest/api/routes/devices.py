@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 
 from ingest.admin import devices as work
+from ingest.admin import known
 from ingest.admin import series as series_work
 from ingest.api import inputs, pages
 from ingest.api.callers import Anybody, Caller
@@ -60,8 +61,11 @@ def list_devices(
             after,
             newest_first=order == "recent",
         )
+        found = None if rows or cursor else known.of_devices(connection, caller.user_id, selection)
     shown, following = pages.cut(rows, limit, work.Place)
-    return Devices.model_validate({"devices": [_with_path(row) for row in shown], "next": following})
+    return Devices.model_validate(
+        {"devices": [_with_path(row) for row in shown], "next": following, "known": found}
+    )
 
 
 @router.get("/devices/{user}/{device:path}/latest")

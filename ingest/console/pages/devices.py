@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
-from ingest.admin import alerts, series
+from ingest.admin import alerts, known, series
 from ingest.admin import devices as work
 from ingest.api import inputs, pages
 from ingest.api.connections import Connections
@@ -49,11 +49,13 @@ def listed(
     )
     with database.reading() as connection:
         rows = work.listed(connection, selection, PER_PAGE + 1, after, newest_first=order == "recent")
+        found = None if rows or cursor else known.of_devices(connection, visitor.caller.user_id, selection)
     shown, following = pages.cut(rows, PER_PAGE, work.Place)
     return render.page(
         "devices.html",
         request,
         devices=shown,
+        known=found,
         search=search or "",
         silent=silent or "",
         order=order,
