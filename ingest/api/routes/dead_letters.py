@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import structlog
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
-from ingest.admin import dlq_acknowledge, dlq_replay, dlq_values
+from ingest.admin import dlq_acknowledge, dlq_one, dlq_replay, dlq_values
 from ingest.admin.audit import note
 from ingest.admin.dlq_recent import Find, Recent
 from ingest.api import inputs, replay_places
@@ -35,6 +36,7 @@ from ingest.api.models.dead_letters import (
     LettersWanted,
     Replay,
     ReplayWanted,
+    WholeLetter,
 )
 from ingest.api.places import Places
 from ingest.api.problems import NotFound, Refused
@@ -101,11 +103,33 @@ def dead_letters(
             "total": found.counts.total(),
             "groups": [{**g._asdict(), "letters": count} for g, count in ordered[:MOST_GROUPS_SHOWN]],
             "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
-            "letters": [one.as_json() for one in found.newest],
+            "letters": [_with_path(one.as_json(), domain) for one in found.newest],
             "note": _note(caller, found.database_away),
             "known": known,
         }
     )
+
+
+@router.get("/dead-letters/letters/{key:path}")
+def one_letter(
+    caller: Anybody,
+    database: Database,
+    recent: RecentLetters,
+    key: Annotated[TextInPath, Path(description="Its key, or PARTITION/OFFSET of its message in the topic.")],
+    *,
+    domain: Domain = None,
+) -> WholeLetter:
+    """One dead letter whole: its payload, what came with it, why it was refused, and where it came from."""
+    chosen = inputs.domain_named(domain)
+    with _reading.one(caller):
+        own = Filters(user=caller.user_id)
+        find = partial(_handled, database)
+        return WholeLetter.model_validate(dlq_one.whole(recent, chosen, key, own, find, READ_SECONDS))
+
+
+def _with_path(letter: dict[str, Any], domain: str | None) -> dict[str, Any]:
+    path = f"/api/v1/dead-letters/letters/{quote(letter['key'])}"
+    return {**letter, "path": path if domain is None else f"{path}?domain={quote(domain, safe='')}"}
 
 
 @router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}})
