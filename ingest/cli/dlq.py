@@ -253,6 +253,10 @@ def acknowledge(
         to_stderr(f"In `sluice audit` as {run_id}.")
 
 
+# The console has this name for it.
+dlq_app.command("close", help="Close open dead letters: another name of `acknowledge`.")(acknowledge)
+
+
 def verify(
     *,
     domain: Domain = None,
