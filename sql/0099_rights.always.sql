@@ -63,7 +63,9 @@ BEGIN
         -- do the rest.
         GRANT USAGE ON SCHEMA public TO sluice_web;
         GRANT SELECT ON devices, device_days, active_alerts, alert_history, user_configs, replays, replayed_letters,
-                        rollups_hourly, rollup_progress, device_groups, device_group_versions TO sluice_web;
+                        rollups_hourly, rollups_daily, rollup_progress, retention, device_groups, device_group_versions
+                        TO sluice_web;
+        GRANT SELECT (domain, hour) ON rollup_marks TO sluice_web;
         GRANT SELECT (token_id, user_id, token_hash, created_at, expires_at) ON web_tokens TO sluice_web;
         -- Which closes a dead letter.
         GRANT INSERT (letter_key, record_ms, run_id, to_partition, to_offset) ON replayed_letters TO sluice_web;

@@ -35,11 +35,18 @@ def store_batch(batch: str, parts: int, total: int, bridge: str, domain: str) ->
 
 
 def set_rules(
-    user_id: str, document: bytes, request: str, control: str, *, retained: bool, by: str | None = None
+    user_id: str,
+    document: bytes,
+    request: str,
+    control: str,
+    *,
+    retained: bool,
+    by: str | None = None,
+    seen: str | None = None,
 ) -> Call:
     """`tasks.config.set_rules`: one request of a user, or of an operator for the user."""
-    # Left out for users, so that earlier workers understand it.
-    given = {} if by is None else {"by": by}
+    # Left out where they are not given, so that earlier workers understand it.
+    given = {name: value for name, value in {"by": by, "seen": seen}.items() if value is not None}
     return _call(
         "tasks.config.set_rules",
         user_id=user_id,

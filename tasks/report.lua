@@ -5,6 +5,9 @@
 -- replica that has become the primary, may have the lease but not the changes of alerts: then the states have
 -- another generation. In either case the batch is sent again, and this run of it does not count.
 --
+-- The first batch of an empty Redis notes when it was counted (seconds of the epoch), so that nobody takes the
+-- counters for all there ever was.
+--
 -- It also moves the activity of the devices to the stream of the registry. If nobody reads that any more, it is
 -- bounded, and the marker says that some is missing.
 --
@@ -25,6 +28,9 @@ end
 redis.call('DEL', KEYS[1])
 redis.call('RPUSH', KEYS[2], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[3])
+if redis.call('HEXISTS', KEYS[3], 'received') == 0 then
+    redis.call('HSET', KEYS[3], 'since', redis.call('TIME')[1])
+end
 redis.call('HSET', KEYS[3], 'latency_ms_last', ARGV[4])
 for index = 6, #ARGV, 2 do
     redis.call('HINCRBY', KEYS[3], ARGV[index], ARGV[index + 1])

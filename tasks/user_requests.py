@@ -8,6 +8,7 @@ request's key in Redis says whether the control process still waits.
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import psycopg
 import structlog
@@ -50,7 +51,20 @@ INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)
 ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
 WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules
 """
+# Whoever writes by SQL waits until the rules are replaced, or is seen.
+SEEN = "SELECT updated_at, rules = %s FROM user_configs WHERE user_id = %s FOR UPDATE"
 BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (user_id) DO NOTHING"
+
+
+STALE = Answer(
+    ok=False,
+    stale=True,
+    errors=[{"path": "rules", "message": "somebody has changed the rules since they were read"}],
+)
+
+
+class ChangedMeanwhile(Exception):
+    """The rules are no longer those that were seen."""
 
 
 class NobodyWaits(Exception):
@@ -65,20 +79,22 @@ def set_rules(
     control: str,
     retained: bool = False,
     by: str | None = None,
+    seen: str | None = None,
 ) -> None:
     """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
 
     Once the answer is there, every reading is judged by the new rules. A `retained` document is one that the
     broker has kept, for an unknown time: it counts only for a user who does not have rules yet. The author
-    is the user, unless it is given: an operator, whose changes are in the operators' trail. Raises
-    `DatabaseAway`, `redis.RedisError`; then there is no answer.
+    is the user, unless it is given: an operator, whose changes are in the operators' trail. Who has `seen`
+    the rules says when they were changed last, empty for none: rules that were changed since stay, and the
+    answer is stale. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
     """
     _answer(
         "config",
         user_id,
         request,
         control,
-        lambda: _set_rules(user_id, document, request, retained=retained, by=by),
+        lambda: _set_rules(user_id, document, request, retained=retained, by=by, seen=seen),
     )
 
 
@@ -137,7 +153,7 @@ def _answer(
 
 
 def _set_rules(
-    user_id: str, document: bytes, request: str, *, retained: bool, by: str | None
+    user_id: str, document: bytes, request: str, *, retained: bool, by: str | None, seen: str | None
 ) -> Answer | None:
     try:
         rules = parse_rules(document)
@@ -146,7 +162,9 @@ def _set_rules(
     if misplaced_rules := misplaced(rules):
         return refusal(misplaced_rules)
     try:
-        written = _write(user_id, rules, request, retained=retained, by=by)
+        written = _write(user_id, rules, request, retained=retained, by=by, seen=seen)
+    except ChangedMeanwhile:
+        return STALE
     except psycopg.Error as error:
         if not database.refuses_data(error):
             raise DatabaseAway(str(error).strip()) from error
@@ -179,8 +197,10 @@ def _about_nobody(user_id: str, rules: RuleSet) -> list[Fault]:
         return []
 
 
-def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool, by: str | None) -> bool:
-    """Writes the rules; returns whether the table changed. Raises `NobodyWaits`."""
+def _write(
+    user_id: str, rules: RuleSet, request: str, *, retained: bool, by: str | None, seen: str | None
+) -> bool:
+    """Writes the rules; returns whether the table changed. Raises `NobodyWaits`, `ChangedMeanwhile`."""
     document = Jsonb([rule.model_dump(exclude_unset=True) for rule in rules.rules])
     with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{calls.SET_RULES_SECONDS}s'")
@@ -188,6 +208,12 @@ def _write(user_id: str, rules: RuleSet, request: str, *, retained: bool, by: st
         cursor.execute(LOCK, [user_id])
         if not _is_awaited(request):
             raise NobodyWaits
+        if seen is not None:
+            found = cursor.execute(SEEN, [document, user_id]).fetchone()
+            changed_at, same = found or (None, False)
+            # The same, too, where this is another run, after one that wrote them and could not answer.
+            if not same and changed_at != (datetime.fromisoformat(seen) if seen else None):
+                raise ChangedMeanwhile
         if by is not None:
             # The versions and the operators' trail name who writes by the application.
             cursor.execute("SELECT set_config('application_name', %s, true)", [application(by)])

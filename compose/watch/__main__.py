@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from compose.watch import polling, screen
+from compose.watch.counts import Counts
 from compose.watch.fleet_process import FleetProcess
 from tasks.settings import Settings, settings
 
@@ -81,9 +82,7 @@ class Watch:
         self._pipeline = polling.pipeline()
         self._rows = polling.latest_rows()
         self._restarts = polling.Poller(count, pause=2.0) if (count := _restart_counter()) else None
-        self._meters = {
-            name: polling.Meter() for name in ("messages in", "rows stored", "dead letters", "duplicates")
-        }
+        self._counts = Counts()
         self._places, self._hints = _places(chosen), _hints(chosen)
 
     def start(self) -> None:
@@ -112,15 +111,15 @@ class Watch:
         """The view now."""
         flow, counted = self._kafka.value, self._pipeline.value
         latest = self._rows.value
+        self._counts.note(flow, counted, polling.now())
         return screen.View(
             up_seconds=polling.now() - self._began,
-            received=self._count("messages in", flow.records if flow else None),
-            stored=self._count("rows stored", counted.get("stored", 0) if counted is not None else None),
-            dead_lettered=self._count("dead letters", flow.dead_letters if flow else None),
-            duplicates=self._count(
-                "duplicates", counted.get("duplicate", 0) if counted is not None else None
-            ),
+            received=self._counts.count("messages in"),
+            stored=self._counts.count("rows stored"),
+            dead_lettered=self._counts.count("dead letters"),
+            duplicates=self._counts.count("duplicates"),
             lag=flow.lag if flow else None,
+            waited=self._counts.waited,
             latency_ms=counted.get("latency_ms_last") if counted else None,
             restarts=self._restarts.value if self._restarts else None,
             resent=counted.get("resent") if counted else None,
@@ -135,20 +134,11 @@ class Watch:
     def farewell(self) -> str:
         """The result since `start`."""
         view = self.view()
-        grown = {
-            name: meter.grown if meter.total is not None else None for name, meter in self._meters.items()
-        }
+        grown = self._counts.grown()
         if self._fleet is None:
             return screen.farewell(view, grown)
         totals = self._fleet.totals
         return screen.farewell(view, grown, totals["published"], totals["acknowledged"])
-
-    def _count(self, name: str, total: int | None) -> screen.Count:
-        if total is None:
-            return screen.Count(None)
-        meter = self._meters[name]
-        meter.note(total, polling.now())
-        return screen.Count(total, meter.per_second)
 
     def _fleet_now(self) -> screen.FleetView | None:
         fleet = self._fleet

@@ -21,7 +21,7 @@ _FETCHED_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Count:
-    """A total and how fast it grows; `None` when it could not be read."""
+    """How much has come since the view began, and how fast it grows; `None` when it could not be read."""
 
     total: int | None
     per_second: float = 0.0
@@ -57,6 +57,8 @@ class View:
     """Servers that do not answer, and why."""
     places: list[tuple[str, str]] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    waited: int | None = None
+    """Messages that waited in Kafka when the view began."""
 
 
 def duration(seconds: float) -> str:
@@ -84,7 +86,7 @@ def line(view: View) -> str:
     """The view in one line, for output that is not a terminal."""
     parts = [
         f"up {duration(view.up_seconds)}",
-        f"in {_total(view.received)} {_rate(view.received)}".rstrip(),
+        f"since then in {_total(view.received)} {_rate(view.received)}".rstrip(),
         f"stored {_total(view.stored)} {_rate(view.stored)}".rstrip(),
         f"dead letters {_total(view.dead_lettered)}",
         f"duplicates {_total(view.duplicates)}",
@@ -127,11 +129,13 @@ def picture(view: View) -> str:
 
 
 def _title(view: View) -> RenderableType:
+    since = duration(view.up_seconds)
     table = Table.grid(expand=True)
     table.add_column()
     table.add_column(justify="right", style="dim")
     table.add_row(
-        Text.assemble(("Sluice", "bold cyan"), (f"  up {duration(view.up_seconds)}", "dim")), "Ctrl-C ends it"
+        Text.assemble(("Sluice", "bold cyan"), (f"  up {since}, counts since then", "dim")),
+        "Ctrl-C ends it",
     )
     return table
 
@@ -151,7 +155,7 @@ def _numbers(view: View) -> RenderableType:
         ("duplicates", view.duplicates),
     )
     state = (
-        ("lag", Text.assemble(_number(view.lag), (" waiting in Kafka", "dim"))),
+        ("lag", Text.assemble(_number(view.lag), (f" waiting in Kafka{_before(view)}", "dim"))),
         ("latency", Text.assemble(_milliseconds(view.latency_ms), (" of the last batch", "dim"))),
         ("restarts", _restarts(view)),
         ("fleet", _fleet(view.fleet)),
@@ -159,6 +163,10 @@ def _numbers(view: View) -> RenderableType:
     for (name, count), (title, value) in zip(flow, state, strict=True):
         table.add_row(name, _total(count), _rate(count), "", title, value)
     return table
+
+
+def _before(view: View) -> str:
+    return f", {view.waited:,} when this began" if view.waited else ""
 
 
 def _restarts(view: View) -> Text:

@@ -24,6 +24,16 @@ from tasks.text.wording import safe
 _PLACE = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
+class NoDeadLetter(OperatorError):
+    """There is no dead letter of that key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"There is no dead letter {key}. `sluice dlq list` shows which there are;"
+            f" Kafka may have dropped an old one."
+        )
+
+
 class Listing(NamedTuple):
     """The newest letters of a selection, and how many there are of each error type and state."""
 
@@ -101,28 +111,41 @@ def as_summary(listing: Listing) -> Iterator[str]:
         yield f"{count:>9}  {error_type:<{width}}  {state}"
 
 
-def find(domain: AnyDomain, wanted: str) -> tuple[bytes, Standing]:
+def key_of(domain: AnyDomain, wanted: str) -> str:
+    """The key that is meant by a key, or by `partition/offset` of a message in the domain's topic."""
+    return f"{registry.kafka_topic(domain)}/{wanted}" if _PLACE.fullmatch(wanted) else wanted
+
+
+def outcome_unknown(reason: str) -> ServerAway:
+    """What to say when nobody knows what became of a letter."""
+    return ServerAway(f"The database could not be asked for its outcome: {reason}")
+
+
+def find(
+    domain: AnyDomain,
+    wanted: str,
+    filters: Filters | None = None,
+    make: Callable[[], TopicReader] = TopicReader,
+) -> tuple[bytes, Standing]:
     """The letter of this key, or of the message at `partition/offset` of the domain's topic, as it was sent
-    and how it stands; of several with one key the newest. Raises `OperatorError`.
+    and how it stands; of several with one key that match the newest. Raises `NoDeadLetter`, `OperatorError`.
     """
-    place = _PLACE.fullmatch(wanted)
-    key = f"{registry.kafka_topic(domain)}/{wanted}" if place else wanted
+    key = key_of(domain, wanted)
     found: tuple[bytes, Any] | None = None
-    with reading() as reader:
+    with reading(make) as reader:
         topic = registry.kafka_dlq_topic(domain)
         for record in reader.records(topic, reader.ranges(topic)):
             if record.key() == key.encode() and (letter := letter_of(record)):
+                if filters is not None and not filters.match(letter):
+                    continue
                 found = (record.value() or b"", letter)
         if found is None:
-            raise OperatorError(
-                f"There is no dead letter {key}. `sluice dlq list` shows which there are;"
-                f" Kafka may have dropped an old one."
-            )
+            raise NoDeadLetter(key)
         value, letter = found
         with Outlook(reader, domain) as outlook:
             known = outlook.replayed([letter.id]).get(letter.id)
             if outlook.database_away:
-                raise ServerAway(f"The database could not be asked for its outcome: {outlook.database_away}")
+                raise outcome_unknown(outlook.database_away)
             if known and known.place:
                 outlook.outcomes([known.place], letter.refused_at)
             return value, Standing(letter, outlook.state(letter, known))

@@ -104,17 +104,21 @@ class Recent:
         if found is None:
             return None
         letters, committed = found
-        meant = list(matching(letters, filters))
-        judge = Judge(committed, _refused_again(letters, filters.since))
-        known: Mapping[LetterId, Replayed] = {}
-        database_away = ""
-        if meant:
-            try:
-                first = min(one.letter.refused_at for one in meant)
-                known = find([one.letter.id for one in meant], first)
-            except ServerAway as error:
-                database_away = " ".join(str(error).split())
-        return Look([(one, _state(one, judge, known)) for one in meant], database_away)
+        return _judged(
+            matching(letters, filters), Judge(committed, _refused_again(letters, filters.since)), find
+        )
+
+    def with_key(self, domain: AnyDomain, filters: Filters, key: str, find: Find) -> Look | None:
+        """Those at hand that have this key and match; None if it may have one that is not, likewise."""
+        kept = self._of(domain)
+        found = kept.letters(datetime.now(UTC))
+        if found is None:
+            return None
+        letters, committed = found
+        meant = list(matching([one for one in letters if one.letter.id.key == key], filters))
+        if not meant and not kept.has_all():
+            return None
+        return _judged(meant, Judge(committed, _refused_again(letters, None)), find)
 
     def warm(self, domains: Iterable[AnyDomain]) -> None:
         """Reads the letters of the last day, so that the first look need not; gives up after a minute."""
@@ -165,6 +169,10 @@ class _Kept:
             return self._memory.letters(), committed
         finally:
             self._turn.release()
+
+    def has_all(self) -> bool:
+        """Whether no letter that Kafka has was left out."""
+        return self._memory.covers(None)
 
     def read(self) -> bool:
         """Reads what is new, as far as there is time; whether that was all. Raises `ServerAway`."""
@@ -231,6 +239,19 @@ class _Kept:
             return news
         self._memory.leave_out(before)
         return {number: (min(max(start, firsts[number]), end), end) for number, (start, end) in news.items()}
+
+
+def _judged(letters: Iterable[Remembered], judge: Judge, find: Find) -> Look:
+    meant = list(letters)
+    known: Mapping[LetterId, Replayed] = {}
+    database_away = ""
+    if meant:
+        try:
+            first = min(one.letter.refused_at for one in meant)
+            known = find([one.letter.id for one in meant], first)
+        except ServerAway as error:
+            database_away = " ".join(str(error).split())
+    return Look([(one, _state(one, judge, known)) for one in meant], database_away)
 
 
 def _state(one: Remembered, judge: Judge, known: Mapping[LetterId, Replayed]) -> State:

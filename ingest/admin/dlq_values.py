@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC
+from typing import Any
 
 from ingest.admin.dlq_list import reading
 from ingest.admin.dlq_outcome import Outlook
+from ingest.admin.known import Known, values
 from tasks.dead_letters.letter import Filters, Letter
 from tasks.domain.domain import AnyDomain
 from tasks.text.wording import safe
@@ -49,6 +51,31 @@ def instead(filters: Filters, letters: Iterable[Letter]) -> str:
         first, last = (f"{at(times).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for at in (min, max))
         said.append(f"They were refused from {first} to {last}.")
     return " ".join([f"No open dead letter matches, of {len(times)}.", *said])
+
+
+def known(tenant: str | None, filters: Filters, letters: Iterable[Letter]) -> Known | None:
+    """The same as values by the name of the filter, from the tenant's letters; None without a filter.
+
+    `refused_at` is the first and the last refusal.
+    """
+    wanted = {
+        "user": None if tenant else filters.user,
+        "device": filters.device,
+        "error_type": filters.error_type,
+        "refused_at": filters.since or filters.until,
+    }
+    names = [name for name, value in wanted.items() if value is not None]
+    return values([_row(one) for one in letters], names, filters.user) if names else None
+
+
+def _row(letter: Letter) -> dict[str, Any]:
+    user, device = letter.source or ("", "")
+    return {
+        "user": user,
+        "device": device,
+        "error_type": letter.error_type,
+        "refused_at": letter.refused_at,
+    }
 
 
 def _most(found: Counter[str]) -> str:

@@ -168,7 +168,7 @@ def as_text(status: dict[str, Any]) -> Iterator[str]:
         if "away" in found:
             yield f"{title:<10} does not answer: {found['away']}"
         else:
-            yield f"{title:<10} {_line(found)}"
+            yield f"{title:<10} {_line(found)}{_counted(title, found)}"
         if title == "kafka":
             for domain, figures in status.get("domains", {}).items():
                 yield f"  {domain:<8} {_line(figures)}"
@@ -214,12 +214,14 @@ def _measured(chosen: Settings) -> Measured:
     return Measured(first, last, seconds, oldest_waiting(chosen, waiting) if len(last) > 1 else {})
 
 
-def _pipeline() -> dict[str, float]:
+def _pipeline() -> dict[str, float | str]:
     first, began = counters.read(), time.monotonic()
     time.sleep(RATE_SECONDS)
-    last, seconds = counters.read(), time.monotonic() - began
+    (last, since), seconds = counters.read_since(), time.monotonic() - began
     grown = max(0, last.get("stored", 0) - first.get("stored", 0))
-    return {"stored_per_second": round(grown / seconds, 1), **last}
+    # Kafka counts since its topics were made, these since Redis was empty: untold they contradict.
+    counted = {"counted_since": f"{since:%Y-%m-%dT%H:%M:%SZ}"} if since else {}
+    return {"stored_per_second": round(grown / seconds, 1), **last, **counted}
 
 
 def _outbox() -> dict[str, float]:
@@ -286,11 +288,20 @@ def _known(read: Callable[[], T]) -> T | dict[str, str]:
         return {"away": " ".join(str(error).split()) or type(error).__name__}
 
 
-def _line(figures: dict[str, float]) -> str:
+def _line(figures: dict[str, float | str]) -> str:
     return (
         "   ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in figures.items()) or "none"
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:,}"
+def _counted(title: str, figures: dict[str, float | str]) -> str:
+    """From when the totals of a line count, where it does not say."""
+    if title == "kafka" and "records" in figures:
+        return "   (both since the topics were made)"
+    if title == "pipeline" and "received" not in figures:
+        return "   (Redis has counted no batch yet)"
+    return ""
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}"

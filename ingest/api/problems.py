@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from ingest.admin.channels import NoChannel
 from ingest.admin.devices import NoDevice
 from ingest.admin.dlq_groups import TooManyLetters
+from ingest.admin.dlq_list import NoDeadLetter
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.provision import UnknownUsername, UsernameTaken
 from ingest.api.request_ids import current
@@ -162,6 +163,7 @@ _AWAY = "A server that this needs does not answer; the log has the reason under 
 _STATUSES: dict[type[OperatorError], int] = {
     NoDevice: HTTPStatus.NOT_FOUND,
     NoChannel: HTTPStatus.NOT_FOUND,
+    NoDeadLetter: HTTPStatus.NOT_FOUND,
     UnknownUsername: HTTPStatus.NOT_FOUND,
     UsernameTaken: HTTPStatus.CONFLICT,
     TooManyLetters: HTTPStatus.GATEWAY_TIMEOUT,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Literal
 from uuid import uuid4
 
 import redis
@@ -40,14 +41,23 @@ Send = Callable[[str, str], None]
 """Sends a request, of this id and to be answered at this address."""
 
 
-def ask(caller: Caller, kind: Kind, user_id: str, document: bytes) -> Answer:
+def ask(
+    caller: Caller,
+    kind: Literal["config", "manage"],
+    user_id: str,
+    document: bytes,
+    *,
+    seen: str | None = None,
+) -> Answer:
     """The answer of a worker to a user's document, or to the operator's for the user.
+
+    Rules that were changed after the time that is `seen` (empty: made since) stay, and the answer is stale.
 
     Raises `Busy` without an answer, and when too many wait for one; `ServerAway` without Redis.
     """
     by, at_ms = caller.name if caller.is_operator else None, int(time.time() * 1000)
     with _waiting.one(caller):
-        return _ask(kind, user_id, partial(_send, kind, user_id, document, at_ms, by))
+        return _ask(kind, user_id, partial(_send, kind, user_id, document, at_ms, by, seen))
 
 
 def try_channel(caller: Caller, user_id: str, name: str) -> Answer:
@@ -93,12 +103,19 @@ def _ask(
 
 
 def _send(
-    kind: Kind, user_id: str, document: bytes, at_ms: int, by: str | None, request: str, control: str
+    kind: Kind,
+    user_id: str,
+    document: bytes,
+    at_ms: int,
+    by: str | None,
+    seen: str | None,
+    request: str,
+    control: str,
 ) -> None:
     # For Flower: without the document, which is the user's.
     shown = f"user_id={user_id!r}, request={request!r}, bytes={len(document)}"
     if kind == "config":
-        call = calls.set_rules(user_id, document, request, control, retained=False, by=by)
+        call = calls.set_rules(user_id, document, request, control, retained=False, by=by, seen=seen)
     else:
         call = calls.manage_alert(user_id, document, request, control, at_ms, by=by)
     call.apply_async(kwargsrepr=shown)

@@ -27,6 +27,9 @@ dlq_app = typer.Typer(
 ErrorType = Annotated[str | None, typer.Option(help="Only this error type, such as `MissingField`.")]
 Since = Annotated[str | None, typer.Option(help="Refused since then: 45s, 90m, 12h, 7d; or a time.")]
 Until = Annotated[str | None, typer.Option(help="Refused before then, in the same forms.")]
+Hour = Annotated[
+    str | None, typer.Option(help="Refused in the hour (UTC) of this time, such as 2026-05-01T10Z.")
+]
 User = Annotated[str | None, typer.Option(help="Only messages of this user.")]
 Device = Annotated[str | None, typer.Option(help="Only messages of devices with this name.")]
 
@@ -38,6 +41,7 @@ def list_letters(
     error_type: ErrorType = None,
     since: Since = None,
     until: Until = None,
+    hour: Hour = None,
     user: User = None,
     device: Device = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Show at most this many, the newest.")] = 20,
@@ -52,7 +56,7 @@ def list_letters(
     """
     from ingest.admin import dlq_list as work  # noqa: PLC0415
 
-    filters = _filters(error_type, since, until, user, device)
+    filters = _filters(error_type, since, until, hour, user, device)
     chosen = domain_named(domain)
     listing = work.select(chosen, filters, limit, handled=handled)
     if listing.database_away:
@@ -100,6 +104,7 @@ def replay(
     error_type: ErrorType = None,
     since: Since = None,
     until: Until = None,
+    hour: Hour = None,
     user: User = None,
     device: Device = None,
     limit: Annotated[int, typer.Option(help="Replay at most this many, the oldest first.")] = 10_000,
@@ -131,7 +136,7 @@ def replay(
     from ingest.admin.dlq_outcome import State  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
-    filters = _filters(error_type, since, until, user, device)
+    filters = _filters(error_type, since, until, hour, user, device)
     chosen = domain_named(domain)
     work.check_limit(limit)
     change = None if file is None else _change(chosen, file)
@@ -218,6 +223,7 @@ def acknowledge(
     error_type: ErrorType = None,
     since: Since = None,
     until: Until = None,
+    hour: Hour = None,
     user: User = None,
     device: Device = None,
     everything: Annotated[bool, typer.Option("--all", help="All open letters, without a filter.")] = False,
@@ -231,7 +237,7 @@ def acknowledge(
     """
     from ingest.admin import dlq_acknowledge as work  # noqa: PLC0415
 
-    chosen, filters = domain_named(domain), _filters(error_type, since, until, user, device)
+    chosen, filters = domain_named(domain), _filters(error_type, since, until, hour, user, device)
     what: dict[str, Any] = {"letter": letter} if letter else filters.as_json()
     if bool(what) == everything or (letter and filters.as_json()):
         raise OperatorError("Name one letter, or give filters such as --error-type, or --all.")
@@ -245,6 +251,10 @@ def acknowledge(
     to_stdout(f"{counted(count, 'dead letter')} acknowledged")
     if count:
         to_stderr(f"In `sluice audit` as {run_id}.")
+
+
+# The console has this name for it.
+dlq_app.command("close", help="Close open dead letters: another name of `acknowledge`.")(acknowledge)
 
 
 def verify(
@@ -295,13 +305,24 @@ def verify(
 
 
 def _filters(
-    error_type: str | None, since: str | None, until: str | None, user: str | None, device: str | None
+    error_type: str | None,
+    since: str | None,
+    until: str | None,
+    hour: str | None,
+    user: str | None,
+    device: str | None,
 ) -> "Filters":
     from tasks.dead_letters.letter import Filters  # noqa: PLC0415
 
     begin = None if since is None else moment("--since", since)
     end = None if until is None else moment("--until", until)
-    return Filters(error_type, begin, end, user, device)
+    filters = Filters(error_type, begin, end, user, device)
+    if hour is None:
+        return filters
+    try:
+        return filters.in_hour_of(moment("--hour", hour))
+    except OverflowError:
+        raise OperatorError("--hour is the first or the last one that there is.") from None
 
 
 def _say_which_there_are(domain: "AnyDomain", filters: "Filters") -> None:

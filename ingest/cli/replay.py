@@ -52,6 +52,10 @@ def offsets(
     )
 
 
+# A range of offsets is what people look for by this name.
+replay_app.command("range", help="Run a range of offsets again: another name of `offsets`.")(offsets)
+
+
 @replay_app.command("times")
 def times_(
     *,

@@ -6,6 +6,7 @@ from ingest.admin.status import RATE_SECONDS
 from ingest.console.render import DASH
 
 UNKNOWN = "not known at present"
+SINCE = "counted_since"
 
 
 class Step(NamedTuple):
@@ -39,9 +40,14 @@ def steps(look: dict[str, Any]) -> list[Step]:
 
 
 _GATEWAY = {"records_per_second": "messages/s"}
-_LANES = {"batches": "batches", "resent": "sent again", "latency_ms_last": "age of the last batch, ms"}
+_LANES = {
+    "batches": "batches",
+    "resent": "sent again",
+    "latency_ms_last": "age of the last batch, ms",
+    SINCE: "counted since",
+}
 _WORKERS = {"stored_per_second": "rows/s"}
-_DATABASE = {"stored": "rows", "duplicate": "there already"}
+_DATABASE = {"stored": "rows written", "duplicate": "there already", SINCE: "counted since"}
 
 
 def beside(look: dict[str, Any]) -> list[tuple[str, str]]:
@@ -107,4 +113,5 @@ def _draining(kafka: dict[str, Any]) -> list[tuple[str, str]]:
 def _figures(part: dict[str, Any], names: dict[str, str]) -> list[tuple[str, str]]:
     if "away" in part:
         return [(label, UNKNOWN) for label in names.values()]
-    return [(label, f"{part.get(name, 0):,}") for name, label in names.items()]
+    found = {label: part.get(name, 0) for name, label in names.items() if name in part or name != SINCE}
+    return [(label, value if isinstance(value, str) else f"{value:,}") for label, value in found.items()]

@@ -10,6 +10,7 @@ from ingest.admin import series
 from ingest.admin.errors import ServerAway
 from ingest.admin.rules_picture import heights
 from ingest.admin.rules_rehearsal import Firing
+from ingest.admin.series_wanted import Wanted
 from ingest.api import inputs
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections
@@ -139,11 +140,11 @@ def _charts(
     if begin == done.end:
         return found
     for key in keys[:MOST_FIELDS]:
-        wanted = series.Wanted(key, begin, done.end, span.bucket, "avg")
+        wanted = Wanted(key, begin, done.end, span.bucket, "avg")
         try:
             with database.reading() as connection:
                 device = f"{done.domain.prefix}{source}"
-                points = series.means(connection, done.domain, user, device, wanted)
+                points = series.read(connection, done.domain, user, device, wanted)
         except (series.BadSeries, Refused, ServerAway):
             # What the rules would have done is known; it is shown without the chart.
             continue

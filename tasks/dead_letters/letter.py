@@ -2,8 +2,8 @@
 
 import base64
 import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from tasks import registry
@@ -116,6 +116,19 @@ class Filters:
         # An id of a device may hold slashes; the namespace before it does not.
         own = source.device_id.partition("/")[2] or source.device_id
         return self.user in {None, source.user_id} and self.device in {None, source.device_id, own}
+
+    def in_hour_of(self, time: datetime) -> "Filters":
+        """The same for letters that were refused in the hour (UTC) of that time, as groups of them have it.
+
+        Raises `OverflowError` for the first and the last hour that there are.
+        """
+        begin = time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        end = begin + timedelta(hours=1)
+        return replace(
+            self,
+            since=begin if self.since is None else max(begin, self.since),
+            until=end if self.until is None else min(end, self.until),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The filters that are set, for `from_json`."""

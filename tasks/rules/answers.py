@@ -28,6 +28,7 @@ class Answer(TypedDict):
     hint: NotRequired[str]
     errors: NotRequired[list[Fault]]
     warnings: NotRequired[list[Fault]]
+    stale: NotRequired[bool]  # nothing was changed, because somebody else had changed it
 
 
 class Reply(TypedDict):

@@ -69,6 +69,33 @@ def test_rules_that_an_operator_sets_are_known_as_the_operator_s(database: Datab
     assert database.execute(trail, [user]).fetchall() == [("sluice-web/operator", "2")]
 
 
+def test_rules_that_somebody_has_changed_since_they_were_seen_stay(database: Database) -> None:
+    """Whoever saw none, or others, is told; a second run of a request that was done is not."""
+    user, control = uuid4().hex[:8], uuid4().hex[:8]
+
+    def seen() -> str:
+        query = "SELECT updated_at FROM user_configs WHERE user_id = %s"
+        (changed_at,) = database.execute(query, [user]).fetchone() or (None,)
+        return "" if changed_at is None else changed_at.isoformat()
+
+    set_rules(user, rules(1), awaited(), control, seen=seen())
+    first = seen()
+    set_rules(user, rules(2), awaited(), control, seen=first)
+    set_rules(user, rules(2), awaited(), control, seen=first)
+    assert [answer(control) for _ in range(3)] == [{"ok": True, "rules": 1}] * 3
+    for old in ("", first):
+        set_rules(user, rules(3), awaited(), control, seen=old)
+        refused = answer(control)
+        assert refused is not None
+        assert (refused["ok"], refused.get("stale")) == (False, True)
+    assert rule_sets([user])[user] == parse_rules(rules(2))
+    database.execute("DELETE FROM user_configs WHERE user_id = %s", [user])
+    set_rules(user, rules(3), awaited(), control, seen=first)
+    removed = answer(control)
+    assert removed is not None
+    assert removed.get("stale") is True
+
+
 @pytest.mark.usefixtures("database")
 def test_retained_rules_count_only_where_there_are_none() -> None:
     """Nobody knows how old they are; what is ignored is not answered, but its request ends."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 import psycopg
@@ -201,6 +202,60 @@ def test_a_tenant_sees_the_tenants_own(
     assert "temperature > 90" in visit.text("main ul")
 
 
+@pytest.mark.usefixtures("beat")
+def test_a_newcomer_comes_from_a_first_reading_to_an_acknowledged_alert(
+    pipeline: Stack, browser: Remote, web: Web
+) -> None:
+    """What the tutorial says of the browser: an account, a chart, a rule that was tried, an alert seen to."""
+    user = f"n{uuid4().hex[:8]}"
+    visit = Visit(browser, web)
+    visit.fill(token=OPERATOR)
+    visit.press("Sign in", "form")
+    visit.follow("Accounts")
+    visit.fill(owner=user, devices="freezer")
+    visit.press("Make them")
+    password = visit.text("td code")
+    credential = provision.Credential(f"{user}/freezer", password)
+    freezer = fleet.Device(user, "freezer", fleet.connect(pipeline, credential))
+    freezer.publish(json.dumps({"sequence_id": 1, "temperature": 4.5, "door": "closed"}).encode())
+    freezer.await_acknowledged(60)
+
+    def is_known() -> bool:
+        visit.follow("Devices")
+        visit.fill(search=user)
+        visit.press("Show")
+        return f"{user}/freezer" in visit.text()
+
+    fleet.wait_until(is_known, 120, "the device to be known")
+    visit.follow(f"{user}/freezer")
+    assert "temperature\n4.5" in visit.text()
+    assert browser.find_elements(By.CSS_SELECTOR, "svg.chart circle")
+    visit.follow("Rules")
+    visit.fill(user=user)
+    visit.press("Show")
+    warm = {"key": "temperature", "operator": ">", "threshold": 8, "message": "too warm"}
+    visit.fill(document=json.dumps({"rules": [warm]}))
+    visit.press("Try on history")
+    assert "1 reading of 1 device in the last week" in visit.text()
+    visit.press("Replace the rules")
+    assert "temperature > 8: warning, “too warm”" in visit.text("main ul")
+    freezer.publish(json.dumps({"sequence_id": 2, "temperature": 9.5, "door": "open"}).encode())
+    freezer.await_acknowledged(60)
+
+    def is_open() -> bool:
+        visit.follow("Alerts")
+        visit.fill(user=user)
+        visit.press("Show")
+        return "too warm" in visit.text()
+
+    fleet.wait_until(is_open, 120, "the alert")
+    visit.follow("too warm")
+    visit.fill(note="the door was open, I closed it")
+    visit.press("Acknowledge")
+    assert visit.text("#acknowledged").endswith("“the door was open, I closed it”")
+    fleet.disconnect([freezer])
+
+
 def test_the_pages_are_for_telephones_and_for_keyboards(
     pipeline: Stack, browser: Remote, web: Web, listening: Subscriber
 ) -> None:
@@ -271,6 +326,11 @@ def test_dead_letters_are_counted_and_then_replayed(pipeline: Stack, web: Web, d
     written.write([b"[]"])
     looked = person.get("/dead-letters", since="1h", error_type="NotAnObject")
     assert "1 open dead letter matches." in looked.text
+    (group,) = re.findall(r'<td><a href="(/dead-letters[?][^"]*hour=[^"]*)"', looked.text)
+    looked = person.get(group)
+    assert "1 open dead letter matches." in looked.text
+    assert f'value="{parse_qs(group)["hour"][0]}"' in looked.text
+    assert "0 open dead letters match." in person.get("/dead-letters", hour="1d").text
     written.write([b"[]"])
     seen = dict(HIDDEN.findall(looked.text.partition('id="close"')[2].partition("</form>")[0]))
     closed = person.post("/dead-letters/close", **seen)

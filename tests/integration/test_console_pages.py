@@ -54,7 +54,10 @@ def test_devices_are_found_page_by_page_and_one_has_a_chart(web: Web, database: 
     second = person.get(following[1])
     assert re.findall(r"/(d\d+|fridge)</a>", second.text)[-2:] == ["d001", "fridge"]
     assert re.findall(r"/(d\d+)</a>", person.get("/devices", search="D01", order="recent").text)[0] == "d010"
-    assert "No device matches" in person.get("/devices", silent="90d").text
+    nothing = person.get("/devices", silent="90d", search="nowhere")
+    assert "No device matches" in nothing.text
+    assert f"<dt>devices</dt><dd>{user}/fridge" in nothing.text
+    assert "<dt>last seen</dt><dd>" in nothing.text
     wrong = person.get("/devices", silent="soon")
     assert (wrong.status, "`silent` must be" in wrong.text) == (422, True)
     for key, span in (("", "day"), ("load.cpu", "month"), ("temperature", "hour")):
@@ -119,6 +122,21 @@ def test_the_worst_alert_is_first(web: Web, database: Database, user: str) -> No
     )
     listed = person.get("/alerts", view="acknowledged").text
     assert re.findall(r">(alert \w)</a>", listed) == ["alert d"]
+
+
+def test_a_filter_that_matches_nothing_says_which_values_there_are(
+    web: Web, database: Database, user: str
+) -> None:
+    """On each page with a list; a tenant reads of nobody else."""
+    person = Person(web)
+    person.sign_in(secret=tokens.create(database, user).token)
+    assert "<dt>statuses</dt><dd>TRIGGERED</dd>" in person.get("/alerts", view="disabled").text
+    assert 'id="known"' not in person.get("/alerts", view="open").text
+    assert "<dt>devices</dt><dd>none</dd>" in person.get("/alerts/history", device="x").text
+    assert "<dt>reasons</dt><dd>none</dd>" in person.get("/dead-letters", error_type="x").text
+    operator = Person(web)
+    operator.sign_in(secret=OPERATOR)
+    assert re.search(r"<dt>users</dt><dd>[^<]+</dd>", operator.get("/alerts", view="all", user="nobody").text)
 
 
 def test_an_alert_says_who_was_told_of_it_and_who_was_not(web: Web, database: Database, user: str) -> None:

@@ -49,6 +49,12 @@ def test_dead_letters_are_listed_with_their_reason_and_counted_by_error_type(
     assert listed(pipeline, user, "--device", "d2")["total"] == 1
     assert listed(pipeline, user, "--error-type", "NotAnObject", "--since", "1h")["total"] == 2
     assert listed(pipeline, user, "--until", "1h")["total"] == 0
+    at = found["letters"][-1]["timestamp"]
+    hours = {one["timestamp"][:13] for one in found["letters"]}
+    assert listed(pipeline, user, "--hour", at)["total"] == (4 if len(hours) == 1 else 1)
+    assert listed(pipeline, user, "--hour", "1d")["total"] == 0
+    beyond = sluice(pipeline, "dlq", "replay", "--user", user, "--hour", "9999-12-31T23:30Z", "--dry-run")
+    assert (beyond.returncode, "--hour is the" in beyond.stderr) == (1, True), beyond.stderr
     nothing = sluice(pipeline, "dlq", "list", "--user", user, "--error-type", "Typo")
     assert (nothing.returncode, nothing.stdout) == (0, ""), nothing.stderr
     assert "Error types: " in nothing.stderr

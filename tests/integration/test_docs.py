@@ -5,12 +5,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from compose.local.stack import Stack
 from tests.conftest import DeadLetters
 from tests.integration.commands import run_page
 from tests.integration.fleet import wait_until
 from tests.integration.stream import Written, cold_only, reading, sequence_ids
+from tests.integration.web_process import Web
 
 Database = psycopg.Connection[tuple[object, ...]]
 
@@ -35,12 +37,25 @@ def test_the_first_five_minutes_end_with_a_row(pipeline: Stack, database: Databa
     wait_until(lambda: database.execute(query).fetchall() == [("open",)], 30, "the row")
 
 
-def test_the_tutorial_ends_with_a_row_and_a_dead_letter(
+@pytest.mark.usefixtures("beat")
+def test_the_tutorial_leads_from_a_reading_to_an_acknowledged_alert_and_a_dead_letter(
     pipeline: Stack, database: Database, dead_letters: DeadLetters
 ) -> None:
-    """Who types the tutorial gets the row and the dead letter that it promises."""
-    database.execute("DELETE FROM raw_telemetry WHERE user_id = 'ada'")
-    run_page(pipeline, "docs/tutorial.md")
+    """Who types the tutorial sees the device, its series, the rule as a sentence, and the alert."""
+    for table in ("raw_telemetry", "active_alerts", "devices"):
+        database.execute(sql.SQL("DELETE FROM {} WHERE user_id = 'ada'").format(sql.Identifier(table)))
+    pipeline.up(["web"], prepare=False)
+    try:
+        web = Web(0, int(pipeline.env["WEB_METRICS_PORT"]))
+        wait_until(web.ready, 60, "the web process to be ready")
+        said = run_page(pipeline, "docs/tutorial.md")
+    finally:
+        pipeline.stop("web")
+    for part in ("ada/fridge", '"value":4.5', "temperature > 8: warning, “too warm”", "would have fired"):
+        assert part in said, part
+    alert = "SELECT acknowledged_by, note FROM active_alerts WHERE user_id = 'ada' AND device_id = 'fridge'"
+    (acknowledged,) = database.execute(alert).fetchall()
+    assert acknowledged[1] == "the door was open, I closed it"
     query = "SELECT extra_data ->> 'door' FROM raw_telemetry WHERE user_id = 'ada' AND temperature = 9.5"
     wait_until(lambda: database.execute(query).fetchall() == [("open",)], 30, "the row")
     reason = '`sequence_id` must be a 64-bit integer, got the string "one"'

@@ -2,11 +2,20 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
+from tasks.servers import counters
+from tasks.servers.redis_client import COUNTERS, client
 from tests.conftest import PROCESSES, PROJECT
 from tests.integration import fleet, forked
+from tests.integration.lag import wait_for_no_lag
 
 
 def sluice(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +69,36 @@ def test_status_tells_what_is_and_what_is_not(pipeline: Stack, beat: None) -> No
     assert (wrong.returncode, text[:39]) == (1, "WRONG      the database does not answer"), text
     assert "alerts     does not answer" in text
     assert len(text.splitlines()) < 28
+
+
+def stored(database: psycopg.Connection[tuple[Any, ...]], user: str) -> int:
+    """How many rows a user has."""
+    found = database.execute("SELECT count(*) FROM raw_telemetry WHERE user_id = %s", [user]).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.usefixtures("on_servers")
+def test_counters_that_began_anew_say_since_when(
+    pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """Redis starts empty, and the rows are still there: the first batch notes when counting began."""
+    device = fleet.devices(pipeline, [(run := uuid4().hex[:8], "fridge")])[0]
+    wait_for_no_lag(pipeline)
+    client().delete(COUNTERS)
+    # Redis tells whole seconds.
+    before = datetime.now(UTC).replace(microsecond=0)
+    for number in range(2):
+        payload = {"sequence_id": number, "time": f"{before:%FT%TZ}", "temperature": 1}
+        device.publish(json.dumps(payload).encode())
+        device.await_acknowledged(60)
+        fleet.wait_until(
+            lambda wanted=number + 1: stored(database, run) == wanted,  # type: ignore[misc]
+            60,
+            "the row",
+        )
+    fleet.wait_until(lambda: counters.read().get("stored", 0) >= 2, 60, "both batches to be counted")
+    counted = json.loads(sluice(pipeline, "status", "--json").stdout)["pipeline"]
+    assert before <= datetime.fromisoformat(counted["counted_since"]) <= datetime.now(UTC)
+    assert "since" not in counted
+    fleet.disconnect([device])

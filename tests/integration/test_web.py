@@ -1,11 +1,13 @@
 """The HTTP API: who sees what, what it says, and what it says when it cannot."""
 
+import base64
 import json
 import time
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -16,7 +18,7 @@ from ingest.admin import accounts, provision, tokens
 from tests.integration import web_process
 from tests.integration.commands import sluice
 from tests.integration.web_process import Web
-from tests.integration.web_tenant import NOW, Database, role, token, user, web
+from tests.integration.web_tenant import NOW, Database, dead_letter, role, token, user, web
 
 __all__ = ["role", "token", "user", "web"]
 
@@ -44,11 +46,12 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
         "/dead-letters/replays": {"user": user, "dry_run": True},
         "/dead-letters/acknowledgements": {"user": user, "dry_run": True},
     }
+    letter = dead_letter(stack, user, b"[")
     routes = [(path, method) for path, methods in document["paths"].items() for method in methods]
     assert len(routes) >= 10
     for number, (template, method) in enumerate(routes):
         route = template.removeprefix("/api/v1")
-        path = route.format(user=user, device="d", name="hook", run_id="none")
+        path = route.format(user=user, device="d", name="hook", run_id="none", key=letter)
         # Unknown tokens of one address have a limit.
         address = {"X-Forwarded-For": f"192.0.2.{number}"}
         body = bodies.get(route) if method != "get" else None
@@ -74,10 +77,60 @@ def test_every_route_is_closed_to_whoever_it_is_not_for(
             assert (nobody.status, nobody.document["detail"]) == (404, told)
         elif template not in {*OPERATORS_ALONE, web_process.STREAM} and path != "/openapi.json":
             assert user not in json.dumps(foreign.document), path
+            assert foreign.status == (404 if "{key}" in template else 200), path
             assert user in json.dumps(own.document) or path == "/dead-letters", path
             assert not {"secret", "token"} & set(json.dumps(own.document).split('"')), path
             assert web.ask(path, others, {"user": user}).status == 404, path
             assert web.ask(path, token, {"user": user}).status == 200, path
+
+
+def test_one_dead_letter_is_told_whole(
+    web: Web, stack: Stack, database: Database, user: str, token: str
+) -> None:
+    """All of its payload, what came with it, why, and from where; by the path that the list gives.
+
+    Another tenant gets the same 404 as for one that does not exist.
+    """
+    payload = b'["' + "ü".encode() * 5000 + b"\xff"
+    key = dead_letter(stack, user, payload)
+    (listed,) = web.ask("/dead-letters", token).document["letters"]
+    assert (listed["key"], listed["payload_cut"]) == (key, True)
+    told = web.ask(listed["path"].removeprefix("/api/v1"), token)
+    assert told.status == 200, told.document
+    assert base64.b64decode(told.document.pop("payload_base64")) == payload
+    at = told.document.pop("refused_at")
+    assert datetime.fromisoformat(at) == datetime.fromisoformat(listed["timestamp"])
+    assert told.document == {
+        "key": key,
+        "state": "cannot be replayed",
+        "error_type": "InvalidJson",
+        "error": "said why",
+        "attempts": 1,
+        "user_id": user,
+        "device_id": "d",
+        "original_topic": f"users/{user}/devices/d/telemetry",
+        "content_type": "text/plain",
+        "traceparent": None,
+        "kafka_topic": None,
+        "kafka_partition": None,
+        "kafka_offset": None,
+        "kafka_timestamp_ms": None,
+        "first_place": None,
+        "elements": [],
+        "stored": None,
+        "payload": None,
+        "payload_bytes": len(payload),
+        "payload_cut": False,
+    }
+    path = f"/dead-letters/letters/{key}"
+    done = web.ask("/dead-letters/acknowledgements", token, method="POST", body={"device": "d"})
+    assert done.document["letters"] == 1, done.document
+    assert web.ask(path).document["state"] == "acknowledged"
+    others = tokens.create(database, f"o{uuid4().hex[:8]}").token
+    foreign, none = web.ask(path, others), web.ask(f"{path}0", others)
+    assert (foreign.status, none.status) == (404, 404)
+    assert foreign.document["detail"].replace(key, "") == none.document["detail"].replace(f"{key}0", "")
+    assert web.ask(path, token, {"domain": "x"}).status == 422
 
 
 def test_devices_come_by_silence_page_by_page_and_are_found(
@@ -109,6 +162,43 @@ def test_devices_come_by_silence_page_by_page_and_are_found(
     answer = web.ask("/devices", token, headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"
     assert web.ask("/devices", token, headers={"If-None-Match": answer.headers["etag"]}).status == 304
+
+
+def test_a_filter_that_matches_nothing_says_which_values_there_are(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """The operator reads of all users, a tenant of the own alone; otherwise nothing is said."""
+    other = f"o{uuid4().hex[:8]}"
+    database.execute(
+        "INSERT INTO devices (user_id, device_id, domain, first_seen, last_seen)"
+        " VALUES (%s, 'theirs', 'telemetry', now() + interval '1 s', now() + interval '1 s')",
+        [other],
+    )
+
+    def known(path: str, who: str | None, **query: object) -> dict[str, list[str]] | None:
+        told: dict[str, list[str]] | None = web.ask(path, who, query).document["known"]
+        return told
+
+    assert known("/devices", token, search="nowhere") == {"search": [f"{user}/d", f"{user}/quiet"]}
+    assert known("/devices", token, silent="5000w", online="true") == {
+        "online": ["unknown"],
+        "last_seen": [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (NOW - timedelta(hours=1), NOW)],
+    }
+    standing = known("/alerts", token, device="x", status="DISABLED")
+    assert standing == {"device": ["d"], "status": ["TRIGGERED"]}
+    told = known("/alerts/history", token, device="x", **{"from": "1s"})
+    assert told is not None
+    assert (told["device"], len(told["time"])) == (["d"], 2)
+    letters = known("/dead-letters", token, device="x", error_type="Typo", since="2h")
+    assert letters == {"device": [], "error_type": [], "refused_at": []}
+    for path in ("/devices", "/alerts", "/alerts/history"):
+        assert known(path, token) is None
+        assert known(path, token, user=user) is None
+    nobody = known("/devices", web_process.OPERATOR, user=f"x{user}")
+    assert nobody is not None
+    assert other in nobody["user"]
+    unknown = web.ask("/devices", token, {"domain": "x"})
+    assert (unknown.status, "telemetry" in unknown.document["detail"]) == (422, True), unknown.document
 
 
 def test_a_device_shows_its_newest_reading_and_its_values_over_time(

@@ -40,6 +40,38 @@ def test_a_tenant_sets_rules_and_commands_alerts(web: Web, user: str, token: str
     assert (answer.status, "must be JSON" in answer.document["detail"]) == (422, True)
 
 
+def test_rules_that_somebody_has_changed_are_not_replaced(
+    web: Web, database: Database, user: str, token: str
+) -> None:
+    """By `If-Match` with the ETag of the rules as they were read; without it the last one wins, as before."""
+    path = f"/rules/{user}"
+
+    def put(threshold: int, tag: str | None) -> tuple[int, str]:
+        rule = {"key": "temperature", "operator": ">", "threshold": threshold, "message": "warm"}
+        headers = {} if tag is None else {"If-Match": tag}
+        answer = web.ask(path, token, method="PUT", body=[rule], headers=headers)
+        if answer.status == 412:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "read them again" in answer.document["detail"]
+        return answer.status, web.ask(path, token).headers["etag"]
+
+    first = web.ask(path, token).headers["etag"]
+    done, second = put(1, first)
+    assert (done, second == first) == (200, False)
+    assert put(2, first) == (412, second)
+    assert put(2, f"{first}, W/{second}") == (412, second)
+    assert web.ask(path, token).document["rules"][0]["threshold"] == 1
+    assert web.ask(path, token, headers={"If-None-Match": second}).status == 304
+    assert [put(number, tag)[0] for number, tag in ((3, f"{first}, {second}"), (4, "*"), (5, None))] == [
+        200
+    ] * 3
+    wrong = web.ask(path, token, method="PUT", body=[{}], headers={"If-Match": first})
+    assert (wrong.status, wrong.document["errors"][0]["path"][:8]) == (422, "rules.0.")
+    database.execute("DELETE FROM user_configs WHERE user_id = %s", [user])
+    none = web.ask(path, token).headers["etag"]
+    assert [put(6, none)[0], put(7, none)[0]] == [200, 412]
+
+
 def test_rules_are_tried_on_what_is_stored(web: Web, database: Database, user: str, token: str) -> None:
     """How often each had fired, and when; nothing is changed, and a faulty document is told its faults."""
     rules = [
@@ -243,6 +275,19 @@ def test_a_tenant_closes_dead_letters_that_need_no_action(
     path = "/dead-letters/acknowledgements"
     vague = web.ask(path, token, method="POST", body={"dry_run": True})
     assert (vague.status, "Say which" in vague.document["detail"]) == (422, True)
+    told = web.ask("/dead-letters", token, {"error_type": "NotAnObject"}).document["groups"]
+    one_of_them = {"error_type": "NotAnObject", "hour": told[0]["hour"]}
+    looked = web.ask("/dead-letters", token, one_of_them).document
+    assert (looked["total"], looked["groups"]) == (told[0]["letters"], [told[0]])
+    counted = web.ask(path, token, method="POST", body={**one_of_them, "dry_run": True}).document
+    assert counted["letters"] == told[0]["letters"]
+    for other in ({"hour": "1d"}, {"hour": told[0]["hour"], "until": "2h"}):
+        assert web.ask("/dead-letters", token, other).document["total"] == 0
+        assert web.ask(path, token, method="POST", body={**other, "dry_run": True}).document["letters"] == 0
+    tried = web.ask("/dead-letters/replays", token, method="POST", body={**one_of_them, "dry_run": True})
+    assert (tried.status, tried.document["counts"]["selected"]) == (200, told[0]["letters"]), tried.document
+    beyond = web.ask("/dead-letters", token, {"hour": "9999-12-31T23:30Z"})
+    assert (beyond.status, "`hour`" in beyond.document["detail"]) == (422, True)
     body = {"error_type": "NotAnObject", "since": "1h"}
     counted = web.ask(path, token, method="POST", body={**body, "dry_run": True}).document
     assert counted == {"letters": 2, "dry_run": True, "run_id": None}

@@ -8,10 +8,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
 from ingest.admin import accounts, provision, tokens
+from tasks.dead_letters import envelope
 from tests.integration import web_process
 from tests.integration.web_process import Web
 
@@ -93,6 +95,17 @@ def user(database: Database) -> str:
         [name],
     )
     return name
+
+
+def dead_letter(stack: Stack, user: str, payload: bytes) -> str:
+    """Puts a dead letter of a message that never reached Kafka, of the user's device `d`; returns its key."""
+    topic = f"users/{user}/devices/d/telemetry"
+    key = envelope.key_without_coordinates(topic, payload)
+    value = envelope.envelope(topic, payload, "InvalidJson", "said why", content_type="text/plain")
+    producer = Producer({"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all"})
+    producer.produce("iot-stream-dlq", value, key)
+    assert producer.flush(30) == 0
+    return key.decode()
 
 
 @pytest.fixture

@@ -5,22 +5,40 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from tasks.observe.catalogue import CATALOGUE
 from tasks.observe.instruments import Metric
 
 FOLDER = Path(__file__).resolve().parents[2] / "compose" / "observability"
 DASHBOARDS = sorted((FOLDER / "grafana" / "dashboards").glob("*.json"))
-SOURCES = re.findall(
-    r"^    uid: (\S+)$", (FOLDER / "grafana/provisioning/datasources/sluice.yaml").read_text(), re.MULTILINE
-)
+_SOURCES = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/sluice.yaml").read_text())
+PROVISIONED = {one["uid"]: one["type"] for one in _SOURCES["datasources"]}
+SCHEMA = json.loads((Path(__file__).parent / "dashboard.schema.json").read_text())
 # Their queries are run by tests/integration/test_roles.py.
 BY_SQL = {"readings", "alerts"}
 
 # What a metric of the list is called on the page.
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 KNOWN = {metric.name + suffix: metric for metric in CATALOGUE for suffix in SUFFIXES[metric.kind]}
+
+
+def faults(dashboard: Any) -> list[str]:
+    """What of it is not as the schema says."""
+    found = jsonschema.Draft202012Validator(SCHEMA).iter_errors(dashboard)
+    return [f"{one.json_path}: {one.message}" for one in found]
+
+
+def sources_of(value: Any) -> list[Any]:
+    """Every source that is named somewhere in it."""
+    if isinstance(value, list):
+        return [one for item in value for one in sources_of(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["datasource"]] if "datasource" in value else []
+    return own + [one for item in value.values() for one in sources_of(item)]
 
 
 def named(text: str) -> set[str]:
@@ -64,9 +82,54 @@ def test_a_dashboard_is_whole(path: Path) -> None:
         taken |= cells
         assert panel["targets"]
         for target in panel["targets"]:
-            assert target["datasource"]["uid"] in SOURCES
+            assert target["datasource"]["uid"] in PROVISIONED
     variables = {variable["name"] for variable in dashboard["templating"]["list"]}
     assert set(re.findall(r"\$([a-z]+)\b", json.dumps(dashboard["panels"]))) <= variables
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_one_of_grafana_s(path: Path) -> None:
+    """By our own schema of the fields in use: Grafana says nothing of a field that it does not know."""
+    dashboard = json.loads(path.read_text())
+    assert faults(dashboard) == []
+    # Of several sources of one kind a panel would still name the right one.
+    assert {one["uid"]: one["type"] for one in sources_of(dashboard)}.items() <= PROVISIONED.items()
+    for panel in dashboard["panels"]:
+        letters = [target["refId"] for target in panel["targets"]]
+        assert len(set(letters)) == len(letters), panel["title"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {panel["datasource"]["uid"]}
+
+
+def test_no_two_dashboards_have_one_id_or_name() -> None:
+    """The second would replace the first."""
+    all_of_them = [json.loads(path.read_text()) for path in DASHBOARDS]
+    for name in ("uid", "title"):
+        assert len({one[name] for one in all_of_them}) == len(all_of_them)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("panels", 0, "tilte"), "x"),
+        (("panels", 0, "type"), "graph"),
+        (("panels", 0, "gridPos", "w"), 25),
+        (("panels", 0, "fieldConfig", "defaults", "unit"), "seconds"),
+        (("panels", 0, "options", "tooltips"), {}),
+        (("panels", 0, "targets", 0, "rawSql"), "SELECT 1"),
+        (("panels", 0, "targets", 0, "datasource", "type"), "tempo"),
+        (("schemaVersion",), 16),
+        (("time", "from"), "1h"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_what_grafana_does_not_know_is_a_fault(place: tuple[Any, ...], value: object) -> None:
+    """The schema sees it."""
+    dashboard = json.loads((FOLDER / "grafana" / "dashboards" / "pipeline.json").read_text())
+    inside = dashboard
+    for step in place[:-1]:
+        inside = inside[step]
+    inside[place[-1]] = value
+    assert faults(dashboard)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ class Alerts(BaseModel):
 
     alerts: list[Alert]
     next: str | None
+    known: dict[str, list[str]] | None = Field(
+        description="Where none matches: by filter the values that there are, the most frequent first."
+    )
 
 
 class Change(_Judged):
@@ -63,6 +66,10 @@ class History(BaseModel):
 
     changes: list[Change]
     next: str | None
+    known: dict[str, list[str]] | None = Field(
+        description="Where none matches: by filter the values of the newest changes, the most frequent first;"
+        " `time` has the first and the last one."
+    )
 
 
 class Done(BaseModel):

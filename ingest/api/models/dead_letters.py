@@ -19,6 +19,9 @@ class LettersWanted(BaseModel):
     error_type: Storable | None = None
     since: Storable | None = Field(None, description="A time, or a span back from now: `90m`, `7d`.")
     until: Storable | None = None
+    hour: Storable | None = Field(
+        None, description="Refused in the hour (UTC) of this time, as `groups` of `GET dead-letters` have it."
+    )
 
 
 class ReplayWanted(LettersWanted):
@@ -56,6 +59,35 @@ class Replay(BaseModel):
     error: str | None
 
 
+class WholeLetter(BaseModel):
+    """One dead letter, with its message as it came."""
+
+    key: str
+    state: str = Field(description="`open`, or what became of it.")
+    error_type: str
+    error: str = Field(description="Why it was refused.")
+    refused_at: datetime
+    attempts: int = Field(description="How often it was refused.")
+    user_id: str = Field(description="Empty where the topic names none.")
+    device_id: str
+    original_topic: str = Field(description="The MQTT topic that it was sent to.")
+    content_type: str | None
+    traceparent: str | None
+    kafka_topic: str | None = Field(description="Where its record is or was; null if it never had one.")
+    kafka_partition: int | None
+    kafka_offset: int | None
+    kafka_timestamp_ms: int | None
+    first_place: tuple[int, int] | None = Field(
+        description="Partition and offset of the record that was refused first, if it is another."
+    )
+    elements: list[int] = Field(description="Of a message with several readings those that were refused.")
+    stored: Any = Field(description="Of a conflict the row that is in its place.")
+    payload: str | None = Field(description="As text; null where it is not printable.")
+    payload_base64: str
+    payload_bytes: int
+    payload_cut: bool = Field(description="Whether the dead letter itself has less than the message had.")
+
+
 class LetterGroup(BaseModel):
     """How many dead letters have the same reason, device and hour."""
 
@@ -74,6 +106,10 @@ class Letters(BaseModel):
     groups_left_out: int
     letters: list[dict[str, Any]] = Field(
         description="The newest, as `sluice dlq list --json` has them, but of each payload at most 4 KiB;"
-        " `payload_cut` says whether it is more."
+        " `payload_cut` says whether it is more; `path` is where the whole letter is in this API."
     )
     note: str | None = Field(description="What could not be found out, such as which were replayed.")
+    known: dict[str, list[str]] | None = Field(
+        description="Where none matches: by filter the values of open letters, the most frequent first;"
+        " `refused_at` has the first and the last time."
+    )

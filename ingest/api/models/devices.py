@@ -36,6 +36,10 @@ class Devices(BaseModel):
 
     devices: list[ListedDevice]
     next: str | None = Field(description="The `cursor` of the next page; null at the end.")
+    known: dict[str, list[str]] | None = Field(
+        description="Where none matches: by filter the values that there are, the most frequent first;"
+        " `last_seen` has the first and the last time."
+    )
 
 
 class Day(BaseModel):

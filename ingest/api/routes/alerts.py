@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from ingest.admin import alerts as work
+from ingest.admin import known
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Limit, Moment, User, UserInPath
@@ -35,8 +36,9 @@ def list_alerts(
     selection = work.Selection(caller.only(user), device, status)
     with database.reading() as connection:
         rows = work.page(connection, selection, limit + 1, after)
+        found = None if rows or cursor else known.of_alerts(connection, caller.user_id, selection)
     shown, following = pages.cut(rows, limit, work.Place)
-    return Alerts.model_validate({"alerts": shown, "next": following})
+    return Alerts.model_validate({"alerts": shown, "next": following, "known": found})
 
 
 @router.get("/alerts/history")
@@ -64,8 +66,9 @@ def history(
     )
     with database.reading() as connection:
         rows = work.history(connection, selection, limit + 1, before)
+        found = None if rows or cursor else known.of_changes(connection, caller.user_id, selection)
     shown, following = pages.cut(rows, limit, work.Moment)
-    return History.model_validate({"changes": shown, "next": following})
+    return History.model_validate({"changes": shown, "next": following, "known": found})
 
 
 @router.post(

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import structlog
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
-from ingest.admin import dlq_acknowledge, dlq_replay
+from ingest.admin import dlq_acknowledge, dlq_one, dlq_replay, dlq_values
 from ingest.admin.audit import note
+from ingest.admin.dlq_recent import Find, Recent
 from ingest.api import inputs, replay_places
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
@@ -33,11 +36,13 @@ from ingest.api.models.dead_letters import (
     LettersWanted,
     Replay,
     ReplayWanted,
+    WholeLetter,
 )
 from ingest.api.places import Places
 from ingest.api.problems import NotFound, Refused
 from tasks.dead_letters import replayed
 from tasks.dead_letters.letter import Filters, LetterId
+from tasks.domain.domain import AnyDomain
 from tasks.replays import runs
 from tasks.replays.runs import Run
 
@@ -48,6 +53,7 @@ _reading = Places("read the dead letters", 3, 1)
 # Each waits in a thread, which all other requests need too.
 _waiting = Places("wait for a replay", 4, 2)
 READ_SECONDS = 20.0
+SINCE = "1d"
 MOST_GROUPS_SHOWN = 1000
 MOST_ACKNOWLEDGED = 100_000
 # A short replay is done before the answer; a longer one is looked at again.
@@ -67,24 +73,28 @@ def dead_letters(
     device: Device = None,
     domain: Domain = None,
     error_type: Annotated[Text | None, Query(description="Only this type, such as `MissingField`.")] = None,
-    since: Annotated[Moment, Query(description="Refused since then; by default in the last day.")] = "1d",
+    since: Annotated[
+        Moment, Query(description="Refused since then; by default in the last day, but with `hour`.")
+    ] = None,
     until: Annotated[Moment, Query(description="Refused before then.")] = None,
+    hour: Annotated[
+        Moment, Query(description="Refused in the hour (UTC) of this time, as `groups` have it.")
+    ] = None,
     handled: Annotated[bool, Query(description="Include those that are no longer open.")] = False,
     limit: Annotated[Limit, Query(description="At most this many of the newest letters themselves.")] = 20,
 ) -> Letters:
     """How many open dead letters there are, by reason, device and hour, and the newest of them."""
-    now = datetime.now(UTC)
     chosen = inputs.domain_named(domain)
-    filters = Filters(
-        error_type,
-        inputs.moment("since", since, now),
-        inputs.moment("until", until, now),
-        caller.only(user),
-        device,
+    if since is None and hour is None:
+        since = SINCE
+    wanted = LettersWanted(
+        user=user, device=device, error_type=error_type, since=since, until=until, hour=hour
     )
+    filters = _filters(caller, wanted)
     with _reading.one(caller):
         find = partial(_handled, database)
         found = recent.count(chosen, filters, limit, find, handled=handled, seconds=READ_SECONDS)
+        known = None if found.counts else _known(caller, chosen, recent, filters, find)
     ordered = sorted(found.counts.items(), key=lambda one: (one[0].hour, one[1]), reverse=True)
     if found.database_away:
         log.warning("server_away", error=found.database_away)
@@ -93,10 +103,33 @@ def dead_letters(
             "total": found.counts.total(),
             "groups": [{**g._asdict(), "letters": count} for g, count in ordered[:MOST_GROUPS_SHOWN]],
             "groups_left_out": max(0, len(ordered) - MOST_GROUPS_SHOWN),
-            "letters": [one.as_json() for one in found.newest],
+            "letters": [_with_path(one.as_json(), domain) for one in found.newest],
             "note": _note(caller, found.database_away),
+            "known": known,
         }
     )
+
+
+@router.get("/dead-letters/letters/{key:path}")
+def one_letter(
+    caller: Anybody,
+    database: Database,
+    recent: RecentLetters,
+    key: Annotated[TextInPath, Path(description="Its key, or PARTITION/OFFSET of its message in the topic.")],
+    *,
+    domain: Domain = None,
+) -> WholeLetter:
+    """One dead letter whole: its payload, what came with it, why it was refused, and where it came from."""
+    chosen = inputs.domain_named(domain)
+    with _reading.one(caller):
+        own = Filters(user=caller.user_id)
+        find = partial(_handled, database)
+        return WholeLetter.model_validate(dlq_one.whole(recent, chosen, key, own, find, READ_SECONDS))
+
+
+def _with_path(letter: dict[str, Any], domain: str | None) -> dict[str, Any]:
+    path = f"/api/v1/dead-letters/letters/{quote(letter['key'])}"
+    return {**letter, "path": path if domain is None else f"{path}?domain={quote(domain, safe='')}"}
 
 
 @router.post("/dead-letters/replays", status_code=202, responses={200: {"model": Replay}})
@@ -145,7 +178,7 @@ def acknowledge(
     """
     domain, filters = inputs.domain_named(wanted.domain), _filters(caller, wanted)
     if wanted == AcknowledgementWanted(domain=wanted.domain, dry_run=wanted.dry_run):
-        raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since` or `until`.")
+        raise Refused(422, "Say which, by `user`, `device`, `error_type`, `since`, `until` or `hour`.")
     with _reading.one(caller):
         find = partial(_handled, database)
         letters = recent.select(domain, filters, MOST_ACKNOWLEDGED, find, seconds=READ_SECONDS)
@@ -163,15 +196,34 @@ def _handled(
         return replayed.find_many(connection, letters, since)
 
 
+def _known(
+    caller: Caller, domain: AnyDomain, recent: Recent, filters: Filters, find: Find
+) -> dict[str, list[str]] | None:
+    """What the open letters that are at hand have, for filters that match none of them."""
+    everything = Filters(user=caller.user_id)
+    a_day = replace(everything, since=datetime.now(UTC) - timedelta(days=1))
+    look = recent.look(domain, everything, find) or recent.look(domain, a_day, find)
+    if look is None:
+        return None
+    return dlq_values.known(caller.user_id, filters, (one.letter for one, _ in look.opened()))
+
+
 def _filters(caller: Caller, wanted: LettersWanted) -> Filters:
     now = datetime.now(UTC)
-    return Filters(
+    filters = Filters(
         wanted.error_type,
         inputs.moment("since", wanted.since, now),
         inputs.moment("until", wanted.until, now),
         caller.only(wanted.user),
         wanted.device,
     )
+    hour = inputs.moment("hour", wanted.hour, now)
+    if hour is None:
+        return filters
+    try:
+        return filters.in_hour_of(hour)
+    except OverflowError:
+        raise Refused(422, "`hour` is the last one that there is.") from None
 
 
 def _ended_soon(database: Connections, run_id: str) -> Run | None:

@@ -7,7 +7,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 
 from ingest.admin import devices as work
+from ingest.admin import known
 from ingest.admin import series as series_work
+from ingest.admin.series_wanted import Aggregate, Wanted
 from ingest.api import inputs, pages
 from ingest.api.callers import Anybody, Caller
 from ingest.api.inputs import Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath
@@ -60,8 +62,11 @@ def list_devices(
             after,
             newest_first=order == "recent",
         )
+        found = None if rows or cursor else known.of_devices(connection, caller.user_id, selection)
     shown, following = pages.cut(rows, limit, work.Place)
-    return Devices.model_validate({"devices": [_with_path(row) for row in shown], "next": following})
+    return Devices.model_validate(
+        {"devices": [_with_path(row) for row in shown], "next": following, "known": found}
+    )
 
 
 @router.get("/devices/{user}/{device:path}/latest")
@@ -90,7 +95,7 @@ def series(
     bucket: Annotated[
         Text, Query(description="`30s`, `5m`, `1h`, `1d`, `1w`; at most 2,000 in the range.")
     ] = "1h",
-    agg: Annotated[series_work.Aggregate, Query(description="What becomes of a bucket's values.")] = "avg",
+    agg: Annotated[Aggregate, Query(description="What becomes of a bucket's values.")] = "avg",
     domain: Domain = None,
 ) -> Series:
     """One field of a device over time, in buckets that begin on whole multiples of their length (UTC)."""
@@ -99,7 +104,7 @@ def series(
     try:
         until = inputs.moment("to", end, now) or now
         since = inputs.moment("from", begin, now) or until - DEFAULT_RANGE
-        wanted = series_work.Wanted(key, since, until, parse_span(bucket), agg)
+        wanted = Wanted(key, since, until, parse_span(bucket), agg)
     except (ValueError, OverflowError) as error:
         raise Refused(422, f"`bucket` {error}.") from None
     series_work.check(wanted)

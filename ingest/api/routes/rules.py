@@ -5,17 +5,18 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Response
 
 from ingest.admin import rules as work
 from ingest.admin.rules_rehearsal import History, Stored, judge, read
 from ingest.api import inputs, requests
+from ingest.api.around import tag
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Body, Database, Device, Domain, Moment, UserInPath
 from ingest.api.models.rules import Rehearsal, Rules, RulesSet
 from ingest.api.places import Places
-from ingest.api.problems import Faulty, Refused
+from ingest.api.problems import Faulty, Refused, described
 from tasks.domain.domain import AnyDomain
 from tasks.rules.devices import names_groups
 from tasks.rules.parsing import InvalidRules, parse_rules
@@ -29,6 +30,9 @@ MOST_READINGS = 200_000
 REHEARSE_SECONDS = 10.0
 MOST_FIRINGS_SHOWN = 100
 _rehearsing = Places("rehearse rules", 2, 1)
+
+MOST_TAGS = 500
+CHANGED = "Somebody has changed the rules, or the operator's, since they were read; read them again."
 
 router = APIRouter(tags=["rules"])
 
@@ -47,24 +51,62 @@ class Rehearsed(NamedTuple):
     end: datetime
 
 
-@router.get("/rules/{user}")
-def rules(caller: Anybody, database: Database, user: UserInPath) -> Rules:
+@router.get("/rules/{user}", name="rules")
+def rules_as_stored(caller: Anybody, database: Database, user: UserInPath, response: Response) -> Rules:
     """The user's rules as they are stored, none are an empty list; and the operator's, in force beside."""
+    found = rules(caller, database, user)
+    response.headers["etag"] = _tag(found)
+    return found
+
+
+def rules(caller: Caller, database: Connections, user: str) -> Rules:
+    """The same."""
     with database.reading() as connection:
         stored = work.stored(connection, caller.may_see(user))
         operators = work.for_everyone(connection)
     return Rules.model_validate({**stored, "operator_rules": operators})
 
 
-@router.put("/rules/{user}", openapi_extra=inputs.document(_DOCUMENT))
-def set_rules(caller: Anybody, user: UserInPath, document: Body) -> RulesSet:
+@router.put("/rules/{user}", openapi_extra=inputs.document(_DOCUMENT), responses=described(412))
+def set_rules(
+    caller: Anybody,
+    database: Database,
+    user: UserInPath,
+    document: Body,
+    *,
+    if_match: Annotated[
+        str | None,
+        Header(max_length=MOST_TAGS, description="The `ETag` of `GET rules/{user}`: 412 if it is another."),
+    ] = None,
+) -> RulesSet:
     """Replaces the user's rules, as on `users/{user}/config`, or changes nothing and says every fault.
 
     Once it has answered, every reading is judged by the new rules.
     """
     caller.may_see(user)
     _parsed(document)
-    answer = requests.ask(caller, "config", user, document)
+    if if_match is None or if_match.strip() == "*":
+        return replace(caller, user, document)
+    stored = rules(caller, database, user)
+    if _tag(stored) not in [one.strip() for one in if_match.split(",")]:
+        raise Refused(412, CHANGED)
+    return replace(caller, user, document, seen=seen(stored))
+
+
+def seen(stored: Rules) -> str:
+    """What `replace` is told of rules that somebody has read."""
+    return "" if stored.updated_at is None else stored.updated_at.isoformat()
+
+
+def replace(caller: Caller, user: str, document: bytes, *, seen: str | None = None) -> RulesSet:
+    """Replaces the rules, unless others have been stored since they were `seen`.
+
+    Raises `Refused`: with 412 for those, and with every fault of the document.
+    """
+    _parsed(document)
+    answer = requests.ask(caller, "config", caller.may_see(user), document, seen=seen)
+    if answer.get("stale"):
+        raise Refused(412, CHANGED)
     if not answer["ok"]:
         raise Faulty(answer.get("errors", []))
     return RulesSet.model_validate({"rules": answer.get("rules", 0), "warnings": answer.get("warnings", [])})
@@ -129,6 +171,10 @@ def bounded(readings: Iterable[Stored]) -> Iterator[Stored]:
                 504, f"Of the readings {number:,} were judged within {REHEARSE_SECONDS:g} s, not all. {less}"
             )
         yield one
+
+
+def _tag(found: Rules) -> str:
+    return tag(found.model_dump_json().encode())
 
 
 def _parsed(document: bytes) -> RuleSet:

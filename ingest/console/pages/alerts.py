@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BeforeValidator
 
-from ingest.admin import alert_deliveries
+from ingest.admin import alert_deliveries, known
 from ingest.admin import alerts as work
 from ingest.api import inputs, pages
 from ingest.api.inputs import Database
@@ -73,11 +73,13 @@ def listed(
     )
     with database.reading() as connection:
         rows = work.page(connection, selection, PER_PAGE + 1, after)
+        found = None if rows or cursor else known.of_alerts(connection, visitor.caller.user_id, selection)
     shown, following = pages.cut(rows, PER_PAGE, work.Place)
     return render.page(
         "alerts.html",
         request,
         alerts=shown,
+        known=found,
         view=view,
         views=VIEWS,
         user=user or "",
@@ -104,11 +106,13 @@ def history(
     )
     with database.reading() as connection:
         rows = work.history(connection, selection, PER_PAGE + 1, before)
+        found = None if rows or cursor else known.of_changes(connection, visitor.caller.user_id, selection)
     shown, following = pages.cut(rows, PER_PAGE, work.Moment)
     return render.page(
         "history.html",
         request,
         changes=shown,
+        known=found,
         views=VIEWS,
         user=user or "",
         device=device or "",

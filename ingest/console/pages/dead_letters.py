@@ -22,7 +22,6 @@ from tasks import registry
 LETTERS_SHOWN = 20
 # A page of a thousand takes longer to make than its letters to count.
 GROUPS_SHOWN = 100
-SINCE = "1d"
 LOOK_AGAIN_SECONDS = 3
 
 
@@ -35,6 +34,7 @@ class Chosen(NamedTuple):
     error_type: Word = None
     since: Word = None
     until: Word = None
+    hour: Word = None
 
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
@@ -52,12 +52,14 @@ def listed(
     closed: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """How many open ones there are of each reason, device and hour, and the newest of them."""
-    chosen = chosen._replace(since=chosen.since or SINCE)
+    if not (chosen.since or chosen.hour):
+        chosen = chosen._replace(since=work.SINCE)
     # Forms act on what was seen, however long the page is read: a later letter is neither closed nor counted.
     looked_at = datetime.now(UTC)
     times = {
         "since": inputs.moment("since", chosen.since, looked_at),
         "until": inputs.moment("until", chosen.until, looked_at) or looked_at,
+        "hour": inputs.moment("hour", chosen.hour, looked_at),
     }
     found = work.dead_letters(visitor.caller, database, recent, **chosen._asdict(), limit=LETTERS_SHOWN)
     return render.page(

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
-from ingest.admin import alerts, series
+from ingest.admin import alerts, known, series
 from ingest.admin import devices as work
+from ingest.admin.series_wanted import Wanted
 from ingest.api import inputs, pages
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database
@@ -49,11 +50,13 @@ def listed(
     )
     with database.reading() as connection:
         rows = work.listed(connection, selection, PER_PAGE + 1, after, newest_first=order == "recent")
+        found = None if rows or cursor else known.of_devices(connection, visitor.caller.user_id, selection)
     shown, following = pages.cut(rows, PER_PAGE, work.Place)
     return render.page(
         "devices.html",
         request,
         devices=shown,
+        known=found,
         search=search or "",
         silent=silent or "",
         order=order,
@@ -106,10 +109,10 @@ def _series(
     if not (chosen := key or next(iter(keys), "")):
         return keys, empty
     end = datetime.now(UTC)
-    wanted = series.Wanted(chosen, end - span.length, end, span.bucket, "avg")
+    wanted = Wanted(chosen, end - span.length, end, span.bucket, "avg")
     try:
         with database.reading() as connection:
-            points = series.means(connection, domain, device["user_id"], device["device_id"], wanted)
+            points = series.read(connection, domain, device["user_id"], device["device_id"], wanted)
     except (series.BadSeries, Refused) as error:
         # The rest of the page is there.
         return keys, {**empty, "key": chosen, "fault": str(error)}

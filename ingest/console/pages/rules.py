@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -37,13 +38,17 @@ def replace(request: Request, visitor: Visiting, database: Database, given: Form
     """Replaces the user's rules, or changes nothing and says every fault, with what was typed."""
     user, document = visitor.caller.may_see(given.get("user", "")), given.get("document", "")
     stored = routes.rules(visitor.caller, database, user)
-    if given.get("seen", "") != _seen(stored):
+    seen = given.get("seen", "")
+    if seen != routes.seen(stored):
         return _page(request, user, stored, document, error=Refused(409, _CHANGED))
     try:
-        done = routes.set_rules(visitor.caller, user, document.encode())
+        done = routes.replace(visitor.caller, user, document.encode(), seen=seen)
     except Refused as error:
         if isinstance(error, NotFound):
             raise
+        if error.status == HTTPStatus.PRECONDITION_FAILED:
+            # Between the look and the worker's.
+            error = Refused(409, _CHANGED)
         return _page(request, user, stored, document, error=error)
     stored = routes.rules(visitor.caller, database, user)
     return _page(request, user, stored, _document(stored), done=done.rules, warnings=done.warnings)
@@ -87,7 +92,7 @@ def _page(
     values: dict[str, Any] = {
         "sentences": list(work.explain(in_force(stored.rules).rules)),
         "stored": stored,
-        "seen": _seen(stored) if seen is None else seen,
+        "seen": routes.seen(stored) if seen is None else seen,
         "document": document,
         "faults": render.faults(error),
         "said": said,
@@ -104,7 +109,3 @@ def _page(
 
 def _document(stored: Rules) -> str:
     return json.dumps({"rules": stored.rules}, indent=2, ensure_ascii=False)
-
-
-def _seen(stored: Rules) -> str:
-    return "" if stored.updated_at is None else stored.updated_at.isoformat()

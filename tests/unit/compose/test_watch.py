@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from compose.watch import screen
+from compose.watch.counts import NAMES, Counts
 from compose.watch.polling import Meter, Poller
 from ingest.admin.errors import ServerAway
+from ingest.admin.flow import Flow
 
 VIEW = screen.View(
     up_seconds=72,
@@ -111,8 +113,8 @@ def test_a_long_address_keeps_its_name() -> None:
 def test_a_line_says_the_same() -> None:
     """Without a terminal one line has the numbers, and who is away."""
     assert screen.line(VIEW) == (
-        "up 1 min 12 s · in 12,345 200/s · stored 12,300 198/s · dead letters 45 · duplicates 0 · lag 3"
-        " · latency 42 ms · restarts 2"
+        "up 1 min 12 s · since then in 12,345 200/s · stored 12,300 198/s · dead letters 45 · duplicates 0"
+        " · lag 3 · latency 42 ms · restarts 2"
     )
     assert "Kafka away: no answer" in screen.line(NOTHING)
 
@@ -151,6 +153,35 @@ def test_a_meter_survives_a_flushed_redis() -> None:
         meter.note(total, float(now))
     assert meter.grown == 80
     assert meter.per_second > 0
+
+
+def test_what_is_shown_is_counted_from_the_same_moment() -> None:
+    """After a restart Redis counts from zero and Kafka does not: the view shows what came since it began.
+
+    Nothing is stored that did not come, but for what waited then.
+    """
+    counts = Counts()
+    counts.note(Flow(50_000, 45, 20), None, 0.0)
+    counts.note(Flow(50_010, 45, 30), {}, 1.0)
+    assert counts.grown() == dict.fromkeys(NAMES, 0)
+    assert counts.waited == 30
+    counts.note(Flow(50_110, 46, 5), {"stored": 130, "duplicate": 4}, 2.0)
+    assert counts.grown() == {
+        "messages in": 100,
+        "rows stored": 130,
+        "dead letters": 1,
+        "duplicates": 4,
+    }
+    assert counts.count("messages in").per_second == pytest.approx(100)
+    assert "30 when this began" in "\n".join(drawn(replace(VIEW, waited=counts.waited), 100, 30))
+
+
+def test_a_server_that_was_never_read_has_no_count() -> None:
+    """An unknown number is not a zero."""
+    counts = Counts()
+    counts.note(None, {"stored": 7}, 0.0)
+    counts.note(None, {"stored": 9}, 1.0)
+    assert counts.grown() == {"messages in": None, "rows stored": 2, "dead letters": None, "duplicates": 0}
 
 
 def test_a_gauge_outlives_its_server() -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from ingest.admin.dlq_values import instead
+from ingest.admin.dlq_values import instead, known
 from tasks.dead_letters import envelope
 from tasks.dead_letters.letter import Filters, Letter, parse_letter
 
@@ -39,6 +39,22 @@ def test_many_values_are_not_all_named() -> None:
     assert "u9, and 2 more." in said
     odd = letter(1)._replace(error_type="\x1b[2J")
     assert "\x1b" not in instead(Filters(error_type="x"), [odd])
+
+
+def test_programs_get_the_values_by_the_name_of_the_filter() -> None:
+    """The devices are those of the user that is named, where there is one; a tenant hears of no users."""
+    letters = [letter(1), letter(1, "Conflict"), letter(2)]
+    assert known(None, Filters(), letters) is None
+    assert known(None, Filters(user="x", device="y", error_type="z"), letters) == {
+        "user": ["u1", "u2"],
+        "device": ["d1", "d2"],
+        "error_type": ["InvalidJson", "Conflict"],
+    }
+    assert known(None, Filters(user="u2", device="y"), letters) == {"user": ["u1", "u2"], "device": ["d2"]}
+    at = letters[0].refused_at
+    told = known("u1", Filters(user="u1", since=at), letters[:2])
+    assert told == {"refused_at": [f"{one.refused_at:%Y-%m-%dT%H:%M:%SZ}" for one in letters[:2]]}
+    assert known(None, Filters(device="x"), []) == {"device": []}
 
 
 def test_without_any_letter_there_is_no_value() -> None:

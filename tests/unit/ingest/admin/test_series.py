@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.admin import series
-from ingest.admin.series import BadSeries, Wanted
+from ingest.admin.series import BadSeries
+from ingest.admin.series_wanted import Wanted
 from tasks.registry import default
 
 TIMES = st.datetimes(timezones=st.just(UTC))

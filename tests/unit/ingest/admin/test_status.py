@@ -68,6 +68,21 @@ def test_each_of_several_domains_has_its_line_below_all_of_them() -> None:
     assert [line.split("   ")[0] for line in lines[2:4]] == ["  telemetry lag 4", "  parcels  lag 0"]
 
 
+def test_totals_say_since_when_they_count() -> None:
+    """Kafka counts from its beginning, Redis from when it was empty: each line of totals tells which."""
+    kafka = {"records": 50_000, "dead_letters": 45}
+    counted = {"received": 7, "stored": 7, "counted_since": "2026-05-01T10:00:00Z"}
+
+    def lines(pipeline: dict[str, Any]) -> list[str]:
+        return list(as_text({"problems": [], **WELL, "kafka": kafka, "pipeline": pipeline}))[1:3]
+
+    assert lines(counted) == [
+        "kafka      records 50,000   dead letters 45   (both since the topics were made)",
+        "pipeline   received 7   stored 7   counted since 2026-05-01T10:00:00Z",
+    ]
+    assert lines({"stored_per_second": 0.0})[1].endswith("(Redis has counted no batch yet)")
+
+
 def test_a_backlog_that_shrinks_and_a_missing_flower_are_not_wrong() -> None:
     """Both are normal: after an outage, and where nobody looks at Celery."""
     assert problems(WELL) == []

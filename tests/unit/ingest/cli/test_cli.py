@@ -7,7 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from ingest import cli
 from tasks.settings import env_file
 
 HEAVY = ("celery", "confluent_kafka", "psycopg", "pydantic")
@@ -95,3 +97,15 @@ def test_the_env_file_is_found_from_any_folder_of_the_checkout(
     assert env_file() == tmp_path / ".local" / "env"
     monkeypatch.setenv("SLUICE_ENV_FILE", os.devnull)
     assert env_file() == Path(os.devnull)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "other"), [("replay", "offsets", "range"), ("dlq", "acknowledge", "close")]
+)
+def test_a_command_has_the_other_name_that_people_look_for(group: str, name: str, other: str) -> None:
+    """It takes the same, does the same, and its help says which it is."""
+    commands = get_command(cli.app).commands[group].commands  # type: ignore[attr-defined]
+    one, same = commands[name], commands[other]
+    assert [param.opts for param in one.params] == [param.opts for param in same.params]
+    assert f"another name of `{name}`" in same.help
+    assert one.callback.__wrapped__ is same.callback.__wrapped__

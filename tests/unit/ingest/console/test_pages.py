@@ -17,7 +17,12 @@ from tests.conftest import PROJECT
 
 WELL: dict[str, Any] = {
     "kafka": {"lag": 0, "lag_change": 0, "records_per_second": 5.0, "dead_letters_per_second": 0.0},
-    "pipeline": {"stored_per_second": 4.5, "stored": 1200, "batches": 3},
+    "pipeline": {
+        "stored_per_second": 4.5,
+        "stored": 1200,
+        "batches": 3,
+        "counted_since": "2026-05-01T10:00:00Z",
+    },
     "outbox": {"entries": 0, "oldest_seconds": 0},
     "letters": {"kept_days": 14},
     "alerts": {"TRIGGERED": 1},
@@ -71,7 +76,8 @@ def test_the_chain_shows_what_is_known_and_says_what_is_not() -> None:
     steps = chain.steps(WELL)
     assert [one.name for one in steps] == ["Broker", "Gateway", "Kafka", "Lanes", "Workers", "Database"]
     assert not any(one.wrong for one in steps)
-    assert ("rows", "1,200") in steps[5].figures
+    assert ("counted since", "2026-05-01T10:00:00Z") in steps[5].figures
+    assert ("rows written", "1,200") in steps[5].figures
     draining = WELL["kafka"] | {"lag": 1000, "lag_change": -100}
     assert ("done in about", "20 s") in chain.steps(WELL | {"kafka": draining})[2].figures
     nothing = {"away": "no route"}

@@ -1,7 +1,7 @@
 """Dead letters read back: whole, whatever stands in the topic, and filtered as asked."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -91,6 +91,23 @@ def test_filters_mean_all_of_what_they_name() -> None:
     ):
         assert not wrong.match(one)
     assert not Filters(user="u").match(letter(topic="nonsense"))
+
+
+def test_an_hour_is_chosen_as_groups_have_it() -> None:
+    """Any time of it names it, in any zone; what else is set narrows it, and the last hour has no end."""
+    begin, hour = datetime(2026, 5, 1, 10, tzinfo=UTC), timedelta(hours=1)
+    chosen = Filters(user="u").in_hour_of(
+        datetime(2026, 5, 1, 16, 15, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    )
+    assert chosen == Filters(since=begin, until=begin + hour, user="u")
+    assert Filters(since=begin + hour / 2).in_hour_of(begin) == Filters(
+        since=begin + hour / 2, until=begin + hour
+    )
+    assert Filters(since=begin - hour, until=begin + hour / 2).in_hour_of(begin) == Filters(
+        since=begin, until=begin + hour / 2
+    )
+    with pytest.raises(OverflowError):
+        Filters().in_hour_of(datetime.max.replace(tzinfo=UTC))
 
 
 @given(
