@@ -72,7 +72,7 @@ def _answers(lines: Table, answers: dict[str, Any]) -> None:
     for name, ms in (("alone", answers["alone_ms"]), ("beside the console", answers["beside_ms"])):
         lines.add_row(
             f"publish to row at 1,000/s {name}, p50 / p95 / p99",
-            " / ".join(f"{ms[one]:.0f}" for one in ("p50", "p95", "p99")) + " ms",
+            " / ".join(_range(ms[one], ".0f") for one in ("p50", "p95", "p99")) + " ms",
         )
 
 
