@@ -139,3 +139,29 @@ def test_a_login_for_kafka_reaches_every_client() -> None:
     assert trigger["metadata"]["sasl"] == "scram_sha512"
     assert trigger["metadata"]["tls"] == "enable"
     assert trigger["authenticationRef"] == {"name": "sluice-kafka"}
+
+
+def test_grafana_in_the_cluster_shows_what_it_shows_in_compose() -> None:
+    """The same dashboards of readings and alerts, and the same source; the password is in no ConfigMap."""
+    folder = PROJECT / "compose" / "observability" / "grafana"
+    dashboards = _one("ConfigMap", "sluice-grafana-dashboards")
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    wanted = {
+        f"sluice-{name}.json": folder / "dashboards" / f"{name}.json" for name in ("readings", "alerts")
+    }
+    assert {name: json.loads(text) for name, text in dashboards["data"].items()} == {
+        name: json.loads(path.read_text()) for name, path in wanted.items()
+    }
+    source = _one("ConfigMap", "sluice-grafana-source")
+    assert source["metadata"]["labels"]["grafana_datasource"] == "1"
+    (given,) = yaml.safe_load(source["data"]["sluice.yaml"])["datasources"]
+    compose = yaml.safe_load((folder / "provisioning" / "datasources" / "sluice.yaml").read_text())
+    (expected,) = [one for one in compose["datasources"] if one["uid"] == "timescaledb"]
+    own = {"jsonData": {**expected["jsonData"], "sslmode": "require"}}
+    secret = {"secureJsonData": {"password": "$SLUICE_READER_PASSWORD"}}
+    assert given == {**expected, **own, **secret}
+    assert {panel["datasource"]["uid"] for panel in _panels(dashboards)} == {given["uid"]}
+
+
+def _panels(dashboards: Document) -> list[Any]:
+    return [panel for text in dashboards["data"].values() for panel in json.loads(text)["panels"]]
