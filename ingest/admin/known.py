@@ -24,7 +24,8 @@ SELECT user_id AS "user", user_id || '/' || device_id AS search, domain, last_se
 FROM devices WHERE {own} ORDER BY last_seen DESC LIMIT %(limit)s
 """
 _ALERTS: LiteralString = """
-SELECT user_id AS "user", device_id AS device, status
+SELECT user_id AS "user", device_id AS device, status,
+       CASE WHEN acknowledged_at IS NULL THEN 'no' ELSE 'yes' END AS acknowledged
 FROM active_alerts WHERE status <> 'RESOLVED' AND {own} LIMIT %(limit)s
 """
 _CHANGES: LiteralString = """
@@ -47,7 +48,12 @@ def of_devices(connection: Connection, tenant: str | None, chosen: devices.Selec
 
 def of_alerts(connection: Connection, tenant: str | None, chosen: alerts.Selection) -> Known | None:
     """Of the tenant's alerts as they stand, likewise."""
-    wanted = {"user": chosen.user_id, "device": chosen.device_id, "status": chosen.status}
+    wanted = {
+        "user": chosen.user_id,
+        "device": chosen.device_id,
+        "status": chosen.status,
+        "acknowledged": chosen.acknowledged,
+    }
     return _of(connection, _ALERTS, tenant, wanted)
 
 

@@ -132,6 +132,7 @@ def test_a_filter_that_matches_nothing_says_which_values_there_are(
     person.sign_in(secret=tokens.create(database, user).token)
     assert "<dt>statuses</dt><dd>TRIGGERED</dd>" in person.get("/alerts", view="disabled").text
     assert 'id="known"' not in person.get("/alerts", view="open").text
+    assert "<dt>acknowledged</dt><dd>no</dd>" in person.get("/alerts", view="acknowledged").text
     assert "<dt>devices</dt><dd>none</dd>" in person.get("/alerts/history", device="x").text
     assert "<dt>reasons</dt><dd>none</dd>" in person.get("/dead-letters", error_type="x").text
     operator = Person(web)

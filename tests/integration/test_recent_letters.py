@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from compose.local.stack import Stack
-from ingest.admin import dlq_list
+from ingest.admin import dlq_list, dlq_one
+from ingest.admin.dlq_list import NoDeadLetter
 from ingest.admin.dlq_outcome import Standing, State
 from ingest.admin.dlq_recent import Recent
 from tasks import registry, settings
@@ -100,6 +102,11 @@ class Letters:
         """Whether the answer did not need a read of the topic."""
         return self.recent.look(registry.default(), filters, self._find) is not None
 
+    def whole(self, number: int, user: str = "ada") -> dict[str, Any]:
+        """The whole letter of a message, for this user."""
+        key = self.id(number).key
+        return dlq_one.whole(self.recent, registry.default(), key, Filters(user=user), self._find, 20)
+
     def _find(self, letters: Sequence[LetterId], since: datetime) -> dict[LetterId, replayed.Replayed]:
         return replayed.find_many(self._database, letters, since)
 
@@ -185,3 +192,21 @@ def test_letters_that_have_no_room_are_read_from_the_topic(
     assert letters.states(newest) == dict.fromkeys(range(6, 9), State.OPEN)
     letters.send(9)
     assert letters.states(newest) == dict.fromkeys(range(6, 10), State.OPEN)
+
+
+def test_one_letter_is_told_whole_wherever_it_is(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At hand or not, one that was sent twice, and by the place of its message; nobody else's is told."""
+    monkeypatch.setattr("ingest.admin.dlq_recent.MOST_LETTERS", 5)
+    letters.send(*range(8))
+    letters.send(7)
+    for number in (0, 6, 7):
+        told = letters.whole(number)
+        assert (told["attempts"], told["payload"]) == (1, "[]" * number)
+        assert (told["kafka_topic"], told["kafka_offset"]) == ("iot-stream", FIRST + number)
+        assert told["state"] == State.OPEN
+        with pytest.raises(NoDeadLetter):
+            letters.whole(number, user="grace")
+    place = dlq_one.whole(letters.recent, registry.default(), f"0/{FIRST + 6}", Filters(), lambda *_: {}, 20)
+    assert place["key"] == letters.id(6).key
+    with pytest.raises(NoDeadLetter):
+        letters.whole(99)
