@@ -62,8 +62,10 @@ class Receiver:
 @contextmanager
 def http_receiver(
     answer: Callable[[str, int], Answer] = lambda _path, _number: Answer(),
+    *,
+    by_key: Callable[[str], Answer] | None = None,
 ) -> Iterator[Receiver]:
-    """A server that answers by the path and the number of the request."""
+    """A server that answers by the path and the number of the request, or by its idempotency key."""
     calls: list[Call] = []
     lock, ending = threading.Lock(), threading.Event()
     numbers = iter(range(1_000_000))
@@ -71,9 +73,10 @@ def http_receiver(
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                chosen = answer(self.path, next(numbers))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            with lock:
+                number = next(numbers)
+                chosen = by_key(headers["idempotency-key"]) if by_key else answer(self.path, number)
             calls.append(Call(self.path, headers, content, chosen.status, time.monotonic()))
             ending.wait(chosen.after_s)
             self.send_response(chosen.status)
