@@ -8,14 +8,12 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.rows import dict_row
 
+from ingest.admin.channel_faults import fault, refusal
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
-from tasks.channels import attempt, chat, message, tables, trial
+from tasks.channels import attempt, tables, trial
 from tasks.channels.outcome import Outcome
-from tasks.settings import settings
 from tasks.text.times import in_utc
-
-KINDS = ("webhook", "mail", "apprise")
 
 
 class NoChannel(OperatorError):
@@ -101,7 +99,9 @@ def add(
     template: str | None,
 ) -> str:
     """Adds a channel and returns the secret that signs its webhooks. Raises `OperatorError`."""
-    if problem := fault(kind, target, template):
+    if problem := fault(
+        user_id, name, kind, target, severities=severities, statuses=statuses, template=template
+    ):
         raise OperatorError(problem)
     try:
         row = connection.execute(
@@ -115,27 +115,6 @@ def add(
         raise OperatorError(refusal(error)) from error
     assert row is not None
     return str(row[0])
-
-
-def fault(kind: str, target: str, template: str | None) -> str:
-    """What is wrong with a channel that the table does not see, in a sentence; empty if nothing is."""
-    if kind not in KINDS:
-        return f"There is no kind {kind}; the kinds are {', '.join(KINDS)}."
-    if template is not None and (problem := message.problem(template)):
-        return f"The template is wrong: {problem}."
-    return _target_fault(kind, target)
-
-
-def _target_fault(kind: str, target: str) -> str:
-    if kind == "mail":
-        if settings().smtp_host is None or settings().smtp_from is None:
-            return "There is no mail server: set SMTP_HOST and SMTP_FROM, here and for the notify worker."
-    elif "://" not in target:
-        return "The target is no URL, such as https://example.com/alerts."
-    problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
-    if problem:
-        return f"The target is refused: {problem}."
-    return ""
 
 
 def remove(connection: Connection, user_id: str, name: str) -> None:
@@ -239,23 +218,3 @@ def id_of(connection: Connection, user_id: str, name: str) -> int:
 
 def _none(user_id: str, name: str) -> NoChannel:
     return NoChannel(f"The user {user_id} has no channel {name}; see `sluice channels list`.")
-
-
-def refusal(error: psycopg.errors.CheckViolation) -> str:
-    """Why the table refuses a channel, in a sentence.
-
-    The database's own text would repeat the row, and with it the secrets.
-    """
-    sentences = {
-        "channels_user_id_check": "A user's id has 1 to 128 characters.",
-        "channels_name_check": "A channel's name has 1 to 64 letters, digits, dots, dashes and underscores.",
-        "channels_target_check": "A target has 3 to 2000 characters, without control characters.",
-        "channels_target_of_kind": "The target does not fit the kind: a webhook is a URL of https, mail one"
-        " address, apprise a URL of Apprise.",
-        "channels_severities_check": "A channel has 16 severities at most.",
-        "channels_statuses_check": "The statuses are TRIGGERED, FLAPPING, ESCALATED, RESOLVED, SNOOZED,"
-        " DISABLED, ENABLED, ACKNOWLEDGED.",
-    }
-    return sentences.get(
-        error.diag.constraint_name or "", f"The database refuses: {error.diag.message_primary}."
-    )
