@@ -29,3 +29,6 @@ $$;
 -- Of triggers that fire at the same moment, the first by name comes first: this one is to see the row as it will be.
 CREATE TRIGGER zz_channel_checked BEFORE INSERT OR UPDATE ON channels
     FOR EACH ROW EXECUTE FUNCTION sluice_channel_checked();
+
+-- What is shown of a channel: how many of its deliveries are in each state, and the last ones, without their rows.
+CREATE INDEX channel_deliveries_states ON channel_deliveries (channel_id, state, done_at);

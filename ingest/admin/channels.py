@@ -29,20 +29,29 @@ class Retried(NamedTuple):
 
 # What a channel sends unless it says otherwise.
 BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
-# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`.
+# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`. Of the history,
+# which may be long, the index `channel_deliveries_states` is read, and two rows.
 SHOWN: LiteralString = """
 SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
-       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
+       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, number.*, sent.sent_at, failure.why
 FROM {channels} AS c JOIN channel_states AS s ON s.channel_id = c.id
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
            count(*) FILTER (WHERE state = 'held') AS held,
            count(*) FILTER (WHERE state = 'superseded') AS superseded,
-           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed,
-           max(done_at) FILTER (WHERE state = 'sent') AS sent_at,
-           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC)
-               FILTER (WHERE why IS NOT NULL AND state IN ('waiting', 'failed')))[1] AS why
-    FROM channel_deliveries WHERE channel_id = c.id) AS d
+           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed
+    FROM channel_deliveries WHERE channel_id = c.id) AS number
+LEFT JOIN LATERAL (
+    SELECT done_at AS sent_at FROM channel_deliveries WHERE channel_id = c.id AND state = 'sent'
+    ORDER BY done_at DESC LIMIT 1) AS sent ON true
+LEFT JOIN LATERAL (
+    SELECT why FROM (
+        (SELECT why, done_at AS at FROM channel_deliveries
+        WHERE channel_id = c.id AND state = 'failed' AND why IS NOT NULL ORDER BY done_at DESC LIMIT 1)
+        UNION ALL
+        (SELECT why, next_at FROM channel_deliveries
+        WHERE channel_id = c.id AND state = 'waiting' AND why IS NOT NULL ORDER BY next_at DESC LIMIT 1)
+    ) AS newest ORDER BY at DESC LIMIT 1) AS failure ON true
 """
 _ADD: LiteralString = f"""
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
