@@ -8,14 +8,12 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.rows import dict_row
 
+from ingest.admin.channel_faults import fault, refusal
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
-from tasks.channels import attempt, chat, message, tables, trial
+from tasks.channels import attempt, tables, trial
 from tasks.channels.outcome import Outcome
-from tasks.settings import settings
 from tasks.text.times import in_utc
-
-KINDS = ("webhook", "mail", "apprise")
 
 
 class NoChannel(OperatorError):
@@ -31,20 +29,29 @@ class Retried(NamedTuple):
 
 # What a channel sends unless it says otherwise.
 BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
-# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`.
+# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`. Of the history,
+# which may be long, the index `channel_deliveries_states` is read, and two rows.
 SHOWN: LiteralString = """
 SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
-       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, d.*
+       s.failures, nullif(s.rests_until, '-infinity') AS rests_until, number.*, sent.sent_at, failure.why
 FROM {channels} AS c JOIN channel_states AS s ON s.channel_id = c.id
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
            count(*) FILTER (WHERE state = 'held') AS held,
            count(*) FILTER (WHERE state = 'superseded') AS superseded,
-           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed,
-           max(done_at) FILTER (WHERE state = 'sent') AS sent_at,
-           (array_agg(why ORDER BY coalesce(done_at, next_at) DESC)
-               FILTER (WHERE why IS NOT NULL AND state IN ('waiting', 'failed')))[1] AS why
-    FROM channel_deliveries WHERE channel_id = c.id) AS d
+           count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'failed') AS failed
+    FROM channel_deliveries WHERE channel_id = c.id) AS number
+LEFT JOIN LATERAL (
+    SELECT done_at AS sent_at FROM channel_deliveries WHERE channel_id = c.id AND state = 'sent'
+    ORDER BY done_at DESC LIMIT 1) AS sent ON true
+LEFT JOIN LATERAL (
+    SELECT why FROM (
+        (SELECT why, done_at AS at FROM channel_deliveries
+        WHERE channel_id = c.id AND state = 'failed' AND why IS NOT NULL ORDER BY done_at DESC LIMIT 1)
+        UNION ALL
+        (SELECT why, next_at FROM channel_deliveries
+        WHERE channel_id = c.id AND state = 'waiting' AND why IS NOT NULL ORDER BY next_at DESC LIMIT 1)
+    ) AS newest ORDER BY at DESC LIMIT 1) AS failure ON true
 """
 _ADD: LiteralString = f"""
 INSERT INTO channels (user_id, name, kind, target, severities, statuses, template)
@@ -101,7 +108,9 @@ def add(
     template: str | None,
 ) -> str:
     """Adds a channel and returns the secret that signs its webhooks. Raises `OperatorError`."""
-    if problem := fault(kind, target, template):
+    if problem := fault(
+        user_id, name, kind, target, severities=severities, statuses=statuses, template=template
+    ):
         raise OperatorError(problem)
     try:
         row = connection.execute(
@@ -115,27 +124,6 @@ def add(
         raise OperatorError(refusal(error)) from error
     assert row is not None
     return str(row[0])
-
-
-def fault(kind: str, target: str, template: str | None) -> str:
-    """What is wrong with a channel that the table does not see, in a sentence; empty if nothing is."""
-    if kind not in KINDS:
-        return f"There is no kind {kind}; the kinds are {', '.join(KINDS)}."
-    if template is not None and (problem := message.problem(template)):
-        return f"The template is wrong: {problem}."
-    return _target_fault(kind, target)
-
-
-def _target_fault(kind: str, target: str) -> str:
-    if kind == "mail":
-        if settings().smtp_host is None or settings().smtp_from is None:
-            return "There is no mail server: set SMTP_HOST and SMTP_FROM, here and for the notify worker."
-    elif "://" not in target:
-        return "The target is no URL, such as https://example.com/alerts."
-    problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
-    if problem:
-        return f"The target is refused: {problem}."
-    return ""
 
 
 def remove(connection: Connection, user_id: str, name: str) -> None:
@@ -239,23 +227,3 @@ def id_of(connection: Connection, user_id: str, name: str) -> int:
 
 def _none(user_id: str, name: str) -> NoChannel:
     return NoChannel(f"The user {user_id} has no channel {name}; see `sluice channels list`.")
-
-
-def refusal(error: psycopg.errors.CheckViolation) -> str:
-    """Why the table refuses a channel, in a sentence.
-
-    The database's own text would repeat the row, and with it the secrets.
-    """
-    sentences = {
-        "channels_user_id_check": "A user's id has 1 to 128 characters.",
-        "channels_name_check": "A channel's name has 1 to 64 letters, digits, dots, dashes and underscores.",
-        "channels_target_check": "A target has 3 to 2000 characters, without control characters.",
-        "channels_target_of_kind": "The target does not fit the kind: a webhook is a URL of https, mail one"
-        " address, apprise a URL of Apprise.",
-        "channels_severities_check": "A channel has 16 severities at most.",
-        "channels_statuses_check": "The statuses are TRIGGERED, FLAPPING, ESCALATED, RESOLVED, SNOOZED,"
-        " DISABLED, ENABLED, ACKNOWLEDGED.",
-    }
-    return sentences.get(
-        error.diag.constraint_name or "", f"The database refuses: {error.diag.message_primary}."
-    )

@@ -5,7 +5,8 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
-from ingest.admin.channels import BY_DEFAULT, SHOWN, fault, id_of, refusal
+from ingest.admin.channel_faults import fault, refusal
+from ingest.admin.channels import BY_DEFAULT, SHOWN, id_of
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 
@@ -92,7 +93,8 @@ def put(connection: Connection, user_id: str, name: str, wanted: Wanted) -> bool
 
     Whoever sets a webhook chooses the secret that signs its messages: no answer ever holds one.
     """
-    if problem := fault(wanted.kind, wanted.target, wanted.template) or _secret_fault(wanted):
+    shown = {key: getattr(wanted, key) for key in ("severities", "statuses", "template", "secret")}
+    if problem := fault(user_id, name, wanted.kind, wanted.target, **shown) or _secret_fault(wanted):
         raise OperatorError(problem)
     given = {**wanted._asdict(), "user": user_id, "name": name}
     try:

@@ -113,7 +113,8 @@ def _reason(error: Exception, kind: str) -> str:
 
 
 def _failure(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    # What smtplib waits for in vain is to it a connection that ended.
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message}"

@@ -5,6 +5,12 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+# Apprise's plugins that connect in threads or by libraries of their own, or speak to this machine.
+_PAST_THE_GUARD = {
+    *("mqtt", "mqtts", "xmpp", "xmpps"),
+    *("dbus", "kde", "qt", "glib", "gio", "gnome", "macosx", "windows", "syslog"),
+}
+
 
 class Alerts(BaseModel):
     """Rules, changes of alerts on their way, users' requests, and channels."""
@@ -79,7 +85,8 @@ class Alerts(BaseModel):
         "rockets,pagerduty,opsgenie",
         pattern=r"^[a-z][a-z0-9+]*( ?, ?[a-z][a-z0-9+]*)*$",
         description="Schemes that channels of alerts may have: `https` and `http` for webhooks, `mailto` for"
-        " mail, all others by Apprise's names.",
+        " mail, all others by Apprise's names. Not those whose connections cannot be judged by their address,"
+        " such as `mqtts` and `xmpps`.",
     )
     channel_allowed_networks: str = Field(
         "",
@@ -124,6 +131,17 @@ class Alerts(BaseModel):
     smtp_from: str | None = Field(
         None, pattern=r"^[^\s@]+@[^\s@]+$", description="Address from which the mails come."
     )
+
+    @field_validator("channel_schemes")
+    @classmethod
+    def _are_guarded(cls, schemes: str) -> str:
+        listed = {one.strip() for one in schemes.split(",")}
+        for scheme in sorted(listed & _PAST_THE_GUARD):
+            raise ValueError(
+                f"must not have {scheme}: what Apprise does for it goes past the check of addresses, by"
+                " threads or libraries of its own"
+            )
+        return schemes
 
     @field_validator("channel_allowed_networks")
     @classmethod

@@ -1,5 +1,6 @@
 """Servers that channels tell: HTTP and SMTP, which answer as a test wants."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -12,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from aiosmtpd.controller import Controller
+
+HANG_SECONDS = 60.0
 
 
 class Answer(NamedTuple):
@@ -62,8 +65,10 @@ class Receiver:
 @contextmanager
 def http_receiver(
     answer: Callable[[str, int], Answer] = lambda _path, _number: Answer(),
+    *,
+    by_key: Callable[[str], Answer] | None = None,
 ) -> Iterator[Receiver]:
-    """A server that answers by the path and the number of the request."""
+    """A server that answers by the path and the number of the request, or by its idempotency key."""
     calls: list[Call] = []
     lock, ending = threading.Lock(), threading.Event()
     numbers = iter(range(1_000_000))
@@ -71,9 +76,10 @@ def http_receiver(
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                chosen = answer(self.path, next(numbers))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            with lock:
+                number = next(numbers)
+                chosen = by_key(headers["idempotency-key"]) if by_key else answer(self.path, number)
             calls.append(Call(self.path, headers, content, chosen.status, time.monotonic()))
             ending.wait(chosen.after_s)
             self.send_response(chosen.status)
@@ -104,15 +110,37 @@ def http_receiver(
 
 
 class Mailbox:
-    """A mail server and what came to it; `replies` are given to the next mails instead of taking them."""
+    """A mail server and what came to it.
+
+    `replies` are given to the next mails instead of taking them, a 550 to each address in `unknown`. While
+    `hangs`, it answers no mail; `hung` has when each of them was no longer waited for.
+    """
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.replies: list[str] = []
+        self.unknown: set[str] = set()
+        self.hangs = False
+        self.hung: list[float] = []
         self.port = 0
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
+    ) -> str:
+        """Takes an address, or not."""
+        if address in self.unknown:
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's
         """Takes a mail, or not."""
+        if self.hangs:
+            try:
+                await asyncio.sleep(HANG_SECONDS)
+            finally:
+                self.hung.append(time.monotonic())
+            return "451 too late"
         if self.replies:
             return self.replies.pop(0)
         mail = message_from_bytes(envelope.content, policy=policy.default)

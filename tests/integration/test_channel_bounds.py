@@ -7,6 +7,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from compose.local.stack import Stack
+from ingest.admin import channels
 from tasks import deliver_channels
 from tasks.channels import tables, trial, turns
 from tasks.channels.outcome import Sent
@@ -77,6 +79,73 @@ def test_the_table_refuses_what_could_not_work(user: str, database: Database) ->
     assert "example.com" not in str(audit)
     assert "s" * 32 not in str(audit)
     assert {after["target"] for action, _, after in audit if action == "UPDATE"} == {"new"}
+
+
+def test_the_log_of_the_server_has_no_secret_of_a_refused_channel(
+    stack: Stack, user: str, database: Database
+) -> None:
+    """Whatever breaks which constraint, at an INSERT or an UPDATE; so has no error that a client gets."""
+    log = stack.layout.log("postgres")
+    began, target = log.stat().st_size, f"https://example.com/{uuid4().hex}"
+    wrong: tuple[dict[str, Any], ...] = (
+        {"kind": "pager"},
+        {"kind": None},
+        {"target": f"{target} "},
+        {"target": f"{target}\a"},
+        {"statuses": ["OVER"]},
+        {"severities": []},
+        {"template": "$secret"},
+        {"secret": target[:15]},
+        {"name": "../x"},
+        {"user_id": ""},
+        {"enabled": None},
+    )
+    add(database, user, "n", "webhook", target)
+    for columns in wrong:
+        given: dict[str, Any] = {"user_id": user, "name": "m", "kind": "webhook", "target": target, **columns}
+        (column,) = columns
+        names, places = ", ".join(given), ", ".join(["%s"] * len(given))
+        for statement, values in (
+            (f"INSERT INTO channels ({names}) VALUES ({places})", list(given.values())),
+            (f"UPDATE channels SET {column} = %s WHERE user_id = %s", [columns[column], user]),
+        ):
+            with pytest.raises(psycopg.errors.IntegrityError) as caught:
+                database.execute(statement, values)
+            assert caught.value.diag.table_name == "channels"
+            assert caught.value.diag.message_detail is None
+    said = log.read_bytes()[began:].decode()
+    assert "the channel breaks the constraint channels_target_of_kind" in said
+    assert target[:30] not in said
+
+
+def test_a_channel_with_a_long_history_is_shown_without_reading_its_rows(
+    user: str, database: Database
+) -> None:
+    """Not one of 100,000 deliveries but the last ones; the index has how many there are of each state."""
+    add(database, user, "hook", "webhook", "https://example.com/")
+    database.execute(
+        "INSERT INTO channel_deliveries (channel_id, alert_id, status, time, device_id, rule_id, created_at,"
+        " done_at, state, why)"
+        " SELECT id, gen_random_uuid(), 'TRIGGERED', now(), 'd', 'r', now(),"
+        " now() - (100001 - n) * interval '1 second',"
+        " CASE WHEN mod(n, 100) = 0 THEN 'failed' ELSE 'sent' END,"
+        " CASE WHEN mod(n, 100) = 0 THEN 'the server answered ' || n END"
+        " FROM channels CROSS JOIN generate_series(1, 100000) AS n WHERE user_id = %s",
+        [user],
+    )
+    database.execute("VACUUM ANALYZE channel_deliveries")
+    (row,) = channels.listed(database, user)
+    assert (row["sent"], row["failed"], row["waiting"]) == (99_000, 1_000, 0)
+    assert row["why"] == "the server answered 100000"
+    newest = database.execute(f"SELECT max(done_at) {OF_USER} AND state = 'sent'", [user]).fetchone()
+    assert newest == (row["sent_at"],)
+    ((size,),) = database.execute("SELECT pg_relation_size('channel_deliveries') / 8192").fetchall()
+    ((plan,),) = database.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {channels._LIST}",
+        [user, user],
+    ).fetchall()
+    read = plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+    assert read < size / 2, (read, size, plan[0]["Execution Time"])
 
 
 def test_a_trial_counts_for_the_rate_of_its_user(user: str, database: Database, setting: Set) -> None:
