@@ -101,7 +101,8 @@ SELECT (SELECT count(*) FROM channel_deliveries WHERE state = 'waiting'),
         WHERE state = 'waiting'),
        (SELECT extract(epoch FROM min(greatest(due.next_at, s.lease_until, s.rests_until,
             u.free_at - %(burst)s * interval '1 second'))) FROM {turns.FREE} WHERE {turns.MAY}),
-       (SELECT count(*) FROM channel_deliveries WHERE state = 'held')
+       (SELECT count(*) FROM channel_deliveries WHERE state = 'held'),
+       (SELECT count(*) FROM channels WHERE enabled)
 """  # noqa: S608 - constants
 
 _EXPIRE = """
@@ -120,13 +121,14 @@ DELETE FROM channel_deliveries WHERE id IN (SELECT id FROM channel_deliveries
 class Look(NamedTuple):
     """How many deliveries wait, since when (s since 1970), since when one is due and nobody takes it.
 
-    `held` are those that a quiet window holds back.
+    `held` are those that a quiet window holds back; `channels` is how many channels are enabled.
     """
 
     waiting: int
     oldest: float | None
     untaken: float | None
     held: int = 0
+    channels: int = 0
 
 
 def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
@@ -177,9 +179,9 @@ def look(connection: Connection) -> Look:
     """What waits. Raises `psycopg.Error`."""
     arguments = {"burst": BURST_SECONDS, "near": turns.NEAR, "windows": quiet.spans(connection)}
     row: Any = connection.execute(_LOOK, arguments).fetchone()
-    waiting, oldest, untaken, held = row
+    waiting, oldest, untaken, held, channels = row
     oldest, untaken = (None if one is None else float(one) for one in (oldest, untaken))
-    return Look(waiting, oldest, untaken, held)
+    return Look(waiting, oldest, untaken, held, channels)
 
 
 def tidy(connection: Connection) -> int:

@@ -16,6 +16,7 @@ from tasks.dead_letters import unhandled
 from tasks.observe import instruments, logs, tracing
 from tasks.observe.metrics import worker as metrics
 from tasks.observe.metrics.beat import (
+    CHANNELS_ENABLED,
     CHANNELS_HELD,
     CHANNELS_OLDEST,
     CHANNELS_UNTAKEN,
@@ -142,6 +143,7 @@ def _beat_begins(**_: Any) -> None:
     CHANNELS_HELD.read_from(_channels(lambda look: look.held))
     CHANNELS_OLDEST.read_from(_channels(lambda look: _age(look.oldest)))
     CHANNELS_UNTAKEN.read_from(_channels(lambda look: _age(look.untaken)))
+    CHANNELS_ENABLED.read_from(_channels(lambda look: look.channels))
     QUEUED.read_from(_if_it_answers(_queued))
     ROLLUPS_BEHIND.read_from(_if_it_answers(_rollups))
     clocks.watch()

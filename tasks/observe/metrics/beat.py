@@ -66,6 +66,13 @@ CHANNELS_UNTAKEN = Gauge(
     "Minutes: no worker consumes the queue `notify`, or it hangs; see docs/runbook.md, channels not served.",
     unit="seconds",
 )
+CHANNELS_ENABLED = Gauge(
+    "sluice_channels_enabled",
+    ("beat",),
+    "Channels of alerts that are enabled.",
+    "Not expected; with one, a worker must consume the queue `notify`.",
+    unit="channels",
+)
 QUEUED = Gauge(
     "sluice_queued_tasks",
     ("beat",),
