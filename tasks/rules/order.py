@@ -68,8 +68,8 @@ def is_late(newest: Newest | None, moment: Moment) -> bool:
         return False
     if moment.key in newest.keys or (moment.redelivered and moment.own < newest.own):
         return True
-    # A time not behind its arrival cannot be older than earlier ones, unless a gateway's clock is wrong.
-    if moment.skew >= 0 or moment.time >= newest.time:
+    # A time not behind its arrival is older only where a batch runs again, or a gateway's clock is wrong.
+    if moment.time >= newest.time or (moment.skew >= 0 and moment.own >= newest.own):
         return False
     # Repeated records have earlier arrivals; only a gateway's wrong clock is ahead by a day.
     return -JUMP_US <= moment.arrival - newest.arrival <= PATIENCE_US
@@ -104,7 +104,10 @@ def later(one: Newest | None, other: Newest | None) -> Newest | None:
         return one or other
     if (one.arrival, one.time) != (other.arrival, other.time):
         return max(one, other, key=lambda newest: (newest.arrival, newest.time))
-    return other if set(one.keys[-1:]) <= set(other.keys) else one
+    if set(one.keys[-1:]) <= set(other.keys):
+        return other
+    # Where more readings came in between than keys are remembered, all of the later one's are there.
+    return other if len(other.keys) > len(one.keys) else one
 
 
 def ahead(one: Newest | None, other: Newest | None) -> Newest | None:

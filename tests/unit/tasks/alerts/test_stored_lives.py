@@ -72,6 +72,16 @@ def test_what_was_forgotten_once(rule: dict[str, Any], events: list[Event], stat
     assert _live([rule], events) == statuses
 
 
+def test_a_batch_that_runs_again_judges_no_repeated_reading() -> None:
+    """At first its key was known; then a newer reading took its place."""
+    device = StoredDevice(ABOVE)
+    assert device.send({"a": 0}, 0) == []
+    repeated = device.reading({"a": 3}, 0, key=1)
+    batch = repeated, device.reading({"a": 0}, 1)
+    assert device.judge(*batch) == []
+    assert device.judge(*batch) == []
+
+
 @given(
     rule_sets() | rule_sets(remembering=False, flapping=True),
     lives(

@@ -23,7 +23,7 @@ def overriding(draw: st.DrawFn, given: dict[str, Any]) -> dict[str, Any]:
     moved = set(draw(st.lists(st.sampled_from(sorted(fields)), unique=True)))
     if "threshold" in moved:
         moved |= LIMITS & {*fields}
-    own = {name: given[name] for name in moved}
+    own = {name: given[name] for name in sorted(moved)}
     if "severity" not in given and draw(st.booleans()):
         own["severity"] = "own"
     base = {name: value for name, value in given.items() if name not in moved}

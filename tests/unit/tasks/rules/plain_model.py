@@ -101,6 +101,7 @@ class PlainModel:
                 # When the clock was set back, only the time counts anew.
                 if not story.run or story.began > time:
                     story.began = since
+                    story.run = [(time, *last) for _, *last in story.run]
                 story.severity = highest(rule, story.severity if story.run else None, value)
                 story.run.append((time, value, values))
                 story.about = rule
