@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_each_change_is_told_in_order_whoever_is_killed(pipeline: Stack) -> None:
     """`python -m tests.chaos.channels` in small: no message fails more than twice, two workers are killed."""
     pipeline.stop("worker")
-    run = Run(pipeline, 75, seed=1, say=print, most_failures=2)
+    run = Run(pipeline, 60, seed=1, say=print, most_failures=2)
 
     def nobody_has_the_lease(victim: str) -> None:
         # It ends by itself after a minute.
