@@ -139,7 +139,7 @@ def observation(
         epochs.position(epoch, received.place),
         message.timestamp_ms,
         reading.time,
-        reading.fields.__dict__.get("sequence_id"),
+        reading.values.get("sequence_id"),
         reading.payload,
         check_results,
         _key(domain, received, to_us(reading.time)),
@@ -157,8 +157,8 @@ def _moment(domain: AnyDomain, received: Received) -> Moment:
 def _key(domain: AnyDomain, received: Received, own: int) -> int:
     """The row's key as a number below 2^63 that is the same in every process."""
     message, reading, _ = received
-    fields = reading.fields.__dict__
-    text = message.topic + repr([fields[name] for name in domain.key_fields])
+    values = reading.values
+    text = message.topic + repr([values[name] for name in domain.key_fields])
     return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF
 
 
