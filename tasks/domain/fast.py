@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from pydantic_core import PydanticCustomError, from_json, to_json
+from msgspec.json import Decoder
+from pydantic_core import PydanticCustomError, to_json
 
 from tasks.domain.columns import NULL, parse_time, time_text
 from tasks.domain.declaration import EPOCH, Declaration, Reading
@@ -33,7 +34,7 @@ def read(topic, payload, timestamp_ms, limits):
     if BACKSLASH in payload and b"\\\\u0000" in payload:
         return None
     try:
-        values = from_json(payload, allow_inf_nan=False, cache_strings="keys")
+        values = decode_json(payload)
     except ValueError:
         return None
     if type(values) is not dict:
@@ -173,7 +174,7 @@ _SCOPE: dict[str, Any] = {
     "LATEST_MS": 2**47,  # in the year 6429
     "NULL": NULL,
     "Reading": Reading,
-    "from_json": from_json,
+    "decode_json": Decoder().decode,
     "to_json": to_json,
     "moment": _moment,
     "text_of": time_text,
