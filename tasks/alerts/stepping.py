@@ -1,6 +1,6 @@
 """Looks at readings by their users' rules and the domain's checks, and steps devices through them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -11,7 +11,6 @@ from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
 from tasks.batch.messages import REDELIVERED
 from tasks.domain.domain import AnyDomain, Source
-from tasks.domain.placement import for_device
 from tasks.observe.metrics import worker as metrics
 from tasks.rows.validate import Received
 from tasks.rules import machine, order
@@ -28,31 +27,36 @@ BySource = dict[Source, list[Received]]
 log = structlog.get_logger()
 
 
-class CheckedReading(NamedTuple):
-    """A reading with the results of the checks, and whether it violates anything at all."""
+class Checked(NamedTuple):
+    """The readings of one source, with the rules that are about it.
 
-    received: Received
-    check_results: Mapping[str, Alert | None]
+    `check_results` has the results of the domain's checks for each reading, and is None if it has no checks.
+    `violates` says whether any of the readings violates anything at all.
+    """
+
+    rules: RuleSet
+    readings: list[Received]
+    check_results: Sequence[Mapping[str, Alert | None]] | None
     violates: bool
 
 
 _NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
 
 
-def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[CheckedReading]:
+def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> Checked:
     """Looks at the readings of one source, by its rules and the checks of its domain."""
-    checked: list[CheckedReading] = []
-    for received in readings:
-        message, reading, _ = received
-        check_results = (
-            domain.check_results(message.topic, reading, _check_failed)
-            if domain.checks
-            else _NO_CHECK_RESULTS
-        )
-        checked.append(
-            CheckedReading(received, check_results, machine.violates(rules, reading.payload, check_results))
-        )
-    return checked
+    if not domain.checks:
+        # A loop, because most sources have one reading, and a generator costs as much as the look itself.
+        for _, reading, _ in readings:
+            if rules.any_violated(reading.payload):
+                return Checked(rules, readings, None, violates=True)
+        return Checked(rules, readings, None, violates=False)
+    check_results = [domain.check_results(one.message.topic, one.reading, _check_failed) for one in readings]
+    violates = any(
+        machine.violates(rules, one.reading.payload, results)
+        for one, results in zip(readings, check_results, strict=True)
+    )
+    return Checked(rules, readings, check_results, violates)
 
 
 class Stepping(NamedTuple):
@@ -63,8 +67,7 @@ class Stepping(NamedTuple):
     """
 
     domain: AnyDomain
-    rules: Mapping[str, RuleSet]
-    checked: Mapping[Source, list[CheckedReading]]
+    checked: Mapping[Source, Checked]
     known: Mapping[Source, Newest]
     quiet: dict[Source, Newest]
     budget: Budget
@@ -74,31 +77,40 @@ class Stepping(NamedTuple):
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
-        source = Source(before.user_id, before.device_id)
-        rules = for_device(self.domain, self.rules[before.user_id], before.device_id)
+        # Without the named tuple's own constructor: each device of each batch comes by here.
+        source = tuple.__new__(Source, before[:2])
         checked = self.checked[source]
         if not self.budget.begin(source):
             return before, ()
         newest = order.later(before.newest, self.known.get(source), redelivered=self.redelivered)
+        if before.entries or before.before or checked.violates:
+            return self._judge(source, before, newest, checked)
+        # Most readings end here, without becoming observations.
+        if checked.rules.judges_readings:
+            newest = _pass_over(self.domain, newest, checked.readings)
+            if newest is not None:
+                self.quiet[source] = newest
+        return before, ()
+
+    def _judge(
+        self, source: Source, before: DeviceState, newest: Newest | None, checked: Checked
+    ) -> tuple[DeviceState, Changes]:
+        rules, readings, check_results, _ = checked
         state = before._replace(newest=newest)
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
-        if state.entries or state.before or any(one.violates for one in checked):
-            for number, (received, check_results, _) in enumerate(checked):
-                if not self.budget.allows(source.user_id):
-                    self.budget.stopped[source] = number
-                    break
-                state, more = machine.step(
-                    state, rules, observation(self.domain, received, check_results, self.epoch), room
-                )
-                if more:
-                    self.budget.spend(source.user_id, more)
-                    changes += more
-                    if left is not None:
-                        room = left - (state.open_alerts - before.open_alerts)
-        elif rules.judges_readings:
-            # Most readings end here, without becoming observations.
-            state = state._replace(newest=_pass_over(self.domain, state.newest, checked))
+        for number, received in enumerate(readings):
+            if not self.budget.allows(source.user_id):
+                self.budget.stopped[source] = number
+                break
+            results = _NO_CHECK_RESULTS if check_results is None else check_results[number]
+            observed = observation(self.domain, received, results, self.epoch)
+            state, more = machine.step(state, rules, observed, room)
+            if more:
+                self.budget.spend(source.user_id, more)
+                changes += more
+                if left is not None:
+                    room = left - (state.open_alerts - before.open_alerts)
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             self.budget.carry(state)
@@ -108,9 +120,8 @@ class Stepping(NamedTuple):
         return before, ()
 
 
-def _pass_over(domain: AnyDomain, before: Newest | None, checked: list[CheckedReading]) -> Newest | None:
+def _pass_over(domain: AnyDomain, before: Newest | None, readings: list[Received]) -> Newest | None:
     """The newest reading after several that violate nothing: the same as the machine's, at less cost."""
-    readings = [one.received for one in checked]
     if len(readings) > 1:
         latest = max([received.reading.time for received in readings])
         equal = [received for received in readings if received.reading.time == latest]
@@ -158,7 +169,12 @@ def _key(domain: AnyDomain, received: Received, own: int) -> int:
     """The row's key as a number below 2^63 that is the same in every process."""
     message, reading, _ = received
     values = reading.values
-    text = message.topic + repr([values[name] for name in domain.key_fields])
+    names = domain.key_fields
+    if len(names) == 1:
+        # As the list of one is written, at less cost.
+        text = f"{message.topic}[{values[names[0]]!r}]"
+    else:
+        text = message.topic + repr([values[name] for name in names])
     return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF
 
 
