@@ -8,7 +8,7 @@ lost: without it an older reading is judged as if it were the newest.
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import msgpack
+import msgspec
 from redis.client import Pipeline
 
 from tasks.domain.domain import AnyDomain
@@ -16,6 +16,10 @@ from tasks.rules.order import PATIENCE_US, Newest
 from tasks.servers.redis_client import NEWEST, client
 
 Device = TypeVar("Device", bound=tuple[str, str])
+
+# msgspec's, because each device of each batch comes by here: several times as fast as msgpack's.
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(Newest).decode
 
 # A hash for each half hour of arrivals, so that whole ones are forgotten.
 SPAN_MS = 1_800_000
@@ -49,7 +53,7 @@ def _read(domain: AnyDomain, devices: Sequence[Device], span: int) -> dict[Devic
         return {}
     values = client().hmget(_key(domain, span), [_field(device) for device in devices])
     return {
-        device: Newest(*msgpack.unpackb(value, use_list=False))
+        device: unpack(value)
         for device, value in zip(devices, values, strict=True)
         if isinstance(value, bytes)
     }
@@ -59,7 +63,7 @@ def note(commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest],
     """Adds commands that keep the newest readings of devices that were quiet."""
     if newest:
         key = _key(domain, at_ms // SPAN_MS)
-        commands.hset(key, mapping={_field(device): msgpack.packb(one) for device, one in newest.items()})
+        commands.hset(key, mapping={_field(device): pack(one) for device, one in newest.items()})
         commands.expire(key, KEEP_SECONDS)
 
 
