@@ -11,7 +11,7 @@ from tasks.alerts.budget import Budget
 from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import versioned
 from tasks.alerts.state_store import RulesReplaced
-from tasks.alerts.stepping import BySource, CheckedReading, Stepping, check_readings
+from tasks.alerts.stepping import BySource, Checked, Stepping, check_readings
 from tasks.batch.messages import NOTHING_DEFERRED, REDELIVERED, SILENT, Deferred
 from tasks.domain.domain import AnyDomain, Source
 from tasks.domain.placement import about, for_device
@@ -56,13 +56,18 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
     by_source: BySource = {}
+    again: set[Source] = set()
     for received in readings:
-        if received.message.replay == SILENT:
-            continue
-        by_source.setdefault(received.reading.source, []).append(received)
+        source = received.reading.source
+        if replay := received.message.replay:
+            if replay == SILENT:
+                continue
+            if replay == REDELIVERED:
+                again.add(source)
+        by_source.setdefault(source, []).append(received)
     if not by_source:
         return NOTHING
-    part = _Part(domain, by_source, epoch)
+    part = _Part(domain, by_source, again, epoch)
     full = stream.users_at_bound({user_id for user_id, _ in by_source})
     held = {source for source in by_source if source.user_id in full}
     part.done |= held
@@ -86,15 +91,11 @@ def _deferred(part: "_Part", held: set[Source]) -> Deferred:
 class _Part:
     """The readings of a part, each checked by its user's rules."""
 
-    def __init__(self, domain: AnyDomain, by_source: BySource, epoch: int) -> None:
+    def __init__(self, domain: AnyDomain, by_source: BySource, redelivered: set[Source], epoch: int) -> None:
         self.domain, self.by_source, self.epoch = domain, by_source, epoch
-        self.redelivered = {
-            source
-            for source, each in by_source.items()
-            if any(received.message.replay == REDELIVERED for received in each)
-        }
+        self.redelivered = redelivered
         self.rules: dict[str, RuleSet] = {}
-        self.checked: dict[Source, list[CheckedReading]] = {}
+        self.checked: dict[Source, Checked] = {}
         self.known: dict[Source, Newest] = {}
         self.known_again: dict[Source, Newest] = {}
         self.quiet: dict[Source, Newest] = {}
@@ -111,19 +112,21 @@ class _Part:
         changed = {user_id for user_id, rules in own.items() if rules is not self._own.get(user_id)}
         self._own = own
         self.rules |= {user_id: about(self.domain, own[user_id]) for user_id in changed}
-        for source in [source for source in self.by_source if source.user_id in changed]:
+        ruled = {user_id: rules for user_id in changed if (rules := self.rules[user_id]) != NO_RULES}
+        judging: dict[Source, int] = {}
+        for source, readings in self.by_source.items():
+            user_id, device_id = source
+            if user_id not in changed:
+                continue
             self.checked.pop(source, None)
             self.quiet.pop(source, None)
-            if (rules := self.rules[source.user_id]) != NO_RULES:
+            if (own_rules := ruled.get(user_id)) is not None:
                 # Not in the step, which is repeated when another writer committed first.
-                own_rules = for_device(self.domain, rules, source.device_id)
-                self.checked[source] = check_readings(self.domain, own_rules, self.by_source[source])
-        judging = {
-            source: self.by_source[source][0].message.timestamp_ms
-            for source in self.checked
-            if source.user_id in changed and self.rules[source.user_id].judges_readings
-        }
-        again = {source: at_ms for source, at_ms in judging.items() if source in self.redelivered}
+                of_device = for_device(self.domain, own_rules, device_id)
+                self.checked[source] = check_readings(self.domain, of_device, readings)
+                if own_rules.judges_readings:
+                    judging[source] = readings[0].message.timestamp_ms
+        again = {source: judging[source] for source in self.redelivered & judging.keys()}
         self.known_again |= newest.recall_any(self.domain, again)
         self.known |= self.known_again | newest.recall(self.domain, judging)
         return version
@@ -156,7 +159,7 @@ def _commit(part: _Part) -> str:
 def _commit_by(part: _Part, version: bytes = b"") -> str:
     while sources := [source for source in part.checked if source not in part.done]:
         stepping = Stepping(
-            *(part.domain, part.rules, part.checked, part.known, part.quiet),
+            *(part.domain, part.checked, part.known, part.quiet),
             *(part.budget, part.epoch, part.rooms, part.known_again),
         )
         changes, generation = state_store.commit(sources, stepping.step, version, part.rooms)
@@ -172,8 +175,11 @@ def _note_seen(commands: Pipeline, domain: AnyDomain, by_source: BySource, rules
     seen: dict[str, float] = {}
     for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
-        seen[member] = max(received.message.timestamp_ms for received in readings)
-        for rule in for_device(domain, rules[user_id], device_id).absences:
+        seen[member] = max([received.message.timestamp_ms for received in readings])
+        own = rules[user_id]
+        if not own.absences:
+            continue
+        for rule in for_device(domain, own, device_id).absences:
             if rule.key and (times := [j.message.timestamp_ms for j in readings if _has_value(j, rule)]):
                 seen[f"{member}\0{rule.key}"] = max(times)
     commands.zadd(domain.qualified(LAST_SEEN), seen, gt=True)

@@ -8,7 +8,7 @@ lost: without it an older reading is judged as if it were the newest.
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import msgpack
+import msgspec
 from redis.client import Pipeline
 
 from tasks.domain.domain import AnyDomain
@@ -16,6 +16,10 @@ from tasks.rules.order import PATIENCE_US, Newest
 from tasks.servers.redis_client import NEWEST, client
 
 Device = TypeVar("Device", bound=tuple[str, str])
+
+# msgspec's, because each device of each batch comes by here: several times as fast as msgpack's.
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(Newest).decode
 
 # A hash for each half hour of arrivals, so that whole ones are forgotten.
 SPAN_MS = 1_800_000
@@ -61,7 +65,7 @@ def _read_spans(domain: AnyDomain, spans: Mapping[Device, int]) -> dict[Device, 
         values = client().hmget(_key(domain, span), [_field(device) for device in devices])
         for device, value in zip(devices, values, strict=True):
             if isinstance(value, bytes):
-                found[device] = Newest(*msgpack.unpackb(value, use_list=False))
+                found[device] = unpack(value)
     return found
 
 
@@ -71,7 +75,7 @@ def note(
     """Adds commands that keep the newest readings of devices that were quiet, by arrivals of theirs."""
     by_span: dict[int, dict[Any, Any]] = {}
     for device, one in newest.items():
-        by_span.setdefault(at_ms[device] // SPAN_MS, {})[_field(device)] = msgpack.packb(one)
+        by_span.setdefault(at_ms[device] // SPAN_MS, {})[_field(device)] = pack(one)
     for span, fields in by_span.items():
         commands.hset(_key(domain, span), mapping=fields)
         commands.expire(_key(domain, span), KEEP_SECONDS)

@@ -1,6 +1,6 @@
 """Looks at readings by their users' rules and the domain's checks, and steps devices through them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -11,7 +11,6 @@ from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
 from tasks.batch.messages import REDELIVERED
 from tasks.domain.domain import AnyDomain, Source
-from tasks.domain.placement import for_device
 from tasks.observe.metrics import worker as metrics
 from tasks.rows.validate import Received
 from tasks.rules import machine, order
@@ -28,31 +27,36 @@ BySource = dict[Source, list[Received]]
 log = structlog.get_logger()
 
 
-class CheckedReading(NamedTuple):
-    """A reading with the results of the checks, and whether it violates anything at all."""
+class Checked(NamedTuple):
+    """The readings of one source, with the rules that are about it.
 
-    received: Received
-    check_results: Mapping[str, Alert | None]
+    `check_results` has the results of the domain's checks for each reading, and is None if it has no checks.
+    `violates` says whether any of the readings violates anything at all.
+    """
+
+    rules: RuleSet
+    readings: list[Received]
+    check_results: Sequence[Mapping[str, Alert | None]] | None
     violates: bool
 
 
 _NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
 
 
-def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> list[CheckedReading]:
+def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> Checked:
     """Looks at the readings of one source, by its rules and the checks of its domain."""
-    checked: list[CheckedReading] = []
-    for received in readings:
-        message, reading, _ = received
-        check_results = (
-            domain.check_results(message.topic, reading, _check_failed)
-            if domain.checks
-            else _NO_CHECK_RESULTS
-        )
-        checked.append(
-            CheckedReading(received, check_results, machine.violates(rules, reading.payload, check_results))
-        )
-    return checked
+    if not domain.checks:
+        # A loop, because most sources have one reading, and a generator costs as much as the look itself.
+        for _, reading, _ in readings:
+            if rules.any_violated(reading.payload):
+                return Checked(rules, readings, None, violates=True)
+        return Checked(rules, readings, None, violates=False)
+    check_results = [domain.check_results(one.message.topic, one.reading, _check_failed) for one in readings]
+    violates = any(
+        machine.violates(rules, one.reading.payload, results)
+        for one, results in zip(readings, check_results, strict=True)
+    )
+    return Checked(rules, readings, check_results, violates)
 
 
 class Stepping(NamedTuple):
@@ -63,8 +67,7 @@ class Stepping(NamedTuple):
     """
 
     domain: AnyDomain
-    rules: Mapping[str, RuleSet]
-    checked: Mapping[Source, list[CheckedReading]]
+    checked: Mapping[Source, Checked]
     known: Mapping[Source, Newest]
     quiet: dict[Source, Newest]
     budget: Budget
@@ -74,33 +77,49 @@ class Stepping(NamedTuple):
 
     def step(self, before: DeviceState) -> tuple[DeviceState, Changes]:
         """Steps one device through its readings; returns `before` itself if only `newest` changed."""
-        source = Source(before.user_id, before.device_id)
-        rules = for_device(self.domain, self.rules[before.user_id], before.device_id)
+        # Without the named tuple's own constructor: each device of each batch comes by here.
+        source = tuple.__new__(Source, before[:2])
         checked = self.checked[source]
         if not self.budget.begin(source):
             return before, ()
-        state = before._replace(newest=order.later(before.newest, self.known.get(source)))
+        newest = order.later(before.newest, self.known.get(source))
+        if before.entries or before.before or checked.violates:
+            return self._judge(source, before, newest, checked)
+        # Most readings end here, without becoming observations.
+        if checked.rules.judges_readings:
+            ahead = order.ahead(before.newest, self.known_again.get(source))
+            readings = [
+                one
+                for one in checked.readings
+                if not (one.message.replay and _is_late_again(self.domain, ahead, one))
+            ]
+            newest = _pass_over(self.domain, newest, readings)
+            if newest is not None:
+                self.quiet[source] = newest
+        return before, ()
+
+    def _judge(
+        self, source: Source, before: DeviceState, newest: Newest | None, checked: Checked
+    ) -> tuple[DeviceState, Changes]:
+        rules, readings, check_results, _ = checked
+        state = before._replace(newest=newest)
         ahead = order.ahead(before.newest, self.known_again.get(source))
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
-        if state.entries or state.before or any(one.violates for one in checked):
-            for number, (received, check_results, _) in enumerate(checked):
-                if not self.budget.allows(source.user_id):
-                    self.budget.stopped[source] = number
-                    break
-                reading = observation(self.domain, received, check_results, self.epoch)
-                if reading.redelivered and order.is_late(ahead, reading.moment):
-                    reading = reading._replace(late=True)
-                state, more = machine.step(state, rules, reading, room)
-                if more:
-                    self.budget.spend(source.user_id, more)
-                    changes += more
-                    if left is not None:
-                        room = left - (state.open_alerts - before.open_alerts)
-        elif rules.judges_readings:
-            # Most readings end here, without becoming observations.
-            readings = [one.received for one in checked if not _is_late_again(self.domain, ahead, one[0])]
-            state = state._replace(newest=_pass_over(self.domain, state.newest, readings))
+        for number, received in enumerate(readings):
+            if not self.budget.allows(source.user_id):
+                self.budget.stopped[source] = number
+                break
+            results = _NO_CHECK_RESULTS if check_results is None else check_results[number]
+            reading = observation(self.domain, received, results, self.epoch)
+            if reading.redelivered and order.is_late(ahead, reading.moment):
+                reading = reading._replace(late=True)
+            state, more = machine.step(state, rules, reading, room)
+            if more:
+                self.budget.spend(source.user_id, more)
+                changes += more
+                if left is not None:
+                    room = left - (state.open_alerts - before.open_alerts)
         if not state.same_but_newest(before):
             self.quiet.pop(source, None)
             self.budget.carry(state)
@@ -146,7 +165,7 @@ def observation(
         epochs.position(epoch, received.place),
         message.timestamp_ms,
         reading.time,
-        reading.fields.__dict__.get("sequence_id"),
+        reading.values.get("sequence_id"),
         reading.payload,
         check_results,
         _key(domain, received, to_us(reading.time)),
@@ -164,8 +183,13 @@ def _moment(domain: AnyDomain, received: Received) -> Moment:
 def _key(domain: AnyDomain, received: Received, own: int) -> int:
     """The row's key as a number below 2^63 that is the same in every process."""
     message, reading, _ = received
-    fields = reading.fields.__dict__
-    text = message.topic + repr([fields[name] for name in domain.key_fields])
+    values = reading.values
+    names = domain.key_fields
+    if len(names) == 1:
+        # As the list of one is written, at less cost.
+        text = f"{message.topic}[{values[names[0]]!r}]"
+    else:
+        text = message.topic + repr([values[name] for name in names])
     return (own << 11 ^ crc32(text.encode(errors="surrogateescape"))) & 0x7FFF_FFFF_FFFF_FFFF
 
 

@@ -18,7 +18,14 @@ from tasks.domain.form import Form, place_of
 from tasks.domain.outcome import Outcome, fingerprint, outcome
 from tasks.domain.payload import Limits, Refused, parse, refuse_faults
 from tasks.domain.reader import Element, Reader, Values
-from tasks.domain.record import RecordT, access_owner_of, is_outside_payload, levels_of, member_of
+from tasks.domain.record import (
+    RecordT,
+    access_owner_of,
+    is_outside_payload,
+    levels_of,
+    member_of,
+    record_of,
+)
 from tasks.domain.template import Template
 from tasks.domain.topics import Located, SourceT, Topics
 from tasks.text.wording import describe
@@ -33,9 +40,16 @@ class Reading(NamedTuple, Generic[SourceT, RecordT]):
 
     source: SourceT
     time: datetime  # UTC: the payload's, otherwise the Kafka record's
-    fields: RecordT  # without those from the topic
+    values: dict[str, Any]  # the validated fields by their names, without those from the topic
     payload: dict[str, Any]  # the whole object as it came, for dotted paths
     copy_line: bytes  # the row in COPY's text format, newline included
+    made: RecordT | type[RecordT]  # the record that the validator made, or its class where none was needed
+
+    @property
+    def fields(self) -> RecordT:
+        """The validated fields as a record, without those from the topic. Most readings are never asked."""
+        made = self.made
+        return record_of(made, self.values, self.payload) if isinstance(made, type) else made
 
 
 class Declaration(Generic[SourceT, RecordT]):
@@ -186,9 +200,10 @@ class Declaration(Generic[SourceT, RecordT]):
         ]
         if not self._keeps_extra:
             line = "\t".join((time_text(time), level_text, *texts)).encode() + b"\n"
-            return Reading(source, time, fields, values, line)
+            return Reading(source, time, own_values, values, line, fields)
         line = "\t".join((time_text(time), level_text, *texts, "")).encode()
-        return Reading(source, time, fields, values, line + extra_json.replace(b"\\", b"\\\\") + b"\n")
+        line += extra_json.replace(b"\\", b"\\\\") + b"\n"
+        return Reading(source, time, own_values, values, line, fields)
 
     def read(
         self,
@@ -255,7 +270,7 @@ class Declaration(Generic[SourceT, RecordT]):
             texts.append(escape(extra_json.decode()))
         line = "\t".join((time_text(time), *([located.text] if located.levels else []), *texts)).encode()
         source = self.source_of(located.source, fields)
-        return Reading(source, time, fields, values.payload, line + b"\n")
+        return Reading(source, time, own_values, values.payload, line + b"\n", fields)
 
     def ignores(self, topic: str) -> bool:
         """Whether messages on this topic are declared to hold no readings."""

@@ -34,7 +34,7 @@ def processed(
         if alerts or (message is not last and is_sampled(message.traceparent)):
             last = message
             named: dict[str, str | int] = reading.source._asdict()
-            if (sequence_id := getattr(reading.fields, "sequence_id", None)) is not None:
+            if (sequence_id := reading.values.get("sequence_id")) is not None:
                 named["sequence_id"] = sequence_id
             outcome = "alert" if alerts else "row"
             followed.append(_record(message.traceparent, begun_ns, {**named, "outcome": outcome}))

@@ -66,6 +66,7 @@ def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
     readings: list[Received] = []
     dead: list[DeadLetter] = []
     validate_fast, validate_one, limits = fast_way(domain), domain.validate, routing.limits()
+    new_tuple = tuple.__new__
     for message in messages:
         try:
             reading = validate_fast(
@@ -74,7 +75,8 @@ def validate(domain: AnyDomain, messages: list[Message]) -> Validated:
         except Refused as refused:
             dead.append(DeadLetter(message, refused.error_type, refused.reason))
         else:
-            readings.append(Received(message, reading))
+            # At half the cost of the named tuple's own constructor, as below.
+            readings.append(new_tuple(Received, (message, reading, None)))
     return Validated(readings, dead, [], [], len(dead))
 
 
@@ -155,4 +157,4 @@ def row_of(received: Received) -> Row:
     message, reading, number = received
     # Not by `place`: each row comes by here, and few have a number.
     offset = message.offset if number is None else received.place
-    return Row(message.partition, offset, reading.copy_line)
+    return tuple.__new__(Row, (message.partition, offset, reading.copy_line))

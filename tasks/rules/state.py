@@ -189,7 +189,8 @@ class DeviceState(NamedTuple):
         Raises `UnknownState`.
         """
         if not packed:
-            return cls(user_id, device_id)
+            # Without the constructor, because most devices of most batches have no state.
+            return tuple.__new__(cls, (user_id, device_id, *_NOTHING_KNOWN))
         if packed[0] not in {1, PLAIN_VERSION, CONDITIONS_VERSION, VERSION}:
             raise UnknownState(f"the state has version {packed[0]}, not {VERSION}", packed[0])
         try:
@@ -206,6 +207,9 @@ class DeviceState(NamedTuple):
             )
         except (ValueError, TypeError, AttributeError, IndexError, msgpack.UnpackException) as error:
             raise UnknownState(f"the state cannot be read: {error}") from error
+
+
+_NOTHING_KNOWN = DeviceState("", "")[2:]
 
 
 def advanced(positions: tuple[Position, ...], position: Position) -> tuple[Position, ...]:

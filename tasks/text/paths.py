@@ -36,14 +36,12 @@ def walk(payload: dict[str, Any], path: Path) -> Any:
     """The value at the end of the steps, or `MISSING`."""
     value: Any = payload
     for step in path:
-        if isinstance(value, list):
-            if not isinstance(step, int) or step >= len(value):
-                return MISSING
-            value = value[step]
-        elif isinstance(value, dict):
-            value = value.get(str(step), MISSING)
-        else:
+        if isinstance(value, dict):
+            value = value.get(step if isinstance(step, str) else str(step), MISSING)
+        elif not isinstance(value, list) or isinstance(step, str) or step >= len(value):
             return MISSING
+        else:
+            value = value[step]
     return value
 
 

@@ -1,5 +1,7 @@
 """Hostile payloads and topics to each decoder and each example: one outcome, in bounded time and memory.
 
+The fast way of validation must have the outcome of the other one.
+
 `python -m tests.chaos.fuzz_forms` sends a hundred thousand to each; the unit tests send fewer.
 """
 
@@ -23,6 +25,7 @@ from tasks.domain.payload import Limits, Refused
 from tasks.domain.reader import Reader
 from tasks.domain.template import Template
 from tests.device_page import promises
+from tests.unit.tasks.domain.hostile import compare_a_hostile_one
 
 LIMITS = Limits(max_bytes=16_384)
 # No input of 16 KiB may take longer, on a busy machine, nor leave more memory at its peak.
@@ -82,6 +85,7 @@ def decoders() -> dict[str, Callable[[random.Random], object]]:
         "arrays": _split,
         "topics": _match,
         "examples": _example(),
+        "fast way": compare_a_hostile_one,
     }
 
 

@@ -84,9 +84,7 @@ class StoredDevice(Device):
                 if any(one.redelivered for one in readings):
                     known_again = newest.recall_any(DOMAIN, at_ms)
                 known = known_again | newest.recall(DOMAIN, at_ms)
-            stepping = Stepping(
-                DOMAIN, {"u": rules}, checked, known, quiet, Budget(10**9), known_again=known_again
-            )
+            stepping = Stepping(DOMAIN, checked, known, quiet, Budget(10**9), known_again=known_again)
             before = self.state
             after, changes = stepping.step(before)
             if after is not before:

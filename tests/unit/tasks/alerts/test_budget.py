@@ -21,7 +21,7 @@ def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:
     checked = {
         Source("u", name): check_readings(DOMAIN, RULES, flipping(name, n)) for name, n in devices.items()
     }
-    stepping = Stepping(DOMAIN, {"u": RULES}, checked, {}, {}, budget)
+    stepping = Stepping(DOMAIN, checked, {}, {}, budget)
     return {name: len(stepping.step(DeviceState("u", name))[1]) for name in devices}
 
 
@@ -46,7 +46,7 @@ def test_a_user_at_the_bound_stops_nobody_else(loud: int, quiet: int) -> None:
         for one, n in counts.items()
     }
     budget = Budget(6 * CHANGE_BYTES)
-    stepping = Stepping(DOMAIN, {"loud": RULES, "quiet": RULES}, checked, {}, {}, budget)
+    stepping = Stepping(DOMAIN, checked, {}, {}, budget)
     made = {one: len(stepping.step(DeviceState(*one))[1]) for one in counts}
     assert made[Source("quiet", "b")] == quiet
     assert budget.stopped == {Source("loud", "a"): made[Source("loud", "a")], Source("loud", "c"): 0}
@@ -67,7 +67,7 @@ def test_long_thresholds_and_values_count(rule: dict[str, Any]) -> None:
     budget = Budget(room)
     readings = flipping("d", 31, high=LONG, low="y" * MAX_TEXT, keys=KEYS)
     checked = {Source("u", "d"): check_readings(DOMAIN, rules, readings)}
-    stepping = Stepping(DOMAIN, {"u": rules}, checked, {}, {}, budget)
+    stepping = Stepping(DOMAIN, checked, {}, {}, budget)
     state, changes = stepping.step(DeviceState("u", "d"))
     sizes = [2 * len(change.to_json()) for change in changes]
     assert sum(sizes[:-1]) < room

@@ -64,9 +64,7 @@ def test_what_is_passed_over_would_have_changed_nothing(
             checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
             for _ in range(2):
                 quiet: dict[Source, Newest] = {}
-                after, more = Stepping(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)).step(
-                    state
-                )
+                after, more = Stepping(DOMAIN, checked, newest, quiet, Budget(1 << 30)).step(state)
             state, told = after, [*told, *more]
             newest |= quiet
         assert told == changes
@@ -91,9 +89,7 @@ def test_what_a_gateway_with_a_wrong_clock_had_and_the_next_one_gets_again_chang
         newest = noted if part is again else {}
         quiet: dict[Source, Newest] = {}
         checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
-        stepping = Stepping(
-            *(DOMAIN, {"u": RULES}, checked, newest, quiet, Budget(1 << 30)), known_again=newest
-        )
+        stepping = Stepping(*(DOMAIN, checked, newest, quiet, Budget(1 << 30)), known_again=newest)
         state, changes = stepping.step(state)
         noted |= quiet
         told += [change.status for change in changes]

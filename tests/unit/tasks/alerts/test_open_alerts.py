@@ -121,7 +121,7 @@ def test_the_devices_of_a_user_share_the_room() -> None:
     rooms._left = {"u": 2}
     sources = [Source("u", name) for name in "abc"]
     checked = {source: check_readings(DOMAIN, RULES, flipping(source.device_id, 3)) for source in sources}
-    stepping = Stepping(DOMAIN, {"u": RULES}, checked, {}, {}, Budget(1 << 40), rooms=rooms)
+    stepping = Stepping(DOMAIN, checked, {}, {}, Budget(1 << 40), rooms=rooms)
     said = []
     for source in sources:
         before = DeviceState(*source)

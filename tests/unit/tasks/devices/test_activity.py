@@ -25,7 +25,7 @@ def by_source(*sent: Sent) -> BySource:
     found: BySource = {}
     for number, (device, after_ms, time) in enumerate(sent):
         message = Message(0, number, NOON_MS + after_ms, "", "", 0, b"")
-        reading: Reading[Source, Any] = Reading(Source("u", device), time, None, {}, b"")
+        reading: Reading[Source, Any] = Reading(Source("u", device), time, {}, {}, b"", None)
         found.setdefault(reading.source, []).append(Received(message, reading))
     return found
 

@@ -8,37 +8,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.batch.messages import Message
-from tasks.domain import Bigint, Boolean, Double, Integer, Record, Text, Time, TopicLevel
 from tasks.domain.domain import AnyDomain
 from tasks.domain.fast import fast_way
 from tasks.domain.payload import Limits
 from tasks.rows.validate import validate
 from tasks.telemetry import DOMAIN
 from tests.payloads import IDS, TEXTS, VALUES, documents, times, with_hole, written
-from tests.unit.tasks.domain.ways import LIMITS, TOPIC, USUAL, assert_same, domain, outcome
+from tests.unit.tasks.domain.hostile import DECLARED, EVERYTHING, OTHERS, changed, damaged
+from tests.unit.tasks.domain.ways import LIMITS, TOPIC, USUAL, assert_same, outcome
 
 # Each example of the largest property is changed this often: more than 20,000 payloads in all, and fewer
 # where the profile has fewer examples.
 MORE = settings(max_examples=4 * settings().max_examples)
 DAMAGES = 60
-
-
-class Everything(Record):
-    """Every kind that has a fast way, required and optional."""
-
-    user_id: TopicLevel
-    device_id: TopicLevel
-    at: Time
-    number: Bigint
-    small: Integer | None = None
-    level: Double
-    name: Text
-    note: Text | None = None
-    on: Boolean
-    off: Boolean | None = None
-
-
-EVERYTHING = domain(Everything, extra=None)
 
 
 def test_a_usual_message_takes_the_fast_way() -> None:
@@ -185,8 +167,6 @@ RAW = st.sampled_from(
     [b"1e999", b"-0.0", b"NaN", b"-Infinity", b'"\\ud800"', b'"\\u0000"', b"1" * 400, b"[[[[[[[[[]]]]]]]]]",
      b'"\xed\xa0\x80"', b"1.0", b"1E5", b"true", b'"12"', b'{"a":1,"a":2}', b"tru", b"", b" 1 ", b"-"]
 )  # fmt: skip
-DECLARED = ["sequence_id", "time", "temperature", "battery", "user_id", "device_id"]
-OTHERS = ["number", "small", "level", "name", "note", "on", "off", "at"]
 NAMES = st.sampled_from([*DECLARED, *OTHERS, "Infinity", "extra", "\\", ""])
 VALUE = VALUES.map(written) | RAW | times().map(lambda pair: written(pair[0]))
 MEMBERS = st.lists(st.tuples((NAMES | TEXTS).map(written), VALUE), max_size=8)
@@ -204,42 +184,6 @@ def objects(draw: st.DrawFn) -> bytes:
             0, b'"sequence_id":1,"at":"2026-05-01T10:00Z","number":1,"level":1,"name":"a","on":true'
         )
     return draw(SPACES) + b"{" + b",".join(members) + b"}" + draw(SPACES)
-
-
-PIECES = [
-    *rb'" \ { } [ ] , : - . e999 0 1 \u0000 \ud800 true null NaN Infinity [[[[[[[[[ "a":1,'.split(),
-    b" ",
-    b"\xff",
-    b"\x00",
-]
-NUMBERS = b"0 -0 -0.0 0.1 1.0 1.50 1e2 1E400 -1e400 1e16 9007199254740993 9223372036854775808 5e-324".split()
-VALUES_OF_ALL = [
-    *NUMBERS,
-    b"9" * 309,
-    *rb"""true false null "" "x" "12" "\n" "\\" "\u00e9" "\u0000" "\ud800" "\ud83d\ude00" "Infinity" [] {}
-    [1,{"a":[]}] [[[[[[[]]]]]]] [[[[[[[[]]]]]]]] {"a":1,"a":2} "ann" "bob" "d1" "2026-05-01T10:00:00Z"
-    "2026-05-01T10:00:00.120Z" "2026-05-01T10:00:00.000Z" "2026-05-01T10:00:00,5+02:00" """.split(),
-]
-MEMBER_NAMES = [*(f'"{name}"'.encode() for name in [*DECLARED, *OTHERS]), b'"a"', rb'"\u0074ime"', rb'"\\"']
-
-
-def changed(payload: bytes, chance: Random) -> bytes:
-    """The payload with another member or two, before or behind its own: mostly still valid JSON."""
-    for _ in range(chance.randint(1, 2)):
-        member = chance.choice(MEMBER_NAMES) + b":" + chance.choice(VALUES_OF_ALL)
-        if chance.random() < 0.5:
-            payload = payload.replace(b"{", b"{" + member + b",", 1)
-        else:
-            payload = b",".join((payload.rstrip()[:-1], member)) + b"}"
-    return payload
-
-
-def damaged(payload: bytes, chance: Random) -> bytes:
-    """The payload with a few bytes lost, put in, or doubled."""
-    place, size = chance.randint(0, len(payload)), chance.randint(0, 3)
-    piece = payload[chance.randint(0, len(payload)) :][: chance.randint(0, 20)]
-    piece = chance.choice([b"", piece, chance.choice(PIECES)])
-    return payload[:place] + piece + payload[place + size :]
 
 
 @MORE
