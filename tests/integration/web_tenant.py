@@ -73,10 +73,11 @@ def user(database: Database) -> str:
         )
     for table, more in (("active_alerts", ""), ("alert_history", ", time")):
         values = ", now()" if more else ""
+        # Of the rule below: a worker that is told of the rules would end an alert of another one.
         database.execute(
-            f"INSERT INTO {table}"
-            f" (alert_id, status, user_id, device_id, rule_id, severity, message, count{more})"
-            f" VALUES (%s, 'TRIGGERED', %s, 'd', 'hot', 'warning', 'Too hot', 2{values})",
+            f"INSERT INTO {table} (alert_id, status, user_id, device_id, rule_id, severity, message, count,"
+            f" key, operator, threshold{more}) VALUES"
+            f" (%s, 'TRIGGERED', %s, 'd', 'hot', 'warning', 'Too hot', 2, 'temperature', '>', '40'{values})",
             [f"a-{name}", name],
         )
     database.execute(
