@@ -1,6 +1,4 @@
-"""What is wrong with a channel, in a sentence without its secrets: found before the database has the row."""
-
-import re
+"""What is wrong with a channel, in a sentence without its secrets."""
 
 import psycopg
 
@@ -8,11 +6,7 @@ from tasks.channels import attempt, chat, message
 from tasks.settings import settings
 
 KINDS = ("webhook", "mail", "apprise")
-STATUSES = (
-    *("TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED"),
-    "ACKNOWLEDGED",
-)
-# By the constraint of the table that says the same.
+# By the constraint of the table that refuses.
 _SENTENCES = {
     "channels_user_id_check": "A user's id has 1 to 128 characters.",
     "channels_name_check": "A channel's name has 1 to 64 letters, digits, dots, dashes and underscores.",
@@ -21,45 +15,17 @@ _SENTENCES = {
     " address, apprise a URL of Apprise.",
     "channels_secret_check": "A secret has 16 to 256 characters, without control characters.",
     "channels_severities_check": "A channel has 16 severities at most.",
-    "channels_statuses_check": f"The statuses are {', '.join(STATUSES)}.",
-}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TARGETS = {
-    "webhook": re.compile(r"https?://\S+"),
-    "mail": re.compile(r'[^\s@,;<>"]+@[A-Za-z0-9.-]+'),
-    "apprise": re.compile(r"[a-z][a-z0-9+]*://\S+"),
+    "channels_statuses_check": "The statuses are TRIGGERED, FLAPPING, ESCALATED, RESOLVED, SNOOZED,"
+    " DISABLED, ENABLED, ACKNOWLEDGED.",
 }
 
 
-def fault(
-    user_id: str,
-    name: str,
-    kind: str,
-    target: str,
-    *,
-    severities: list[str] | None,
-    statuses: list[str] | None,
-    template: str | None,
-    secret: str | None = None,
-) -> str:
-    """What is wrong with a channel, whatever the table would see of it too; empty if nothing is."""
+def fault(kind: str, target: str, template: str | None) -> str:
+    """What is wrong with a channel that the table does not see; empty if nothing is."""
     if kind not in KINDS:
         return f"There is no kind {kind}; the kinds are {', '.join(KINDS)}."
     if template is not None and (problem := message.problem(template)):
         return f"The template is wrong: {problem}."
-    broken = {
-        "channels_user_id_check": not 1 <= len(user_id) <= 128,
-        "channels_name_check": _NAME.fullmatch(name) is None,
-        "channels_severities_check": len(severities or []) > 16,
-        "channels_statuses_check": not set(statuses or []) <= set(STATUSES),
-        "channels_secret_check": secret is not None
-        and (not 16 <= len(secret) <= 256 or _CONTROL.search(secret) is not None),
-        "channels_target_check": not 3 <= len(target) <= 2000 or _CONTROL.search(target) is not None,
-    }
-    for constraint, is_so in broken.items():
-        if is_so:
-            return _SENTENCES[constraint]
     return _target_fault(kind, target)
 
 
@@ -69,19 +35,12 @@ def _target_fault(kind: str, target: str) -> str:
             return "There is no mail server: set SMTP_HOST and SMTP_FROM, here and for the notify worker."
     elif "://" not in target:
         return "The target is no URL, such as https://example.com/alerts."
-    problem = attempt.scheme_problem(kind, target)
-    if not problem and _TARGETS[kind].fullmatch(target) is None:
-        return _SENTENCES["channels_target_of_kind"]
-    if not problem and kind == "apprise":
-        problem = chat.problem(target)
+    problem = attempt.scheme_problem(kind, target) or (chat.problem(target) if kind == "apprise" else "")
     return f"The target is refused: {problem}." if problem else ""
 
 
 def refusal(error: psycopg.errors.CheckViolation) -> str:
-    """Why the table refuses a channel, in a sentence.
-
-    The database's own text may repeat the row, and with it the secrets.
-    """
+    """Why the table refuses a channel: its trigger names the constraint, and nothing of the row."""
     return _SENTENCES.get(
         error.diag.constraint_name or "", f"The database refuses: {error.diag.message_primary}."
     )

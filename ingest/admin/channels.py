@@ -108,9 +108,7 @@ def add(
     template: str | None,
 ) -> str:
     """Adds a channel and returns the secret that signs its webhooks. Raises `OperatorError`."""
-    if problem := fault(
-        user_id, name, kind, target, severities=severities, statuses=statuses, template=template
-    ):
+    if problem := fault(kind, target, template):
         raise OperatorError(problem)
     try:
         row = connection.execute(

@@ -93,8 +93,7 @@ def put(connection: Connection, user_id: str, name: str, wanted: Wanted) -> bool
 
     Whoever sets a webhook chooses the secret that signs its messages: no answer ever holds one.
     """
-    shown = {key: getattr(wanted, key) for key in ("severities", "statuses", "template", "secret")}
-    if problem := fault(user_id, name, wanted.kind, wanted.target, **shown) or _secret_fault(wanted):
+    if problem := fault(wanted.kind, wanted.target, wanted.template) or _secret_fault(wanted):
         raise OperatorError(problem)
     given = {**wanted._asdict(), "user": user_id, "name": name}
     try:

@@ -6,10 +6,9 @@ from typing import Any
 from ingest.admin import dlq_list
 from ingest.admin.dlq_groups import Timed
 from ingest.admin.dlq_list import NoDeadLetter
-from ingest.admin.dlq_outcome import Standing, printable
+from ingest.admin.dlq_outcome import Standing, envelope
 from ingest.admin.dlq_recent import Find, Recent
 from tasks import registry
-from tasks.batch.kafka_record import readable
 from tasks.dead_letters.letter import Filters
 from tasks.dead_letters.read import letter_of
 from tasks.domain.domain import AnyDomain
@@ -57,25 +56,15 @@ def _told(value: bytes, standing: Standing) -> dict[str, Any]:
     user, device = letter.source or ("", "")
     size = sent.get("payload_bytes")
     return {
-        "key": letter.id.key,
-        "state": str(standing.state),
-        "error_type": letter.error_type,
-        "error": letter.error,
-        "refused_at": letter.refused_at,
-        "attempts": letter.attempts,
+        **envelope(standing),
         "user_id": user,
         "device_id": device,
-        "original_topic": readable(letter.topic),
         "content_type": letter.content_type or None,
-        "traceparent": letter.traceparent or None,
         "kafka_topic": None if letter.partition is None else sent.get("kafka_topic"),
-        "kafka_partition": letter.partition,
-        "kafka_offset": letter.offset,
         "kafka_timestamp_ms": None if letter.partition is None else letter.timestamp_ms,
         "first_place": letter.origin,
         "elements": letter.elements,
         "stored": sent.get("stored"),
-        "payload": printable(letter.payload),
         "payload_base64": sent["payload_base64"] or "",
         "payload_bytes": size if letter.cut and isinstance(size, int) else len(letter.payload),
         "payload_cut": letter.cut,

@@ -220,13 +220,13 @@ def test_a_newcomer_comes_from_a_first_reading_to_an_acknowledged_alert(
     freezer.publish(json.dumps({"sequence_id": 1, "temperature": 4.5, "door": "closed"}).encode())
     freezer.await_acknowledged(60)
 
-    def is_known() -> bool:
-        visit.follow("Devices")
-        visit.fill(search=user)
+    def shows(page: str, text: str, **filters: str) -> bool:
+        visit.follow(page)
+        visit.fill(**filters)
         visit.press("Show")
-        return f"{user}/freezer" in visit.text()
+        return text in visit.text()
 
-    fleet.wait_until(is_known, 120, "the device to be known")
+    fleet.wait_until(lambda: shows("Devices", f"{user}/freezer", search=user), 120, "the device to be known")
     visit.follow(f"{user}/freezer")
     assert "temperature\n4.5" in visit.text()
     assert browser.find_elements(By.CSS_SELECTOR, "svg.chart circle")
@@ -241,14 +241,7 @@ def test_a_newcomer_comes_from_a_first_reading_to_an_acknowledged_alert(
     assert "temperature > 8: warning, “too warm”" in visit.text("main ul")
     freezer.publish(json.dumps({"sequence_id": 2, "temperature": 9.5, "door": "open"}).encode())
     freezer.await_acknowledged(60)
-
-    def is_open() -> bool:
-        visit.follow("Alerts")
-        visit.fill(user=user)
-        visit.press("Show")
-        return "too warm" in visit.text()
-
-    fleet.wait_until(is_open, 120, "the alert")
+    fleet.wait_until(lambda: shows("Alerts", "too warm", user=user), 120, "the alert")
     visit.follow("too warm")
     visit.fill(note="the door was open, I closed it")
     visit.press("Acknowledge")

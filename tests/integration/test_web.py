@@ -98,7 +98,7 @@ def test_one_dead_letter_is_told_whole(
     told = web.ask(listed["path"].removeprefix("/api/v1"), token)
     assert told.status == 200, told.document
     assert base64.b64decode(told.document.pop("payload_base64")) == payload
-    at = told.document.pop("refused_at")
+    at = told.document.pop("timestamp")
     assert datetime.fromisoformat(at) == datetime.fromisoformat(listed["timestamp"])
     assert told.document == {
         "key": key,

@@ -66,7 +66,7 @@ class WholeLetter(BaseModel):
     state: str = Field(description="`open`, or what became of it.")
     error_type: str
     error: str = Field(description="Why it was refused.")
-    refused_at: datetime
+    timestamp: datetime = Field(description="When it was refused, as in the list.")
     attempts: int = Field(description="How often it was refused.")
     user_id: str = Field(description="Empty where the topic names none.")
     device_id: str
