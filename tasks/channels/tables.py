@@ -16,8 +16,6 @@ from tasks.settings import settings
 
 # A worker that died while it sent to a channel is given up after this: its delivery is sent again, same key.
 LEASE_SECONDS = 60
-# What may come at once of a user's rate: that of a minute.
-BURST_SECONDS = 60
 # More deliveries of one channel that wait or are held fail at once: the table must not grow without end.
 MOST_WAITING = 10_000
 AT_ONCE = 5_000
@@ -131,17 +129,24 @@ class Look(NamedTuple):
     channels: int = 0
 
 
+def pace() -> dict[str, float]:
+    """The users' rate: an attempt is paid by `gap` seconds, and one may come while `burst` or less are owed.
+
+    So a minute's worth comes at once. A look may take one of each channel more, which the next ones wait for.
+    """
+    gap = 60 / settings().channel_messages_per_minute
+    return {"gap": gap, "burst": max(60 - gap, 0.0)}
+
+
 def claim(connection: Connection, holder: UUID, most: int) -> list[Claim]:
     """The next deliveries, of `most` channels, one of each, under a lease. Raises `psycopg.Error`."""
     arguments = {
         "most": most,
         "holder": holder,
         "lease": LEASE_SECONDS,
-        "gap": 60 / settings().channel_messages_per_minute,
-        "burst": BURST_SECONDS,
         "near": turns.NEAR,
         "windows": quiet.spans(connection),
-    }
+    } | pace()
     with connection.cursor(row_factory=dict_row) as cursor:
         return [_claim_of(row) for row in cursor.execute(CLAIM, arguments)]
 
@@ -177,7 +182,7 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
 
 def look(connection: Connection) -> Look:
     """What waits. Raises `psycopg.Error`."""
-    arguments = {"burst": BURST_SECONDS, "near": turns.NEAR, "windows": quiet.spans(connection)}
+    arguments = {"near": turns.NEAR, "windows": quiet.spans(connection)} | pace()
     row: Any = connection.execute(_LOOK, arguments).fetchone()
     waiting, oldest, untaken, held, channels = row
     oldest, untaken = (None if one is None else float(one) for one in (oldest, untaken))

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from tasks.channels import attempt, message
 from tasks.channels.claim import Claim
 from tasks.channels.outcome import Outcome
-from tasks.channels.tables import BURST_SECONDS
+from tasks.channels.tables import pace
 from tasks.rules.change import iso
 from tasks.servers import database
 from tasks.settings import settings
@@ -32,16 +32,14 @@ class CannotTry(Exception):
 
 def tell(user_id: str, name: str) -> Outcome:
     """Tries a user's channel from here. Raises `CannotTry`, `psycopg.Error`."""
-    chosen = settings()
-    gap = 60 / chosen.channel_messages_per_minute
     with database.access() as connection, connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_FIND, [user_id, name]).fetchone()
         if row is None:
             raise CannotTry("there is no such channel")
-        billed = cursor.execute(_BILL, {"user": user_id, "gap": gap, "burst": BURST_SECONDS})
+        billed = cursor.execute(_BILL, {"user": user_id} | pace())
         if not billed.rowcount:
             raise CannotTry(
-                f"the user's channels may make {chosen.channel_messages_per_minute:g} attempts per minute"
+                f"the user's channels may make {settings().channel_messages_per_minute:g} attempts per minute"
                 " (CHANNEL_MESSAGES_PER_MINUTE), and have made them"
             )
     return attempt.attempt(claim_of(row, datetime.now(UTC)))
