@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.admin import postgres
-from ingest.admin.dlq_recent import Recent
+from ingest.admin.letters.dlq_recent import Recent
 from ingest.api import application
 from ingest.api.callers import Gate
 from ingest.api.connections import Connections

@@ -1,4 +1,4 @@
--- Made from the model of a rule by `python -m ingest.admin.rules_check`; not to be edited.
+-- Made from the model of a rule by `python -m ingest.admin.rulesets.rules_check`; not to be edited.
 -- Refuses what is wrong in shape: types, lengths, ranges, operators, fields that are missing or unknown.
 -- The rest, for example two rules of one name, the control process reports. Existing rows stay as they are.
 CREATE OR REPLACE FUNCTION sluice_rules_hold(rules jsonb) RETURNS boolean

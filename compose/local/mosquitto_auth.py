@@ -16,8 +16,8 @@ import psycopg
 import structlog
 import typer
 
+from ingest.admin.accounts.passwords import mosquitto_hash
 from ingest.admin.errors import OperatorError, ServerAway
-from ingest.admin.passwords import mosquitto_hash
 from ingest.admin.postgres import Connection, connect
 from tasks.observe import logs
 from tasks.servers.pauses import pauses

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from compose.watch.polling import Meter
 from compose.watch.screen import Count
-from ingest.admin.flow import Flow
+from ingest.admin.servers.flow import Flow
 
 NAMES = ("messages in", "rows stored", "dead letters", "duplicates")
 

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from ingest.admin import postgres
 from ingest.admin.errors import OperatorError
-from ingest.admin.flow import Flow, kafka_flow
+from ingest.admin.servers.flow import Flow, kafka_flow
 from tasks import registry
 from tasks.servers import counters
 from tasks.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.rows import class_row
 
-from ingest.admin.accounts import InvalidId, check_id
+from ingest.admin.accounts.accounts import InvalidId, check_id
 from ingest.admin.errors import OperatorError
 from ingest.admin.postgres import Connection
 from tasks.domain.placement import in_force

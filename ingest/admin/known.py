@@ -8,7 +8,8 @@ from typing import Any, LiteralString
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from ingest.admin import alerts, devices
+from ingest.admin import devices
+from ingest.admin.alerting import alerts
 from ingest.admin.postgres import Connection
 
 # Of the newest so many; an answer that found nothing must not take long to say so.

@@ -9,7 +9,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
-from ingest.admin.dlq_recent import Recent
+from ingest.admin.letters.dlq_recent import Recent
 from ingest.api import problems
 from ingest.api.around import Around
 from ingest.api.callers import Anybody, Gate

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from ingest.admin import tokens
+from ingest.admin.accounts import tokens
 from ingest.admin.errors import ServerAway
 from ingest.api import shares
 from ingest.api.connections import Connections

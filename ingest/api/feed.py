@@ -17,7 +17,7 @@ from weakref import WeakSet
 import anyio.to_thread
 import structlog
 
-from ingest.admin import events
+from ingest.admin.alerting import events
 from ingest.admin.errors import OperatorError
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator
 
-from ingest.admin.dlq_recent import Recent
+from ingest.admin.letters.dlq_recent import Recent
 from ingest.api.connections import Connections
 from ingest.api.problems import Refused
 from tasks import registry

@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from ingest.admin.channels import NoChannel
+from ingest.admin.accounts.provision import UnknownUsername, UsernameTaken
+from ingest.admin.alerting.channels import NoChannel
 from ingest.admin.devices import NoDevice
-from ingest.admin.dlq_groups import TooManyLetters
-from ingest.admin.dlq_list import NoDeadLetter
 from ingest.admin.errors import OperatorError, ServerAway
-from ingest.admin.provision import UnknownUsername, UsernameTaken
+from ingest.admin.letters.dlq_groups import TooManyLetters
+from ingest.admin.letters.dlq_list import NoDeadLetter
 from ingest.api.request_ids import current
 from tasks.rules import model as rules
 

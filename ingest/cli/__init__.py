@@ -111,9 +111,9 @@ def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
 ) -> None:
     """Bring the database to the schema of sql/ and of the domains. Safe to run twice, by several at once."""
-    from ingest.admin import domain_table  # noqa: PLC0415
-    from ingest.admin import migrate as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_table  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from ingest.admin.servers import migrate as work  # noqa: PLC0415
     from tasks import registry  # noqa: PLC0415
 
     migrations = work.together(work.load(), domain_table.migrations(registry.domains()))
@@ -145,10 +145,10 @@ def roles(
     ] = "",
 ) -> None:
     """Create the least-privileged database roles of the workers, of EMQX and of `web`, with their rights."""
-    from ingest.admin import migrate as migrations  # noqa: PLC0415
-    from ingest.admin import roles as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from ingest.admin.servers import migrate as migrations  # noqa: PLC0415
+    from ingest.admin.servers import roles as work  # noqa: PLC0415
 
     if password_stdin and password_stdin not in work.ROLES:
         _fail(f"There is no role {password_stdin}; the roles are {', '.join(work.ROLES)}.")
@@ -170,7 +170,7 @@ def roles(
 @app.command()
 def topics(*, as_json: AsJson = False) -> None:
     """Create the Kafka topics by the settings. Existing ones are compared, never altered."""
-    from ingest.admin import topics as work  # noqa: PLC0415
+    from ingest.admin.servers import topics as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
     outcomes = work.ensure(settings())
@@ -212,7 +212,7 @@ def status(*, as_json: AsJson = False) -> None:
 
     Exit code 1: something is wrong.
     """
-    from ingest.admin import status as work  # noqa: PLC0415
+    from ingest.admin.servers import status as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
     found = work.look(settings())
@@ -236,7 +236,7 @@ def health(
     ] = False,
 ) -> None:
     """Ask a process on this machine whether it is well; exit code 1 if it is not, with the reason."""
-    from ingest.admin import probe as work  # noqa: PLC0415
+    from ingest.admin.servers import probe as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
     chosen = next((name for name in work.PROCESSES if name == process), None)

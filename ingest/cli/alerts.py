@@ -26,7 +26,7 @@ def list_alerts(
     as_json: AsJson = False,
 ) -> None:
     """List the alerts that are open, pending, snoozed or disabled."""
-    from ingest.admin import alerts as work  # noqa: PLC0415
+    from ingest.admin.alerting import alerts as work  # noqa: PLC0415
 
     print_rows(work.active(user), work.as_text, "alert", as_json=as_json)
 
@@ -74,7 +74,7 @@ def enable(user: User, device: Device, rule: RuleId, *, by: By = None, as_json: 
 def _command(
     user: str, device: str, rule: str, action: str, by: str | None, *, as_json: bool, **more: Any
 ) -> None:
-    from ingest.admin import alert_commands as work  # noqa: PLC0415
+    from ingest.admin.alerting import alert_commands as work  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
 
     # What the queue of requests has to say does not belong among the results.

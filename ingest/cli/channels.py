@@ -1,4 +1,4 @@
-"""The commands `sluice channels …`. Parses and prints; the work is in `ingest.admin.channels`."""
+"""The commands `sluice channels …`. Parses and prints; the work is in `ingest.admin.alerting.channels`."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a channel. A webhook's secret is printed once: the receiver verifies the signatures with it."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     chosen = sys.stdin.readline().strip() if target == "-" else target
@@ -67,7 +67,7 @@ def list_channels(
     as_json: AsJson = False,
 ) -> None:
     """List the channels, and how many messages were sent, wait and have failed; without their secrets."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -84,7 +84,7 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """Show what became of each message of a channel, newest first."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -95,7 +95,7 @@ def log(
 @channels_app.command()
 def remove(user: str, name: Name) -> None:
     """Remove a channel, and what waits for it."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -106,7 +106,7 @@ def remove(user: str, name: Name) -> None:
 @channels_app.command()
 def test(user: str, name: Name) -> None:
     """Send a message that says it is a test, from here and now. Exit code 1: it was not taken, and why."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.channels.outcome import Sent  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
@@ -123,7 +123,7 @@ def test(user: str, name: Name) -> None:
 @channels_app.command()
 def retry(user: str, name: Name) -> None:
     """Send the messages of a channel that have failed again, unless a later change of the alert was sent."""
-    from ingest.admin import channels as work  # noqa: PLC0415
+    from ingest.admin.alerting import channels as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:

@@ -11,7 +11,7 @@ from ingest.cli.arguments import Domain, domain_named, moment
 from ingest.cli.printing import AsJson, counted, json_text, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from ingest.admin.import_rows import RefusedRow
+    from ingest.admin.rows.import_rows import RefusedRow
 
 MOST_SHOWN = 20
 Format = Annotated[
@@ -32,8 +32,8 @@ def export(
     format_: Format = None,
 ) -> None:
     """Write the rows of a domain between two times to a file, as CSV or Parquet, by their time."""
-    from ingest.admin import export as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from ingest.admin.rows import export as work  # noqa: PLC0415
 
     chosen, since = domain_named(domain), moment("--from", begin)
     until = datetime.now(UTC) if end is None else moment("--to", end)
@@ -67,9 +67,9 @@ def import_(
 
     Repeat it after an interruption. Exit code 1: some rows were refused; all others are imported.
     """
-    from ingest.admin import import_rows as work  # noqa: PLC0415
-    from ingest.admin.export import format_of  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
+    from ingest.admin.rows import import_rows as work  # noqa: PLC0415
+    from ingest.admin.rows.export import format_of  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
     chosen, kind = domain_named(domain), format_of(file, format_)

@@ -31,7 +31,7 @@ def list_devices(
     """List the devices, longest silent first."""
     from ingest.admin import devices as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
-    from ingest.admin.rules import domain_named  # noqa: PLC0415
+    from ingest.admin.rulesets.rules import domain_named  # noqa: PLC0415
 
     name = None if domain is None else domain_named(domain).name
     since = None if silent is None else moment("--silent", silent)

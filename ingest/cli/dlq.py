@@ -12,7 +12,7 @@ from ingest.cli.arguments import Domain, domain_named, moment
 from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from ingest.admin.dlq_with import Change
+    from ingest.admin.letters.dlq_with import Change
     from tasks.dead_letters.letter import Filters
     from tasks.domain.domain import AnyDomain
 
@@ -54,7 +54,7 @@ def list_letters(
     A letter is open until it has been replayed or acknowledged. One whose message was refused again is not:
     a newer letter, with one more attempt, stands in its place.
     """
-    from ingest.admin import dlq_list as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_list as work  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, hour, user, device)
     chosen = domain_named(domain)
@@ -91,7 +91,7 @@ def show(
     domain: Domain = None,
 ) -> None:
     """Show one dead letter whole, as JSON; the payload also as text, where it is printable."""
-    from ingest.admin import dlq_list as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_list as work  # noqa: PLC0415
 
     value, standing = work.find(domain_named(domain), letter)
     to_stdout(json.dumps(work.whole(value, standing), ensure_ascii=False, indent=2))
@@ -130,10 +130,10 @@ def replay(
     `--dry-run` shows the rows of each letter or why it is left out. Exit code 1: a message was refused again,
     or has no outcome yet.
     """
-    from ingest.admin import dlq_replay as work  # noqa: PLC0415
-    from ingest.admin import dlq_with  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
-    from ingest.admin.dlq_outcome import State  # noqa: PLC0415
+    from ingest.admin.letters import dlq_replay as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_with  # noqa: PLC0415
+    from ingest.admin.letters.dlq_outcome import State  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     filters = _filters(error_type, since, until, hour, user, device)
@@ -178,7 +178,7 @@ def replay(
 
 
 def _change(domain: "AnyDomain", file: str) -> "Change":
-    from ingest.admin import dlq_with  # noqa: PLC0415
+    from ingest.admin.letters import dlq_with  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
 
     # The replay runs in this process, and its log does not belong among the results.
@@ -189,7 +189,7 @@ def _change(domain: "AnyDomain", file: str) -> "Change":
 def _rehearse(
     domain: "AnyDomain", filters: "Filters", limit: int, change: "Change", *, force: bool, as_json: bool
 ) -> None:
-    from ingest.admin import dlq_with  # noqa: PLC0415
+    from ingest.admin.letters import dlq_with  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
     counts = {"selected": 0, "still_refused": 0}
@@ -235,7 +235,7 @@ def acknowledge(
 
     They stay in Kafka until its retention takes them. Who did it is in `sluice audit`.
     """
-    from ingest.admin import dlq_acknowledge as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_acknowledge as work  # noqa: PLC0415
 
     chosen, filters = domain_named(domain), _filters(error_type, since, until, hour, user, device)
     what: dict[str, Any] = {"letter": letter} if letter else filters.as_json()
@@ -270,7 +270,7 @@ def verify(
 
     Looks at what the bridge has committed; the rest is in flight. Exit code 1: something is missing.
     """
-    from ingest.admin import verify as work  # noqa: PLC0415
+    from ingest.admin.letters import verify as work  # noqa: PLC0415
 
     begin = None if since is None else moment("--since", since)
     with progress_bar(as_json=as_json) as progress:
@@ -326,7 +326,7 @@ def _filters(
 
 
 def _say_which_there_are(domain: "AnyDomain", filters: "Filters") -> None:
-    from ingest.admin import dlq_values  # noqa: PLC0415
+    from ingest.admin.letters import dlq_values  # noqa: PLC0415
 
     if said := dlq_values.of_open(domain, filters):
         to_stderr(said)

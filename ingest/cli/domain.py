@@ -36,8 +36,8 @@ def new(
     ] = None,
 ) -> None:
     """Write the module of a new domain, with comments, and a test of it."""
-    from ingest.admin import domain_sample  # noqa: PLC0415
-    from ingest.admin import domain_template as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_sample  # noqa: PLC0415
+    from ingest.admin.domains import domain_template as work  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
     try:
@@ -57,7 +57,7 @@ def new(
 @domain_app.command()
 def ddl(names: Names = None) -> None:
     """Print the migration of each domain: its table, a hypertable where the server has TimescaleDB."""
-    from ingest.admin import domain_table as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_table as work  # noqa: PLC0415
 
     to_stdout("\n".join(work.ddl(domain) for domain in _chosen(names)).rstrip())
 
@@ -65,7 +65,7 @@ def ddl(names: Names = None) -> None:
 @domain_app.command()
 def check(names: Names = None) -> None:
     """Show how each domain's table differs from its declaration. Exit code 1 if one does."""
-    from ingest.admin import domain_table as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_table as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     differ = []
@@ -89,7 +89,7 @@ def vector(
     write: Annotated[bool, typer.Option("--write", help="Make its marked places for the domains.")] = False,
 ) -> None:
     """Show which domains Vector would not serve in place of the gateway. Exit code 1 if there is one."""
-    from ingest.admin import domain_vector as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_vector as work  # noqa: PLC0415
     from tasks import registry  # noqa: PLC0415
     from tasks.settings import settings  # noqa: PLC0415
 
@@ -122,7 +122,7 @@ def try_(
 
     No server is needed. The message arrives now.
     """
-    from ingest.admin import domain_try as work  # noqa: PLC0415
+    from ingest.admin.domains import domain_try as work  # noqa: PLC0415
     from tasks.domain.routing import limits  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""The commands `sluice erase …`. Parses and prints; the work is in `ingest.admin.erase`."""
+"""The commands `sluice erase …`. Parses and prints; the work is in `ingest.admin.erasure.erase`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 from ingest.cli.printing import AsJson, json_text, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from ingest.admin.erase_tables import Target
+    from ingest.admin.erasure.erase_tables import Target
 
 erase_app = typer.Typer(
     help="Remove what there is of a user or a device: readings, rollups, alerts and their history, the"
@@ -23,7 +23,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Remove it. There is no way bac
 @erase_app.command("user")
 def erase_user(user: str, *, yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove a user with everything. The accounts go first; then nothing may have come for a minute."""
-    from ingest.admin import erase as work  # noqa: PLC0415
+    from ingest.admin.erasure import erase as work  # noqa: PLC0415
 
     _erase(work.user(user), yes=yes, as_json=as_json)
 
@@ -37,13 +37,13 @@ def erase_device(
     as_json: AsJson = False,
 ) -> None:
     """Remove one device of a user. Its account must be gone, and nothing have come for a minute."""
-    from ingest.admin import erase as work  # noqa: PLC0415
+    from ingest.admin.erasure import erase as work  # noqa: PLC0415
 
     _erase(work.device(user, device), yes=yes, as_json=as_json)
 
 
 def _erase(target: "Target", *, yes: bool, as_json: bool) -> None:
-    from ingest.admin import erase as work  # noqa: PLC0415
+    from ingest.admin.erasure import erase as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.provision`."""
+"""The commands `sluice provision …`. Parses and prints; the work is in `ingest.admin.accounts.provision`."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from ingest.admin.errors import OperatorError
 from ingest.cli.printing import AsJson, counted, progress_bar, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from ingest.admin.accounts import Account
+    from ingest.admin.accounts.accounts import Account
 
 provision_app = typer.Typer(
     help="Credentials of the MQTT broker. Provisioning an account again gives it a new password and ends the"
@@ -34,7 +34,7 @@ PasswordStdin = Annotated[
 @provision_app.command()
 def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A device: may publish its own messages, in every domain, and hear why they are refused."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.accounts import accounts as work  # noqa: PLC0415
 
     _provision(work.device(user, device), as_json=as_json, password_stdin=password_stdin)
 
@@ -42,7 +42,7 @@ def device(user: str, device: str, *, as_json: AsJson = False, password_stdin: P
 @provision_app.command()
 def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A user's own programs: receive the user's alerts, send rules and commands about alerts."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.accounts import accounts as work  # noqa: PLC0415
 
     _provision(work.user(user), as_json=as_json, password_stdin=password_stdin)
 
@@ -50,7 +50,7 @@ def user(user: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = 
 @provision_app.command()
 def service(name: str, *, as_json: AsJson = False, password_stdin: PasswordStdin = False) -> None:
     """A process of Sluice: receives everybody's messages, publishes everybody's alerts."""
-    from ingest.admin import accounts as work  # noqa: PLC0415
+    from ingest.admin.accounts import accounts as work  # noqa: PLC0415
 
     _provision(work.service(name), as_json=as_json, password_stdin=password_stdin)
 
@@ -76,7 +76,7 @@ def from_csv(
 
     Prints CSV with `user,device,username,password`. Accounts that are there already are left alone.
     """
-    from ingest.admin import accounts_csv as work  # noqa: PLC0415
+    from ingest.admin.accounts import accounts_csv as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     wanted = work.read(file)
@@ -102,7 +102,7 @@ def _new_file(path: Path) -> TextIO:
 @provision_app.command()
 def rights() -> None:
     """Give all accounts their missing rights after a change of DOMAINS. Passwords stay."""
-    from ingest.admin import provision as work  # noqa: PLC0415
+    from ingest.admin.accounts import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -113,7 +113,7 @@ def rights() -> None:
 @provision_app.command()
 def remove(username: str) -> None:
     """Remove an account; the broker ends its connection."""
-    from ingest.admin import provision as work  # noqa: PLC0415
+    from ingest.admin.accounts import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -124,7 +124,7 @@ def remove(username: str) -> None:
 @provision_app.command("list")
 def list_accounts(*, as_json: AsJson = False) -> None:
     """List the accounts, without secrets."""
-    from ingest.admin import provision as work  # noqa: PLC0415
+    from ingest.admin.accounts import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.text.times import in_utc  # noqa: PLC0415
 
@@ -142,7 +142,7 @@ def list_accounts(*, as_json: AsJson = False) -> None:
 
 
 def _provision(account: "Account", *, as_json: bool, password_stdin: bool) -> None:
-    from ingest.admin import provision as work  # noqa: PLC0415
+    from ingest.admin.accounts import provision as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None

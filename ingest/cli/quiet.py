@@ -1,4 +1,4 @@
-"""The commands `sluice quiet …`. Parses and prints; the work is in `ingest.admin.quiet`."""
+"""The commands `sluice quiet …`. Parses and prints; the work is in `ingest.admin.alerting.quiet`."""
 
 import json
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ def add(
     ] = None,
 ) -> None:
     """Add a window, recurring (--from 22:00 --until 06:00) or once (--for 2h, or --from and --until)."""
-    from ingest.admin import quiet as work  # noqa: PLC0415
+    from ingest.admin.alerting import quiet as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     _one_owner(user, everyone=everyone)
@@ -68,7 +68,7 @@ def list_windows(
     as_json: AsJson = False,
 ) -> None:
     """List the windows: whose, about what, when, and whether they are open now."""
-    from ingest.admin import quiet as work  # noqa: PLC0415
+    from ingest.admin.alerting import quiet as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
@@ -85,7 +85,7 @@ def list_windows(
 @quiet_app.command()
 def remove(name: Name, *, user: User = None, everyone: Everyone = False) -> None:
     """Remove a window. What it held back, and is still open, is sent at once."""
-    from ingest.admin import quiet as work  # noqa: PLC0415
+    from ingest.admin.alerting import quiet as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     _one_owner(user, everyone=everyone)

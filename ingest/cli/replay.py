@@ -1,4 +1,4 @@
-"""The commands `sluice replay …`. Parses and prints; the work is in `ingest.admin.dlq_replay`."""
+"""The commands `sluice replay …`. Parses and prints; the work is in `ingest.admin.letters.dlq_replay`."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def offsets(
 
     Records that Kafka no longer has, or that the bridge has not committed yet, are left out.
     """
-    from ingest.admin import dlq_replay as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_replay as work  # noqa: PLC0415
 
     chosen = domain_named(domain)
     _follow(
@@ -70,7 +70,7 @@ def times_(
 
     Records that Kafka no longer has, or that the bridge has not committed yet, are left out.
     """
-    from ingest.admin import dlq_replay as work  # noqa: PLC0415
+    from ingest.admin.letters import dlq_replay as work  # noqa: PLC0415
 
     chosen, begin = domain_named(domain), moment("--since", since)
     end = datetime.now(UTC) if until is None else moment("--until", until)
@@ -84,8 +84,8 @@ def times_(
 
 def _follow(start: Callable[[], str], arguments: dict[str, object], *, dry_run: bool, as_json: bool) -> None:
     """Starts a run, and shows its counts when it has ended."""
-    from ingest.admin import dlq_replay as work  # noqa: PLC0415
     from ingest.admin.audit import note  # noqa: PLC0415
+    from ingest.admin.letters import dlq_replay as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection, progress_bar(as_json=as_json) as progress:

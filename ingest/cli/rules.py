@@ -1,4 +1,4 @@
-"""The commands `sluice rules …`. Parses and prints; the work is in `ingest.admin.rules`."""
+"""The commands `sluice rules …`. Parses and prints; the work is in `ingest.admin.rulesets.rules`."""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from ingest.admin.errors import OperatorError
 from ingest.cli.printing import AsJson, counted, to_stderr, to_stdout
 
 if TYPE_CHECKING:
-    from ingest.admin.rules_files import Change
+    from ingest.admin.rulesets.rules_files import Change
 
 User = Annotated[
     str, typer.Argument(help="The owner of the rules; + for the operator's, which hold for every user.")
@@ -35,7 +35,7 @@ def check(
     ] = False,
 ) -> None:
     """Check rules and explain them. Every error is named; exit code 1 if there is any."""
-    from ingest.admin import rules as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules as work  # noqa: PLC0415
 
     if (file is None) != stored:
         raise typer.BadParameter("give either a file or --stored")
@@ -61,7 +61,7 @@ def try_rules(
     as_json: AsJson = False,
 ) -> None:
     """Show when rules would have fired on the stored readings. Nobody is notified, nothing is changed."""
-    from ingest.admin import rules as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules as work  # noqa: PLC0415
 
     now = datetime.now(UTC)
     chosen = work.domain_named(domain)
@@ -77,7 +77,7 @@ def try_rules(
 @rules_app.command()
 def export(user: User, file: str) -> None:
     """Write a user's rules into a file. What `import` reads again is the same."""
-    from ingest.admin import rules_files as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules_files as work  # noqa: PLC0415
 
     rules = work.export(user)
     if file == "-":
@@ -110,7 +110,7 @@ def import_file(
 @rules_app.command()
 def history(user: User, *, as_json: AsJson = False) -> None:
     """Show the latest 50 versions of a user's rules: when they came, who wrote them and how."""
-    from ingest.admin import rules_files as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules_files as work  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 
     versions = work.history(user)
@@ -127,19 +127,19 @@ def restore(
     user: User, version: int, *, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Go back to an earlier version, after showing the difference and asking. It becomes a new version."""
-    from ingest.admin import rules_files as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules_files as work  # noqa: PLC0415
 
     _apply(work.plan_of_version(user, version), yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _planned(user: str, file: str) -> "Change":
-    from ingest.admin import rules, rules_files  # noqa: PLC0415
+    from ingest.admin.rulesets import rules, rules_files  # noqa: PLC0415
 
     return rules_files.plan(user, rules_files.placed(rules.load(file), file))
 
 
 def _apply(change: "Change", *, yes: bool, dry_run: bool, as_json: bool, from_stdin: bool = False) -> None:
-    from ingest.admin import rules_files as work  # noqa: PLC0415
+    from ingest.admin.rulesets import rules_files as work  # noqa: PLC0415
 
     writes = bool(change.found) and not dry_run
     if writes and not yes and (from_stdin or as_json):
@@ -163,7 +163,7 @@ def _agreed() -> bool:
 
 
 def _show(change: "Change", *, as_json: bool, applied: bool = False) -> None:
-    from ingest.admin import rules_diff  # noqa: PLC0415
+    from ingest.admin.rulesets import rules_diff  # noqa: PLC0415
     from tasks.rules.everyone import EVERYONE  # noqa: PLC0415
     from tasks.text.wording import safe  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The commands `sluice tokens …`. Parses and prints; the work is in `ingest.admin.tokens`."""
+"""The commands `sluice tokens …`. Parses and prints; the work is in `ingest.admin.accounts.tokens`."""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a token of this user, and show it this once."""
-    from ingest.admin import tokens as work  # noqa: PLC0415
+    from ingest.admin.accounts import tokens as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     expires_at = None if valid is None else _end(valid)
@@ -43,7 +43,7 @@ def create(
 @tokens_app.command("list")
 def list_tokens(user: Annotated[str | None, typer.Argument()] = None, *, as_json: AsJson = False) -> None:
     """List the tokens of all users, or of one, without what they are."""
-    from ingest.admin import tokens as work  # noqa: PLC0415
+    from ingest.admin.accounts import tokens as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     with session() as connection:
@@ -59,7 +59,7 @@ def revoke(
     every: Annotated[bool, typer.Option("--all", help="All tokens of the user.")] = False,
 ) -> None:
     """End a token at once."""
-    from ingest.admin import tokens as work  # noqa: PLC0415
+    from ingest.admin.accounts import tokens as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 
     if (token is None) != every:

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from ingest.admin.dlq_recent import Recent
 from ingest.admin.errors import OperatorError, ServerAway
+from ingest.admin.letters.dlq_recent import Recent
 from ingest.api import problems
 from ingest.api.application import most_open
 from ingest.api.around import Around

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from ingest.admin.status import RATE_SECONDS
+from ingest.admin.servers.status import RATE_SECONDS
 from ingest.console.render import DASH
 
 UNKNOWN = "not known at present"
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 def steps(look: dict[str, Any]) -> list[Step]:
-    """The steps in the order in which a message takes them, by `ingest.admin.status.look`."""
+    """The steps in the order in which a message takes them, by `ingest.admin.servers.status.look`."""
     kafka, pipeline = look["kafka"], look["pipeline"]
     processes, breaker = look["processes"], look["breaker"]
     database_away = look["alerts"].get("away", "")

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from ingest.admin import rules as work
-from ingest.admin import series
 from ingest.admin.errors import ServerAway
-from ingest.admin.rules_picture import heights
-from ingest.admin.rules_rehearsal import Firing
-from ingest.admin.series_wanted import Wanted
+from ingest.admin.rows import series
+from ingest.admin.rows.series_wanted import Wanted
+from ingest.admin.rulesets import rules as work
+from ingest.admin.rulesets.rules_picture import heights
+from ingest.admin.rulesets.rules_rehearsal import Firing
 from ingest.api import inputs
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections

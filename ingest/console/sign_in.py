@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ingest.admin import accounts, passwords, tokens
+from ingest.admin.accounts import accounts, passwords, tokens
 from ingest.admin.errors import OperatorError, ServerAway
 from ingest.admin.postgres import Connection
 from ingest.api.callers import BURST_SECONDS, UNKNOWN_PER_SECOND, Caller, Gate

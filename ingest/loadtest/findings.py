@@ -10,7 +10,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from ingest.admin.positions import KafkaAway, Positions
+from ingest.admin.servers.positions import KafkaAway, Positions
 from ingest.loadtest.ledger import Letter, RunRecord, fingerprint
 from tasks.servers import kafka
 from tasks.servers.database import conninfo

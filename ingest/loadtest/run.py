@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from ingest.admin.errors import OperatorError, ServerAway
-from ingest.admin.positions import KafkaAway
+from ingest.admin.servers.positions import KafkaAway
 from ingest.loadtest import report
 from ingest.loadtest.findings import KafkaEvidence, Rows
 from ingest.loadtest.fleet.device import Device, PendingMessage

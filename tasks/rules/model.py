@@ -1,7 +1,7 @@
 """One alert rule as a user writes it: the fields, what each may be, and which of them go together.
 
 The database checks types, lengths, ranges and operators, too, by `sql/0098_rules_check.always.sql`, which
-`ingest.admin.rules_check` generates from this model.
+`ingest.admin.rulesets.rules_check` generates from this model.
 """
 
 import re

@@ -9,7 +9,7 @@ import redis
 from rich.progress import Progress
 
 from compose.local.stack import Stack
-from ingest.admin.positions import Positions
+from ingest.admin.servers.positions import Positions
 from tasks.servers.redis_client import COUNTERS, OUTBOX
 from tests.bench import cost, rules
 from tests.bench.backlog import Backlog, rewind

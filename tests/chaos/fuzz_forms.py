@@ -18,7 +18,7 @@ from typing import Any
 import cbor2
 import msgpack
 
-from ingest.admin.domain_try import load
+from ingest.admin.domains.domain_try import load
 from tasks.domain.codecs import Encoding, decode
 from tasks.domain.form import Form
 from tasks.domain.payload import Limits, Refused

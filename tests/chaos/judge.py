@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.errors import StackError
 from compose.local.stack import Stack
-from ingest.admin.positions import KafkaAway, Positions
+from ingest.admin.servers.positions import KafkaAway, Positions
 from tests.chaos import options
 from tests.chaos.load import Listener, Load, Name, Told
 from tests.chaos.place import PROCESSES, Place

@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from ingest.loadtest.fleet.payloads import BadMessages
 from tasks.rules.everyone import EVERYONE
 from tests.chaos import options

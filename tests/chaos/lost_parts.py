@@ -16,7 +16,7 @@ from compose.local import ports, servers
 from compose.local.envfile import write_private
 from compose.local.layout import Layout
 from compose.local.passwords import password
-from ingest.admin import topics
+from ingest.admin.servers import topics
 from tasks.settings import Settings
 from tests.chaos.place import Place, await_return
 from tests.integration import fleet

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from ingest.admin.positions import Positions
+from ingest.admin.servers.positions import Positions
 from tests.chaos.lost_parts import ALL_THE_WAY, GROUP, TOPIC
 from tests.chaos.place import Place
 from tests.integration import fleet

@@ -14,8 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.provision import Credential
 from tests.chaos import options, raw_mqtt
 from tests.chaos.hostile_requests import Hostile, hostile_requests
 from tests.chaos.raw_mqtt import Raw

@@ -15,7 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin.provision import Credential, provision_devices
+from ingest.admin.accounts.provision import Credential, provision_devices
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Waiting until the bridge has committed everything."""
 
 from compose.local.stack import Stack
-from ingest.admin.positions import KafkaAway, Positions
+from ingest.admin.servers.positions import KafkaAway, Positions
 from tests.integration import fleet
 
 

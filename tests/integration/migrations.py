@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest.admin import migrate
+from ingest.admin.servers import migrate
 from tests.conftest import PROJECT
 from tests.integration import forked
 

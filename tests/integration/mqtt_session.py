@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from compose.local.stack import Stack
-from ingest.admin.provision import Credential
+from ingest.admin.accounts.provision import Credential
 from tests.integration import fleet
 from tests.integration.fleet import wait_until
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from ingest.admin import rules_check
+from ingest.admin.rulesets import rules_check
 
 Database = psycopg.Connection[tuple[Any, ...]]
 

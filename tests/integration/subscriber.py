@@ -10,7 +10,7 @@ import psycopg
 from paho.mqtt.client import Client, MQTTMessage
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tests.integration.fleet import connect, wait_until
 from tests.integration.mqtt_session import await_honoured
 

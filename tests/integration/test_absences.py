@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.admin import provision
+from ingest.admin.accounts import provision
 from tasks import clock
 from tasks.alerts import never_seen as never_seen_module
 from tasks.servers.redis_client import CLOCK, LAST_SEEN, LAST_SEEN_READY, client

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import channels
+from ingest.admin.alerting import channels
 from tasks import deliver_channels
 from tasks.channels import tables, trial, turns
 from tasks.channels.outcome import Sent

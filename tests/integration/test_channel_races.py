@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import psycopg
 
-from ingest.admin import channels
+from ingest.admin.alerting import channels
 from tasks import deliver_channels
 from tasks.channels import tables
 from tasks.channels.claim import Claim

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import channels
+from ingest.admin.alerting import channels
 from tasks import deliver_channels
 from tasks.channels import tables, wake
 from tasks.servers.redis_client import CHANNELS_QUEUED, client

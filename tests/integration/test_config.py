@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from ingest.admin import provision
+from ingest.admin.accounts import provision
 from tasks.alerts import state_store
 from tasks.alerts.rule_cache import rule_sets
 from tasks.rules.answers import Answer

@@ -5,7 +5,7 @@ from uuid import uuid4
 from fastapi.routing import APIRoute
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision, tokens
+from ingest.admin.accounts import accounts, provision, tokens
 from ingest.console.application import ROOMS
 from tests.integration.console_client import Page, Person, token
 from tests.integration.console_fixtures import Database, user, web

@@ -18,7 +18,7 @@ from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tests.integration import chromium, fleet, web_process
 from tests.integration.console_client import Person
 from tests.integration.stream import Written, cold_only, reading, sequence_ids

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from ingest.admin import accounts, passwords, provision, tokens
+from ingest.admin.accounts import accounts, passwords, provision, tokens
 from ingest.console import render
 from tests.integration.console_client import Page, Person, token
 from tests.integration.console_fixtures import Database, user, web

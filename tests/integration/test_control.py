@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tasks.servers.redis_client import RULES_VERSION
 from tasks.servers.redis_client import client as redis_client
 from tests.integration import fleet, pages

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, passwords, provision
-from ingest.admin.provision import UnknownUsername, UsernameTaken
+from ingest.admin.accounts import accounts, passwords, provision
+from ingest.admin.accounts.provision import UnknownUsername, UsernameTaken
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import EFFECTIVE_SECONDS, await_honoured, let_in, session
 

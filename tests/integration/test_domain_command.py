@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingest.admin import domain_table
+from ingest.admin.domains import domain_table
 from tasks.batch.messages import Row
 from tasks.domain.payload import Limits
 from tasks.registry import load

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from compose.local.stack import Stack
-from ingest.admin import erase, erase_tables
+from ingest.admin.erasure import erase, erase_tables
 from tasks.servers.redis_client import OUTBOX_REFUSED
 from tests.integration import fleet
 from tests.integration.changes import history

@@ -13,8 +13,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from compose.local.stack import Stack
-from ingest.admin import domain_table, migrate
-from ingest.admin.migrate import MigrationError
+from ingest.admin.domains import domain_table
+from ingest.admin.servers import migrate
+from ingest.admin.servers.migrate import MigrationError
 from tasks.batch.messages import Row
 from tasks.domain.payload import Limits
 from tasks.rows.write import write

@@ -11,8 +11,8 @@ import pytest
 
 from compose.local import envfile
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
-from ingest.admin.provision import TooManyDevices
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.provision import TooManyDevices
 from tasks.settings import settings
 from tests.conftest import DeadLetters
 from tests.integration import fleet

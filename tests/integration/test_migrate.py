@@ -12,8 +12,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from compose.local.stack import Stack
-from ingest.admin import migrate
-from ingest.admin.migrate import MigrationError
+from ingest.admin.servers import migrate
+from ingest.admin.servers.migrate import MigrationError
 from tests.integration.migrations import Database, connected, run, sluice, superuser
 
 ROW = (datetime(2026, 5, 1, 10, tzinfo=UTC), "alice", "d1", 17)

@@ -16,8 +16,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.provision import Credential
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import await_honoured
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin.provision import Credential, provision_devices
+from ingest.admin.accounts.provision import Credential, provision_devices
 from tasks.registry import default
 from tasks.servers import mqtt
 from tasks.servers.redis_client import SESSIONS, client

@@ -21,7 +21,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from compose.local import ports
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.admin.positions import Positions
+from ingest.admin.servers.positions import Positions
 from tasks.dead_letters import envelope
 from tasks.servers.rules_version import announce_change
 from tests.conftest import PROJECT

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, passwords, provision
-from ingest.admin.passwords import InvalidPassword
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, passwords, provision
+from ingest.admin.accounts.passwords import InvalidPassword
+from ingest.admin.accounts.provision import Credential
 from tests.integration.commands import sluice
 from tests.integration.mqtt_session import await_honoured
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from compose.local.stack import Stack
-from ingest.admin import channels
+from ingest.admin.alerting import channels
 from tasks import deliver_channels
 from tasks.channels import tables, turns, wake
 from tasks.rules.parsing import parse_rules

@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tests.conftest import PROJECT
 from tests.integration import fleet
 from tests.integration.fleet import wait_until

@@ -12,10 +12,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from compose.local.stack import Stack
-from ingest.admin import dlq_list, dlq_one
-from ingest.admin.dlq_list import NoDeadLetter
-from ingest.admin.dlq_outcome import Standing, State
-from ingest.admin.dlq_recent import Recent
+from ingest.admin.letters import dlq_list, dlq_one
+from ingest.admin.letters.dlq_list import NoDeadLetter
+from ingest.admin.letters.dlq_outcome import Standing, State
+from ingest.admin.letters.dlq_recent import Recent
 from tasks import registry, settings
 from tasks.dead_letters import envelope, replayed
 from tasks.dead_letters.letter import Filters, LetterId
@@ -182,7 +182,7 @@ def test_letters_that_have_no_room_are_read_from_the_topic(
     letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is the same; who asks for those that have room still gets them from memory."""
-    monkeypatch.setattr("ingest.admin.dlq_recent.MOST_LETTERS", 5)
+    monkeypatch.setattr("ingest.admin.letters.dlq_recent.MOST_LETTERS", 5)
     letters.send(*range(6))
     now = datetime.now(UTC)
     letters.send(*range(6, 9))
@@ -196,7 +196,7 @@ def test_letters_that_have_no_room_are_read_from_the_topic(
 
 def test_one_letter_is_told_whole_wherever_it_is(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
     """At hand or not, one that was sent twice, and by the place of its message; nobody else's is told."""
-    monkeypatch.setattr("ingest.admin.dlq_recent.MOST_LETTERS", 5)
+    monkeypatch.setattr("ingest.admin.letters.dlq_recent.MOST_LETTERS", 5)
     letters.send(*range(8))
     letters.send(7)
     for number in (0, 6, 7):

@@ -8,7 +8,7 @@ import psycopg
 import redis
 
 from compose.local.stack import Stack
-from ingest.admin.positions import Positions
+from ingest.admin.servers.positions import Positions
 from tests.conftest import DeadLetters
 from tests.integration import fleet
 from tests.integration.lag import wait_for_no_lag

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tasks.batch.messages import Message
 from tasks.dead_letters import sender
 from tasks.dead_letters.sender import DeadLetter

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.provision import Credential
 from ingest.requests.queue import Request, Requests
 from tasks import user_requests
 from tasks.rules.answers import Answer

@@ -14,8 +14,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.provision import Credential
 from tasks.outbox import notices, stream
 from tasks.outbox.retained import topic
 from tasks.rules.change import Change

@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 from compose.local.layout import PROJECT
 from compose.local.passwords import password
 from compose.local.stack import Stack
-from ingest.admin import accounts, migrate, passwords, provision, roles
+from ingest.admin.accounts import accounts, passwords, provision
+from ingest.admin.servers import migrate, roles
 from tasks.domain.routing import limits
 from tasks.registry import default
 from tasks.rollups import make

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ingest.admin import erase_rows, erase_tables, export, import_rows
-from ingest.admin.erase_tables import Target
+from ingest.admin.erasure import erase_rows, erase_tables
+from ingest.admin.erasure.erase_tables import Target
+from ingest.admin.rows import export, import_rows
 from tasks.registry import default
 from tasks.roll_up import expire
 from tasks.rollups import behind, make, statements

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from psycopg import errors
 from pydantic import ValidationError
 
-from ingest.admin import migrate, rules_check
+from ingest.admin.rulesets import rules_check
+from ingest.admin.servers import migrate
 from tasks.rules.model import Fault, Override
 from tasks.rules.parsing import sift_rules
 from tests.integration.rule_tables import write_unchecked
@@ -178,7 +179,7 @@ def holds(database: Database, document: Any) -> Any:
 
 
 def test_the_check_stands_in_the_migrations() -> None:
-    """Who changes the model makes the migration anew: python -m ingest.admin.rules_check."""
+    """Who changes the model makes the migration anew: python -m ingest.admin.rulesets.rules_check."""
     (path,) = migrate.SQL_DIR.glob("*_rules_check.always.sql")
     assert path.read_text() == rules_check.sql()
 

@@ -4,8 +4,8 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
-from ingest.admin import series, series_rollups
-from ingest.admin.series_wanted import ORIGIN, Aggregate, Wanted
+from ingest.admin.rows import series, series_rollups
+from ingest.admin.rows.series_wanted import ORIGIN, Aggregate, Wanted
 from tasks.registry import default
 from tasks.rollups import make
 from tests.integration.rolled import Database, rolled, row, some, store

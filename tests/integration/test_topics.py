@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import topics
 from ingest.admin.errors import ServerAway
+from ingest.admin.servers import topics
 from tasks.settings import Settings
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision, tokens
+from ingest.admin.accounts import accounts, provision, tokens
 from tests.integration import web_process
 from tests.integration.commands import sluice
 from tests.integration.web_process import Web

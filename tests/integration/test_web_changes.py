@@ -7,7 +7,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
-from ingest.admin import channels, tokens
+from ingest.admin.accounts import tokens
+from ingest.admin.alerting import channels
 from tests.integration.fleet import wait_until
 from tests.integration.notify_process import notify_worker
 from tests.integration.receivers import http_receiver

@@ -93,7 +93,7 @@ def test_commands_run_from_an_empty_folder(installed: Path, tmp_path: Path) -> N
     assert "`REDIS_URL`" in _run([sluice, "settings"], tmp_path)
     assert _run([sluice, "up", "--", "--help"], tmp_path).startswith("Usage: ")
     code = (
-        "import compose.local.layout as l, ingest.cli, tasks, ingest.admin.migrate as m;"
+        "import compose.local.layout as l, ingest.cli, tasks, ingest.admin.servers.migrate as m;"
         "print(l.PROJECT, l.GROUND, ingest.__file__, tasks.__file__, len(m.load()))"
     )
     project, ground, *files, migrations = _run([str(installed / "bin/python"), "-c", code], tmp_path).split()

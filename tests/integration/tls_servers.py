@@ -25,9 +25,9 @@ from compose.local import ports, servers
 from compose.local.layout import Layout
 from compose.local.mosquitto_auth import Right, User, acl_file, password_file
 from compose.local.passwords import password
-from ingest.admin import accounts, passwords
-from ingest.admin.accounts import Account
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, passwords
+from ingest.admin.accounts.accounts import Account
+from ingest.admin.accounts.provision import Credential
 from tasks.servers import kafka
 from tasks.settings import Settings
 

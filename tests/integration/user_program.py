@@ -8,7 +8,7 @@ import psycopg
 from paho.mqtt.client import Client, MQTTMessage
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision
+from ingest.admin.accounts import accounts, provision
 from tests.integration import fleet
 from tests.integration.fleet import wait_until
 

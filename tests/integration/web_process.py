@@ -19,7 +19,7 @@ from compose.local import ports
 from compose.local.passwords import password
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from ingest.admin import migrate, roles
+from ingest.admin.servers import migrate, roles
 from tests.conftest import PROJECT
 from tests.integration import fleet
 

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from psycopg.types.json import Jsonb
 
 from compose.local.stack import Stack
-from ingest.admin import accounts, provision, tokens
+from ingest.admin.accounts import accounts, provision, tokens
 from tasks.dead_letters import envelope
 from tests.integration import web_process
 from tests.integration.web_process import Web

@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,12 @@ def test_no_file_is_long() -> None:
     """What does not fit into 400 lines is two things."""
     lines = {path: len(text.splitlines()) for path, text in python_files().items()}
     assert {path: number for path, number in lines.items() if number > 400} == {}
+
+
+def test_no_room_is_crowded() -> None:
+    """What does not fit into 25 files is two rooms."""
+    rooms = Counter(path.rpartition("/")[0] for path in python_files() if not path.startswith("tests/"))
+    assert {room: number for room, number in rooms.items() if number > 25} == {}
 
 
 def test_no_test_module_imports_another() -> None:

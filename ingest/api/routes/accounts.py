@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from ingest.admin import accounts, accounts_csv, provision
-from ingest.admin.accounts import Account
+from ingest.admin.accounts import accounts, accounts_csv, provision
+from ingest.admin.accounts.accounts import Account
 from ingest.api import lines, pages
 from ingest.api.callers import Anybody, Caller, Operator
 from ingest.api.connections import Connections

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from ingest.admin import alerts as work
 from ingest.admin import known
+from ingest.admin.alerting import alerts as work
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Body, Database, Device, Limit, Moment, User, UserInPath

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import AfterValidator
 
-from ingest.admin import channels, channels_set
+from ingest.admin.alerting import channels, channels_set
 from ingest.api import inputs, pages, requests
 from ingest.api.callers import Anybody
 from ingest.api.inputs import Database, Limit, User, UserInPath

@@ -12,9 +12,9 @@ from uuid import uuid4
 import structlog
 from fastapi import APIRouter, Path, Query, Response
 
-from ingest.admin import dlq_acknowledge, dlq_one, dlq_replay, dlq_values
 from ingest.admin.audit import note
-from ingest.admin.dlq_recent import Find, Recent
+from ingest.admin.letters import dlq_acknowledge, dlq_one, dlq_replay, dlq_values
+from ingest.admin.letters.dlq_recent import Find, Recent
 from ingest.api import inputs, replay_places
 from ingest.api.callers import Anybody, Caller
 from ingest.api.connections import Connections

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 
 from ingest.admin import devices as work
 from ingest.admin import known
-from ingest.admin import series as series_work
-from ingest.admin.series_wanted import Aggregate, Wanted
+from ingest.admin.rows import series as series_work
+from ingest.admin.rows.series_wanted import Aggregate, Wanted
 from ingest.api import inputs, pages
 from ingest.api.callers import Anybody, Caller
 from ingest.api.inputs import Database, DeviceInPath, Domain, Limit, Moment, Text, User, UserInPath

@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Header, Query, Response
 
-from ingest.admin import rules as work
-from ingest.admin.rules_rehearsal import History, Stored, judge, read
+from ingest.admin.rulesets import rules as work
+from ingest.admin.rulesets.rules_rehearsal import History, Stored, judge, read
 from ingest.api import inputs, requests
 from ingest.api.around import tag
 from ingest.api.callers import Anybody, Caller

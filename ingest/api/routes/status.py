@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from ingest.admin import status as work
+from ingest.admin.servers import status as work
 from ingest.api.callers import Operator
 from ingest.api.problems import Busy, described
 from tasks.settings import settings

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from ingest.admin.rules_rehearsal import Life
+from ingest.admin.rulesets.rules_rehearsal import Life
 from tasks.rules.change import Change
 from tasks.rules.machine import Observation
 from tasks.rules.parsing import parse_rules

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ingest.admin.rules_rehearsal import Life
+from ingest.admin.rulesets.rules_rehearsal import Life
 from ingest.cli.pages import table
 from tasks.rules.change import Change
 from tasks.rules.commands import Origin, manage, parse_command

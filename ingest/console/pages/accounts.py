@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
-from ingest.admin import accounts, provision
-from ingest.admin.accounts import Account
+from ingest.admin.accounts import accounts, provision
+from ingest.admin.accounts.accounts import Account
 from ingest.api.callers import Caller
 from ingest.api.inputs import Database
 from ingest.api.models.accounts import NewAccounts

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ingest.admin import accounts_csv, provision
-from ingest.admin.accounts import Account
+from ingest.admin.accounts import accounts_csv, provision
+from ingest.admin.accounts.accounts import Account
 from ingest.api.inputs import Database
 from ingest.api.problems import Refused
 from ingest.api.routes import accounts as work

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BeforeValidator
 
-from ingest.admin import alert_deliveries, known
-from ingest.admin import alerts as work
+from ingest.admin import known
+from ingest.admin.alerting import alert_deliveries
+from ingest.admin.alerting import alerts as work
 from ingest.api import inputs, pages
 from ingest.api.inputs import Database
 from ingest.api.problems import NotFound, Refused

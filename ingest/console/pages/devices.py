@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
-from ingest.admin import alerts, known, series
 from ingest.admin import devices as work
-from ingest.admin.series_wanted import Wanted
+from ingest.admin import known
+from ingest.admin.alerting import alerts
+from ingest.admin.rows import series
+from ingest.admin.rows.series_wanted import Wanted
 from ingest.api import inputs, pages
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database

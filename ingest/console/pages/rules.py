@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ingest.admin import rules as work
+from ingest.admin.rulesets import rules as work
 from ingest.api.inputs import Database
 from ingest.api.models.rules import Fault, Rules
 from ingest.api.problems import NotFound, Refused

@@ -5,8 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ingest.admin import alerts, devices, status
+from ingest.admin import devices
+from ingest.admin.alerting import alerts
 from ingest.admin.errors import ServerAway
+from ingest.admin.servers import status
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections
 from ingest.api.inputs import Database

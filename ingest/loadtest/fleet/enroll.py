@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from ingest.admin import postgres, provision
+from ingest.admin import postgres
+from ingest.admin.accounts import provision
 from ingest.admin.errors import OperatorError
 from ingest.loadtest.fleet.fleet import Login
 

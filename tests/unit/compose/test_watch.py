@@ -17,7 +17,7 @@ from compose.watch import screen
 from compose.watch.counts import NAMES, Counts
 from compose.watch.polling import Meter, Poller
 from ingest.admin.errors import ServerAway
-from ingest.admin.flow import Flow
+from ingest.admin.servers.flow import Flow
 
 VIEW = screen.View(
     up_seconds=72,

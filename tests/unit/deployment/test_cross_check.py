@@ -17,7 +17,7 @@ import pytest
 import celeryconfig
 from compose import generate_secrets
 from compose.local.layout import PROJECT
-from ingest.admin.roles import ROLES
+from ingest.admin.servers.roles import ROLES
 from tasks.channels.guard import is_refused
 from tasks.registry import default
 from tasks.settings import Settings

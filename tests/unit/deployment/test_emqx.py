@@ -3,7 +3,7 @@
 import re
 
 from compose.local.layout import PROJECT
-from ingest.admin import accounts, passwords
+from ingest.admin.accounts import accounts, passwords
 from tests.unit.deployment.documents import DEFAULTS, EMQX, SERVICES
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ingest.admin.migrate import SQL_DIR
+from ingest.admin.servers.migrate import SQL_DIR
 
 
 def test_the_rights_on_every_table_are_said() -> None:

@@ -27,7 +27,7 @@ from examples import (
     victron,
     zigbee2mqtt,
 )
-from ingest.admin.domain_vector import written
+from ingest.admin.domains.domain_vector import written
 from ingest.mqtt.record import record_of
 from tasks import telemetry
 from tasks.domain.domain import AnyDomain

@@ -8,7 +8,7 @@ import pytest
 from compose.local import mosquitto_auth
 from compose.local.console import Report
 from compose.local.layout import PROJECT
-from ingest.admin.passwords import hash_password
+from ingest.admin.accounts.passwords import hash_password
 from tests.docker import images, table
 from tests.docker.command import Failed, run
 from tests.docker.project import PROCESSES

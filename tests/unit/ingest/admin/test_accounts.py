@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import accounts
-from ingest.admin.accounts import InvalidId
+from ingest.admin.accounts import accounts
+from ingest.admin.accounts.accounts import InvalidId
 from tasks.settings import settings
 
 FORBIDDEN = "/+#\x00\x1f\x7f\x85\ufffe\U0001ffff"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import accounts, accounts_csv
-from ingest.admin.accounts import InvalidId
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import accounts, accounts_csv
+from ingest.admin.accounts.accounts import InvalidId
+from ingest.admin.accounts.provision import Credential
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

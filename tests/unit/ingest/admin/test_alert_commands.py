@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ingest.admin import alert_commands
-from ingest.admin.alert_commands import CommandRefused, CommandUnknown, command
+from ingest.admin.alerting import alert_commands
+from ingest.admin.alerting.alert_commands import CommandRefused, CommandUnknown, command
 from tasks.observe.internal_error import internal_error
 from tasks.rules.answers import Answer, given_up, refusal
 

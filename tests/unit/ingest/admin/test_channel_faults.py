@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.admin.channel_faults import fault
+from ingest.admin.alerting.channel_faults import fault
 
 TARGET = "https://example.com/token-of-mine"
 

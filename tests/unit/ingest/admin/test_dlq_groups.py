@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import dlq_groups
-from ingest.admin.dlq_outcome import Outlook, Standing, State
+from ingest.admin.letters import dlq_groups
+from ingest.admin.letters.dlq_outcome import Outlook, Standing, State
 from tasks import registry
 from tasks.dead_letters.letter import Filters
 from tests.unit.ingest.admin.letters import letter

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.dlq_memory import Memory, matching
+from ingest.admin.letters.dlq_memory import Memory, matching
 from tasks.dead_letters.letter import Filters, Letter, LetterId
 from tests.unit.ingest.admin.letters import NOW, letter
 

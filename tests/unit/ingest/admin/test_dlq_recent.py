@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ingest.admin import dlq_groups, dlq_recent
-from ingest.admin.dlq_groups import Groups
-from ingest.admin.dlq_outcome import State
-from ingest.admin.dlq_recent import Look, Recent
 from ingest.admin.errors import ServerAway
+from ingest.admin.letters import dlq_groups, dlq_recent
+from ingest.admin.letters.dlq_groups import Groups
+from ingest.admin.letters.dlq_outcome import State
+from ingest.admin.letters.dlq_recent import Look, Recent
 from tasks import registry
 from tasks.dead_letters.letter import Filters, LetterId
 from tasks.dead_letters.replayed import ACKNOWLEDGED, Replayed

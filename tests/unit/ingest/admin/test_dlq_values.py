@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from ingest.admin.dlq_values import instead, known
+from ingest.admin.letters.dlq_values import instead, known
 from tasks.dead_letters import envelope
 from tasks.dead_letters.letter import Filters, Letter, parse_letter
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator
 
-from ingest.admin.dlq_with import Change
 from ingest.admin.errors import OperatorError
+from ingest.admin.letters.dlq_with import Change
 from tasks import telemetry
 from tasks.dead_letters import envelope
 from tasks.dead_letters.letter import ALERT_REFUSED, Letter, parse_letter

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import domain_sample, domain_template
+from ingest.admin.domains import domain_sample
 from ingest.admin.errors import OperatorError
 from tasks.domain.domain import Domain
 from tasks.domain.payload import Limits
+from tests.conftest import PROJECT
 from tests.device_page import promises
 from tests.payloads import VALUES
 
@@ -111,7 +112,7 @@ def test_lines_are_samples() -> None:
 
 def test_the_command_writes_a_module_whose_test_passes(tmp_path: Path) -> None:
     """And the domain can be tried at once."""
-    project = Path(domain_template.__file__).parents[2]
+    project = PROJECT
     sample = tmp_path / "sample.json"
     sample.write_text('{"ts": 1795165200123, "temperature": "21.5"}')
 

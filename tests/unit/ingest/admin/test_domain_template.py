@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.admin import domain_template
-from ingest.admin.domain_table import ddl
+from ingest.admin.domains import domain_template
+from ingest.admin.domains.domain_table import ddl
 from ingest.admin.errors import OperatorError
 from tasks.registry import load
+from tests.conftest import PROJECT
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_the_new_test_passes_at_once(here: Path) -> None:
     """The module can be imported by the name that DOMAINS would have, and its test finds it right."""
     module, test = domain_template.write("cold_rooms", Path("domains"))
     assert domain_template.module_of(module) == "domains.cold_rooms"
-    project = Path(domain_template.__file__).parents[2]
+    project = PROJECT
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
         cwd=here,

@@ -10,7 +10,7 @@ import pytest
 
 from compose.local.layout import PROJECT
 from examples import logistics, victron, zigbee2mqtt
-from ingest.admin.domain_vector import read, unserved, written
+from ingest.admin.domains.domain_vector import read, unserved, written
 from ingest.admin.errors import OperatorError
 from tasks import telemetry
 from tasks.domain import Domain, Fingerprint, Form, Record, TopicLevel

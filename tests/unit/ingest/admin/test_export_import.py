@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import csv_rows, import_rows, parquet
 from ingest.admin.errors import OperatorError
-from ingest.admin.export import format_of, written_whole
-from ingest.admin.import_rows import Outcome, RefusedRow
+from ingest.admin.rows import csv_rows, import_rows, parquet
+from ingest.admin.rows.export import format_of, written_whole
+from ingest.admin.rows.import_rows import Outcome, RefusedRow
 from tasks.domain.cells import Cells
 from tasks.domain.payload import Limits
 from tasks.registry import load

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import migrate
-from ingest.admin.migrate import Applied, Migration, MigrationError
+from ingest.admin.servers import migrate
+from ingest.admin.servers.migrate import Applied, Migration, MigrationError
 
 WHEN = datetime(2026, 5, 1, 10, 0, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import passwords
-from ingest.admin.passwords import InvalidPassword
+from ingest.admin.accounts import passwords
+from ingest.admin.accounts.passwords import InvalidPassword
 
 # Computed by the command line: openssl kdf -keylen 64 -kdfopt digest:SHA512 -kdfopt iter:100 … PBKDF2
 KNOWN_PASSWORD, KNOWN_SALT = "correct horse battery staple", "NaCl-NaCl-12"

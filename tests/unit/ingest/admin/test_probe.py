@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from ingest.admin import probe
-from ingest.admin.probe import Unwell, ask
+from ingest.admin.servers import probe
+from ingest.admin.servers.probe import Unwell, ask
 from tasks.observe.port import Monitoring, Pulse, first_problem
 from tasks.settings import Settings
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from ingest.admin.alerting.quiet import when
 from ingest.admin.errors import OperatorError
-from ingest.admin.quiet import when
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.rules_diff import as_lines, differences, summary
+from ingest.admin.rulesets.rules_diff import as_lines, differences, summary
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
 VALUES: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(0, 1) | st.text(max_size=2)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.rules_picture import BARS, NONE, WIDTH, picture
+from ingest.admin.rulesets.rules_picture import BARS, NONE, WIDTH, picture
 
 START = datetime(2026, 5, 1, 10, tzinfo=UTC)
 SPANS = st.lists(st.tuples(st.integers(-50, 5000), st.none() | st.integers(0, 5000)), max_size=8)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ingest.admin.errors import OperatorError
-from ingest.admin.rules import RulesRefused, as_text, explain, load, parse_since
-from ingest.admin.rules_rehearsal import Stored, judge
+from ingest.admin.rulesets.rules import RulesRefused, as_text, explain, load, parse_since
+from ingest.admin.rulesets.rules_rehearsal import Stored, judge
 from ingest.cli.rules_page.examples import EXAMPLES, Example
 from tasks.rules.machine import Observation
 from tasks.rules.parsing import parse_rules

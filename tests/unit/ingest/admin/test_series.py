@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import series
-from ingest.admin.series import BadSeries
-from ingest.admin.series_wanted import Wanted
+from ingest.admin.rows import series
+from ingest.admin.rows.series import BadSeries
+from ingest.admin.rows.series_wanted import Wanted
 from tasks.registry import default
 
 TIMES = st.datetimes(timezones=st.just(UTC))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ingest.admin.flow import Flow
-from ingest.admin.status import Measured, as_text, problems
+from ingest.admin.servers.flow import Flow
+from ingest.admin.servers.status import Measured, as_text, problems
 
 WELL: dict[str, Any] = {
     "kafka": {"lag": 12345, "lag_change": -10, "records_per_second": 7.5},

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from ingest.admin import topics
+from ingest.admin.servers import topics
 from tasks.settings import Settings
 
 

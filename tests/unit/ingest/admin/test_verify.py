@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.verify import Balance, _add, _Fate
+from ingest.admin.letters.verify import Balance, _add, _Fate
 from tasks.batch.messages import Message
 from tasks.domain.payload import Refused
 from tasks.telemetry import DOMAIN

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingest.admin import tokens
+from ingest.admin.accounts import tokens
 from ingest.api.callers import Caller, Gate
 from ingest.api.problems import NotFound, Refused
 from ingest.api.shares import Share

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from ingest.admin import events
+from ingest.admin.alerting import events
 from ingest.api import feed
 from ingest.api.callers import Caller
 from ingest.api.connections import Connections

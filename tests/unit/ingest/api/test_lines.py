@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from ingest.admin.provision import UsernameTaken
+from ingest.admin.accounts.provision import UsernameTaken
 from ingest.api import lines
 
 

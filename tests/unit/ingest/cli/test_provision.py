@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest import cli
-from ingest.admin import provision
-from ingest.admin.accounts import Account
-from ingest.admin.provision import Credential
+from ingest.admin.accounts import provision
+from ingest.admin.accounts.accounts import Account
+from ingest.admin.accounts.provision import Credential
 
 SAID_ONCE = "shown this once"
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Message
 
-from ingest.admin.dlq_recent import Recent
+from ingest.admin.letters.dlq_recent import Recent
 from ingest.api import around
 from ingest.api.around import Around
 from ingest.api.callers import Gate

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.series_wanted import Point
+from ingest.admin.rows.series_wanted import Point
 from ingest.console.chart import BOTTOM, HEIGHT, LEFT, RIGHT, SPANS, TOP, WIDTH, Chart, Span, draw
 
 END = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin import status
+from ingest.admin.servers import status
 from ingest.console import chain, guard, render, runbook
 from ingest.console.pages.login import _own
 from ingest.console.sessions import Seals, begin

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.admin.domain_try import attempt, load
+from ingest.admin.domains.domain_try import attempt, load
 from tasks import registry
 from tasks.domain.payload import Limits, Refused
 from tasks.domain.routing import domain_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingest.admin.domain_try import extra_of
+from ingest.admin.domains.domain_try import extra_of
 from tasks.domain import Clock, Domain, Double, Fingerprint, Form, Integer, Record, Time, TopicLevel, When, at
 from tasks.domain.payload import Limits, Refused
 from tasks.telemetry import DOMAIN

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admin.domain_try import attempt, row_of
+from ingest.admin.domains.domain_try import attempt, row_of
 from tasks.domain import (
     Bigint,
     Boolean,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, create_model, field_validator, model_validator
 
-from ingest.admin.domain_try import load
+from ingest.admin.domains.domain_try import load
 from tasks.domain import Bigint, Domain, Double, Form, Record, Text, Time, TopicLevel
 from tasks.domain.fast import fast_way
 from tasks.domain.payload import Limits, Refused

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from pydantic import Field
 
-from ingest.admin.domain_try import load, row_of
+from ingest.admin.domains.domain_try import load, row_of
 from tasks.domain import (
     Boolean,
     Domain,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ingest.admin.rules import explain
+from ingest.admin.rulesets.rules import explain
 from tasks.rules.active_alerts import rebuild, rows
 from tasks.rules.parsing import InvalidRules, parse_rules
 from tasks.rules.state import DeviceState

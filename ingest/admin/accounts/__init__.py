@@ -1,0 +1,1 @@
+"""Accounts of the MQTT broker and tokens of the HTTP API."""

@@ -1,0 +1,1 @@
+"""Removes what there is of a user or a device, everywhere."""

@@ -1,0 +1,1 @@
+"""Dead letters: listed, counted, replayed, closed; and whether any message is missing."""

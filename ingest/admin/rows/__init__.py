@@ -1,0 +1,1 @@
+"""Stored readings: as a series, exported, imported."""

@@ -1,0 +1,1 @@
+"""The users' rules: read, compared, explained, tried on what is stored."""

@@ -1,0 +1,1 @@
+"""What the servers need before a message comes, and how all of them are now."""
