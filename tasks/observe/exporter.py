@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -14,12 +14,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
-from tasks.observe.tracing import Attributes, SpanContext
-
 # The most spans that may wait for the collector; any more are dropped, which the SDK logs.
 QUEUE = 8192
 EVERY_MS = 1000
 EXPORT_SECONDS = 5
+
+# The ids of a trace and of a span, and whether it is recorded.
+Context = tuple[int, int, bool]
 
 _SCOPE = InstrumentationScope("sluice")
 
@@ -45,11 +46,11 @@ class Exporter:
     def add(
         self,
         name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
+        context: Context,
+        parent: Context | None,
         times_ns: tuple[int, int],
-        attributes: Attributes,
-        links: Sequence[SpanContext],
+        attributes: Mapping[str, str | int],
+        links: Sequence[Context],
         error: str,
     ) -> None:
         """Exports one finished span; with an `error` it failed."""
@@ -74,5 +75,6 @@ class Exporter:
         self._provider.shutdown()
 
 
-def _otel(context: SpanContext, *, remote: bool = False) -> trace.SpanContext:
-    return trace.SpanContext(context.trace_id, context.span_id, remote, trace.TraceFlags(context.sampled))
+def _otel(context: Context, *, remote: bool = False) -> trace.SpanContext:
+    trace_id, span_id, sampled = context
+    return trace.SpanContext(trace_id, span_id, remote, trace.TraceFlags(sampled))
