@@ -12,7 +12,7 @@ app = Celery(
         "tasks.process",
         "tasks.store",
         "tasks.user_requests",
-        "tasks.notify",
+        "tasks.publish_changes",
         "tasks.replay",
         "tasks.dead_letter_share",
         "tasks.apply_rules",

@@ -3,7 +3,9 @@
 Each function returns the signature of one task. A test compares the arguments with the tasks themselves.
 Some names are older than the modules of their tasks: `tasks.config.*` is in `tasks/user_requests.py`,
 `tasks.alerts.*` in `tasks/clock.py`, `tasks/apply_rules.py` and `tasks/rebuild.py`, `tasks.share.*` in
-`tasks/dead_letter_share.py`. They stay, so that workers of two versions can share a broker.
+`tasks/dead_letter_share.py`, `tasks.notify.*` in `tasks/publish_changes.py`, `tasks.devices.*` in
+`tasks/register_devices.py`, `tasks.channels.*` in `tasks/deliver_channels.py`, `tasks.rollups.*` in
+`tasks/roll_up.py`. They stay, so that workers of two versions can share a broker.
 """
 
 from typing import Any

@@ -15,8 +15,8 @@ import psycopg
 import structlog
 
 from tasks.alerts import last_seen, never_seen, silence, state_store
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.last_seen import Device
-from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import rule_sets, versioned
 from tasks.domain.domain import AnyDomain
 from tasks.domain.placement import about, for_device

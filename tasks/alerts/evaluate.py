@@ -7,8 +7,8 @@ import structlog
 from redis.client import Pipeline
 
 from tasks.alerts import newest, state_store
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.budget import Budget
-from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.rule_cache import versioned
 from tasks.alerts.state_store import RulesReplaced
 from tasks.alerts.stepping import BySource, Checked, Stepping, check_readings

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.alerts import by_clock, silence, state_store
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.last_seen import Device
-from tasks.alerts.open_alerts import Rooms
 from tasks.domain.domain import AnyDomain
 from tasks.rules.lasting import due, lasted
 from tasks.rules.machine import Changes

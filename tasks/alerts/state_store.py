@@ -13,7 +13,7 @@ import msgpack
 import structlog
 
 from tasks.alerts import unknown
-from tasks.alerts.open_alerts import Rooms
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.rebuild import rebuild_states
 from tasks.errors import NotNow
 from tasks.observe.metrics import worker as metrics

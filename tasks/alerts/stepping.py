@@ -6,8 +6,8 @@ from zlib import crc32
 
 import structlog
 
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.budget import Budget
-from tasks.alerts.open_alerts import Rooms
 from tasks.batch import epochs
 from tasks.batch.messages import REDELIVERED
 from tasks.domain.domain import AnyDomain, Source

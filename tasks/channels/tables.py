@@ -168,7 +168,12 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
         marks["rest_s"] = retries.rest_seconds(failures)
         if outcome.rest_s is not None:
             # The server is well and says when: that is not a failed attempt, and ends with the patience.
-            marks |= {"rest_s": outcome.rest_s, "again_s": outcome.rest_s, "given_back": 1}
+            marks |= {
+                "failures": done.failures,
+                "rest_s": outcome.rest_s,
+                "again_s": outcome.rest_s,
+                "given_back": 1,
+            }
         last = done.attempts >= settings().channel_attempts and outcome.rest_s is None
         marks["state"] = "failed" if last else "waiting"
     else:

@@ -11,7 +11,7 @@ import psycopg
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.alerts import state_store
 from tasks.batch import marks
 from tasks.outbox import publisher
@@ -68,7 +68,7 @@ def tell_users() -> None:
     """Delivers what waits for the users, and again where the broker did not answer in time."""
 
     def told() -> bool:
-        notify.deliver_mqtt()
+        publish_changes.deliver_mqtt()
         return not client().exists("sluice:failures:notify:mqtt")
 
     wait_until(told, 60, "the MQTT broker to take what there is to tell")
@@ -78,7 +78,7 @@ def write_tables() -> None:
     """Delivers what waits for the tables, and again where the database did not answer in time."""
 
     def written() -> bool:
-        notify.deliver_database()
+        publish_changes.deliver_database()
         return not marks.database_fails()
 
     wait_until(written, 60, "the database to take what there is to tell")

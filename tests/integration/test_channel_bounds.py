@@ -12,7 +12,7 @@ from compose.local.stack import Stack
 from ingest.admin.alerting import channels
 from tasks import deliver_channels
 from tasks.channels import tables, trial, turns
-from tasks.channels.outcome import Sent
+from tasks.channels.outcome import Later, Sent
 from tasks.servers.database import access
 from tests.integration.changes import Database, flap, judge, write_tables
 from tests.integration.receivers import Answer, http_receiver
@@ -190,6 +190,30 @@ def test_what_waits_behind_a_failed_attempt_is_not_read_at_each_look(
         (claim,) = tables.claim(connection, uuid4(), 1)
     query = f"SELECT channel_deliveries.id {OF_USER} AND rule_id = 'other'"
     assert database.execute(query, [user]).fetchone() == (claim.delivery,)
+
+
+def test_a_pause_that_the_server_asks_for_is_not_a_failure(
+    user: str, database: Database, setting: Set
+) -> None:
+    """Neither of the delivery, whose attempt is given back, nor of the channel, which failed once before."""
+    del setting
+    add(database, user, "hook", "webhook", "https://example.com/")
+    judge(user, "d", (1, 90.0))
+    write_tables()
+    counted = (
+        "SELECT d.attempts, s.failures FROM channel_deliveries AS d"
+        " JOIN channel_states AS s USING (channel_id) JOIN channels AS c ON c.id = s.channel_id"
+        " WHERE c.user_id = %s"
+    )
+    seen = []
+    for outcome in (Later("the server answered 500"), Later("the server answered 429", 3600.0)):
+        with access() as connection:
+            holder = uuid4()
+            (claim,) = tables.claim(connection, holder, 1)
+            assert tables.finish(connection, claim, outcome, holder) == "waiting"
+        seen.append(database.execute(counted, [user]).fetchone())
+        database.execute("UPDATE channel_deliveries SET next_at = now() WHERE id = %s", [claim.delivery])
+    assert seen == [(1, 1), (1, 1)]
 
 
 def pages_read(database: Database) -> int:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.outbox import deliver
 from tasks.outbox.stream import LostOutbox
 from tasks.rebuild import rebuild_all
@@ -131,7 +131,7 @@ def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lose
     # Nobody waits for what cannot come.
     with pytest.raises(LostOutbox):
         deliver.await_written(60)
-    notify.deliver_database()
+    publish_changes.deliver_database()
     assert history(database, user) == [("d", "TRIGGERED")]
     # The batch comes again.
     judge(user, "d", (1, 90.0), (2, 20.0))

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.outbox import notices, publisher, stream
 from tasks.servers import backoff
 from tasks.servers.redis_client import OUTBOX_NOTICES, client
@@ -93,7 +93,7 @@ def test_a_broker_that_refuses_everything_is_waited_out(
         wanted = flap(user, "d", 2)
         for _ in range(notices.ATTEMPTS + 1):
             backoff.succeeded("notify:mqtt")
-            notify.deliver_mqtt()
+            publish_changes.deliver_mqtt()
             assert backoff.rests("notify:mqtt")
         assert client().hgetall(OUTBOX_NOTICES) == {}
     backoff.succeeded("notify:mqtt")

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.alerts import state_store
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.evaluate import evaluate
-from tasks.alerts.open_alerts import Rooms
 from tasks.batch.messages import Message
 from tasks.dead_letters import about_alerts, sender
 from tasks.domain.payload import Limits
@@ -221,7 +221,7 @@ def test_a_database_that_is_away_multiplies_no_dead_letter(
     with database.transaction():
         database.execute("LOCK TABLE alert_history")
         for _ in range(3):
-            notify.deliver_database()
+            publish_changes.deliver_database()
     letters_of(dead_letters, user, 0)
     write_all()
     letters_of(dead_letters, user, 1)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.alerts import state_store
 from tasks.outbox import deliver, failing, stream, tables
 from tasks.outbox.entry import ENTRY_BYTES
@@ -217,7 +217,7 @@ def about(dead_letters: DeadLetters, user: str) -> list[dict[str, Any]]:
 
 
 def _deliver(user: str) -> frozenset[str]:
-    notify.deliver_database()
+    publish_changes.deliver_database()
     return stream.users_at_bound({user})
 
 
@@ -231,7 +231,7 @@ def test_an_outage_makes_no_dead_letter(
     with database.transaction():
         database.execute("LOCK TABLE alert_history")
         for _ in range(4):
-            notify.deliver_database()
+            publish_changes.deliver_database()
     assert failing.known() == {}
     write_tables()
     assert history(database, user) == [("d", "TRIGGERED")]

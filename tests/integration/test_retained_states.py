@@ -33,7 +33,7 @@ from tests.integration.subscriber import subscriber
 HOT = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
 WORKER = """
 import os, signal
-from tasks import notify
+from tasks import publish_changes
 from tasks.outbox import publisher, stream
 from tasks.servers import turns
 turns.TURN_SECONDS = 4.0
@@ -103,7 +103,7 @@ def _states(*changes: Change) -> dict[str, Any]:
 def _killed(stack: Stack, how: str) -> None:
     """A worker that begins to tell, and is killed."""
     environment = {**os.environ, **process_environment(stack.env)}
-    code = f"{WORKER}{how}notify.deliver_mqtt()"
+    code = f"{WORKER}{how}publish_changes.deliver_mqtt()"
     assert forked.run("-c", code, env=environment, cwd=PROJECT).returncode == -signal.SIGKILL
     wait_until(lambda: not client().exists("sluice:turn:notify:mqtt"), 30, "the turn")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tasks.alerts.alert_room import Rooms
 from tasks.alerts.budget import Budget
-from tasks.alerts.open_alerts import Rooms
 from tasks.alerts.stepping import Stepping, check_readings
 from tasks.domain.domain import Source
 from tasks.rules.change import Change

@@ -16,7 +16,7 @@ import redis
 
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
-from tasks import notify
+from tasks import publish_changes
 from tasks.outbox import deliver, publisher, stream, writing
 from tasks.servers import backoff, turns
 from tasks.servers.redis_client import OUTBOX, OUTBOX_REFUSED, client
@@ -36,7 +36,7 @@ from tests.integration.changes import (
 from tests.integration.fleet import wait_until
 from tests.integration.subscriber import subscriber
 
-PROJECT = Path(notify.__file__).resolve().parents[1]
+PROJECT = Path(publish_changes.__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def run_in_worker(stack: Stack, code: str) -> int:
     environment = {**os.environ, **process_environment(stack.env)}
     prelude = """
 import os, signal
-from tasks import notify
+from tasks import publish_changes
 from tasks.outbox import stream
 from tasks.servers import turns
 turns.TURN_SECONDS = 4.0
@@ -135,8 +135,8 @@ def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: 
     wanted = flap(user, "d", 3)
     with subscriber(stack, user) as listening:
         dies = "stream._acknowledge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
-        assert run_in_worker(stack, dies + "notify.deliver_database()") == -signal.SIGKILL
+        assert run_in_worker(stack, dies + "publish_changes.deliver_mqtt()") == -signal.SIGKILL
+        assert run_in_worker(stack, dies + "publish_changes.deliver_database()") == -signal.SIGKILL
         assert listening.told(6) == wanted
         wanted += flap(user, "d", 1, start=3)
         wait_until(
@@ -157,7 +157,7 @@ def test_a_worker_killed_before_publishing_loses_nothing(stack: Stack) -> None:
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 2)
     dies = "stream._deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-    assert run_in_worker(stack, dies + "notify.deliver_mqtt()") == -signal.SIGKILL
+    assert run_in_worker(stack, dies + "publish_changes.deliver_mqtt()") == -signal.SIGKILL
     wanted += flap(user, "d", 1, start=2)
     wait_until(lambda: not client().exists("sluice:turn:notify:mqtt"), 30, "the turn")
     with subscriber(stack, user) as listening:
@@ -195,7 +195,7 @@ def test_many_workers_at_once_tell_each_change_once(stack: Stack) -> None:
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 20)
     with subscriber(stack, user) as listening:
-        in_threads(*[notify.deliver_mqtt] * 4, lambda: wanted.extend(flap(user, "d", 20, start=20)))
+        in_threads(*[publish_changes.deliver_mqtt] * 4, lambda: wanted.extend(flap(user, "d", 20, start=20)))
         tell_users()
         assert listening.told(80) == wanted
         listening.told(80)
@@ -209,7 +209,7 @@ def test_a_broker_that_is_down_does_not_hold_up_the_tables(stack: Stack, databas
         stack.stop("mosquitto")
         try:
             wanted = flap(user, "d", 2)
-            notify.deliver_mqtt()
+            publish_changes.deliver_mqtt()
             assert backoff.rests("notify:mqtt")
             write_tables()
             assert history(database, user) == wanted
@@ -229,8 +229,8 @@ def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> Non
         wanted = flap(user, "d", 2)
         stack.stop("postgres")
         try:
-            notify.deliver_database()
-            notify.deliver_mqtt()
+            publish_changes.deliver_database()
+            publish_changes.deliver_mqtt()
             assert listening.told(4) == wanted
             assert stream.backlog() == 4
         finally:
@@ -245,13 +245,13 @@ def test_a_broker_that_goes_away_in_between_is_found_again(stack: Stack) -> None
     """The kept connection is of no use after the broker's restart; the next delivery makes a new one."""
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 1)
-    notify.deliver_mqtt()
+    publish_changes.deliver_mqtt()
     stack.restart("mosquitto")
     with subscriber(stack, user) as listening:
         wanted = flap(user, "d", 1, start=1)
         for _ in range(2):
             wait_until(lambda: not backoff.rests("notify:mqtt"), 15, "the next attempt")
-            notify.deliver_mqtt()
+            publish_changes.deliver_mqtt()
         assert listening.told(2) == wanted
 
 
@@ -298,12 +298,14 @@ def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_task_at_most_waits_to_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often there is something new; once it has begun, the next may be sent."""
     sent: list[str] = []
-    monkeypatch.setattr(notify.deliver_mqtt, "apply_async", lambda *_, **__: sent.append("mqtt"))
-    monkeypatch.setattr(notify.deliver_database, "apply_async", lambda *_, **__: sent.append("database"))
+    monkeypatch.setattr(publish_changes.deliver_mqtt, "apply_async", lambda *_, **__: sent.append("mqtt"))
+    monkeypatch.setattr(
+        publish_changes.deliver_database, "apply_async", lambda *_, **__: sent.append("database")
+    )
     deliver.wake()
     deliver.wake()
     assert sent == ["mqtt", "database"]
-    notify.deliver_mqtt()
+    publish_changes.deliver_mqtt()
     deliver.wake()
     assert sent == ["mqtt", "database", "mqtt"]
 
