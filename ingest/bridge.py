@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 BUSY_POLL_SECONDS = 0.002
 IDLE_POLL_SECONDS = 0.25
-# The bridge polls for no more messages while every lane has this many batches waiting.
+# While every lane has this many batches waiting, the bridge polls only to stay in its group.
 ENOUGH_BATCHES = 2
 LEASE_CHECK_SECONDS = 0.5
 # Longer than a rebalance may wait for batches, and longer than Redis and Kafka together may take to time out.
@@ -156,7 +156,7 @@ class Bridge:
         return [first, *self._consumer.consume(most, 0)] if first is not None else []
 
     def _lanes_in_use(self) -> list[Lane]:
-        # Without a partition one empty lane stands for all: the bridge waits for messages.
+        # Without a partition one empty lane stands for all, so that the bridge waits for messages.
         return list(self._assigned.values()) or self._lanes.all[:1]
 
     def _finish(self, *, wait: bool = False) -> None:
@@ -240,8 +240,8 @@ class Bridge:
         self._finished = {}
         log.info("partitions_assigned", partitions=self._assigned_by_topic())
         report_starts(starts)
-        # At once, so that the findings are reported once, and the lag, which the client computes from what it
-        # has committed, is known from the start.
+        # Commits now: otherwise the next assignment reports the same findings again, and the client, which
+        # computes the lag from what it has committed, does not know it until the first commit.
         self._commit({one: start.offset for one, start in starts.items()}, wait=False)
 
     def _start_over(self) -> None:

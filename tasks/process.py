@@ -30,7 +30,7 @@ log = structlog.get_logger()
 def process_part(
     batch: str, part: int, verdict: tuple[str, str] | None = None, *, blind: bool = False
 ) -> PartResult | None:
-    """Accounts for every message: a row for `store`, a confirmed dead letter, or deferred to a later batch.
+    """Accounts for every message: rows for `store`, a confirmed dead letter, ignored, or deferred to later.
 
     With a `verdict` (error type and reason) each message becomes a dead letter, unless its row is stored
     already: its workers may have died after that. `blind` does not look into the messages, because even that

@@ -83,9 +83,9 @@ def store_batch(
     """Writes a complete batch and reports its `total` messages as done; hands an incomplete one back.
 
     The report names the deferred messages, which are not done.
-    Waits for a database that is away, keeping the lease, up to the settings' `store_wait_seconds`, then
-    raises `DatabaseAway`. Raises `TableOutdated`, `DeadLettersUnconfirmed` and `redis.RedisError` at once.
-    The bridge then sends the batch again. Safe to run any number of times.
+    Keeps the lease and waits up to `store_wait_seconds` for a database that is away, for the changes of
+    alerts at least 5 s, then raises `DatabaseAway`. Raises `TableOutdated`, `DeadLettersUnconfirmed` and
+    `redis.RedisError` at once. The bridge then sends the batch again. Safe to run any number of times.
     A batch is done when its changes of alerts are in the tables, too: from then on Redis may lose them.
     """
     deadline = time.monotonic() + settings().store_wait_seconds

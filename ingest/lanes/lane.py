@@ -119,8 +119,8 @@ class Lane:
     def ready(self, now: float) -> bool:
         """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
 
-        The time behind a batch in flight counts as waiting: under load nothing lingers, and with little to
-        do a lane sends no more than a batch per linger.
+        The time spent behind a batch in flight counts as waiting: under load a lane never lingers, and with
+        little to do it sends at most one batch per linger.
         """
         if self.batch is not None:
             return False
@@ -152,7 +152,8 @@ class Lane:
     def finish(self, deferred: Deferred = NOTHING_DEFERRED, now: float = 0.0) -> dict[int, int]:
         """Ends the batch in flight, but for the deferred messages, which go with later ones.
 
-        Returns the offset to commit for each of its partitions: that of the least unfinished message.
+        Returns the offset to commit for each of its partitions: that of the first unfinished message,
+        or the one after the last finished message.
         """
         assert self.batch is not None
         batch, self.batch = self.batch, None
@@ -222,7 +223,7 @@ class Lane:
         return make_batch(self.domain, taken, self.limits, self.incarnation, floors)
 
     def _least_unfinished(self, taken: Sequence[Gathered] = ()) -> dict[int, int]:
-        """The lowest offset in each partition of all that the lane has, and of what was just taken of it."""
+        """For each partition, the lowest offset that the lane still holds, or that was just taken."""
         flying = [] if self.batch is None else [self.batch]
         least: dict[int, int] = {}
         batches = (batch.taken for batch in (*self.halves, *flying))

@@ -27,7 +27,7 @@ from tasks.text.paths import MISSING
 
 log = structlog.get_logger()
 
-# How often the rules may be replaced while a part is judged by them, and how old they may be after that.
+# A part is judged again this often while rules are replaced; after that, rules of this age are good enough.
 RULES_ATTEMPTS = 8
 RULES_FRESH_SECONDS = 1.0
 
@@ -51,7 +51,8 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
     """Runs each device's readings through the state machine, and commits the states and outbox entries.
 
     `epoch` is that of the topic that they come from; see `tasks.batch.epochs`.
-    The remaining readings of a user whose alerts change too much, or whose outbox is full, are deferred.
+    Once a user's alerts have changed too much, the user's remaining readings are deferred; all of them are
+    if the user's share of the outbox is full, or a change cannot be written.
     Readings that are replayed silently are left out: they change no state and are not a sign of life.
     Raises `NotNow`, `redis.RedisError` or `psycopg.Error` when a server is away; running it again is safe.
     """
@@ -132,7 +133,7 @@ class _Part:
         return version
 
     def last_arrivals(self) -> dict[Source, int]:
-        """When the last of the readings that were judged came, by device that was quiet."""
+        """For each quiet device, the arrival of its last judged reading (ms)."""
         return {
             source: self.by_source[source][self.budget.stopped.get(source, 0) - 1].message.timestamp_ms
             for source in self.quiet

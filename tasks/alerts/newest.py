@@ -1,8 +1,8 @@
 """The newest reading of each quiet device, so that an older one is not judged as the newest.
 
-A device whose rules are all in order has no state, or one that is not written with every reading. The memory
-here costs a field of a hash for each device and batch, is forgotten within two hours, and may be
-lost: without it an older reading is judged as if it were the newest.
+A device that violates no rule has no state, or one that is not written with every reading. This memory costs
+one field of a hash for each device and half hour, is forgotten within two hours, and may be lost: without it
+an older reading is judged as if it were the newest.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ KEEP_SECONDS = KEPT_SPANS * SPAN_MS // 1000
 
 
 def recall(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device, Newest]:
-    """The newest readings of those devices that were quiet shortly before a time (ms), that of an arrival.
+    """For each device, the newest reading kept from shortly before an arrival (ms), if the device was quiet.
 
     Raises `redis.RedisError`.
     """
@@ -43,9 +43,10 @@ def recall(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device, New
 
 
 def recall_any(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device, Newest]:
-    """The newest readings by own time of all that are kept, of devices of which something is redelivered.
+    """For devices with redelivered messages: the kept reading with the latest own time, of all spans.
 
-    The clock of the gateway, or of the one that had it before, may be wrong. Raises `redis.RedisError`.
+    The clock of this gateway, or of the one that received the message first, may be wrong. Raises
+    `redis.RedisError`.
     """
     found: dict[Device, Newest] = {}
     for back in range(-KEPT_SPANS, KEPT_SPANS + 1):
@@ -56,7 +57,7 @@ def recall_any(domain: AnyDomain, devices: Mapping[Device, int]) -> dict[Device,
 
 
 def _read_spans(domain: AnyDomain, spans: Mapping[Device, int]) -> dict[Device, Newest]:
-    """What is kept in a span of each device; most devices are in the same one."""
+    """The reading kept for each device in its span; most devices have the same span."""
     by_span: dict[int, list[Device]] = {}
     for device, span in spans.items():
         by_span.setdefault(span, []).append(device)
@@ -72,7 +73,7 @@ def _read_spans(domain: AnyDomain, spans: Mapping[Device, int]) -> dict[Device, 
 def note(
     commands: Pipeline, domain: AnyDomain, newest: Mapping[Device, Newest], at_ms: Mapping[Device, int]
 ) -> None:
-    """Adds commands that keep the newest readings of devices that were quiet, by arrivals of theirs."""
+    """Adds commands that keep the newest readings of quiet devices, each in the span of its arrival (ms)."""
     by_span: dict[int, dict[Any, Any]] = {}
     for device, one in newest.items():
         by_span.setdefault(at_ms[device] // SPAN_MS, {})[_field(device)] = pack(one)
