@@ -134,7 +134,7 @@ class Gate:
 
     def is_operators_from(self, token: str, address: str) -> bool:
         """Whether this is the operator's token, at a bounded rate of guesses. Raises `Refused` (429)."""
-        # One that is shaped as a tenant's is no guess, unless the operator's is shaped so, too.
+        # A token shaped like a tenant's is not a guess, unless the operator's has that shape, too.
         if _is_shaped(token) and not self._operators_is_shaped:
             return False
         network = shares.network(address)

@@ -114,7 +114,7 @@ class Connections:
             self._places.release()
 
     def _begun(self, *, read_only: bool) -> Connection:
-        """A connection in a transaction; one that has ended while nobody used it is replaced."""
+        """A connection in a transaction; an idle connection that has ended is replaced."""
         while self._idle:
             with suppress(IndexError):  # another thread was faster
                 since, connection = self._idle.pop()

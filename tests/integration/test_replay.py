@@ -247,7 +247,7 @@ def test_a_range_runs_again_by_a_command(pipeline: Stack, database: Database, us
     assert noted >= 1
     for wrong, said in {
         ("offsets", "10000", "0", "1"): "has no partition 10000",
-        ("offsets", "0", "5", "5"): "5 to 5 is no range of offsets",
+        ("offsets", "0", "5", "5"): "5 to 5 is not a range of offsets",
         ("offsets", "0", "1000000000", "1000000001"): "nothing from 1000000000 to 1000000001",
         ("times", "--since", "1h", "--until", "2h"): "must be before --until",
     }.items():

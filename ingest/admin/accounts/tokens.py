@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 
 def hash_of(token: str) -> bytes:
-    """What is kept of a token."""
+    """The stored part of a token."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 

@@ -40,20 +40,20 @@ VALUES (%(user)s, %(name)s, %(kind)s, %(target)s, %(severities)s::text[],
 
 
 class Place(NamedTuple):
-    """Of a channel in the list."""
+    """A position in the list of channels."""
 
     user_id: str
     name: str
 
 
 class Number(NamedTuple):
-    """Of a delivery."""
+    """A position in the list of deliveries."""
 
     number: str
 
 
 class Wanted(NamedTuple):
-    """What a channel is to be; without a secret it keeps the one that it has."""
+    """The wanted state of a channel; without a secret it keeps the one that it has."""
 
     kind: str
     target: str

@@ -149,7 +149,7 @@ def _carry_out(connection: Connection, target: Target, progress: Progress) -> Co
 
 
 class _Removed:
-    """What has been removed so far, of what there was."""
+    """The progress: how many rows of those planned have been removed so far."""
 
     def __init__(self, planned: Counts, progress: Progress) -> None:
         self.counts: Counts = {}
@@ -179,5 +179,5 @@ def _some(counts: Counts) -> dict[str, Any]:
 
 
 def parts() -> tuple[Part, ...]:
-    """What is removed besides rows by device and time."""
+    """The parts to remove besides rows by device and time."""
     return (*ACCESS, *SETTINGS, *ALERTS, *REGISTRY, DAILY, MARKS)

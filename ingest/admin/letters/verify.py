@@ -258,7 +258,7 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
 
 
 def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[bytes]:
-    """The lines whose row is another reading's. What the database refuses has no row."""
+    """The lines whose row is another reading's. A reading that the database refuses has no row."""
     if not wanted:
         return set()
     lines = [one.line for one in wanted]

@@ -51,7 +51,7 @@ class Change(NamedTuple):
     found: list[Difference]
     has_account: bool
     doubtful: list[Fault]
-    """What is valid and most likely not meant."""
+    """Warnings about rules that are valid but most likely not meant."""
 
 
 def export(user_id: str) -> list[Any]:

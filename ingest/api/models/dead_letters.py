@@ -80,8 +80,8 @@ class WholeLetter(BaseModel):
     first_place: tuple[int, int] | None = Field(
         description="Partition and offset of the record that was refused first, if it is another."
     )
-    elements: list[int] = Field(description="Of a message with several readings those that were refused.")
-    stored: Any = Field(description="Of a conflict the row that is in its place.")
+    elements: list[int] = Field(description="The refused readings of a message that has several.")
+    stored: Any = Field(description="For a conflict, the row that is in its place.")
     payload: str | None = Field(description="As text; null where it is not printable.")
     payload_base64: str
     payload_bytes: int

@@ -38,7 +38,7 @@ class Firing(BaseModel):
     device_id: str
     begin: datetime
     end: datetime | None = Field(description="Null where it would be open still.")
-    value: Any = Field(description="What triggered it; null of an absence.")
+    value: Any = Field(description="The value that triggered it; null for an absence.")
     flap: bool = Field(description="Whether it came within five minutes of the end of the one before.")
     flapping: bool = Field(description="Whether it began as FLAPPING: then only that change is published.")
 
