@@ -1,9 +1,9 @@
-"""The control process: what users ask for over MQTT, and what anybody changes in the table of rules.
+"""The control process: handles users' requests over MQTT and changes in the table of rules.
 
 It keeps nothing: a message is acknowledged once the broker has its answer, which is published when the task
-has committed. What is unfinished comes again, from the broker's session for this client. Every
-request is answered: what a worker cannot do in time is given up, and the waiting requests of one user never
-keep those of others from being sent.
+has committed. Unfinished messages come again, from the broker's session for this client. Every
+request is answered: one that a worker cannot do in time is given up, and the waiting requests of one user
+never keep those of others from being sent.
 """
 
 import json

@@ -40,7 +40,7 @@ def count_invalid(faults: list[Fault]) -> int:
 
 
 class RulesReport:
-    """Looks at rules, in the thread of the listener, and has answers for the one that publishes."""
+    """Looks at rules, in the thread of the listener, and has answers for the thread that publishes."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, str]] = {}  # by user: how many are invalid, and the faults

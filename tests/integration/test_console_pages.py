@@ -202,7 +202,7 @@ def test_an_alert_says_who_was_told_of_it_and_who_was_not(web: Web, database: Da
         for never in ("example.com", "-address", "foreign", "of another"):
             assert never not in page.text, never
     database.execute("DELETE FROM channels WHERE user_id IN (%s, %s)", [user, other])
-    assert "No channel has been told" in tenant.get("/alert", user=user, device="fridge", rule="hot").text
+    assert "No channel was notified" in tenant.get("/alert", user=user, device="fridge", rule="hot").text
 
 
 def test_rules_are_tried_on_history_before_they_are_in_force(web: Web, database: Database, user: str) -> None:
