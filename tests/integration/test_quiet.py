@@ -1,4 +1,4 @@
-"""Quiet windows hold back channels, and nothing else: what is still open at their end is told then, once."""
+"""Quiet windows hold back channels, and nothing else: alerts still open at their end are sent then, once."""
 
 from collections.abc import Callable
 from contextlib import suppress
