@@ -1,8 +1,8 @@
 """Makes every password and certificate of the Compose stack, as files in `compose/secrets`.
 
 `python3 -m compose.generate_secrets` needs nothing but Python and openssl. Existing files are kept, so it
-may be run again. Data that exist have the old passwords: `--renew` makes new ones and keeps the old in a folder
-`before-N`, and docs/deploy.md has how the servers learn them.
+may be run again. Data that exist have the old passwords: `--renew` makes new ones and keeps the old in a
+folder `before-N`, and docs/deploy.md has how the servers learn them.
 """
 
 import argparse
