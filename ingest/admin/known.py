@@ -1,4 +1,4 @@
-"""Which values there are, for filters that match nothing; the most frequent first."""
+"""The existing values, for filters that match nothing; the most frequent first."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who asks: by the token of the request, the operator or a tenant, each at a bounded rate."""
+"""The caller, by the token of the request: the operator or a tenant, each at a bounded rate."""
 
 import hmac
 import threading
@@ -122,7 +122,7 @@ class Gate:
         return token
 
     def share(self, authorization: str, address: str) -> Share:
-        """Whose request this is, as far as that is known before any query. Raises `Refused` (401, 429)."""
+        """The caller of this request, as far as known before any query. Raises `Refused` (401, 429)."""
         scheme, _, given = authorization.partition(" ")
         token = given.strip() if scheme.lower() == "bearer" else ""
         if token and self.is_operators_from(token, address):

@@ -34,7 +34,7 @@ class Connections:
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[tuple[float, Connection]] = []
         self._lock = threading.Lock()
-        # By whose request it is, of those that are not the operator's.
+        # Places in use, by caller; the operator's are not counted.
         self._taken = Counter[str]()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What requests may hold."""
+"""The inputs that requests may hold."""
 
 import json
 from datetime import UTC, datetime

@@ -52,7 +52,7 @@ class Bar(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What became of one rule. `chart` is the field that it judges, of the chosen device."""
+    """The outcome of one rule. `chart` is the field that it judges, of the chosen device."""
 
     rule_id: str
     outcome: str

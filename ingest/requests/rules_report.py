@@ -1,6 +1,6 @@
 """Reports invalid rules in the table to the users who own them.
 
-They come by SQL, past the database's check or from before it; MQTT lets nothing invalid in.
+They come by SQL, past the database's check or older than it; MQTT lets nothing invalid in.
 """
 
 import json

@@ -72,8 +72,7 @@ WHERE enabled AND (user_id IS NULL OR user_id IN (SELECT user_id FROM users))
 """
 
 # The deliveries that wait or are held, a part at a time, in their order. Below, `state || ''` keeps the
-# planner from an index by states, of which old statistics may say that it has nearly nothing; it needs the
-# one by ids.
+# planner from an index by states, which is nearly empty by old statistics; it needs the one by ids.
 _PART = """part AS MATERIALIZED (
     SELECT d.*, c.user_id FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
     WHERE d.state IN ({states}) AND d.id > %(after)s ORDER BY d.id LIMIT %(most)s

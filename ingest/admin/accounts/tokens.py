@@ -54,7 +54,7 @@ class Made(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Whose token it is, and by which id it is listed."""
+    """The owner of a token, and the id by which it is listed."""
 
     user_id: str
     token_id: str

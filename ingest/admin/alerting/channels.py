@@ -27,7 +27,7 @@ class Retried(NamedTuple):
     skipped: int
 
 
-# What a channel sends unless it says otherwise.
+# The statuses that a channel sends unless it says otherwise.
 BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
 # A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`. The history
 # may be long: only the index `channel_deliveries_states` and two rows of it are read.

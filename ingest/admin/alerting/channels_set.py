@@ -91,7 +91,7 @@ def deliveries(
 def put(connection: Connection, user_id: str, name: str, wanted: Wanted) -> bool:
     """Makes the channel, or makes it what is wanted; returns whether it is new. Raises `OperatorError`.
 
-    Whoever sets a webhook chooses the secret that signs its messages: no answer ever holds one.
+    The user who sets a webhook chooses the secret that signs its messages: no answer ever holds one.
     """
     if problem := fault(wanted.kind, wanted.target, wanted.template) or _secret_fault(wanted):
         raise OperatorError(problem)

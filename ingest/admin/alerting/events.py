@@ -1,4 +1,4 @@
-"""What has changed lately: changes of alerts in the order in which they were written, and devices."""
+"""The latest changes: those of alerts in the order in which they were written, and devices."""
 
 from collections.abc import Sequence
 from datetime import datetime

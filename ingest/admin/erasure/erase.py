@@ -89,7 +89,7 @@ def obstacles(connection: Connection, target: Target) -> list[str]:
 
 
 def left(target: Target) -> Iterator[str]:
-    """What is not removed, and why, a sentence each."""
+    """The data that is not removed, and why, a sentence each."""
     days = settings().dead_letter_retention_days
     topics = [one.qualified(settings().kafka_topic) for one in registry.domains()]
     yield (

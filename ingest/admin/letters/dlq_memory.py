@@ -21,7 +21,7 @@ _FRAME_BYTES = 900
 
 
 class Group(NamedTuple):
-    """What letters have in common; the user and the device are empty where the topic names none."""
+    """The properties that letters share; the user and the device are empty where the topic names none."""
 
     error_type: str
     user_id: str

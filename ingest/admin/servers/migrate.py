@@ -54,7 +54,7 @@ class Migration(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Number and name, as in the file's name; of a domain the name alone."""
+        """Number and name, as in the file's name; for a domain only the name."""
         return f"{self.version:04d}_{self.name}" if self.version else self.name
 
 

@@ -1,4 +1,4 @@
-"""What the routes of accounts take and answer."""
+"""The requests and answers of the routes of accounts."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What the routes of alerts answer."""
+"""The answers of the routes of alerts."""
 
 from datetime import datetime
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What the routes of channels take and answer."""
+"""The requests and answers of the routes of channels."""
 
 from datetime import datetime
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the routes of rules answer."""
+"""The answers of the routes of rules."""
 
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ class RehearsedRule(BaseModel):
 
 
 class Rehearsal(BaseModel):
-    """What rules would have done on stored readings. Nothing was changed and nobody was notified."""
+    """The outcome of rules on stored readings. Nothing was changed and nobody was notified."""
 
     user_id: str
     begin: datetime = Field(serialization_alias="from")

@@ -75,7 +75,7 @@ def deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Deliveries:
-    """What became of each change that the channel sends, the newest first."""
+    """The outcome of each change that the channel sends, the newest first."""
     caller.may_see(user)
     before = pages.place_of(cursor, channels_set.Number)
     with database.reading() as connection:
