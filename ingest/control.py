@@ -189,7 +189,7 @@ class Control:
         if message.qos:
             waiting = [unacknowledged.add(message.mid)]
         elif self._unfinished() >= RECEIVE_MAXIMUM:
-            # The receive maximum is about QoS 1 alone; what asks for no more than a try gets no more.
+            # The receive maximum is about QoS 1 alone; a QoS 0 message asks for one try, and gets no more.
             self._dropped += 1
             return
         parsed = parse_topic(message.topic)

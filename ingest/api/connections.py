@@ -69,7 +69,7 @@ class Connections:
 
     @contextmanager
     def _place(self, share: Share) -> Iterator[None]:
-        """A place among those of the caller, at once: who waits holds a thread, which others need too."""
+        """A place among the caller's, at once: waiting would hold a thread, which others need too."""
         if not share.is_bounded:
             yield
             return

@@ -88,7 +88,7 @@ class _Run:
             self.done.append((self.running.pop(future), Later("no answer in time")))
 
     def mark(self) -> None:
-        """Marks what has ended; what the database does not take is kept until the lease is over."""
+        """Marks ended attempts; those that the database does not take are kept until the lease is over."""
         kept: list[tuple[_Under, Outcome]] = []
         for under, outcome in self.done:
             if kept:

@@ -1,8 +1,8 @@
-"""Quiet windows over deliveries: what one covers is held, and judged when the window has ended.
+"""Quiet windows over deliveries: a delivery in a window is held, and judged when the window has ended.
 
-All of it follows from rows: which windows there are, and when a delivery was made. It does not matter which
-worker looks, how often, or whether one died: what nobody looked at while a window was open is judged by it
-afterwards, before it is sent.
+Everything follows from rows: the windows, and when a delivery was made. It does not matter which worker
+looks, how often, or whether one died: a delivery that nobody looked at while a window was open is judged by
+it afterwards, before it is sent.
 """
 
 import json
