@@ -44,7 +44,7 @@ task_routes = {
     "tasks.config.read_back": {"queue": "db"},
     "tasks.notify.deliver_database": {"queue": "db"},
     "tasks.devices.*": {"queue": "db"},
-    # What waits for servers that users choose has workers of its own.
+    # Tasks that wait for servers that users choose have workers of their own.
     "tasks.channels.deliver": {"queue": "notify"},
     "tasks.channels.test": {"queue": "notify"},
     "tasks.channels.*": {"queue": "db"},
@@ -80,12 +80,12 @@ worker_proc_alive_timeout = 30.0
 # The longest task is a `store` that waits for the database: at the end of the wait it may have begun a
 # statement for the rows, and then begins one for the alerts.
 task_time_limit = _settings.store_wait_seconds + 2 * _settings.database_statement_timeout_seconds + 30
-# One that tells channels takes new ones for 20 s and has each for 60 s, and then the same two statements.
+# A task of channels takes deliveries for 20 s, each for up to 60 s, and then the same two statements.
 task_annotations = {
     "tasks.channels.deliver": {
         "time_limit": max(task_time_limit, 110 + 2 * _settings.database_statement_timeout_seconds)
     },
-    # What comes by the clock every few seconds, mostly for nothing, would hide the batches in Flower.
+    # Tasks that the clock starts every few seconds, mostly for nothing, would hide the batches in Flower.
     "tasks.alerts.clock.tick": {"send_events": False},
     "tasks.channels.watch": {"send_events": False},
     "tasks.devices.register": {"send_events": False},

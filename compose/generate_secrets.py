@@ -1,8 +1,8 @@
 """Makes every password and certificate of the Compose stack, as files in `compose/secrets`.
 
-`python3 -m compose.generate_secrets` needs nothing but Python and openssl. What exists is kept, so it may be
-run again. Data that exist have the old passwords: `--renew` makes new ones and keeps the old in a folder
-`before-N`, and docs/deploy.md has how the servers learn them.
+`python3 -m compose.generate_secrets` needs nothing but Python and openssl. Existing files are kept, so it
+may be run again. Data that exist have the old passwords: `--renew` makes new ones and keeps the old in a
+folder `before-N`, and docs/deploy.md has how the servers learn them.
 """
 
 import argparse
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "secrets"
 DAYS = 825
 
-# Redpanda keeps this one by itself; docs/deploy.md has how it learns it.
+# Redpanda keeps this one itself; docs/deploy.md says how it learns it.
 KAFKA_LOGIN = "kafka_sasl_password"
 
 PASSWORDS = (
@@ -43,7 +43,7 @@ RENEWED = tuple(name for name in PASSWORDS if name != KAFKA_LOGIN)
 # Client ids at the broker are derived from it, so it must outlive the password that it is at first.
 SESSIONS = "mqtt_session_secret"
 
-# Of other systems, so nobody can make them: empty until the operator writes into them (docs/oncall.md).
+# Secrets of other systems, which cannot be made here: empty until the operator fills them (docs/oncall.md).
 OF_OTHERS = ("alertmanager_webhook_url", "alertmanager_mail_password")
 
 Word = Callable[[str], str]

@@ -8,7 +8,7 @@ KINDS = "sensor|binary_sensor|text_sensor|switch|number|select|light|fan|cover|c
 
 
 class State(Record):
-    """`greenhouse/sensor/air_temperature/state`: `21.50`. What has no column of its name is extra."""
+    """`greenhouse/sensor/air_temperature/state`: `21.50`. Fields without a column are extra."""
 
     device: TopicLevel
     time: Time | None = None

@@ -6,7 +6,7 @@ FLOORS = {"ACME": 100, "GLOBEX": 12}
 
 
 class Tick(Record):
-    """What the market sends: `{"time": "2026-05-01T10:00:00.000001Z", "price": "101.25", "volume": 300}`.
+    """A message of the market: `{"time": "2026-05-01T10:00:00.000001Z", "price": "101.25", "volume": 300}`.
 
     A price in a string keeps every digit. A symbol has one tick at a time: the same one again, or
     another of the same microsecond, makes no second row.
@@ -35,7 +35,7 @@ DOMAIN = Domain(
     source="{symbol}",
     table="raw_ticks",
     primary_key=("time", "symbol"),
-    # Whatever else a tick holds is left out.
+    # Everything else in a tick is left out.
     extra=None,
     checks={"PriceCrash": price_crash},
 )

@@ -15,7 +15,7 @@ class Status(StrEnum):
 
 
 class Package(Record):
-    """What a scanner sends: `{"status": "DELAYED", "location": "POINT(8.54 47.38)"}`.
+    """A message of a scanner: `{"status": "DELAYED", "location": "POINT(8.54 47.38)"}`.
 
     Where the database has PostGIS, `GeoPoint` in the place of `Point` makes a column
     `geometry(Point,4326)` of the same messages.

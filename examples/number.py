@@ -4,7 +4,7 @@ from tasks.domain import NO_VALUE, Domain, Double, Fingerprint, Form, Record, Ti
 
 
 class Value(Record):
-    """`home/boiler/flow_temperature`: `21.5`, `21.5 °C`, `21,5`, `ON`. What has no column is extra."""
+    """`home/boiler/flow_temperature`: `21.5`, `21.5 °C`, `21,5`, `ON`. Fields without a column are extra."""
 
     device: TopicLevel  # the level before the last
     time: Time | None = None

@@ -1,9 +1,9 @@
-"""The control process: what users ask for over MQTT, and what anybody changes in the table of rules.
+"""The control process: handles users' requests over MQTT and changes in the table of rules.
 
 It keeps nothing: a message is acknowledged once the broker has its answer, which is published when the task
-has committed. What is unfinished comes again, from the broker's session for this client. Every
-request is answered: what a worker cannot do in time is given up, and the waiting requests of one user never
-keep those of others from being sent.
+has committed. Unfinished messages come again, from the broker's session for this client. Every
+request is answered: one that a worker cannot do in time is given up, and the waiting requests of one user
+never keep those of others from being sent.
 """
 
 import json
@@ -189,7 +189,7 @@ class Control:
         if message.qos:
             waiting = [unacknowledged.add(message.mid)]
         elif self._unfinished() >= RECEIVE_MAXIMUM:
-            # The receive maximum is about QoS 1 alone; what asks for no more than a try gets no more.
+            # The receive maximum is about QoS 1 alone; a QoS 0 message asks for one try, and gets no more.
             self._dropped += 1
             return
         parsed = parse_topic(message.topic)

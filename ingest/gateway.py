@@ -225,7 +225,7 @@ class Gateway:
         )
 
     def _filters(self) -> tuple[list[str], list[str]]:
-        """The filters of the domains as a gateway by itself has them, and as one of a group, if it is."""
+        """The filters of the domains for a single gateway, and for one of a group, if it is in one."""
         every = dict.fromkeys(one for domain in self._domains for one in domain.filters)
         # A broker may send a message once for each filter that it matches.
         filters = [

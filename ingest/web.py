@@ -54,7 +54,7 @@ class _Both:
         self._console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request to the one that it is for."""
+        """Hands the request to the application that it is for."""
         people = scope["type"] == "http" and not scope["path"].startswith("/api/")
         await (self._console if people else self._api)(scope, receive, send)
 

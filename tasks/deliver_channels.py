@@ -1,4 +1,4 @@
-"""Tells the users' channels of alerts: `deliver` on the queue `notify`, what keeps it going on `db`."""
+"""Sends alerts to the users' channels: `deliver` on the queue `notify`; the task that wakes it, on `db`."""
 
 import json
 

@@ -72,7 +72,7 @@ def load(names: str) -> Domains:
     """
     found = tuple(_import(name.strip()) for name in names.split(",") if name.strip())
     if not found:
-        raise InvalidDomains("DOMAINS names no domain; tasks.telemetry is the one that comes with Sluice.")
+        raise InvalidDomains("DOMAINS names no domain; tasks.telemetry comes with Sluice.")
     for one, other in combinations(found, 2):
         for what in ("name", "namespace", "table"):
             if getattr(one, what) == getattr(other, what):

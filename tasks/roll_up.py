@@ -10,7 +10,7 @@ from tasks.servers import database
 
 log = structlog.get_logger()
 
-# Of a worker's time, in each run.
+# The part of a worker's time that each run takes.
 MAKE_SECONDS, EXPIRE_SECONDS = 20.0, 60.0
 
 

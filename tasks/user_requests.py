@@ -51,7 +51,7 @@ INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)
 ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
 WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules
 """
-# Whoever writes by SQL waits until the rules are replaced, or is seen.
+# A writer by SQL waits until the rules are replaced, or its change is seen here.
 SEEN = "SELECT updated_at, rules = %s FROM user_configs WHERE user_id = %s FOR UPDATE"
 BEGIN = "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s) ON CONFLICT (user_id) DO NOTHING"
 
@@ -83,10 +83,10 @@ def set_rules(
 ) -> None:
     """Replaces the user's rules by those of the document, or changes nothing and answers with every error.
 
-    Once the answer is there, every reading is judged by the new rules. A `retained` document is one that the
-    broker has kept, for an unknown time: it counts only for a user who does not have rules yet. The author
-    is the user, unless it is given: an operator, whose changes are in the operators' trail. Who has `seen`
-    the rules says when they were changed last, empty for none: rules that were changed since stay, and the
+    Once the answer is there, every reading is judged by the new rules. The broker has kept a `retained`
+    document for an unknown time: it counts only for a user who does not have rules yet. The author is the
+    user, unless it is given: an operator, whose changes are in the operators' trail. `seen` is when the rules
+    that the author has seen were changed last, empty for none: rules that were changed since stay, and the
     answer is stale. Raises `DatabaseAway`, `redis.RedisError`; then there is no answer.
     """
     _answer(
@@ -252,7 +252,7 @@ def _manage(user_id: str, document: bytes, origin: Origin) -> Answer:
     )
     if changes:
         deliver.wake()
-    # An answered command survives any loss in Redis; also one that was executed before but not answered.
+    # An answered command survives any loss in Redis, even if it was executed before but not answered.
     deliver.await_written(SETTLE_SECONDS, stream.awaited([user_id]))
     if generation.current() != judged_in:
         raise NotNow("Redis lost its memory, and perhaps the command with it")

@@ -48,7 +48,7 @@ def pinned(text: str) -> dict[str, Version]:
 
 
 def differences(installed: dict[str, Version], wanted: dict[str, Version]) -> list[str]:
-    """What is installed otherwise than pinned, or without having been."""
+    """The packages installed in another version than pinned, or not pinned at all."""
     told = []
     for name, version in sorted(installed.items()):
         if name in _AROUND:
@@ -61,7 +61,7 @@ def differences(installed: dict[str, Version], wanted: dict[str, Version]) -> li
 
 
 def vulnerable(versions: dict[str, Version]) -> list[str]:
-    """Which versions have a vulnerability of the list."""
+    """The versions that have a vulnerability of the list."""
     return [
         f"{name} {versions[canonicalize_name(name)]} has {what}; mended in {mended}"
         for name, (mended, what) in MENDED.items()
@@ -70,14 +70,14 @@ def vulnerable(versions: dict[str, Version]) -> list[str]:
 
 
 def undeclared(wanted: dict[str, Version]) -> list[str]:
-    """What pyproject.toml asks for and constraints.txt does not pin."""
+    """The packages that pyproject.toml asks for and constraints.txt does not pin."""
     requirements = [Requirement(text) for text in metadata.requires("sluice") or ()]
     names = {canonicalize_name(requirement.name) for requirement in requirements}
     return [f"{name} is declared and not pinned" for name in sorted(names - set(wanted))]
 
 
 def main() -> None:
-    """Tells every fault; exit code 1 if there is one."""
+    """Prints every fault; exit code 1 if there is one."""
     installed = {
         str(canonicalize_name(one.metadata["Name"])): Version(one.version) for one in metadata.distributions()
     }

@@ -159,7 +159,7 @@ def on_servers(stack: Stack) -> Iterator[None]:
 
 
 def forget_servers() -> None:
-    """Makes the modules of `tasks` read their settings and connect anew."""
+    """Makes the modules of `tasks` read their settings and connect again."""
     # Celery's own way to forget connections; the tests' process has no other that would do.
     app._after_fork()  # type: ignore[attr-defined]
     # It keeps the backend, which has the address of the first Redis that a test asked for a result.

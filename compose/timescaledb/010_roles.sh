@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs by itself on an empty volume, as the superuser: the owner of the tables, and the roles that see least. Run again
+# Runs automatically on an empty volume, as the superuser: the owner of the tables, and the roles that see least. Run again
 # by hand it gives all of them the passwords of the secrets, see docs/deploy.md.
 set -eu
 

@@ -1,4 +1,4 @@
-"""What came and went while the live view looks: totals of Kafka and Redis, counted from the same moment."""
+"""Totals of Kafka and Redis while the live view looks, counted from the same moment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Counts:
     _both: bool = False
 
     def note(self, flow: Flow | None, counted: Mapping[str, int] | None, now: float) -> None:
-        """What was read last; None from a server that was never read."""
+        """The totals read last; None from a server that was never read."""
         if not self._both and flow is not None and counted is not None:
             self._both, self.waited = True, flow.lag
             self._meters.clear()

@@ -14,7 +14,7 @@ END_SECONDS = 15.0
 
 
 class FleetProcess:
-    """Runs `python -m ingest.loadtest.fleet`, and starts it again, with back-off, when it ends by itself.
+    """Runs `python -m ingest.loadtest.fleet`, and starts it again, with back-off, when it ends on its own.
 
     `away` says why no fleet publishes at the moment; `totals` adds up what all that were started have done.
     """

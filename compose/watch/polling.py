@@ -1,4 +1,4 @@
-"""Reads the servers for the live view, each in a thread of its own, so that one that hangs stops no other."""
+"""Reads the servers for the live view, each in its own thread, so that a hanging server stops no other."""
 
 import threading
 import time

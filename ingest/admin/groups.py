@@ -20,7 +20,7 @@ from tasks.text.wording import shorten
 # The database's bounds of one user (`sql/0031_device_groups.sql`).
 MAX_GROUPS = 100
 MAX_GROUPED = 10_000
-# Of a list of devices: more than the largest groups, and nothing that fills the memory.
+# The size of a list of devices: more than the largest groups need, too little to fill the memory.
 MAX_LIST_BYTES = 4 * 1024 * 1024
 MOST_SHOWN = 10
 

@@ -1,4 +1,4 @@
-"""Which values there are, for filters that match nothing; the most frequent first."""
+"""The existing values, for filters that match nothing; the most frequent first."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ from ingest.admin import devices
 from ingest.admin.alerting import alerts
 from ingest.admin.postgres import Connection
 
-# Of the newest so many; an answer that found nothing must not take long to say so.
+# Only the newest rows are read: an answer that found nothing must not take long to say so.
 MOST_READ = 10_000
 MOST_NAMED = 10
 
 Known = dict[str, list[str]]
-"""By the name of the filter; of times the first and the last one, by what they are the times of."""
+"""The values by the name of the filter; for times the first and the last, by what they are the times of."""
 
 _DEVICES: LiteralString = """
 SELECT user_id AS "user", user_id || '/' || device_id AS search, domain, last_seen,
@@ -36,7 +36,10 @@ FROM alert_history WHERE {own} ORDER BY time DESC LIMIT %(limit)s
 
 
 def of_devices(connection: Connection, tenant: str | None, chosen: devices.Selection) -> Known | None:
-    """Of the tenant's devices, or for the operator of all; None without a filter. Raises `psycopg.Error`."""
+    """Values of the tenant's devices, or of all for the operator; None without a filter.
+
+    Raises `psycopg.Error`.
+    """
     wanted = {
         "user": chosen.user_id,
         "domain": chosen.domain,
@@ -48,7 +51,7 @@ def of_devices(connection: Connection, tenant: str | None, chosen: devices.Selec
 
 
 def of_alerts(connection: Connection, tenant: str | None, chosen: alerts.Selection) -> Known | None:
-    """Of the tenant's alerts as they stand, likewise."""
+    """Values of the tenant's current alerts, likewise."""
     wanted = {
         "user": chosen.user_id,
         "device": chosen.device_id,
@@ -59,7 +62,7 @@ def of_alerts(connection: Connection, tenant: str | None, chosen: alerts.Selecti
 
 
 def of_changes(connection: Connection, tenant: str | None, chosen: alerts.Selection) -> Known | None:
-    """Of the changes of the tenant's alerts, likewise."""
+    """Values of the changes of the tenant's alerts, likewise."""
     wanted = {
         "user": chosen.user_id,
         "device": chosen.device_id,
@@ -70,7 +73,7 @@ def of_changes(connection: Connection, tenant: str | None, chosen: alerts.Select
 
 
 def values(rows: Sequence[Mapping[str, Any]], wanted: Iterable[str], user: str | None) -> Known:
-    """What the rows have for each name that is wanted; those of the user alone, where there are any."""
+    """The rows' values for each wanted name; only those of the user, where there are any."""
     own = [row for row in rows if row["user"] == user]
     return {name: _named([row[name] for row in (rows if name == "user" else own or rows)]) for name in wanted}
 
@@ -78,7 +81,7 @@ def values(rows: Sequence[Mapping[str, Any]], wanted: Iterable[str], user: str |
 def _of(
     connection: Connection, query: LiteralString, tenant: str | None, wanted: Mapping[str, object]
 ) -> Known | None:
-    # A tenant's own name is no filter.
+    # A tenant's own name is not a filter.
     names = [
         name for name, value in wanted.items() if value is not None and (name != "user" or tenant is None)
     ]

@@ -47,7 +47,7 @@ def connect(url: str | None = None, patience_seconds: float | None = None) -> Co
 
 @contextmanager
 def bounded(connection: Connection, seconds: float) -> Iterator[None]:
-    """A transaction in which each statement, and each wait for a lock, takes at most so long."""
+    """A transaction in which each statement, and each wait for a lock, takes at most this long."""
     # Not for the whole session: PgBouncer would hand the limit on to another client.
     with connection.transaction():
         connection.execute(

@@ -1,4 +1,4 @@
-"""What every request gets, whatever it asks for: an id, bounds, an ETag, a line in the log, a measurement."""
+"""Gives every request an id, bounds, an ETag, a line in the log, and a measurement."""
 
 import asyncio
 import hashlib

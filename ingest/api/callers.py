@@ -1,4 +1,4 @@
-"""Who asks: by the token of the request, the operator or a tenant, each at a bounded rate."""
+"""The caller, by the token of the request: the operator or a tenant, each at a bounded rate."""
 
 import hmac
 import threading
@@ -122,7 +122,7 @@ class Gate:
         return token
 
     def share(self, authorization: str, address: str) -> Share:
-        """Whose request this is, as far as that is known before any query. Raises `Refused` (401, 429)."""
+        """The caller of this request, as far as known before any query. Raises `Refused` (401, 429)."""
         scheme, _, given = authorization.partition(" ")
         token = given.strip() if scheme.lower() == "bearer" else ""
         if token and self.is_operators_from(token, address):
@@ -134,7 +134,7 @@ class Gate:
 
     def is_operators_from(self, token: str, address: str) -> bool:
         """Whether this is the operator's token, at a bounded rate of guesses. Raises `Refused` (429)."""
-        # One that is shaped as a tenant's is no guess, unless the operator's is shaped so, too.
+        # A token shaped like a tenant's is not a guess, unless the operator's has that shape, too.
         if _is_shaped(token) and not self._operators_is_shaped:
             return False
         network = shares.network(address)

@@ -34,7 +34,7 @@ class Connections:
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[tuple[float, Connection]] = []
         self._lock = threading.Lock()
-        # By whose request it is, of those that are not the operator's.
+        # Places in use, by caller; the operator's are not counted.
         self._taken = Counter[str]()
 
     @contextmanager
@@ -69,7 +69,7 @@ class Connections:
 
     @contextmanager
     def _place(self, share: Share) -> Iterator[None]:
-        """A place among those of the caller, at once: who waits holds a thread, which others need too."""
+        """A place among the caller's, at once: waiting would hold a thread, which others need too."""
         if not share.is_bounded:
             yield
             return
@@ -114,7 +114,7 @@ class Connections:
             self._places.release()
 
     def _begun(self, *, read_only: bool) -> Connection:
-        """A connection in a transaction; one that has ended while nobody used it is replaced."""
+        """A connection in a transaction; an idle connection that has ended is replaced."""
         while self._idle:
             with suppress(IndexError):  # another thread was faster
                 since, connection = self._idle.pop()

@@ -13,9 +13,9 @@ class Deadlines(H11Protocol):
     """A connection that is ended when the other side keeps it waiting.
 
     The head of a request must be whole within HEAD_SECONDS after the connection began, or after its first
-    byte where the connection has had a request before. Of an answer that does not fit into the buffers
-    something must be taken within STALLED_SECONDS; what comes after that goes nowhere, so that whoever
-    makes the answer ends and releases what it holds.
+    byte where the connection has had a request before. If an answer does not fit into the buffers, the
+    client must take some of it within STALLED_SECONDS; the rest is discarded after that, so that the code
+    that makes the answer ends and releases what it holds.
     """
 
     head_seconds = 15.0

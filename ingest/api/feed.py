@@ -1,7 +1,7 @@
-"""What changes, for those who listen: the tables are read once for all of them, at a bounded rate.
+"""The feed of changes: the tables are read once for all listeners, at a bounded rate.
 
-Nothing is read while nobody listens. A listener that does not take its events is ended, and so is
-everybody when the process stops: with the id of the last event, a client goes on where it was.
+Nothing is read while nobody listens. A listener that does not take its events is ended, and so are
+all when the process stops: with the id of the last event, a client continues where it was.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ POLL_SECONDS = 1.0
 # The registry of devices is written every five seconds.
 DEVICES_EVERY = 5
 MOST_LISTENERS, MOST_OF_A_TENANT = 32, 4
-# Of one look. Beyond it a `reset` says that there was more.
+# The limits of one look. Beyond them, a `reset` event says that more happened.
 MOST_CHANGES, MOST_DEVICES = 1000, 500
 MOST_REMEMBERED = 20_000
 MOST_UNREAD = 2 * MOST_CHANGES
@@ -60,7 +60,7 @@ READY = Event("ready", {"why": "every change from now on is sent"})
 
 
 class Listener:
-    """Who listens, and what was not taken yet; `ended` when there will be no more."""
+    """One client that listens, and its unread events; `ended` when there will be no more."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -100,7 +100,7 @@ class Feed:
     def __init__(self, connections: Connections, is_ending: Callable[[], bool]) -> None:
         self._connections = connections
         self._is_ending = is_ending
-        # Each lives as long as its stream does, also one that was never begun.
+        # Each listener lives as long as its stream, even if the stream was never begun.
         self._listeners = WeakSet[Listener]()
         self._task: asyncio.Task[None] | None = None
         self._since: datetime | None = None
@@ -143,7 +143,7 @@ class Feed:
                     if (event := await listener.next(POLL_SECONDS)) is not None:
                         yield event.written()
                 elif await listener.becomes_ready(POLL_SECONDS):
-                    # What is passed on to it meanwhile comes after this.
+                    # Events that are passed on to it meanwhile come after this.
                     is_ready = True
                     yield READY.written()
                     if since is not None:
@@ -186,7 +186,7 @@ class Feed:
             listener.ready.set()
 
     def _look(self, users: set[str | None]) -> list[Event]:
-        """What has come since the last look; at the first, nothing: it only notes what is there."""
+        """The events since the last look; none at the first look, which only notes what is there."""
         of = None if None in users else sorted(one for one in users if one is not None)
         first = self._since is None
         with self._connections.reading() as connection:
@@ -226,7 +226,7 @@ class Feed:
         ]
 
     def _earlier(self, user_id: str | None, since: datetime) -> list[Event]:
-        """What a client that comes back has missed. A change near its last event may come again."""
+        """The events that a returning client has missed. A change near its last event may come again."""
         try:
             with self._connections.reading() as connection:
                 oldest = events.now(connection) - MOST_BACK

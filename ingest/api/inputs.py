@@ -1,4 +1,4 @@
-"""What requests may hold."""
+"""The inputs that requests may hold."""
 
 import json
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ MOST_CHARACTERS = 200
 
 
 def storable(text: str) -> str:
-    """The text. Raises `ValueError` for one that no database holds and no answer can repeat."""
+    """The text. Raises `ValueError` for text that no database can hold and no answer can repeat."""
     if "\0" in text or (not text.isascii() and any(0xD800 <= ord(one) < 0xE000 for one in text)):
         raise ValueError("must not hold NUL or a lone surrogate")
     return text

@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/x-ndjson"
 SCHEMA = {"type": "string", "description": "Objects in JSON, one in a line."}
 
 Steps = Iterator[dict[str, Any]]
-"""Each step does a part of the work, in any thread. One that is closed has to undo what it has begun."""
+"""Each step does a part of the work, in any thread. When it is closed, it has to undo what it has begun."""
 
 
 async def written(first: dict[str, Any], steps: Steps) -> AsyncIterator[bytes]:

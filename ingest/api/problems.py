@@ -97,19 +97,19 @@ def answer(
 
 
 def problem(status: int, detail: str, errors: list[Fault] | None = None) -> Problem:
-    """What is wrong, about this request."""
+    """The problem document of this request."""
     return Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=current(), errors=errors
     )
 
 
 def status_of(error: OperatorError) -> int:
-    """The status of an answer to what met this error."""
+    """The HTTP status for this error."""
     return next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 422)
 
 
 def told(error: ServerAway, *, to_operator: bool) -> str:
-    """What is said of a server that is away: its address is nobody's business but the operator's."""
+    """The sentence about a server that is away; only the operator may see its address."""
     return str(error) if to_operator else _AWAY
 
 

@@ -91,7 +91,7 @@ def place(connection: Connection, caller: Caller, user_id: str | None, run_id: s
 
 
 def _waiting(connection: Connection) -> list[Sent]:
-    """What was sent lately and has not begun."""
+    """The replays that were sent lately and have not begun."""
     members = client().zrangebyscore(REPLAYS_SENT, time.time() - STALE_SECONDS, "+inf")
     sent = [_sent(text(one)) for one in members if isinstance(one, bytes | str)]
     begun = {str(row[0]) for row in connection.execute(_BEGUN, [[one.run_id for one in sent]])}

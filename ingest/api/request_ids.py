@@ -11,7 +11,7 @@ _current: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def begin(given: str) -> str:
-    """Makes `given` the id of this request, if it is one that a log may hold; otherwise a new one."""
+    """Makes `given` the id of this request if a log may hold it; otherwise makes a new one."""
     chosen = given if _TAKEN.fullmatch(given) else uuid4().hex
     _current.set(chosen)
     return chosen

@@ -1,4 +1,4 @@
-"""Whose the request is that is being answered, for what is shared out before anything is asked."""
+"""Which caller the current request belongs to, for limits that apply before any query."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Share(NamedTuple):
-    """Of the requests that may be open at the same time, the part that those of one caller may be."""
+    """The part of the simultaneously open requests that one caller may have."""
 
     name: str
     part: float
@@ -36,7 +36,7 @@ def of_tenant(user_id: str) -> Share:
 
 
 def network(address: str) -> str:
-    """What counts as one address: of IPv6 all that one customer has, /64."""
+    """The network that counts as one address: for IPv6 a customer's whole /64."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -55,7 +55,7 @@ def current() -> Share:
 
 @contextmanager
 def counted_to(share: Share) -> Iterator[None]:
-    """What the block does is done for this share, also in the threads that it uses."""
+    """The block's work counts to this share, also in the threads that it uses."""
     token = _current.set(share)
     try:
         yield

@@ -77,7 +77,7 @@ def _command(
     from ingest.admin.alerting import alert_commands as work  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
 
-    # What the queue of requests has to say does not belong among the results.
+    # The log of the queue of requests does not belong among the results.
     logs.configure(level="ERROR")
     document = {"device_id": device, "rule_id": rule, "action": action, **more}
     try:

@@ -14,7 +14,7 @@ Domain = Annotated[str | None, typer.Option(help="The domain; by default the fir
 
 
 def domain_named(name: str | None) -> "AnyDomain":
-    """The domain of `--domain`. Raises `OperatorError` for one that is not in DOMAINS."""
+    """The domain of `--domain`. Raises `OperatorError` if it is not in DOMAINS."""
     from ingest.admin.rulesets.rules import domain_named  # noqa: PLC0415
 
     return domain_named(name)

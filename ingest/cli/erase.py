@@ -47,7 +47,7 @@ def _erase(target: "Target", *, yes: bool, as_json: bool) -> None:
     from ingest.admin.postgres import session  # noqa: PLC0415
     from tasks.observe import logs  # noqa: PLC0415
 
-    # What workers' modules log does not belong among the results.
+    # The log lines of workers' modules do not belong among the results.
     logs.configure(level="ERROR")
     with session() as connection, progress_bar(as_json=as_json) as progress:
         if yes:

@@ -27,7 +27,7 @@ def run(context: typer.Context) -> None:
 
 
 def add(app: typer.Typer) -> None:
-    """Adds the commands. What follows them is for the stack's own program: `sluice up -- --help`."""
+    """Adds the commands. Their arguments go to the stack's own program: `sluice up -- --help`."""
     for command in (up, down, run):
         app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 

@@ -85,7 +85,7 @@ def from_csv(
         with session() as connection, connection.transaction(), progress_bar(as_json=False) as progress:
             made, left = work.provision(connection, wanted, progress, rotate=rotate)
             work.write(target, made)
-            # What cannot be written down was not made: nobody could know the passwords.
+            # Accounts that cannot be written down were not made: nobody could know the passwords.
             target.flush()
     to_stderr(f"{counted(len(made), 'account')} made; each password is shown this once")
     if left:

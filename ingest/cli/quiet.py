@@ -84,7 +84,7 @@ def list_windows(
 
 @quiet_app.command()
 def remove(name: Name, *, user: User = None, everyone: Everyone = False) -> None:
-    """Remove a window. What it held back, and is still open, is sent at once."""
+    """Remove a window. Alerts that it held back and that are still open are sent at once."""
     from ingest.admin.alerting import quiet as work  # noqa: PLC0415
     from ingest.admin.postgres import session  # noqa: PLC0415
 

@@ -51,14 +51,14 @@ _DATABASE = {"stored": "rows written", "duplicate": "there already", SINCE: "cou
 
 
 def beside(look: dict[str, Any]) -> list[tuple[str, str]]:
-    """What belongs to no step, with what is wrong with it or how much it is."""
+    """The parts that belong to no step, each with its problem or its amount."""
     outbox = look["outbox"]
     waiting = (
         UNKNOWN if "away" in outbox else f"{outbox['entries']:,}, the oldest for {outbox['oldest_seconds']} s"
     )
     kafka = look["kafka"]
     refused = UNKNOWN if "away" in kafka else f"{kafka['dead_letters_per_second']:,}/s"
-    found = [("changes of alerts not yet told", waiting), ("dead letters", refused)]
+    found = [("changes of alerts not yet published", waiting), ("dead letters", refused)]
     steps = {"gateway", "bridge", "worker"}
     found += [
         (process, wrong or "ready") for process, wrong in look["processes"].items() if process not in steps
@@ -67,7 +67,7 @@ def beside(look: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 class Row(NamedTuple):
-    """What of one domain is on its way; `draining` says when it is done, or that it gets more."""
+    """One domain's messages on their way; `draining` says when they are done, or that there will be more."""
 
     domain: str
     rate: str

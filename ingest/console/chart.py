@@ -77,7 +77,7 @@ def draw(points: Sequence[Point], begin: datetime, end: datetime, span: Span) ->
 
 
 def times(begin: datetime, end: datetime, form: str) -> list[Mark]:
-    """What is written below: seven times, from the begin to the end."""
+    """The labels below the chart: seven times, from the begin to the end."""
     return [
         Mark(across(time, begin, end), f"{time.astimezone(UTC):{form}}")
         for time in (begin + number * (end - begin) / 6 for number in range(7))

@@ -1,4 +1,4 @@
-"""Who visits a page, and that a form was sent from one of ours."""
+"""Finds out who visits a page, and that a form was sent from one of ours."""
 
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -22,15 +22,17 @@ COOKIE = "sluice_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
 MOST_FIELDS = 100
-# Of a form of somebody who has not signed in; larger ones are parsed in a thread.
+# A form of somebody who has not signed in, up to this size; larger ones are parsed in a thread.
 SMALL_BYTES = 16 * 1024
 
 NO_FORM = "The form is not one of these pages, or holds what no text may hold."
-_STALE = "This form was not sent from a page of this session. Go back, load the page again, and send it anew."
+_STALE = (
+    "This form was not sent from a page of this session. Go back, load the page again, and send it again."
+)
 
 
 class Visitor(NamedTuple):
-    """Who has signed in."""
+    """The visitor who has signed in."""
 
     caller: Caller
     session: Session
@@ -72,8 +74,8 @@ def keep(request: Request, response: Response, session: Session) -> None:
 
 
 def share(seals: Seals, header: str, _address: str = "") -> Share:
-    """Whose request this is by its cookies, before any query."""
-    # As for the pages themselves: other applications of the host may have set what is no cookie by the book.
+    """The share that this request counts to, by its cookies, before any query."""
+    # As for the pages: other applications of the host may have set cookies that are not well-formed.
     cookies = cookie_parser(header)
     for name in (SECURE_COOKIE, COOKIE):
         session = seals.session(cookies[name]) if name in cookies else None
@@ -95,7 +97,7 @@ def _visitor(request: Request) -> Visitor:
 
 
 Visiting = Annotated[Visitor, Depends(_visitor)]
-"""Who has signed in; for others there is no page."""
+"""The visitor who has signed in; others get no page."""
 
 
 def _operating(visitor: Visiting) -> Visitor:

@@ -26,9 +26,9 @@ _WORDS = {BY_DEFAULT: "in the last week", "1d": "in the last day", "24h": "in th
 MOST_FIRINGS = work.MAX_SHOWN
 # Each is a query.
 MOST_FIELDS = 5
-# Of a picture: each is five units wide.
+# The parts of a picture: each is five units wide.
 PARTS = (WIDTH - LEFT - RIGHT) // 5
-# Of a picture without a chart.
+# The height of a picture without a chart.
 FLAT = 40
 ABOUT_BUCKETS = 168
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -52,7 +52,7 @@ class Bar(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What became of one rule. `chart` is the field that it judges, of the chosen device."""
+    """The outcome of one rule. `chart` is the field that it judges, of the chosen device."""
 
     rule_id: str
     outcome: str
@@ -75,7 +75,7 @@ class View(NamedTuple):
 
 
 def look(caller: Caller, database: Connections, user: str, document: str, chosen: Chosen) -> View:
-    """Tries the document's rules on the user's readings; nothing is stored, and nobody is told.
+    """Tries the document's rules on the user's readings; nothing is stored, and nobody is notified.
 
     Raises `Refused` as the route of the HTTP API does, and `ServerAway`.
     """
@@ -146,7 +146,7 @@ def _charts(
                 device = f"{done.domain.prefix}{source}"
                 points = series.read(connection, done.domain, user, device, wanted)
         except (series.BadSeries, Refused, ServerAway):
-            # What the rules would have done is known; it is shown without the chart.
+            # The outcome of the rules is known; it is shown without the chart.
             continue
         if points:
             found[key] = chart.draw(points, begin, done.end, span)

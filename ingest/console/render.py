@@ -49,7 +49,7 @@ def refused(
 
 
 def faults(error: Refused | None) -> list[tuple[str, str]]:
-    """What was wrong with a form: the place and the sentence of each fault."""
+    """The faults of a form: the place and the sentence of each."""
     if error is None:
         return []
     if isinstance(error, Faulty):

@@ -19,7 +19,7 @@ By = Literal["operator", "token", "account"]
 
 
 class Session(NamedTuple):
-    """Who has signed in, by what, and until when (seconds since 1970).
+    """A sign-in: who, by what, and until when (seconds since 1970).
 
     `proof` is what must still hold: the id of a tenant's token, or the seal of an account's password.
     """
@@ -67,7 +67,7 @@ class Seals:
         return found if found.until > (time.time() if now is None else now) else None
 
     def form_token(self, session_id: str) -> str:
-        """What every form of a session sends along, and no other site can know."""
+        """The token that every form of a session sends along, and that no other site can know."""
         return self.seal("form", session_id)
 
 

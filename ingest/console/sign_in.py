@@ -77,7 +77,7 @@ class SignIn:
             raise NotKnown from None
         with self._connections.reading() as connection:
             row = _account(connection, username)
-        # Of somebody unknown, too: the time of the answer says nothing.
+        # An unknown username is hashed, too: so the time of the answer reveals nothing.
         stored, salt, iterations = row or ("", "nobody's salt", passwords.ITERATIONS)
         given = passwords.hash_password(password, salt, iterations)
         if not hmac.compare_digest(stored.encode(), given.encode()) or row is None:
@@ -85,7 +85,7 @@ class SignIn:
         return sessions.begin("account", account.user_id, self._proof(stored))
 
     def caller(self, session: Session) -> Caller | None:
-        """Who this is, at a bounded rate; None if the session was ended, or what it was begun with is.
+        """The caller, at a bounded rate; None if the session was ended, or the login it was begun with was.
 
         The operator is let in while the database is away. Raises `Refused`, and what a connection raises.
         """

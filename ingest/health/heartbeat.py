@@ -25,7 +25,7 @@ class Heartbeat:
     ahead of that.
 
     Each beat calls `listens`. The thread keeps a Redis that does not answer from holding up messages; while
-    Redis is away, the gateway counts as one that does not listen.
+    Redis is away, the gateway counts as not listening.
     """
 
     def __init__(self, gateway: str, listens: Callable[[], bool]) -> None:

@@ -46,6 +46,6 @@ class KafkaStatistics:
 def _lag(partition: dict[str, Any]) -> int:
     """Records after the committed offset; all of a partition never committed; -1 where the end is unknown."""
     end = int(partition["hi_offset"])
-    # A negative offset stands for one that is unknown.
+    # A negative offset means that it is unknown.
     begin = max(0, partition["committed_offset"], partition["lo_offset"])
     return -1 if end < 0 else max(0, end - begin)

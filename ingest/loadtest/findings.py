@@ -115,7 +115,7 @@ class KafkaEvidence:
 
 
 def _check(error: KafkaError) -> None:
-    # librdkafka connects again by itself; only what it calls fatal never comes back.
+    # librdkafka reconnects on its own; only errors that it calls fatal are final.
     if error.fatal():
         raise KafkaAway(error.str())
 

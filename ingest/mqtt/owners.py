@@ -107,7 +107,7 @@ class Owners(Listening):
 
     def follow(self, connection: Connection) -> None:
         """Reads the lists again after each notification, each call for them, and every 30 s."""
-        # What arrives while a query runs never makes the socket readable.
+        # Notifications that arrive while a query runs never make the socket readable.
         arrived: list[psycopg.Notify] = []
         connection.add_notify_handler(arrived.append)
         while not self.stopping.is_set():

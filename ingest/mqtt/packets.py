@@ -97,7 +97,7 @@ def publish(packet: Packet) -> Publish:
 def user_properties(properties: bytes) -> Iterator[tuple[str, str]]:
     """The user properties of a message, in order; bytes that are not UTF-8 are replaced.
 
-    Other properties are passed over; from one that is not for a message on, nothing is read.
+    Other properties are passed over; reading ends at the first property that is not for a message.
     """
     for kind, at in _properties(properties):
         if kind == _USER_PROPERTY:
@@ -113,12 +113,12 @@ def content_type(properties: bytes) -> str:
 
 
 def response_topic(properties: bytes) -> str:
-    """Where the sender wants the answer, empty without a wish; bytes that are not UTF-8 become surrogates."""
+    """The topic that the sender wants the answer on, or empty; bytes other than UTF-8 become surrogates."""
     return _bytes_of(properties, _RESPONSE_TOPIC).decode(errors="surrogateescape")
 
 
 def correlation_data(properties: bytes) -> bytes:
-    """By which the sender recognises the answer; empty without any."""
+    """The data by which the sender recognises the answer; empty without any."""
     return _bytes_of(properties, _CORRELATION_DATA)
 
 

@@ -46,7 +46,7 @@ class RateLimit:
         return True
 
     def has(self, key: str, amount: float = 1.0) -> bool:
-        """Whether the key's bucket has so much in it; takes nothing."""
+        """Whether the key's bucket has this much in it; takes nothing."""
         return self._has(key, amount, self._clock())
 
     def _has(self, key: str, amount: float, now: float) -> bool:

@@ -52,7 +52,7 @@ _UNKNOWN = Publishing("", b"", b"", "")
 
 
 class MqttSession:
-    """An MQTT client that calls `take` with every message; it acknowledges nothing by itself.
+    """An MQTT client that calls `take` with every message; it acknowledges nothing on its own.
 
     The network is served either by a thread of its own, after `start`, or by whoever calls `turn` again and
     again; that thread calls `take`. When it raises, or the broker refuses a subscription, `failure` is a

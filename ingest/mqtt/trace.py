@@ -14,7 +14,7 @@ from tasks.observe.tracing import SpanContext, child, parse
 from tasks.registry import domains
 from tasks.settings import settings
 
-# A member as plain as machines write it; an escaped or exotic spelling is not found, nor one far behind.
+# A member as plain as machines write it; an escaped, exotic or distant one is not found.
 LOOK_AT_BYTES = 8192
 _TRACEPARENT = re.compile(rb'\s*:\s*"([0-9a-f-]{55,200})"')
 _SEQUENCE_ID = re.compile(rb"\s*:\s*(-?[0-9]{1,19})\b")

@@ -34,7 +34,7 @@ Skipped = tuple[int, int, int]
 
 
 class Note(NamedTuple):
-    """What an offset belongs to: the topic's id, how many partitions it had, and what was skipped before.
+    """The topic that an offset belongs to: its id, how many partitions it had, and what was skipped before.
 
     `begun_again` counts how often Kafka has lost records at the end of a partition of this id, whose offsets
     then come a second time: after an unclean election, or a damaged disk.

@@ -1,5 +1,5 @@
-"""Which topic Kafka's client reads. A topic that is deleted and made again has another id; the client goes on
-by the name, from the offset at which it stands, and says so in its log, and nowhere else.
+"""The id of the topic that Kafka's client reads. A topic that is deleted and made again has another id; the
+client continues with the name, from its current offset, and reports that in its log, and nowhere else.
 """
 
 import logging
@@ -10,7 +10,7 @@ import structlog
 
 log = structlog.get_logger()
 
-# What the client logs its topics' ids under.
+# The debug context under which the client logs its topics' ids.
 DEBUG = "metadata"
 _CHANGED = re.compile(r"Topic (\S+) changed id from (\S+) to (\S+)$")
 

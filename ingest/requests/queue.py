@@ -1,7 +1,7 @@
 """Requests of users on their way through the workers: one of each user at a time, in their order.
 
-Each request becomes a task and waits for its answer. One that is not answered in time, because a worker was
-killed or Redis was flushed, is sent again, under the same id, which makes its second run harmless. After
+Each request becomes a task and waits for its answer. A request without an answer in time, because a worker
+was killed or Redis was flushed, is sent again, under the same id, which makes its second run harmless. After
 REQUEST_PATIENCE_SECONDS it is given up, and the user gets an answer that says so.
 """
 
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 FIRST_WAIT_SECONDS = 5.0
 MAX_WAIT_SECONDS = 60.0
-# This long before a request is given up no task may begin it: one that has begun can still answer.
+# No task may begin a request this long before it is given up: a task that has begun can still answer.
 LAST_BEGIN_SECONDS = calls.SET_RULES_SECONDS + 5.0
 # The broker sends a message again when its client reconnects.
 REMEMBER_SECONDS = 3600
@@ -47,7 +47,7 @@ MOST_BYTES_OF_A_USER = 4 * MAX_DOCUMENT_BYTES
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A message of a user that waits for its answer. One that came by QoS 0 has nothing `waiting`."""
+    """A message of a user that waits for its answer. After QoS 0 nothing is `waiting`."""
 
     kind: Kind
     user_id: str

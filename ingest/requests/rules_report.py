@@ -1,6 +1,6 @@
 """Reports invalid rules in the table to the users who own them.
 
-They come by SQL, past the database's check or from before it; MQTT lets nothing invalid in.
+They come by SQL, past the database's check or older than it; MQTT lets nothing invalid in.
 """
 
 import json
@@ -40,7 +40,7 @@ def count_invalid(faults: list[Fault]) -> int:
 
 
 class RulesReport:
-    """Looks at rules, in the thread of the listener, and has answers for the one that publishes."""
+    """Looks at rules, in the thread of the listener, and has answers for the thread that publishes."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, str]] = {}  # by user: how many are invalid, and the faults

@@ -12,7 +12,7 @@ from tasks.text.wording import id_fault
 
 
 class _Levels(NamedTuple):
-    """What follows `users/{user}/` in the topic of a request, and in that of its answer."""
+    """The part after `users/{user}/` in the topic of a request, and in that of its answer."""
 
     asked: str
     answered: str
@@ -64,7 +64,7 @@ def status_topic(kind: Kind, user_id: str) -> str:
 
 
 def reply_to(kind: Kind, user_id: str, properties: bytes) -> ReplyTo:
-    """What the sender of a query wants; a topic that is not allowed is passed over."""
+    """The reply that the sender of a query wants; a topic that is not allowed is passed over."""
     if kind not in QUERIES:
         return NOWHERE_ELSE
     topic = packets.response_topic(properties)

@@ -157,7 +157,7 @@ def read(domain: AnyDomain, devices: list[Device], rules: Mapping[str, RuleSet])
 def add(domain: AnyDomain, since: Mapping[Device, int]) -> int:
     """Has the silence of devices count from these times (ms) on; returns how many were not known before.
 
-    What is known of a device stays. Raises `redis.RedisError`.
+    A device that is known already stays as it is. Raises `redis.RedisError`.
     """
     if not since:
         return 0

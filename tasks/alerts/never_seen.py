@@ -56,7 +56,7 @@ ORDER BY expected.user_id, expected.device_id LIMIT %(limit)s
 def note(domain: AnyDomain, rules: Mapping[str, RuleSet], now_ms: int) -> None:
     """Has the silence of these users' devices that have never been seen count, with ABSENT_NEVER_SEEN.
 
-    What is known of a device stays as it is. Raises `psycopg.Error`, `redis.RedisError`.
+    A device that is known already stays as it is. Raises `psycopg.Error`, `redis.RedisError`.
     """
     if not settings().absent_never_seen:
         return

@@ -35,7 +35,7 @@ WHERE user_id = %(user)s
        OR status = 'DISABLED' AND %(silenced)s)
 ORDER BY device_id, rule_id LIMIT %(most)s
 """
-# What an alert has only now and then, and is left out where it is null.
+# The fields that an alert has only now and then, left out where they are null.
 OPTIONAL = ("values", "violated", "snoozed_until", "acknowledged_at", "acknowledged_by", "note")
 
 

@@ -84,7 +84,7 @@ class StatesBeingRebuilt(NotNow):
 
 
 class _Fence(NamedTuple):
-    """What a rebuild must still hold when it writes: the lock, and the server with the same memory."""
+    """The things a rebuild must still hold when it writes: the lock, and the server with the same memory."""
 
     token: bytes
     identity: bytes

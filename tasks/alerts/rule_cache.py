@@ -35,7 +35,7 @@ TRY_AGAIN_SECONDS = 5.0
 MAX_USERS = 10_000
 
 NOTHING = Stored([])
-"""What is stored for a user without a row."""
+"""The stored rules of a user without a row."""
 
 
 class RulesUnknown(NotNow):

@@ -20,9 +20,9 @@ from tasks.servers.gateways import ON_THE_WAY_MS, GatewayStatus
 from tasks.servers.redis_client import HORIZON, client, text
 from tasks.settings import settings
 
-# Gateways report once a second; one that has not reported for this long does not listen.
+# Gateways report once a second; a gateway that has not reported for this long does not listen.
 GATEWAY_FRESH_MS = 5000
-# One that has not reported for this long was removed.
+# A gateway that has not reported for this long was removed.
 GATEWAY_GONE_MS = 600_000
 # A smaller difference of clocks cannot be distinguished from the way to Redis.
 NEGLIGIBLE_MS = 500

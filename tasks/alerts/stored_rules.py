@@ -1,4 +1,4 @@
-"""What the database has of users' rules: the documents, and the groups of devices that they may name."""
+"""Users' rules in the database: the documents, and the groups of devices that they may name."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,7 +43,7 @@ class StoredRules:
         self._has_groups = False
 
     def load(self, users: Sequence[str]) -> dict[str, Stored]:
-        """What these users have at present; those without a row are missing. Raises `psycopg.Error`."""
+        """The present rules of these users; those without a row are missing. Raises `psycopg.Error`."""
         found: dict[str, Stored] = {}
         with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
@@ -87,7 +87,7 @@ def with_groups(user_id: str, rules: RuleSet) -> RuleSet:
 
 
 def load(users: Sequence[str]) -> dict[str, Stored]:
-    """What these users have at present, by this process's reader. Raises `psycopg.Error`."""
+    """The present rules of these users, by this process's reader. Raises `psycopg.Error`."""
     return _shared().load(users)
 
 

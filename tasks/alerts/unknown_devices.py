@@ -15,7 +15,7 @@ from tasks.rules.warnings import Named, named_devices, unknown_devices
 from tasks.servers import database
 
 STATEMENT_SECONDS = 5
-# Of one document. A pattern is compared with each device of the user.
+# The limits of one document. A pattern is compared with each device of the user.
 MAX_NAMES, MAX_PATTERNS = 1000, 50
 MAX_SUGGESTED = 1000
 

@@ -27,12 +27,12 @@ _NOT_OF_APPRISE = {"http", "https", "mailto"}
 # All that a connection takes, in timeouts of a single step of it.
 STEPS = 2
 _ALLOW = "; the operator can allow networks by CHANNEL_ALLOWED_NETWORKS"
-# Said of names that are not known and of those of inner addresses alike: users must not tell them apart.
+# Used both for unknown names and for names of inner addresses: users must not be able to distinguish them.
 _NO_HOST = f"its host has no public address{_ALLOW}"
 
 
 def attempt(claim: Claim) -> Outcome:
-    """Tells the channel. What it returns names no secret. It never raises."""
+    """Sends to the channel. Its result names no secret. It never raises."""
     chosen = settings()
     if said := _hopeless(claim):
         return Never(said)
@@ -42,13 +42,13 @@ def attempt(claim: Claim) -> Outcome:
         with guard.guarded(STEPS * chosen.channel_timeout_seconds, allowed):
             return _tell(claim)
     except AddressRefused as refused:
-        # Which address is for the operator: by it users could read the names of the operator's networks.
+        # The address is only for the operator: from it users could read the names of the operator's networks.
         log.info("channel_refused", user_id=claim.user_id, channel=claim.name, error=str(refused))
         return _refusal(claim)
 
 
 def _tell(claim: Claim) -> Outcome:
-    """How it ended. Raises `AddressRefused` alone.
+    """Sends, and returns how it ended. Raises only `AddressRefused`.
 
     Other errors end here, inside the guard: their frames hold the objects of libraries, which may connect
     once more when they go.
@@ -113,7 +113,7 @@ def _reason(error: Exception, kind: str) -> str:
 
 
 def _failure(error: Exception) -> str:
-    # What smtplib waits for in vain is to it a connection that ended.
+    # smtplib reports an answer that does not come in time as a connection that ended.
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -27,7 +27,7 @@ OPTIONS = {
 }
 # Each is a request of its own, and all of them together have the time of one attempt.
 MOST_TARGETS = 10
-# Said also of hosts that are refused: users must not tell their names from those that are not known.
+# Used also for refused hosts: users must not be able to distinguish their names from unknown ones.
 NOT_TOLD = (
     "the service did not take the message, did not answer, or its host has no public address; the operator"
     " can allow networks by CHANNEL_ALLOWED_NETWORKS"
@@ -35,7 +35,7 @@ NOT_TOLD = (
 
 
 def send(claim: Claim) -> Outcome:
-    """Tells the service. Apprise does not say why one refuses."""
+    """Sends to the service. Apprise does not say why a service refuses."""
     notice = claim.notice or {}
     if said := problem(claim.target):
         return Never(said)
@@ -56,7 +56,7 @@ def send(claim: Claim) -> Outcome:
 
 
 def problem(target: str) -> str:
-    """What is wrong with a target, in a sentence that does not show it; empty if nothing is."""
+    """The fault of a target, in a sentence that does not show it; empty if there is none."""
     if ";" in target:
         return "a ; is not allowed in its target: write %3B"
     try:

@@ -52,7 +52,7 @@ _AGAIN_SECONDS = 0.2
 
 
 class _Guarded(threading.local):
-    """What the guarded thread may do; `networks` is None outside, and where every address is allowed."""
+    """The limits of the guarded thread; `networks` is None outside, and where every address is allowed."""
 
     active = False
     networks: tuple[Network, ...] | None = None
@@ -123,7 +123,7 @@ def guarded(seconds: float, allowed: tuple[Network, ...] | None) -> Iterator[Non
 
 @contextlib.contextmanager
 def besides() -> Iterator[None]:
-    """What is refused in this block is refused, and changes nothing of how the attempt ends."""
+    """A refusal in this block stays a refusal, but does not change how the attempt ends."""
     before = _thread.refused
     try:
         yield

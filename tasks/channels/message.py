@@ -34,7 +34,7 @@ class Template(string.Template):
 
 
 def problem(template: str) -> str:
-    """What is wrong with a template, in a sentence; empty if nothing is."""
+    """The fault of a template, in a sentence; empty if there is none."""
     if not 1 <= len(template) <= MOST_TEMPLATE:
         return f"a template has 1 to {MOST_TEMPLATE} characters"
     parsed = Template(template)

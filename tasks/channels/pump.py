@@ -1,7 +1,7 @@
-"""Tells the channels: many at once, each in a thread, one delivery at a time; this thread asks the database.
+"""Sends to channels: many at once, each in a thread, one delivery at a time; this thread asks the database.
 
 A slow channel holds its thread and nothing else. If this process dies, the leases of its deliveries end and
-they are sent again by the same keys.
+they are sent again with the same keys.
 """
 
 import random
@@ -45,7 +45,7 @@ class _Under(NamedTuple):
 
 
 class _Run:
-    """What one call has on its way, and what has ended but is not marked yet."""
+    """The attempts of one call: those under way, and those that have ended but are not marked yet."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self.threads = threads
@@ -88,11 +88,11 @@ class _Run:
             self.done.append((self.running.pop(future), Later("no answer in time")))
 
     def mark(self) -> None:
-        """Marks what has ended; what the database does not take is kept until the lease is over."""
+        """Marks ended attempts; those that the database does not take are kept until the lease is over."""
         kept: list[tuple[_Under, Outcome]] = []
         for under, outcome in self.done:
             if kept:
-                # One that waits for the database at a time.
+                # Only one at a time waits for the database.
                 kept.append((under, outcome))
                 continue
             try:
@@ -109,11 +109,11 @@ class _Run:
 
 
 def run(hand_over: Callable[[], None], seconds: float = RUN_SECONDS) -> Counter[str]:
-    """Tells what is due, and waits for what it has begun; returns how the attempts ended.
+    """Sends the deliveries that are due, and waits for those it has begun; returns how the attempts ended.
 
     It takes deliveries for `seconds`, and longer while some are on their way. Before it waits for the last
-    ones alone it calls `hand_over`, so that another one takes what is due meanwhile. It does not fail where
-    the database does: what has ended is marked as soon as it can be.
+    ones alone it calls `hand_over`, so that another run takes what is due meanwhile. It does not fail where
+    the database does: ended attempts are marked as soon as they can be.
     """
     began = time.monotonic()
     # By chance, lest two workers with a hanging channel each stop at the same time.
@@ -138,7 +138,7 @@ def run(hand_over: Callable[[], None], seconds: float = RUN_SECONDS) -> Counter[
             this.collect()
             this.mark()
     finally:
-        # A thread that was given up ends by itself.
+        # A thread that was given up ends on its own.
         threads.shutdown(wait=False, cancel_futures=True)
 
 

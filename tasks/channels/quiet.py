@@ -1,8 +1,8 @@
-"""Quiet windows over deliveries: what one covers is held, and judged when the window has ended.
+"""Quiet windows over deliveries: a delivery in a window is held, and judged when the window has ended.
 
-All of it follows from rows: which windows there are, and when a delivery was made. It does not matter which
-worker looks, how often, or whether one died: what nobody looked at while a window was open is judged by it
-afterwards, before it is sent.
+Everything follows from rows: the windows, and when a delivery was made. It does not matter which worker
+looks, how often, or whether one died: a delivery that nobody looked at while a window was open is judged by
+it afterwards, before it is sent.
 """
 
 import json
@@ -44,7 +44,7 @@ def covered(delivery: str, channel: str) -> str:
             AND {d}.rise IN ('', h.severity) AND h.severity = ANY (w.severities)))"""
 
 
-# One that is open, or was since the delivery was made and has not been considered.
+# A window that is open, or was open since the delivery was made and has not been considered.
 DUE = "(w.ends > now() OR w.ends > coalesce({d}.held_until, '-infinity'))"
 
 
@@ -71,8 +71,8 @@ FROM quiet_windows
 WHERE enabled AND (user_id IS NULL OR user_id IN (SELECT user_id FROM users))
 """
 
-# What waits or is held, a part at a time, in its order. Below, `state || ''` keeps the planner from an index
-# by states, of which old statistics may say that it has nearly nothing; it needs the one by ids.
+# The deliveries that wait or are held, a part at a time, in their order. Below, `state || ''` keeps the
+# planner from an index by states, which is nearly empty by old statistics; it needs the one by ids.
 _PART = """part AS MATERIALIZED (
     SELECT d.*, c.user_id FROM channel_deliveries AS d JOIN channels AS c ON c.id = d.channel_id
     WHERE d.state IN ({states}) AND d.id > %(after)s ORDER BY d.id LIMIT %(most)s
@@ -97,8 +97,8 @@ WITH {WINDOWS}, {_PART.format(states="'waiting', 'held'")}, found AS MATERIALIZE
 SELECT max(id) FROM part HAVING count(*) = %(most)s
 """  # noqa: S608 - constants
 
-# The end of an alert is sent only where the channel heard of it, or of the one that it goes on from; of
-# one that goes on, the newest change is. What came after the window's end does not count.
+# The end of an alert is sent only if the channel was notified of it, or of the alert that it continues; of an
+# alert that continues, the newest change is sent. Changes after the window's end do not count.
 _JUDGE = f"""
 WITH {WINDOWS}, {_PART.format(states="'held'")}, judged AS MATERIALIZED (
     SELECT d.id, {open_now("d", "d")} AS is_quiet, CASE

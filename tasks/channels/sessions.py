@@ -1,7 +1,7 @@
 """The HTTP of Apprise's services while a thread is guarded: straight to the address, and bounded.
 
-Its services call `requests`, which by itself would go by a proxy of the environment, so that only the proxy's
-address could be judged, take logins of a file `.netrc`, and read answers of any length.
+Its services call `requests`. Left alone, it would use a proxy of the environment, so that only the proxy's
+address could be judged, take logins from a file `.netrc`, and read answers of any length.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.channels import guard
 
-# What services say of a message is short.
+# A service's answer to a message is short.
 MOST_BYTES = 1_000_000
 _PIECE_BYTES = 65_536
 
@@ -40,7 +40,7 @@ def install() -> None:
 
 
 def _read(response: Any, **_: Any) -> None:
-    """Reads the answer, before `requests` does. Raises `ConnectionError` for one that is too long."""
+    """Reads the answer, before `requests` does. Raises `ConnectionError` if it is too long."""
     content = bytearray()
     for piece in response.iter_content(_PIECE_BYTES):
         content += piece

@@ -186,7 +186,7 @@ def finish(connection: Connection, done: Claim, outcome: Outcome, holder: UUID) 
 
 
 def look(connection: Connection) -> Look:
-    """What waits. Raises `psycopg.Error`."""
+    """Looks at the waiting deliveries. Raises `psycopg.Error`."""
     arguments = {"near": turns.NEAR, "windows": quiet.spans(connection)} | pace()
     row: Any = connection.execute(_LOOK, arguments).fetchone()
     waiting, oldest, untaken, held, channels = row

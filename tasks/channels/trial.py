@@ -46,7 +46,7 @@ def tell(user_id: str, name: str) -> Outcome:
 
 
 def claim_of(row: dict[str, Any], now: datetime) -> Claim:
-    """What the senders get for a channel's row of the table."""
+    """The claim that the senders get for a channel's row of the table."""
     notice = dict.fromkeys(message.FIELDS) | {
         "alert_id": str(uuid.uuid4()),
         "status": "TEST",

@@ -1,8 +1,8 @@
 """Whose turn it is: the next delivery of each channel that may be sent.
 
-One that waits for its next attempt holds back what is behind it of the same rule and device. However much
-that is, it is not read row by row: after the oldest few, the first of each rule and device is looked up by
-the index.
+A delivery that waits for its next attempt holds back the later ones of the same rule and device. However many
+these are, they are not read row by row: after the oldest few, the first of each rule and device is looked up
+by the index.
 """
 
 from tasks.channels import quiet
@@ -14,8 +14,8 @@ NEAR = 100
 # statistics from when nearly nothing waited, it may take another and read all that waits.
 _PLACE = "(d.channel_id, d.device_id, d.rule_id)"
 _PENDING = "d.state IN ('waiting', 'held')"
-# Of one rule and device in their order: a RESOLVED does not overtake its TRIGGERED. What an open window holds
-# back is overtaken by what it lets through.
+# Deliveries of one rule and device stay in order: a RESOLVED does not overtake its TRIGGERED. Deliveries that
+# an open window lets through overtake those it holds back.
 _HELD_BACK = f"""EXISTS (SELECT FROM channel_deliveries AS older
     WHERE (older.channel_id, older.device_id, older.rule_id, older.id)
             < (d.channel_id, d.device_id, d.rule_id, d.id)

@@ -38,7 +38,7 @@ def note(look: Look) -> None:
 
 
 def seen() -> Look | None:
-    """What was seen last; None before the first look. Raises `redis.RedisError`."""
+    """The value that was seen last; None before the first look. Raises `redis.RedisError`."""
     found = client().get(CHANNELS_WAITING)
     return None if found is None else Look(*json.loads(found))
 

@@ -69,7 +69,7 @@ def send(claim: Claim) -> Outcome:
 
 
 def judge(status: int, retry_after: str | None) -> Outcome:
-    """What an answer means. Pure, but for the clock."""
+    """The outcome that an answer means. Pure, but for the clock."""
     if 200 <= status < 300:
         return Sent()
     why = f"the server answered {status}"

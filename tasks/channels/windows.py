@@ -74,7 +74,7 @@ Window = Once | Recurring
 
 
 def open_until(window: Window, at: datetime) -> datetime | None:
-    """When the window that is open at a time closes; None if it is not open. One that opens then goes on."""
+    """When the window that is open at a time closes; None if it is not open. Adjoining ones continue."""
     end: datetime | None = None
     for _ in range(MOST_IN_A_ROW):
         ends = [span.end for span in window.spans(end or at, end or at)]
@@ -93,7 +93,7 @@ def instant(local: datetime, zone: ZoneInfo, *, last: bool) -> datetime:
     if early == late:
         return early
     if _shown(late, zone) == local:
-        # What is before the first of the times that come twice was shown once.
+        # A time before the first of those that come twice was shown once.
         return late if last and _shown(late - timedelta.resolution, zone) < local else early
     # The clock is set between the two.
     while late - early > timedelta(seconds=1):

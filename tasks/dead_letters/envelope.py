@@ -27,9 +27,9 @@ def envelope(
     A payload that is larger than any record of a domain's topic may be is cut, and `payload_bytes` has its
     full size. If the topic is not UTF-8, `original_topic_base64` has its bytes. A conflict has the row in its
     place as `stored`, or the row's key if the row is very large. A message with a content type has it as
-    `content_type`, and one that was replayed the partition and offset of the first record as `origin`. A
-    message whose topic is owned by the access lists has its user as `owner`. Of a message with several
-    readings `elements` has the indexes of those that were refused.
+    `content_type`, and a replayed one the partition and offset of the first record as `origin`. A message
+    whose topic is owned by the access lists has its user as `owner`. If a message has several readings,
+    `elements` has the indexes of those that were refused.
     """
     largest = settings().kafka_max_message_bytes
     shown = readable(topic)

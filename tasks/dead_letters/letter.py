@@ -24,7 +24,7 @@ class NoLetter(ValueError):
 
 
 class LetterId(NamedTuple):
-    """Identifies a dead letter; the same for one that was sent twice."""
+    """Identifies a dead letter; a letter that was sent twice has the same one."""
 
     key: str  # of its record: topic/partition/offset of what was refused, or mqtt/HASH, or alert/HASH
     record_ms: int  # timestamp of that message's record; 0 if the envelope does not have it

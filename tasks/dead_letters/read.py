@@ -29,7 +29,7 @@ def read_letters(
 
 
 def letter_of(record: KafkaMessage) -> Letter | None:
-    """The letter of a record; one that is not a dead letter of Sluice is logged and skipped."""
+    """The letter of a record; a record that is not a dead letter of Sluice is logged and skipped."""
     partition, offset = record.partition() or 0, record.offset() or 0
     try:
         return parse_letter(

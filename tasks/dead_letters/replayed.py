@@ -38,7 +38,7 @@ UNCONFIRMED = "SELECT letter_key, record_ms FROM replayed_letters WHERE run_id =
 FREE = "DELETE FROM replayed_letters WHERE run_id = %s AND to_offset IS NULL"
 OF_RUN = "SELECT to_partition, to_offset FROM replayed_letters WHERE run_id = %s AND to_offset IS NOT NULL"
 
-# So many are asked for by their names in one statement, and so many are taken in place of more names.
+# One statement asks for this many by their names; for more names, up to MOST_SINCE are read by time instead.
 AT_ONCE = 2000
 MOST_SINCE = 20_000
 

@@ -17,7 +17,7 @@ NOTHING_READ = "0-0"
 WAS_FULL = b"full"
 # No count begins sooner after another because the stream was full: the pipeline needs the database.
 COUNT_AGAIN_SECONDS = 600
-# Of one run, for days that are counted from the rows; the next run goes on.
+# The time of one run for days that are counted from the rows; the next run continues.
 COUNT_SECONDS = 10
 
 

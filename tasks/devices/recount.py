@@ -23,7 +23,7 @@ log = structlog.get_logger()
 # from the day before.
 FIRST_DAYS, LATER_DAYS = 31, 2
 HOUR = timedelta(hours=1)
-# Of the statement for an hour: well within a turn.
+# The limit of the statement for an hour: well within a turn.
 MOST_SECONDS = 5
 
 # Hour by hour, so that each statement is short and touches one chunk.
@@ -115,7 +115,7 @@ def _progress(connection: database.Connection, domain: AnyDomain) -> Progress | 
 def _count_day(domain: AnyDomain, day: date, turn: Turn) -> dict[Key, Counted]:
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     found: dict[Key, Counted] = {}
-    # The latest hour first: it is the one that grows, and what it has now was flushed a moment ago.
+    # The latest hour first: it is the hour that grows, and its present count was flushed a moment ago.
     for hour in reversed(range(24)):
         turn.keep()
         for user_id, device_id, count, first, last in _count_hour(domain, midnight + hour * HOUR):

@@ -1,4 +1,4 @@
-"""Whose a topic is by the accounts' access lists, where it does not name its owner. Pure."""
+"""The owner of a topic by the accounts' access lists, where the topic does not name it. Pure."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -18,7 +18,7 @@ class NoOwner(NamedTuple):
 
 
 class Right(NamedTuple):
-    """What an account's access list says of the topics of an MQTT filter: they are allowed or denied."""
+    """An entry of an account's access list: the topics of an MQTT filter are allowed or denied."""
 
     username: str
     user_id: str

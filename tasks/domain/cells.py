@@ -42,7 +42,7 @@ class Cells:
 
     def __init__(self, domain: AnyDomain, limits: Limits) -> None:
         self._domain = domain
-        # What a message has once, each of its rows has; and jsonb has spaces that a payload may lack. A value
+        # Each row repeats what its message has once; and jsonb has spaces that a payload may lack. A value
         # of a row may have been deeper in its message, or less deep.
         depth = min(DEEPEST, limits.max_depth + 1)
         self._limits = replace(limits, max_bytes=MOST_TIMES_LARGER * limits.max_bytes, max_depth=depth)
@@ -57,7 +57,7 @@ class Cells:
     def line(self, cells: Mapping[str, Any]) -> bytes:
         """The row as a line of COPY text; the cells are by the columns, None where there is no value.
 
-        Raises `Refused` for what no reading of the domain has.
+        Raises `Refused` for values that no reading of the domain can have.
         """
         domain = self._domain
         values = {

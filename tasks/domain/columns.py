@@ -130,7 +130,7 @@ def parse_numeric(value: Any) -> Decimal:
     if type(value) not in {int, float, str}:
         raise ValueError
     try:
-        # The shortest text of a double is most likely the one that was sent.
+        # The shortest text of a double is most likely the text that was sent.
         number = Decimal(repr(value) if type(value) is float else value)
     except InvalidOperation:
         raise ValueError from None

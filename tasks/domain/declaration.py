@@ -218,8 +218,8 @@ class Declaration(Generic[SourceT, RecordT]):
     ) -> Outcome[Reading[SourceT, RecordT]]:
         """The readings in a message, and the refusal of those that cannot become rows.
 
-        `place` is the record's partition and offset, which tell apart readings that have neither a time nor a
-        number of their own. `owner` is as in `parse_topic`. Without a form this is `validate`. Raises
+        `place` is the record's partition and offset, which distinguish readings that have neither a time nor
+        a number of their own. `owner` is as in `parse_topic`. Without a form this is `validate`. Raises
         `Refused` for the whole message: its topic, or bytes that cannot be decoded.
         """
         if self._reader is None:

@@ -45,7 +45,7 @@ class Form:
     - `ignored`: templates of neighbouring topics that hold no readings.
     - `presence`: topics whose messages say whether a device is there, such as its last will.
 
-    What the topic names beside fields goes to the extra column, without names that begin with `_`.
+    Names of the topic that are not fields go to the extra column, without names that begin with `_`.
 
     Raises `TypeError` for what cannot be.
     """

@@ -1,7 +1,7 @@
 """Times as devices write them, and whether a clock is plausible. Pure; arrival is given.
 
 Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, as declared. With `epoch` the unit
-is the one that puts the time into the window around arrival; windows of four units never overlap.
+is whichever puts the time into the window around arrival; windows of four units never overlap.
 """
 
 import re
@@ -36,11 +36,11 @@ _WIDEST = timedelta(days=25 * 365)
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Which times are plausible, and what happens to others.
+    """The times that are plausible, and what happens to others.
 
     A time more than `back` before arrival, or more than `ahead` after it, is refused (`refuse`), or the
     arrival counts and the device's own time is kept as `device_time` in the extra column (`arrival`).
-    Raises `TypeError` for a window that is too wide to tell the units of `epoch` apart.
+    Raises `TypeError` for a window that is too wide to distinguish the units of `epoch`.
     """
 
     back: timedelta = timedelta(days=3653)

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from tasks.domain.looks import hint
 from tasks.text.wording import describe, dotted, shorten
 
-# Of messages that are refused before they are stored; docs/replay.md has every type.
+# The types of messages that are refused before they are stored; docs/replay.md has every type.
 ErrorType = Literal[
     "InvalidTopic",  # the topic does not name a source
     "UnknownOwner",  # no account's access list holds the topic, or those of several do

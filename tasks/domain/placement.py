@@ -1,4 +1,4 @@
-"""Which domain a rule is about, and which of a user's rules are in force here."""
+"""The domain of a rule, and which of a user's rules are in force here."""
 
 from collections.abc import Sequence
 from typing import Any

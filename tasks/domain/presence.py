@@ -50,7 +50,7 @@ class Presence:
 
 
 class Said(NamedTuple):
-    """What a message says of a device, and when the message arrived (milliseconds since 1970)."""
+    """A message's statement about a device, and when the message arrived (milliseconds since 1970)."""
 
     user_id: str
     device_id: str

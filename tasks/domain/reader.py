@@ -85,7 +85,7 @@ class Reader:
                 self._times = tuple((when, *_steps(when.path)) for when in times)
                 continue
             paths = tuple(_steps(path) for path in place.paths)
-            # What the readings of a message share says nothing of one of them.
+            # A value that the readings of a message share says nothing about one of them.
             counts = name not in key and not all(from_root for from_root, _ in paths)
             self._fields.append(_Field(name, member, column, nullable, counts, place, paths))
         self._extras = None
@@ -265,7 +265,7 @@ def pick(value: Any, path: str) -> Any:
 def without(payload: dict[str, Any], taken: list[Path]) -> dict[str, Any]:
     """The payload without the values at these paths, and without objects that are empty by that.
 
-    What is in an array stays, because the places of its neighbours would change.
+    Values in an array stay, because the places of their neighbours would change.
     """
     rest = payload.copy()
     for path in taken:

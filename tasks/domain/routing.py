@@ -1,4 +1,4 @@
-"""Which domain an MQTT topic belongs to, and the limits of its payloads."""
+"""Finds the domain that an MQTT topic belongs to, and the limits of its payloads."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""What the schema that pydantic made of a domain's record says of its fields, as far as it is known. Pure.
+"""Reads the schema that pydantic made of a domain's record, field by field, as far as it is known. Pure.
 
 It is for `tasks.domain.fast`, which must not be used where validation does anything that is not known here.
 """
@@ -18,7 +18,7 @@ _OF_DOUBLE = _OF_SCALAR | {"allow_inf_nan"}
 
 
 class KnownField(NamedTuple):
-    """What a schema says of a field."""
+    """A field, as far as its schema is known."""
 
     nullable: bool  # also: null if it is missing
     proven: str  # an expression: whether the validator returns the value `v` as it is; empty for the time

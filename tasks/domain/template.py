@@ -21,7 +21,7 @@ _LITERAL = re.compile(r"[^{}+#\x00]*")
 
 
 class Template:
-    """One template. Raises `TypeError` for one that cannot be read."""
+    """One template. Raises `TypeError` if it cannot be read."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -90,7 +90,7 @@ class Template:
         return pattern + _escape(level[at:])
 
     def match(self, topic: str) -> dict[str, str] | None:
-        """What the topic names, by name; None if it is not of this form."""
+        """The values of the topic by their names; None if it is not of this form."""
         levels = topic.split("/")
         if self._rest is not None:
             spare = len(levels) - len(self._levels)
@@ -118,9 +118,9 @@ class Template:
 
     @cached_property
     def rank(self) -> tuple[int, ...]:
-        """Of two templates that one topic matches, the one with the lower rank has it.
+        """A topic that matches two templates belongs to the one with the lower rank.
 
-        It is the one that is text at the first level where the two differ.
+        That is the template with text at the first level where the two differ.
         """
         kinds = [
             0 if isinstance(one, str) else 2 if _NAME_ALONE.fullmatch(one.pattern) else 1
@@ -191,7 +191,7 @@ class Template:
             self._rest = len(self._levels)
         pattern, at = "", 0
         for part in parts:
-            # An empty level matches a name by itself too: that it is not an id is found later.
+            # An empty level matches a lone name, too: that it is not an id is found later.
             any_text = ".*" if part[0] == level else ".+?"
             wanted = "|".join(map(re.escape, part[4].split("|"))) if part[4] else any_text
             pattern += f"{re.escape(level[at : part.start()])}(?P<{part[1]}>{wanted})"

@@ -54,7 +54,7 @@ class Monitoring:
     """The HTTP server of one process, in threads of its own. Port 0 serves nothing, None any free port.
 
     `live` returns why the process should be restarted, `ready` why it cannot work at the moment, and `note` a
-    remark about one that is ready. If the port is taken, that is logged and the process goes on: the work
+    remark about a ready process. If the port is taken, that is logged and the process goes on: the work
     matters more than its metrics.
     """
 

@@ -52,7 +52,7 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
     """Returns when the users' entries given by `stream.awaited`, or all entries, are in the tables.
 
     From then on Redis may lose them: they are published again from the tables. Raises `DatabaseAway` after
-    `seconds`, or as soon as a change of one of these users fails by itself, `LostOutbox` at once, and
+    `seconds`, or as soon as a change of one of these users fails on its own, `LostOutbox` at once, and
     `redis.RedisError`.
     """
     last = stream.last()
@@ -70,7 +70,7 @@ def await_written(seconds: float, awaited: Mapping[str, int] | None = None) -> N
         try:
             to_database()
         except LostOutbox:
-            # What is awaited will not come back before the batch does.
+            # The awaited entries will not come back before the batch does.
             raise
         except NotNow as error:
             log.info("writing_waits", error=str(error))

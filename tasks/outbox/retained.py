@@ -1,7 +1,7 @@
-"""The present state of each alert, as the MQTT broker keeps it for who subscribes later. Pure.
+"""The present state of each alert, as the MQTT broker keeps it for later subscribers. Pure.
 
 It is the notice of the latest change, on a topic of the device and the rule; an empty message clears it.
-Whoever publishes a user's changes once more, in their order, leaves the right states behind.
+Publishing a user's changes again, in their order, leaves the right states behind.
 """
 
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 Choice = Literal["off", "on", "clear"]
 
-# What older versions put into the outbox does not say whether the alert is open after it; these statuses do.
+# Entries of older versions do not say whether the alert is open after them; these statuses do.
 _OPEN = {"TRIGGERED": True, "ESCALATED": True, "ACKNOWLEDGED": True, "RESOLVED": False, "DISABLED": False}
 
 

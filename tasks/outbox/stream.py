@@ -2,7 +2,7 @@
 
 Its entries are those of `tasks.outbox.entry`. An entry stays until both groups have delivered it. A group
 delivers each user's entries in order, and takes the users in turn, so that a user with many entries, or with
-one that cannot be delivered now, does not hold up the others.
+an entry that cannot be delivered now, does not hold up the others.
 """
 
 import time

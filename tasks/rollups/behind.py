@@ -1,6 +1,6 @@
 """When the rollups of each domain were last complete: every hour that was due had been made.
 
-It is kept in Redis for beat's metric, which asks no database, and grows by itself while nobody makes any.
+It is kept in Redis for beat's metric, which asks no database, and the age grows while no worker makes any.
 That hours from before the rollups were switched on are still being made does not count.
 """
 

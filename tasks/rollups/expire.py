@@ -13,7 +13,7 @@ from tasks.servers import database
 
 log = structlog.get_logger()
 
-# Of a plain table, in one statement.
+# The most rows of a plain table that one statement removes.
 MOST_ROWS = 10_000
 
 KEPT: LiteralString = "SELECT relation, days FROM retention WHERE days > 0 ORDER BY relation"
@@ -23,8 +23,8 @@ EXPIRE: LiteralString = "SELECT sluice_expire(%(relation)s, %(most)s)"
 def run(seconds: float) -> None:
     """Removes rows and rollups that are too old, for about `seconds` at most; the next run continues.
 
-    Rows whose rollups are not made yet get them first, or stay. What the database refuses for one table holds
-    up no other; then raises `psycopg.Error` at the end.
+    Rows whose rollups are not made yet get them first, or stay. A refusal by the database for one table does
+    not hold up the others; it is raised as `psycopg.Error` at the end.
     """
     until = time.monotonic() + seconds
     with database.access() as connection:

@@ -55,7 +55,8 @@ WHERE domain = %(domain)s
 MADE: LiteralString = """
 UPDATE rollup_progress SET made_from = %(made_from)s, complete = %(complete)s WHERE domain = %(domain)s
 """
-# Two transactions. One that does not see the line yet writes rows without marks; it is older than the second.
+# Two transactions: a writer that does not see the line yet writes rows without marks; it is older than the
+# second.
 ON: LiteralString = """
 INSERT INTO rollup_progress (domain, started) VALUES (%(domain)s, '18446744073709551615')
 ON CONFLICT DO NOTHING
@@ -80,8 +81,9 @@ class Progress(NamedTuple):
 def run(seconds: float, all_before: int = -(2**31)) -> bool:
     """Makes what is due of every domain, for about `seconds` at most; returns False if some of it is left.
 
-    What has come for hours before `all_before` (since 1970) is due at once. Does nothing while another worker
-    does it. What the database refuses of one domain or hour holds up no other; then raises `psycopg.Error`.
+    Rows that came for hours before `all_before` (since 1970) are due at once. Does nothing while another
+    worker does it. A refusal by the database for one domain or hour does not hold up the others; it is raised
+    as `psycopg.Error` at the end.
     """
     until = time.monotonic() + seconds
     refused: psycopg.Error | None = None

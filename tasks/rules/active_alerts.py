@@ -21,7 +21,7 @@ from tasks.rules.state import (
     to_us,
 )
 
-# An alert that is ACTIVE has the status of its last change, and so has one that is over and may flap.
+# An alert that is ACTIVE has the status of its last change, and so has an alert that is over and may flap.
 _ROW_STATUS = {
     Status.PENDING: "PENDING",
     Status.ACTIVE: "TRIGGERED",

@@ -6,7 +6,7 @@ from tasks.rules.model import Fault
 
 Kind = Literal["config", "manage", "rules", "alerts"]
 Asked = Literal["rules", "alerts"]
-"""What a query asks for."""
+"""The kinds of query."""
 
 PATH: dict[Kind, str] = {"config": "rules", "manage": "command", "rules": "query", "alerts": "query"}
 

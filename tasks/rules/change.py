@@ -45,7 +45,7 @@ class Change:
     """One change of one alert. `number` counts the changes of a device, so the two identify it forever.
 
     `time` is that of the reading that caused it, or else of the command or the clock. `first_seen`,
-    `last_seen` and `count` describe the violation; `value` is the latest one, when RESOLVED the one that
+    `last_seen` and `count` describe the violation; `value` is the latest one, or for RESOLVED the one that
     resolved it, and `values` are those of a rule that compares several, by their keys. `position` is the
     Kafka record that caused it, if one did. `is_open` says whether the rule has an open alert after it.
     """

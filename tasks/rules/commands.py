@@ -23,7 +23,7 @@ Action = Literal["SNOOZE", "DISABLE", "ENABLE", "ACKNOWLEDGE"]
 OPERATOR = "operator/"
 MAX_MINUTES = 43_200
 MAX_NOTE = 500
-# Of the operator's, too, which may be named by their keys.
+# Operator's rules count, too; they may be named by their keys.
 MAX_RULE_ID = 256 + len(FOR_EVERYONE)
 MAX_COMMAND_BYTES = 4096
 

@@ -1,4 +1,4 @@
-"""Which devices a rule is about, by names, patterns and groups, and what it has of its own for some. Pure."""
+"""The devices of a rule, by names, patterns and groups, and the values it overrides for some. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 from tasks.rules.model import Rule
 
 Groups: TypeAlias = Mapping[str, frozenset[str]]
-"""The devices of each group of a user, by its name. A group without devices is like one that is not there."""
+"""The devices of each group of a user, by its name. An empty group is like one that does not exist."""
 
 NO_GROUPS: Groups = {}
 # Before the name of a group, where a device could stand.

@@ -1,4 +1,4 @@
-"""What is kept to be used again, up to a weight; what was not used for longest goes first. Pure."""
+"""A cache bounded by weight; what was not used for longest goes first. Pure."""
 
 from typing import Generic, TypeVar
 

@@ -1,4 +1,4 @@
-"""What lasts while nothing else comes: the clock triggers alerts, and ends flapping. Pure."""
+"""Violations that last while nothing else comes: the clock triggers alerts, and ends flapping. Pure."""
 
 from tasks.rules.machine import Changes
 from tasks.rules.order import Newest
@@ -19,7 +19,7 @@ def lasted(
     A device that reports only changes sends one violating reading, and then nothing. `now_ms`,
     `listening_since_ms` and `room` are those of `tasks.rules.machine.absent`: an outage of Sluice is not
     a sign that a violation goes on. A rule whose threshold was changed since waits for a reading, and so does
-    one that lacks readings for `for_readings`.
+    a rule that lacks readings for `for_readings`.
     """
     newest = state.newest
     if listening_since_ms is None or newest is None:
@@ -42,8 +42,8 @@ def calmed(
 ) -> tuple[DeviceState, Changes]:
     """Ends the flapping of alerts that have not changed for the `minutes` of their rules.
 
-    What is still violated is announced as TRIGGERED, what is not as RESOLVED. Changes of a rule in order that
-    no longer count are forgotten. The arguments are those of `lasted`.
+    A rule that is still violated is announced as TRIGGERED, others as RESOLVED. Changes of a rule in order
+    that no longer count are forgotten. The arguments are those of `lasted`.
     """
     if listening_since_ms is None:
         return state, ()

@@ -77,12 +77,12 @@ def step(
     - During a snooze nothing triggers; an alert that ends is resolved at once. After the snooze, an alert
       that is not over triggers again, under a new id.
     - Any reading of a device, late or not, ends its absence.
-    - An alert for which there is no room is refused, which is reported once; a later reading triggers it, if
+    - An alert that has no room is refused, which is reported once; a later reading triggers it, if
       its rule is still violated and there is room.
     - An alert has the highest severity that a reading of its violation reached. When that rises while the
       alert is open, the alert is escalated, once for each rise; during a snooze it rises without a notice.
-    - What rules compare with the reading before is remembered: the values of the latest reading that is not
-      late. When the device's clock was set, it is forgotten.
+    - Values that rules compare with the reading before are remembered: those of the latest reading that is
+      not late. When the device's clock was set, they are forgotten.
     - A check is violated while it returns an alert, and in order when it returns None.
     """
     if state.has_judged(reading.partition, reading.offset):
@@ -90,7 +90,7 @@ def step(
     moment = reading.moment
     late = reading.late or order.is_late(state.newest, moment)
     newest = state.newest if late else order.advanced(state.newest, moment)
-    # What is remembered is forgotten when no rule needs it any more.
+    # Remembered values are forgotten when no rule needs them any more.
     if not (state.entries or state.before or violates(rules, reading.payload, reading.check_results)):
         return state._replace(newest=newest), ()
     position = Position(reading.partition, reading.offset)
@@ -255,7 +255,7 @@ def _judge_open(
 def _judge_flapping(
     draft: Draft, rule: Compiled, entry: RuleState, finding: Finding, time: int, reading: Observation
 ) -> None:
-    """A reading of a rule whose alert is flapping: one that comes after the calm ends it."""
+    """A reading of a rule whose alert is flapping: a reading after the calm ends it."""
     assert entry.flips is not None
     was_over = entry.flips.over
     is_calm = time - entry.flips.last >= (rule.flapping.within if rule.flapping else 0)

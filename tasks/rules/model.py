@@ -209,7 +209,7 @@ _Steps = Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
 
 
 class Override(BaseModel):
-    """What a rule has of its own for some devices."""
+    """The values that a rule overrides for some devices."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 

@@ -113,8 +113,8 @@ def later(one: Newest | None, other: Newest | None) -> Newest | None:
 def ahead(one: Newest | None, other: Newest | None) -> Newest | None:
     """Which of two memories has the later own time.
 
-    What the broker delivers again is compared with it: the gateway that had it before may have had a wrong
-    clock, so that arrivals do not say which is later.
+    Messages that the broker redelivers are compared with it: the gateway that had them before may have had a
+    wrong clock, so that arrivals do not say which is later.
     """
     if one is None or other is None:
         return one or other

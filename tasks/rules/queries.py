@@ -1,6 +1,6 @@
-"""What a user asks to read back: the rules in force, or the open alerts. Pure.
+"""Users' queries: they read back the rules in force, or the open alerts. Pure.
 
-Answers are cut to a size that every broker and client takes; one that is cut says how to get the rest.
+Answers are cut to a size that every broker and client takes; a cut answer says how to get the rest.
 """
 
 import json
@@ -19,7 +19,7 @@ from tasks.text.wording import describe, printable
 MAX_QUERY_BYTES = MAX_COMMAND_BYTES
 MAX_ID = 128
 MOST_AT_ONCE = 100
-# Of a page in JSON; one that holds a single item may be as large as a whole rule set.
+# The size of a page in JSON; a page with a single item may be as large as a whole rule set.
 PAGE_BYTES = 65_536
 MOST_FAULTS = 20
 
@@ -60,7 +60,7 @@ class AlertsQuery(_Query):
     after: Annotated[list[_Name], Field(min_length=2, max_length=2)] | None = Field(
         None, description="Goes on where the answer before was cut."
     )
-    device_id: _Name | None = Field(None, description="Of this device alone.")
+    device_id: _Name | None = Field(None, description="Only of this device.")
     silenced: bool = Field(
         default=False, description="Also rules that are snoozed or disabled and have no open alert."
     )
@@ -82,7 +82,7 @@ def parse_query(asked: Asked, document: bytes) -> RulesQuery | AlertsQuery:
     except ValidationError as error:
         known = list(model.model_fields)
         faults = [_fault(detail, known) for detail in error.errors(include_url=False)]
-        # Of a list each item may be at fault; the sentence is the same.
+        # Each item of a list may be at fault; the sentence is the same.
         raise InvalidQuery(list({fault["path"]: fault for fault in faults}.values())) from None
 
 
@@ -103,7 +103,7 @@ def rules_page(
     rules: Sequence[dict[str, Any]],
     operators: Sequence[dict[str, Any]] = (),
 ) -> Answer:
-    """The answer with those of all rules that come `after` what was told, as many as fit.
+    """The answer with the rules `after` those of the answer before, as many as fit.
 
     Those of the operator follow the user's own, apart.
     """
@@ -151,7 +151,7 @@ def _cut(answer: Answer, following: Any, topic: str) -> None:
 
 
 def _bounded(rule: dict[str, Any]) -> dict[str, Any]:
-    """The rule, or in the place of one that only SQL can have written, its name."""
+    """The rule; or, for a rule that only SQL can have written, its name."""
     if (size := _bytes(rule)) <= MAX_DOCUMENT_BYTES:
         return rule
     message = f"this rule has {size} bytes, too many for an answer; it is in the table user_configs"

@@ -19,8 +19,9 @@ from tasks.rules.kept import Kept
 from tasks.rules.model import DEFAULT_SEVERITY, Judging, Number, Rule, Scalar, Threshold
 from tasks.text.paths import MISSING, Path, steps, walk
 
-# What is kept of one user if the rules differ by device: the choices of devices, rules that overrides change,
-# and sets of rules, which weigh as many rules as they have and some for themselves. Some megabytes at most.
+# The entries kept for one user if the rules differ by device: the choices of devices, rules that overrides
+# change, and sets of rules, which weigh as many rules as they have and some for themselves. Some megabytes at
+# most.
 MAX_DEVICES = 10_000
 MAX_CHANGED = 5000
 MAX_RULES_OF_SETS = 20_000
@@ -150,7 +151,7 @@ class RuleSet:
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
     # How long a key may be silent (ms; "" is the device), by each rule, for any device.
     absence_waits: dict[str, set[int]] = field(init=False, repr=False, compare=False)
-    # What the quick look needs of each comparison: key, path, operator, threshold.
+    # The parts of each comparison that the quick look needs: key, path, operator, threshold.
     _quick: tuple[tuple[str, Path | None, Callable[[Any, Any], bool], Number], ...] = field(
         init=False, repr=False, compare=False
     )
@@ -209,7 +210,7 @@ class RuleSet:
         found = self._changed.get((place, pattern))
         if found is None:
             own = overridden(rule, pattern)
-            # Of most overrides the condition, which may be large, is the rule's.
+            # Most overrides have the rule's condition, which may be large.
             same = _LIMITS.isdisjoint(rule.overrides[pattern].model_fields_set)
             found = own, _compile(own, compiled.condition if same else None)
             self._changed.put((place, pattern), found)

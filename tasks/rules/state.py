@@ -20,8 +20,8 @@ from tasks.rules.order import Newest
 from tasks.rules.rule import Facts
 
 VERSION = 4
-# What a version before can hold is written in its form, so that its workers go on during an upgrade: 3 has
-# conditions, 4 has flips, too.
+# A state that an earlier version can hold is written in its form, so that its workers continue during an
+# upgrade: 3 has conditions, 4 has flips, too.
 PLAIN_VERSION = 2
 CONDITIONS_VERSION = 3
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -69,7 +69,7 @@ class Draft:
     ) -> None:
         """Opens an alert of the rule and announces it; without room for it, the alert is refused.
 
-        One that has changed too often is announced as FLAPPING.
+        An alert that has changed too often is announced as FLAPPING.
         """
         if not (entry.is_open or self.has_room(rule_id)):
             self._refuse(rule_id, entry, alert_id)
@@ -120,7 +120,7 @@ class Draft:
         if not entry.is_refused:
             ended = entry._replace(facts=facts or entry.facts, value=value, values=values)
             self.add_change("RESOLVED", rule_id, ended, entry.alert_id, reason)
-            # What happens during a snooze is not counted.
+            # Changes during a snooze are not counted.
             counts = entry.status is Status.ACTIVE
             entry = entry._replace(flips=flips.noted(entry.flips, flip.limit, flip.at) if counts else None)
         self.clear(rule_id, entry, now_ms)

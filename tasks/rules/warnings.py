@@ -99,7 +99,7 @@ def _named(rule: Rule) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def shape(value: Any) -> Any:
-    """What warnings see of a payload: its names and the types of their values. Hashable."""
+    """The parts of a payload that warnings see: its names and the types of their values. Hashable."""
     if isinstance(value, dict):
         return tuple(sorted((name, shape(one)) for name, one in value.items() if one is not None))
     if isinstance(value, list):

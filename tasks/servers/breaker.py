@@ -36,7 +36,7 @@ PROBE_SECONDS = 90
 _FAILED = Path(__file__).with_suffix(".lua").read_text()
 
 Meaning = Literal["answered", "failed", "unknown"]
-"""The meaning of an exception for the server; `unknown` is one that did not come from it."""
+"""The meaning of an exception for the server; `unknown` means that it did not come from the server."""
 
 
 class CircuitOpen(psycopg.OperationalError):

@@ -115,7 +115,7 @@ def read_file(path: Path) -> float:
 
 
 class Watch:
-    """The ends that were read last; a server that is away keeps the one that it had."""
+    """The expiry times read last; a server that is away keeps the time that it had."""
 
     def __init__(self, chosen: Settings, read_from: Callable[[Place], float] = read) -> None:
         self._files = [path for path in (chosen.tls_ca_file, chosen.mqtt_tls_cert_file) if path]

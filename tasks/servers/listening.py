@@ -43,7 +43,7 @@ class Listening(threading.Thread, ABC):
                 self.stopping.wait(pause)
 
     def stop(self) -> None:
-        """Ends the thread; one that waits for a silent server ends with the process."""
+        """Ends the thread; a thread that waits for a silent server ends with the process."""
         self.stopping.set()
         self.join(STOP_SECONDS)
 

@@ -51,7 +51,7 @@ class TopicReader:
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": ahead_kbytes,
-                # What is read is there already: a broker that holds back an answer only holds up the next
+                # The records to read exist already: a broker that holds back an answer only holds up the next
                 # question on the connection. And once the buffers have room, there is no reason to wait.
                 "fetch.wait.max.ms": 10,
                 "fetch.queue.backoff.ms": 20,
@@ -71,7 +71,7 @@ class TopicReader:
         self._consumer.close()
 
     def topic_id(self, topic: str) -> str:
-        """What Kafka calls the topic besides its name: one that is made again is called something else."""
+        """The id that Kafka gives the topic besides its name: a topic that is made again gets another."""
         if self._admin is None:
             self._admin = AdminClient({**kafka.connection(settings()), "log_level": 0})
         try:
@@ -189,7 +189,7 @@ def chunks(records: Iterable[KafkaMessage], count: int, size: int) -> Iterator[l
 
 
 def _failed(topic: str, record: KafkaMessage) -> bool:
-    """Whether this is an error from which the client recovers by itself; raises any other."""
+    """Whether the client recovers from this error on its own; raises any other."""
     error = record.error()
     if error is None or error.code() == KafkaError._PARTITION_EOF:
         return False

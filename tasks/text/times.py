@@ -13,7 +13,7 @@ def in_utc(time: datetime) -> str:
 
 
 def iso_of_ms(timestamp_ms: int) -> str | None:
-    """A record's time in ISO 8601; None for one that is none: a producer may have written any number."""
+    """A record's time in ISO 8601; None if it is not a time: a producer may have written any number."""
     try:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat()
     except (ValueError, OverflowError, OSError):

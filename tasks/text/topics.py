@@ -1,6 +1,6 @@
 """Topics on which Sluice publishes to devices. Pure."""
 
-# What no level of a topic may hold, and the sign that begins an escape.
+# The characters that no level of a topic may hold, and the sign that begins an escape.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "+": "%2B", "#": "%23"})
 
 

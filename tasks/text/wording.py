@@ -70,7 +70,7 @@ _NOT_IN_APPLICATION = re.compile(rb"[^ -$&-~]")
 
 
 def application(name: str) -> str:
-    """The name as PostgreSQL keeps it: percent-encoded, and one that is cut ends in a hash."""
+    """The name as PostgreSQL keeps it: percent-encoded; a cut name ends in a hash."""
     given = name.encode(errors="surrogatepass")
     kept = _NOT_IN_APPLICATION.sub(lambda one: b"%%%02X" % one[0][0], given).decode()
     if len(kept) <= MOST_OF_AN_APPLICATION:

@@ -31,14 +31,14 @@ PROCESSES = ("bridge", "worker", "beat", "control", "gateway")
 RATES = (500, 2000, 5000)
 WARM_RATE, WARM_SECONDS = 2000, 20
 GROWTH_RECORDS = 100_000
-# Who share the devices of the second backlog where the cost of rules is measured.
+# The users who share the devices of the second backlog where the cost of rules is measured.
 RULED_USERS = 100
 
 console = Console()
 
 
 class Part(StrEnum):
-    """What can be measured by itself."""
+    """The benchmarks that can run alone."""
 
     DRAIN = "drain"
     LATENCY = "latency"
@@ -189,7 +189,7 @@ def _begin(stack: Stack, shape: Shape, progress: Progress, with_rules: bool, sam
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions that the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     memory = Path("/proc/meminfo").read_text().split()[1]

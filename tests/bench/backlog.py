@@ -36,12 +36,12 @@ class Shape(NamedTuple):
 
     @property
     def users(self) -> list[str]:
-        """Whose devices they are."""
+        """The user that owns the devices."""
         return [f"user{number}" for number in range((self.devices - 1) // self.devices_of_a_user + 1)]
 
 
 class Record(NamedTuple):
-    """What a gateway would have produced."""
+    """The records that a gateway would have produced."""
 
     topic: str
     key: bytes

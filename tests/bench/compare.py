@@ -82,7 +82,7 @@ def ratios(pairs: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> li
 
 
 def _drains(folder: Path, size: Size) -> list[dict[str, Any]]:
-    """What the revision's own benchmark has measured in the folder: `drain` of its latest.json."""
+    """The result of the revision's own benchmark in the folder: `drain` of its latest.json."""
     results = folder / ".local" / "bench-pair"
     figures = results / "latest.json"
     figures.unlink(missing_ok=True)

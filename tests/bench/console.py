@@ -1,4 +1,4 @@
-"""What the console and the HTTP API answer with 10,000 devices and 10 million rows, while messages come."""
+"""Times of the console and the HTTP API with 10,000 devices and 10 million rows, while messages come."""
 
 import statistics
 import threading
@@ -150,7 +150,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def _medians(latencies: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Of each percentile the median of the runs, the least and the most."""
+    """The median, the least and the most of the runs, for each percentile."""
     each = {name: [latency[name] for latency in latencies] for name in PERCENTILES}
     return {
         name: {"median": statistics.median(found), "least": min(found), "most": max(found)}

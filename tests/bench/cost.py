@@ -1,4 +1,4 @@
-"""What a drain costs: each process's CPU time and memory, from `/proc`, and the traffic with Redis."""
+"""The cost of a drain: each process's CPU time and memory, from `/proc`, and the traffic with Redis."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def cpu_seconds(stack: Stack, names: tuple[str, ...] = (*SERVERS, *PROCESSES)) -
     for name in names:
         pid = stack.pid(name)
         own, ended = _times(pid)
-        # Of children that have ended their parent has the time.
+        # The time of children that have ended is in their parent.
         children = ended + sum(sum(_times(one)) for one in _family(pid)[1:])
         if name == "worker":
             used["worker, main process"], used["worker, children"] = own, children
@@ -81,7 +81,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _times(pid: int) -> tuple[float, float]:
-    """Of the process itself, and of its children that have ended."""
+    """The CPU time of the process itself, and of its children that have ended."""
     try:
         # The name in parentheses may hold anything.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

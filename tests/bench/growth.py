@@ -18,7 +18,7 @@ LANES = (1, 2, 4, 8)
 BATCHES = (100, 1000, 4000, 8000, 10_000)
 RULES = (0, 5, 50)
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
-# Of other users than the backlog's, in the same chunk, each device with a reading a second.
+# Devices of other users than the backlog's, in the same chunk, each device with a reading a second.
 _FILL = """
     INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, battery, extra_data)
     SELECT %s + (n / 1000) * interval '1 second',

@@ -1,4 +1,4 @@
-"""What a tenant who does the worst within its rights costs another: from publish to row, in pairs."""
+"""The cost for one tenant of another's worst behaviour within its rights: from publish to row, in pairs."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""What comes by MQTT: from publish to committed row at several rates, and what one gateway takes alone."""
+"""Messages by MQTT: from publish to committed row at several rates, and the most that one gateway takes."""
 
 import json
 import subprocess

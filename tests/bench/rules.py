@@ -14,9 +14,9 @@ RULES = [
     {"key": "battery", "operator": "<", "threshold": 0, "message": "never"},
     {"key": "rssi", "operator": ">", "threshold": 0, "message": "never"},
     {"key": "location.lat", "operator": ">", "threshold": 90, "message": "never"},
-    {"key": "tags.0", "operator": "==", "threshold": 1, "message": "never: it is no number"},
+    {"key": "tags.0", "operator": "==", "threshold": 1, "message": "never: it is not a number"},
 ]
-# Of each kind one that hardly ever begins an alert. Most readings violate the last, which waits for a day.
+# A rule of each kind that hardly ever begins an alert. Most readings violate the last, which waits for a day.
 _KINDS: list[dict[str, Any]] = [
     {"key": "temperature", "operator": ">", "threshold": 44.99},
     {"key": "battery", "operator": "<", "threshold": 0, "for_seconds": 60},

@@ -1,4 +1,4 @@
-"""What tracing costs the drain: with it off, and with one message in a hundred sampled, in turn."""
+"""The cost of tracing for the drain: with it off, and with one message in a hundred sampled, in turn."""
 
 import statistics
 from contextlib import nullcontext

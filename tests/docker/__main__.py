@@ -119,7 +119,7 @@ def _break(lines: table.Table, project: Project, proofs: Proofs) -> None:
     try:
         for name, work in breaks.kills(under_load):
             if not lines.prove(name, work):
-                # What is not well would fail the next proofs as well.
+                # An unhealthy service would fail the next proofs as well.
                 with suppress(Failed):
                     project.up_all()
         lines.prove("`stop` and `up` under load", under_load.stop_up)
@@ -136,7 +136,7 @@ def _break(lines: table.Table, project: Project, proofs: Proofs) -> None:
 
 
 def _keep_logs(project: Project, report: Report) -> None:
-    """What the containers said, for whoever looks for the reason."""
+    """The containers' logs, for the search for the reason."""
     path = FOLDER / "containers.log"
     with suppress(Failed):
         path.write_text(project.compose("--profile", "*", "logs", "--no-color", "--timestamps", seconds=60))

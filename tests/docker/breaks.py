@@ -1,4 +1,4 @@
-"""What holds when processes are killed, and the stack is stopped, replaced, and given other passwords."""
+"""Promises that hold when processes are killed, and the stack is stopped, replaced, or gets new passwords."""
 
 import re
 import shutil

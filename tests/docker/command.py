@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Failed(Exception):
-    """What was wanted, and what was found instead."""
+    """The wanted result, and what was found instead."""
 
 
 def run(
@@ -18,7 +18,7 @@ def run(
     folder: Path | None = None,
     stdin: str = "",
 ) -> str:
-    """What a command prints, both streams. Raises `Failed` with its last words, also when it takes longer."""
+    """A command's output, both streams. Raises `Failed` with its last words, also when it takes longer."""
     try:
         done = subprocess.run(
             argv,

@@ -15,7 +15,7 @@ from tests.docker.command import Failed, run, wait_until
 START_SECONDS = 60
 STOP_SECONDS = 40
 APT_SECONDS = 600
-# Compose is no package of Debian 12; that of Debian 13 is one program, which needs nothing else.
+# Debian 12 has no package of Compose; Debian 13's is one program, which needs nothing else.
 _COMPOSE_SUITE = "trixie"
 _COMPOSE_PROGRAM = "usr/libexec/docker/cli-plugins/docker-compose"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -36,7 +36,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the messages up to a moment."""
+    """The fate of the messages up to a moment."""
 
     messages: int
     lost: int

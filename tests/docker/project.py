@@ -82,7 +82,7 @@ class Project:
         return run(argv, seconds=seconds, environ=self.environ, folder=self.folder, stdin=stdin)
 
     def shell(self, script: str, seconds: float) -> str:
-        """What a script prints that is run in the checkout, as a reader of the docs would run it."""
+        """The output of a script that is run in the checkout, as a reader of the docs would run it."""
         return run(["sh", "-euc", script], seconds=seconds, environ=self.environ, folder=self.folder)
 
     def up(self, *services: str) -> None:
@@ -120,11 +120,11 @@ class Project:
         return bool(state["Status"] == "running" and state.get("Health", {}).get("Status") == "healthy")
 
     def inside(self, service: str, *argv: str, seconds: float = 60) -> str:
-        """What a command prints that runs in the service's container. Raises `Failed`."""
+        """The output of a command in the service's container. Raises `Failed`."""
         return self.compose("exec", "-T", service, *argv, seconds=seconds)
 
     def operator(self, script: str, seconds: float = 120) -> str:
-        """What an operator's command prints, run as the docs say, in a container of its own."""
+        """The output of an operator's command, run as the docs say, in a container of its own."""
         return self.compose("run", "--rm", "-T", "--no-deps", "setup", script, seconds=seconds)
 
     def kill_process(self, service: str) -> None:
@@ -178,7 +178,7 @@ class Project:
             raise Failed(f"{error}; {self._last_check(service)}") from error
 
     def _last_check(self, service: str) -> str:
-        """What the container's last health check said."""
+        """The output of the container's last health check."""
         state = self.state(service)
         checks = state.get("Health", {}).get("Log") or [{"Output": "never checked"}]
         said = " ".join(str(checks[-1]["Output"]).split())

@@ -1,4 +1,4 @@
-"""What holds while nothing breaks: the start, the enclosure of the processes, and the ways of a message."""
+"""Promises that hold while nothing breaks: the start, the processes' enclosure, and the ways of a message."""
 
 import base64
 import json
@@ -69,7 +69,7 @@ class Proofs:
         return f"{len(PROCESSES)} processes: user 10001, no capability, nothing writable but /tmp"
 
     def secrets(self) -> str:
-        """Nobody else may enter their folder, each container sees its own, and none is told elsewhere."""
+        """Nobody else may enter their folder, each container sees its own, and none is shown elsewhere."""
         folder = self.project.folder / "compose" / "secrets"
         mode = folder.stat().st_mode & 0o777
         expect(mode == 0o700, f"{folder.name} has mode {mode:o}")

@@ -55,7 +55,7 @@ def _forget() -> None:
 
 
 def judge(user: str, device: str, *readings: tuple[int, float], rules: RuleSet = HOT) -> Changes:
-    """Judges readings, given as offset and temperature, and commits what there is to tell."""
+    """Judges readings, given as offset and temperature, and commits the changes to publish."""
 
     def decide(state: DeviceState) -> tuple[DeviceState, Changes]:
         after, changes = step_all(state, rules, map(observation, readings))
@@ -92,7 +92,7 @@ def observation(reading: tuple[int, float]) -> Observation:
 
 
 def flap(user: str, device: str, times: int, start: int = 0) -> Wanted:
-    """So many alerts that begin and end, each in a commit of its own; what there is to tell of them."""
+    """This many alerts that begin and end, each in a commit of its own; the changes to publish."""
     for number in range(start, start + times):
         judge(user, device, (2 * number, 90.0))
         judge(user, device, (2 * number + 1, 20.0))
@@ -112,7 +112,7 @@ def rows(database: Database, user: str) -> list[tuple[Any, ...]]:
 
 
 def deliver_and_die(stack: Stack) -> None:
-    """A worker that tells the channels, and is killed before it has marked anything."""
+    """A worker that sends to the channels, and is killed before it has marked anything."""
     code = """
 import os, signal
 from tasks import deliver_channels

@@ -44,7 +44,7 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Ear:
-    """What the clock believes to have heard; all of the last day unless told otherwise."""
+    """What the clock believes to have heard; all of the last day unless set otherwise."""
 
     def __init__(self) -> None:
         self.since_s: float | None = -86_400
@@ -58,7 +58,7 @@ class Ear:
 
 
 class User:
-    """A user with rules, and what was told of the devices."""
+    """A user with rules, and the changes of the devices."""
 
     def __init__(self, database: Database) -> None:
         self.id = uuid4().hex[:8]
@@ -75,7 +75,7 @@ class User:
         client().incr(RULES_VERSION)
 
     def send(self, device: str, at_s: float, **values: Any) -> list[Change]:
-        """A reading that came so many seconds from now; all that is told of it."""
+        """A reading that came this many seconds from now; all its changes."""
         self.offset += 1
         at_ms = round((time.time() + at_s) * 1000)
         topic = f"users/{self.id}/devices/{device}/telemetry"

@@ -15,7 +15,7 @@ TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 
 class Page(NamedTuple):
-    """What a request got, after redirects: the page as it came, and with what was escaped in it."""
+    """The answer to a request, after redirects: the page as it came, and with what was escaped in it."""
 
     status: int
     path: str

@@ -34,7 +34,7 @@ def serving(stack: Stack, *modules: str) -> Iterator[Stack]:
 
 
 def change(stack: Stack, *modules: str) -> None:
-    """Starts the processes anew with these domains, and leaves tables, topics and rights as they are."""
+    """Starts the processes again with these domains, and leaves tables, topics and rights as they are."""
     stop(stack)
     envfile.write(stack.layout.env, {**stack.env, "DOMAINS": ",".join(modules)})
     stack.up(PROCESSES, prepare=False)

@@ -1,4 +1,4 @@
-"""What only the tests run of the root file system: Prometheus, Alertmanager, the browser, RabbitMQ."""
+"""Programs of the root file system that only tests run: Prometheus, Alertmanager, the browser, RabbitMQ."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def enclosed(
 
 
 def run(argv: Sequence[str], *, read: Path) -> str:
-    """What the program says; fails with its own words when it does not succeed."""
+    """The program's output; fails with its own words when it does not succeed."""
     done = subprocess.run(enclosed(argv, read=read), capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

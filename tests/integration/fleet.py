@@ -20,7 +20,7 @@ from ingest.admin.accounts.provision import Credential, provision_devices
 
 @dataclass
 class Device:
-    """A connected device, whose messages all go to its own topic unless told otherwise."""
+    """A connected device, whose messages all go to its own topic unless another is given."""
 
     user: str
     device: str
@@ -33,7 +33,7 @@ class Device:
         return f"users/{self.user}/devices/{self.device}/telemetry"
 
     def publish(self, payload: bytes, topic: str | None = None) -> None:
-        """Sends with QoS 1; `await_acknowledged` tells when the broker has it."""
+        """Sends with QoS 1; `await_acknowledged` returns when the broker has it."""
         self.pending.append(self.client.publish(topic or self.topic, payload, qos=1))
 
     def await_acknowledged(self, seconds: float = 60) -> None:

@@ -93,7 +93,7 @@ class _Life(KeptLife):
         self.forgotten |= {record.offset for record in self.device.sent}
 
     def read_until(self, end: float) -> list[Sent]:
-        """What the device sends until then, or until something else happens."""
+        """The readings that the device sends until then, or until something else happens."""
         sent: list[Sent] = []
         while self.left and self.left[0][0] in READ and self.now <= end:
             self.live([self.left.pop(0)])
@@ -110,7 +110,7 @@ class _Life(KeptLife):
 
 
 def live(scripts: list[Script], database: Database, number: int) -> list[str]:
-    """Lives them all, and says of each that is not told as the plain model tells it what went wrong."""
+    """Lives them all, and reports each that differs from the plain model, with what went wrong."""
     chance, end = random.Random(number), 0.0
     all_lives = [_Life(script, database) for script in scripts]
     while any(life.left for life in all_lives):

@@ -1,4 +1,4 @@
-"""What the processes of a stack show on their monitoring ports."""
+"""The monitoring pages of a stack's processes."""
 
 import urllib.request
 from typing import Protocol
@@ -16,7 +16,7 @@ VARIABLES = {
 
 
 class Described(Protocol):
-    """What has settings: a stack, or something that is like one."""
+    """Something that has settings: a stack, or something like it."""
 
     @property
     def env(self) -> dict[str, str]:

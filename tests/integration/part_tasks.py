@@ -44,7 +44,7 @@ def work(batch: str, total: int) -> str:
 
 
 def report(batch: str) -> str:
-    """What the bridge hears of the batch."""
+    """The reports on the batch that the bridge gets."""
     heard: Any = client().blpop([done_key(BRIDGE)], timeout=30)
     name, said = heard[1].decode().split()
     assert name == batch

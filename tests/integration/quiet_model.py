@@ -1,4 +1,4 @@
-"""What a channel is told of nights with windows, written a second time and plainly."""
+"""The messages that a channel gets in nights with windows, written a second time and plainly."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Row:
 
 
 class Plain:
-    """What a channel is told: at a window's end only what is still news."""
+    """The messages that a channel gets: at a window's end only those that are still news."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -25,11 +25,11 @@ class Plain:
         return [(row.device, row.alert, row.status) for row in self.rows if row.tried]
 
     def waiting(self) -> list[Row]:
-        """What was not confirmed, in order."""
+        """The unconfirmed messages, in order."""
         return [row for row in self.rows if row.waits]
 
     def window_ends(self) -> None:
-        """Of each device what is still news: the end of what is known as open, the newest change if open."""
+        """Each device's news: the end of an alert that is known as open, or an open one's newest change."""
         for device in {row.device for row in self.rows}:
             heard = [row for row in self.rows if row.device == device and row.tried]
             known = heard[-1].alert if heard and heard[-1].status != "RESOLVED" else None

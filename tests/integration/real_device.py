@@ -49,7 +49,7 @@ class RealDevice(Device):
 
     @property
     def changes(self) -> list[Change]:
-        """What the history has."""
+        """The changes in the history."""
         deliver.await_written(30)
         rows = self.database.cursor(row_factory=dict_row).execute(ALL_OF_USER, [self.user])
         return [_change(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Servers that channels tell: HTTP and SMTP, which answer as a test wants."""
+"""Servers that channels send to: HTTP and SMTP, which answer as a test wants."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ HANG_SECONDS = 60.0
 
 
 class Answer(NamedTuple):
-    """What the server answers, after some seconds."""
+    """The server's answer, after some seconds."""
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
     @property
     def notice(self) -> dict[str, Any]:
-        """The change that it tells."""
+        """The change that it reports."""
         found = json.loads(self.content)
         assert isinstance(found, dict)
         return found

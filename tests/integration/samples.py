@@ -27,7 +27,7 @@ class Sample:
     make: Make
     violating: Make
     spoil: Payload  # members that make any message a bad one
-    columns: tuple[str, ...]  # what `row` tells
+    columns: tuple[str, ...]  # the columns of `row`
     row: Callable[[Payload], tuple[Any, ...]]
     rule_id: str
     message: str

@@ -52,7 +52,7 @@ class Written:
 
 
 def reading(number: int, **values: Any) -> bytes:
-    """A reading with a time of its own, unless told otherwise."""
+    """A reading with a time of its own, unless another is given."""
     return json.dumps(
         {"sequence_id": number, "time": f"2026-03-02T10:{number // 60:02}:{number % 60:02}Z", **values}
     ).encode()

@@ -86,7 +86,7 @@ def test_a_value_is_missed_while_its_device_reports(user: User) -> None:
 
 @pytest.mark.usefixtures("ear")
 def test_rules_that_come_late_miss_at_once(user: User) -> None:
-    """A device that is silent already is told at the next look after its user's rule."""
+    """A device that is silent already is reported at the next look after its user's rule."""
     user.rule(HOT)
     user.send("d", -100)
     clock.tick()
@@ -125,7 +125,7 @@ def test_a_device_that_has_never_sent_anything_is_missed_once(
 
 @pytest.mark.usefixtures("never_seen")
 def test_an_account_that_is_older_than_the_rule_is_missed_after_the_rules_time(user: User, ear: Ear) -> None:
-    """Nobody is told of a day that was before anybody asked; disabled accounts are not missed."""
+    """Nobody is notified of a day before anybody asked; disabled accounts are not reported absent."""
     provision.provision_devices(user.database, [(user.id, "old"), (user.id, "off")])
     user.database.execute(
         "UPDATE mqtt_users SET created_at = now() - interval '1 day', enabled = device_id = 'old'"

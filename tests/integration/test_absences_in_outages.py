@@ -44,7 +44,7 @@ def test_after_an_outage_of_ours_there_is_no_storm(user: User, ear: Ear) -> None
 
 @pytest.mark.usefixtures("ear")
 def test_lost_times_make_no_false_absence_and_end_none(user: User) -> None:
-    """Stored devices count from now on; what was told of a device that is silent still stays so."""
+    """Stored devices count from now on; the published absence of a device that is still silent stays."""
     user.rule(SILENT)
     user.send("gone", -100)
     clock.tick()

@@ -72,7 +72,7 @@ class RealLife(Life):
 
 @settings(
     max_examples=60,
-    # A failure is told as it was found: to shrink one on real servers would take many minutes.
+    # A failure is reported as it was found: to shrink one on real servers would take many minutes.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

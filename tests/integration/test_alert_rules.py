@@ -1,4 +1,4 @@
-"""What users can ask of the alerts, by MQTT and SQL alone: each kind of rule and command, no word lost."""
+"""Alerts as users ask for them, by MQTT and SQL alone: each kind of rule and command, no word lost."""
 
 import json
 import operator
@@ -32,7 +32,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 class User:
-    """A user with one device, who listens to what is told and answered."""
+    """A user with one device, who listens to notices and answers."""
 
     def __init__(self, stack: Stack, listening: Subscriber, device: fleet.Device) -> None:
         self.id = listening.user
@@ -120,7 +120,7 @@ def test_a_rule_waits_as_long_as_it_says_and_clears_where_it_says(user: User) ->
 
 
 def test_a_warning_becomes_critical_within_one_alert(user: User, database: Database) -> None:
-    """Each rise is told once and in order, also at one time; the tables have it, and it stays to the end."""
+    """Each rise is published once and in order, also at one time; the tables have it until the end."""
     steps = [{"severity": "high", "threshold": 90}, {"severity": "critical", "threshold": 95}]
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80, "escalate": steps})
     for heat in (85, 92, 97):
@@ -160,7 +160,7 @@ def test_an_alert_that_comes_and_goes_is_told_as_one(user: User, database: Datab
 
 
 def test_snooze_disable_and_enable_are_answered_and_obeyed(user: User, database: Database) -> None:
-    """A snoozed alert that still holds is told again at the end; a disabled rule says nothing."""
+    """A snoozed alert that still holds is published again at the end; a disabled rule says nothing."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})
     user.send({"heat": 90})
     user.told(1)
@@ -214,7 +214,7 @@ def test_a_device_that_falls_silent_is_missed_and_its_return_is_told(user: User)
 def test_a_worker_that_is_killed_loses_no_notice_and_repeats_none_under_a_new_id(
     user: User, database: Database
 ) -> None:
-    """SIGKILL, again and again, between the changes of states and their telling; beat sees to the rest."""
+    """SIGKILL, again and again, between the changes of states and their notices; beat sees to the rest."""
     set_rules(user, {"key": "heat", "operator": ">", "threshold": 80})
     for _ in range(4):
         for _ in range(25):

@@ -86,7 +86,7 @@ def _prometheus(place: Path, worker: int, alertmanager: int) -> list[str]:
     (place / "prometheus.yml").write_text(json.dumps(config))
     return [
         *("env", f"DOCS_URL={DOCS}", "prometheus", "--config.file=/srv/write/prometheus.yml"),
-        # Debian's Prometheus 2 has to be told; Prometheus 3, which Compose has, does it by itself.
+        # Debian's Prometheus 2 needs the flag; Prometheus 3, which Compose has, does it on its own.
         "--enable-feature=expand-external-labels",
         *(
             "--storage.tsdb.path=/tmp/tsdb",
@@ -106,7 +106,7 @@ def _shown(port: int) -> list[Any]:
 
 
 def test_a_rule_that_fires_reaches_the_webhook_and_the_mail_with_its_runbook(place: Path) -> None:
-    """An open breaker is told to both within seconds, with a link to its entry in the runbook."""
+    """An open breaker is reported to both within seconds, with a link to its entry in the runbook."""
     port = ports.free({})["METRICS_PORT"]
     with http_receiver() as hook, mail_server() as mailbox, _breaker_page(1) as page:
         (place / "alertmanager_webhook_url").write_text(f"{hook.url('/on-call')}\n")
@@ -175,7 +175,7 @@ def test_without_a_receiver_the_alerts_are_shown(place: Path) -> None:
 def test_a_receiver_that_is_half_set_is_refused(
     place: Path, variables: Variables, secret: str, said: str
 ) -> None:
-    """The container ends at once and says what to set; it never starts with a receiver that tells nobody."""
+    """The container ends at once and says what to set; it never starts with receivers that reach nobody."""
     (place / "alertmanager_webhook_url").write_text(secret)
     done = subprocess.run(
         enclosure.enclosed(_script(variables), write=place),

@@ -36,7 +36,7 @@ def publish(device: fleet.Device, heats: list[float]) -> None:
 def test_ten_minutes_of_violation_are_two_notices(
     pipeline: Stack, database: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """However many readings violate a rule, the user is told once that it began and once that it is over."""
+    """However many readings violate a rule, the user is notified once of its begin and once of its end."""
     user = uuid4().hex[:8]
     (device,) = fleet.devices(pipeline, [(user, "pump")])
     set_rules(pipeline, database, user)

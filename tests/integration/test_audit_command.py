@@ -51,7 +51,7 @@ def test_accounts_and_rights_are_in_the_trail_without_a_hash(stack: Stack, datab
 
 
 def test_rules_by_sql_are_in_the_trail_and_users_own_are_not(stack: Stack, database: Database) -> None:
-    """What was before and what is now; a user's rules come by the workers, which are no operators."""
+    """The state before and the state now; a user's rules come by the workers, which are not operators."""
     user = uuid4().hex[:8]
     rules = [{"key": "temperature", "operator": ">", "threshold": 8, "message": "warm"}]
     set_rules = (

@@ -111,7 +111,7 @@ def test_all_workers_share_one_breaker() -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_a_failed_probe_doubles_the_rest_for_all() -> None:
-    """Whoever probes next, the rest goes on growing."""
+    """Whichever process probes next, the pause keeps growing."""
     name = uuid4().hex[:8]
     workers = [Breaker(name, meaning_of) for _ in range(3)]
     for _ in range(FAILURES):
@@ -145,7 +145,7 @@ def test_nobody_probes_before_the_rest_has_begun() -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_the_first_access_after_an_outage_finds_the_database_back(stack: Stack) -> None:
-    """PgBouncer tells the first who comes of the outage that was, and that must not cost another rest."""
+    """PgBouncer reports the past outage to the first client, and that must not cost another pause."""
     with module.access() as connection:
         connection.execute("SELECT")
     stack.stop("postgres")

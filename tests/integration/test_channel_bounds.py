@@ -1,4 +1,4 @@
-"""What a channel may not do: reach the operator's networks, be set wrongly, flood, slow down the others."""
+"""A channel must not: reach the operator's networks, be set wrongly, flood, slow down the others."""
 
 import time
 from collections import Counter

@@ -29,7 +29,7 @@ def _use(setting: Set, port: int) -> None:
 def test_a_mail_server_that_hangs_is_tried_again_and_holds_up_no_other_channel(
     user: str, database: Database, setting: Set
 ) -> None:
-    """The webhook is told all while the server hangs; when it answers, each mail comes once, in order."""
+    """The webhook gets everything while the server hangs; when it answers, each mail comes once, in order."""
     with http_receiver() as receiver, mail_server() as mailbox:
         _use(setting, mailbox.port)
         mailbox.hangs = True

@@ -29,7 +29,7 @@ __all__ = ["setting", "user"]
 
 
 def test_a_retry_does_not_tell_an_alert_backwards(user: str, database: Database, setting: Set) -> None:
-    """Of an alert whose end was told its beginning is not told any more; all others are, in order."""
+    """The beginning of an alert is no longer sent once its end was; all others are, in order."""
     setting(CHANNEL_ATTEMPTS="1")
     failing = {0, 2, 3}
 

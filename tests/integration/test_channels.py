@@ -1,4 +1,4 @@
-"""Channels: each change told by webhook and mail, under one key, whoever fails, hangs or dies."""
+"""Channels: each change is sent by webhook and mail, under one key, whatever fails, hangs or dies."""
 
 import hashlib
 import hmac
@@ -51,7 +51,7 @@ def test_each_change_is_told_once_signed_by_webhook_and_by_mail(
         add(database, user, "night", "webhook", receiver.url("/night"), severities=["critical"])
         flap(user, "d1", 2)
         write_tables()
-        # What exists already is not told again.
+        # Existing changes are not sent again.
         write_tables()
         mailbox.replies = ["451 try again later"]
         deliver_until(none_waits(database, user), "the channels to be told")
@@ -94,7 +94,7 @@ def test_each_rise_of_an_alert_is_told_once(user: str, database: Database, setti
 
 
 def test_an_alert_that_flaps_is_told_once(user: str, database: Database, setting: Set) -> None:
-    """By a key of its own, and then its end; a channel tells it unless it has statuses of its own."""
+    """By a key of its own, and then its end; a channel sends it unless it has statuses of its own."""
     del setting
     rule = {"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}
     rules = parse_rules([rule | {"flapping": {"changes": 2, "minutes": 5}}])
@@ -138,7 +138,7 @@ def test_300_alerts_by_a_webhook_that_fails_often(user: str, database: Database,
 def test_a_channel_that_hangs_fails_or_is_busy_holds_up_no_other(
     user: str, database: Database, setting: Set
 ) -> None:
-    """The one that is well is told all at once; the busy one is left alone for as long as it asks."""
+    """The healthy channel gets everything at once; the busy one is left alone for as long as it asks."""
     setting(CHANNEL_TIMEOUT_SECONDS="5", CHANNEL_ATTEMPTS="2")
 
     def answer(path: str, _number: int) -> Answer:

@@ -24,7 +24,7 @@ __all__ = ["setting", "user"]
 def test_the_operators_commands_and_the_worker_of_the_procfile(
     stack: Stack, user: str, database: Database, setting: Set
 ) -> None:
-    """A channel is added, tried, told by the worker, looked at and removed; nothing shows where it leads."""
+    """A channel is added, tried, used by the worker, looked at and removed; nothing shows where it leads."""
     del setting
     allowed = {name: os.environ[name] for name in ("CHANNEL_SCHEMES", "CHANNEL_ALLOWED_NETWORKS")}
 

@@ -1,4 +1,4 @@
-"""What no reading tells, on real servers: violations that last, what is calm, the end of a snooze."""
+"""Changes that no reading causes, on real servers: lasting violations, calm alerts, the end of a snooze."""
 
 import time
 
@@ -76,7 +76,7 @@ def test_alerts_that_flap_are_settled_when_they_are_calm(user: User, monkeypatch
 
 @pytest.mark.usefixtures("ear")
 def test_the_end_of_a_snooze_needs_no_reading(user: User) -> None:
-    """An alert that is not over is told again, under an id of its own; one that is over is not."""
+    """An alert that is not over is published again, under a new id; an alert that is over is not."""
     user.rule(HOT)
     for device in ("hot", "cold", "later"):
         user.send(device, -100, temperature=90)

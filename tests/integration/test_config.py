@@ -70,7 +70,7 @@ def test_rules_that_an_operator_sets_are_known_as_the_operator_s(database: Datab
 
 
 def test_rules_that_somebody_has_changed_since_they_were_seen_stay(database: Database) -> None:
-    """Whoever saw none, or others, is told; a second run of a request that was done is not."""
+    """A user who saw none, or others, gets an error; a second run of a finished request does not."""
     user, control = uuid4().hex[:8], uuid4().hex[:8]
 
     def seen() -> str:
@@ -123,7 +123,7 @@ def test_a_command_that_comes_again_counts_once() -> None:
 
 
 def test_an_accepted_rule_that_can_never_fire_is_warned_of(database: Database) -> None:
-    """A boolean is no number; the rule is in force, and the answer says so."""
+    """A boolean is not a number; the rule is in force, and the answer says so."""
     user, control = uuid4().hex[:8], uuid4().hex[:8]
     database.execute(
         "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temperature, extra_data)"

@@ -50,7 +50,7 @@ def test_people_sign_in_and_out(web: Web, database: Database, user: str) -> None
         (cookie,) = [one for one in person.cookies if one.name == "sluice_session"]
         assert cookie.has_nonstandard_attr("HttpOnly")
         assert person.send("/logout", "/").path == "/login"
-        # Who has a copy of the cookie has nothing.
+        # A copy of the cookie is worth nothing.
         person.cookies.set_cookie(cookie)
         assert person.get("/").path == "/login"
     for fields in ({"secret": "x"}, {"secret": tokens.PREFIX + "x" * 43}, {"user": user, "secret": "x"}):
@@ -159,7 +159,7 @@ def test_what_is_away_is_said_on_every_page_and_the_operator_still_gets_in(
     forms = {"form_token": token(with_forms), **about, "document": '{"rules": []}', "action": "ACKNOWLEDGE"}
 
     def walk() -> dict[str, int]:
-        """What each page is answered with, and forms that need a worker; one that is refused says why."""
+        """The answer to each page, and to forms that need a worker; a refused form says why."""
         asked = {path: before.get(path, **about) for path in PAGES}
         asked["set rules"] = before.post("/rules", **forms)
         asked["acknowledge"] = before.post("/alert", **forms)

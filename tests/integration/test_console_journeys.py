@@ -41,7 +41,7 @@ def web(stack: Stack) -> Iterator[Web]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Remote]:
-    """One browser for the journeys; each signs in anew."""
+    """One browser for the journeys; each signs in again."""
     with chromium.running() as remote:
         yield remote
 
@@ -112,7 +112,7 @@ class Visit:
             assert self._browser.save_screenshot(str(Path(folder) / f"{name}.png"))
 
     def text(self, selector: str = "main") -> str:
-        """What a part of the page says."""
+        """The text of a part of the page."""
         return str(self._browser.find_element(By.CSS_SELECTOR, selector).text)
 
 
@@ -206,7 +206,7 @@ def test_a_tenant_sees_the_tenants_own(
 def test_a_newcomer_comes_from_a_first_reading_to_an_acknowledged_alert(
     pipeline: Stack, browser: Remote, web: Web
 ) -> None:
-    """What the tutorial says of the browser: an account, a chart, a rule that was tried, an alert seen to."""
+    """The tutorial's steps in the browser: an account, a chart, a rule that was tried, an alert seen to."""
     user = f"n{uuid4().hex[:8]}"
     visit = Visit(browser, web)
     visit.fill(token=OPERATOR)

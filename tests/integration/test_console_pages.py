@@ -72,7 +72,7 @@ def test_devices_are_found_page_by_page_and_one_has_a_chart(web: Web, database: 
 
 
 def test_a_month_is_drawn_by_the_rollups(web: Web, database: Database, user: str) -> None:
-    """Where they are complete; a day by the rows, and a field that is no column, too."""
+    """Where they are complete; a day by the rows, and a field that is not a column, too."""
     before = database.execute("SELECT complete FROM rollup_progress WHERE domain = 'telemetry'").fetchone()
     database.execute(
         "INSERT INTO rollups_hourly"
@@ -104,7 +104,7 @@ def test_a_month_is_drawn_by_the_rollups(web: Web, database: Database, user: str
 
 
 def test_the_worst_alert_is_first(web: Web, database: Database, user: str) -> None:
-    """What nobody has acknowledged, by severity, the oldest first; and how many there are."""
+    """Alerts that nobody has acknowledged, by severity, the oldest first; and how many there are."""
     for number, (rule, severity, acknowledged) in enumerate(
         [("b", "info", None), ("c", "critical", None), ("d", "critical", "now"), ("e", "critical", None)]
     ):
@@ -202,7 +202,7 @@ def test_an_alert_says_who_was_told_of_it_and_who_was_not(web: Web, database: Da
         for never in ("example.com", "-address", "foreign", "of another"):
             assert never not in page.text, never
     database.execute("DELETE FROM channels WHERE user_id IN (%s, %s)", [user, other])
-    assert "No channel has been told" in tenant.get("/alert", user=user, device="fridge", rule="hot").text
+    assert "No channel was notified" in tenant.get("/alert", user=user, device="fridge", rule="hot").text
 
 
 def test_rules_are_tried_on_history_before_they_are_in_force(web: Web, database: Database, user: str) -> None:
@@ -271,7 +271,7 @@ def test_accounts_are_made_and_their_passwords_shown_once(web: Web, database: Da
 
 
 def test_the_accounts_of_a_file_are_looked_at_and_then_made(web: Web, database: Database, user: str) -> None:
-    """What becomes of each line is said; the passwords come once, as a file; what is there keeps its own."""
+    """The page says what becomes of each line; passwords come once, as a file; old accounts keep theirs."""
     kept = provision.provision(database, accounts.device(user, "fridge"))
     tenant, person = Person(web), Person(web)
     tenant.sign_in(secret=tokens.create(database, user).token)

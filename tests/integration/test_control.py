@@ -1,4 +1,4 @@
-"""What users ask for, through MQTT and SQL alone: answered, committed, effective, and never lost."""
+"""Users' requests, through MQTT and SQL alone: answered, committed, effective, and never lost."""
 
 import json
 import time
@@ -69,7 +69,7 @@ def test_invalid_rules_change_nothing_and_name_every_error(user: User, database:
 def test_an_answer_that_the_broker_refuses_is_counted_and_holds_up_nothing(
     user: User, database: Database, pipeline: Stack
 ) -> None:
-    """What was asked for is done, the log has the topic, and the user's other answers come."""
+    """The request is done, the log has the topic, and the user's other answers come."""
 
     def counted() -> float:
         return pages.value(pipeline, "control", "sluice_mqtt_publishes_refused_total", kind="answer")
@@ -87,7 +87,7 @@ def test_an_answer_that_the_broker_refuses_is_counted_and_holds_up_nothing(
 
 
 def test_rules_by_sql_are_announced_at_once(user: User, database: Database, pipeline: Stack) -> None:
-    """A plain UPDATE makes workers read the rules anew, with no restart."""
+    """A plain UPDATE makes workers read the rules again, with no restart."""
     tracebacks = pipeline.log("control").count("Traceback")
     assert user.ask("config", {"rules": [HOT]})["ok"]
     time.sleep(2)  # the announcement of these rules
@@ -151,7 +151,7 @@ def test_commands_are_answered(user: User, database: Database) -> None:
 
 
 def test_a_request_survives_a_killed_control_process(user: User, database: Database, pipeline: Stack) -> None:
-    """What was not acknowledged comes again to the next process, and is answered."""
+    """A request that was not acknowledged comes again to the next process, and is answered."""
     provision.provision(database, accounts.device(user.id, "d"))
     pipeline.stop("worker")
     for threshold in range(5):

@@ -125,7 +125,7 @@ def test_rotation_ends_the_old_password(stack: Stack, database: Database, run: s
 
 
 def test_the_same_password_again_changes_nothing(stack: Stack, database: Database, run: str) -> None:
-    """What the broker reads stays the same, so that it is not made to check everybody again."""
+    """The broker's files stay the same, so that it does not have to check everybody again."""
     account, password = accounts.service(run), passwords.generate_password()
     credential = await_honoured(stack, provision.provision(database, account, password))
     query = "SELECT password_hash, salt, rotated_at FROM mqtt_users WHERE username = %s"
@@ -168,7 +168,7 @@ def test_a_restarted_broker_knows_the_latest_accounts(stack: Stack, database: Da
 
 
 def test_accounts_made_while_nobody_listens_are_found(stack: Stack, database: Database, run: str) -> None:
-    """What changed while the writer of Mosquitto's files was away is written when it is back."""
+    """Changes made while the writer of Mosquitto's files was away are written when it is back."""
     stack.stop("mosquitto-auth")
     credential = provision.provision(database, accounts.device(run, "d1"))
     assert not let_in(stack, credential)

@@ -24,7 +24,7 @@ def test_the_commands_of_a_page_succeed(pipeline: Stack, page: str) -> None:
 
 
 def test_the_first_five_minutes_end_with_a_row(pipeline: Stack, database: Database) -> None:
-    """Who types what the README says gets the row, the list of dead letters and the proof."""
+    """The README's commands give the row, the list of dead letters and the proof."""
     database.execute("DELETE FROM raw_telemetry WHERE user_id = 'ada'")
     began = datetime.now(UTC)
     written = Written(pipeline, f"u{uuid4().hex[:8]}")
@@ -41,7 +41,7 @@ def test_the_first_five_minutes_end_with_a_row(pipeline: Stack, database: Databa
 def test_the_tutorial_leads_from_a_reading_to_an_acknowledged_alert_and_a_dead_letter(
     pipeline: Stack, database: Database, dead_letters: DeadLetters
 ) -> None:
-    """Who types the tutorial sees the device, its series, the rule as a sentence, and the alert."""
+    """The tutorial's commands show the device, its series, the rule as a sentence, and the alert."""
     for table in ("raw_telemetry", "active_alerts", "devices"):
         database.execute(sql.SQL("DELETE FROM {} WHERE user_id = 'ada'").format(sql.Identifier(table)))
     pipeline.up(["web"], prepare=False)
@@ -65,7 +65,7 @@ def test_the_tutorial_leads_from_a_reading_to_an_acknowledged_alert_and_a_dead_l
 
 
 def test_the_page_about_replay_brings_refused_messages_back(pipeline: Stack, database: Database) -> None:
-    """What the database refused is a row when its column was altered and the page's commands have run."""
+    """A refused message becomes a row once its column was altered and the page's commands have run."""
     began, user = datetime.now(UTC), f"u{uuid4().hex[:8]}"
     written = Written(pipeline, user)
     with cold_only(database, user):

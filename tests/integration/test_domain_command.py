@@ -245,7 +245,7 @@ OTHERS: dict[str, Any] = {
 def test_every_kind_of_column_comes_back_equal(
     empty: str, tmp_path: Path, written_domain: Callable[[str, str], str]
 ) -> None:
-    """What the database has is what was sent; what its own type refuses is found alone, with its words."""
+    """The database has what was sent; a value that its own type refuses is found alone, with its words."""
     (domain,) = load(written_domain("things", EVERYTHING))
     code, told = sluice(empty, tmp_path, "migrate", domains="things")
     assert code == 0, told

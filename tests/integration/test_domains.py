@@ -69,7 +69,7 @@ class Sources:
     ) -> None:
         self.sample, self.user = sample, sample.owner(run)
         names = [sample.source(run, number) for number in range(count)]
-        # One account serves all domains; made anew, it would have another password.
+        # One account serves all domains; made again, it would have another password.
         self._shared = beside is not None and beside.user == self.user
         self._devices: list[fleet.Device] = (
             beside._devices
@@ -105,7 +105,7 @@ class Sources:
 
 
 def rows(database: Database, sample: Sample, source: str) -> list[tuple[Any, ...]]:
-    """What is stored of a source, in the order of time."""
+    """The stored rows of a source, in the order of time."""
     domain = sample.domain
     return database.execute(
         f"SELECT {', '.join(sample.columns)} FROM {domain.table} WHERE {domain.source} = %s ORDER BY time",
@@ -316,7 +316,7 @@ def test_a_domain_in_trouble_holds_up_no_other(
 
 
 def test_the_page_about_domains_does_what_it_says(deployment: Stack, database: Database) -> None:
-    """Who walks through docs/domains.md gets the parcel's rows, and two notices for three delays."""
+    """The steps of docs/domains.md give the parcel's rows, and two notices for three delays."""
     said = run_page(deployment, "docs/domains.md")
     statuses = [(status,) for status in ("IN_TRANSIT", "DELAYED", "DELAYED", "DELAYED", "DELIVERED")]
     query = "SELECT status FROM raw_packages WHERE user_id = 'ada' ORDER BY time"
@@ -342,7 +342,7 @@ def test_nothing_is_missing_of_another_domain(deployment: Stack, sample: Sample)
 
 
 def test_the_status_has_the_figures_of_each_domain(deployment: Stack) -> None:
-    """What waits of each, and for how long: here for a group of consumers that has committed nothing."""
+    """How much waits of each domain, and for how long: here for a group that has committed nothing."""
     run = uuid4().hex[:8]
     for sample in SAMPLES:
         sources = Sources(deployment, sample, run, 1)

@@ -49,7 +49,7 @@ def erased(stack: Stack, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 def counts(stack: Stack, *arguments: str) -> dict[str, int]:
-    """What there is to erase, without what there is nothing of."""
+    """The kinds of data to erase, without empty ones."""
     found = erased(stack, *arguments)
     assert not found["erased"]
     return {name: number for name, number in found["counts"].items() if number}

@@ -86,7 +86,7 @@ def test_rules_of_the_operator_hold_for_every_user(
             read = ada.read("rules")
             assert (read["rules"], read["total"]) == ([own], 1)
             assert read["operator_rules"] == [hot | {"id": "operator:hot"}]
-            # What a user does to the own rules leaves the operator's in force.
+            # A user's changes of the own rules leave the operator's in force.
             assert ada.ask("config", {"rules": []}) == {"ok": True, "rules": 0}
             ada.told(3)
             assert [(one["rule_id"], one["status"]) for one in ada.notices[2:]] == [("hot", "RESOLVED")]

@@ -1,4 +1,4 @@
-"""What a batch leaves behind in Redis when it vanishes, and what its bridge makes of it."""
+"""The marks that a vanished batch leaves in Redis, and what its bridge makes of them."""
 
 from uuid import uuid4
 
@@ -32,7 +32,7 @@ def begin(batch: str, stage: str) -> None:
 
 
 def reports() -> list[bytes]:
-    """What the bridge was told."""
+    """The reports that the bridge got."""
     return [entry for entry in client().lrange(done_key(BRIDGE), 0, -1) if isinstance(entry, bytes)]
 
 
@@ -56,7 +56,7 @@ def test_who_is_killed_leaves_its_mark(batch: str) -> None:
 
 
 def test_a_batch_that_is_handed_back_is_innocent(batch: str) -> None:
-    """Also while another task still works on it; the bridge is told at once, and the lease is gone."""
+    """Also while another task still works on it; the bridge is notified at once, and the lease is gone."""
     begin(batch, "process 1")
     with pytest.raises(NotNow), lease.held(batch, "process 0"):
         raise NotNow("Kafka is away")
@@ -85,7 +85,7 @@ def test_too_little_memory_does_not_end_the_worker(batch: str) -> None:
 
 
 def test_a_batch_of_a_worker_that_is_stopped_is_innocent(batch: str) -> None:
-    """Who is about to end its tasks by force hands back what they work on first."""
+    """A worker that is about to end its tasks by force first hands back what they work on."""
     begin(batch, "store")
     lease.hand_back(batch)
     assert marks.read(batch) is None
@@ -117,7 +117,7 @@ def test_a_hang_is_evidence_whatever_else_fails(batch: str) -> None:
 
 
 def test_a_flushed_redis_leaves_no_evidence(batch: str) -> None:
-    """What is not there speaks against nobody."""
+    """A missing mark is evidence against nobody."""
     begin(batch, "process 0")
     client().delete(evidence_key(batch))
     assert marks.read(batch) is None

@@ -31,7 +31,7 @@ def old(stack: Stack, database: Database) -> Iterator[Stack]:
 
 
 class Crate:
-    """A crate that tells its number, and what is stored of it."""
+    """A crate that sends its number, and its stored rows."""
 
     def __init__(self, stack: Stack, database: Database) -> None:
         self.user = uuid4().hex[:8]
@@ -76,7 +76,7 @@ def test_an_optional_field_is_added_without_downtime(old: Stack, database: Datab
     assert crate.stored("weight, extra_data") == [(None, {}), (None, {"weight": 2.5})]
     fleet.wait_until(lambda: len(letters.read()) == 1, 30, "the dead letter of what was not known yet")
 
-    # The workers first: what they cannot write yet waits, and is no dead letter.
+    # The workers first: what they cannot write yet waits, and is not a dead letter.
     database.execute("ALTER TABLE raw_crates DROP COLUMN weight")
     change(old, AFTER)
     before = old.log("worker").count("TableOutdated")
@@ -91,7 +91,7 @@ def test_an_optional_field_is_added_without_downtime(old: Stack, database: Datab
     crate.await_stored(1, 2, 4)
     assert crate.stored("weight") == [(None,), (None,), (4.5,)]
 
-    # What was dead of the time between is known now.
+    # The dead letters of the time between are known now.
     replayed = sluice(old, "dlq", "replay", "--domain", "crates", "--json")
     assert replayed.returncode == 0, replayed.stderr
     assert json.loads(replayed.stdout)["outcomes"]["stored"] == 1

@@ -59,7 +59,7 @@ def flower(pipeline: Stack) -> Iterator[str]:
 
 
 def test_flower_shows_workers_and_tasks_behind_a_login(pipeline: Stack, flower: str, browser: Remote) -> None:
-    """Who has no login sees nothing; who has it sees workers and tasks that succeed, without payloads."""
+    """Without a login nothing is shown; with it, workers and tasks that succeed, without payloads."""
     assert _status(flower) == 401
     run = f"private{uuid4().hex[:8]}"
     browser.get(f"http://{pipeline.env['FLOWER_BASIC_AUTH']}@{flower}/broker")

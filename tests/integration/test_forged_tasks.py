@@ -1,4 +1,4 @@
-"""Whoever can write to the broker can make a worker drop a message, and nothing more."""
+"""A writer to the broker can make a worker drop a message, and nothing more."""
 
 import json
 import os
@@ -139,7 +139,7 @@ ODD_TASKS = [
         message(NOTHING, "application/x-msgpack", odd)
         for odd in deviations(HEADERS | dict.fromkeys(OPTIONAL))
     ),
-    # Times that Celery reads, and cannot reckon with.
+    # Times that Celery reads, and cannot calculate with.
     *(
         message(NOTHING, "application/x-msgpack", HEADERS | {name: moment})
         for name in ("eta", "expires")
@@ -162,7 +162,7 @@ def test_odd_parts_of_a_known_task_do_not_end_the_worker(pipeline: Stack, broker
     broker.lpush("process", message(NOTHING, "application/x-msgpack", STRANGERS))
     wait_until(lambda: broker.llen("process") == 0, 120, "all to be taken")
     wait_until(lambda: refused(broker) > before, 20, "the last to be refused")
-    # What is not acknowledged would take hands away from the worker, and come again.
+    # Unacknowledged messages would keep the worker's children busy, and come again.
     wait_until(lambda: set(broker.hkeys("unacked")) <= abandoned, 60, "all to be done with")
     assert pipeline.pid("worker") == worker
 

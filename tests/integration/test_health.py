@@ -86,7 +86,7 @@ def test_counters_that_began_anew_say_since_when(
     device = fleet.devices(pipeline, [(run := uuid4().hex[:8], "fridge")])[0]
     wait_for_no_lag(pipeline)
     client().delete(COUNTERS)
-    # Redis tells whole seconds.
+    # Redis reports whole seconds.
     before = datetime.now(UTC).replace(microsecond=0)
     for number in range(2):
         payload = {"sequence_id": number, "time": f"{before:%FT%TZ}", "temperature": 1}

@@ -30,7 +30,7 @@ COLUMN = """
 SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
 WHERE attrelid = 'raw_telemetry'::regclass AND attname IN ('battery', 'extra_data') ORDER BY 1
 """
-# What a row has before, and afterwards: battery and extra_data.
+# A row's values before, and afterwards: battery and extra_data.
 ROWS: list[tuple[tuple[float | None, str | None], tuple[int | None, Any]]] = [
     ((None, "{}"), (None, {})),
     ((85, "{}"), (85, {})),

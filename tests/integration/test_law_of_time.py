@@ -1,4 +1,4 @@
-"""Which readings are judged when a device's readings come in parts, and little is remembered between them."""
+"""The readings that are judged when they come in parts, and little is remembered between the parts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,7 @@ class Sender:
         return Received(message, DOMAIN.validate(topic, payload, arrival, Limits()))
 
     def judge(self, readings: list[Received]) -> list[str]:
-        """What the user is told."""
+        """The changes that the user gets."""
         return [change.status for change in evaluate(DOMAIN, readings).changes]
 
 
@@ -118,7 +118,7 @@ def test_a_violation_does_not_last_since_1970(database: psycopg.Connection[tuple
 
 
 def test_a_backlog_of_months_is_judged_over_many_parts(sender: Sender) -> None:
-    """Old readings in their order are no late ones."""
+    """Old readings in their order are not late."""
     months = 90 * 86_400
     told = [sender.part((n, 60 * n - months, 9.5 if 5 <= n < 8 else 4), at=n) for n in range(10)]
     assert [(n, *what) for n, what in enumerate(told) if what] == [(5, "TRIGGERED"), (8, "RESOLVED")]

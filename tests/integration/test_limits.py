@@ -1,4 +1,4 @@
-"""What one user may send and have: beyond it is a dead letter or a refusal, and nobody else notices."""
+"""The limits of one user: beyond them is a dead letter or a refusal, and nobody else notices."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What can be known of silence, asked of a real Kafka: what the bridge has committed, and who listens."""
+"""Facts about silence, asked of a real Kafka: the offsets that the bridge has committed, and who listens."""
 
 import time
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def topic(stack: Stack, in_process: None, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def gateway(now_ms: int, since_ms: int) -> None:
-    """What a gateway says of itself."""
+    """A gateway's report on itself."""
     client().hset(GATEWAYS, "sluice-gateway", f"{since_ms} {now_ms}")
 
 
@@ -101,7 +101,7 @@ def test_silence_is_judged_up_to_what_the_bridge_has_committed(topic: Topic) -> 
 
 
 def test_silence_goes_on_when_offsets_begin_again(topic: Topic) -> None:
-    """What was noted of the old offsets is dropped: the new ones may never get that far."""
+    """Notes of the old offsets are dropped: the new ones may never get that far."""
     now = 1_800_000_000_000
     gateway(now, since_ms=now - 500_000)
     topic.produce(1)

@@ -1,4 +1,4 @@
-"""What the processes log while they work: JSON lines with an event each, no payload, no secret."""
+"""The processes' logs while they work: JSON lines with an event each, no payload, no secret."""
 
 import json
 from uuid import uuid4
@@ -10,7 +10,7 @@ from tests.integration.lag import wait_for_no_lag
 
 
 def test_logs_are_json_without_payloads_and_secrets(pipeline: Stack) -> None:
-    """Good messages, bad ones, outages that libraries complain about: nothing of it tells what is private."""
+    """Good messages, bad ones, outages that libraries complain about: none of it reveals anything private."""
     marks = {name: len(pipeline.log(name)) for name in PROCESSES}
     private = uuid4().hex
     (device,) = fleet.devices(pipeline, [(uuid4().hex[:8], "d")])

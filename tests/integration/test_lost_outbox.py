@@ -1,4 +1,4 @@
-"""What Redis loses is told all the same: the tables say what has been told, and what has not."""
+"""Changes that Redis loses are published all the same: the tables say which have been and which have not."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,7 +46,7 @@ def test_a_flushed_redis_begins_anew(stack: Stack) -> None:
 
 
 def test_what_was_not_told_when_redis_was_flushed_is_told_again(stack: Stack, database: Database) -> None:
-    """What is in the tables and was not published comes from there, before anything new; the rest once."""
+    """Unpublished changes come from the tables, before anything new; the rest once."""
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
         told = flap(user, "d", 2)
@@ -94,7 +94,7 @@ def test_a_restarted_redis_with_an_old_memory_is_not_believed(stack: Stack, data
 
 
 def test_a_rebuild_that_is_asked_for_changes_nothing(stack: Stack, database: Database) -> None:
-    """What waits in the outbox gets into the tables first; states, alerts and what is told stay the same."""
+    """Waiting entries of the outbox get into the tables first; states, alerts and notices stay the same."""
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 1)
     judge(user, "d", (5, 90.0))
@@ -141,7 +141,7 @@ def test_an_outbox_of_another_memory_overwrites_nothing(database: Database, lose
 
 
 def test_a_lost_memory_is_noticed_without_any_reading(stack: Stack) -> None:
-    """What the tables have and users were not told is published by the next delivery."""
+    """Changes that the tables have and users did not get are published by the next delivery."""
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
         wanted = flap(user, "d", 1)

@@ -1,4 +1,4 @@
-"""What the metrics of the running processes say is what happened, whoever is killed meanwhile."""
+"""The metrics of the running processes show what happened, whichever process is killed meanwhile."""
 
 from uuid import uuid4
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def versions(conninfo: str) -> list[int]:
-    """What the database remembers."""
+    """The migrations that the database remembers."""
     with connected(conninfo) as connection:
         return [record.version for record in migrate.applied(connection)]
 
@@ -75,7 +75,7 @@ def test_a_second_run_changes_nothing(empty: str) -> None:
 
 
 def test_dry_run_and_status_touch_nothing(empty: str) -> None:
-    """Both tell what is pending, and the database stays as empty as it was."""
+    """Both show what is pending, and the database stays as empty as it was."""
     dry = sluice(empty, "migrate", "--dry-run")
     assert "would run 0001_timescaledb" in dry.stdout
     shown = sluice(empty, "migrate", "--status")
@@ -97,7 +97,7 @@ def test_an_edited_migration_is_refused_and_nothing_runs(empty: str, folder: Pat
 
 
 def test_a_failing_migration_leaves_no_trace_of_itself(empty: str, folder: Path) -> None:
-    """What ran before the failing file stays, nothing of the failing one does, and mended it runs."""
+    """Files before the failing one stay applied, nothing of that one does, and once mended it runs."""
     bad = folder / "0901_bad.sql"
     (folder / "0900_good.sql").write_text("CREATE TABLE good (x int)")
     bad.write_text("CREATE TABLE half (x int); SELECT 1 / 0;")
@@ -163,7 +163,7 @@ def test_a_role_that_may_not_create_the_extension_is_told_what_to_do(stack: Stac
 
 
 def test_a_change_of_rules_notifies_with_the_user(database: Database, stack: Stack) -> None:
-    """A plain UPDATE tells every listener whose rules changed, and moves `updated_at`."""
+    """A plain UPDATE notifies every listener of the user whose rules changed, and moves `updated_at`."""
     user = f"user-{uuid4().hex[:8]}"
     with connected(stack.env["DATABASE_DIRECT_URL"]) as listener:
         listener.execute("LISTEN sluice_rules")

@@ -137,7 +137,7 @@ def test_sluices_sessions_are_out_of_reach_of_every_account(stack: Stack, databa
 
 
 def test_a_reload_forgets_no_session(stack: Stack, database: Database) -> None:
-    """A subscriber is away, the broker starts anew, and accounts change: what is published then waits."""
+    """A subscriber is away, the broker starts again, and accounts change: messages published then wait."""
     run = uuid4().hex[:8]
     [device] = provisioned(stack, database, accounts.device(run, "d"))
     topic = f"users/{run}/devices/d/telemetry"
@@ -182,7 +182,7 @@ def test_a_packet_above_the_limit_is_in_the_log(stack: Stack, database: Database
 
 
 def test_a_denied_publish_is_found_as_the_docs_say(stack: Stack, database: Database) -> None:
-    """MQTT 3.1.1 tells a device nothing; with `log_type debug`, which a reload takes in, the log does."""
+    """MQTT 3.1.1 gives a device no reason; with `log_type debug`, which a reload takes in, the log does."""
     run = uuid4().hex[:8]
     [device] = provisioned(stack, database, accounts.device(run, "d"))
     file = stack.layout.conf("mosquitto") / "mosquitto.conf"

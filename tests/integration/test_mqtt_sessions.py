@@ -107,7 +107,7 @@ def test_a_device_with_the_gateways_client_id_takes_nothing(pipeline: Stack, dat
 def test_an_upgrade_empties_the_old_session_and_a_lost_one_is_told(
     pipeline: Stack, database: Database
 ) -> None:
-    """What waits under the old client id becomes rows, once each; then that session is no more."""
+    """Messages under the old client id become rows, once each; then that session is gone."""
     user = uuid4().hex[:8]
     [device] = fleet.devices(pipeline, [(user, "d")])
     try:

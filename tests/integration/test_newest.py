@@ -65,7 +65,7 @@ class Fleet:
         return Received(message, DOMAIN.validate(topic, written, at_ms, Limits()))
 
     def judge(self, *readings: Received) -> list[str]:
-        """As one part; what it tells."""
+        """Judges them as one part; returns the changes."""
         return [change.status for change in evaluate(DOMAIN, list(readings)).changes]
 
 
@@ -80,7 +80,7 @@ def test_a_part_that_began_in_an_earlier_half_hour_is_remembered_to_its_end(data
 
 @pytest.mark.usefixtures("in_process")
 def test_what_a_neighbour_gets_again_changes_nothing_for_others(database: Database) -> None:
-    """A clock was ahead and is right again: that its neighbour's reading is redelivered is no matter."""
+    """A clock was ahead and is right again: that its neighbour's reading is redelivered does not matter."""
     fleet = Fleet(database)
     assert fleet.judge(fleet.reading("d", 1700, 5300, COLD)) == []
     assert fleet.judge(fleet.reading("d", 1810, 1810, COLD)) == []

@@ -113,7 +113,7 @@ def letters_of(dead_letters: DeadLetters, user: User, count: int) -> list[dict[s
 
 
 def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters: DeadLetters) -> None:
-    """Each is one dead letter, and no notice; the others, and other users, are told as ever."""
+    """Each is one dead letter, and no notice; the others, and other users, are notified as ever."""
     greedy, other = User(database), User(database)
     with subscriber(stack, greedy.id) as listening:
         assert greedy.part(a=90, b=90) == triggered("ab")
@@ -130,7 +130,7 @@ def test_alerts_beyond_the_limit(stack: Stack, database: Database, dead_letters:
         assert [letter["error_type"] for letter in letters] == ["TooManyAlerts"] * 2
         assert "3 open alerts, the maximum (OPEN_ALERTS_PER_USER)" in letters[0]["error"]
         letters_of(dead_letters, other, 0)
-        # What is resolved always passes, and makes room for what is still violated.
+        # A resolved alert always passes, and makes room for rules still violated.
         assert greedy.part(a=20) == [("a", "RESOLVED")]
         assert greedy.part(d=92, e=90) == [("d", "TRIGGERED"), ("e", "REFUSED")]
         tell_users()

@@ -86,10 +86,10 @@ def trouble(database: Database, table: str, device: str, does: str) -> Iterator[
 
 
 def test_a_burst_is_cut_into_small_entries_and_counted_by_user() -> None:
-    """What is delivered counts no more, and nothing is left in Redis."""
+    """Delivered entries no longer count, and nothing is left in Redis."""
     user = uuid4().hex[:8]
     assert mountain(user) == 1600
-    # What a rebuild tells again, for others, is not counted.
+    # Changes that a rebuild publishes again, for others, are not counted.
     sizes = [len(fields[b"entry"]) for _, fields in _stream() if fields.get(b"user") == user.encode()]
     assert max(sizes) <= ENTRY_BYTES + 200
     assert stream.backlog_bytes() == sum(sizes) == _bytes_of(user)
@@ -103,7 +103,7 @@ def test_a_burst_is_cut_into_small_entries_and_counted_by_user() -> None:
 def test_a_backlog_of_one_user_does_not_hold_up_another(
     stack: Stack, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other's changes, which came later, are in the tables and told while most of it still waits."""
+    """The other's changes, which came later, are in the tables and published while most of it still waits."""
     monkeypatch.setattr(stream, "USER_BYTES", 200_000)
     loud, quiet = uuid4().hex[:8], uuid4().hex[:8]
     count = mountain(loud)
@@ -144,7 +144,7 @@ def test_a_user_at_the_bound_is_named_until_the_backlog_is_delivered(monkeypatch
 
 
 def test_an_outbox_full_of_bytes_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who would add to it waits until something was delivered."""
+    """A process that would add to it waits until something was delivered."""
     chosen = settings().model_copy(update={"outbox_max_bytes": 500_000})
     monkeypatch.setattr(stream, "settings", lambda: chosen)
     mountain(uuid4().hex[:8])

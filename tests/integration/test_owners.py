@@ -104,7 +104,7 @@ def test_the_last_will_of_a_device_marks_it_as_offline(deployment: Stack, databa
 def test_rules_are_compared_with_the_readings_of_their_own_domain(
     deployment: Stack, database: Database
 ) -> None:
-    """Of a user with devices in two domains: what is right in one can never fire in the other."""
+    """For a user with devices in two domains: a rule that is right in one can never fire in the other."""
     ada = User(deployment, database)
     name = f"d-{uuid4().hex[:8]}"
     (device,) = fleet.devices(deployment, [(ada.id, name)])

@@ -108,7 +108,7 @@ def test_a_paused_rebuild_does_not_wipe_newer_states(user: str, database: Databa
 def test_a_rebuild_keeps_its_lock_for_as_long_as_it_takes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow database is no reason for others to begin, too."""
+    """A slow database is not a reason for others to begin, too."""
     monkeypatch.setattr(rebuild, "LOCK_SECONDS", 1.0)
     thread = threading.Thread(target=rebuild_all)
     with database.transaction():
@@ -159,7 +159,7 @@ def test_a_state_of_another_version_is_read_later_by_who_can(user: str) -> None:
 
 
 def test_states_of_a_version_that_is_gone_are_rebuilt(user: str, database: Database) -> None:
-    """After a rollback nobody can read them: what the tables have counts, and the alert is told once."""
+    """After a rollback nobody can read them: what the tables have counts, and the alert is published once."""
     judge(user, "other", (1, 90.0))
     write_tables()
     for device in ("d", "other"):

@@ -41,7 +41,7 @@ class Workers:
             thread.start()
 
     def log(self) -> str:
-        """What the workers have logged."""
+        """The workers' log."""
         return self._log.read_text(errors="replace")
 
     def kill(self) -> None:
@@ -155,7 +155,7 @@ def test_a_message_that_kills_its_worker_is_isolated(
 def test_a_crash_in_c_is_isolated(
     stack: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
-    """A segmentation fault is no exception that anybody could catch."""
+    """A segmentation fault is not an exception that anybody could catch."""
     check(stack, database, dead_letters, ["", "", "crash", ""], "WorkerLost")
 
 
@@ -193,7 +193,7 @@ def test_a_message_that_kills_the_whole_worker_is_isolated(
     deeds = [""] * 12
     deeds[5] = "kill worker"
     starts = workers.starts
-    # Nobody is left to tell of the batch: each time its lease must end.
+    # Nobody is left to report on the batch: each time its lease must end.
     with workers.having(LEASE_SECONDS="3"):
         check(stack, database, dead_letters, deeds, "WorkerLost")
         assert workers.starts >= starts + 1 + STRIKES_TO_CONDEMN
@@ -212,7 +212,7 @@ def test_a_message_that_hangs_its_worker_is_isolated(
 def test_a_message_that_needs_too_much_memory_is_isolated(
     stack: Stack, database: psycopg.Connection[tuple[Any, ...]], dead_letters: DeadLetters
 ) -> None:
-    """Where the process has a limit of its own, it is told; its worker goes on."""
+    """A process with a limit of its own reports it; its worker continues."""
     check(stack, database, dead_letters, ["", "memory", "", ""], "Unexpected")
 
 
@@ -231,7 +231,7 @@ def test_messages_that_meet_a_bug_become_dead_letters_with_the_exception(
 def test_a_message_whose_workers_are_killed_in_an_outage_is_stored(
     stack: Stack, dead_letters: DeadLetters, workers: Workers
 ) -> None:
-    """While the database is away the death of whoever waits for it is no evidence, however often."""
+    """While the database is away, the death of a worker that waits for it is not evidence, however often."""
     run = uuid4().hex[:8]
     lost = stack.log("bridge").count("batch_lost")
     stack.stop("postgres")

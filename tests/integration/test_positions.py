@@ -161,7 +161,7 @@ def await_history(database: Database, user: str, *statuses: str) -> None:
 
 
 def test_a_topic_that_was_made_again_while_the_bridge_was_away(topic: OwnTopic, database: Database) -> None:
-    """Its offsets begin at 0, and the device was judged at a higher one; its alerts are told all the same.
+    """Its offsets begin at 0, and the device was judged at a higher one; its alerts are published anyway.
 
     The dead letter of an old record is not that of a new one with its offset, which needs its own row.
     """

@@ -77,7 +77,7 @@ def test_prometheus_sees_what_the_processes_show(pipeline: Stack, tmp_path: Path
         for metric in CATALOGUE:
             if not metric.labels:
                 name = metric.name + ("_count" if metric.kind == "histogram" else "")
-                # A page that came late once is no value until the next look.
+                # A page that came late once has no value until the next look.
                 fleet.wait_until(lambda name=name: _query(port, f"count({name})") > 0, 30, name)  # type: ignore[misc]
     pipeline.stop("notify")
     pipeline.stop("web")

@@ -1,4 +1,4 @@
-"""Telling of alerts: in order, each once, the broker and the database each by itself, whoever dies."""
+"""Notices of alerts: in order, each once, for the broker and the database separately, whatever dies."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_users_are_told_in_order_and_the_tables_say_the_same(
     stack: Stack, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More changes than one reading of the outbox takes, of several devices; then nothing is left."""
-    # What a broker on a busy machine acknowledges too late is published again.
+    # Notices that a broker on a busy machine acknowledges too late are published again.
     monkeypatch.setattr(publisher, "publish", partial(publisher.publish, seconds=60))
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
@@ -130,7 +130,7 @@ def test_a_row_goes_with_its_alert(database: Database) -> None:
 
 
 def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: Database) -> None:
-    """What it could not acknowledge is told again under the same ids, in the same order; the rest once."""
+    """Unacknowledged changes are published again under the same ids, in the same order; the rest once."""
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 3)
     with subscriber(stack, user) as listening:
@@ -153,7 +153,7 @@ def test_a_worker_killed_after_publishing_loses_nothing(stack: Stack, database: 
 
 
 def test_a_worker_killed_before_publishing_loses_nothing(stack: Stack) -> None:
-    """What it had read, and nobody had heard, the next one tells first."""
+    """Changes that it had read and not published are published first by the next one."""
     user = uuid4().hex[:8]
     wanted = flap(user, "d", 2)
     dies = "stream._deliver = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -223,7 +223,7 @@ def test_a_broker_that_is_down_does_not_hold_up_the_tables(stack: Stack, databas
 
 
 def test_a_database_that_is_down_does_not_hold_up_the_users(stack: Stack) -> None:
-    """They are told at once, and the tables have it when the database is back."""
+    """They are published at once, and the tables have it when the database is back."""
     user = uuid4().hex[:8]
     with subscriber(stack, user) as listening:
         wanted = flap(user, "d", 2)
@@ -283,7 +283,7 @@ def test_what_can_never_be_delivered_is_put_aside(
 
 
 def test_a_full_outbox_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who would add to it is told to wait, until something was delivered."""
+    """A process that would add to it has to wait until something was delivered."""
     user = uuid4().hex[:8]
     flap(user, "d", 2)
     chosen = settings().model_copy(update={"outbox_max_entries": 4})

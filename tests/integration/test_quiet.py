@@ -1,4 +1,4 @@
-"""Quiet windows hold back channels, and nothing else: what is still open at their end is told then, once."""
+"""Quiet windows hold back channels, and nothing else: alerts still open at their end are sent then, once."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +46,7 @@ def window(user: str, database: Database) -> Any:
 
 
 def change(user: str, device: str, *readings: tuple[int, float]) -> None:
-    """Judges readings and writes what there is to tell, and looks as beat has it done."""
+    """Judges readings, writes the changes, and looks as beat has it done."""
     judge(user, device, *readings, rules=RISING)
     write_tables()
     deliver_channels.watch()
@@ -82,7 +82,7 @@ def close(database: Database, user: str) -> None:
 def test_channels_are_silent_until_the_window_ends_and_told_then_what_is_open(
     user: str, database: Database, setting: Set, window: Window
 ) -> None:
-    """Of each alert its newest change, under its own key; of what began and ended meanwhile nothing.
+    """Each alert's newest change, under its own key; nothing of alerts that began and ended meanwhile.
 
     What ended and was told before is told to have ended. MQTT's way and the tables have every change at once.
     """
@@ -136,7 +136,7 @@ def test_channels_are_silent_until_the_window_ends_and_told_then_what_is_open(
 def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
     stack: Stack, user: str, database: Database, setting: Set, window: Window
 ) -> None:
-    """Workers were dead all night: the outcome is the same, also where one is killed while it tells."""
+    """Workers were dead all night: the outcome is the same, also where one is killed while it sends."""
     del setting
     with http_receiver() as receiver:
         add(database, user, "hook", "webhook", receiver.url())
@@ -175,7 +175,7 @@ def test_what_nobody_looked_at_during_a_window_is_judged_by_it_afterwards(
 def test_what_is_sent_again_may_have_been_heard_before(
     user: str, database: Database, setting: Set, window: Window
 ) -> None:
-    """`sluice channels retry` begins to count anew, and still the end of what was tried is told."""
+    """`sluice channels retry` begins to count again, and still the end of what was tried is told."""
     setting(CHANNEL_ATTEMPTS="1")
 
     def answer(_path: str, number: int) -> Answer:
@@ -245,7 +245,7 @@ class Nights:
             self.plain.deliver()
 
     def die(self) -> None:
-        """A worker that dies after it has told the channel."""
+        """A worker that dies after it has sent to the channel."""
 
         def dies(*_: object) -> str:
             raise Died
@@ -259,7 +259,7 @@ class Nights:
         self.database.execute("UPDATE channel_states SET lease_until = now()")
 
     def check(self) -> None:
-        """What was told so far."""
+        """The messages sent so far."""
         told_keys = {call.key for call in self.receiver.calls}
         assert {tuple(key.split("/")[:2]) for key in told_keys} == {
             (alert, status) for _, alert, status in self.plain.told()
@@ -282,7 +282,7 @@ class Nights:
 
 @settings(
     max_examples=10,
-    # A failure is told as it was found: to shrink one on real servers would take many minutes.
+    # A failure is reported as it was found: to shrink one on real servers would take many minutes.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -290,7 +290,7 @@ class Nights:
 def test_nights_as_they_come_are_told_as_a_plain_model_says(
     user: str, database: Database, setting: Set, window: Window, near: int, events: list[tuple[Any, ...]]
 ) -> None:
-    """Whatever happens in between: looks, none at all, workers that die after they have told a channel.
+    """Whatever happens in between: looks, none at all, workers that die after they have sent to a channel.
 
     It is the same whether what is next is among the oldest or has to be looked for further on.
     """
@@ -311,7 +311,7 @@ def test_nights_as_they_come_are_told_as_a_plain_model_says(
 def test_windows_are_of_a_device_a_rule_a_severity_and_of_everyone(
     user: str, database: Database, setting: Set, window: Window
 ) -> None:
-    """What a window is not about passes at once, also a rise that overtakes what is held back."""
+    """A change that the window is not about passes at once, also a rise that overtakes held changes."""
     del setting
     with http_receiver() as receiver:
         add(database, user, "hook", "webhook", receiver.url())

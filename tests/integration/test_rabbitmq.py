@@ -51,7 +51,7 @@ class RabbitMQ:
         return f"amqps://sluice:{self.password}@127.0.0.1:{self.port}/"
 
     def send(self, body: bytes) -> None:
-        """Puts something into a queue of the workers that is no task."""
+        """Puts something that is not a task into a queue of the workers."""
         chosen = Settings(_env_file=None, celery_broker_url=self.url, tls_ca_file=self.authority)
         with Connection(self.url, ssl=celery_broker.tls_options(chosen)) as connection:
             connection.Producer().publish(body, routing_key="process", content_type="application/x-odd")
@@ -130,7 +130,7 @@ def payload(number: int) -> bytes:
 
 
 def readiness(stack: Stack) -> str:
-    """What the worker says of itself."""
+    """The worker's own report."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{stack.env['METRICS_PORT']}/readyz", timeout=10) as ok:
             return str(ok.read())

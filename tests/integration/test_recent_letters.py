@@ -112,7 +112,7 @@ class Letters:
 
 
 def _told(standings: Iterable[Standing]) -> list[str]:
-    # Of a letter that was sent twice it does not matter which of the two is shown.
+    # If a letter was sent twice, it does not matter which of the two is shown.
     return sorted(
         repr(one._replace(letter=one.letter._replace(refused_at=NOW, letter_offset=0))) for one in standings
     )

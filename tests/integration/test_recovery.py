@@ -1,4 +1,4 @@
-"""What comes back when something was lost or away: Redis' memory, a bridge, the database."""
+"""Recovery when something was lost or away: Redis' memory, a bridge, the database."""
 
 import time
 from typing import Any

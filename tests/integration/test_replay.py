@@ -50,7 +50,7 @@ def replay(stack: Stack, user: str, **kwargs: Any) -> dict[str, Any]:
 def test_after_a_schema_fix_dead_letters_become_rows(
     pipeline: Stack, database: Database, dead_letters: DeadLetters, user: str
 ) -> None:
-    """What the database refused is stored once the table can hold it, with the time of its first arrival."""
+    """A row that the database refused is stored once the table can hold it, with its first arrival time."""
     written = Written(pipeline, user)
     with cold_only(database, user):
         written.write([reading(n, temperature=n) for n in range(90, 120)])
@@ -106,7 +106,7 @@ def test_a_limit_takes_the_oldest_and_the_next_call_the_next(
 
 
 def test_a_replay_raises_no_alerts_unless_asked_to(pipeline: Stack, database: Database, user: str) -> None:
-    """A silent replay is judged by no rule and is no sign of life; one with alerts is judged as it comes."""
+    """A silent replay is judged by no rule and is not a life sign; one with alerts is judged as it comes."""
     with cold_only(database, user):
         for device in ("silent", "loud"):
             Written(pipeline, user).write([reading(1, temperature=200)], device)
@@ -221,13 +221,13 @@ def test_a_range_runs_again_and_changes_nothing_that_is_in_order(
     assert sequence_ids(database, user) == good
     assert letters_of(dead_letters, user) == before
     assert not replayed(user)
-    # Never beyond what the bridge has committed, and an end beyond it is no error.
+    # Never beyond what the bridge has committed, and an end beyond it is not an error.
     far = report(pipeline, call(pipeline, "tasks.replay.offsets", partition=partition, start=end, end=10**12))
     assert far["messages"] == 0
 
 
 def test_a_range_runs_again_by_a_command(pipeline: Stack, database: Database, user: str) -> None:
-    """`sluice replay` waits for the end, says what it did, and refuses what is no range at once."""
+    """`sluice replay` waits for the end, says what it did, and refuses at once what is not a range."""
     written = Written(pipeline, user)
     begin = datetime.now(UTC).isoformat()
     written.write([reading(n) for n in range(10)])
@@ -247,7 +247,7 @@ def test_a_range_runs_again_by_a_command(pipeline: Stack, database: Database, us
     assert noted >= 1
     for wrong, said in {
         ("offsets", "10000", "0", "1"): "has no partition 10000",
-        ("offsets", "0", "5", "5"): "5 to 5 is no range of offsets",
+        ("offsets", "0", "5", "5"): "5 to 5 is not a range of offsets",
         ("offsets", "0", "1000000000", "1000000001"): "nothing from 1000000000 to 1000000001",
         ("times", "--since", "1h", "--until", "2h"): "must be before --until",
     }.items():

@@ -87,7 +87,7 @@ def test_a_user_with_too_many_requests_is_refused_and_alone(
 
 
 def test_commands_are_for_devices_that_there_are(users: tuple[User, User], database: Database) -> None:
-    """What never was is refused and leaves nothing; an account, a row or a reading makes a device."""
+    """A device that never existed is refused and leaves nothing; an account, a row or a reading makes one."""
     user, other = users
     assert user.ask("config", {"rules": [HOT]})["ok"]
     provision.provision(database, accounts.device(other.id, "d"))
@@ -130,7 +130,7 @@ def test_a_bug_is_answered_with_the_id_that_the_log_has(kind: str, monkeypatch: 
 
 @pytest.mark.usefixtures("alone")
 def test_a_request_that_nobody_does_is_given_up() -> None:
-    """Without a worker the user is told after a bounded time, and what was given up is not done later."""
+    """Without a worker the user gets an answer in bounded time, and a given-up request is not done later."""
     answered: list[tuple[Request, Answer | None]] = []
     requests = Requests(lambda *one: answered.append(one), patience_seconds=2, most=3)
     requests.start()

@@ -75,7 +75,7 @@ def _account(stack: Stack, database: Database, name: str) -> Credential:
 
 
 def _kept(stack: Stack, user: Credential) -> dict[str, dict[str, Any]]:
-    """What somebody hears at once who subscribes now; by topic."""
+    """The messages that a new subscriber gets at once; by topic."""
     found: dict[str, dict[str, Any]] = {}
     heard: list[int] = []
 
@@ -101,7 +101,7 @@ def _states(*changes: Change) -> dict[str, Any]:
 
 
 def _killed(stack: Stack, how: str) -> None:
-    """A worker that begins to tell, and is killed."""
+    """A worker that begins to publish, and is killed."""
     environment = {**os.environ, **process_environment(stack.env)}
     code = f"{WORKER}{how}publish_changes.deliver_mqtt()"
     assert forked.run("-c", code, env=environment, cwd=PROJECT).returncode == -signal.SIGKILL
@@ -170,7 +170,7 @@ def test_a_state_that_is_refused_ends_and_the_users_notices_go_on(
             return stream.has_delivered("mqtt", last)
 
         wait_until(over, 60, "the end of the attempts")
-        # What was sent together with a refused state comes again, under the same id and status.
+        # Changes sent together with a refused state come again, under the same id and status.
         listening.told(9)
         told = dict.fromkeys((notice["alert_id"], notice["status"]) for notice in listening.notices)
         assert list(told) == [(change.alert_id, change.status) for change in changes]

@@ -229,7 +229,7 @@ def test_a_password_that_a_role_gets_is_in_the_audit_and_not_what_it_is(
 
 
 def test_who_may_not_make_roles_is_told_what_to_do(database: Database) -> None:
-    """The owner of the tables alone gives nobody a password, and is told so."""
+    """The owner of the tables alone gives nobody a password, and gets a sentence that says so."""
     with pytest.raises(roles.RolesRefused, match="not allowed"):
         roles.set_password(database, "postgres", "x")
 

@@ -166,7 +166,7 @@ def test_what_the_database_refuses_of_an_hour_holds_up_no_other(
 
 
 def test_old_rows_are_rolled_up_although_retention_came_first(rolled: Database, empty: str) -> None:
-    """Whoever asks for rollups after years gets those of all rows, before any row or rollup is removed."""
+    """Rollups that are switched on after years are made of all rows, before any row or rollup is removed."""
     long_ago = NOW.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1000)
     store(rolled, [row(number, long_ago + timedelta(days=number), "a", 1.0, 1) for number in range(4)])
     removed = "SELECT sluice_expire('rollups_hourly', 10)"

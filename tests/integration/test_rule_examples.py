@@ -30,7 +30,7 @@ from tests.integration.subscriber import Subscriber, subscriber
 Database = psycopg.Connection[tuple[Any, ...]]
 
 DEVICE = "fridge"
-# Of a scene that needs the clock: its seconds and minutes are so much shorter.
+# In a scene that needs the clock, seconds and minutes are this much shorter.
 SCALE = 0.01
 ALL = (
     *(
@@ -65,7 +65,7 @@ def test_each_example_of_the_page_is_told_as_it_says(
 
 
 def _play(stack: Stack, user: str, scene: Scene) -> tuple[datetime, list[dict[str, Any]]]:
-    """What happens in a scene; returns when it began by the readings' times, and what the user was told."""
+    """Plays a scene; returns when it began by the readings' times, and the notices that the user got."""
     started = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     names = sorted({event.device for event in scene.events})
     with (
@@ -112,7 +112,7 @@ def _compare(scene: Scene, expected: list[Change], notices: list[dict[str, Any]]
 
 
 def _told(change: Change, notice: dict[str, Any]) -> dict[str, Any]:
-    """What a notice says, but for the times that a clock or a command has, and ids."""
+    """The content of a notice, but for the times that a clock or a command has, and ids."""
     left_out = {"alert_id"}
     if change.position is None:
         left_out |= {"time"}
@@ -124,7 +124,7 @@ def _told(change: Change, notice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(notices: list[dict[str, Any]]) -> list[int]:
-    """Which notices are of one alert."""
+    """The notices of one alert."""
     ids = [notice["alert_id"] for notice in notices]
     return [ids.index(one) for one in ids]
 

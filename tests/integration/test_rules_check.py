@@ -122,7 +122,7 @@ RULES |= CONDITIONS.map(lambda some: {"id": "c", "message": "m"} | some) | group
     lambda some: {"id": "c", "message": "m"} | some
 )
 DOCUMENTS = st.lists(RULES | ANY, max_size=3) | ANY | st.just([HOT] * 101)
-# What the model says besides: of characters, of two fields together, of two rules.
+# Further laws of the model: about characters, two fields together, two rules.
 BEYOND_SHAPE = (
     "must be more than",
     "must not be above",
@@ -172,14 +172,14 @@ def beyond_shape(document: Any, fault: Fault) -> bool:
 
 
 def holds(database: Database, document: Any) -> Any:
-    """What the check says."""
+    """The answer of the check."""
     row = database.execute("SELECT sluice_rules_hold(%s::jsonb)", [json.dumps(document)]).fetchone()
     assert row
     return row[0]
 
 
 def test_the_check_stands_in_the_migrations() -> None:
-    """Who changes the model makes the migration anew: python -m ingest.admin.rulesets.rules_check."""
+    """A changed model needs the migration made again: python -m ingest.admin.rulesets.rules_check."""
     (path,) = migrate.SQL_DIR.glob("*_rules_check.always.sql")
     assert path.read_text() == rules_check.sql()
 
@@ -192,7 +192,7 @@ def test_the_check_stands_in_the_migrations() -> None:
 @example(document=[HOT | {"flapping": {"changes": 2, "minutes": 1, "more": 1}}])
 @example(document=[HOT | {"escalate": [{"severity": "high", "threshold": 9}]}])
 def test_the_check_and_the_model_agree_on_any_document(database: Database, document: Any) -> None:
-    """What it refuses the model refuses, and what the model refuses in shape it refuses."""
+    """The model refuses all that the check refuses, and the check all that the model refuses in shape."""
     faults = sift_rules(document).faults
     if holds(database, document):
         assert all(beyond_shape(document, fault) for fault in faults), faults
@@ -218,7 +218,7 @@ def test_the_check_and_the_model_agree_on_any_document(database: Database, docum
     ],
 )
 def test_a_wrong_rule_is_refused_at_the_update(database: Database, wrong: dict[str, Any]) -> None:
-    """Whoever writes by SQL hears of it at once, and what was there stays."""
+    """A writer by SQL gets the error at once, and the rules that were there stay."""
     user = uuid4().hex[:8]
     database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps([HOT])])
     with pytest.raises(errors.CheckViolation, match="user_configs_rules_hold"):

@@ -1,4 +1,4 @@
-"""What beat sends: no task twice while one like it waits, however the clocks of the processes differ."""
+"""Beat sends no task twice while one like it waits, however the clocks of the processes differ."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_a_task_that_waits_is_known_until_its_next_run_is_due(every: float) -> N
 
 
 def test_the_schedule_is_that_of_the_processes_and_nothing_of_it_expires() -> None:
-    """What expires is compared with the clock of a worker, which may be another one."""
+    """An expiry time is compared with the clock of a worker, which may be another one."""
     assert all("expires" not in entry.get("options", {}) for entry in app.conf.beat_schedule.values())
     assert TASK in {entry["task"] for entry in app.conf.beat_schedule.values()}
 

@@ -40,7 +40,7 @@ def test_an_episode_is_told_once_with_what_to_look_at() -> None:
 
 
 def test_a_flushed_redis_raises_no_alarm() -> None:
-    """Counters that start anew are no share, neither negative nor large."""
+    """Counters that start again give no share, neither negative nor large."""
     look(1000)
     look(1000, Unexpected=15)
     client().delete(COUNTERS)

@@ -1,4 +1,4 @@
-"""The states of alerts in Redis: written all or not at all, with what to tell, and never believed lost."""
+"""Alert states in Redis: written all or not at all, with the changes to publish, and never believed lost."""
 
 import json
 from typing import Any
@@ -25,12 +25,12 @@ def told(user_id: str) -> list[dict[str, Any]]:
 
 
 def statuses(changes: list[Change]) -> list[str]:
-    """What the changes say."""
+    """The content of the changes."""
     return [change.status for change in changes]
 
 
 def test_a_state_and_what_there_is_to_tell_are_written_together() -> None:
-    """A violated rule is remembered, and told of once, however often the reading comes."""
+    """A violated rule is remembered, and published once, however often the reading comes."""
     user = uuid4().hex[:8]
     for _ in range(3):
         state_store.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
@@ -43,7 +43,7 @@ def test_a_state_and_what_there_is_to_tell_are_written_together() -> None:
 
 
 def test_another_writer_is_noticed_and_the_reading_judged_again() -> None:
-    """Who comes second decides on what the first has written, so that nothing is told twice."""
+    """The second writer decides on what the first has written, so that nothing is published twice."""
     user = uuid4().hex[:8]
     seen: list[DeviceState] = []
 
@@ -81,7 +81,7 @@ def test_one_conflict_among_many_devices_writes_nothing() -> None:
 def test_lost_states_are_rebuilt_before_anything_is_judged(
     database: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    """After a flushed Redis an open alert is still open: the next violation tells nothing new."""
+    """After a flushed Redis an open alert is still open: the next violation publishes nothing new."""
     user = uuid4().hex[:8]
     (triggered,) = state_store.transact([(user, "d")], lambda state: judge(state, reading(1, 90.0)))
     (entry,) = told(user)

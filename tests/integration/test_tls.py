@@ -123,7 +123,7 @@ def test_nobody_gets_in_without_the_right_login(
 
 
 def test_plain_connections_are_turned_away(tls: TlsServers) -> None:
-    """Who does not encrypt is no client: no server answers in the clear."""
+    """A client that does not encrypt is refused: no server answers in the clear."""
     plain = {
         "MQTT_TLS": "false",
         "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",

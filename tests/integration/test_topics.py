@@ -31,7 +31,7 @@ def test_topics_are_created_once_as_the_settings_want_them(stack: Stack) -> None
 
 
 def test_a_different_topic_is_told_and_left_alone(stack: Stack) -> None:
-    """Other settings alter no topic that exists; every run tells the difference."""
+    """Other settings alter no topic that exists; every run shows the difference."""
     chosen = settings(stack)
     topics.ensure(chosen)
     other = chosen.model_copy(update={"kafka_partitions": 3, "kafka_max_message_bytes": 4096})

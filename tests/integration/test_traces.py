@@ -149,7 +149,7 @@ def test_a_dead_letter_is_recorded_and_names_its_trace(
 def test_a_message_that_changes_an_alert_is_recorded(
     stack: Stack, collector: Collector, database: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    """Of a device's readings those that trigger and resolve the alert, and none of the others."""
+    """A device's readings that trigger and resolve the alert, and none of the others."""
     run = uuid4().hex[:8]
     database.execute(
         "INSERT INTO user_configs (user_id, rules) VALUES (%s, %s::jsonb)", [run, json.dumps(RULES)]

@@ -33,7 +33,7 @@ class Letters:
         self.ids: list[LetterId] = []
 
     def __enter__(self) -> "Letters":
-        # Of these records Kafka would drop the oldest at once.
+        # Kafka would drop the oldest of these records at once.
         topic = NewTopic(self._name, 2, 1, config={"retention.ms": "-1"})
         self._admin.create_topics([topic])[self._name].result(30)
         wait_until(lambda: self._name in self._admin.list_topics(timeout=10).topics, 30, "the topic")
@@ -135,7 +135,7 @@ def test_a_look_reads_a_bounded_number_of_letters_and_the_next_goes_on(
 
 
 def test_what_is_no_letter_is_passed_over(letters: Letters, stack: Stack) -> None:
-    """Whoever put it into the topic."""
+    """It is passed over, no matter who put it into the topic."""
     producer = Producer({"bootstrap.servers": stack.env["KAFKA_BOOTSTRAP_SERVERS"], "acks": "all"})
     producer.produce(letters.name, b"{", b"key", 0, timestamp=1)
     assert producer.flush(30) == 0

@@ -74,7 +74,7 @@ def test_rules_that_somebody_has_changed_are_not_replaced(
 
 
 def test_rules_are_tried_on_what_is_stored(web: Web, database: Database, user: str, token: str) -> None:
-    """How often each had fired, and when; nothing is changed, and a faulty document is told its faults."""
+    """How often each had fired, and when; nothing is changed, and a faulty document gets its faults."""
     rules = [
         {"key": "temperature", "operator": ">", "threshold": 21, "message": "warm"},
         {"id": "cold", "key": "temperature", "operator": "<", "threshold": 0, "message": "cold"},
@@ -95,7 +95,7 @@ def test_rules_are_tried_on_what_is_stored(web: Web, database: Database, user: s
     assert none.document["readings"] == 0
     wrong = web.ask(path, token, method="POST", body=[{**rules[0], "operator": "above"}])
     assert (wrong.status, wrong.document["errors"][0]["path"]) == (422, "rules.0.operator")
-    # Of a group by its present devices.
+    # A group counts by its present devices.
     database.execute(
         "INSERT INTO device_groups (user_id, group_name, device_id) VALUES (%s, 'hall', 'quiet')", [user]
     )
@@ -175,7 +175,7 @@ def test_a_tenant_sets_tries_and_removes_channels(
 def test_a_tenant_makes_changes_and_removes_accounts(
     web: Web, database: Database, user: str, token: str
 ) -> None:
-    """All or none, each password told once, and the operators' trail says who did it."""
+    """All or none, each password shown once, and the operators' trail says who did it."""
 
     def hashed(username: str) -> str | None:
         row = database.execute(

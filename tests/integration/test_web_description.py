@@ -23,7 +23,7 @@ CHECKS = (
     "negative_data_rejection,ignored_auth,unsupported_method"
 )
 
-# Whoever reads dead letters reads their topic, which takes its time: these routes get a few examples each.
+# Reading dead letters means reading their topic, which takes its time: these routes get a few examples each.
 CHECKED = """
 [parameters]
 "path.user" = "USER"

@@ -1,4 +1,4 @@
-"""What shows a certificate in the place of a server."""
+"""Shows a certificate in the place of a server."""
 
 import socket
 import ssl

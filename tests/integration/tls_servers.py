@@ -275,7 +275,7 @@ def _mosquitto(described: TlsServers) -> servers.Server:
     _edit(
         folder / "mosquitto.conf",
         {listener: listener + certificate},
-        # Who shows a certificate is who it says, and needs no password.
+        # A client with a certificate is the one that it names, and needs no password.
         f"listener {described.mutual_port} 127.0.0.1\n{certificate}"
         "require_certificate true\nuse_identity_as_username true\n",
     )

@@ -1,4 +1,4 @@
-"""A user with channels in the tables, and the task that tells them, run in this process."""
+"""A user with channels in the tables, and the task that sends to them, run in this process."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def user(in_process: None, database: Database) -> Iterator[str]:  # noqa: ARG001
 
 @pytest.fixture
 def setting(user: str, monkeypatch: pytest.MonkeyPatch) -> Set:  # noqa: ARG001 - it must come first
-    """Sets settings of this process, which may tell this machine; retries come soon."""
+    """Sets settings of this process, which may send to this machine; retries come soon."""
     monkeypatch.setattr(retries, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(retries, "MOST_REST_SECONDS", 0.05)
 

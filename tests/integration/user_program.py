@@ -49,6 +49,6 @@ class User:
         return answer
 
     def rules(self, database: Database) -> Any:
-        """What is in the table."""
+        """The rules in the table."""
         row = database.execute("SELECT rules FROM user_configs WHERE user_id = %s", [self.id]).fetchone()
         return None if row is None else row[0]

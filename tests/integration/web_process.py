@@ -30,7 +30,7 @@ STREAM = "/api/v1/events"
 
 
 class Answer(NamedTuple):
-    """What a request got."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]

@@ -73,7 +73,7 @@ def user(database: Database) -> str:
         )
     for table, more in (("active_alerts", ""), ("alert_history", ", time")):
         values = ", now()" if more else ""
-        # Of the rule below: a worker that is told of the rules would end an alert of another one.
+        # An alert of the rule below: a worker that reads the rules would end an alert of another one.
         database.execute(
             f"INSERT INTO {table} (alert_id, status, user_id, device_id, rule_id, severity, message, count,"
             f" key, operator, threshold{more}) VALUES"

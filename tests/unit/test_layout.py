@@ -13,7 +13,7 @@ import pytest
 from tasks import app, calls
 from tests.conftest import PROJECT
 
-# What tasks and processes share, and no task.
+# Modules that tasks and processes share, and that hold no task.
 GROUND = {"__init__", "app", "calls", "errors", "registry", "telemetry"}
 MOST_OF_THE_BRIDGE = 42
 
@@ -39,19 +39,19 @@ def test_each_file_at_the_front_of_ingest_is_a_process() -> None:
 
 
 def test_no_file_is_long() -> None:
-    """What does not fit into 400 lines is two things."""
+    """A file that does not fit into 400 lines is two things."""
     lines = {path: len(text.splitlines()) for path, text in python_files().items()}
     assert {path: number for path, number in lines.items() if number > 400} == {}
 
 
 def test_no_room_is_crowded() -> None:
-    """What does not fit into 25 files is two rooms."""
+    """A folder that does not fit into 25 files is two rooms."""
     rooms = Counter(path.rpartition("/")[0] for path in python_files() if not path.startswith("tests/"))
     assert {room: number for room, number in rooms.items() if number > 25} == {}
 
 
 def test_no_test_module_imports_another() -> None:
-    """What several tests need is in a module without tests."""
+    """Code that several tests need is in a module without tests."""
     imports = re.compile(
         r"^\s*(from|import) [\w.]*\btest_|^\s*from tests[\w.]* import .*\btest_", re.MULTILINE
     )
@@ -119,7 +119,7 @@ def test_a_call_fits_its_task(call: Callable[..., calls.Call], arguments: dict[s
 
 
 def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
-    """Whoever sends it, by name or as a task: so an outage leaves hands free for the rest."""
+    """No matter who sends it, by name or as a task: so an outage leaves hands free for the rest."""
     app.loader.import_default_modules()
     queues = {
         name: app.amqp.router.route({}, name)["queue"].name
@@ -134,7 +134,7 @@ def test_what_waits_for_the_database_goes_by_its_own_queue() -> None:
         *("tasks.channels.watch", "tasks.channels.tidy"),
         *("tasks.rollups.make", "tasks.rollups.expire"),
     }
-    # What waits for servers that users choose has workers of its own.
+    # Tasks that wait for servers that users choose have workers of their own.
     assert {name for name, queue in queues.items() if queue == "notify"} == {
         "tasks.channels.deliver",
         "tasks.channels.test",

@@ -36,7 +36,7 @@ from tasks.domain.record import Record
 from tasks.observe import tracing
 from tasks.telemetry import DOMAIN
 
-# Of CPU. Linear work takes milliseconds, quadratic work minutes: room for a loaded machine.
+# CPU time. Linear work takes milliseconds, quadratic work minutes: room for a loaded machine.
 MOST_SECONDS = 10.0
 SIZE = Limits().max_bytes
 TOPIC = "users/u/devices/d/telemetry"
@@ -147,7 +147,7 @@ RAW = {
 
 @pytest.fixture(autouse=True, scope="module")
 def others_garbage() -> Iterator[None]:
-    """What other tests have left is not looked at in the time of these."""
+    """Objects that other tests have left are not looked at in the time of these."""
     gc.collect()
     gc.freeze()
     yield
@@ -209,7 +209,7 @@ def test_a_payload_for_the_gateway(name: str) -> None:
         begun = time.process_time()
         traceparent_of(b"\x26" + b"traceparent" * 5000, begin + payload)
         Span(tracing.child(None, sampled=True), None, TOPIC, begin + payload)
-        # What one message may take from all others is much less.
+        # The time that one message may take from all others is much less.
         assert time.process_time() - begun < MOST_SECONDS / 10
 
 

@@ -20,13 +20,13 @@ SCHEMA = json.loads((Path(__file__).parent / "dashboard.schema.json").read_text(
 # Their queries are run by tests/integration/test_roles.py.
 BY_SQL = {"readings", "alerts"}
 
-# What a metric of the list is called on the page.
+# The name of a metric of the list on the page.
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 KNOWN = {metric.name + suffix: metric for metric in CATALOGUE for suffix in SUFFIXES[metric.kind]}
 
 
 def faults(dashboard: Any) -> list[str]:
-    """What of it is not as the schema says."""
+    """The parts that are not as the schema says."""
     found = jsonschema.Draft202012Validator(SCHEMA).iter_errors(dashboard)
     return [f"{one.json_path}: {one.message}" for one in found]
 
@@ -92,7 +92,7 @@ def test_a_dashboard_is_one_of_grafana_s(path: Path) -> None:
     """By our own schema of the fields in use: Grafana says nothing of a field that it does not know."""
     dashboard = json.loads(path.read_text())
     assert faults(dashboard) == []
-    # Of several sources of one kind a panel would still name the right one.
+    # With several sources of one kind a panel would still name the right one.
     assert {one["uid"]: one["type"] for one in sources_of(dashboard)}.items() <= PROVISIONED.items()
     for panel in dashboard["panels"]:
         letters = [target["refId"] for target in panel["targets"]]

@@ -51,7 +51,7 @@ receivers() {
     fi
 }
 
-# By itself, for `stop` inside $(...) ends only that.
+# On its own line, for `stop` inside $(...) ends only that.
 told=$(receivers)
 {
     cat "$(dirname "$0")/alertmanager.yml"

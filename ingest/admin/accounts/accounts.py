@@ -87,7 +87,7 @@ def acl(account: Account) -> list[tuple[Action, str]]:
         (to_service, f"users/{owner}/alerts/manage"),
         (to_user, f"users/{owner}/config/status"),
         (to_user, f"users/{owner}/alerts"),
-        # What the broker retains of open alerts: device and rule.
+        # The retained states of open alerts: device and rule.
         (to_user, f"users/{owner}/alerts/state/#"),
         (to_user, f"users/{owner}/alerts/manage/status"),
         (to_user, f"users/{owner}/devices/+/rejected"),

@@ -23,7 +23,7 @@ class InvalidCsv(OperatorError):
 
 
 class Provisioned(NamedTuple):
-    """What a file has come to; `left` are accounts that were there and keep their passwords."""
+    """The accounts of a file: those made, and those `left`, which existed and keep their passwords."""
 
     made: list[tuple[Account, Credential]]
     left: list[Account]

@@ -54,14 +54,14 @@ class Made(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Whose token it is, and by which id it is listed."""
+    """The owner of a token, and the id by which it is listed."""
 
     user_id: str
     token_id: str
 
 
 def hash_of(token: str) -> bytes:
-    """What is kept of a token."""
+    """The stored part of a token."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 

@@ -1,4 +1,4 @@
-"""Who was notified of an alert: its changes on their way to the channels of its user."""
+"""The deliveries of an alert: its changes on their way to the channels of its user."""
 
 from collections.abc import Sequence
 from typing import Any, LiteralString

@@ -23,7 +23,7 @@ _STANDING: LiteralString = """
 user_id, device_id, rule_id, status, severity, message, key, operator, threshold, value, "values",
 first_seen, last_seen, count, snoozed_until, alert_id, acknowledged_at, acknowledged_by, note, violated
 """
-# Of a change, as it is shown.
+# The columns of a change, as it is shown.
 CHANGE: LiteralString = """
 alert_id, status, time, user_id, device_id, rule_id, severity, message, key, operator, threshold,
 value, "values", sequence_id, first_seen, last_seen, count, reason, "by", note

@@ -1,4 +1,4 @@
-"""What is wrong with a channel, in a sentence without its secrets."""
+"""The faults of a channel, in a sentence without its secrets."""
 
 import psycopg
 
@@ -21,7 +21,7 @@ _SENTENCES = {
 
 
 def fault(kind: str, target: str, template: str | None) -> str:
-    """What is wrong with a channel that the table does not see; empty if nothing is."""
+    """The fault of a channel that the table does not see; empty if there is none."""
     if kind not in KINDS:
         return f"There is no kind {kind}; the kinds are {', '.join(KINDS)}."
     if template is not None and (problem := message.problem(template)):

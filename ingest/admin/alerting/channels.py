@@ -27,10 +27,10 @@ class Retried(NamedTuple):
     skipped: int
 
 
-# What a channel sends unless it says otherwise.
+# The statuses that a channel sends unless it says otherwise.
 BY_DEFAULT: LiteralString = "'{TRIGGERED,FLAPPING,ESCALATED,RESOLVED}'"
-# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`. Of the history,
-# which may be long, the index `channel_deliveries_states` is read, and two rows.
+# A channel with the outcome of its deliveries; the channel is read from `{channels}`, as `c`. The history
+# may be long: only the index `channel_deliveries_states` and two rows of it are read.
 SHOWN: LiteralString = """
 SELECT c.user_id, c.name, c.kind, c.target, c.severities, c.statuses, c.template, c.enabled, c.created_at,
        s.failures, nullif(s.rests_until, '-infinity') AS rests_until, number.*, sent.sent_at, failure.why
@@ -73,7 +73,7 @@ WHERE c.user_id = %s AND c.name = %s ORDER BY d.id DESC LIMIT %s
 """
 _FIND = "SELECT id, kind, target, secret, template FROM channels WHERE user_id = %s AND name = %s"
 _ID = "SELECT id FROM channels WHERE user_id = %s AND name = %s"
-# The channel has heard what came after it: told now, it would be the last that the receiver hears.
+# The channel has sent a later change: sent now, this one would be the last that the receiver gets.
 _PASSED = """
 EXISTS (SELECT FROM channel_deliveries AS later
     WHERE later.channel_id = d.channel_id AND later.alert_id = d.alert_id AND later.id > d.id
@@ -161,7 +161,7 @@ def retry(connection: Connection, user_id: str, name: str) -> Retried:
 
 
 def test(connection: Connection, user_id: str, name: str, now: datetime) -> Outcome:
-    """Tells a channel, from here, of an alert that says it is a test. Raises `OperatorError`."""
+    """Sends a channel, from here, an alert that says it is a test. Raises `OperatorError`."""
     with connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(_FIND, [user_id, name]).fetchone()
     if found is None:

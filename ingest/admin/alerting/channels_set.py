@@ -40,20 +40,20 @@ VALUES (%(user)s, %(name)s, %(kind)s, %(target)s, %(severities)s::text[],
 
 
 class Place(NamedTuple):
-    """Of a channel in the list."""
+    """A position in the list of channels."""
 
     user_id: str
     name: str
 
 
 class Number(NamedTuple):
-    """Of a delivery."""
+    """A position in the list of deliveries."""
 
     number: str
 
 
 class Wanted(NamedTuple):
-    """What a channel is to be; without a secret it keeps the one that it has."""
+    """The wanted state of a channel; without a secret it keeps the one that it has."""
 
     kind: str
     target: str
@@ -91,7 +91,7 @@ def deliveries(
 def put(connection: Connection, user_id: str, name: str, wanted: Wanted) -> bool:
     """Makes the channel, or makes it what is wanted; returns whether it is new. Raises `OperatorError`.
 
-    Whoever sets a webhook chooses the secret that signs its messages: no answer ever holds one.
+    The user who sets a webhook chooses the secret that signs its messages: no answer ever holds one.
     """
     if problem := fault(wanted.kind, wanted.target, wanted.template) or _secret_fault(wanted):
         raise OperatorError(problem)

@@ -1,4 +1,4 @@
-"""What has changed lately: changes of alerts in the order in which they were written, and devices."""
+"""The latest changes: those of alerts in the order in which they were written, and devices."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from ingest.admin.alerting.alerts import CHANGE
 from ingest.admin.postgres import Connection
 
-# What was written is seen by others when its transaction ends: so late, at most, as is looked back.
+# Others see a row when its transaction ends: each look goes back this far to find those that end late.
 LATE_SECONDS = 15.0
 # Devices from which something has arrived in this time are reported.
 DEVICE_SECONDS = 60.0

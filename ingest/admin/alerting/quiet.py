@@ -154,7 +154,7 @@ def add(
 
 
 def remove(connection: Connection, name: str, user_id: str | None) -> None:
-    """Removes a window; what it alone holds back is sent now. Raises `OperatorError`."""
+    """Removes a window; deliveries that only it holds back are sent now. Raises `OperatorError`."""
     statement = "DELETE FROM quiet_windows WHERE name = %s AND user_id IS NOT DISTINCT FROM %s"
     if not connection.execute(statement, [name, user_id]).rowcount:
         raise OperatorError(f"{_owner(user_id)} has no window {name}; see `sluice quiet list`.")

@@ -1,1 +1,1 @@
-"""What a domain is made from and compared with: samples, a template, its table, Vector's file."""
+"""The sources and counterparts of a domain: samples, a template, its table, Vector's file."""

@@ -89,7 +89,7 @@ def obstacles(connection: Connection, target: Target) -> list[str]:
 
 
 def left(target: Target) -> Iterator[str]:
-    """What is not removed, and why, a sentence each."""
+    """The data that is not removed, and why, a sentence each."""
     days = settings().dead_letter_retention_days
     topics = [one.qualified(settings().kafka_topic) for one in registry.domains()]
     yield (
@@ -149,7 +149,7 @@ def _carry_out(connection: Connection, target: Target, progress: Progress) -> Co
 
 
 class _Removed:
-    """What has been removed so far, of what there was."""
+    """The progress: how many rows of those planned have been removed so far."""
 
     def __init__(self, planned: Counts, progress: Progress) -> None:
         self.counts: Counts = {}
@@ -179,5 +179,5 @@ def _some(counts: Counts) -> dict[str, Any]:
 
 
 def parts() -> tuple[Part, ...]:
-    """What is removed besides rows by device and time."""
+    """The parts to remove besides rows by device and time."""
     return (*ACCESS, *SETTINGS, *ALERTS, *REGISTRY, DAILY, MARKS)

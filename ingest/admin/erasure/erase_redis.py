@@ -42,7 +42,7 @@ def count(target: Target) -> dict[str, int]:
 def end_alerts(target: Target) -> int:
     """Ends the open alerts and forgets the states; returns how many devices had one.
 
-    Users, channels and retained messages hear of the end as of any other, and the tables have it: returns
+    Users, channels and retained messages get the end like any other, and the tables have it: returns
     when all that is delivered. Raises `OperatorError` when it is not within a minute, `redis.RedisError`.
     """
     states = _states(target)

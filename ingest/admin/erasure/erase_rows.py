@@ -88,7 +88,7 @@ def remove_rows(
 
 
 def remove_rollups(connection: Connection, part: Part, target: Target, removed: Removed) -> None:
-    """Removes rollups like `remove`, while no worker makes them: one that has read rows would write more."""
+    """Removes rollups like `remove`, while no worker makes them, which would write what it has read."""
 
     def step() -> int:
         with connection.transaction():

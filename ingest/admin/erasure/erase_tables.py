@@ -50,8 +50,8 @@ class Rows(NamedTuple):
 _USER: LiteralString = "user_id = %(user)s"
 _DEVICE: LiteralString = "user_id = %(user)s AND device_id = %(device)s"
 
-# What lets something new come, or be done, for the user: removed first. An account that may log in keeps a
-# device from being erased, so what is left of its accounts may not.
+# Removed first: all that lets the user send or do something new. An account that may log in keeps a
+# device from being erased, so the accounts that are left may not.
 ACCESS = (
     Part(
         "mqtt_acl",
@@ -100,7 +100,7 @@ MARKS = Part(
     " WHERE named.user_id = %(user)s AND named.device_id = %(source)s)",
 )
 
-# Of the schema `public`; every table is here or above, or has a domain's rows.
+# Tables of the schema `public`; every table is here or above, or has a domain's rows.
 KEPT = {
     "operator_audit": "who changed what is kept, with the names of accounts, users and devices",
     "replays": "has the arguments and counts of replays; those of one user's dead letters name the user",
@@ -129,7 +129,7 @@ def domain_rows(connection: Connection, target: Target) -> list[Rows]:
 
 
 def values(target: Target) -> dict[str, str | None]:
-    """What conditions ask for."""
+    """The parameters of the conditions."""
     escaped = target.source_id.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return {
         "user": target.user_id,

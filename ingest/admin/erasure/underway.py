@@ -17,7 +17,7 @@ from tasks.servers.redis_client import DEVICES_ACTIVE, client, text
 from tasks.settings import settings
 
 MOST_SECONDS = 60.0
-# What a device has sent needs moments to Kafka; after this long without anything it has stopped.
+# A device's message takes moments to reach Kafka; a device that is silent for this long has stopped.
 SILENT_SECONDS = 60
 
 _COUNTED = "SELECT position #>> '{}' FROM device_positions WHERE source = 'activity'"

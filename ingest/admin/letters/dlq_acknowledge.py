@@ -43,7 +43,7 @@ def at_most(most: int, letters: set[LetterId]) -> set[LetterId]:
 
 
 def unknown_which(database_away: str) -> ServerAway:
-    """What to say when no database tells which letters are open."""
+    """The error when the database cannot say which letters are open."""
     return ServerAway(f"The database could not be asked which letters are open: {database_away}")
 
 

@@ -58,7 +58,7 @@ def reading(make: Callable[[], TopicReader] = TopicReader) -> Iterator[TopicRead
 
 
 def kafka_away(error: NotNow) -> ServerAway:
-    """What to say when Kafka does not answer."""
+    """The error when Kafka does not answer."""
     return ServerAway(
         f"Kafka at {settings().kafka_bootstrap_servers} does not answer: {error}."
         " Check KAFKA_BOOTSTRAP_SERVERS, and the topics by `sluice topics`."
@@ -117,7 +117,7 @@ def key_of(domain: AnyDomain, wanted: str) -> str:
 
 
 def outcome_unknown(reason: str) -> ServerAway:
-    """What to say when nobody knows what became of a letter."""
+    """The error when nobody knows what became of a letter."""
     return ServerAway(f"The database could not be asked for its outcome: {reason}")
 
 

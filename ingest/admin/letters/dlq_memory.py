@@ -16,12 +16,12 @@ from tasks.servers.topic_reader import Range
 
 # A letter is remembered and shown with this much of its payload: 1,000 whole ones may have 256 MB.
 MOST_PAYLOAD_BYTES = 4096
-# What the objects of a letter take besides their text, in 64-bit CPython.
+# The memory that a letter's objects take besides their text, in 64-bit CPython.
 _FRAME_BYTES = 900
 
 
 class Group(NamedTuple):
-    """What letters have in common; the user and the device are empty where the topic names none."""
+    """The properties that letters share; the user and the device are empty where the topic names none."""
 
     error_type: str
     user_id: str
@@ -43,9 +43,9 @@ class Remembered(NamedTuple):
 class Memory:
     """At most `most` letters of about `most_bytes` in all; when there are more, the oldest are forgotten.
 
-    It does no I/O and has no lock. Whoever reads the topic for it asks `news` what to read, hands over each
-    record by `take`, and says by `reached` that nothing was left out; then it has every letter of which
-    `covers` speaks. A read that breaks off is gone on with from where it was.
+    It does no I/O and has no lock. The reader of the topic asks `news` what to read, hands over each
+    record with `take`, and says with `reached` that nothing was left out; then the memory has every letter
+    that `covers` promises. A read that breaks off continues where it stopped.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
@@ -68,7 +68,7 @@ class Memory:
         return self._all or (since is not None and since > self._left_out)
 
     def news(self, topic_id: str, ranges: Mapping[int, Range]) -> dict[int, Range]:
-        """What is to be read of these ranges, which are all that the topic has.
+        """The ranges to read out of these, which are all that the topic has.
 
         Forgets what they no longer have, and everything when this is no longer the topic that was read.
         """
@@ -87,7 +87,7 @@ class Memory:
         self._forgotten(before - timedelta.resolution)
 
     def take(self, partition: int, offset: int, letter: Letter | None) -> None:
-        """The next record of a partition; None for one that is no dead letter."""
+        """Takes the next record of a partition; None for one that is not a dead letter."""
         self._next[partition] = offset + 1
         if letter is None:
             return

@@ -19,7 +19,7 @@ def whole(
 ) -> dict[str, Any]:
     """The letter that `sluice dlq show` would find, if the filters select it.
 
-    One that is not at hand takes a read of the topic, of at most `seconds`. Raises `NoDeadLetter`,
+    A letter that is not in memory takes a read of the topic, of at most `seconds`. Raises `NoDeadLetter`,
     `TooManyLetters` and `ServerAway`, also when it is unknown what became of it.
     """
     value, standing = _at_hand(recent, domain, wanted, filters, find, seconds) or dlq_list.find(

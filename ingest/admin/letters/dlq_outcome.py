@@ -18,10 +18,10 @@ from tasks.dead_letters.replayed import Place
 from tasks.domain.domain import AnyDomain
 from tasks.servers.topic_reader import TopicReader
 
-# The database is asked about so many letters at once, or fewer if their payloads are large.
+# The database is asked about this many letters at once, or fewer if their payloads are large.
 AT_ONCE = 500
 AT_ONCE_BYTES = 8 * 1024 * 1024
-# For so many; a table that somebody has locked counts as a database that is away.
+# For one such query; a table that somebody has locked counts as a database that is away.
 STATEMENT_SECONDS = 10.0
 
 
@@ -88,7 +88,7 @@ class Judge(NamedTuple):
 
 
 def second_place(letter: Letter) -> Place | None:
-    """Where the message was that was refused once more; None for one that was refused once."""
+    """Where the message stood when it was refused again; None if it was refused only once."""
     if letter.attempts > 1 and letter.partition is not None and letter.offset is not None:
         return letter.partition, letter.offset
     return None

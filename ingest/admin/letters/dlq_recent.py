@@ -27,13 +27,13 @@ from tasks.servers.topic_reader import Range, TopicReader
 
 log = structlog.get_logger()
 
-# Of each domain; the bytes are shared by all. A letter takes about one kilobyte and its payload.
+# Letters kept for each domain; the bytes are shared by all. A letter takes about 1 kB and its payload.
 MOST_LETTERS = 50_000
 MOST_BYTES = 64 * 1024 * 1024
-# More than so many letters at once are read of the last day alone, with an hour for its end and for clocks.
+# Of more letters than this, only the last day's are read, with an hour for its end and for clocks.
 MANY = 2000
 A_DAY = timedelta(hours=25)
-# What a look takes at most, for its turn and for reading, before it is left to a reader of its own.
+# The most that a look takes, to wait its turn and to read, before it gets a reader of its own.
 PATIENCE_SECONDS = 5.0
 WARM_SECONDS = 60.0
 AHEAD_KBYTES = 4096
@@ -109,7 +109,7 @@ class Recent:
         )
 
     def with_key(self, domain: AnyDomain, filters: Filters, key: str, find: Find) -> Look | None:
-        """Those at hand that have this key and match; None if it may have one that is not, likewise."""
+        """The letters in memory with this key that match; None if one may be missing, likewise."""
         kept = self._of(domain)
         found = kept.letters(datetime.now(UTC))
         if found is None:

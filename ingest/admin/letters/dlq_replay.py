@@ -73,7 +73,7 @@ def start_offsets(
     Raises `OperatorError`, before any worker is asked, also for a range of which Kafka has nothing.
     """
     if not 0 <= start < end:
-        raise OperatorError(f"{start} to {end} is no range of offsets: the end is behind its last record.")
+        raise OperatorError(f"{start} to {end} is not a range of offsets: the end is behind its last record.")
     topic = registry.kafka_topic(domain)
     with reading() as reader:
         there = reader.ranges(topic)

@@ -1,4 +1,4 @@
-"""Which values the open dead letters have, for a filter that matches none of them."""
+"""The values of the open dead letters, for a filter that matches none of them."""
 
 from collections import Counter
 from collections.abc import Iterable

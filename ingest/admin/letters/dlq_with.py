@@ -41,7 +41,7 @@ class Changed(NamedTuple):
 
 
 class Change:
-    """What a file's domain makes of letters of the installed one.
+    """Reads letters of the installed domain by a file's domain.
 
     Raises `OperatorError` if the two do not have the same columns.
     """

@@ -79,7 +79,7 @@ class Balance:
     skipped: list[Skipped] = field(default_factory=list)  # not in `received`
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; of what is missing the first thousand are named."""
+        """For machines; the first thousand missing records are named."""
         counts = asdict(self)
         del counts["named"]
         counts["skipped"] = [skipped._asdict() for skipped in self.skipped]
@@ -198,7 +198,7 @@ def _account(
 
 @dataclass
 class _Fate:
-    """What became of a message."""
+    """The fate of a message."""
 
     message: Message
     refused: Refused | None = None
@@ -258,7 +258,7 @@ def _rows(connection: Connection, domain: AnyDomain, wanted: Iterable[_Wanted]) 
 
 
 def _of_others(connection: Connection, domain: AnyDomain, wanted: list[_Wanted]) -> set[bytes]:
-    """The lines whose row is another reading's. What the database refuses has no row."""
+    """The lines whose row is another reading's. A reading that the database refuses has no row."""
     if not wanted:
         return set()
     lines = [one.line for one in wanted]

@@ -1,6 +1,6 @@
 """Reads CSV as PostgreSQL writes it: nothing between two commas is NULL, `""` is an empty text. Pure.
 
-Python's own reader does not tell the two apart before 3.12.
+Python's own reader does not distinguish the two before 3.12.
 """
 
 import re
@@ -25,7 +25,7 @@ Row = list[str | None]
 def records(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Each record with the number of its first line, from 1, without its end; none for empty lines.
 
-    Raises `OperatorError` for one that is too long to be true.
+    Raises `OperatorError` for a record that is too long to be true.
     """
     number = 0
     first, pieces, size, quotes = 1, list[bytes](), 0, 0

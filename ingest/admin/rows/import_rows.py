@@ -38,7 +38,7 @@ class RefusedRow(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the rows of a file; `old` are those of the valid ones that are older than retention.
+    """The fate of a file's rows; `old` are the valid ones that are older than retention.
 
     Where they were only validated, none is `inserted` or `there_already`.
     """

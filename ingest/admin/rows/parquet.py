@@ -8,7 +8,7 @@ from ingest.admin.errors import OperatorError
 from tasks.domain.cells import arrow_type
 from tasks.domain.domain import AnyDomain
 
-# Of one row group, whichever comes first: readers skip whole ones, and a writer holds one.
+# The size of a row group, whichever comes first: readers skip whole groups, and a writer holds one.
 GROUP_ROWS, GROUP_BYTES = 65_536, 32 * 1024 * 1024
 READ_ROWS = 2000
 DOMAIN = b"sluice.domain"

@@ -45,7 +45,7 @@ _EXTRA = (
 
 
 class BadSeries(OperatorError):
-    """What was asked for is not a series, or too much of one."""
+    """The request does not describe a series, or asks for too much of one."""
 
 
 def check(wanted: Wanted) -> None:

@@ -36,7 +36,7 @@ class _Rollups(NamedTuple):
 _HOURLY = _Rollups(HOUR, "rollups_hourly", "hour", "hour")
 _DAILY = _Rollups(DAY, "rollups_daily", "day", "day::timestamp AT TIME ZONE 'UTC'")
 
-# What has marks is not part of what `rollup_progress` says, and what is too old is gone.
+# Hours with marks are not covered by `rollup_progress`, and hours that are too old are gone.
 _COVERED: LiteralString = """
 SELECT 1 FROM rollup_progress WHERE domain = %(domain)s AND (complete OR made_from <= %(first_hour)s)
     AND NOT EXISTS (SELECT FROM retention WHERE relation = %(relation)s AND gone_before > %(first_hour)s)
@@ -78,9 +78,9 @@ def read(
 ) -> list[Point] | None:
     """The same buckets as from the rows; None where there are no rollups for them.
 
-    That is where buckets are no whole hours, for `first`, for what is no column with rollups, and where the
-    rollups of the range are not made yet or are gone. Of what only rollups still have, buckets are more
-    complete than from the rows. Raises `psycopg.Error`.
+    There are none if buckets are not whole hours, for `first`, for a column without rollups, and where the
+    rollups of the range are not made yet or are gone. Where only rollups are left, the buckets are more
+    complete than those from the rows. Raises `psycopg.Error`.
     """
     aggregate = _AGGREGATES.get(wanted.aggregate)
     if aggregate is None or wanted.bucket % HOUR or wanted.key not in numeric_columns(domain):

@@ -1,4 +1,4 @@
-"""What a series is asked for, and what it is made of."""
+"""What can be asked of a series, and what it is made of."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple

@@ -210,7 +210,7 @@ def judged(history: History) -> str:
 
 
 def outcome(firings: list[Firing], now: datetime) -> str:
-    """What a rule would have done, by its alerts."""
+    """The effect that a rule would have had, by its alerts."""
     if not firings:
         return "would not have fired"
     open_for = span(sum((firing.lasted(now) for firing in firings), timedelta()))

@@ -155,7 +155,7 @@ def _is(kind: dict[str, Any], value: str, name: str) -> str:
 
 
 def _bounds(kind: dict[str, Any], value: str, name: str) -> str:
-    """What the schema says besides the type, as further conditions."""
+    """The schema's further conditions, besides the type."""
     checks: list[str] = []
     if kind["type"] in {"number", "integer"}:
         bounds = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}

@@ -1,4 +1,4 @@
-"""What differs between two rule sets, rule by rule, for people. Pure."""
+"""The differences between two rule sets, rule by rule, for people. Pure."""
 
 import json
 from collections import Counter

@@ -51,7 +51,7 @@ class Change(NamedTuple):
     found: list[Difference]
     has_account: bool
     doubtful: list[Fault]
-    """What is valid and most likely not meant."""
+    """Warnings about rules that are valid but most likely not meant."""
 
 
 def export(user_id: str) -> list[Any]:
@@ -91,7 +91,7 @@ def placed(rules: RuleSet, source: str) -> RuleSet:
 
 
 def plan(user_id: str, rules: RuleSet) -> Change:
-    """What these rules would change for the user. Raises `OperatorError`."""
+    """The changes that these rules would make for the user. Raises `OperatorError`."""
     check_owner(user_id)
     after = [rule.model_dump(exclude_unset=True) for rule in rules.rules]
     with session() as connection:
@@ -108,7 +108,7 @@ def plan(user_id: str, rules: RuleSet) -> Change:
 
 
 def plan_of_version(user_id: str, number: int) -> Change:
-    """What going back to a version would change. Raises `OperatorError`, also for rules invalid today."""
+    """The changes of going back to a version. Raises `OperatorError`, also for rules invalid today."""
     old = next((one for one in history(user_id) if one.version == number), None)
     if old is None:
         raise OperatorError(

@@ -9,7 +9,7 @@ NONE = "·"
 
 
 Span = tuple[datetime, datetime | None]
-"""Of an alert: its begin, and its end if it has come to one."""
+"""An alert's begin, and its end if it has ended."""
 
 
 def picture(spans: Sequence[Span], since: datetime, until: datetime) -> str:
@@ -26,7 +26,7 @@ def picture(spans: Sequence[Span], since: datetime, until: datetime) -> str:
 
 
 def heights(spans: Sequence[Span], since: datetime, until: datetime, parts: int) -> list[int]:
-    """For each of so many equal parts of the time the most alerts that were open together."""
+    """The most alerts that were open together, for each of `parts` equal parts of the time."""
     part = (until - since) / parts
     if not part:
         return []

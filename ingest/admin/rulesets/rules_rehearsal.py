@@ -29,7 +29,7 @@ Stored = tuple[str, Observation]
 
 
 class Firing(NamedTuple):
-    """One alert: from its trigger to its end, if it came to one. `value` is the one that triggered it."""
+    """One alert: from its trigger to its end, if it has ended. `value` is the one that triggered it."""
 
     device_id: str
     begin: datetime
@@ -132,7 +132,7 @@ class Life:
             return
         seen = LastSeen(self._seen_ms, self._keys_seen)
         judged = self._seen_ms - 1
-        # What one moment makes, for example the start of an absence, may be calm at a later one.
+        # An event of one moment, for example the start of an absence, may calm down at a later one.
         while (
             end := min((at for at in self._moments() if judged < at < until_ms), default=None)
         ) is not None:

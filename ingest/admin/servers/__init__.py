@@ -1,1 +1,1 @@
-"""What the servers need before a message comes, and how all of them are now."""
+"""Prepares the servers for the first message, and shows how all of them are now."""

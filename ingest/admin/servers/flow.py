@@ -54,7 +54,7 @@ def total(flows: Iterable[Flow]) -> Flow:
 def oldest_waiting(chosen: Settings, names: Collection[str]) -> dict[str, float]:
     """For these domains the age (s) of the oldest record that is not committed, where there is one.
 
-    Those of which Kafka does not tell it now are left out.
+    Domains for which Kafka does not answer now are left out.
     """
     found: dict[str, float] = {}
     domains = [one for one in registry.load(chosen.domains) if one.name in names]

@@ -1,7 +1,7 @@
 """Brings the database to the schema of `sql/` and of the domains: plain SQL, a transaction each.
 
 `NNNN_name.sql` runs once and is never edited afterwards; `NNNN_name.always.sql` runs at every call, after
-the others, and may be edited. What the domains declare runs at every call, between the two.
+the others, and may be edited. The domains' declarations run at every call, between the two.
 """
 
 import functools
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS sluice_migrations (
 
 
 class MigrationError(OperatorError):
-    """The migrations cannot be run as they are; the database is as it was before the one that is named."""
+    """The migrations cannot be run as they are; the database is as it was before the named migration."""
 
 
 class Migration(NamedTuple):
@@ -54,7 +54,7 @@ class Migration(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Number and name, as in the file's name; of a domain the name alone."""
+        """Number and name, as in the file's name; for a domain only the name."""
         return f"{self.version:04d}_{self.name}" if self.version else self.name
 
 

@@ -55,7 +55,7 @@ EXPIRING = 0.75  # of the retention
 
 
 class Wrong(NamedTuple):
-    """What is wrong, and the entry of the runbook that is about it."""
+    """A problem, and the entry of the runbook that is about it."""
 
     text: str
     entry: str
@@ -94,7 +94,7 @@ def look(chosen: Settings) -> dict[str, Any]:
 
 
 def problems(status: dict[str, Any]) -> list[str]:
-    """What is wrong by a status, the worst first; empty when all is well."""
+    """The problems that a status shows, the worst first; empty when all is well."""
     return [one.text for one in wrong_with(status)]
 
 
@@ -271,7 +271,7 @@ def _breaker(chosen: Settings) -> str:
 
 
 def _processes(chosen: Settings) -> dict[str, str]:
-    """What is wrong with each process; one without a port cannot be asked, and is left out."""
+    """The problem of each process; a process without a port cannot be asked, and is left out."""
     found: dict[str, str] = {}
     for process in [one for one in probe.PROCESSES if probe.port_of(chosen, one)]:
         try:

@@ -18,7 +18,7 @@ from tasks.servers import kafka
 from tasks.settings import Settings
 
 TIMEOUT_SECONDS = 15
-# A request gives up by itself; then it is as if Kafka did not answer.
+# A request gives up after this time; then it is as if Kafka did not answer.
 REQUEST_SECONDS = 45.0
 _NO_ANSWER = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
 # For a moment a broker that has just started, or is held up, counts as fenced, and a new topic is unknown.
@@ -98,7 +98,7 @@ def ensure(settings: Settings) -> list[TopicResult]:
 
     Raises `ServerAway`, `TopicRefused`.
     """
-    # librdkafka logs its failing connections by itself; the error below says it once and better
+    # librdkafka logs its failing connections, too; the error below says it once and better
     admin = AdminClient({**kafka.connection(settings), "log_level": 0})
     try:
         existing = admin.list_topics(timeout=TIMEOUT_SECONDS).topics

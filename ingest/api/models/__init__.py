@@ -1,1 +1,1 @@
-"""What the HTTP API takes and answers, for its description: a file for each file of routes."""
+"""The requests and answers of the HTTP API, for its description: a file for each file of routes."""

@@ -1,4 +1,4 @@
-"""What the routes of accounts take and answer."""
+"""The requests and answers of the routes of accounts."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ class NewAccounts(BaseModel):
 
 
 class Credential(BaseModel):
-    """What an account logs in with; the password is shown this once."""
+    """The login of an account; the password is shown only this once."""
 
     username: str
     password: str

@@ -1,4 +1,4 @@
-"""What the routes of alerts answer."""
+"""The answers of the routes of alerts."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 Changed = Literal[
     "TRIGGERED", "FLAPPING", "ESCALATED", "RESOLVED", "SNOOZED", "DISABLED", "ENABLED", "ACKNOWLEDGED"
 ]
-"""What an alert may change to."""
+"""The statuses that a change of an alert may have."""
 
 
 class _Judged(BaseModel):
@@ -38,7 +38,7 @@ class Alert(_Judged):
     snoozed_until: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
-    violated: bool | None = Field(description="Of one that is FLAPPING: whether its rule is violated now.")
+    violated: bool | None = Field(description="For a FLAPPING alert: whether its rule is violated now.")
 
 
 class Alerts(BaseModel):

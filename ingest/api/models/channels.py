@@ -1,4 +1,4 @@
-"""What the routes of channels take and answer."""
+"""The requests and answers of the routes of channels."""
 
 from datetime import datetime
 from typing import Literal
@@ -10,7 +10,7 @@ from ingest.api.models.alerts import Changed
 
 
 class ChannelWanted(BaseModel):
-    """What a channel is to be."""
+    """The wanted state of a channel."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -52,11 +52,11 @@ class Channel(BaseModel):
     created_at: datetime
     waiting: int
     held: int = Field(description="By a quiet window.")
-    superseded: int = Field(description="Needed no telling after a quiet window.")
+    superseded: int = Field(description="Not sent after a quiet window: no longer needed.")
     sent: int
     failed: int
     sent_at: datetime | None
-    why: str | None = Field(description="Of the last failure.")
+    why: str | None = Field(description="The reason of the last failure.")
     failures: int = Field(description="In a row, up to now.")
     rests_until: datetime | None
 
@@ -78,10 +78,10 @@ class Delivery(BaseModel):
     rule_id: str
     state: str = Field(description="`waiting`, `held`, `sent`, `failed` or `superseded`.")
     attempts: int
-    why: str | None = Field(description="Of the last failure.")
+    why: str | None = Field(description="The reason of the last failure.")
     created_at: datetime
     done_at: datetime | None
-    next_at: datetime | None = Field(description="Of the next attempt, while it waits.")
+    next_at: datetime | None = Field(description="The time of the next attempt, while it waits.")
     held_until: datetime | None
 
 

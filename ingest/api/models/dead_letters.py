@@ -1,4 +1,4 @@
-"""What the routes of dead letters take and answer."""
+"""The requests and answers of the routes of dead letters."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from ingest.api.inputs import Storable
 
 
 class LettersWanted(BaseModel):
-    """Which open dead letters are meant: those that match all that is set."""
+    """A choice of open dead letters: those that match everything that is set."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -25,7 +25,7 @@ class LettersWanted(BaseModel):
 
 
 class ReplayWanted(LettersWanted):
-    """Which open dead letters to send through the pipeline again."""
+    """The open dead letters to send through the pipeline again."""
 
     limit: int = Field(10_000, description="At most this many, the oldest first.")
     dry_run: bool = Field(False, description="Only count what would be replayed.")
@@ -34,7 +34,7 @@ class ReplayWanted(LettersWanted):
 
 
 class AcknowledgementWanted(LettersWanted):
-    """Which open dead letters need no action; at least one of the filters is set."""
+    """The open dead letters that need no action; at least one of the filters is set."""
 
     dry_run: bool = Field(False, description="Only count what would be acknowledged.")
 
@@ -80,8 +80,8 @@ class WholeLetter(BaseModel):
     first_place: tuple[int, int] | None = Field(
         description="Partition and offset of the record that was refused first, if it is another."
     )
-    elements: list[int] = Field(description="Of a message with several readings those that were refused.")
-    stored: Any = Field(description="Of a conflict the row that is in its place.")
+    elements: list[int] = Field(description="The refused readings of a message that has several.")
+    stored: Any = Field(description="For a conflict, the row that is in its place.")
     payload: str | None = Field(description="As text; null where it is not printable.")
     payload_base64: str
     payload_bytes: int

@@ -1,4 +1,4 @@
-"""What the routes of devices answer."""
+"""The answers of the routes of devices."""
 
 from datetime import date, datetime
 from typing import Any
@@ -43,7 +43,7 @@ class Devices(BaseModel):
 
 
 class Day(BaseModel):
-    """What a device sent on one day (UTC)."""
+    """The messages of a device on one day (UTC)."""
 
     day: date
     messages: int

@@ -1,4 +1,4 @@
-"""What the routes of rules answer."""
+"""The answers of the routes of rules."""
 
 from datetime import datetime
 from typing import Any
@@ -38,7 +38,7 @@ class Firing(BaseModel):
     device_id: str
     begin: datetime
     end: datetime | None = Field(description="Null where it would be open still.")
-    value: Any = Field(description="What triggered it; null of an absence.")
+    value: Any = Field(description="The value that triggered it; null for an absence.")
     flap: bool = Field(description="Whether it came within five minutes of the end of the one before.")
     flapping: bool = Field(description="Whether it began as FLAPPING: then only that change is published.")
 
@@ -55,7 +55,7 @@ class RehearsedRule(BaseModel):
 
 
 class Rehearsal(BaseModel):
-    """What rules would have done on stored readings. Nothing was changed and nobody was notified."""
+    """The outcome of rules on stored readings. Nothing was changed and nobody was notified."""
 
     user_id: str
     begin: datetime = Field(serialization_alias="from")

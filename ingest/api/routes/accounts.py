@@ -19,7 +19,7 @@ from ingest.api.problems import Refused, described
 
 # Each holds a connection to the database for as long as it takes, and the accounts' lock.
 _making = Places("make the accounts of a file", 1, 0)
-# So many credentials are in a line of the answer.
+# The number of credentials in a line of the answer.
 CREDENTIALS_AT_ONCE = 1000
 _CSV = {
     "requestBody": {
@@ -82,7 +82,7 @@ def create_from_csv(
     """
     wanted = named(document)
     steps = _made(caller, database, wanted, rotate=rotate)
-    # What is wrong from the beginning is an answer of its own.
+    # An error at the very beginning is an answer of its own.
     first = next(steps)
     return StreamingResponse(lines.written(first, steps), media_type=lines.MEDIA_TYPE)
 

@@ -86,7 +86,7 @@ def manage(caller: Anybody, user: UserInPath, document: Body) -> Done:
 
 
 def check(document: bytes) -> None:
-    """Raises `Faulty` for what is no command, before it is sent."""
+    """Raises `Faulty` for what is not a command, before it is sent."""
     try:
         parse_command(document)
     except InvalidCommand as error:

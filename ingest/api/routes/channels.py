@@ -39,7 +39,7 @@ def list_channels(
 def set_channel(
     caller: Anybody, database: Database, user: UserInPath, name: Name, wanted: ChannelWanted
 ) -> Response:
-    """Makes a channel, or makes it what is wanted: 201 if it is new. What waits goes where it leads then."""
+    """Makes or updates a channel: 201 if it is new. Waiting deliveries go to its new target."""
     caller.may_see(user)
     with database.writing(caller.name) as connection:
         new = channels_set.put(connection, user, name, channels_set.Wanted(**wanted.model_dump()))
@@ -75,7 +75,7 @@ def deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Deliveries:
-    """What became of each change that the channel sends, the newest first."""
+    """The outcome of each change that the channel sends, the newest first."""
     caller.may_see(user)
     before = pages.place_of(cursor, channels_set.Number)
     with database.reading() as connection:

@@ -48,7 +48,7 @@ from tasks.replays.runs import Run
 
 log = structlog.get_logger()
 
-# What is not at hand is read through a consumer of its own, with 16 MB of buffers.
+# Letters that are not in memory are read through a consumer of their own, with 16 MB of buffers.
 _reading = Places("read the dead letters", 3, 1)
 # Each waits in a thread, which all other requests need too.
 _waiting = Places("wait for a replay", 4, 2)
@@ -199,7 +199,7 @@ def _handled(
 def _known(
     caller: Caller, domain: AnyDomain, recent: Recent, filters: Filters, find: Find
 ) -> dict[str, list[str]] | None:
-    """What the open letters that are at hand have, for filters that match none of them."""
+    """The values of the open letters in memory, for filters that match none of them."""
     everything = Filters(user=caller.user_id)
     a_day = replace(everything, since=datetime.now(UTC) - timedelta(days=1))
     look = recent.look(domain, everything, find) or recent.look(domain, a_day, find)

@@ -95,7 +95,7 @@ def series(
     bucket: Annotated[
         Text, Query(description="`30s`, `5m`, `1h`, `1d`, `1w`; at most 2,000 in the range.")
     ] = "1h",
-    agg: Annotated[Aggregate, Query(description="What becomes of a bucket's values.")] = "avg",
+    agg: Annotated[Aggregate, Query(description="How a bucket's values become one.")] = "avg",
     domain: Domain = None,
 ) -> Series:
     """One field of a device over time, in buckets that begin on whole multiples of their length (UTC)."""

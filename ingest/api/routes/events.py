@@ -1,4 +1,4 @@
-"""What changes, as it does: server-sent events."""
+"""Changes as they happen: server-sent events."""
 
 from typing import Annotated
 

@@ -94,7 +94,7 @@ def set_rules(
 
 
 def seen(stored: Rules) -> str:
-    """What `replace` is told of rules that somebody has read."""
+    """The version of these rules that `replace` compares with the stored one."""
     return "" if stored.updated_at is None else stored.updated_at.isoformat()
 
 
@@ -168,7 +168,7 @@ def bounded(readings: Iterable[Stored]) -> Iterator[Stored]:
             raise Refused(422, f"There are more than {MOST_READINGS:,} readings since then. {less}")
         if time.monotonic() > until:
             raise Refused(
-                504, f"Of the readings {number:,} were judged within {REHEARSE_SECONDS:g} s, not all. {less}"
+                504, f"Only {number:,} of the readings were judged within {REHEARSE_SECONDS:g} s. {less}"
             )
         yield one
 

@@ -1,5 +1,5 @@
 """The page of rules and alerts, docs/rules.md.
 
-Fields and their descriptions are those of the models, and what the examples come to is what the state machine
-makes of them.
+Fields and their descriptions are those of the models, and the outcomes of the examples are those of the state
+machine.
 """

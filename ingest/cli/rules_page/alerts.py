@@ -24,7 +24,7 @@ from tasks.rules.queries import (
     rules_page,
 )
 
-# Of an alert that is read back; it has more only now and then.
+# The fields of an alert that is read back; it has more only now and then.
 COLUMNS = (
     *("alert_id", "status", "device_id", "rule_id", "message", "severity", "key", "operator", "threshold"),
     *("value", "sequence_id", "first_seen", "last_seen", "count"),
@@ -62,7 +62,7 @@ def commands() -> Iterator[str]:
     yield ""
     yield from meanings("`action`", "effect", ACTIONS)
     yield (
-        "\nA command is as old as its arrival, and one that is older than the last executed one changes"
+        "\nThe age of a command counts from its arrival. A command older than the last executed one changes"
         " nothing. Only an open alert can be acknowledged.\n"
     )
 
@@ -82,7 +82,7 @@ def answers() -> Iterator[str]:
 
 
 def retained_states() -> Iterator[str]:
-    """What the broker retains of open alerts."""
+    """The messages that the broker retains of open alerts."""
     triggered = _first()
     example = retained.topic(triggered.user_id, triggered.device_id, triggered.rule_id)
     yield (
@@ -120,8 +120,8 @@ def reading_back() -> Iterator[str]:
         "\nThe answer comes on `users/{user}/rules` or on `users/{user}/alerts/open`. MQTT 5 has a better"
         " place: with a response topic below `users/{user}/` it comes there. A user's account may subscribe"
         " to `users/{user}/responses/#`; for other topics the operator adds rows to `mqtt_acl`, for the"
-        " user's account and for Sluice's. A response topic of another user, one that has a meaning of its"
-        " own, and one that the broker refuses give way to the usual topic. The correlation data come back"
+        " user's account and for Sluice's. If the response topic is another user's, has a meaning of its"
+        " own, or is refused by the broker, the usual topic is used. The correlation data come back"
         " in any case. The [tutorial](tutorial.md) asks with `mosquitto_rr`. With `limit` 1 and the `id` 7,"
         " the answer is for example:\n"
     )
@@ -130,10 +130,10 @@ def reading_back() -> Iterator[str]:
     alert = {name: change[name] for name in COLUMNS if name in change}
     yield block(Answer(**alerts_page(AlertsQuery(limit=1), USER, [alert, alert]), id="7"))
     yield (
-        "An alert has the fields of its latest change, and where there are such `snoozed_until`,"
+        "An alert has the fields of its latest change and, where they are set, `snoozed_until`,"
         " `acknowledged_at`, `acknowledged_by` and `note`. Every change that was made before the query is"
         f" in the answer. It holds at most {MOST_AT_ONCE} alerts or rules, and {PAGE_BYTES // 1024} KiB, or a"
-        " single rule. One that is cut has `next`, which goes into `after` of the next query. Rules come"
+        " single rule. A cut answer has `next`, which goes into `after` of the next query. Rules come"
         " as they were sent:\n"
     )
     yield block(Answer(**rules_page(RulesQuery(), USER, [EXAMPLES[0].rule]), id="8"))

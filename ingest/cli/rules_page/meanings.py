@@ -1,4 +1,4 @@
-"""What each operator, action, status, reason and field of an alert means."""
+"""The meaning of each operator, action, status, reason and field of an alert."""
 
 OPERATORS = {
     ">": "the value is above `threshold`",

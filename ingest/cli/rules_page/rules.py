@@ -52,7 +52,7 @@ def rules() -> Iterator[str]:
     yield "\n### Operators\n"
     yield from meanings("operator", "violated when", OPERATORS)
     yield (
-        "\nA value is compared with a threshold of its own type: one that is missing, null or of another type"
+        "\nA value is compared with a threshold of its own type: a missing value, null or another type"
         " neither triggers nor resolves. Strings are case-sensitive, and compared by `==`, `!=`, `in` and"
         " `unchanged` alone, as booleans are.\n\n"
         "### Conditions\n\n"
@@ -115,12 +115,12 @@ def groups() -> Iterator[str]:
         f"sluice groups remove {USER} cold-room freezer-2\n"
         f"sluice groups show {USER} cold-room\n"
         "```\n\n"
-        "Rules follow a change within a second. What leaves the group has its open alert resolved, as if the"
-        " rule did not name it any more. A rule may name a group that has no devices yet: the answer has a"
-        " warning, and the rule is about them once there are some. A device may be in several groups; of"
-        " those in `overrides` the first by the alphabet counts. `device_id` is the device's own id, without"
-        f" the name of a domain. A user has at most {MAX_GROUPS} groups, with {MAX_GROUPED:,} devices in all"
-        " of them together. A device whose own id begins with `@` is meant by it, too.\n"
+        "Rules follow a change within a second. If a device leaves the group, its open alert is resolved, as"
+        " if the rule did not name it any more. A rule may name a group that has no devices yet: the answer"
+        " has a warning, and the rule is about them once there are some. A device may be in several groups;"
+        " among those in `overrides` the first by the alphabet counts. `device_id` is the device's own id,"
+        f" without the name of a domain. A user has at most {MAX_GROUPS} groups, with {MAX_GROUPED:,} devices"
+        " in all of them together. A device whose own id begins with `@` is meant by it, too.\n"
     )
 
 

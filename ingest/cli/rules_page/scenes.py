@@ -17,7 +17,7 @@ from tasks.rules.state import to_us
 
 
 class Event(NamedTuple):
-    """What happens to a device, seconds after the start: a reading, a command, or a look of the clock."""
+    """An event of a device, seconds after the start: a reading, a command, or a look of the clock."""
 
     second: float
     device: str
@@ -178,7 +178,7 @@ def _row(event: Event, changes: Sequence[Change]) -> tuple[str, ...]:
 
 
 class _Life(Life):
-    """A device that also gets commands. `since` is the time from which one that was never seen is missed."""
+    """A device that also gets commands. A device that was never seen counts as absent from `since` on."""
 
     def __init__(self, rules: RuleSet, user_id: str, device_id: str, since: datetime | None) -> None:
         super().__init__(rules, user_id, device_id)

@@ -46,7 +46,7 @@ def listed(
 
 @router.post("/accounts")
 def create(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
-    """Makes the accounts of the named devices, or that of the user's programs, and tells the passwords."""
+    """Makes the accounts of the named devices, or that of the user's programs, and shows the passwords."""
     names = [line.strip() for line in given.get("devices", "").split("\n")]
     try:
         wanted = NewAccounts(
@@ -73,7 +73,7 @@ def one(
 
 @router.post("/account/password")
 def rotate(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
-    """Gives the account a new password, which is told once, and ends the old one."""
+    """Gives the account a new password, which is shown once, and ends the old one."""
     user, device = given.get("user", ""), given.get("device", "")
     _account(visitor.caller, user, device)
     if device:

@@ -16,7 +16,7 @@ from ingest.console import render
 from ingest.console.guard import Operating
 from ingest.console.uploads import Uploaded
 
-# What is looked at is sent once more to be made, and has to fit into a request then.
+# A file that was looked at is sent once more to make its accounts, and has to fit into a request then.
 MOST_ACCOUNTS = 10_000
 MOST_BYTES = 1_500_000
 MOST_SHOWN = 500
@@ -28,7 +28,7 @@ router = APIRouter()
 
 @router.post("/accounts/csv")
 def look(request: Request, _: Operating, database: Database, given: Uploaded) -> Response:
-    """What would become of each line of the file; nothing is made. Of a faulty file its faults are shown."""
+    """Shows what would become of each line of the file, or the file's faults; nothing is made."""
     try:
         wanted = _read(given.file)
     except (accounts_csv.InvalidCsv, Refused) as error:

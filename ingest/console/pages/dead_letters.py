@@ -26,7 +26,7 @@ LOOK_AGAIN_SECONDS = 3
 
 
 class Chosen(NamedTuple):
-    """Which are looked at: those that match all that is set."""
+    """The letters to look at: those that match everything that is set."""
 
     user: Word = None
     device: Word = None

@@ -56,7 +56,7 @@ def replace(request: Request, visitor: Visiting, database: Database, given: Form
 
 @router.post("/rules/rehearse")
 def rehearse(request: Request, visitor: Visiting, database: Database, given: Form) -> Response:
-    """Tries what was typed on the user's stored readings: nothing is stored, and nobody is told."""
+    """Tries what was typed on the user's stored readings: nothing is stored, and nobody is notified."""
     user, document = visitor.caller.may_see(given.get("user", "")), given.get("document", "")
     stored = routes.rules(visitor.caller, database, user)
     chosen = rehearsal.Chosen(
@@ -64,7 +64,7 @@ def rehearse(request: Request, visitor: Visiting, database: Database, given: For
         given.get("device", "").strip(),
         given.get("domain", ""),
     )
-    # Who has changed the rules since the page was loaded is told when they are replaced.
+    # A change that somebody made since the page was loaded is reported when the rules are replaced.
     kept: dict[str, Any] = {"chosen": chosen, "seen": given.get("seen", "")}
     try:
         tried = rehearsal.look(visitor.caller, database, user, document, chosen)

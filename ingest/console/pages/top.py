@@ -17,7 +17,7 @@ from ingest.api.routes.status import shared
 from ingest.console import chain, render, runbook
 from ingest.console.guard import Visiting, Word
 
-# Of each kind; the pages behind have all.
+# The number shown of each kind; the pages behind have all.
 SHOWN = 5
 LIVE_SECONDS = 10
 

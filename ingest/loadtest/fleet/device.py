@@ -107,7 +107,7 @@ class Device(asyncio.Protocol):
             self._transport.write(b"".join(packets))
 
     def look_after(self) -> None:
-        """Call about once a second: keeps the connection alive, and drops one that has gone silent."""
+        """Call about once a second: keeps the connection alive, and drops it if it has gone silent."""
         if not (self.connected.is_set() and self._transport):
             return
         now = asyncio.get_running_loop().time()

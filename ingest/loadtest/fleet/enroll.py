@@ -34,7 +34,7 @@ def enroll(database_url: str, run: str, users: int, devices_per_user: int) -> li
 
 
 def dismiss(database_url: str, logins: list[Login]) -> None:
-    """Removes the credentials; what the devices published stays. Raises `OperatorError`."""
+    """Removes the credentials; the devices' messages stay. Raises `OperatorError`."""
     with postgres.connect(database_url) as connection, _database_errors(), connection.transaction():
         for login in logins:
             provision.remove(connection, login.username)

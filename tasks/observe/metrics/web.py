@@ -15,7 +15,7 @@ SECONDS = Histogram(
     "sluice_web_request_seconds",
     ("web",),
     "Time from a request to the end of its answer, by route.",
-    "Above 1 s: ask for shorter ranges, or look at the database; `status` alone takes 2 s by itself.",
+    "Above 1 s: ask for shorter ranges, or look at the database; `status` alone always takes 2 s.",
     labels=("route",),
     unit="seconds",
 )

@@ -202,7 +202,7 @@ ROLLED_UP = Counter(
 EXPIRED = Counter(
     "sluice_retention_removed_total",
     ("worker",),
-    "What was older than its retention and is removed: chunks of hypertables, rows of plain tables.",
+    "Data removed because it was older than its retention: chunks of hypertables, rows of plain tables.",
     "Stands still for days although `RETENTION_DAYS` is set: see `retention_waits` in the workers' log.",
     labels=("table",),
     unit="removed",

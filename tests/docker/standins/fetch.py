@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What the health checks call as curl and as wget: 0 when the last argument, an address, answers with 200."""
+"""Stands in for curl and wget in health checks: 0 when the last argument, an address, answers with 200."""
 
 import sys
 import urllib.request

@@ -1,4 +1,4 @@
-"""Which servers are the stack's own, and which the user's."""
+"""Some servers are the stack's own, and others the user's."""
 
 import socket
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_an_exported_env_file_is_no_wish(layout: Layout) -> None:
 
 
 def test_one_address_changed_after_the_export_is_a_wish(layout: Layout) -> None:
-    """What the user sets over an exported env file counts, and only that."""
+    """Only the user's own settings over an exported env file count."""
     exported = environment.make(layout, {}, free_ports=False)
 
     values = environment.make(

@@ -37,7 +37,7 @@ def test_a_process_that_is_well_is_healthy(port: int) -> None:
 
 
 def test_what_is_wrong_is_told(port: int) -> None:
-    """The process's own words are the fault; so is no answer at all."""
+    """The process's own words are the fault; a missing answer is one, too."""
     assert healthcheck.fault({"HEALTH_URL": f"http://127.0.0.1:{port}/readyz"}) == "the broker is away"
     assert "refused" in healthcheck.fault({"HEALTH_URL": "http://127.0.0.1:1/healthz"})
 

@@ -26,7 +26,7 @@ def test_processes_come_in_the_files_order() -> None:
     ],
 )
 def test_a_wrong_line_is_named(text: str, sentence: str) -> None:
-    """A line that is no process is an error that says which."""
+    """A line that is not a process is an error that says which."""
     with pytest.raises(StackError, match=sentence):
         procfile.parse(text)
 

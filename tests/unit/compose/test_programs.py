@@ -88,7 +88,7 @@ def test_a_stopped_server_gets_its_own_signal_and_is_waited_for(tmp_path: Path) 
 
 
 def test_a_killed_server_ends_its_wrapper(tmp_path: Path) -> None:
-    """Killing the pid of the pid file is enough for the supervisor to see an end, which is no success."""
+    """Killing the pid of the pid file is enough for the supervisor to see an end, which is not a success."""
     pid = tmp_path / "pid"
     between = ["/bin/sh", "-c", f"sh -c 'echo $$ > {pid}; exec sleep 60'; exit $?"]
     wrapper = subprocess.Popen([str(_SERVE), str(pid), "TERM", *between])

@@ -1,4 +1,4 @@
-"""What a stack tells about itself from its files."""
+"""A stack's description of itself, from its files."""
 
 from pathlib import Path
 

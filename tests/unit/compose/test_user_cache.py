@@ -1,4 +1,4 @@
-"""What one checkout has made another one takes from the user's cache, whole or not at all."""
+"""A checkout takes what another has made from the user's cache, whole or not at all."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_a_damaged_entry_is_not_taken_and_goes(made: Path, tmp_path: Path, damag
 
 
 def test_another_recipe_is_another_entry(made: Path, tmp_path: Path) -> None:
-    """What was made from other packages is not taken."""
+    """A copy made from other packages is not taken."""
     user_cache.keep(made)
     assert not user_cache.take(tmp_path / "other" / "root-2")
 

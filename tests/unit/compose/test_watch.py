@@ -147,7 +147,7 @@ def test_a_meter_adds_up_what_a_total_grew(steps: list[int]) -> None:
 
 
 def test_a_meter_survives_a_flushed_redis() -> None:
-    """A total that starts anew counts from zero, and the rate is never negative."""
+    """A total that starts again counts from zero, and the rate is never negative."""
     meter = Meter()
     for now, total in enumerate([100, 150, 10, 30]):
         meter.note(total, float(now))
@@ -185,7 +185,7 @@ def test_a_server_that_was_never_read_has_no_count() -> None:
 
 
 def test_a_gauge_outlives_its_server() -> None:
-    """A poller tells why there is no value, keeps the last one, and reads on until the server is back."""
+    """A poller says why there is no value, keeps the last one, and reads on until the server is back."""
     answers: Iterator[int | ServerAway] = iter([1, ServerAway("gone for a while"), 2])
     turn, seen = threading.Semaphore(0), threading.Semaphore(0)
     states: list[tuple[int | None, str]] = []

@@ -36,7 +36,7 @@ def _headings() -> set[str]:
 
 
 def test_each_rule_has_a_severity_that_is_routed_and_a_link_to_its_entry() -> None:
-    """Whoever is woken knows how bad it is and where to read on."""
+    """Each alert says how bad it is and where to read on."""
     for rule in _rules(yaml.safe_load(RULES.read_text())["groups"]):
         assert rule["labels"]["severity"] in {"critical", "warning"}, rule["alert"]
         path, _, anchor = rule["annotations"]["runbook"].partition("#")

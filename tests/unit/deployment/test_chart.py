@@ -1,4 +1,4 @@
-"""What the chart does beyond valid objects: it scales, fits, and refuses what would lose messages."""
+"""The chart does more than make valid objects: it scales, fits, and refuses what would lose messages."""
 
 import copy
 import json

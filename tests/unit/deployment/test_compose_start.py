@@ -1,4 +1,4 @@
-"""What a start of the Compose stack needs beyond valid names: health checks that can fail, free ports."""
+"""A start of the Compose stack needs more than valid names: health checks that can fail, free ports."""
 
 import os
 import re
@@ -98,7 +98,7 @@ def test_new_passwords_do_not_lock_out_of_data_that_exists(tmp_path: Path) -> No
     after = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     assert {path.name: path.read_text() for path in kept.iterdir()} == before
     assert all(after[name] != before[name] for name in generate_secrets.RENEWED)
-    # Redpanda has its own copy, and nothing here tells it another.
+    # Redpanda has its own copy, and nothing here gives it another.
     assert after["kafka_sasl_password"] == before["kafka_sasl_password"]
     # Else the broker would keep the telemetry of the old session for a client that never comes back.
     assert after["mqtt_session_secret"] == before["mqtt_password"]

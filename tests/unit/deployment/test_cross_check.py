@@ -206,7 +206,7 @@ def test_every_service_is_bounded_and_comes_back() -> None:
 
 
 def test_mounted_files_exist() -> None:
-    """What is mounted from the project is there; the observability files are mounted where they are made."""
+    """Files mounted from the project exist; the observability files are mounted where they are made."""
     for name, service in SERVICES.items():
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]

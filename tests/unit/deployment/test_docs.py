@@ -126,7 +126,7 @@ def _resolve(words: list[str]) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    """Whoever starts at docs/index.md finds every page."""
+    """A reader who starts at docs/index.md finds every page."""
     index = (PROJECT / "docs" / "index.md").read_text()
     for page in (PROJECT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in index, page.name
@@ -146,7 +146,7 @@ def test_the_reference_has_every_table() -> None:
 
 
 def test_variables_in_the_docs_are_settings() -> None:
-    """What the pages on security, scaling and deployment call a setting is one."""
+    """Every setting that the pages on security, scaling and deployment name exists."""
     known = {name.upper() for name in Settings.model_fields}
     known |= {
         "SLUICE_SECRETS_DIR",

@@ -135,7 +135,7 @@ def test_a_login_for_kafka_is_one_word(project: Path) -> None:
 
 
 def test_a_keda_of_the_clusters_own_is_used_and_left(project: Path) -> None:
-    """What setup did not install, teardown does not remove; what it did, `--data` does."""
+    """Teardown does not remove what setup did not install; with `--data` it removes what setup did."""
     assert run(project, "setup_local.sh", KEDA="yes", OWN_KEDA="yes").returncode == 0
     assert not [line for line in calls(project) if "upgrade --install keda" in line]
     assert run(project, "teardown.sh", "--data", OWN_KEDA="yes").returncode == 0
@@ -177,7 +177,7 @@ def test_loki_as_one_pod_has_no_pods_for_object_storage() -> None:
 
 
 def test_setup_keeps_to_local_clusters(project: Path) -> None:
-    """A cluster that is no local one is left alone unless it is named."""
+    """A cluster that is not local is left alone unless it is named."""
     done = run(project, "setup_local.sh", CONTEXT="production")
     assert done.returncode == 1
     assert "production" in done.stderr

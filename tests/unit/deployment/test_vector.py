@@ -51,7 +51,7 @@ MIXED: Domains = (telemetry.DOMAIN, *(one for one in EXAMPLES if not one.access_
 
 
 class Sent(NamedTuple):
-    """What reaches Kafka."""
+    """The records that reach Kafka."""
 
     topic: str
     key: bytes
@@ -69,7 +69,7 @@ class Program:
         self.dead_letter = pyvrl.Transform(transforms["dead_letter"]["source"] + LETTER)
 
     def send(self, topic: str, payload: bytes) -> Sent | None:
-        """What reaches Kafka of a message; None for one that is dropped."""
+        """The record of a message that reaches Kafka; None if it is dropped."""
         event: dict[str, Any] = {"message": payload, "mqtt_topic": topic, "source_type": "mqtt"}
         sinks = {sink["inputs"][0]: sink for sink in self.file["sinks"].values()}
         try:

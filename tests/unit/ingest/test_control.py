@@ -1,4 +1,4 @@
-"""What the control process can say without a server: whose topic it is, what is refused, what is overdue."""
+"""The control process without a server: the owner of a topic, refused requests, overdue requests."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def test_a_topic_names_what_is_asked_for_and_the_user(asked: str, answered: str)
     ],
 )
 def test_any_other_topic_names_nothing(topic: str) -> None:
-    """What does not parse is told apart, and never an error."""
+    """A document that does not parse is recognised, and never an error."""
     assert parse_topic(topic) is None
 
 

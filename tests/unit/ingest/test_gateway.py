@@ -27,7 +27,7 @@ def test_messages_of_qos_0_leave_room_for_those_of_qos_1() -> None:
         for mid in range(1, 501):
             gateway._take(message(1, mid), gateway._session.unacknowledged)
         assert len(gateway._session.unacknowledged) == 500 * (connection + 1)
-    # What librdkafka has to tell of the missing broker counts as waiting, too.
+    # librdkafka's own events about the missing broker count as waiting, too.
     assert 200 <= gateway._dropped < 250
     assert len(gateway._producer) >= MOST_UNPROMISED + 1000 - 50
     gateway._producer.purge()
@@ -47,7 +47,7 @@ DOMAINS = (telemetry.DOMAIN, zigbee2mqtt.DOMAIN, number.DOMAIN, shelly.DOMAIN)
 def test_a_topic_that_holds_no_readings_is_acknowledged_and_not_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a domain ignores never costs a record; its readings do, and so does a topic of nobody."""
+    """An ignored message never costs a record; readings do, and so does a topic of nobody."""
     gateway = Gateway(Settings(kafka_bootstrap_servers="127.0.0.1:1"), DOMAINS)
     waiting = gateway._session.unacknowledged
     passed_on: list[str] = []

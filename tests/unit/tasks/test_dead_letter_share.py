@@ -9,7 +9,7 @@ def sample(received: int, dead: int, **types: int) -> Sample:
 
 
 def test_the_share_is_that_of_the_window() -> None:
-    """What was before the window does not count, and the most frequent error type comes first."""
+    """Letters before the window do not count, and the most frequent error type comes first."""
     share = between(sample(1000, 900, InvalidJson=900), sample(2000, 1000, InvalidJson=910, Unexpected=90))
     assert (share.received, share.dead, share.value) == (1000, 100, 0.1)
     assert share.types == ["Unexpected", "InvalidJson"]
@@ -28,7 +28,7 @@ def test_a_few_dead_letters_are_no_episode() -> None:
 
 
 def test_an_episode_lasts_until_the_share_is_below_half_of_the_limit() -> None:
-    """So a share that swings around the limit is told of once."""
+    """So a share that swings around the limit is reported once."""
     assert not Share(1000, 40, []).is_high(0.05, before=False)
     assert Share(1000, 60, []).is_high(0.05, before=False)
     assert Share(1000, 40, []).is_high(0.05, before=True)

@@ -95,7 +95,7 @@ def test_a_bridge_may_publish_for_all_its_devices(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
-    """A user hears what Sluice tells this user and asks what this user may ask."""
+    """A user hears what Sluice publishes to this user and asks what this user may ask."""
     assert set(accounts.acl(accounts.user("alice"))) == {
         ("publish", "users/alice/config"),
         ("publish", "users/alice/alerts/manage"),
@@ -113,7 +113,7 @@ def test_a_user_gets_the_own_alerts_and_sends_the_own_rules() -> None:
 
 
 def test_a_service_is_the_other_end_of_every_users_topics() -> None:
-    """What users publish, the service hears, and the reverse; besides, it hears the telemetry."""
+    """The service hears what users publish, and the reverse; it also hears the telemetry."""
     assert set(accounts.acl(accounts.service("sluice"))) == {
         ("subscribe", "users/+/devices/+/telemetry"),
         ("subscribe", "users/+/config"),

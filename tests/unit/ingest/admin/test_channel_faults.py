@@ -1,4 +1,4 @@
-"""What is wrong with a channel is said before the database is asked, and without what it must not show."""
+"""A channel's fault is reported before the database is asked, and without what it must not show."""
 
 import pytest
 
@@ -20,7 +20,7 @@ TARGET = "https://example.com/token-of-mine"
 def test_what_is_wrong_is_said_and_no_target_is_shown(
     kind: str, target: str, template: str | None, said: str
 ) -> None:
-    """What the table sees it refuses itself, without the row."""
+    """Faults that the table sees it refuses itself, without the row."""
     found = fault(kind, target, template)
     assert said in found
     assert "token-of-mine" not in found

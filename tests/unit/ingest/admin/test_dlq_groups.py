@@ -25,7 +25,7 @@ class Kafka:
 
 
 def count(monkeypatch: pytest.MonkeyPatch, payloads: Iterator[bytes], limit: int) -> dlq_groups.Groups:
-    """What is found in a topic with letters of these payloads, while no database answers."""
+    """The groups in a topic with letters of these payloads, while no database answers."""
 
     @contextmanager
     def reading(_: Any) -> Iterator[Kafka]:

@@ -41,7 +41,7 @@ class Topic:
         self.partitions, self.lows = [[] for _ in range(PARTITIONS)], [0] * PARTITIONS
 
     def look(self, most: int | None = None) -> None:
-        """The memory is told what is new, or the first of it when the read breaks off."""
+        """The memory takes the new letters, or the first of them when the read breaks off."""
         ranges = {n: (self.lows[n], len(records)) for n, records in enumerate(self.partitions)}
         news = self.memory.news(self.name, ranges)
         places = [(n, offset) for n, (start, end) in news.items() for offset in range(start, end)]
@@ -51,7 +51,7 @@ class Topic:
             self.memory.reached(news)
 
     def letters(self) -> list[Letter]:
-        """What a read of the whole topic finds."""
+        """The letters that a read of the whole topic finds."""
         return [
             one
             for number, records in enumerate(self.partitions)
@@ -61,7 +61,7 @@ class Topic:
 
 
 def ids(letters: list[Letter]) -> Counter[LetterId]:
-    """Which letters they are, and how often each is there."""
+    """The letters, and how often each is there."""
     return Counter(one.id for one in letters)
 
 

@@ -115,7 +115,7 @@ def nothing(_letters: Sequence[LetterId], _since: datetime) -> dict[LetterId, Re
 
 
 def look(recent: Recent, filters: Filters = DAY, find: dlq_recent.Find = nothing) -> Look:
-    """What is at hand."""
+    """The letters in memory."""
     found = recent.look(registry.default(), filters, find)
     assert found is not None
     return found
@@ -167,7 +167,7 @@ def test_who_waits_too_long_for_a_turn_reads_alone(kafka: Kafka, monkeypatch: py
 
 
 def test_kafka_away_is_said_and_the_next_look_has_a_new_client(kafka: Kafka) -> None:
-    """What was read before is not read again."""
+    """Letters that were read before are not read again."""
     recent = Recent()
     look(recent)
     kafka.away = True

@@ -1,4 +1,4 @@
-"""What an export writes an import reads as the same rows; what is no row is refused with its line."""
+"""An import reads an export as the same rows; a line that is not a row is refused with its number."""
 
 import io
 from contextlib import suppress
@@ -80,7 +80,7 @@ def test_any_bytes_are_rows_or_refused(junk: bytes) -> None:
 
 
 def imported(text: bytes) -> tuple[Outcome, list[RefusedRow]]:
-    """What becomes of a file that is only validated."""
+    """The outcome of a file that is only validated."""
     refused: list[RefusedRow] = []
     source = io.BytesIO(text)
     outcome = import_rows.import_rows(None, TELEMETRY, source, "csv", refused.append, lambda *_: None)
@@ -126,7 +126,7 @@ def test_a_file_of_other_columns_is_refused_at_once() -> None:
 
 
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Any) -> None:
-    """What fails in between leaves what was there before."""
+    """A failure in between leaves what was there before."""
     file = tmp_path / "out.csv"
     file.write_bytes(b"before")
     with pytest.raises(TypeError), written_whole(str(file)) as output:

@@ -1,4 +1,4 @@
-"""Which role a connection is of."""
+"""The role of a connection."""
 
 from typing import Any
 

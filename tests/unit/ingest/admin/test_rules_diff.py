@@ -39,7 +39,7 @@ def test_rules_that_come_go_and_change_are_told() -> None:
 
 @given(RULES, RULES)
 def test_any_two_sets_can_be_compared(before: list[Any], after: list[Any]) -> None:
-    """Also what is not valid; a set and itself are the same, and the two directions tell the same rules."""
+    """Also what is not valid; a set and itself are the same, and the two directions name the same rules."""
     assert differences(before, before) == []
     there, back = differences(before, after), differences(after, before)
     assert {one.rule_id for one in there} == {one.rule_id for one in back}

@@ -102,7 +102,7 @@ def test_silence_fires_when_patience_ends_and_is_over_with_the_next_reading() ->
 
 
 def test_rules_are_explained_and_every_error_is_named(tmp_path: Any) -> None:
-    """A valid file becomes a sentence for each rule; of an invalid one every fault is told with its path."""
+    """A valid file becomes a sentence for each rule; an invalid one shows every fault with its path."""
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(
         '{"rules": [{"key": "t", "operator": ">", "threshold": 5, "clear_threshold": 4.5, "for_seconds": 90,'

@@ -1,4 +1,4 @@
-"""What may be asked for as a series; what comes back is in `tests/integration/test_web.py`."""
+"""The series that may be asked for; the answers are in `tests/integration/test_web.py`."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -42,7 +42,7 @@ def test_what_is_wrong_comes_first_and_each_part_has_its_line() -> None:
 
 
 def test_each_of_several_domains_has_its_line_below_all_of_them() -> None:
-    """With the age of what has waited longest, where Kafka has told it."""
+    """With the age of what has waited longest, where Kafka has reported it."""
     flows = {"telemetry": Flow(100, 1, 10), "parcels": Flow(50, 0, 0)}
     later = {"telemetry": Flow(120, 1, 4), "parcels": Flow(50, 2, 0)}
     measured = Measured(flows, later, 2.0, {"telemetry": 7.5})
@@ -69,7 +69,7 @@ def test_each_of_several_domains_has_its_line_below_all_of_them() -> None:
 
 
 def test_totals_say_since_when_they_count() -> None:
-    """Kafka counts from its beginning, Redis from when it was empty: each line of totals tells which."""
+    """Kafka counts from its beginning, Redis from when it was empty: each line of totals says which."""
     kafka = {"records": 50_000, "dead_letters": 45}
     counted = {"received": 7, "stored": 7, "counted_since": "2026-05-01T10:00:00Z"}
 

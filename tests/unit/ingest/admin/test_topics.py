@@ -1,4 +1,4 @@
-"""The Kafka topics as the settings want them, and what is told about existing ones."""
+"""The Kafka topics as the settings want them, and what is said about existing ones."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ class Admin:
         self._code = code
 
     def create_topics(self, new: list[Any], **_: Any) -> dict[str, Future[None]]:
-        """What the client's method returns."""
+        """The result of the client's method."""
         answer: Future[None] = Future()
         if self._reasons:
             answer.set_exception(KafkaException(KafkaError(self._code, self._reasons.pop(0))))

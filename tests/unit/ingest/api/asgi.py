@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message
 
 
 class Answer(NamedTuple):
-    """What the request got; the document is JSON, or text."""
+    """The answer to the request; the document is JSON, or text."""
 
     status: int
     headers: dict[str, str]

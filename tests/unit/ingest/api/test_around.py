@@ -1,4 +1,4 @@
-"""What every request gets: its id, its bounds, an ETag, and an answer whatever happens inside."""
+"""Every request gets its id, its bounds, an ETag, and an answer whatever happens inside."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ from tests.unit.ingest.api.asgi import Answer, ask, send
 
 
 def anybody(_: str, _address: str) -> Share:
-    """Whoever asks may have all requests."""
+    """Every caller may have all requests."""
     return Share("anybody", 1.0)
 
 
@@ -85,7 +85,7 @@ def test_a_request_of_nobody_is_refused_before_its_body_is_read() -> None:
 
 
 def test_whoever_fills_a_share_leaves_the_rest_to_others() -> None:
-    """A request beyond the share is told to come again; the place of one that is done is free."""
+    """A request beyond the share must come again later; the place of a finished request is free."""
     free = asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,5 +203,5 @@ def test_the_last_place_is_the_operator_s() -> None:
     ],
 )
 def test_what_one_customer_has_counts_as_one_address(address: str, network: str) -> None:
-    """Of IPv6 a /64: there are as many addresses in it as anybody likes."""
+    """For IPv6 it is a /64: there are as many addresses in it as anybody likes."""
     assert shares.network(address) == network

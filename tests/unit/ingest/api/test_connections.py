@@ -1,4 +1,4 @@
-"""Whose queries may run at the same time, without a server."""
+"""Callers' queries at the same time, without a server."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +31,7 @@ def status(connections: Connections, share: shares.Share, held: ExitStack) -> in
 
 
 def test_a_tenant_has_half_of_the_connections_and_the_operator_always_one() -> None:
-    """Who finds none is told so at once, without a thread that waits."""
+    """A caller that finds none is refused at once, without a thread that waits."""
     connections = Paper(8, 1.0)
     ada, bob = shares.of_tenant("ada"), shares.of_tenant("bob")
     with ExitStack() as held:

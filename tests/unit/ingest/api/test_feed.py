@@ -1,4 +1,4 @@
-"""Who listens is told what is for them, and few may; the looks at the tables do not depend on how many do."""
+"""Listeners get their events, and few may listen; the looks at the tables do not depend on their number."""
 
 import asyncio
 import gc
@@ -56,7 +56,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
 
 
 def stream(one: Feed, user: str | None, last: str | None = None, seconds: float = 5) -> AsyncIterator[bytes]:
-    """What a client with a token of the user gets."""
+    """The stream that a client with a token of the user gets."""
     return one.events(Caller(user), last, seconds, lambda: True)
 
 
@@ -76,7 +76,7 @@ async def until(found: AsyncIterator[bytes], wanted: str) -> list[str]:
 
 
 def test_each_hears_what_is_for_them_once(tables: Tables) -> None:
-    """A tenant the tenant's own, the operator all; a change that is seen again is not told again."""
+    """A tenant the tenant's own, the operator all; a change that is seen again is not sent again."""
 
     async def listen() -> None:
         one = made(tables)
@@ -115,7 +115,7 @@ def test_nothing_is_told_before_the_client_knows_that_it_listens(
 
 
 def test_who_comes_back_hears_what_was_missed(tables: Tables) -> None:
-    """Up to an hour back; beyond it, it is told to read anew."""
+    """Up to an hour back; beyond that, it has to read again."""
 
     async def listen(last: datetime) -> list[str]:
         found = stream(made(tables), "ada", str(round(last.timestamp() * 1_000_000)), seconds=0.5)
@@ -153,7 +153,7 @@ def test_few_may_listen_and_nobody_reads_for_nobody(tables: Tables) -> None:
 def test_a_stream_ends_with_the_process_and_with_its_token(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And who does not read is ended, with the word to read anew."""
+    """A listener that does not read is ended, with the word to read again."""
     monkeypatch.setattr(feed, "BEAT_SECONDS", 0.0)
 
     async def listen() -> None:

@@ -1,4 +1,4 @@
-"""Who may do at the same time what takes long."""
+"""Only some callers may do long work at the same time."""
 
 from contextlib import ExitStack
 
@@ -14,7 +14,7 @@ OPERATOR = Caller(None)
 
 
 def test_a_tenant_leaves_places_to_others_and_all_tenants_one_to_the_operator() -> None:
-    """Who finds none is told so at once, and gets one when another is done."""
+    """A caller that finds none is refused at once, and gets one when another is done."""
     places = Places("wait for a worker", 4, 2)
     with ExitStack() as held:
         for name in ("ada", "ada", "bob"):

@@ -1,4 +1,4 @@
-"""Whose address a request has that comes through a reverse proxy."""
+"""The address of a request that comes through a reverse proxy."""
 
 import asyncio
 from typing import Any

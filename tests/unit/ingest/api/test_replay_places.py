@@ -27,7 +27,7 @@ def refused(caller: Caller, under_way: list[str | None]) -> bool:
 def test_a_tenant_has_one_replay_and_all_tenants_leave_one_to_the_operator(
     under_way: list[str | None],
 ) -> None:
-    """Whoever began them: a count of one tenant's letters is that tenant's, also if the operator asked."""
+    """No matter who began it: a count of one tenant's letters is that tenant's, even the operator's count."""
     assert refused(Caller("ada"), under_way) == ("ada" in under_way or len(under_way) >= MOST - 1)
     assert refused(OPERATOR, under_way) == (len(under_way) >= MOST)
 

@@ -1,4 +1,4 @@
-"""What goes through a worker, while no worker answers."""
+"""Requests that go through a worker, while no worker answers."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from ingest.api.problems import Busy
 
 
 def test_a_tenant_whose_requests_no_worker_answers_holds_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third of a tenant is told so at once; another tenant's still waits for its answer."""
+    """The third request of a tenant is refused at once; another tenant's still waits for its answer."""
     waiting, answered = threading.Semaphore(0), threading.Event()
 
     def wait(_kind: str, user_id: str, *_: Any) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_wrong_call_exits_with_2() -> None:
-    """An unknown command or a missing argument is told on stderr, with exit code 2."""
+    """An unknown command or a missing argument is reported on stderr, with exit code 2."""
     for arguments in (("bogus",), ("provision", "device", "alice"), ("migrate", "--bogus")):
         done = sluice(*arguments)
         assert (done.returncode, done.stdout) == (2, "")

@@ -17,7 +17,7 @@ SNOOZE = {"user": "ada", "device": "d", "rule": "hot", "action": "SNOOZE", "note
 
 
 class Sent:
-    """What the page sends, and shows in the end; a worker refuses the last `refused` commands."""
+    """The commands that the page sends, and its end; a worker refuses the last `refused` commands."""
 
     def __init__(self, refused: int = 0) -> None:
         self.actions: list[str] = []
@@ -36,7 +36,7 @@ class Sent:
 
 
 def send(monkeypatch: pytest.MonkeyPatch, minutes: str, refused: int = 0) -> Sent:
-    """What becomes of a snooze with a note."""
+    """The outcome of a snooze with a note."""
     sent = Sent(refused)
     monkeypatch.setattr(alerts, "manage", sent.manage)
     monkeypatch.setattr(alerts, "_one", sent.page)

@@ -1,4 +1,4 @@
-"""What every page has, whatever it is about, without a server."""
+"""The parts that every page has, without a server."""
 
 import asyncio
 from typing import Any

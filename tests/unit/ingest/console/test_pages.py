@@ -1,4 +1,4 @@
-"""What pages say and where they lead, without a server."""
+"""The texts and links of pages, without a server."""
 
 import re
 from datetime import UTC, datetime
@@ -150,7 +150,7 @@ def test_requests_are_counted_to_who_makes_them() -> None:
     tenant = f"{guard.SECURE_COOKIE}={seals.cookie(begin('token', 'ada', 't1'))}"
     assert guard.share(seals, operator) == ("operator", 1.0)
     assert guard.share(seals, tenant) == ("tenant ada", 0.5)
-    # Other applications of the host may set what is no cookie by the book.
+    # Other applications of the host may set cookies that are not well-formed.
     assert guard.share(seals, 'x={"a": 1}; ' + operator) == ("operator", 1.0)
     for header in ("", "x", f"{guard.COOKIE}=a.b", "a=\x00;;=", urlencode({"a": "ü"})):
         assert guard.share(seals, header) == ("strangers", 0.25)

@@ -48,7 +48,7 @@ def test_what_is_no_cookie_is_none(text: str) -> None:
 
 
 def test_a_seal_is_for_one_purpose_and_one_token_of_the_operator() -> None:
-    """What a page sends along is no session, another process with the same token takes it, others do not."""
+    """A page's token is not a session; another process with the same token takes it, others do not."""
     cookie = SEALS.cookie(sessions.begin("operator", None))
     text, _, seal = cookie.partition(".")
     assert not SEALS.holds("form", text, seal)

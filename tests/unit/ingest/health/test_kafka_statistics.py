@@ -1,4 +1,4 @@
-"""The lag and the brokers as librdkafka's statistics tell them."""
+"""The lag and the brokers as librdkafka's statistics report them."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def told(partitions: dict[int, dict[str, int]], state: str = "UP") -> KafkaStati
 
 
 def test_the_lag_counts_from_the_committed_offset() -> None:
-    """Of a partition that was never committed everything counts; of an unknown end nothing is said."""
+    """If a partition was never committed, everything counts; if the end is unknown, nothing is reported."""
     statistics = told(
         {
             0: {"hi_offset": 10, "committed_offset": 7, "lo_offset": 0},
@@ -42,7 +42,7 @@ def test_the_lag_counts_from_the_committed_offset() -> None:
 
 
 def test_kafka_is_reachable_while_a_broker_is_up() -> None:
-    """A coordinator's entry is none; and before anything was told nothing is known."""
+    """A coordinator's entry is none; and before the first report nothing is known."""
     assert told({}).reachable()
     assert not told({}, state="INIT").reachable()
     assert not KafkaStatistics(["iot-stream"]).reachable()

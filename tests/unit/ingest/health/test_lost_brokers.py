@@ -1,4 +1,4 @@
-"""A Kafka client that has lost its brokers is told from a Kafka that is away."""
+"""A Kafka client that has lost its brokers is distinguished from a Kafka that is away."""
 
 from ingest.health.lost_brokers import FINDS, LOOK_SECONDS, PATIENCE_SECONDS, LostBrokers
 
@@ -18,7 +18,7 @@ class World:
         return self.found
 
     def after(self, seconds: float) -> bool:
-        """What is said so much later."""
+        """The report after this much more time."""
         self.now += seconds
         return self.lost()
 
@@ -43,7 +43,7 @@ def test_it_gets_some_time_to_find_one_by_itself() -> None:
 
 
 def test_a_client_that_finds_a_broker_after_a_new_one_did_has_lost_none() -> None:
-    """It was only slower, and the next time counts anew."""
+    """It was only slower, and the next time counts again."""
     world = World()
     world.reachable = False
     assert not world.after(PATIENCE_SECONDS)

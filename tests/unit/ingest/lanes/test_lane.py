@@ -53,7 +53,7 @@ def test_one_batch_in_flight() -> None:
 
 
 def test_the_time_behind_a_batch_counts_as_lingering() -> None:
-    """What has waited long enough behind a batch goes as soon as that is done; the rest waits for company."""
+    """Messages that waited long enough behind a batch go as soon as it is done; the rest wait for company."""
     lane = lane_with(1)
     lane.take(0.0)
     lane.gather(message(2), 100.0)
@@ -177,7 +177,7 @@ def test_a_batch_that_keeps_killing_workers_is_halved() -> None:
 
 
 def test_a_single_message_is_condemned_only_after_several_losses_in_a_row() -> None:
-    """A loss without evidence between them starts the count anew, and a verdict is never taken back."""
+    """A loss without evidence between them starts the count again, and a verdict is never taken back."""
     lane = lane_with(1)
     batch = lane.take(0.0)
     for evidence in (LOST, LOST, None, LOST, LOST):
@@ -274,7 +274,7 @@ def test_a_user_whose_outbox_is_full_is_tried_again_after_a_pause() -> None:
 
 
 def test_much_that_is_set_aside_pauses_the_partitions() -> None:
-    """What waits of one user is bounded, too, until half of it is gone."""
+    """One user's waiting messages are bounded, too, until half of them are gone."""
     lane = lane_with(0, 1)
     lane.take(0.0)
     lane.finish(Deferred(soon=frozenset([(0, 1)])))

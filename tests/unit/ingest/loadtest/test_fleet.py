@@ -106,7 +106,7 @@ def test_a_schedule_keeps_its_rate(rate: float, steps: list[float], start: float
 
 
 def test_a_late_schedule_makes_no_burst() -> None:
-    """What is late by more than the slack is missed, not made up for in a burst."""
+    """A message that is late by more than the slack is missed, not made up for in a burst."""
     schedule = Schedule(1000, 0.0, slack=0.1)
     assert schedule.due(5.0) == 100
     assert schedule.missed == 4900
@@ -114,7 +114,7 @@ def test_a_late_schedule_makes_no_burst() -> None:
 
 
 def test_a_schedule_without_room_waits() -> None:
-    """What finds no room is missed, and nothing negative is ever due."""
+    """A message that finds no room is missed, and nothing negative is ever due."""
     schedule = Schedule(1000, 0.0)
     assert schedule.due(0.05, room=20) == 20
     assert schedule.due(0.06, room=-5) == 0
@@ -247,7 +247,7 @@ def test_a_device_publishes_in_order() -> None:
 
 
 def test_a_broken_connection_loses_nothing() -> None:
-    """What was not acknowledged is published again on the next connection, in order and before newer ones."""
+    """Unacknowledged messages are published again on the next connection, in order and before newer ones."""
 
     async def scenario(device: Device, broker: Broker, heard: Heard) -> None:
         await device.connected.wait()
@@ -268,7 +268,7 @@ def test_a_broken_connection_loses_nothing() -> None:
 
 
 def test_a_refused_login_is_tried_again() -> None:
-    """A device whose login the broker does not know yet tries again, and tells meanwhile what it said."""
+    """A device whose login the broker does not know yet tries again, and meanwhile reports its answer."""
 
     async def scenario(device: Device, broker: Broker, _: Heard) -> None:
         broker.refuse = 1

@@ -130,7 +130,7 @@ def test_two_letters_of_two_records_are_right() -> None:
 def test_a_missing_message_was_last_seen_somewhere(
     acknowledged: bool, records: list[RunRecord], seen: Seen
 ) -> None:
-    """Of each missing message it is told how far it came."""
+    """The report says of each missing message how far it came."""
     book = ledger((GOOD, False), acknowledged=acknowledged)
     outcome = reconcile(book, [], [])
     locate(book, outcome, records)
@@ -162,7 +162,7 @@ def test_a_row_that_nobody_published_is_a_fault() -> None:
 
 
 def test_a_message_that_the_broker_refused_is_not_looked_for() -> None:
-    """What the broker refused is lost by name, and by nobody behind the broker."""
+    """A message that the broker refused is lost by name, and by nobody behind the broker."""
     book = ledger((GOOD, False), acknowledged=False)
     book.refused(*GOOD)
     outcome = reconcile(book, [], [])
@@ -217,7 +217,7 @@ def test_no_samples_have_no_percentiles() -> None:
 
 
 def shown(outcome: Outcome, book: Ledger, lag: int = 0) -> tuple[bool, str]:
-    """Whether the result is good, and the page that tells it."""
+    """Whether the result is good, and the page that says so."""
     options = report.Options(1, 1, 10, 1, 1, 0, 0, 1, 1)
     totals = Totals(published=book.good + book.bad, acknowledged=book.good)
     latency = Sampler(0).result()

@@ -20,12 +20,12 @@ ADA = ("ada/cellar", "ada", "allow", TOPIC)
 
 
 def owners() -> Owners:
-    """Whose thread does not run: the test reads for it."""
+    """Its thread does not run: the test reads for it."""
     return Owners(Settings(), SERVED)
 
 
 def test_without_any_list_nothing_is_decided() -> None:
-    """Topics that name their owner are no matter of the lists."""
+    """Topics that name their owner do not concern the lists."""
     waiting = owners()
     assert waiting.concern(TOPIC)
     assert not waiting.is_decided(TOPIC)
@@ -182,7 +182,7 @@ def test_held_messages_of_qos_0_are_bounded(gateway: tuple[Gateway, list[tuple[s
 
 
 def test_held_messages_of_qos_1_drop_none_of_qos_0(gateway: tuple[Gateway, list[tuple[str, int]]]) -> None:
-    """They are bounded by the broker, and are no reason to drop those of other domains."""
+    """They are bounded by the broker, and are not a reason to drop those of other domains."""
     door, produced = gateway
     for mid in range(1, MOST_UNPROMISED + 10):
         take(door, TOPIC, mid)

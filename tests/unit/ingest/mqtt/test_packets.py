@@ -1,4 +1,4 @@
-"""What the broker sends: read whole however it comes, exactly, and never beyond a packet's end."""
+"""The broker's packets: read whole however they come, exactly, and never beyond a packet's end."""
 
 import random
 
@@ -108,7 +108,7 @@ def test_a_message_is_read_as_it_was_sent(
 
 
 def test_a_topic_that_is_no_utf_8_keeps_its_bytes() -> None:
-    """They can be told from every topic that is one, and restored."""
+    """They can be distinguished from every valid topic, and restored."""
     topic = publish(Packet(0x30, b"\x00\x03a/\xff\x00")).topic
     assert topic.encode(errors="surrogateescape") == b"a/\xff"
 
@@ -144,7 +144,7 @@ def test_what_is_no_utf_8_in_a_property_is_replaced() -> None:
 
 
 def test_a_message_of_a_qos_that_there_is_not_is_malformed() -> None:
-    """QoS 3 is no QoS; QoS 2 is told as it is."""
+    """QoS 3 does not exist; QoS 2 is reported as it is."""
     assert publish(Packet(0x34, b"\x00\x01a\x00\x07\x00")).qos == 2
     with pytest.raises(MalformedPacket):
         publish(Packet(0x36, b"\x00\x01a\x00\x07\x00"))

@@ -81,7 +81,7 @@ def test_memory_is_bounded_by_those_who_sent_lately() -> None:
 
 
 def test_the_reason_names_the_limit_and_the_setting() -> None:
-    """Whoever reads the dead letter knows what to change."""
+    """The dead letter says what to change."""
     chosen = Settings(user_messages_per_second=10, user_bytes_per_second=1_048_576, user_burst_seconds=3)
     limits = UserLimits(chosen, Clock())
     for _ in range(30):

@@ -28,7 +28,7 @@ def properties(*pairs: tuple[str, str]) -> bytes:
 
 
 def test_the_user_property_comes_first() -> None:
-    """The property counts, then the payload, then nothing; one that is no traceparent counts as missing."""
+    """The property counts, then the payload, then nothing; an invalid traceparent counts as missing."""
     payload = json.dumps({"traceparent": OTHER}).encode()
     assert traceparent_of(properties(("other", "x"), ("traceparent", GOOD)), payload) == GOOD
     assert traceparent_of(properties(("traceparent", "nonsense")), payload) == OTHER
@@ -51,7 +51,7 @@ def test_only_the_payloads_own_member_counts(members: dict[str, Any], own: str |
 
 @given(st.binary())
 def test_no_payload_is_too_strange(payload: bytes) -> None:
-    """Whatever the bytes are, they are no trace and no error."""
+    """Any other bytes are neither a trace nor an error."""
     assert traceparent_of(b"", payload) == ""
     assert traceparent_of(b"", b'{"traceparent":' + payload) == ""
 

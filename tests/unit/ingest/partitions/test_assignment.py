@@ -65,7 +65,7 @@ def test_partitions_that_were_added() -> None:
 
 @pytest.mark.parametrize("metadata", [None, "", "[]", "1", '{"skipped": 5}', "{", '{"partitions": "x"}'])
 def test_metadata_of_others_says_nothing(metadata: str | None) -> None:
-    """Whoever has committed by hand left something else, or nothing."""
+    """A commit by hand left something else, or nothing."""
     assert unpack(metadata) == Note()
 
 

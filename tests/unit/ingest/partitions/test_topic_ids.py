@@ -37,7 +37,7 @@ def test_nobody_knows_an_id() -> None:
 
 @pytest.mark.parametrize(("level", "passes"), [(logging.DEBUG, False), (logging.INFO, False), (40, True)])
 def test_the_log_has_no_more_lines_than_before(level: int, passes: bool) -> None:
-    """What the client says for us alone is not logged; what it warns of is."""
+    """The client's debug lines that only we need are not logged; its warnings are."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.WARNING)

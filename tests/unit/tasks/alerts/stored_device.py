@@ -61,7 +61,7 @@ class StoredDevice(Device):
 
     @property
     def state(self) -> DeviceState:
-        """What is stored."""
+        """The stored state."""
         return DeviceState.unpack("u", "d", self.packed)
 
     @state.setter

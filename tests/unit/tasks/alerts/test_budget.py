@@ -27,7 +27,7 @@ def step(budget: Budget, devices: dict[str, int]) -> dict[str, int]:
 
 @given(st.integers(1, 12), st.integers(1, 20))
 def test_a_user_is_stopped_at_the_bound(room: int, count: int) -> None:
-    """What is judged and what is left are all the readings, and the first one is always judged."""
+    """Judged and left readings together are all readings, and the first one is always judged."""
     budget = Budget(room * CHANGE_BYTES)
     made = step(budget, {"a": count, "b": count})
     assert 1 <= made["a"] <= room

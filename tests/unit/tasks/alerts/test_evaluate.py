@@ -85,7 +85,7 @@ def test_what_a_gateway_with_a_wrong_clock_had_and_the_next_one_gets_again_chang
         for n, one in enumerate(wrong)
     ]
     for part in ([judged(0, 1, 1.5)], wrong, again):
-        # What was noted at another time of day is looked for only where messages come again.
+        # Notes of another time of day are looked for only where messages come again.
         newest = noted if part is again else {}
         quiet: dict[Source, Newest] = {}
         checked = {SOURCE: check_readings(DOMAIN, RULES, part)}

@@ -1,4 +1,4 @@
-"""What is kept of the newest readings has the bytes that workers before wrote, and reads theirs."""
+"""The newest readings are kept in the bytes that earlier workers wrote, and theirs are read."""
 
 import msgpack
 from hypothesis import given

@@ -40,7 +40,7 @@ def _triggered() -> Change:
 
 
 def test_what_ends_while_it_waits_is_not_told() -> None:
-    """Nobody was told that it began. The next violation is another alert."""
+    """Nobody was notified of its begin. The next violation is another alert."""
     device = full(rule())
     device.send(40, 0)
     assert device.send(20, 1) == []
@@ -94,7 +94,7 @@ def test_a_refused_alert_can_be_snoozed_and_disabled_but_not_acknowledged() -> N
 
 
 def test_an_absence_without_room() -> None:
-    """It is refused once, costs no write at later readings, and is told when there is room."""
+    """It is refused once, costs no write at later readings, and is published when there is room."""
     device = full(SILENT)
     assert device.tick(60, seen=0) == ["REFUSED"]
     waiting = device.state

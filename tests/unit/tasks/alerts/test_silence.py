@@ -1,4 +1,4 @@
-"""Since when silence is silence, as the gateways tell it."""
+"""The time since which silence counts, from the gateways' reports."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -67,7 +67,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Client]]:
 
 
 def test_a_client_that_may_have_forgotten_its_brokers_is_not_asked_again(clients: type[Client]) -> None:
-    """Of a broker that came out of a hang only a new client knows; one that answers is kept."""
+    """Only a new client notices a broker that came out of a hang; a client that answers is kept."""
     with pytest.raises(KafkaException):
         silence._partitions("iot-stream")
     clients.topics = {"iot-stream": SimpleNamespace(error=None, partitions={0: None, 1: None})}

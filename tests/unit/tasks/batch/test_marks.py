@@ -1,4 +1,4 @@
-"""Which errors mean *not now*, and which are bugs."""
+"""Some errors mean *not now*, and others are bugs."""
 
 import psycopg
 import pytest

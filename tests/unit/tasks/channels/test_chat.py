@@ -43,7 +43,7 @@ def test_options_that_read_files_or_trust_anybody_are_refused(target: str) -> No
     ],
 )
 def test_a_target_of_apprise_that_could_not_work_is_refused(target: str, said: str) -> None:
-    """What would be read in two ways, ask for too many requests, or is no service."""
+    """A target that is ambiguous, asks for too many requests, or is not a service."""
     assert said in chat.problem(target)
 
 

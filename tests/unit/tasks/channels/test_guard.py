@@ -1,4 +1,4 @@
-"""Which addresses channels may reach, and that connections to others are not even begun."""
+"""Channels may reach some addresses, and connections to others are not even begun."""
 
 import ipaddress
 import socket
@@ -61,7 +61,7 @@ def test_no_form_of_a_private_address_passes(
 
 @given(st.text())
 def test_any_text_is_judged(text: str) -> None:
-    """What is no address is refused without an error."""
+    """Text that is not an address is refused without an error."""
     try:
         ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -67,7 +67,7 @@ def test_what_a_mail_server_says(
     goodbye: Exception | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What can be mended is tried again; a goodbye changes nothing of what was said before it."""
+    """A temporary failure is tried again; a goodbye changes nothing of what was said before it."""
     monkeypatch.setattr(mail, "_connect", lambda *_: Mailbox(error, goodbye))
     with settings_of(SMTP_HOST="mail.example", SMTP_FROM="a@b.example", SMTP_SECURITY="none"):
         assert attempt.attempt(claim("mail", target)) == outcome

@@ -44,7 +44,7 @@ def test_what_is_wrong_with_a_template_is_said(template: str, said: str) -> None
 
 
 def test_a_field_is_not_a_template() -> None:
-    """What a device or a rule says is put in as it is."""
+    """The words of a device or a rule are put in as they are."""
     assert message.text("$message", {"message": "$alert_id {0} %s"}) == "$alert_id {0} %s"
 
 

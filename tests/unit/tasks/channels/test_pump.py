@@ -1,4 +1,4 @@
-"""Channels are told at once, whoever hangs, and what was told is marked, whatever the database does."""
+"""Channels are sent to at once, whichever hangs, and attempts are marked, whatever the database does."""
 
 import threading
 import time
@@ -63,7 +63,7 @@ def ending() -> Iterator[threading.Event]:
 
 
 def telling(monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], object]) -> None:
-    """What an attempt at a channel of this name does."""
+    """The effect of an attempt at a channel of this name."""
 
     def told(claim: Claim) -> Outcome:
         tell(claim.name)
@@ -79,7 +79,7 @@ def no_more() -> None:
 def test_a_channel_that_hangs_does_not_end_the_claims(
     rows: Rows, ending: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Longer than a run takes by itself: what becomes due is told before the other one is done."""
+    """Longer than a run takes on its own: what becomes due is sent before the other one is done."""
     told: list[str] = []
 
     def tell(name: str) -> None:
@@ -165,7 +165,7 @@ def test_outcomes_are_not_kept_beyond_the_lease(rows: Rows, monkeypatch: pytest.
 def test_a_claim_that_fails_ends_the_claims_alone(
     rows: Rows, ending: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on its way is awaited and marked."""
+    """Attempts under way are awaited and marked."""
 
     def tell(_name: str) -> None:
         rows.claim_fails = True

@@ -84,7 +84,7 @@ class Parting:
 def test_a_service_of_apprise_ends_inside_the_guard(
     error: Exception | None, outcome: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it does at its end is guarded, done once, and changes nothing of what was told."""
+    """Its end is guarded, done once, and does not change the reported outcome."""
     gone: list[bool] = []
     library = type("Library", (), {})()
     library.Apprise = type("Apprise", (), {"instantiate": lambda *_, **__: Parting(error, gone)})

@@ -53,7 +53,7 @@ def test_a_redirect_for_the_moment_is_tried_again(status: int) -> None:
 
 
 def test_a_server_may_ask_for_a_pause() -> None:
-    """By seconds or by a date, an hour at most; nonsense is no pause."""
+    """By seconds or by a date, an hour at most; nonsense is not a pause."""
     assert webhook.judge(429, "120") == Later("the server answered 429", 120.0)
     assert webhook.judge(503, "999999") == Later("the server answered 503", 3600.0)
     assert webhook.judge(500, "120") == Later("the server answered 500")
@@ -75,7 +75,7 @@ def test_a_server_may_ask_for_a_pause() -> None:
 def test_a_webhook_goes_where_its_url_says(
     url: str, host: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of an IPv6 address is no port."""
+    """The end of an IPv6 address is not a port."""
     went: list[tuple[str, int]] = []
 
     def refuse(address: tuple[str, int], *_: object, **__: object) -> None:

@@ -106,7 +106,7 @@ def test_a_single_window_is_open_from_its_start_to_before_its_end(
 
 
 def test_windows_that_meet_are_one_to_their_end_but_not_for_ever() -> None:
-    """All of Saturday and Sunday is one weekend; all days of the week are told about a week ahead."""
+    """All of Saturday and Sunday is one weekend; all days of the week are shown about a week ahead."""
     zone = ZoneInfo("Europe/Berlin")
     weekend = Recurring(zone, frozenset({5, 6}), 0, DAY_MINUTES)
     saturday = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Which records have a dead letter."""
+"""The records that have a dead letter."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -39,7 +39,7 @@ def notices(*letters: Letter, now: datetime = NOW) -> Notices:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
-    """What is published to a broker that takes everything, by workers with an empty Redis."""
+    """The notices published to a broker that takes everything, by workers with an empty Redis."""
     taken: list[Message] = []
 
     class Redis:

@@ -115,7 +115,7 @@ def test_a_reading_is_its_owners() -> None:
 
 @pytest.mark.parametrize("owner", ["", " ", "a/b", "x" * 200])
 def test_a_record_without_a_valid_owner_is_refused(owner: str) -> None:
-    """Whoever made it: no reading is given to nobody."""
+    """No matter who made it: no reading is given to nobody."""
     with pytest.raises(Refused, match="owner") as caught:
         DOMAIN.read(TOPIC, b"{}", 0, Limits(), owner=owner)
     assert caught.value.error_type == "UnknownOwner"

@@ -164,7 +164,7 @@ def test_what_a_column_refuses(field: str, value: Any, sentence: str) -> None:
 
 
 def test_an_element_is_named_by_its_place() -> None:
-    """A fault deep in an array is told where it is."""
+    """A fault deep in an array is reported where it is."""
     assert reason("words", ["a", 5]) == "`words.1` must be a string, got the number 5"
     assert reason("matrix", [[1], ["x"]]) == '`matrix.1.0` must be a finite number, got the string "x"'
 
@@ -225,7 +225,7 @@ def elements(literal: str) -> list[str]:
 
 
 def test_a_domains_own_validator_speaks_for_itself() -> None:
-    """What it raises is the reason, after the name of the field."""
+    """Its exception is the reason, after the name of the field."""
 
     class Cold(Record):
         """A field with a rule of its own."""

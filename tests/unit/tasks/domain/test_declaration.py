@@ -120,7 +120,7 @@ def test_reasons_come_from_the_declaration() -> None:
 
 
 def test_a_declaration_that_cannot_work_is_refused() -> None:
-    """A field of no known kind, a name used twice, or a key that is no column fails where it is declared."""
+    """An unknown kind of field, a name used twice, or a key that is not a column fails when declared."""
 
     class Odd(Record):
         """A field that no column can hold."""

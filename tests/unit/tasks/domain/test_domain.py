@@ -196,7 +196,7 @@ DOMAIN = Domain(
 def test_domains_that_would_mix_are_refused(
     module: Callable[[str, str], str], change: dict[str, str], fault: str
 ) -> None:
-    """Two of one name, namespace or table, or whose topics cannot be told apart."""
+    """Two of one name, namespace or table, or whose topics cannot be distinguished."""
     values = {
         "name": "other",
         "topic": "{user_id}/other/{device_id}",

@@ -62,7 +62,7 @@ def test_odd_payloads_have_an_outcome(file: str, payload: bytes) -> None:
 
 @pytest.mark.parametrize("file", ["examples/chirpstack.py", "examples/things_stack.py"])
 def test_protobuf_is_named(file: str) -> None:
-    """Of a server that was not set to JSON."""
+    """Messages of a server that was not set to JSON."""
     topic = next(one.topic for one in PROMISES if one.file == file)
     (found,) = attempt(load(file), topic, b"\x0a\x03abc\x10\x02", ARRIVAL_MS, Limits()).refused
     assert "it looks like Protobuf" in found["reason"]

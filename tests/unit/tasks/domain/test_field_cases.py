@@ -21,7 +21,7 @@ OWN = "users/ada/devices/d/telemetry"
 
 
 class Reading(Record):
-    """What the payloads below have."""
+    """The fields of the payloads below."""
 
     device: TopicLevel
     time: Time | None = None
@@ -203,7 +203,7 @@ def test_gzip_is_taken_where_it_is_declared() -> None:
 
 
 def test_an_empty_payload_is_ignored_by_a_form() -> None:
-    """It clears what is retained, and is no reading."""
+    """It clears what is retained, and is not a reading."""
     assert rows(Form(), b"") == []
 
 

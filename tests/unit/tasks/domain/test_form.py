@@ -84,7 +84,7 @@ def row(form: Form, payload: Any, record: type[Record] = Reading) -> dict[str, A
 
 
 def refused(form: Form, payload: Any, record: type[Record] = Reading) -> list[dict[str, Any]]:
-    """What is refused of a message."""
+    """The refused readings of a message."""
     return attempt(domain(form, record), "t/x/y", written(payload), ARRIVAL_MS, LIMITS).refused
 
 
@@ -293,7 +293,7 @@ def test_the_name_of_a_value_is_part_of_its_fingerprint(encoding: Any) -> None:
 
 
 def test_the_source_may_be_a_field() -> None:
-    """Of the payload; an id that cannot be one is refused."""
+    """A member of the payload; an id that cannot be one is refused."""
 
     class Named(Record):
         time: Time | None = None

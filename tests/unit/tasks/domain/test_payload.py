@@ -106,7 +106,7 @@ def test_refusals(payload: bytes, error_type: str, part_of_reason: str) -> None:
     ],
 )
 def test_accepted(payload: bytes, value: dict[str, Any]) -> None:
-    """What only looks suspicious is accepted, exactly; of a key that comes twice the last value counts."""
+    """A value that only looks suspicious is accepted, exactly; a key that comes twice has its last value."""
     assert outcome(payload) == value
 
 
@@ -120,7 +120,7 @@ def test_accepted(payload: bytes, value: dict[str, Any]) -> None:
     ],
 )
 def test_the_first_fault_names_the_refusal(payload: bytes, error_type: str) -> None:
-    """Of several values that cannot be stored, the first in the document gives the reason."""
+    """The first value in the document that cannot be stored gives the reason."""
     assert outcome(payload) == error_type
 
 
@@ -193,7 +193,7 @@ def test_no_lone_surrogate(payload: bytes, surrogate: int, around: tuple[str, st
 
 @given(payload=with_hole(keys=False), depth=st.integers(32, 1500), brackets=st.sampled_from([b"[]", b"{}"]))
 def test_not_too_deep(payload: bytes, depth: int, brackets: bytes) -> None:
-    """What is nested deeper than the limit is refused wherever it stands."""
+    """Nesting deeper than the limit is refused wherever it stands."""
     opening = b"[" if brackets == b"[]" else b'{"x":'
     inner = b"1" if brackets == b"{}" else b""
     assert outcome(filled(payload, opening * depth + inner + brackets[1:] * depth)) == "TooDeep"

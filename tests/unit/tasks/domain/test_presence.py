@@ -1,4 +1,4 @@
-"""A last will, or an availability, says whether a device is there; it is no reading."""
+"""A last will, or an availability, says whether a device is there; it is not a reading."""
 
 import pytest
 
@@ -73,14 +73,14 @@ def test_another_word_is_refused(payload: bytes) -> None:
 
 
 def test_a_reading_says_nothing_of_the_presence() -> None:
-    """They are told apart by the topic."""
+    """They are distinguished by the topic."""
     outcome = DOMAIN.read("tele/cellar/SENSOR", b'{"power": 1}', 1_700_000_000_000, LIMITS)
     assert len(outcome.readings) == 1
     assert outcome.online is None
 
 
 def test_a_topic_that_does_not_name_the_source_is_refused_at_the_start() -> None:
-    """Of which device it speaks would be unknown."""
+    """It would be unknown which device it speaks of."""
     with pytest.raises(TypeError, match="must be those in braces"):
         declared(Presence("tele/all/LWT"))
 

@@ -1,4 +1,4 @@
-"""What the fast way knows of a declaration: all of it, or it is not used."""
+"""The fast way knows all of a declaration, or it is not used."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from tests.unit.tasks.domain.ways import LIMITS, TOPIC, USUAL, assert_same, doma
 
 
 class Base(Record):
-    """What every record here has."""
+    """The fields that every record here has."""
 
     user_id: TopicLevel
     device_id: TopicLevel
@@ -123,5 +123,5 @@ class Stricter(Domain[Telemetry]):
 
 
 def test_a_class_with_a_validation_of_its_own_has_no_fast_way() -> None:
-    """What overrides `validate` decides alone."""
+    """A domain that overrides `validate` decides alone."""
     assert not assert_same(domain(Telemetry, Stricter), USUAL)

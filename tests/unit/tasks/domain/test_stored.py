@@ -49,7 +49,7 @@ TIMES = {
 
 
 def test_a_row_is_the_payload_that_it_came_from() -> None:
-    """What the topic said and what was not sent is not in it; a number is a number."""
+    """It holds neither what the topic said nor what was not sent; a number is a number."""
     row = {
         "time": datetime(2026, 5, 1, tzinfo=UTC),
         "user_id": "u",
@@ -176,7 +176,7 @@ def test_rows_that_lack_something_say_so() -> None:
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda one: f"{Path(one.file).stem} {one.payload[:30]!r}")
 def test_rules_see_of_stored_rows_what_they_saw_of_the_readings(promise: Promise) -> None:
-    """Of each message of the page: each value at each of its paths, of the same kind."""
+    """Each value of each message of the page, at each of its paths, of the same kind."""
     domain = load(promise.file)
     for _, reading in domain.read(promise.topic, promise.payload, 1_795_165_300_000, Limits()).readings:
         row = row_of(domain, promise.topic, reading)

@@ -99,7 +99,7 @@ def test_an_expression_holds_neither_quotes_nor_control_characters() -> None:
 
 @given(template=st.sampled_from(TEMPLATES), levels=st.lists(LEVELS, min_size=1, max_size=9))
 def test_each_topic_of_a_template_matches_one_filter_of_it(template: str, levels: list[str]) -> None:
-    """What the domain takes, the subscription brings, once."""
+    """The subscription brings every message that the domain takes, once."""
     found, topic = Template(template), "/".join(levels)
     for literal in (*template.split("/"), "up", "devices", "a@b", "sensor", "switch:1"):
         for index in range(len(levels)):

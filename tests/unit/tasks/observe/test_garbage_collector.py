@@ -23,7 +23,7 @@ assert looks and not any(looks), looks
 
 
 def test_a_settled_process_looks_at_new_objects_alone_and_seldom() -> None:
-    """What it had before is left out for good; half of the young generation's size begins no look."""
+    """Objects from before are left out for good; half of the young generation's size begins no look."""
     done = subprocess.run(
         [sys.executable, "-c", LOOKS], cwd=PROJECT, capture_output=True, text=True, check=False
     )

@@ -23,7 +23,7 @@ def restored() -> Iterator[None]:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    """What was logged."""
+    """The logged events."""
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 

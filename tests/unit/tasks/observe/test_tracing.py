@@ -1,4 +1,4 @@
-"""Which text is a trace's context, and which is not."""
+"""Some text is a trace's context, and other text is not."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ IDS = st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1)
 
 @given(*IDS, st.booleans())
 def test_a_context_survives_its_header(trace_id: int, span_id: int, sampled: bool) -> None:
-    """What is written is read again, and says whether it is sampled."""
+    """A written context is read again, and says whether it is sampled."""
     context = SpanContext(trace_id, span_id, sampled)
     assert tracing.parse(context.traceparent()) == context
     assert tracing.is_sampled(context.traceparent()) == sampled

@@ -48,7 +48,7 @@ LENGTHS = st.lists(st.integers(0, 3 * ENTRY_BYTES // 2), max_size=12)
 def test_splitting_keeps_everything_in_order_and_rows_last(
     messages: list[int], rows: list[int], gone: list[str]
 ) -> None:
-    """Each entry has one item, or is no larger than an entry may be; a row never comes before a change."""
+    """Each entry has one item, or is not larger than an entry may be; a row never comes before a change."""
     changes = [change(number, "x" * length) for number, length in enumerate(messages)]
     written = [{"rule_id": str(number), "message": "y" * length} for number, length in enumerate(rows)]
     split = [

@@ -20,7 +20,7 @@ def _items(changes: list[Change]) -> list[dict[str, Any]]:
 
 
 def _publish(kept: dict[str, bytes], items: list[dict[str, Any]], choice: retained.Choice = "on") -> None:
-    """What a broker does with the messages."""
+    """Does what a broker does with the messages."""
     for item in items:
         said = retained.message(item, notice(item["record"]), choice)
         if said is not None:
@@ -56,7 +56,7 @@ def test_after_any_life_the_broker_has_the_open_alerts(
 def test_a_change_is_of_an_open_alert_where_that_was_announced(
     rules: list[dict[str, Any]], events: list[Event]
 ) -> None:
-    """The rebuild tells it by the history alone: the alert was announced, and has not ended up to this."""
+    """The rebuild finds it from the history alone: the alert was announced, and has not ended up to this."""
     changes = Life(rules, model=False).live(events).device.changes
     announced: set[str] = set()
     for change in changes:

@@ -1,4 +1,4 @@
-"""What several entries of the outbox come to, as one write."""
+"""Several entries of the outbox as one write."""
 
 from tasks.outbox.stream import Entry
 from tasks.outbox.tables import _collapse

@@ -95,7 +95,7 @@ def test_a_place_is_an_offset_and_an_index(offset: int, index: int, other: int) 
 
 
 def test_the_one_letter_of_a_message_names_all_that_is_wrong() -> None:
-    """What validation refused, and what the database did."""
+    """The readings that validation refused, and those that the database refused."""
     sent = message([{"t": 1}, {"t": "x"}, {"t": 3}])
     unstored = [Unstored(Row(2, place(7, 2), b""), "no room (SQLSTATE 23514)")]
     (letter,) = letters(MANY, {(2, 7): sent}, [(2, 7)], unstored)
@@ -113,7 +113,7 @@ def test_the_one_letter_of_a_message_names_all_that_is_wrong() -> None:
 
 
 def test_a_message_of_one_reading_has_the_letter_it_always_had() -> None:
-    """Of a domain without a form, with the row in its place."""
+    """For a domain without a form, with the row in its place."""
     sent = Message(2, 7, 0, "users/a/devices/b/telemetry", "", 0, b'{"sequence_id": 1}')
     refused = Unstored(Row(2, 7, b""), "other values", "Conflict", {"battery": 3})
     assert letters(TELEMETRY, {(2, 7): sent}, [], [refused]) == [

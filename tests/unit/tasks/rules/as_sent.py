@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 KEY, QUOTED = "b", 'meter."1.8.0"'
-# What counts for the device `d`, the first of them that there is, and what counts for others alone.
+# The values for the device `d`, of which the first counts, and those for other devices alone.
 CHOICES = ("d", "d*", "*")
 OTHERS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"x*": {"severity": "another"}}, {"dd": {"for_seconds": 50}}]

@@ -72,7 +72,7 @@ class Device:
         *,
         redelivered: bool = False,
     ) -> list[str]:
-        """Sends a value of `t`, or a whole payload. What the user is told of it, as statuses."""
+        """Sends a value of `t`, or a whole payload. Returns the changes that the user gets, as statuses."""
         payload = value if isinstance(value, dict) else {"t": value}
         self.sent.append(self.reading(payload, at, time, key=key, redelivered=redelivered))
         return self.judge(self.sent[-1])
@@ -122,7 +122,7 @@ class Device:
 
     @property
     def last(self) -> Change:
-        """What the user was told last."""
+        """The last change that the user got."""
         return self.changes[-1]
 
     @property

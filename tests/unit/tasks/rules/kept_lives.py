@@ -13,7 +13,7 @@ JUDGES = {"id": "judges", "key": "c", "operator": ">", "threshold": 1, "message"
 
 
 class KeptLife(Life):
-    """What comes again comes within what docs/explanation.md promises to know: soon, by a clock set right."""
+    """Redelivered readings come within what docs/explanation.md promises to know: soon, by a right clock."""
 
     def __init__(self, rules: list[dict[str, Any]], device: Device) -> None:
         super().__init__([*rules, JUDGES])

@@ -307,7 +307,7 @@ class Life:
 
 
 def told(changes: list[Change], model: PlainModel) -> None:
-    """The device told what the model tells: the same, in the same order, under ids that belong together."""
+    """The device's changes are the model's: the same, in the same order, under ids that belong together."""
     ids: dict[str, int] = {}
     assert len(changes) == len(model.told)
     for change, expected in zip(changes, model.told, strict=True):
@@ -322,14 +322,14 @@ def told(changes: list[Change], model: PlainModel) -> None:
         rest = (change.count, *seen, change.value, reason, short(change.values), change.severity)
         rest += (change.by, change.note)
         if change.operator == "absent":
-            # Of an absence the model knows only since when.
+            # The model knows of an absence only since when it lasts.
             rest = (rest[0], rest[1], expected[5], *rest[3:])
         assert (change.status, change.rule_id, alert, *rest) == expected
     assert len(set(ids.values())) == len(ids)
 
 
 def seen_by(state: DeviceState, model: PlainModel) -> None:
-    """Of each open alert it is known who has seen it, as the model knows it."""
+    """Each open alert has who has seen it, as the model has."""
     noted = {
         rule_id: (one.at_ms / 1000 - START, one.by, one.note)
         for rule_id, entry in state.entries.items()

@@ -1,4 +1,4 @@
-"""What conditions say of a reading and the one before it, written a second time and plainly."""
+"""Conditions on a reading and the one before it, written a second time and plainly."""
 
 from collections.abc import Callable
 from typing import Any, TypeGuard
@@ -25,7 +25,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def kind(value: Any) -> str | None:
-    """Of which type a value is; None if none can be compared with it."""
+    """The type of a value; None if nothing can be compared with it."""
     return KINDS.get(type(value))
 
 
@@ -105,7 +105,7 @@ class Before:
         return {name: value for name, value in found.items() if kind(value)}
 
     def remember(self, payload: dict[str, Any], time: float, rules: Rules) -> None:
-        """What the next reading may be compared with."""
+        """The values that the next reading may be compared with."""
         for key in self.forget_unasked(rules):
             value = payload.get(key)
             if not kind(value):

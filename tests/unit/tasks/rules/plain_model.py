@@ -1,4 +1,4 @@
-"""What alerts must do, written a second time and plainly: lists of readings, no positions, no bytes."""
+"""The laws of alerts, written a second time and plainly: lists of readings, no positions, no bytes."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ KEYS = 8
 
 
 class PlainModel:
-    """The same device, told as (status, rule_id, alert, count, first, last, value, reason, values, severity,
+    """The same device, as (status, rule_id, alert, count, first, last, value, reason, values, severity,
     by, note).
 
     Alerts are numbered in the order in which they are told; commands on no alert have the number None.
@@ -98,7 +98,7 @@ class PlainModel:
                 other = limits(story.about) != limits(rule)
                 if other:
                     story.run = []
-                # When the clock was set back, only the time counts anew.
+                # When the clock was set back, only the time counts again.
                 if not story.run or story.began > time:
                     story.began = since
                     story.run = [(time, *last) for _, *last in story.run]
@@ -229,7 +229,7 @@ class PlainModel:
             self.turned(rule_id, story, rule, now, over=True)
 
     def settle(self, rule_id: str, story: Story, now: float) -> None:
-        """What flapped is calm: it goes on, or is over."""
+        """An alert that flapped is calm: it goes on, or is over."""
         if story.over:
             self.resolve(rule_id, story, self.snoozed(story, now), story.last[0], "calm", story.last[1])
         else:

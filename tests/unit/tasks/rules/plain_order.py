@@ -1,4 +1,4 @@
-"""Which readings are late, written a second time and plainly."""
+"""The law of late readings, written a second time and plainly."""
 
 TEN_MINUTES = 600
 

@@ -12,7 +12,7 @@ def is_plain(rule: dict[str, Any]) -> bool:
 
 
 def shape(rule: dict[str, Any]) -> Any:
-    """What makes two rules of one name the same one."""
+    """The parts that make two rules of one name the same one."""
     groups = [(name, [shape(one) for one in rule[name]]) for name in ("all", "any") if name in rule]
     own = [rule.get(name) for name in ("key", "operator", "threshold_key", "change")]
     return groups or (own, is_plain(rule))

@@ -44,7 +44,7 @@ def test_a_refused_absence_that_is_snoozed_is_over_when_the_device_returns() -> 
 
 
 def test_a_reading_from_before_the_silence_is_no_return() -> None:
-    """What is judged again after an absence was told does not end it."""
+    """A reading that is judged again after an absence was announced does not end it."""
     device = Device(SILENT)
     device.send({}, 0)
     device.tick(60, seen=0)
@@ -73,7 +73,7 @@ def test_silence_during_our_own_outage_is_nobodys_absence(listening: float | Non
 
 
 def test_an_outage_ends_no_absence() -> None:
-    """A device that was absent before is absent still, and is not told again."""
+    """A device that was absent before is absent still, and is not reported again."""
     device = Device(SILENT)
     device.tick(60, seen=0)
     assert device.tick(500, seen=0, listening=480) == []

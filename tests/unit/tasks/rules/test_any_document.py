@@ -36,7 +36,7 @@ RULE = (
     "minutes",
 )
 COMMAND = ("device_id", "rule_id", "action", "duration_minutes")
-# What makes Python's own functions raise: beyond a double, beyond the digits of an integer, half a character.
+# Values on which Python functions raise: beyond a double, beyond the digits of an integer, half a character.
 SCALARS = (
     st.none()
     | st.booleans()

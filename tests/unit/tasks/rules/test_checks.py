@@ -22,7 +22,7 @@ OK = None
 
 
 class Life:
-    """A source, its state, and what was told of it."""
+    """A source, its state, and its changes."""
 
     def __init__(self, rules: RuleSet = ONLY) -> None:
         self.rules = rules
@@ -57,7 +57,7 @@ class Life:
 
 
 def told(changes: list[Change] | tuple[Change, ...]) -> list[tuple[str, str, str]]:
-    """What the user reads."""
+    """The message that the user reads."""
     return [(change.rule_id, change.status, change.message) for change in changes]
 
 

@@ -29,7 +29,7 @@ def test_during_a_snooze_nothing_is_told_of_the_violation() -> None:
 
 
 def test_an_alert_that_outlives_its_snooze_triggers_again() -> None:
-    """Under a new id, so that it is no redelivery of the first, and it is resolved under that."""
+    """Under a new id, so that it is not a redelivery of the first, and it is resolved under that."""
     device = hot()
     device.command("SNOOZE", 1, minutes=1)
     assert device.send(31, 61) == ["TRIGGERED"]
@@ -143,7 +143,7 @@ def test_a_disabled_rule_is_silent_until_it_is_enabled() -> None:
 
 
 def test_a_rule_without_an_alert_can_be_disabled() -> None:
-    """Its two changes share an id that is no alert's."""
+    """Its two changes share an id that belongs to no alert."""
     device = Device(rule())
     assert device.command("DISABLE", 0) == ["DISABLED"]
     assert device.send(31, 1) == []
@@ -153,7 +153,7 @@ def test_a_rule_without_an_alert_can_be_disabled() -> None:
 
 
 def test_a_rule_that_waits_can_be_disabled() -> None:
-    """After ENABLE the waiting starts anew."""
+    """After ENABLE the waiting starts again."""
     device = hot(rule(for_seconds=10))
     device.command("DISABLE", 1)
     device.command("ENABLE", 2)
@@ -186,7 +186,7 @@ def test_a_command_that_comes_again_changes_nothing() -> None:
 
 @pytest.mark.parametrize("action", ["DISABLE", "ENABLE"])
 def test_a_state_that_is_reached_already_is_no_error(action: str) -> None:
-    """Whoever asks twice gets what was asked for, and nobody is told twice."""
+    """A user who asks twice gets what was asked for, and nobody is notified twice."""
     device = Device(rule())
     device.command(action, 0)
     assert device.command(action, 1) == []
@@ -254,7 +254,7 @@ def test_a_repeated_acknowledgement_changes_nothing() -> None:
 
 
 def test_a_disabled_rule_cannot_be_snoozed() -> None:
-    """The user is told what to do first."""
+    """The answer says what to do first."""
     device = hot()
     device.command("DISABLE", 1)
     with pytest.raises(CannotManage, match="ENABLE it first"):

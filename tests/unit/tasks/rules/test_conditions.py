@@ -195,7 +195,7 @@ def test_a_text_too_long_to_be_remembered_is_another_value() -> None:
 
 
 def test_a_number_of_readings_in_a_row() -> None:
-    """A single odd reading is no alarm."""
+    """A single odd reading does not raise an alarm."""
     device = Device(rule(for_readings=3))
     assert [device.send(value, at) for at, value in enumerate([31, 29, 31, 32])] == [[], [], [], []]
     assert device.send(33, 5) == ["TRIGGERED"]

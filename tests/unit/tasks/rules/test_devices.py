@@ -83,7 +83,7 @@ def test_a_device_may_have_a_threshold_of_its_own() -> None:
 
 
 def test_other_fields_may_be_overridden_too() -> None:
-    """What is not, is the rule's."""
+    """Values that are not overridden are the rule's."""
     own = {"d": {"severity": "critical", "for_seconds": 60, "clear_threshold": 20}}
     (rule,) = parse_rules([HOT | {"overrides": own}]).of_device("d").rules
     assert (rule.threshold, rule.severity, rule.for_seconds, rule.clear_threshold) == (30, "critical", 60, 20)
@@ -173,7 +173,7 @@ def test_sets_of_rules_for_devices_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         for n in range(12):
             assert rules.of_device(f"d{n}").rules[0].threshold == (n if n < 9 else 30)
-            # What is used again and again stays, whatever comes beside it.
+            # A value that is used again and again stays, whatever comes beside it.
             assert rules.of_device("d0") is always
             assert len(rules._of_choices) <= 3
             assert len(rules._of_device) <= 5

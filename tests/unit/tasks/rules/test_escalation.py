@@ -15,7 +15,7 @@ OVEN = rule(escalate=STEPS)
 
 
 def told(device: Device) -> list[tuple[str, str]]:
-    """What the user was told, with the severities."""
+    """The changes that the user got, with the severities."""
     return [(change.status, change.severity) for change in device.changes]
 
 
@@ -90,7 +90,7 @@ def test_a_snoozed_alert_rises_silently_and_comes_back_with_what_it_reached() ->
 
 
 def test_an_acknowledgement_stays() -> None:
-    """Who has taken up an alert has it still."""
+    """An alert that somebody has acknowledged stays acknowledged."""
     device = Device(OVEN)
     device.send(31, 0)
     device.command("ACKNOWLEDGE", 1)
@@ -124,7 +124,7 @@ def test_below_and_with_a_change_it_is_the_same() -> None:
 
 
 def test_bytes_and_rows_hold_the_severity() -> None:
-    """A state that is packed, or rebuilt from its rows, tells no rise again and forgets none."""
+    """A state that is packed, or rebuilt from its rows, publishes no rise again and forgets none."""
     device = Device(OVEN)
     device.send(31, 0)
     device.send(45, 1)

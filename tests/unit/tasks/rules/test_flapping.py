@@ -1,4 +1,4 @@
-"""An alert that comes and goes is told as one, FLAPPING, until it is calm."""
+"""An alert that comes and goes is published as one, FLAPPING, until it is calm."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def flapping(*rules: dict[str, Any]) -> Device:
 
 
 def statuses(device: Device) -> list[str]:
-    """What the user was told."""
+    """The changes that the user got."""
     return [change.status for change in device.changes]
 
 
@@ -53,7 +53,7 @@ def test_calm_is_told_once_by_the_clock(value: float, told: str) -> None:
 
 
 def test_a_reading_after_the_calm_tells_how_it_stands() -> None:
-    """Whichever comes first, it or the clock; counting begins anew."""
+    """Whichever comes first, it or the clock; counting begins again."""
     for value, told in ((31, "TRIGGERED"), (20, "RESOLVED")):
         device = flapping()
         assert device.send(value, 669) == []
@@ -86,7 +86,7 @@ def test_changes_that_are_far_enough_apart_are_all_told() -> None:
 
 
 def test_late_and_repeated_readings_are_no_changes() -> None:
-    """Nothing is told of them, and the calm comes when it would have come."""
+    """They are not published, and the calm comes when it would have come."""
     device = flapping()
     before = device.state
     device.judge(*device.sent)
@@ -160,7 +160,7 @@ def test_an_alert_without_room_is_no_change() -> None:
 
 
 def test_bytes_and_rows_hold_how_often_it_changed() -> None:
-    """Of an alert that is over, too, as long as it counts; then nothing is left of it."""
+    """Also for an alert that is over, as long as it counts; then nothing is left of it."""
     device = Device(GATE)
     for at, value in enumerate((31, 20, 31, 20)):
         device.send(value, at)

@@ -43,7 +43,7 @@ def test_readings_of_long_ago_do_not_last_since_then() -> None:
 
 
 def test_an_outage_of_sluice_does_not_count() -> None:
-    """What would have ended the violation may still wait in the broker."""
+    """A reading that would have ended the violation may still wait in the broker."""
     device = Device(rule(for_seconds=60))
     device.send(31, 0)
     assert device.tick(1000, listening=None) == []

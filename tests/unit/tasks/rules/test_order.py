@@ -24,7 +24,7 @@ def test_of_two_memories_the_later_one_goes_on(readings: list[tuple[int, int]], 
             newest = advanced(newest, moment)
             known.append(newest)
     earlier = known[-1 - min(at, len(known) - 1)]
-    # Of a memory that is full, and older than all keys of another one, nothing says so.
+    # Nothing shows that a full memory, older than all keys of another one, is the older one.
     assume(len(earlier.keys) < KEYS or at < KEYS)
     assert later(earlier, newest) == newest
     assert later(newest, earlier) == newest

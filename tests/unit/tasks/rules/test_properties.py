@@ -108,7 +108,7 @@ def test_what_comes_again_changes_nothing(
     assert after._replace(positions=state.positions).same_but_newest(state)
     assert after.positions >= state.positions
     assert life.device.changes == changes
-    # Of many readings at the newest time not all keys are known.
+    # If many readings have the newest time, not all their keys are known.
     assert (after.newest and after.newest.time) == (state.newest and state.newest.time)
 
 
@@ -163,7 +163,7 @@ CLOCK_SET_BACK: list[Event] = [
 def test_no_more_alerts_are_open_than_there_is_room_for(
     rules: list[dict[str, Any]], events: list[Event], rooms: list[int]
 ) -> None:
-    """What is told stays well-formed, nothing is said twice, and the rows say how every rule stands."""
+    """Published changes stay well-formed, none comes twice, and the rows say how every rule stands."""
     life = Life(rules, packed=True, model=False)
     for number, event in enumerate(events):
         life.device.most = rooms[number % len(rooms)]

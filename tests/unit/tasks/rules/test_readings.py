@@ -1,4 +1,4 @@
-"""What one reading after another does to an alert."""
+"""The effect of one reading after another on an alert."""
 
 import json
 from datetime import timedelta
@@ -117,14 +117,14 @@ def test_a_rule_with_a_time_waits_for_it_by_the_readings_times() -> None:
 
 
 def test_a_violation_that_ends_in_time_is_never_told() -> None:
-    """A value in order starts the waiting anew."""
+    """A value in order starts the waiting again."""
     device = Device(rule(for_seconds=60))
     assert [device.send(value, at) for value, at in [(31, 0), (20, 59), (31, 60), (31, 119)]] == [[]] * 4
     assert device.send(31, 120) == ["TRIGGERED"]
 
 
 def test_a_violation_that_ended_in_time_is_not_waited_for_again() -> None:
-    """Its first reading, coming again, begins nothing, though nobody was told of it."""
+    """Its first reading, coming again, begins nothing, though nobody was notified of it."""
     device = Device(rule(for_seconds=60))
     device.send(31, 0)
     device.send(20, 1)
@@ -254,7 +254,7 @@ def test_a_time_ahead_counts_as_the_arrival() -> None:
 
 
 def test_what_a_gateways_wrong_clock_stamps_silences_nobody() -> None:
-    """A record stamped a year ahead makes none of the next ones late, whoever has told their time."""
+    """A record stamped a year ahead makes none of the next ones late, wherever their time comes from."""
     for own in (-1, 0):
         device = Device(rule())
         device.send(31, at=3e7)

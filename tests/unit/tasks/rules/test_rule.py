@@ -1,4 +1,4 @@
-"""Rule sets: what is accepted, what a user is told about the rest, and what violates a rule."""
+"""Rule sets: what is accepted, which errors a user gets for the rest, and what violates a rule."""
 
 import json
 from typing import Any, get_args
@@ -77,7 +77,7 @@ def test_a_misspelt_field_is_named_with_the_one_that_was_meant() -> None:
 
 
 def test_a_wrong_operator_is_answered_with_the_right_one() -> None:
-    """What other languages call an operator is recognised."""
+    """An operator is recognised under the names of other languages."""
     assert "`>=`" in faults({**HOT, "operator": "=>"})["rules.0.operator"]
     assert "`absent`" in faults({**HOT, "operator": "Absent"})["rules.0.operator"]
 
@@ -110,12 +110,12 @@ def test_a_threshold_is_a_finite_number(threshold: Any) -> None:
     ],
 )
 def test_lengths_types_and_ranges_are_bounded(field: str, value: Any) -> None:
-    """A field beyond its bounds is told what it must be."""
+    """The error for a field beyond its bounds says what it must be."""
     assert "must be" in faults({**HOT, field: value})[f"rules.0.{field}"]
 
 
 def test_two_rules_of_one_id_are_an_error() -> None:
-    """An alert must name one rule; the later one is told of the earlier."""
+    """An alert must name one rule; the error for the later one names the earlier."""
     assert "rules.0" in faults(HOT, {**HOT, "operator": "<"})["rules.1.key"]
     assert "rules.0" in faults(HOT, {**HOT, "key": "x", "id": "temperature"})["rules.1.id"]
     assert "rules.0" in faults(SILENT, SILENT)["rules.1"]
@@ -182,7 +182,7 @@ def test_what_is_no_rule_set_is_refused(document: Any) -> None:
 
 
 def test_a_stray_field_of_the_document_hides_no_other_fault() -> None:
-    """The document's own faults and its rules' are told together."""
+    """The document's own faults and its rules' are reported together."""
     with pytest.raises(InvalidRules) as caught:
         parse_rules({"rule": [], "rules": [{}]})
     paths = {error["path"] for error in caught.value.errors}
@@ -208,7 +208,7 @@ def test_the_operators(operator: str, below: bool, equal: bool, above: bool) -> 
 
 @pytest.mark.parametrize("value", [True, False, None, "99", [], {}, [99]])
 def test_what_is_no_number_violates_nothing(value: Any) -> None:
-    """Booleans and numeric strings are no numbers."""
+    """Booleans and numeric strings are not numbers."""
     assert not any(violated(operator, 0, value) for operator in (">", "<", ">=", "<=", "==", "!="))
 
 

@@ -1,4 +1,4 @@
-"""What becomes of an alert when its user changes the rules."""
+"""The fate of an alert when its user changes the rules."""
 
 from tests.unit.tasks.rules.device import Device, rule
 

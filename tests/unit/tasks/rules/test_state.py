@@ -58,7 +58,7 @@ def test_a_state_without_bytes_is_that_of_a_new_device() -> None:
 
 
 def test_an_alert_that_is_over_leaves_a_trace_of_a_few_bytes() -> None:
-    """The position and the newest reading stay, so that the same readings tell nothing again."""
+    """The position and the newest reading stay, so that the same readings publish nothing again."""
     device = Device(rule())
     device.send(31, 0)
     device.send(20, 1)
@@ -191,7 +191,7 @@ def test_a_rebuilt_state_counts_no_reading_twice() -> None:
 
 
 def test_a_rebuilt_state_knows_a_clock_that_is_far_ahead() -> None:
-    """The history tells the device's own time and has no arrival: a row that is as far tells more."""
+    """The history has the device's own time and no arrival: a row that is as far says more."""
     device = Device(rule(), rule(key="x", for_readings=2))
     device.send({"t": 31, "x": 31}, at=0, time=1e6)
     changed = [(device.last.position, device.last.time)]

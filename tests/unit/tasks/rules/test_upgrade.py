@@ -14,7 +14,7 @@ RULES = (
     rule(id="off", key="y"),
 )
 ALERT = "c4dd2ef0-5e06-5809-9cf0-7bbe1c6d1a21"
-# Of a device with these rules: an open alert, a violation that waits, a disabled rule.
+# The state of a device with these rules: an open alert, a violation that waits, a disabled rule.
 STATE = bytes.fromhex(
     "02940393cf000650bea535358000910291920002939ca36f66660495a7746f6f20686f74a77761726e696e67a179a13e1ec0d92436"
     "616438383530382d623233362d356334642d613934612d343631363932623763363662c0c000c0c0cf0000019de2fb3458a263319c"

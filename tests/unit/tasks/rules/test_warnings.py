@@ -107,7 +107,7 @@ def test_payloads_of_one_shape_are_alike_to_warnings() -> None:
 
 
 def test_a_name_that_no_device_has_is_told_with_the_one_that_was_meant() -> None:
-    """Patterns too, each at its place; groups and `*` are no names, and nor is what another domain has."""
+    """Patterns too, each at its place; groups, `*` and devices of other domains are not names."""
     rule = {"key": "t", "operator": ">", "threshold": 3, "message": "m"}
     rules = parse_rules(
         [

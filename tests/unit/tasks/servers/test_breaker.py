@@ -46,13 +46,13 @@ def use(breaker: Breaker, error: Exception | None = None) -> bool:
 
 
 def away() -> psycopg.Error:
-    """What psycopg raises when nobody answers."""
+    """The exception that psycopg raises when nobody answers."""
     return psycopg.OperationalError("connection refused")
 
 
 @pytest.mark.usefixtures("clock")
 def test_five_failures_in_a_row_open_it() -> None:
-    """Four leave it closed, a success starts the count anew, and the fifth in a row opens it."""
+    """Four leave it closed, a success starts the count again, and the fifth in a row opens it."""
     breaker = Breaker("test", _meaning_of)
     for _ in range(FAILURES - 1):
         assert use(breaker, away())

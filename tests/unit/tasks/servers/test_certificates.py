@@ -1,4 +1,4 @@
-"""Which certificates are watched, and what is known of a server that is away."""
+"""The watched certificates, and the last known state of a server that is away."""
 
 import socket
 import ssl
@@ -70,7 +70,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Place]:
             if request.param:
                 assert connection.recv(8) == bytes.fromhex("0000000804d2162f")
                 connection.sendall(b"S")
-            # Who has read the certificate goes without a word.
+            # A client that has read the certificate leaves without a word.
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
                 secured.recv(1)
 

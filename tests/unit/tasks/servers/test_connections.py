@@ -1,4 +1,4 @@
-"""What the settings make of each connection: verified where encrypted, and no secret where none belongs."""
+"""Each connection as the settings make it: verified where encrypted, and no secret where none belongs."""
 
 import ssl
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_celerys_broker_is_redis_until_rabbitmq_is_named(ca_file: Path) -> None:
 
 
 def test_another_broker_is_refused_without_telling_its_password() -> None:
-    """What is neither Redis nor RabbitMQ is named by its variable, and its URL is not shown."""
+    """A broker other than Redis or RabbitMQ is named by its variable, and its URL is not shown."""
     with pytest.raises(ValidationError, match="must begin with amqp") as refused:
         chosen(celery_broker_url="sqs://me:secret@example/")
     assert "celery_broker_url" in str(refused.value)

@@ -1,4 +1,4 @@
-"""Which of Apprise's schemes CHANNEL_SCHEMES may have: those whose connections the guard sees."""
+"""CHANNEL_SCHEMES may have those of Apprise's schemes whose connections the guard sees."""
 
 import inspect
 import re

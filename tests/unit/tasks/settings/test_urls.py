@@ -72,7 +72,7 @@ def test_what_is_escaped_is_taken(url: str) -> None:
 
 
 def test_a_database_may_be_named_by_libpqs_pairs() -> None:
-    """What libpq does not read is refused, and what it says of it is not shown."""
+    """A URL that libpq cannot read is refused, and libpq's own words are not shown."""
     assert is_database("host=db.example password='a b%' dbname=x")
     assert not is_database("host=db.example password=a hush")
     assert not is_database("hush@nowhere")

@@ -38,7 +38,7 @@ def test_the_end_is_read_whatever_stands_before_it(end: datetime, name: str, ser
 
 
 def test_the_end_of_a_certificate_with_extensions() -> None:
-    """Of an authority as our tests and `openssl` make them."""
+    """Certificates of an authority as our tests and `openssl` make them."""
     issued = trustme.CA().issue_cert("emqx", not_after=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC))
     der = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes()).public_bytes(
         serialization.Encoding.DER

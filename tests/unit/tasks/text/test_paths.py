@@ -60,7 +60,7 @@ def test_a_path_leads_to_its_value(payload: dict[str, object], path: str, value:
     ],
 )
 def test_a_path_that_leads_nowhere_is_missing(payload: dict[str, object], path: str) -> None:
-    """What is not there is `MISSING`, never an error and never null."""
+    """A missing value is `MISSING`, never an error and never null."""
     assert lookup(payload, path) is MISSING
 
 

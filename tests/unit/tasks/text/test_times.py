@@ -35,7 +35,7 @@ def test_anything_else_is_refused_with_what_was_expected(text: str) -> None:
     try:
         assert parse_moment(text, NOW).tzinfo is not None
     except ValueError as error:
-        assert text in str(error)  # noqa: PT017 - which texts are no times is not ours to say
+        assert text in str(error)  # noqa: PT017 - which texts are not times is not ours to say
 
 
 def test_a_span_beyond_the_beginning_of_time_is_refused() -> None:

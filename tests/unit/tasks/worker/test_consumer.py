@@ -24,7 +24,7 @@ class Hub:
 
 
 def test_a_child_that_celery_has_lost_sight_of_is_watched_again() -> None:
-    """After a lost connection all children are registered anew, without the worker's end."""
+    """After a lost connection all children are registered again, without the worker's end."""
     ends, others = os.pipe()
     watched = SimpleNamespace(_popen=SimpleNamespace(sentinel=ends), _sentinel_poll=others)
     unwatched = SimpleNamespace(_popen=SimpleNamespace(sentinel=ends), _sentinel_poll=None)

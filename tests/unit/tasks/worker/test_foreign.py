@@ -1,4 +1,4 @@
-"""Which headers a worker hands to Celery: all that Celery writes, and none that it would fall over."""
+"""A worker hands to Celery all headers that Celery writes, and none that would make it fail."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
