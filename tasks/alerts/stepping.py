@@ -23,6 +23,8 @@ from tasks.servers import counters
 from tasks.servers.redis_client import client
 
 BySource = dict[Source, list[Received]]
+# Of each reading, by the `rule_id` of the check.
+CheckResults = Sequence[Mapping[str, Alert | None]]
 
 log = structlog.get_logger()
 
@@ -31,13 +33,19 @@ class Checked(NamedTuple):
     """The readings of one source, with the rules that are about it.
 
     `check_results` has the results of the domain's checks for each reading, and is None if it has no checks.
-    `violates` says whether any of the readings violates anything at all.
+    `quiet` is how many readings, from the first on, violate nothing at all.
     """
 
     rules: RuleSet
     readings: list[Received]
-    check_results: Sequence[Mapping[str, Alert | None]] | None
-    violates: bool
+    check_results: CheckResults | None
+    quiet: int
+
+    def quiet_until(self, number: int) -> int:
+        """Where the readings end that violate nothing, of those from this number on; there, if it does."""
+        if number < self.quiet:
+            return self.quiet
+        return _quiet_until(self.rules, self.readings, self.check_results, number)
 
 
 _NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
@@ -45,18 +53,27 @@ _NO_CHECK_RESULTS: Mapping[str, Alert | None] = {}
 
 def check_readings(domain: AnyDomain, rules: RuleSet, readings: list[Received]) -> Checked:
     """Looks at the readings of one source, by its rules and the checks of its domain."""
-    if not domain.checks:
+    check_results = None
+    if domain.checks:
+        check_results = [domain.check_results(r.message.topic, r.reading, _check_failed) for r in readings]
+    return Checked(rules, readings, check_results, _quiet_until(rules, readings, check_results, 0))
+
+
+def _quiet_until(
+    rules: RuleSet, readings: list[Received], check_results: CheckResults | None, number: int
+) -> int:
+    if check_results is None:
         # A loop, because most sources have one reading, and a generator costs as much as the look itself.
-        for _, reading, _ in readings:
+        for _, reading, _ in readings[number:]:
             if rules.any_violated(reading.payload):
-                return Checked(rules, readings, None, violates=True)
-        return Checked(rules, readings, None, violates=False)
-    check_results = [domain.check_results(one.message.topic, one.reading, _check_failed) for one in readings]
-    violates = any(
-        machine.violates(rules, one.reading.payload, results)
-        for one, results in zip(readings, check_results, strict=True)
-    )
-    return Checked(rules, readings, check_results, violates)
+                break
+            number += 1
+        return number
+    while number < len(readings):
+        if machine.violates(rules, readings[number].reading.payload, check_results[number]):
+            break
+        number += 1
+    return number
 
 
 class Stepping(NamedTuple):
@@ -83,7 +100,7 @@ class Stepping(NamedTuple):
         if not self.budget.begin(source):
             return before, ()
         newest = order.later(before.newest, self.known.get(source))
-        if before.entries or before.before or checked.violates:
+        if before.entries or before.before or checked.quiet < len(checked.readings):
             return self._judge(source, before, newest, checked)
         # Most readings end here, without becoming observations.
         if checked.rules.judges_readings:
@@ -106,12 +123,20 @@ class Stepping(NamedTuple):
         ahead = order.ahead(before.newest, self.known_again.get(source))
         changes: list[Change] = []
         room = left = None if self.rooms is None else self.rooms.left(source.user_id)
-        for number, received in enumerate(readings):
+        number = looked_until = 0
+        while number < len(readings):
             if not self.budget.allows(source.user_id):
                 self.budget.stopped[source] = number
                 break
+            if number >= looked_until and not (state.entries or state.before):
+                looked_until = checked.quiet_until(number)
+                passed = self._pass(state, readings[number:looked_until])
+                if passed is not None:
+                    state, number = state._replace(newest=passed), looked_until
+                    continue
             results = _NO_CHECK_RESULTS if check_results is None else check_results[number]
-            reading = observation(self.domain, received, results, self.epoch)
+            reading = observation(self.domain, readings[number], results, self.epoch)
+            number += 1
             if reading.redelivered and order.is_late(ahead, reading.moment):
                 reading = reading._replace(late=True)
             state, more = machine.step(state, rules, reading, room)
@@ -127,6 +152,17 @@ class Stepping(NamedTuple):
         if state.newest is not None and rules.judges_readings:
             self.quiet[source] = state.newest
         return before, ()
+
+    def _pass(self, state: DeviceState, readings: list[Received]) -> Newest | None:
+        """The newest reading after several that change nothing else; None: the machine must judge them."""
+        if not readings:
+            return None
+        partition = readings[0].message.partition
+        if any(one.message.replay or one.message.partition != partition for one in readings):
+            return None
+        if state.has_judged(partition, epochs.position(self.epoch, readings[0].place)):
+            return None
+        return _pass_in_order(self.domain, state.newest, readings)
 
 
 def _is_late_again(domain: AnyDomain, ahead: Newest | None, received: Received) -> bool:
@@ -153,6 +189,22 @@ def _pass_over(domain: AnyDomain, before: Newest | None, readings: list[Received
         if not order.is_late(before, moment):
             before = order.advanced(before, moment)
     return before
+
+
+def _pass_in_order(domain: AnyDomain, before: Newest | None, readings: list[Received]) -> Newest | None:
+    """The newest reading after several that violate nothing, if the last of them is newer than all before.
+
+    It is exactly the machine's, whatever the others are, as long as none is known again. None says nothing.
+    """
+    *earlier, last = readings
+    message, reading, _ = last
+    own, arrival = to_us(reading.time), message.timestamp_ms * 1000
+    if own > arrival or (before is not None and (own <= before.own or arrival < before.arrival)):
+        return None
+    for other, one, _ in earlier:
+        if one.time >= reading.time or other.timestamp_ms > message.timestamp_ms:
+            return None
+    return Newest(own, own - arrival, (_key(domain, last, own),))
 
 
 def observation(

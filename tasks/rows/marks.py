@@ -1,7 +1,7 @@
 """Marks of the hours that rows have come for: what is rolled up again. Written together with the rows."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, LiteralString, NamedTuple
 from weakref import WeakSet
@@ -41,26 +41,23 @@ def made(domain: AnyDomain, rows: Iterable[Row], starts: Iterable[bytes]) -> lis
     """The marks of the rows, whose lines start with these hours, such as `2026-05-01T10`."""
     now = int(time.time()) // SECONDS_OF_HOUR
     hours = {start: (datetime.fromisoformat(start.decode()) - BEGINNING) // HOUR for start in starts}
-    late = {start: set[tuple[str, str]]() for start, hour in hours.items() if hour < now - 1}
-    whole = set(hours) - late.keys()
+    late = {start: set[tuple[bytes, bytes]]() for start, hour in hours.items() if hour < now - 1}
+    marks = [Mark(hour) for start, hour in hours.items() if start not in late]
     if late:
+        cells_of = _source_cells(domain)
         for row in rows:
-            if (devices := late.get(row.line[:13])) is None or len(devices) > MOST_DEVICES:
-                continue
-            source = _source(domain, row.line)
-            if source is None:
-                whole.add(row.line[:13])
-            else:
-                devices.add(source)
-    marks = [Mark(hours[start]) for start in whole]
-    for start, found in late.items():
-        if start not in whole:
-            named = sorted(found)
-            marks.append(
-                Mark(hours[start])
-                if len(named) > MOST_DEVICES
-                else Mark(hours[start], [user for user, _ in named], [device for _, device in named])
+            line = row.line
+            if (sources := late.get(line[:13])) is not None and len(sources) <= MOST_DEVICES:
+                sources.add(cells_of(line))
+    for start, sources in late.items():
+        # An id that is escaped is rare.
+        if len(sources) > MOST_DEVICES or any(b"\\" in cell for cells in sources for cell in cells):
+            marks.append(Mark(hours[start]))
+        else:
+            named = sorted(
+                (user.decode().rstrip("\n"), device.decode().rstrip("\n")) for user, device in sources
             )
+            marks.append(Mark(hours[start], [user for user, _ in named], [device for _, device in named]))
     return marks
 
 
@@ -87,11 +84,17 @@ def _has_marks(cursor: psycopg.Cursor[Any]) -> bool:
     return True
 
 
-def _source(domain: AnyDomain, line: bytes) -> tuple[str, str] | None:
-    """User and device of a line of COPY text; None where an id is escaped, which is rare."""
-    cells = line.split(b"\t")
-    device = cells[domain.columns.index(domain.source)]
-    user = cells[domain.columns.index(domain.owner)] if domain.owner else (domain.user_id or "").encode()
-    if b"\\" in user or b"\\" in device:
-        return None
-    return user.decode().rstrip("\n"), device.decode().rstrip("\n")
+def _source_cells(domain: AnyDomain) -> Callable[[bytes], tuple[bytes, bytes]]:
+    """From a line of COPY text the cells of user and device, not unescaped: all late rows come by here."""
+    device = domain.columns.index(domain.source)
+    if domain.owner is None:
+        fixed = (domain.user_id or "").encode()
+        return lambda line: (fixed, line.split(b"\t", device + 1)[device])
+    user = domain.columns.index(domain.owner)
+    last = max(user, device) + 1
+
+    def cells_of(line: bytes) -> tuple[bytes, bytes]:
+        cells = line.split(b"\t", last)
+        return cells[user], cells[device]
+
+    return cells_of

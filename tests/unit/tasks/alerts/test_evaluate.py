@@ -1,6 +1,8 @@
 """The evaluation's loop over a device's readings: quicker than the machine alone, and never different."""
 
+from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from tasks.batch.messages import REDELIVERED, Message
 from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
 from tasks.rows.validate import Received
+from tasks.rules import machine
 from tasks.rules.change import Change
 from tasks.rules.order import Newest, later
 from tasks.rules.parsing import parse_rules
@@ -37,7 +40,8 @@ def judged(number: int, second: int, value: Any, gateway: int = 0) -> Received:
 
     The clock of the gateway is wrong by so many seconds.
     """
-    payload = written({"sequence_id": number, "time": f"2026-05-01T10:00:{second:02}Z", "heat": value})
+    time = datetime.fromtimestamp(AT_MS // 1000 + second, UTC).isoformat()
+    payload = written({"sequence_id": number, "time": time, "heat": value})
     arrival = AT_MS + 1000 * (number + 25 + gateway)
     message = Message(0, number, arrival, TOPIC, "", 0, payload)
     return Received(message, DOMAIN.validate(TOPIC, payload, 0, Limits()))
@@ -70,6 +74,46 @@ def test_what_is_passed_over_would_have_changed_nothing(
         assert told == changes
         assert state.same_but_newest(wanted)
         assert later(state.newest, newest.get(SOURCE)) == wanted.newest
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 1, 1, 2, 45, -45, -700]), st.sampled_from([1, 1, 1, 1, 0, 3])),
+        min_size=1,
+        max_size=40,
+    ),
+    st.sets(st.integers(0, 40), max_size=4),
+    st.sets(st.integers(0, 40), max_size=2),
+)
+def test_a_part_with_a_violation_is_exactly_the_machines_however_long_it_is(
+    steps: list[tuple[int, int]], redelivered: set[int], repeated: set[int]
+) -> None:
+    """Readings that violate nothing are passed over between violations, and only where that shows nowhere."""
+    second, part = 30, [judged(0, 30, 3)]
+    for number, (by, value) in enumerate(steps, 1):
+        second = max(0, second + by)
+        one = judged(number, second, value)
+        if number in redelivered:
+            one = one._replace(message=one.message._replace(replay=REDELIVERED))
+        part.append(one)
+        if number in repeated:
+            part.append(part[len(part) // 2])
+    start = DeviceState("u", "d")
+    wanted, changes = step_all(start, RULES, [observation(DOMAIN, one, {}) for one in part])
+    checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
+    after, told = Stepping(DOMAIN, checked, {}, {}, Budget(1 << 30)).step(start)
+    assert after == wanted
+    assert list(told) == changes
+
+
+def test_the_machine_steps_only_through_what_a_violation_concerns() -> None:
+    """Of a hundred readings with one violation the machine judges that one, and the one that ends it."""
+    part = [judged(number, number, 3 if number == 50 else 1) for number in range(100)]
+    checked = {SOURCE: check_readings(DOMAIN, RULES, part)}
+    with mock.patch("tasks.alerts.stepping.machine.step", wraps=machine.step) as step:
+        _, told = Stepping(DOMAIN, checked, {}, {}, Budget(1 << 30)).step(DeviceState("u", "d"))
+    assert [change.status for change in told] == ["TRIGGERED", "RESOLVED"]
+    assert step.call_count == 2
 
 
 def test_what_a_gateway_with_a_wrong_clock_had_and_the_next_one_gets_again_changes_nothing() -> None:
