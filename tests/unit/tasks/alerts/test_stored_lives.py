@@ -50,6 +50,15 @@ SET_RIGHT: list[Event] = [
     ("reading", 5, -20, {"a": 3}),
 ]
 
+# Nothing is compared for a while, in which only a late reading comes.
+NOT_COMPARED: list[Event] = [
+    ("reading", 0, 0, {"a": 0}),
+    ("rules", [], False),
+    ("redelivered", 10, 1),
+    ("rules", [{"id": "r1", "message": "m", "key": "a", "operator": "unchanged"}], True),
+    ("reading", 10, 0, {"a": 0}),
+]
+
 
 def _live(rules: list[dict[str, Any]], events: list[Event]) -> list[str]:
     life = KeptLife(rules, StoredDevice())
@@ -65,6 +74,7 @@ def _live(rules: list[dict[str, Any]], events: list[Event]) -> list[str]:
         (ABOVE, SAME_MOMENT, ["TRIGGERED", "RESOLVED"]),
         (FLAPS, LATER_UNDER_WAY, ["TRIGGERED", "RESOLVED", "FLAPPING"]),
         (ABOVE, SET_RIGHT, ["TRIGGERED", "RESOLVED"]),
+        (ABOVE | {"change": "delta"}, NOT_COMPARED, ["TRIGGERED"]),
     ],
 )
 def test_what_was_forgotten_once(rule: dict[str, Any], events: list[Event], statuses: list[str]) -> None:

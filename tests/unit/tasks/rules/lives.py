@@ -271,7 +271,7 @@ class Life:
         if self.model:
             self.model.rules = own_rules(rules)
             if noticed:
-                self.model.look_at_rules(self.now)
+                self.model.notice_rules(self.now)
 
     def clock(self, seconds: int, listening: int) -> None:
         """Time passes; everything could arrive for the last `listening` seconds."""

@@ -260,9 +260,13 @@ class PlainModel:
             number = value if is_number(value) else None
             self.came_back(rule_id, story, rule, now, number, "returned")
 
-    def look_at_rules(self, now: float) -> None:
-        """Ends what its rule no longer stands for, and forgets what no rule compares any more."""
+    def notice_rules(self, now: float) -> None:
+        """New rules, looked at at once: what none of them compares is forgotten."""
         self.before.forget_unasked(self.rules)
+        self.look_at_rules(now)
+
+    def look_at_rules(self, now: float) -> None:
+        """Ends what its rule no longer stands for."""
         for rule_id, story in sorted(self.stories.items()):
             rule = self.rules.get(rule_id)
             if rule is not None and shape(rule) == shape(story.about):
