@@ -9,8 +9,11 @@ import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from paho.mqtt.enums import CallbackAPIVersion
+from pydantic import SecretStr
 
 from compose.healthcheck import fault
+from tasks.servers.redis_client import connect
+from tasks.settings import Settings
 
 _SECONDS = 3.0
 
@@ -31,7 +34,8 @@ def kafka(env: Mapping[str, str]) -> str:
 
 def redis_server(env: Mapping[str, str]) -> str:
     """Sends a PING to Redis."""
-    client = redis.Redis.from_url(env["REDIS_URL"], socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+    chosen = Settings(_env_file=None, redis_url=SecretStr(env["REDIS_URL"]))
+    client = connect(chosen, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
     try:
         client.ping()
     except redis.RedisError as error:

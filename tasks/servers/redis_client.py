@@ -134,7 +134,7 @@ def alert_key(user_id: str, device_id: str) -> str:
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
     """The options of a connection besides the URL: empty, or how the server is verified."""
-    if not chosen.redis_url.get_secret_value().startswith("rediss://"):
+    if not chosen.redis_url.get_secret_value().startswith(("rediss://", "rediss+")):
         return {}
     return {
         "ssl_cert_reqs": ssl.CERT_REQUIRED,
@@ -170,16 +170,24 @@ def client() -> redis.Redis:
     """A pooled client that is safe to use after a fork.
 
     A command that meets a broken connection is tried twice more within a second, then raises
-    `redis.RedisError`.
+    `redis.RedisError`. With Sentinels each new connection goes to the master of that moment.
     """
     chosen = settings()
-    return redis.Redis.from_url(
-        chosen.redis_url.get_secret_value(),
+    return connect(
+        chosen,
         socket_timeout=chosen.redis_timeout_seconds,
         socket_connect_timeout=chosen.redis_timeout_seconds,
         socket_keepalive=True,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2),
         redis_connect_func=_greet,
-        **tls_options(chosen),
     )
+
+
+def connect(chosen: Settings, **options: Any) -> redis.Redis:
+    """A client of the Redis that the settings name, with these options of redis-py for its connections."""
+    if chosen.redis_sentinels() is not None:
+        from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+        return redis_sentinel.connect(chosen, **options, **tls_options(chosen))
+    return redis.Redis.from_url(chosen.redis_url.get_secret_value(), **options, **tls_options(chosen))
