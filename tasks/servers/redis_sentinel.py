@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 
 from tasks.servers.redis_client import tls_options
 from tasks.settings import Settings
@@ -30,6 +30,14 @@ class NotTheMaster(redis.ConnectionError):
 
 class MasterConnection(SentinelManagedConnection):
     """A connection to the master; one to a server that is none any more breaks, and is made anew."""
+
+    def _connect_retry(self) -> None:
+        try:
+            super()._connect_retry()  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            # Its own words name every Sentinel with all its options.
+            name = self.connection_pool.service_name
+            raise NotTheMaster(f"the Sentinels know no master {name!r} at present") from None
 
     def connect_to(self, address: tuple[str, int]) -> None:
         """Connects, and refuses a server that does not count itself as the master."""
