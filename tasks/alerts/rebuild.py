@@ -21,7 +21,7 @@ from redis.lock import Lock
 
 from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
-from tasks.outbox import deliver, stream
+from tasks.outbox import deliver, stream, tables
 from tasks.rules.active_alerts import ActiveAlert, rebuild
 from tasks.rules.change import RECORDED, Change
 from tasks.rules.state import Position
@@ -136,6 +136,9 @@ def _begin(token: bytes) -> _Fence:
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_PUBLISHED, *stream.COUNTS]
     fence = _Fence(token, generation.beside(__file__, "begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
+    # A master that was replaced, and has not noticed, may still have entries to write.
+    with database.access() as connection:
+        tables.claim(connection, text(fence.identity))
     deliver.await_written(SETTLE_SECONDS)
     return fence
 
