@@ -25,7 +25,7 @@ from tasks.outbox import deliver, stream, tables
 from tasks.rules.active_alerts import ActiveAlert, rebuild
 from tasks.rules.change import RECORDED, Change
 from tasks.rules.state import Position
-from tasks.servers import database, generation
+from tasks.servers import database, generation, rules_version
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
@@ -182,6 +182,8 @@ def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int])
         for change in untold
         for entry in stream.entries(change.user_id, change.device_id, [change], [], [])
     ]
+    # The change of some rules may be lost as well: before anything is judged, all are read again.
+    rules_version.begin_again()
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OPEN_ALERTS]
     counts = msgpack.packb([one for item in open_alerts.items() for one in item], use_bin_type=False)
     made: bytes = generation.beside(__file__, "finish_rebuild.lua")(

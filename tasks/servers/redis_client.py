@@ -148,10 +148,10 @@ _run = b""
 
 
 def server_run() -> bytes:
-    """Identifies this run of the Redis server; it changes with every restart.
+    """Identifies this run of the Redis server; it changes with every restart and every failover.
 
-    A restarted server may have loaded an old copy of its memory: data that must not be old is marked with the
-    run that it belongs to. Call it after a command, whose connection has read it; it costs no command itself.
+    The server may then have an old copy of its memory: data that must not be old is marked with the run that
+    it belongs to. Call it after a command, whose connection has read it; it costs no command itself.
     """
     return _run
 
@@ -159,10 +159,14 @@ def server_run() -> bytes:
 def _greet(connection: redis.Connection) -> None:
     global _run  # noqa: PLW0603 - one server, one run, whatever connection hears of it
     connection.on_connect()  # type: ignore[no-untyped-call]
-    connection.send_command("INFO", "server")  # type: ignore[no-untyped-call]
-    reply = connection.read_response()
-    found = re.search(rb"run_id:(\w+)", reply if isinstance(reply, bytes) else str(reply).encode())
-    _run = found[1] if found else b"unnamed"
+    found = []
+    # A server that is the primary again has the run that it had, and another replication id.
+    for section, name in (("server", "run_id"), ("replication", "master_replid")):
+        connection.send_command("INFO", section)  # type: ignore[no-untyped-call]
+        reply = connection.read_response()
+        said = reply if isinstance(reply, bytes) else str(reply).encode()
+        found.append(re.search(rb"%b:(\w+)" % name.encode(), said))
+    _run = b"/".join(one[1] if one else b"unnamed" for one in found)
 
 
 @lru_cache
