@@ -79,8 +79,9 @@ class Servers(BaseModel):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: results, leases, states, and Celery's broker unless `CELERY_BROKER_URL` names"
-        " another. A URL of `rediss://` is TLS. `redis+sentinel://user:password@host:port,host:port/0?master=NAME`"
-        " names Sentinels, which know where the master is; `rediss+sentinel://` is TLS to them and to it.",
+        " another. A URL of `rediss://` is TLS. `redis+sentinel://host:port,host:port/0?master=NAME` names"
+        " Sentinels, which know where the master is, whose login comes before the first host;"
+        " `rediss+sentinel://` is TLS to all of them.",
     )
     redis_sentinel_username: str | None = Field(
         None, description="User at the Sentinels; the user in `REDIS_URL` is that of the servers they watch."
