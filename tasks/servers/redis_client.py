@@ -188,6 +188,14 @@ def client() -> redis.Redis:
     )
 
 
+def leave_old_master() -> None:
+    """Breaks this process's connections to a server that is the master no more, where there are Sentinels."""
+    if settings().redis_sentinels() is not None:
+        from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+        redis_sentinel.leave_others(client())
+
+
 def connect(chosen: Settings, **options: Any) -> redis.Redis:
     """A client of the Redis that the settings name, with these options of redis-py for its connections."""
     if chosen.redis_sentinels() is not None:

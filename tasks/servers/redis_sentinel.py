@@ -5,10 +5,16 @@ replicas. What it refuses then means that Redis is away and is to be asked again
 Sentinels.
 """
 
+import os
+import socket
+import threading
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection
 from redis.retry import Retry
@@ -18,8 +24,12 @@ from tasks.servers.redis_client import tls_options
 from tasks.settings import Settings
 from tasks.settings.servers import Sentinels
 
+log = structlog.get_logger()
+
 # A Sentinel that does not answer is passed over; all together may take as long as one answer of Redis.
 MOST_SECONDS = 1.0
+_made: WeakSet["MasterConnection"] = WeakSet()
+_lock = threading.Lock()
 # Celery's scheme for Sentinels.
 SCHEME = "sentinel"
 
@@ -30,6 +40,11 @@ class NotTheMaster(redis.ConnectionError):
 
 class MasterConnection(SentinelManagedConnection):
     """A connection to the master; one to a server that is none any more breaks, and is made anew."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        with _lock:
+            _made.add(self)
 
     def _connect_retry(self) -> None:
         try:
@@ -81,6 +96,23 @@ def connect(chosen: Settings, **options: Any) -> redis.Redis:
         **options,
     )
     return made
+
+
+def leave_others(client: redis.Redis) -> None:
+    """Breaks this process's connections to any other server than the master that the client found last.
+
+    Whoever waits for a word from a machine that is gone, without a timeout, would wait forever.
+    """
+    master = getattr(client.connection_pool, "master_address", None)
+    with _lock:
+        # A child's copy of its parent's connection shares the socket.
+        own = [one for one in _made if one.pid == os.getpid()]
+    for connection in own:
+        other = (connection.host, connection.port) != master
+        if master is not None and other and (used := connection._sock) is not None:
+            log.warning("left_old_master", address=f"{connection.host}:{connection.port}")
+            with suppress(OSError):
+                used.shutdown(socket.SHUT_RDWR)
 
 
 def connection_class(*, encrypted: bool) -> type[MasterConnection]:

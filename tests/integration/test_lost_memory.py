@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,10 +12,13 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
+from ingest.lanes.dispatch import Dispatcher
+from ingest.lanes.lane import Batch
 from tasks.app import app
+from tasks.batch import marks
 from tasks.batch.lease import GIVEN_UP
 from tasks.process import process_part
-from tasks.servers.redis_client import client, server_run
+from tasks.servers.redis_client import client, evidence_key, lease_key, server_run
 from tasks.servers.rules_version import announce_change
 from tasks.store import store_batch
 from tests.conftest import PROJECT, forget_servers
@@ -138,6 +142,29 @@ def test_rules_that_redis_forgot_to_have_changed_are_in_force_after_the_rebuild(
     restart(used, other)
     assert work(*send(user, 90.0, first_offset=1)) == "1"
     assert history(database, user) == []
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_batch_is_sent_again_at_once_when_redis_has_failed_over(
+    servers: tuple[OwnRedis, OwnRedis],
+) -> None:
+    """Its lease may have come along, and its task not; nobody was killed by its messages."""
+    used, other = servers
+    dispatcher, batch = Dispatcher(), Batch("", [b""], 1, {})
+    try:
+        assert dispatcher.send(batch, 0, time.monotonic())
+        assert dispatcher.lost([batch], time.monotonic()) == []
+        client().expire(lease_key(batch.id), 600)
+        client().hset(evidence_key(batch.id), "process", 1)
+        other.replicate(used)
+        other.promote()
+        fail_over(used, other)
+        lost = lambda: dispatcher.lost([batch], time.monotonic()) == [batch]  # noqa: E731
+        wait_until(lost, 60, "the batch to count as lost")
+        assert client().exists(lease_key(batch.id))
+        assert marks.read(batch.id) is None
+    finally:
+        dispatcher.close()
 
 
 @pytest.mark.usefixtures("stack")

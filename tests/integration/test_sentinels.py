@@ -1,5 +1,6 @@
 """A Redis of three machines with Sentinels: whoever loses the master finds the next one within seconds."""
 
+import threading
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -107,6 +108,34 @@ def test_a_master_without_replicas_means_that_redis_is_away(group: RedisGroup, c
             machine.server.start()
     wait_until(lambda: writes(client), PATIENCE_SECONDS, "replicas to follow")
     client.close()
+
+
+def test_who_waits_for_a_machine_that_hangs_is_woken(group: RedisGroup, chosen: Settings) -> None:
+    """As Celery does, which waits for tasks without a timeout."""
+    waiting = redis_client.connect(chosen, socket_timeout=None)
+    asking = redis_client.connect(chosen, socket_timeout=1, socket_connect_timeout=1)
+    assert writes(asking)
+    old = group.await_master()
+
+    def wait() -> None:
+        with pytest.raises(redis.ConnectionError):
+            waiting.blpop([uuid4().hex])
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    with group.client(old) as asked:
+        wait_until(lambda: asked.info("clients")["blocked_clients"] == 1, 30, "somebody to wait")
+    old.hang()
+    try:
+        wait_until(lambda: writes(asking), PATIENCE_SECONDS, "a master that takes writes")
+        assert thread.is_alive()
+        redis_sentinel.leave_others(asking)
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+    finally:
+        old.resume()
+    asking.close()
+    waiting.close()
 
 
 def test_a_replica_is_never_taken_for_the_master(
