@@ -41,10 +41,14 @@ class NotTheMaster(redis.ConnectionError):
 class MasterConnection(SentinelManagedConnection):
     """A connection to the master; one to a server that is none any more breaks, and is made anew."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
-        with _lock:
-            _made.add(self)
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Sends, by a new connection where there is none.
+
+        redis-py would make that to the server of before, however long that does not answer.
+        """
+        if not self._sock:
+            self.connect()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health=check_health)  # type: ignore[no-untyped-call]
 
     def _connect_retry(self) -> None:
         try:
@@ -62,6 +66,8 @@ class MasterConnection(SentinelManagedConnection):
         if "role:master" not in (reply.decode() if isinstance(reply, bytes) else str(reply)):
             self.disconnect()  # type: ignore[no-untyped-call]
             raise NotTheMaster(f"{address[0]}:{address[1]} is a replica; the Sentinels do not know yet")
+        with _lock:
+            _made.add(self)
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Reads a reply. That too few replicas follow is no answer to a command: another may be the master.
@@ -113,6 +119,8 @@ def leave_others(client: redis.Redis) -> None:
             log.warning("left_old_master", address=f"{connection.host}:{connection.port}")
             with suppress(OSError):
                 used.shutdown(socket.SHUT_RDWR)
+            with _lock:
+                _made.discard(connection)
 
 
 def connection_class(*, encrypted: bool) -> type[MasterConnection]:

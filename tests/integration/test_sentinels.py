@@ -10,6 +10,8 @@ import redis
 from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
 from kombu import Connection
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from compose.local import root_filesystem
 from compose.local.console import Report
@@ -61,6 +63,24 @@ def test_a_client_finds_the_next_master(group: RedisGroup, chosen: Settings) -> 
         assert group.await_master(other_than=old) is not old
     finally:
         old.start()
+    client.close()
+
+
+def test_a_command_that_finds_no_answer_is_repeated_at_the_next_master(
+    group: RedisGroup, chosen: Settings
+) -> None:
+    """The machine stays away: one answer is awaited in vain, and not one more for each repetition."""
+    seconds = 15
+    client = redis_client.connect(
+        chosen, socket_timeout=seconds, retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2)
+    )
+    assert client.set("written", 1)
+    old = group.await_master()
+    old.cut_off()
+    try:
+        assert client.set("written", 2)
+    finally:
+        old.reconnect()
     client.close()
 
 
