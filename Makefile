@@ -11,7 +11,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test test-quick check bench chaos fuzz pictures docker-test clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos ha fuzz pictures docker-test clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -53,6 +53,9 @@ bench: setup  ## measure against the database's own limit; ONLY=drain (latency, 
 
 chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
+
+ha: setup  ## lose the machine of the Redis master under load, with Sentinels, FAILOVERS=50 times; WRITE=1 for docs/failures.md
+	@$(BIN)/python -m tests.ha $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
 
 fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))

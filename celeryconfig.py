@@ -6,7 +6,7 @@ from tasks.settings import settings
 _settings = settings()
 
 broker_url = celery_broker.url(_settings)
-result_backend = _settings.redis_url.get_secret_value()
+result_backend = celery_broker.redis_url(_settings)
 # None where the URL is neither rediss:// nor amqps://
 broker_use_ssl = celery_broker.tls_options(_settings) or None
 redis_backend_use_ssl = redis_client.tls_options(_settings) or None

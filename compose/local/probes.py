@@ -9,10 +9,14 @@ import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from paho.mqtt.enums import CallbackAPIVersion
+from pydantic import SecretStr
 
 from compose.healthcheck import fault
+from tasks.servers.redis_client import connect
+from tasks.settings import Settings
 
 _SECONDS = 3.0
+_REDIS = ("redis_url", "redis_sentinel_password")
 
 Probe = Callable[[Mapping[str, str]], str]
 """Takes the values of the env file and returns what is wrong, or nothing when all is well."""
@@ -31,7 +35,9 @@ def kafka(env: Mapping[str, str]) -> str:
 
 def redis_server(env: Mapping[str, str]) -> str:
     """Sends a PING to Redis."""
-    client = redis.Redis.from_url(env["REDIS_URL"], socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+    secrets = {name: SecretStr(env[name.upper()]) for name in _REDIS if name.upper() in env}
+    chosen = Settings(_env_file=None, **secrets)  # type: ignore[arg-type]
+    client = connect(chosen, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
     try:
         client.ping()
     except redis.RedisError as error:

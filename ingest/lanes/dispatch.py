@@ -21,7 +21,16 @@ from tasks.observe.metrics import bridge as metrics
 from tasks.observe.tracing import child
 from tasks.servers import counters
 from tasks.servers.pauses import pauses
-from tasks.servers.redis_client import client, done_key, evidence_key, lease_key, part_key, rows_key, text
+from tasks.servers.redis_client import (
+    client,
+    done_key,
+    evidence_key,
+    lease_key,
+    part_key,
+    rows_key,
+    server_run,
+    text,
+)
 from tasks.settings import settings
 
 log = structlog.get_logger()
@@ -91,7 +100,7 @@ class Dispatcher:
                 self.end_trial(lane)
             batch.id = ""
             return False
-        batch.sent_at = now
+        batch.sent_at, batch.sent_in = now, server_run()
         metrics.SENT.add(1)
         metrics.BATCH_SIZE.observe(batch.total)
         log.debug("batch_sent", batch=batch.id, lane=lane, messages=batch.total, attempt=batch.attempt)
@@ -126,7 +135,10 @@ class Dispatcher:
         return reports
 
     def lost(self, batches: list[Batch], now: float) -> list[Batch]:
-        """Those of the sent batches whose lease has been gone for longer than a report can take."""
+        """Those of the sent batches whose lease has been gone for longer than a report can take.
+
+        Where Redis has failed over the lease may be there still, but nobody knows whether the tasks are.
+        """
         if not batches:
             return []
         try:
@@ -137,13 +149,15 @@ class Dispatcher:
             log.warning("leases_not_read", error=str(error))
             return []
         gone = []
+        run = server_run()
         for batch, held in zip(batches, leases, strict=True):
-            if held is not None:
+            if held is not None and batch.sent_in == run:
                 batch.lease_missing_since = None
             elif batch.lease_missing_since is None:
                 batch.lease_missing_since = now
             elif now - batch.lease_missing_since >= REPORT_SECONDS:
                 gone.append(batch)
+        self._acquit([batch for batch in gone if batch.sent_in != run])
         return gone
 
     def give_up(self, batch: Batch) -> None:
@@ -158,6 +172,14 @@ class Dispatcher:
                 client().delete(TRIAL)
         except redis.RedisError as error:
             log.warning("trial_not_ended", error=str(error))
+
+    def _acquit(self, batches: list[Batch]) -> None:
+        # A task that is still at work has left its mark, which would look like its death.
+        if batches:
+            try:
+                client().unlink(*(evidence_key(batch.id) for batch in batches))
+            except redis.RedisError as error:
+                log.warning("evidence_not_removed", error=str(error))
 
     def _begins_trial(self, lane: int) -> bool:
         try:

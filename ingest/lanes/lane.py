@@ -60,6 +60,7 @@ class Batch:
     retry_at: float = 0.0
     lease_missing_since: float | None = None
     sent_at: float = 0.0
+    sent_in: bytes = b""  # the run of Redis
     taken: Sequence[Gathered] = ()
     suspect: bool = False
     strikes: int = 0

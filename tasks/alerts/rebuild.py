@@ -21,11 +21,11 @@ from redis.lock import Lock
 
 from tasks.batch.cpu_limit import cpu_unlimited
 from tasks.errors import NotNow
-from tasks.outbox import deliver, stream
+from tasks.outbox import deliver, stream, tables
 from tasks.rules.active_alerts import ActiveAlert, rebuild
 from tasks.rules.change import RECORDED, Change
 from tasks.rules.state import Position
-from tasks.servers import database, generation
+from tasks.servers import database, generation, rules_version
 from tasks.servers.redis_client import (
     ALERTS_GENERATION,
     ALERTS_READY,
@@ -136,6 +136,9 @@ def _begin(token: bytes) -> _Fence:
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OUTBOX_PUBLISHED, *stream.COUNTS]
     fence = _Fence(token, generation.beside(__file__, "begin_rebuild.lua")(keys=keys, args=[token]))
     _require(bool(fence.identity))
+    # A master that was replaced, and has not noticed, may still have entries to write.
+    with database.access() as connection:
+        tables.claim(connection, text(fence.identity))
     deliver.await_written(SETTLE_SECONDS)
     return fence
 
@@ -179,6 +182,8 @@ def _finish(fence: _Fence, untold: list[Change], open_alerts: Mapping[str, int])
         for change in untold
         for entry in stream.entries(change.user_id, change.device_id, [change], [], [])
     ]
+    # The change of some rules may be lost as well: before anything is judged, all are read again.
+    rules_version.begin_again()
     keys = [ALERTS_REBUILDING, ALERTS_READY, ALERTS_GENERATION, OUTBOX, OPEN_ALERTS]
     counts = msgpack.packb([one for item in open_alerts.items() for one in item], use_bin_type=False)
     made: bytes = generation.beside(__file__, "finish_rebuild.lua")(

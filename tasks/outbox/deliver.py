@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from tasks import calls
 from tasks.errors import DatabaseAway, NotNow
 from tasks.outbox import failing, notices, stream, tables, writing
-from tasks.outbox.stream import Group, LostOutbox
+from tasks.outbox.stream import Group, LostOutbox, Superseded
 from tasks.servers import database, turns
 from tasks.servers.pauses import pauses
 from tasks.servers.redis_client import OUTBOX_PUBLISHED, client
@@ -119,10 +119,21 @@ def _deliver_all(group: Group, deliver: stream.Deliver) -> bool:
     # Before reading: entries added from now on need another task.
     is_not_queued(group)
     try:
-        return turns.run_alone(f"notify:{group}", lambda turn: stream.drain(group, turn, deliver))
+        return turns.run_alone(f"notify:{group}", lambda turn: _drain(group, turn, deliver))
     except turns.TurnLost:
         log.info("delivery_left_to_another", group=group)
         return False
+
+
+def _drain(group: Group, turn: turns.Turn, deliver: stream.Deliver) -> None:
+    try:
+        stream.drain(group, turn, deliver)
+    except Superseded:
+        log.warning("outbox_superseded", memory=turn.memory)
+        # By new connections, which go to the master of now; its memory, if it is another, is not forgotten.
+        client().connection_pool.disconnect(inuse_connections=False)
+        stream.forget(turn.memory)
+        raise
 
 
 def _queued(group: Group) -> str:

@@ -21,6 +21,8 @@ from tasks.outbox import failing
 from tasks.outbox.entry import Entry, StreamId, as_number, entries, pack, parse, parse_id
 from tasks.servers import generation
 from tasks.servers.redis_client import (
+    ALERTS_GENERATION,
+    ALERTS_READY,
     OUTBOX,
     OUTBOX_ADDED,
     OUTBOX_BYTES,
@@ -61,6 +63,10 @@ Deliver = Callable[[list[Entry], Turn], list[Entry]]
 
 class LostOutbox(NotNow):
     """Redis has another memory than the outbox was written in; the rebuild of the states drops it."""
+
+
+class Superseded(LostOutbox):
+    """The states have been rebuilt in another memory of Redis, while this one still counted as current."""
 
 
 class Undelivered(NotNow):
@@ -178,11 +184,12 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
     """Goes through all waiting entries once; returns whether some were skipped for other users."""
     passed_over: set[str] = set()
     delivered: Counter[str] = Counter()
-    _require_memory()
+    turn.memory = _memory()
     for batch in _batches(group):
         turn.keep()
         # Again, for what was read: Redis may have failed over meanwhile.
-        _require_memory()
+        if _memory() != turn.memory:
+            raise LostOutbox("Redis has failed over")
         chosen: list[Entry] = []
         for entry in batch:
             if entry.user in held:
@@ -196,10 +203,21 @@ def _pass(group: Group, turn: Turn, deliver: Deliver, held: set[str]) -> bool:
     return bool(passed_over - held)
 
 
-def _require_memory() -> None:
-    """Raises `LostOutbox` for an outbox of before: its entries would overwrite newer rows."""
-    if generation.is_old_copy():
+def _memory() -> str:
+    """The memory that the outbox is in. Raises `LostOutbox` for an old one: it would overwrite newer rows."""
+    memory = generation.identity()
+    if not memory:
         raise LostOutbox("Redis has an old copy of its memory, and the outbox is as old")
+    return memory
+
+
+def forget(memory: str) -> None:
+    """Drops the outbox, and the states with it, if Redis still has this memory: they are rebuilt.
+
+    Raises `redis.RedisError`.
+    """
+    keys = [ALERTS_READY, ALERTS_GENERATION, OUTBOX, *COUNTS]
+    generation.beside(__file__, "forget.lua")(keys=keys, args=[memory])
 
 
 def _deliver(group: Group, turn: Turn, deliver: Deliver, entries: list[Entry]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.channels import tables as deliveries
 from tasks.outbox.entry import Entry
+from tasks.outbox.stream import Superseded
 from tasks.rules.active_alerts import ActiveAlert
 from tasks.rules.change import RECORDED
 from tasks.servers.database import Connection
@@ -71,6 +72,12 @@ ON CONFLICT (consumer) DO UPDATE SET outbox_position = excluded.outbox_position,
 WHERE alert_delivery.outbox_position < excluded.outbox_position
 """
 
+_CLAIM = """
+INSERT INTO alert_delivery (consumer, outbox_position, memory) VALUES ('database', 0, %s)
+ON CONFLICT (consumer) DO UPDATE SET memory = excluded.memory, updated_at = now()
+"""
+_CLAIMED = "SELECT memory FROM alert_delivery WHERE consumer = 'database'"
+
 _DELETE_ROWS = """
 DELETE FROM active_alerts
 USING unnest(%s::text[], %s::text[], %s::text[]) AS gone (user_id, device_id, rule_id)
@@ -85,11 +92,23 @@ INSERT INTO active_alerts (user_id, device_id, rule_id, status) VALUES ('', '', 
 """
 
 
+def claim(connection: Connection, memory: str) -> None:
+    """Notes the memory of Redis that the states are rebuilt in; from then on no other's outbox is written.
+
+    Raises `psycopg.Error`.
+    """
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
+        cursor.execute(_CLAIM, [memory])
+
+
 def write(
     connection: Connection,
     entries: Iterable[Entry],
     before: Callable[[], None],
     seconds: float = STATEMENT_SECONDS,
+    memory: str = "",
 ) -> bool:
     """Writes the entries, in their order, in one transaction; a change that exists already stays as it is.
 
@@ -97,7 +116,8 @@ def write(
 
     Each statement may take `seconds`, and wait for a lock half as long. `before` is called once no other
     worker can write until the commit: if it raises, the tables stay as they were. Raises `psycopg.Error`,
-    and `KeyError` or `TypeError` for a malformed entry.
+    `KeyError` or `TypeError` for a malformed entry, and `Superseded` if the states have been rebuilt in
+    another memory of Redis than the one that the entries are from.
     """
     history, present, gone = _collapse(entries)
     told = False
@@ -111,6 +131,9 @@ def write(
         )
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITERS])
         before()
+        claimed = cursor.execute(_CLAIMED).fetchone() if memory else None
+        if claimed and claimed[0] not in {None, memory}:
+            raise Superseded("the states have been rebuilt by another master of Redis")
         if history:
             cursor.execute(_INSERT_HISTORY, [json.dumps(history, ensure_ascii=False)])
             told = cursor.rowcount > 0

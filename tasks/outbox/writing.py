@@ -115,7 +115,9 @@ class _Writing:
         try:
             with database.access() as connection:
                 try:
-                    self._told |= tables.write(connection, pieces, self._turn.keep, seconds)
+                    self._told |= tables.write(
+                        connection, pieces, self._turn.keep, seconds, self._turn.memory
+                    )
                 except psycopg.Error as error:
                     # The breaker must not count this: the server itself has not failed.
                     if database.refuses_data(error) or database.may_be_repeatable(error):

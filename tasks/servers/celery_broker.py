@@ -28,7 +28,14 @@ class CeleryBrokerAway(Exception):
 
 def url(chosen: Settings) -> str:
     """The URL of the broker, with its password."""
-    return (chosen.celery_broker_url or chosen.redis_url).get_secret_value()
+    return chosen.celery_broker_url.get_secret_value() if chosen.celery_broker_url else redis_url(chosen)
+
+
+def redis_url(chosen: Settings) -> str:
+    """The URL of Redis as Celery knows it, with its password: for the broker, and for the results."""
+    if chosen.redis_sentinels() is None:
+        return chosen.redis_url.get_secret_value()
+    return str(_sentinel().celery_url(chosen))
 
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
@@ -73,7 +80,14 @@ def redis_sockets(chosen: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
         "retry_on_timeout": True,
+        **(_sentinel().celery_options(chosen) if chosen.redis_sentinels() else {}),
     }
+
+
+def _sentinel() -> Any:
+    from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+    return redis_sentinel
 
 
 def waiting(queues: Iterable[str]) -> dict[str, int]:

@@ -55,7 +55,9 @@ def _places(chosen: Settings) -> Iterator[Place]:
         yield Place(chosen.mqtt_host, chosen.mqtt_port)
     if chosen.kafka_security_protocol.endswith("SSL"):
         yield from _listed(chosen.kafka_bootstrap_servers, 9092)
-    urls = [chosen.redis_url, chosen.celery_broker_url]
+    if (sentinels := chosen.redis_sentinels()) and chosen.redis_url.get_secret_value().startswith("rediss"):
+        yield from (Place(*address) for address in sentinels.addresses)
+    urls = [None if sentinels else chosen.redis_url, chosen.celery_broker_url]
     for url in [urlsplit(one.get_secret_value()) for one in urls if one]:
         if url.scheme in {"rediss", "amqps"}:
             yield Place(url.hostname or "localhost", url.port or (6379 if url.scheme == "rediss" else 5671))

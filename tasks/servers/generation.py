@@ -30,6 +30,11 @@ def current() -> str:
     return text(found)
 
 
-def is_old_copy() -> bool:
-    """Whether Redis has an old copy of its memory, and no rebuild has begun. Raises `redis.RedisError`."""
-    return bool(beside(__file__, "old_copy.lua")(keys=[ALERTS_READY, ALERTS_GENERATION]))
+def identity() -> str:
+    """The memory that Redis has; empty for an old copy, as long as no rebuild has begun.
+
+    Another server, another run of one, and the same one after a failover have another memory. Raises
+    `redis.RedisError`.
+    """
+    found: bytes = beside(__file__, "identity.lua")(keys=[ALERTS_READY, ALERTS_GENERATION])
+    return text(found)

@@ -134,7 +134,7 @@ def alert_key(user_id: str, device_id: str) -> str:
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
     """The options of a connection besides the URL: empty, or how the server is verified."""
-    if not chosen.redis_url.get_secret_value().startswith("rediss://"):
+    if not chosen.redis_url.get_secret_value().startswith(("rediss://", "rediss+")):
         return {}
     return {
         "ssl_cert_reqs": ssl.CERT_REQUIRED,
@@ -148,10 +148,10 @@ _run = b""
 
 
 def server_run() -> bytes:
-    """Identifies this run of the Redis server; it changes with every restart.
+    """Identifies this run of the Redis server; it changes with every restart and every failover.
 
-    A restarted server may have loaded an old copy of its memory: data that must not be old is marked with the
-    run that it belongs to. Call it after a command, whose connection has read it; it costs no command itself.
+    The server may then have an old copy of its memory: data that must not be old is marked with the run that
+    it belongs to. Call it after a command, whose connection has read it; it costs no command itself.
     """
     return _run
 
@@ -159,10 +159,14 @@ def server_run() -> bytes:
 def _greet(connection: redis.Connection) -> None:
     global _run  # noqa: PLW0603 - one server, one run, whatever connection hears of it
     connection.on_connect()  # type: ignore[no-untyped-call]
-    connection.send_command("INFO", "server")  # type: ignore[no-untyped-call]
-    reply = connection.read_response()
-    found = re.search(rb"run_id:(\w+)", reply if isinstance(reply, bytes) else str(reply).encode())
-    _run = found[1] if found else b"unnamed"
+    found = []
+    # A server that is the primary again has the run that it had, and another replication id.
+    for section, name in (("server", "run_id"), ("replication", "master_replid")):
+        connection.send_command("INFO", section)  # type: ignore[no-untyped-call]
+        reply = connection.read_response()
+        said = reply if isinstance(reply, bytes) else str(reply).encode()
+        found.append(re.search(rb"%b:(\w+)" % name.encode(), said))
+    _run = b"/".join(one[1] if one else b"unnamed" for one in found)
 
 
 @lru_cache
@@ -170,16 +174,32 @@ def client() -> redis.Redis:
     """A pooled client that is safe to use after a fork.
 
     A command that meets a broken connection is tried twice more within a second, then raises
-    `redis.RedisError`.
+    `redis.RedisError`. With Sentinels each new connection goes to the master of that moment.
     """
     chosen = settings()
-    return redis.Redis.from_url(
-        chosen.redis_url.get_secret_value(),
+    return connect(
+        chosen,
         socket_timeout=chosen.redis_timeout_seconds,
         socket_connect_timeout=chosen.redis_timeout_seconds,
         socket_keepalive=True,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2),
         redis_connect_func=_greet,
-        **tls_options(chosen),
     )
+
+
+def leave_old_master() -> None:
+    """Breaks this process's connections to a server that is the master no more, where there are Sentinels."""
+    if settings().redis_sentinels() is not None:
+        from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+        redis_sentinel.leave_others(client())
+
+
+def connect(chosen: Settings, **options: Any) -> redis.Redis:
+    """A client of the Redis that the settings name, with these options of redis-py for its connections."""
+    if chosen.redis_sentinels() is not None:
+        from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+        return redis_sentinel.connect(chosen, **options, **tls_options(chosen))
+    return redis.Redis.from_url(chosen.redis_url.get_secret_value(), **options, **tls_options(chosen))

@@ -26,6 +26,15 @@ def announce_change() -> None:
     pipeline.execute()
 
 
+def begin_again() -> None:
+    """The same after a loss of Redis, which may have brought an old number back; raises the same."""
+    client().set(RULES_VERSION, _by_the_clock())
+
+
 def _begin_version(commands: Any) -> None:
     # From the clock, so that a number does not come again after a flush of Redis.
-    commands.set(RULES_VERSION, time.time_ns() // 1000, nx=True)
+    commands.set(RULES_VERSION, _by_the_clock(), nx=True)
+
+
+def _by_the_clock() -> int:
+    return time.time_ns() // 1000

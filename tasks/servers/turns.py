@@ -23,10 +23,14 @@ class TurnLost(NotNow):
 
 
 class Turn:
-    """The right to go on, for `TURN_SECONDS` from its beginning and from each `keep`."""
+    """The right to go on, for `TURN_SECONDS` from its beginning and from each `keep`.
+
+    `memory` is the identity of the memory of Redis that the work is read from, where that matters to it.
+    """
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
+        self.memory = ""
 
     def keep(self) -> None:
         """Renews the turn. Raises `TurnLost` if it was lost meanwhile."""

@@ -1,13 +1,29 @@
 """Settings of the servers: where they are, and how they are reached."""
 
 import re
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, Field, FilePath, SecretStr, ValidationInfo, field_validator
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
 _PLACE = re.compile(r"[A-Za-z0-9._%-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+
+_PORT = re.compile(r":([0-9]+)$")
+MOST_PORT = 65_535
+_SENTINEL = "+sentinel"
+_SENTINELS_FORM = "redis+sentinel://user:password@host:port,host:port/0?master=NAME"
+SENTINEL_PORT = 26379
+
+
+class Sentinels(NamedTuple):
+    """Sentinels, and the Redis that they watch: its name, and how its current master is logged in to."""
+
+    addresses: tuple[tuple[str, int], ...]
+    master: str
+    database: int
+    username: str | None
+    password: str | None
 
 
 class Servers(BaseModel):
@@ -63,7 +79,15 @@ class Servers(BaseModel):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis: results, leases, states, and Celery's broker unless `CELERY_BROKER_URL` names"
-        " another. A URL of `rediss://` is TLS.",
+        " another. A URL of `rediss://` is TLS. `redis+sentinel://host:port,host:port/0?master=NAME` names"
+        " Sentinels, which know where the master is, whose login comes before the first host;"
+        " `rediss+sentinel://` is TLS to all of them.",
+    )
+    redis_sentinel_username: str | None = Field(
+        None, description="User at the Sentinels; the user in `REDIS_URL` is that of the servers they watch."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password at the Sentinels, if they have one."
     )
     redis_timeout_seconds: float = Field(
         5.0,
@@ -145,8 +169,8 @@ class Servers(BaseModel):
     @field_validator("tls_watched")
     @classmethod
     def _has_ports(cls, watched: str) -> str:
-        if any(int(one.rpartition(":")[2]) > 65_535 for one in watched.split(",") if one):
-            raise ValueError("a port is at most 65535")
+        if any(int(one.rpartition(":")[2]) > MOST_PORT for one in watched.split(",") if one):
+            raise ValueError(f"a port is at most {MOST_PORT}")
         return watched
 
     @field_validator("celery_broker_url")
@@ -156,6 +180,13 @@ class Servers(BaseModel):
             raise ValueError(
                 "must begin with amqp:// or amqps://; the Redis of REDIS_URL needs no other name"
             )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_not_celerys(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value().startswith("sentinel://"):
+            raise ValueError(f"Sentinels are named by {_SENTINELS_FORM}, without a scheme before each")
         return value
 
     @field_validator("database_url", "database_direct_url", "redis_url", "celery_broker_url")
@@ -169,9 +200,61 @@ class Servers(BaseModel):
             )
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        sentinels(value.get_secret_value())
+        return value
+
+    def redis_sentinels(self) -> Sentinels | None:
+        """The Sentinels that know the master; None where `redis_url` names the server itself."""
+        return sentinels(self.redis_url.get_secret_value())
+
     def owners_database_url(self) -> SecretStr:
         """The database URL of migrations, the operator's commands and listeners for notifications."""
         return self.database_direct_url or self.database_url
+
+
+def sentinels(url: str) -> Sentinels | None:
+    """The Sentinels in a URL; None in one of a single server. The URL must pass `is_url`.
+
+    Raises `ValueError`, which does not quote it.
+    """
+    scheme = url.partition("://")[0]
+    if not scheme.endswith(_SENTINEL):
+        if scheme not in {"redis", "rediss"}:
+            raise ValueError("must begin with redis://, rediss://, redis+sentinel:// or rediss+sentinel://")
+        if "," in urlsplit(url).netloc:
+            raise ValueError(f"names several servers; Sentinels are named by {_SENTINELS_FORM}")
+        return None
+    if scheme.removesuffix(_SENTINEL) not in {"redis", "rediss"}:
+        raise ValueError(f"must be {_SENTINELS_FORM}, or rediss+sentinel:// for TLS")
+    parts = urlsplit(url)
+    login, _, places = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    found = [urlsplit(f"//{place}") for place in places.split(",")]
+    if not all(one.hostname for one in found):
+        raise ValueError(f"has no host between two commas, or none at all; it must be {_SENTINELS_FORM}")
+    ports = [SENTINEL_PORT if end is None else int(end) for end in map(_port_of, places.split(","))]
+    if not all(1 <= port <= MOST_PORT for port in ports):
+        raise ValueError(f"a port of a Sentinel is at least 1 and at most {MOST_PORT}")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if set(query) != {"master"} or len(query["master"]) != 1 or not query["master"][0]:
+        raise ValueError(f"must end with ?master=NAME, and nothing else: {_SENTINELS_FORM}")
+    database = parts.path.removeprefix("/") or "0"
+    if not database.isdecimal():
+        raise ValueError(f"the database is a number: {_SENTINELS_FORM}")
+    return Sentinels(
+        tuple((str(one.hostname), port) for one, port in zip(found, ports, strict=True)),
+        query["master"][0],
+        int(database),
+        unquote(username) or None,
+        unquote(password) or None,
+    )
+
+
+def _port_of(place: str) -> str | None:
+    return found[1] if (found := _PORT.search(place)) else None
 
 
 def is_url(text: str) -> bool:

@@ -20,6 +20,7 @@ from celery.worker import state
 
 from tasks.batch import lease
 from tasks.servers import celery_broker, workers
+from tasks.servers.redis_client import leave_old_master
 from tasks.servers.workers import Snapshot
 from tasks.settings import settings
 from tasks.worker.deafness import Attention
@@ -115,6 +116,8 @@ def _look(consumer: Any, queues: list[str]) -> None:
             snapshot = Snapshot(queued, _taken[0], busy)
             deaf = _deaf_for[0] = attention.deaf_for(snapshot, time.monotonic())
             workers.report(consumer.hostname, snapshot, deaf)
+            # The one on which Celery waits for tasks has no timeout, and nobody may be there any more.
+            leave_old_master()
             _broker_problem[0] = ""
         except (celery_broker.CeleryBrokerAway, redis.RedisError) as error:
             attention.forget()

@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -254,16 +253,10 @@ class SecondBridge:
         environment = {**os.environ, **process_environment(place.stack.env)}
         process = subprocess.Popen([sys.executable, "-m", "ingest.bridge"], cwd=PROJECT, env=environment)
         self.processes.append(process)
-        fleet.wait_until(lambda: _catches(process.pid, signal.SIGTERM), 60, "the second bridge to run")
+        fleet.wait_until(lambda: fleet.catches(process.pid, signal.SIGTERM), 60, "the second bridge to run")
 
     def end(self, place: Place) -> None:  # noqa: ARG002
         """Gently; a bridge that does not stop is an error."""
         process = self.processes.pop()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-
-
-def _catches(pid: int, number: signal.Signals) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (number - 1) & 1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import redis
 from confluent_kafka import Consumer, TopicPartition
 
 from compose.local.errors import StackError
@@ -40,12 +39,16 @@ REDIS_BYTES = 256 * 2**20
 
 @dataclass
 class Verdict:
-    """A line of the table. `seconds` is how long the fault lasted, until its servers were there again."""
+    """A line of the table. `seconds` is how long the fault lasted, until its servers were there again.
+
+    `pause_seconds` is the longest time in which not every device got a further row.
+    """
 
     fault: str
     seconds: float = 0.0
     worst_latency_seconds: float = 0.0
     recovery_seconds: float = 0.0
+    pause_seconds: float = 0.0
     messages: int = 0
     rows: int = 0
     dead_letters: int = 0
@@ -99,6 +102,7 @@ class Judge:
         """What comes from now on is the next slice's; what failed before has come to its end."""
         self.await_normal()
         self.watch.worst()
+        self.watch.longest_pause()
         self._first = self._load.last + 1
         self._memory = self._memory or memory(self._place.stack)
 
@@ -113,6 +117,7 @@ class Judge:
             time.sleep(0.05)
         verdict.recovery_seconds = time.monotonic() - since
         verdict.worst_latency_seconds = self.watch.worst()
+        verdict.pause_seconds = self.watch.longest_pause()
         if verdict.recovery_seconds > RECOVERY_SECONDS:
             verdict.problems.append(f"recovery took longer than {RECOVERY_SECONDS:.0f} s")
 
@@ -265,7 +270,7 @@ class Judge:
         for name, grown in growth.items():
             if grown > GROWTH_BYTES:
                 verdict.problems.append(f"{name} has grown by {grown // 2**20} MiB")
-        with redis.Redis.from_url(self._place.redis_url) as client:
+        with self._place.redis() as client:
             used = int(client.info("memory")["used_memory"])
         if used > REDIS_BYTES:
             verdict.problems.append(f"Redis holds {used // 2**20} MiB")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+import redis
 from psycopg import conninfo
 
 from compose.local.errors import NotReadyError, StackError
@@ -36,6 +37,10 @@ class Place:
     """Whether Kafka's topic has been deleted and made again."""
     before_deletion: Callable[[], object] = lambda: None
     """Reads what the topic holds: called when it is about to be deleted, all of it being stored."""
+
+    def redis(self) -> redis.Redis:
+        """A client of the Redis that serves now."""
+        return redis.Redis.from_url(self.redis_url)
 
     def superuser(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection that no lock on Sluice's database keeps out."""

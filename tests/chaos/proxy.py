@@ -11,13 +11,13 @@ Result = TypeVar("Result")
 
 
 class Proxy:
-    """Forwards connections to a port of this machine; `port` is its own.
+    """Forwards connections to a port of an address of this machine; `port` is its own, at the same address.
 
     A stalled one loses nothing: what was sent meanwhile arrives when it flows again, as after lost packets.
     """
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    def __init__(self, target: int, address: str = "127.0.0.1", port: int = 0) -> None:
+        self._target = (address, target)
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
         self._flows.set()
@@ -26,7 +26,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        self._server = self._run(asyncio.start_server(self._accept, address, port))
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def stall(self) -> None:
@@ -77,7 +77,7 @@ class Proxy:
         writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        there_reader, there_writer = await asyncio.open_connection(*self._target)
         self._transports.add(there_writer.transport)
         ways = [
             asyncio.create_task(self._forward(reader, there_writer)),

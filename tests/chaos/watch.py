@@ -25,6 +25,8 @@ class Watch:
         self._url = database_url
         self._load = load
         self._worst = 0.0
+        self._advanced = time.monotonic()
+        self._pause = 0.0
         self.stored = -1
         """Every device's readings up to this tick are rows."""
         self._stopping = threading.Event()
@@ -41,6 +43,11 @@ class Watch:
         """The greatest age, in seconds, that a tick had when it was stored, since the last call."""
         worst, self._worst = self._worst, 0.0
         return worst
+
+    def longest_pause(self) -> float:
+        """The longest time, in seconds, between two looks that found further rows, since the last call."""
+        longest, self._pause = self._pause, 0.0
+        return longest
 
     def stop(self) -> None:
         """Ends looking."""
@@ -67,3 +74,5 @@ class Watch:
         if devices == DEVICES and newest > self.stored:
             self._worst = max(self._worst, self.behind())
             self.stored = newest
+            now = time.monotonic()
+            self._pause, self._advanced = max(self._pause, now - self._advanced), now

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,9 +12,14 @@ import psycopg
 import pytest
 
 from compose.local.stack import Stack
+from ingest.lanes.dispatch import Dispatcher
+from ingest.lanes.lane import Batch
 from tasks.app import app
+from tasks.batch import marks
 from tasks.batch.lease import GIVEN_UP
 from tasks.process import process_part
+from tasks.servers.redis_client import client, evidence_key, lease_key, server_run
+from tasks.servers.rules_version import announce_change
 from tasks.store import store_batch
 from tests.conftest import PROJECT, forget_servers
 from tests.integration import forked
@@ -118,3 +124,58 @@ def test_a_resolution_that_was_never_decided_is_made_up_for(
     result = process_part(batch, 0)
     storing(database, lambda: store_batch(result, batch, 1, total, BRIDGE), lambda: restart(used, other))
     assert report(batch) == GIVEN_UP
+
+
+@pytest.mark.usefixtures("stack")
+def test_rules_that_redis_forgot_to_have_changed_are_in_force_after_the_rebuild(
+    servers: tuple[OwnRedis, OwnRedis], database: Database
+) -> None:
+    """The change is in the table, and the number that outdates the workers' copies is the old one again."""
+    used, other = servers
+    user = uuid4().hex[:8]
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    assert work(*send(user, 20.0)) == "1"
+    used.save()
+    higher = json.dumps([{**RULES[0], "threshold": 95}])
+    database.execute("UPDATE user_configs SET rules = %s WHERE user_id = %s", [higher, user])
+    announce_change()
+    restart(used, other)
+    assert work(*send(user, 90.0, first_offset=1)) == "1"
+    assert history(database, user) == []
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_batch_is_sent_again_at_once_when_redis_has_failed_over(
+    servers: tuple[OwnRedis, OwnRedis],
+) -> None:
+    """Its lease may have come along, and its task not; nobody was killed by its messages."""
+    used, other = servers
+    dispatcher, batch = Dispatcher(), Batch("", [b""], 1, {})
+    try:
+        assert dispatcher.send(batch, 0, time.monotonic())
+        assert dispatcher.lost([batch], time.monotonic()) == []
+        client().expire(lease_key(batch.id), 600)
+        client().hset(evidence_key(batch.id), "process", 1)
+        other.replicate(used)
+        other.promote()
+        fail_over(used, other)
+        lost = lambda: dispatcher.lost([batch], time.monotonic()) == [batch]  # noqa: E731
+        wait_until(lost, 60, "the batch to count as lost")
+        assert client().exists(lease_key(batch.id))
+        assert marks.read(batch.id) is None
+    finally:
+        dispatcher.close()
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_primary_that_is_one_again_is_another_run(servers: tuple[OwnRedis, OwnRedis]) -> None:
+    """What is marked with the run may have lost its last writes meanwhile."""
+    used, other = servers
+    client().get("anything")
+    before = server_run()
+    other.replicate(used)
+    other.promote()
+    fail_over_and_back(used, other)
+    client().connection_pool.disconnect()
+    client().get("anything")
+    assert server_run() != before

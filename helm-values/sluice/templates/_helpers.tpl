@@ -50,6 +50,7 @@ projected:
         items:
           - { key: kafka_sasl_username, path: kafka_sasl_username }
           - { key: kafka_sasl_password, path: kafka_sasl_password }
+          - { key: redis_sentinel_password, path: redis_sentinel_password }
     - secret: { name: {{ .secret }} }
 {{- end }}
 

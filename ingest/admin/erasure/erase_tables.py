@@ -105,7 +105,7 @@ KEPT = {
     "operator_audit": "who changed what is kept, with the names of accounts, users and devices",
     "replays": "has the arguments and counts of replays; those of one user's dead letters name the user",
     "replayed_letters": "has places in Kafka, no names",
-    "alert_delivery": "has positions, no names",
+    "alert_delivery": "has positions and the name of a Redis server's memory, no names of users",
     "device_positions": "has positions, no names",
     "kafka_topics": "has topics, no names",
     "retention": "has the tables of domains, no names but that of a domain's fixed owner",

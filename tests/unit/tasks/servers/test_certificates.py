@@ -54,6 +54,9 @@ def test_every_server_that_is_reached_by_tls_is_watched(tmp_path: Path) -> None:
         Place("broker", 8883), Place("k1", 9093), Place("k2", 9094), Place("redis", 6380),
         Place("rabbit", 5671), Place("pool", 6432, postgres=True), Place("::1", 8884),
     ]  # fmt: skip
+    sentinels = chosen(redis_url="rediss+sentinel://u:p@s1,s2:26380/0?master=main")
+    assert places(sentinels) == [Place("s1", 26379), Place("s2", 26380)]
+    assert places(chosen(redis_url="redis+sentinel://u:p@s1,s2:26380/0?master=main")) == []
     require = chosen(database_url="postgresql://u:p@a,b:2/x?sslmode=require")
     assert places(require) == [Place("a", 5432, postgres=True), Place("b", 2, postgres=True)]
 

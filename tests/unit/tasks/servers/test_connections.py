@@ -9,9 +9,11 @@ import pytest
 import trustme
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
+from redis.connection import SSLConnection
+from redis.sentinel import SentinelConnectionPool
 
 from tasks import settings as tasks_settings
-from tasks.servers import celery_broker, database, kafka, mqtt, redis_client
+from tasks.servers import celery_broker, database, kafka, mqtt, redis_client, redis_sentinel
 from tasks.settings import Settings
 
 
@@ -98,6 +100,47 @@ def test_celerys_broker_is_redis_until_rabbitmq_is_named(ca_file: Path) -> None:
     }
     unencrypted = chosen(celery_broker_url="amqp://rabbit.example/", tls_ca_file=ca_file)
     assert celery_broker.tls_options(unencrypted) == {}
+
+
+SENTINELS = "redis+sentinel://me:p%40@s1.example:26380,[::1]/2?master=main"
+
+
+def test_sluice_and_celery_ask_the_same_sentinels_for_the_same_master() -> None:
+    """The login of the servers is in each of Celery's URLs, that of the Sentinels in none."""
+    by = chosen(redis_url=SENTINELS, redis_sentinel_username="asks", redis_sentinel_password="theirs")  # noqa: S106
+    pool = redis_client.connect(by, socket_timeout=5).connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"]) for one in asked] == [("s1.example", 26380), ("::1", 26379)]
+    assert {(one["username"], one["password"]) for one in asked} == {("asks", "theirs")}
+    assert pool.service_name == "main"
+    kept = {name: pool.connection_kwargs[name] for name in ("db", "username", "password", "socket_timeout")}
+    assert kept == {"db": 2, "username": "me", "password": "p@", "socket_timeout": 5}
+
+    url = "sentinel://me:p%40@s1.example:26380/2;sentinel://me:p%40@[::1]:26379/2"
+    assert celery_broker.url(by) == celery_broker.redis_url(by) == url
+    options = celery_broker.transport_options(by)
+    assert options["master_name"] == celery_broker.redis_sockets(by)["master_name"] == "main"
+    assert options["sentinel_kwargs"]["password"] == "theirs"  # noqa: S105
+    assert options["visibility_timeout"] > 0
+
+
+def test_sentinels_are_verified_where_they_are_encrypted(ca_file: Path) -> None:
+    """Like the servers that they watch."""
+    by = chosen(redis_url=SENTINELS.replace("redis+", "rediss+"), tls_ca_file=ca_file)
+    verified = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, "ssl_ca_certs": str(ca_file)}
+    assert redis_client.tls_options(by) == celery_broker.tls_options(by) == verified
+    assert {"ssl": True, **verified}.items() <= redis_sentinel.sentinel_options(by).items()
+    pool = redis_client.connect(by).connection_pool
+    assert issubclass(pool.connection_class, SSLConnection)
+    assert verified.items() <= pool.connection_kwargs.items()
+
+
+def test_sentinels_that_do_not_answer_cost_no_more_than_one_answer_of_redis() -> None:
+    """Each is asked once, and then the next."""
+    options = redis_sentinel.sentinel_options(chosen(redis_url=SENTINELS, redis_timeout_seconds=1))
+    assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.5
+    assert redis_sentinel.sentinel_options(chosen(redis_url=SENTINELS))["socket_timeout"] == 1
 
 
 def test_another_broker_is_refused_without_telling_its_password() -> None:

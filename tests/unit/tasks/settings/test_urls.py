@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tasks.settings import Settings
-from tasks.settings.servers import is_database, is_url
+from tasks.settings.servers import Sentinels, is_database, is_url, sentinels
 
 SCHEMES = {
     "database_url": "postgresql",
@@ -69,6 +69,48 @@ def test_no_error_about_the_settings_quotes_a_secret(name: str) -> None:
 def test_what_is_escaped_is_taken(url: str) -> None:
     """Several hosts, a socket, IPv6 and a virtual host."""
     assert is_url(url)
+
+
+def test_sentinels_are_named_in_one_url_with_the_name_of_the_master() -> None:
+    """The login is that of the servers; ports and the database may be left out."""
+    assert sentinels("redis+sentinel://me:p%40%2F@s1.example:26380,s2.example,[::1]:26381/3?master=main") == (
+        Sentinels((("s1.example", 26380), ("s2.example", 26379), ("::1", 26381)), "main", 3, "me", "p@/")
+    )
+    assert sentinels("rediss+sentinel://s1.example?master=main") == (
+        Sentinels((("s1.example", 26379),), "main", 0, None, None)
+    )
+    assert sentinels("redis+sentinel://:word@s1.example/?master=a%20b") == (
+        Sentinels((("s1.example", 26379),), "a b", 0, None, "word")
+    )
+    assert sentinels("redis://me:word@r.example:6379/0") is None
+    assert sentinels("rediss://me:word@[::1]:6379/0?timeout=3") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis+sentinel://me:hush@s1:26379,s2:26379/0", "must end with [?]master=NAME"),
+        ("redis+sentinel://me:hush@s1:26379/0?master=", "must end with [?]master=NAME"),
+        ("redis+sentinel://me:hush@s1:26379/0?master=a&master=b", "must end with [?]master=NAME"),
+        ("redis+sentinel://me:hush@s1:26379/0?master=a&timeout=3", "must end with [?]master=NAME"),
+        ("redis+sentinel://me:hush@s1:26379,,s2:26379/0?master=a", "no host between two commas"),
+        ("redis+sentinel://me:hush@/0?master=a", "no host between two commas, or none"),
+        ("redis+sentinel://me:hush@s1:0/0?master=a", "at least 1"),
+        ("redis+sentinel://me:hush@s1:99999/0?master=a", "at most 65535"),
+        ("redis+sentinel://me:hush@s1:26379/main?master=a", "the database is a number"),
+        ("unix+sentinel://me:hush@s1:26379/0?master=a", "must be redis.sentinel://"),
+        ("sentinel://me:hush@s1:26379/0", "without a scheme before each"),
+        ("sentinel://:hush@s1:26379;sentinel://:hush@s2:26379", "without a scheme before each"),
+        ("redis://me:hush@r1:6379,r2:6379/0", "several servers"),
+        ("unix://me:hush@/run/redis.sock", "must begin with redis://"),
+    ],
+)
+def test_a_malformed_url_of_redis_says_what_it_must_be(url: str, said: str) -> None:
+    """By the setting's name, and without the password."""
+    with pytest.raises(ValidationError, match=said) as refused:
+        Settings(_env_file=None, redis_url=SecretStr(url))
+    assert "redis_url" in str(refused.value)
+    assert "hush" not in str(refused.value) + repr(refused.value)
 
 
 def test_a_database_may_be_named_by_libpqs_pairs() -> None:
