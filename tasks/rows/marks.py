@@ -87,7 +87,7 @@ def _has_marks(cursor: psycopg.Cursor[Any]) -> bool:
 def _source_cells(domain: AnyDomain) -> Callable[[bytes], tuple[bytes, bytes]]:
     """From a line of COPY text the cells of user and device, not unescaped: all late rows come by here."""
     device = domain.columns.index(domain.source)
-    if domain.owner is None:
+    if not domain.owner:
         fixed = (domain.user_id or "").encode()
         return lambda line: (fixed, line.split(b"\t", device + 1)[device])
     user = domain.columns.index(domain.owner)

@@ -13,7 +13,7 @@ from compose.local.stack import Stack
 from tests.chaos import options
 from tests.chaos.failovers import Failover, GroupPlace, Seconds, chosen
 from tests.chaos.judge import Judge, Verdict
-from tests.conftest import PROCESSES
+from tests.conftest import PROCESSES, forget_other_memories
 from tests.integration.redis_group import redis_group
 
 pytestmark = pytest.mark.timeout(600)
@@ -41,6 +41,7 @@ def place(stack: Stack) -> Iterator[GroupPlace]:
         finally:
             _stop_processes(stack)
             envfile.write(stack.layout.env, before)
+            forget_other_memories(stack)
     shutil.rmtree(folder, ignore_errors=True)
 
 

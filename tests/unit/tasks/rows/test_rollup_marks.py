@@ -1,5 +1,6 @@
 """Marks of hours: those that are long over name the devices of the rows, as far as they are few."""
 
+from examples.finance import DOMAIN as TICKS
 from tasks.batch.messages import Row
 from tasks.rows.marks import MOST_DEVICES, Mark, made
 from tasks.telemetry import DOMAIN
@@ -37,6 +38,15 @@ def test_an_hour_with_an_escaped_id_is_whole() -> None:
     """The line has the id in another form than the tables."""
     (mark,) = marks(rows(("u", "d1"), ("u", "d\\\\1")))
     assert mark == Mark(mark.hour)
+
+
+def test_a_domain_with_one_owner_has_no_column_of_it() -> None:
+    """The marks name that owner."""
+    cells = [b"x"] * len(TICKS.columns)
+    cells[0], cells[TICKS.columns.index(TICKS.source)] = b"2026-01-01T05:00:00Z", b"ACME"
+    line = b"\t".join(cells) + b"\n"
+    (mark,) = made(TICKS, [Row(0, 0, line)], {line[:13]})
+    assert (mark.users, mark.devices) == (["desk"], ["ACME"])
 
 
 def test_the_present_hour_names_nobody() -> None:
