@@ -44,8 +44,8 @@ def counts(database: Database, user: str) -> dict[str, tuple[int, int]]:
 def await_counted(stack: Stack, database: Database) -> None:
     """Returns when the registry has been counted: a batch that ends meanwhile may count twice."""
     server = redis.Redis.from_url(stack.env["REDIS_URL"])
-    info: Any = server.info("server")
-    run = str(info["run_id"]).encode()
+    info: Any = server.info("server") | server.info("replication")
+    run = f"{info['run_id']}/{info['master_replid']}".encode()
     counting = "SELECT FROM device_positions WHERE source LIKE 'rows/%' AND position -> 1 <> position -> 2"
     fleet.wait_until(
         lambda: server.get(DEVICES_READY) == run and database.execute(counting).fetchone() is None,
