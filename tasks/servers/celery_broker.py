@@ -35,7 +35,9 @@ def redis_url(chosen: Settings) -> str:
     """The URL of Redis as Celery knows it, with its password: for the broker, and for the results."""
     if chosen.redis_sentinels() is None:
         return chosen.redis_url.get_secret_value()
-    return str(_sentinel().celery_url(chosen))
+    from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
+
+    return redis_sentinel.celery_url(chosen)
 
 
 def tls_options(chosen: Settings) -> dict[str, Any]:
@@ -74,20 +76,18 @@ def redis_sockets(chosen: Settings) -> dict[str, Any]:
 
     Without them a worker can wait forever on a Redis that came back.
     """
-    return {
+    options = {
         "socket_timeout": chosen.redis_timeout_seconds,
         "socket_connect_timeout": chosen.redis_timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 10,
         "retry_on_timeout": True,
-        **(_sentinel().celery_options(chosen) if chosen.redis_sentinels() else {}),
     }
-
-
-def _sentinel() -> Any:
+    if chosen.redis_sentinels() is None:
+        return options
     from tasks.servers import redis_sentinel  # noqa: PLC0415 - few sites have Sentinels
 
-    return redis_sentinel
+    return options | redis_sentinel.celery_options(chosen)
 
 
 def waiting(queues: Iterable[str]) -> dict[str, int]:

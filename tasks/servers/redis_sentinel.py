@@ -35,11 +35,11 @@ SCHEME = "sentinel"
 
 
 class NotTheMaster(redis.ConnectionError):
-    """The server is no master, or one that has lost its replicas to another master."""
+    """The server is not a master, or is one that has lost its replicas to another master."""
 
 
 class MasterConnection(SentinelManagedConnection):
-    """A connection to the master; one to a server that is none any more breaks, and is made anew."""
+    """A connection to the master. When its server ceases to be one it breaks, and is made again."""
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Sends, by a new connection where there is none.
@@ -54,7 +54,7 @@ class MasterConnection(SentinelManagedConnection):
         try:
             super()._connect_retry()  # type: ignore[no-untyped-call]
         except MasterNotFoundError:
-            # Its own words name every Sentinel with all its options.
+            # The error's own text names every Sentinel with all its options.
             name = self.connection_pool.service_name
             raise NotTheMaster(f"the Sentinels know no master {name!r} at present") from None
 
@@ -70,9 +70,9 @@ class MasterConnection(SentinelManagedConnection):
             _made.add(self)
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
-        """Reads a reply. That too few replicas follow is no answer to a command: another may be the master.
+        """Reads a reply. Too few replicas are not an answer to a command: another may be the master.
 
-        What a replica refuses is already treated so by redis-py.
+        redis-py treats the refusals of a replica in the same way.
         """
         try:
             return super().read_response(*arguments, **options)
@@ -107,7 +107,7 @@ def connect(chosen: Settings, **options: Any) -> redis.Redis:
 def leave_others(client: redis.Redis) -> None:
     """Breaks this process's connections to any other server than the master that the client found last.
 
-    Whoever waits for a word from a machine that is gone, without a timeout, would wait forever.
+    A thread that waits without a timeout for a machine that is gone would wait forever.
     """
     master = getattr(client.connection_pool, "master_address", None)
     with _lock:

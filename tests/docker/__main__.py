@@ -12,6 +12,7 @@ import typer
 from compose.local.console import ConsoleReport, Report
 from compose.local.errors import StackError
 from compose.local.layout import PROJECT
+from tests import page_table
 from tests.docker import breaks, daemon, images, table
 from tests.docker.command import Failed
 from tests.docker.project import NAME, Project
@@ -57,7 +58,7 @@ def main(
         return
     sys.stdout.write(f"\n{lines.markdown()}\n")
     if write:
-        table.write(PAGE, table.dated(lines.markdown(), "Debian's docker.io and Compose"))
+        page_table.write(PAGE, "docker-test", table.dated(lines.markdown(), "Debian's docker.io and Compose"))
     if not lines.holds:
         sys.exit(1)
 

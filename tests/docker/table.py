@@ -4,14 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 
 from compose.local.console import Report
 from tests.docker.command import Failed
-
-BEGIN, END = "<!-- docker-test -->", "<!-- /docker-test -->"
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,6 @@ class Table:
             for line in self.lines
         ]
         return "\n".join(["| proof | found | s |", "|---|---|---|", *rows])
-
-
-def write(page: Path, text: str) -> None:
-    """Replaces what is between the marks of a page. Raises `ValueError` when it has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no lines {BEGIN} and {END} between which the table goes")
-    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def dated(table: str, versions: str) -> str:

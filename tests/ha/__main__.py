@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import pytest
 import typer
 
+from tests import page_table
+
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "failures.md"
-BEGIN, END = "<!-- ha -->", "<!-- /ha -->"
 ALL = "all of them"
 HEAD = (
     "| the master's machine | times | another is master after s | without a row for s | recovery s"
@@ -41,7 +42,7 @@ def main(
         text = table(json.loads(figures.read_text()))
         sys.stdout.write(f"\n{text}\n")
         if write:
-            _write(text)
+            page_table.write(PAGE, "ha", text)
     raise SystemExit(code)
 
 
@@ -60,7 +61,7 @@ def table(figures: dict[str, Any]) -> str:
             f"\n\nThe whole load once more: {whole['messages']:,} messages, {whole['rows']:,} rows,"
             f" {whole['dead_letters']:,} dead letters, {whole['alert_changes']:,} changes of alerts,"
             f" {whole['lost']} lost, {whole['doubled']} doubled,"
-            f" {whole['notices_repeated']:,} notices told twice."
+            f" {whole['notices_repeated']:,} notices published twice."
         )
     return said
 
@@ -88,14 +89,6 @@ def _line(kind: str, verdicts: Sequence[dict[str, Any]]) -> str:
 def _spread(values: Iterable[float]) -> str:
     found = list(values)
     return f"{median(found):.1f} ({max(found):.1f})"
-
-
-def _write(text: str) -> None:
-    before, begin, rest = PAGE.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no lines {BEGIN} and {END} between which the table goes")
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,17 @@ from tasks.batch.messages import Message, Part
 from tasks.process import process_part
 from tasks.servers.redis_client import client, done_key, lease_key, part_key
 from tasks.store import store_batch
+from tests.integration.changes import Database
 
 BRIDGE = "bridge-of-lost-memory"
 RULES = [{"key": "temperature", "operator": ">", "threshold": 80, "message": "hot"}]
+
+
+def hot_user(database: Database) -> str:
+    """A user of the test's own, with these rules."""
+    user = uuid4().hex[:8]
+    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    return user
 
 
 def send(user: str, *temperatures: float, first_offset: int = 0) -> tuple[str, int]:

@@ -14,6 +14,8 @@ from compose.local import ports, servers
 from compose.local.envfile import write_private
 from compose.local.layout import Layout
 from compose.local.passwords import password
+from tasks.app import app
+from tests.conftest import forget_servers
 from tests.integration.fleet import wait_until
 
 
@@ -82,6 +84,13 @@ class OwnRedis:
                 return bool(asked.ping())
         except redis.ConnectionError:
             return False
+
+
+def work_on(server: OwnRedis) -> None:
+    """The modules of `tasks` in this process work on this server from now on."""
+    os.environ["REDIS_URL"] = server.url
+    forget_servers()
+    app.conf.update(broker_url=server.url, result_backend=server.url)
 
 
 @contextmanager

@@ -229,9 +229,12 @@ def pages_read(database: Database) -> int:
 
 
 def test_a_users_rate_bounds_all_channels_of_the_user(user: str, database: Database, setting: Set) -> None:
-    """No more than a minute's worth at once, and then as the minutes pass."""
+    """No more than a minute's worth at once, then as the minutes pass; another user's are sent."""
     setting(CHANNEL_MESSAGES_PER_MINUTE="5")
-    with http_receiver() as receiver:
+    other = f"{user}-2"
+    with http_receiver() as receiver, http_receiver() as receiver_of_other:
+        add(database, other, "one", "webhook", receiver_of_other.url())
+        flap(other, "d", 1)
         for name in ("one", "two"):
             add(database, user, name, "webhook", receiver.url())
         flap(user, "d", 10)
@@ -241,3 +244,5 @@ def test_a_users_rate_bounds_all_channels_of_the_user(user: str, database: Datab
         deliver_channels.deliver()
         # A look may take one of each channel more, and one is paid every 12 s.
         assert 5 <= len(receiver.calls) <= 6 + (time.monotonic() - began) / 12
+        assert len(receiver_of_other.calls) == 2
+    database.execute("DELETE FROM channels WHERE user_id = %s", [other])

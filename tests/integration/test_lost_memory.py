@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -14,19 +13,18 @@ import pytest
 from compose.local.stack import Stack
 from ingest.lanes.dispatch import Dispatcher
 from ingest.lanes.lane import Batch
-from tasks.app import app
 from tasks.batch import marks
 from tasks.batch.lease import GIVEN_UP
 from tasks.process import process_part
 from tasks.servers.redis_client import client, evidence_key, lease_key, server_run
 from tasks.servers.rules_version import announce_change
 from tasks.store import store_batch
-from tests.conftest import PROJECT, forget_servers
+from tests.conftest import PROJECT
 from tests.integration import forked
 from tests.integration.changes import Database, history, rows, tell_users
 from tests.integration.fleet import wait_until
-from tests.integration.part_tasks import BRIDGE, RULES, report, send, work
-from tests.integration.redis_servers import OwnRedis, own_redis
+from tests.integration.part_tasks import BRIDGE, RULES, hot_user, report, send, work
+from tests.integration.redis_servers import OwnRedis, own_redis, work_on
 from tests.integration.subscriber import subscriber
 
 Fault = Callable[[OwnRedis, OwnRedis], None]
@@ -36,9 +34,7 @@ Fault = Callable[[OwnRedis, OwnRedis], None]
 def servers(in_process: None, tmp_path: Path) -> Iterator[tuple[OwnRedis, OwnRedis]]:  # noqa: ARG001 - it must come first
     """The Redis that the modules of `tasks` work on, and one more."""
     with own_redis(tmp_path, 2) as (used, other):
-        os.environ["REDIS_URL"] = used.url
-        forget_servers()
-        app.conf.update(broker_url=used.url, result_backend=used.url)
+        work_on(used)
         yield used, other
 
 
@@ -90,8 +86,7 @@ def test_an_alert_that_redis_lost_after_its_commit_is_told_once(
 ) -> None:
     """The batch that triggered it does not count as done, and is sent again."""
     used, other = servers
-    user = uuid4().hex[:8]
-    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    user = hot_user(database)
     assert work(*send(user, 20.0)) == "1"
     batch, total = send(user, 90.0, first_offset=1)
     # What the snapshot and the other server have: the batch with its lease, and nothing of what it does.
@@ -116,8 +111,7 @@ def test_a_resolution_that_was_never_decided_is_made_up_for(
 ) -> None:
     """A part that committed nothing counts neither, once the states that it was judged by are gone."""
     used, other = servers
-    user = uuid4().hex[:8]
-    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    user = hot_user(database)
     assert work(*send(user, 20.0)) == "1"
     batch, total = send(user, 20.0, first_offset=1)
     used.save()
@@ -132,8 +126,7 @@ def test_rules_that_redis_forgot_to_have_changed_are_in_force_after_the_rebuild(
 ) -> None:
     """The change is in the table, and the number that outdates the workers' copies is the old one again."""
     used, other = servers
-    user = uuid4().hex[:8]
-    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
+    user = hot_user(database)
     assert work(*send(user, 20.0)) == "1"
     used.save()
     higher = json.dumps([{**RULES[0], "threshold": 95}])

@@ -85,7 +85,7 @@ def test_a_command_that_finds_no_answer_is_repeated_at_the_next_master(
 
 
 def test_a_master_that_was_replaced_means_that_redis_is_away(group: RedisGroup, chosen: Settings) -> None:
-    """It resumes with all its connections; whatever it says is no refusal of the data.
+    """It resumes with all its connections; its answers are not refusals of the data.
 
     While another server still follows it, it takes writes, which are lost: see docs/failures.md.
     """
@@ -130,7 +130,7 @@ def test_a_master_without_replicas_means_that_redis_is_away(group: RedisGroup, c
     client.close()
 
 
-def test_who_waits_for_a_machine_that_hangs_is_woken(group: RedisGroup, chosen: Settings) -> None:
+def test_a_thread_that_waits_for_a_machine_that_hangs_is_woken(group: RedisGroup, chosen: Settings) -> None:
     """As Celery does, which waits for tasks without a timeout."""
     waiting = redis_client.connect(chosen, socket_timeout=None)
     asking = redis_client.connect(chosen, socket_timeout=1, socket_connect_timeout=1)

@@ -1,25 +1,20 @@
 """Two servers that are both taken for the master for a while, each with its own states and its own outbox.
 
-A master that was stopped, and replaced meanwhile, goes on as one until the Sentinels or its replicas tell it.
+A master that was stopped and replaced goes on as one until the Sentinels or its replicas say otherwise.
 """
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from compose.local.stack import Stack
-from tasks.app import app
 from tasks.batch.lease import GIVEN_UP
 from tasks.process import process_part
 from tasks.store import store_batch
-from tests.conftest import forget_servers
 from tests.integration.changes import Database, history, rows, tell_users, write_tables
-from tests.integration.part_tasks import BRIDGE, RULES, report, send, work
-from tests.integration.redis_servers import OwnRedis, own_redis
+from tests.integration.part_tasks import BRIDGE, hot_user, report, send, work
+from tests.integration.redis_servers import OwnRedis, own_redis, work_on
 from tests.integration.subscriber import subscriber
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -31,20 +26,6 @@ def servers(in_process: None, tmp_path: Path) -> Iterator[tuple[OwnRedis, OwnRed
     with own_redis(tmp_path, 2) as (old, following):
         work_on(old)
         yield old, following
-
-
-def work_on(server: OwnRedis) -> None:
-    """The modules of `tasks` take this server for the master."""
-    os.environ["REDIS_URL"] = server.url
-    forget_servers()
-    app.conf.update(broker_url=server.url, result_backend=server.url)
-
-
-def hot_user(database: Database) -> str:
-    """A user with a rule."""
-    user = uuid4().hex[:8]
-    database.execute("INSERT INTO user_configs (user_id, rules) VALUES (%s, %s)", [user, json.dumps(RULES)])
-    return user
 
 
 def test_what_waits_in_the_outbox_of_the_old_master_does_not_overwrite_what_came_since(

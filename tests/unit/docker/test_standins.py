@@ -9,6 +9,7 @@ from compose.local import mosquitto_auth
 from compose.local.console import Report
 from compose.local.layout import PROJECT
 from ingest.admin.accounts.passwords import hash_password
+from tests import page_table
 from tests.docker import images, table
 from tests.docker.command import Failed, run
 from tests.docker.project import PROCESSES
@@ -76,12 +77,12 @@ def test_the_table_says_what_failed_and_goes_between_its_marks(tmp_path: Path) -
     assert some.prove("Accounts", lambda: "found", needed=True)
     assert [line.name for line in some.lines] == ["By way of the pool", "By MQTT over TLS", "Accounts"]
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    table.write(page, lines.markdown())
-    assert page.read_text() == f"before\n{table.BEGIN}\n{lines.markdown()}\n{table.END}\nafter\n"
+    page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n")
+    page_table.write(page, "a", lines.markdown())
+    assert page.read_text() == f"before\n<!-- a -->\n{lines.markdown()}\n<!-- /a -->\nafter\n"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
-        table.write(page, "")
+        page_table.write(page, "a", "")
 
 
 def test_a_command_ends_in_time_and_tells_its_last_words() -> None:
