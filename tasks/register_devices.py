@@ -8,7 +8,7 @@ import structlog
 
 from tasks import registry
 from tasks.app import app
-from tasks.devices import flush, presence, refusals, tables
+from tasks.devices import flush, pace, presence, refusals, tables
 from tasks.devices.rejected import Notices
 from tasks.errors import NotNow
 from tasks.servers import database, turns
@@ -39,7 +39,8 @@ def tidy() -> None:
 
 
 def _register(turn: Turn) -> None:
-    flush.flush(turn)
+    if not pace.rests():
+        pace.rest(flush.flush(turn))
     presence.flush(turn)
     notices = Notices(datetime.now(UTC)) if settings().rejected_notices else None
     with TopicReader(refusals.AHEAD_KBYTES) as reader:

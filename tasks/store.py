@@ -102,7 +102,10 @@ def store_batch(
             partial = {(p, offset) for r in arrived.values() for p, offset in r.get("partial", ())}
             # Those that have a letter only because of the database.
             more = _refuse(refused, partial, batch, parts) - len(partial) if refused or partial else 0
-            deliver.await_written(max(LEAST_SECONDS, deadline - time.monotonic()), _awaited(arrived.values()))
+            awaited = _awaited(arrived.values())
+            deliver.await_written(max(LEAST_SECONDS, deadline - time.monotonic()), awaited)
+            if awaited:
+                deliver.note_published()
             dead = sum(result["dead"] for result in arrived.values()) + more
             ignored = sum(result.get("ignored", 0) for result in arrived.values())
             wrong = sum(result.get("wrong", result["dead"]) for result in arrived.values())

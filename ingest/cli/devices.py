@@ -10,7 +10,8 @@ from ingest.cli.printing import AsJson, json_text, print_rows, to_stderr, to_std
 
 devices_app = typer.Typer(
     help="The registry of devices: which have sent something, when and how much, and what was refused. The"
-    " workers keep it, at most ten seconds behind while they keep up.",
+    " workers keep it, at most ten seconds behind while they keep up; half a minute with thousands of"
+    " active devices.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -115,12 +115,14 @@ class _Part:
         self.rules |= {user_id: about(self.domain, own[user_id]) for user_id in changed}
         ruled = {user_id: rules for user_id in changed if (rules := self.rules[user_id]) != NO_RULES}
         judging: dict[Source, int] = {}
+        looked_before = bool(self.checked or self.quiet)
         for source, readings in self.by_source.items():
             user_id, device_id = source
             if user_id not in changed:
                 continue
-            self.checked.pop(source, None)
-            self.quiet.pop(source, None)
+            if looked_before:
+                self.checked.pop(source, None)
+                self.quiet.pop(source, None)
             if (own_rules := ruled.get(user_id)) is not None:
                 # Not in the step, which is repeated when another writer committed first.
                 of_device = for_device(self.domain, own_rules, device_id)
@@ -163,7 +165,7 @@ def _commit_by(part: _Part, version: bytes = b"") -> str:
             *(part.domain, part.checked, part.known, part.quiet),
             *(part.budget, part.epoch, part.rooms, part.known_again),
         )
-        changes, generation = state_store.commit(sources, stepping.step, version, part.rooms)
+        changes, generation = state_store.commit(sources, stepping.step, version, part.rooms, stepping.passes)
         part.done |= part.budget.committed()
         part.changes += changes
         part.generations.add(generation)
@@ -176,7 +178,9 @@ def _note_seen(commands: Pipeline, domain: AnyDomain, by_source: BySource, rules
     seen: dict[str, float] = {}
     for (user_id, device_id), readings in by_source.items():
         member = f"{user_id}/{device_id}"
-        seen[member] = max([received.message.timestamp_ms for received in readings])
+        # One reading is the rule where a batch is of many devices.
+        times = [received.message.timestamp_ms for received in readings]
+        seen[member] = times[0] if len(times) == 1 else max(times)
         own = rules[user_id]
         if not own.absences:
             continue
@@ -192,12 +196,14 @@ def _has_value(received: Received, rule: Compiled) -> bool:
 
 
 def judge(domain: AnyDomain, readings: list[Received], epoch: int) -> Judgement:
-    """Evaluates the alert rules and the domain's checks, and wakes the delivery of the changes.
+    """Evaluates the alert rules and the domain's checks, and has the changes published.
 
+    `store` writes them into the tables, before the batch is done; a batch that never comes there leaves them
+    to the sweep.
     `epoch` is that of the topic that the readings come from. Raises `OutboxFull`, and what `evaluate` raises.
     """
     stream.require_room()
     judgement = evaluate(domain, readings, epoch)
     if judgement.changes:
-        deliver.wake()
+        deliver.wake("mqtt")
     return judgement

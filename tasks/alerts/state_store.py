@@ -6,8 +6,8 @@ not that of the server's present memory, they are rebuilt from the tables before
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgpack
 import structlog
@@ -41,6 +41,7 @@ READ_AT_ONCE = 1000
 RULES_REPLACED, NO_ROOM = -2, -3
 
 Decide = Callable[[DeviceState], tuple[DeviceState, tuple[Change, ...]]]
+Device = TypeVar("Device", bound=tuple[str, str])
 
 
 class StatesContended(NotNow):
@@ -79,12 +80,15 @@ def transact(
 
 
 def commit(
-    devices: Sequence[tuple[str, str]],
+    devices: Sequence[Device],
     decide: Decide,
     rules_version: bytes = b"",
     rooms: Rooms | None = None,
+    passes: Callable[[Device], bool] | None = None,
 ) -> Committed:
     """Reads the devices' states, calls `decide` for each, and commits the changed ones with outbox entries.
+
+    Of a device without a state `passes` is asked first: if it is true, there is nothing to decide.
 
     When another writer commits first, everything is read and decided again. With a `rules_version`, nothing
     is committed once the rules have another one. With `rooms`, which the decision uses, no user gets more
@@ -100,7 +104,7 @@ def commit(
         except UnknownState as error:
             unknown.forget(error, current)
             continue
-        updates = _decide(loaded, decide, rooms)
+        updates = _decide(loaded, decide, rooms, passes)
         said = _commit(updates, current, rules_version, rooms) if updates else 1
         if said == 1:
             changes = [change for update in updates for change in update.changes]
@@ -137,20 +141,31 @@ def load_all() -> Iterator[tuple[str, str]]:
         yield user_id, device_id
 
 
-def _load(devices: Sequence[tuple[str, str]]) -> list[tuple[bytes, DeviceState]]:
-    loaded = []
+def _load(devices: Sequence[Device]) -> list[tuple[Device, bytes, DeviceState | None]]:
+    """Each device with the bytes that Redis has for it, and its state, if it has one."""
+    loaded: list[tuple[Device, bytes, DeviceState | None]] = []
     for start in range(0, len(devices), READ_AT_ONCE):
         some = devices[start : start + READ_AT_ONCE]
         values = client().mget([alert_key(user_id, device_id) for user_id, device_id in some])
-        for (user_id, device_id), value in zip(some, values, strict=True):
-            stored = value if isinstance(value, bytes) else b""
-            loaded.append((stored, DeviceState.unpack(user_id, device_id, stored)))
+        for device, value in zip(some, values, strict=True):
+            if isinstance(value, bytes) and value:
+                loaded.append((device, value, DeviceState.unpack(device[0], device[1], value)))
+            else:
+                loaded.append((device, b"", None))
     return loaded
 
 
-def _decide(loaded: list[tuple[bytes, DeviceState]], decide: Decide, rooms: Rooms | None) -> list[Update]:
+def _decide(
+    loaded: Iterable[tuple[Device, bytes, DeviceState | None]],
+    decide: Decide,
+    rooms: Rooms | None,
+    passes: Callable[[Device], bool] | None,
+) -> list[Update]:
     updates = []
-    for stored, before in loaded:
+    for device, stored, found in loaded:
+        if found is None and passes is not None and passes(device):
+            continue
+        before = found or DeviceState.unpack(device[0], device[1], b"")
         after, changes = decide(before)
         if after is not before:
             opened = after.open_alerts - before.open_alerts if rooms is None else rooms.take(before, after)

@@ -21,10 +21,10 @@ COUNT_AGAIN_SECONDS = 600
 COUNT_SECONDS = 10
 
 
-def flush(turn: Turn) -> None:
+def flush(turn: Turn) -> int:
     """Adds the activity to the tables, each part's once, and drops it in Redis.
 
-    When some was lost (Redis lost its memory, or there was too much), it counts rows again, some days in each
+    Returns how many lines it wrote. When some was lost (Redis lost its memory, or there was too much), it counts rows again, some days in each
     run; then a batch that ends just while the current hour is counted may count twice. Raises
     `redis.RedisError`, `psycopg.Error`, `TurnLost`.
     """
@@ -32,7 +32,7 @@ def flush(turn: Turn) -> None:
     # Redis may restart at any time: what this run has not seen must not count as seen.
     run = server_run()
     before = _reached()
-    reached = _add_all(before, turn)
+    reached, written = _add_all(before, turn)
     if _due(marker, run):
         # From now on nothing is missing again; what was in Redis before has been added, or is lost.
         _set_reached(reached, _newest())
@@ -41,9 +41,10 @@ def flush(turn: Turn) -> None:
         client().set(DEVICES_READY, run)
     until = time.monotonic() + COUNT_SECONDS
     while recount.step(turn):
-        _add_all(_reached(), turn)
+        written += _add_all(_reached(), turn)[1]
         if time.monotonic() > until:
             break
+    return written
 
 
 def _due(marker: bytes | str | None, run: bytes) -> bool:
@@ -63,18 +64,21 @@ def _set_reached(before: str | None, reached: str) -> None:
         tables.set_position(connection, SOURCE, before, reached)
 
 
-def _add_all(reached: str | None, turn: Turn) -> str | None:
+def _add_all(reached: str | None, turn: Turn) -> tuple[str | None, int]:
+    """Up to where it has added now, and how many lines it wrote."""
+    written = 0
     while entries := _entries(reached or NOTHING_READ):
         turn.keep()
         before, reached = reached, entries[-1][0]
         with database.access() as connection, connection.transaction():
             for domain, found in merged(blob for _, blob in entries).items():
                 tables.add_activity(connection, domain, found)
+                written += len(found)
             tables.set_position(connection, SOURCE, before, reached)
     if reached is not None:
         # A crash before this repeats nothing: the position says what was added.
         client().xtrim(DEVICES_ACTIVE, minid=reached, approximate=False)
-    return reached
+    return reached, written
 
 
 def _newest() -> str:

@@ -18,7 +18,7 @@ def about(domain: AnyDomain, rules: RuleSet) -> RuleSet:
 
 def for_device(domain: AnyDomain, rules: RuleSet, device_id: str) -> RuleSet:
     """Those of the rules of `about` that are about one device, with what they have of their own for it."""
-    return rules.of_device(domain.source_id(device_id))
+    return rules.of_device(domain.source_id(device_id)) if rules.selects else rules
 
 
 def misplaced(rules: RuleSet, places: Sequence[int] | None = None) -> list[Fault]:

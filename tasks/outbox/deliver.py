@@ -7,7 +7,7 @@ user may get a change twice, under the same `alert_id` and status, and the table
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psycopg
 import redis
@@ -31,19 +31,19 @@ FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.01, 0.5
 QUEUED_SECONDS = 30
 
 
-def wake() -> None:
-    """Has new entries of the outbox delivered at once; at most one task waits in each queue.
+def wake(*groups: Group) -> None:
+    """Has new entries of the outbox delivered at once, by default to both; at most one task waits for each.
 
     It never fails: if a task cannot be sent now, the sweep delivers.
     """
-    wanted: dict[Group, Signature[None]] = {
-        "mqtt": calls.deliver_mqtt(),
-        "database": calls.deliver_database(),
+    calls_of: dict[Group, Callable[[], Signature[None]]] = {
+        "mqtt": calls.deliver_mqtt,
+        "database": calls.deliver_database,
     }
     try:
-        for group, call in wanted.items():
+        for group in groups or calls_of:
             if client().set(_queued(group), 1, nx=True, ex=QUEUED_SECONDS):
-                call.apply_async()
+                calls_of[group]().apply_async()
     except (redis.RedisError, OperationalError) as error:
         log.warning("delivery_not_woken", error=str(error))
 

@@ -75,6 +75,15 @@ def is_late(newest: Newest | None, moment: Moment) -> bool:
     return -JUMP_US <= moment.arrival - newest.arrival <= PATIENCE_US
 
 
+def follows(newest: Newest, own: int, arrival: int) -> bool:
+    """Whether a reading came after the newest one judged and is newer by its own time; both in µs."""
+    # Without the properties: the reading of each quiet device of each batch comes by here.
+    time, skew, _ = newest
+    return own > (time + skew if 0 < skew <= JUMP_US else time) and arrival >= (
+        time - skew if skew < 0 else time
+    )
+
+
 def jumped(newest: Newest | None, moment: Moment) -> bool:
     """Whether the device's clock was set by more than a day."""
     return newest is not None and abs(moment.skew - newest.skew) > JUMP_US

@@ -149,6 +149,8 @@ class RuleSet:
     # The values that are remembered from reading to reading, by their keys.
     remembered: dict[str, Place] = field(init=False, repr=False, compare=False)
     absences: tuple[Compiled, ...] = field(init=False, repr=False, compare=False)
+    # Whether the rules judge readings, and not only absence.
+    judges_readings: bool = field(init=False, repr=False, compare=False)
     # How long a key may be silent (ms; "" is the device), by each rule, for any device.
     absence_waits: dict[str, set[int]] = field(init=False, repr=False, compare=False)
     # The parts of each comparison that the quick look needs: key, path, operator, threshold.
@@ -157,7 +159,7 @@ class RuleSet:
     )
     _of: dict[str, "RuleSet"] = field(init=False, repr=False, compare=False)
     # Whether the rules differ by device; then the choices of each device, and the sets by choices.
-    _selects: bool = field(init=False, repr=False, compare=False)
+    selects: bool = field(init=False, repr=False, compare=False)
     _of_device: Kept[str, Choices] = field(init=False, repr=False, compare=False)
     _of_choices: Kept[Choices, "RuleSet"] = field(init=False, repr=False, compare=False)
     # The rules as overrides change them, by their place and the pattern of the overrides.
@@ -176,19 +178,20 @@ class RuleSet:
         object.__setattr__(self, "absence_waits", _absence_waits(self.rules))
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "comparisons", tuple(plain))
+        object.__setattr__(self, "judges_readings", bool(self.comparisons or conditions or self.checks))
         places = {place.key: place for _, judge in conditions for place in judge.remembers}
         object.__setattr__(self, "remembered", places)
         object.__setattr__(self, "_quick", tuple(rule[1:5] for rule in self.comparisons))
         object.__setattr__(self, "_of", {})
         selects = any(rule.devices is not None or rule.overrides for rule in self.rules)
-        object.__setattr__(self, "_selects", selects)
+        object.__setattr__(self, "selects", selects)
         object.__setattr__(self, "_of_device", Kept(MAX_DEVICES))
         object.__setattr__(self, "_of_choices", Kept(MAX_RULES_OF_SETS))
         object.__setattr__(self, "_changed", Kept(MAX_CHANGED))
 
     def of_device(self, source_id: str) -> "RuleSet":
         """The rules that are about a device, with what they have of their own for it."""
-        if not self._selects:
+        if not self.selects:
             return self
         choices = self._of_device.get(source_id)
         if choices is None:
@@ -260,11 +263,6 @@ class RuleSet:
     def _conditions_may_matter(self, payload: dict[str, Any]) -> bool:
         # Apart, because a generator that uses the payload makes every access to it slower.
         return any(judge.may_matter(payload) for _, judge in self.conditions)
-
-    @property
-    def judges_readings(self) -> bool:
-        """Whether the rules judge readings, and not only absence."""
-        return bool(self.comparisons or self.conditions or self.checks)
 
 
 NO_RULES = RuleSet()

@@ -50,6 +50,7 @@ DEVICES_PRESENCE = "sluice:devices:presence"  # stream: what last wills say, unt
 DEVICES_READY = (
     "sluice:devices:ready"  # the run of Redis that has had all of the activity, or that there was too much
 )
+DEVICES_REST = "sluice:devices:rest"  # while it is there the registry is not written
 CHANNELS_QUEUED = "sluice:channels:queued"  # exists while a task that sends to the channels waits
 CHANNELS_WAITING = "sluice:channels:waiting"  # how many deliveries to channels wait, and since when
 ROLLUPS_COMPLETE = "sluice:rollups:complete"  # hash: when the due rollups of each domain were last all made
