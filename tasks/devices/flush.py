@@ -24,9 +24,9 @@ COUNT_SECONDS = 10
 def flush(turn: Turn) -> int:
     """Adds the activity to the tables, each part's once, and drops it in Redis.
 
-    Returns how many lines it wrote. When some was lost (Redis lost its memory, or there was too much), it counts rows again, some days in each
-    run; then a batch that ends just while the current hour is counted may count twice. Raises
-    `redis.RedisError`, `psycopg.Error`, `TurnLost`.
+    Returns how many lines it wrote. When some was lost (Redis lost its memory, or there was too much), it
+    counts rows again, some days in each run; then a batch that ends just while the current hour is counted
+    may count twice. Raises `redis.RedisError`, `psycopg.Error`, `TurnLost`.
     """
     marker = client().get(DEVICES_READY)
     # Redis may restart at any time: what this run has not seen must not count as seen.

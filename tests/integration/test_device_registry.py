@@ -11,18 +11,20 @@ import redis
 
 from compose.local.stack import Stack
 from tasks.alerts import rebuild
-from tasks.devices import flush, tables
+from tasks.devices import flush, pace, tables
 from tasks.devices.activity import Activity
 from tasks.devices.flush import WAS_FULL
 from tasks.process import process_part
-from tasks.register_devices import register, tidy
+from tasks.register_devices import register as run_by_beat
+from tasks.register_devices import tidy
 from tasks.servers import database as tasks_database
-from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, client, lease_key
+from tasks.servers.redis_client import DEVICES_ACTIVE, DEVICES_READY, DEVICES_REST, client, lease_key
 from tasks.servers.turns import TurnLost
 from tasks.store import store_batch
 from tests.integration import fleet, part_tasks
 from tests.integration.changes import Database
 from tests.integration.commands import sluice
+from tests.integration.device_table import register, report_active
 from tests.integration.stream import Written, reading
 
 
@@ -83,6 +85,34 @@ def test_a_batch_counts_once_however_often_it_is_flushed(
         "SELECT last_seen, own_time, domain FROM devices WHERE user_id = %s", [user]
     ).fetchall()
     assert (last_seen, domain) == (own_time, "telemetry")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_registry_of_many_devices_is_written_less_often(
+    database: Database, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a run with many lines it rests, unless much waits; what comes meanwhile counts after that."""
+    rebuild.rebuild_states()
+    register()
+    report_active(user, 3 * pace.LINES_A_SECOND)
+    run_by_beat()
+    assert len(counts(database, user)) == 3 * pace.LINES_A_SECOND
+    assert 0 < client().pttl(DEVICES_REST) <= 3000
+    batch, total = part_tasks.send(user, 20.0, 21.0)
+    part_tasks.work(batch, total)
+    run_by_beat()
+    assert "d" not in counts(database, user)
+    fleet.wait_until(lambda: not client().exists(DEVICES_REST), 30, "the end of the pause")
+    run_by_beat()
+    assert counts(database, user)["d"] == (2, 0)
+
+    client().set(DEVICES_REST, 1, ex=60)
+    batch, total = part_tasks.send(user, 20.0)
+    part_tasks.work(batch, total)
+    monkeypatch.setattr(pace, "MOST_WAITING_BYTES", 1)
+    run_by_beat()
+    assert counts(database, user)["d"] == (3, 0)
+    client().delete(DEVICES_REST)
 
 
 @pytest.mark.usefixtures("in_process")

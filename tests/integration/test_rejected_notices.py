@@ -14,10 +14,10 @@ from ingest.admin.accounts import accounts, provision
 from tasks.batch.messages import Message
 from tasks.dead_letters import sender
 from tasks.dead_letters.sender import DeadLetter
-from tasks.register_devices import register
 from tasks.settings import settings
 from tasks.telemetry import DOMAIN
 from tests.conftest import PROJECT
+from tests.integration.device_table import register
 from tests.integration.fleet import wait_until
 from tests.integration.mqtt_session import await_honoured, session
 

@@ -13,7 +13,7 @@ from tasks.domain.domain import Source
 from tasks.domain.payload import Limits
 from tasks.domain.placement import about, for_device
 from tasks.rows.validate import Received
-from tasks.rules.machine import Observation
+from tasks.rules.machine import Changes, Observation
 from tasks.rules.order import Newest
 from tasks.rules.rule import NO_RULES
 from tasks.rules.state import DeviceState
@@ -85,9 +85,11 @@ class StoredDevice(Device):
                     known_again = newest.recall_any(DOMAIN, at_ms)
                 known = known_again | newest.recall(DOMAIN, at_ms)
             stepping = Stepping(DOMAIN, checked, known, quiet, Budget(10**9), known_again=known_again)
-            before = self.state
-            after, changes = stepping.step(before)
-            if after is not before:
-                self.state = after
+            changes: Changes = ()
+            if self.packed or not stepping.passes(SOURCE):
+                before = self.state
+                after, changes = stepping.step(before)
+                if after is not before:
+                    self.state = after
             newest.note(self.hashes, DOMAIN, quiet, {SOURCE: readings[-1].timestamp_ms})  # type: ignore[arg-type]
         return self._tell(changes)

@@ -76,6 +76,33 @@ def test_what_is_passed_over_would_have_changed_nothing(
         assert later(state.newest, newest.get(SOURCE)) == wanted.newest
 
 
+@given(st.lists(st.tuples(st.integers(0, 59), VALUES, st.booleans()), min_size=1, max_size=4))
+def test_a_device_passes_without_a_state_only_where_a_step_would_give_it_none(
+    readings: list[tuple[int, Any, bool]],
+) -> None:
+    """What is noted of its newest reading is the same, too, whatever was noted before."""
+    known: dict[Source, Newest] = {}
+    nothing = DeviceState("u", "d")
+    for number, (second, value, again) in enumerate(readings):
+        one = judged(number, second, value)
+        if again:
+            one = one._replace(message=one.message._replace(replay=REDELIVERED))
+        checked = {SOURCE: check_readings(DOMAIN, RULES, [one])}
+        passed: dict[Source, Newest] = {}
+        stepped: dict[Source, Newest] = {}
+        passes = Stepping(DOMAIN, checked, known, passed, Budget(1 << 30)).passes(SOURCE)
+        after, changes = Stepping(DOMAIN, checked, known, stepped, Budget(1 << 30)).step(nothing)
+        violates = machine.violates(RULES, one.reading.payload, {})
+        assert passes is not (again or violates)
+        if passes:
+            assert after is nothing
+            assert changes == ()
+            assert passed == stepped
+        else:
+            assert passed == {}
+        known |= stepped
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([0, 1, 1, 1, 2, 45, -45, -700]), st.sampled_from([1, 1, 1, 1, 0, 3])),
