@@ -19,7 +19,7 @@ from tasks.batch.messages import NOTHING_DEFERRED, Deferred, Message, Part, Verd
 from tasks.observe.tracing import SpanContext, is_sampled
 
 # Whole batches that may wait in a lane before its partitions pause.
-PAUSE_BATCHES = 4
+PAUSE_BATCHES = 3
 # The messages and bytes, in whole batches, that may be set aside before its partitions pause.
 PAUSE_ASIDE_BATCHES = 8
 MAX_RETRY_SECONDS = 10.0

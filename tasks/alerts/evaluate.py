@@ -59,18 +59,22 @@ def evaluate(domain: AnyDomain, readings: list[Received], epoch: int = 0) -> Jud
     by_source: BySource = {}
     again: set[Source] = set()
     for received in readings:
-        source = received.reading.source
-        if replay := received.message.replay:
+        message, reading, _ = received
+        source = reading.source
+        if replay := message.replay:
             if replay == SILENT:
                 continue
             if replay == REDELIVERED:
                 again.add(source)
-        by_source.setdefault(source, []).append(received)
+        if (of_source := by_source.get(source)) is None:
+            by_source[source] = [received]
+        else:
+            of_source.append(received)
     if not by_source:
         return NOTHING
     part = _Part(domain, by_source, again, epoch)
     full = stream.users_at_bound({user_id for user_id, _ in by_source})
-    held = {source for source in by_source if source.user_id in full}
+    held = {source for source in by_source if source.user_id in full} if full else set()
     part.done |= held
     generation = _commit(part)
     commands = client().pipeline(transaction=False)
@@ -136,8 +140,9 @@ class _Part:
 
     def last_arrivals(self) -> dict[Source, int]:
         """For each quiet device, the arrival of its last judged reading (ms)."""
+        by_source, stopped = self.by_source, self.budget.stopped
         return {
-            source: self.by_source[source][self.budget.stopped.get(source, 0) - 1].message.timestamp_ms
+            source: by_source[source][stopped.get(source, 0) - 1].message.timestamp_ms
             for source in self.quiet
         }
 

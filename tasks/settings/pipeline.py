@@ -19,7 +19,7 @@ class Pipeline(BaseModel):
         description="Lanes of each domain in one bridge; each has at most one batch in flight."
         " Fewer are quicker on few cores; more use more of them.",
     )
-    batch_max_messages: int = Field(8000, ge=1, description="Maximum number of messages in a batch.")
+    batch_max_messages: int = Field(16_000, ge=1, description="Maximum number of messages in a batch.")
     batch_max_bytes: int = Field(
         8_388_608, ge=1024, description="Maximum number of payload bytes in a batch."
     )

@@ -15,7 +15,7 @@ from tests.bench.reference import empty
 from tests.bench.setting import setting
 
 LANES = (1, 2, 4, 8)
-BATCHES = (100, 1000, 4000, 8000, 10_000)
+BATCHES = (100, 1000, 4000, 8000, 16_000)
 RULES = (0, 5, 50)
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 # Devices of other users than the backlog's, in the same chunk, each device with a reading a second.

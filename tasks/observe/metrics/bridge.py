@@ -2,7 +2,7 @@
 
 from tasks.observe.instruments import Counter, Gauge, Histogram
 
-BATCH_MESSAGES = (1, 5, 10, 50, 100, 250, 500, 1000, 2000, 4000, 8000)
+BATCH_MESSAGES = (1, 5, 10, 50, 100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 
 CONSUMED = Counter(
     "sluice_bridge_consumed_messages_total",

@@ -85,7 +85,7 @@ def test_a_batch_is_bounded_in_bytes() -> None:
 
 def test_full_lanes_pause_their_partitions_only() -> None:
     """Back-pressure stops the lanes that are far behind, not their neighbours, until they have caught up."""
-    behind, beside = lane_with(*range(40)), lane_with(1)
+    behind, beside = lane_with(*range(30)), lane_with(1)
     lanes = {0: behind, 1: beside, 2: behind, 3: beside}
     assert partitions_to_pause(lanes, set()) == {0, 2}
     behind.take(0.0)
