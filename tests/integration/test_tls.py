@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -221,8 +221,8 @@ class _At:
 
 
 @pytest.fixture(scope="module")
-def processes(tls: TlsServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Gateway, bridge, control and worker, which use nothing but TLS; the first reading is stored."""
+def processes(tls: TlsServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Gateway, bridge, control and worker, which use nothing but TLS; the folder of their logs."""
     folder = tmp_path_factory.mktemp("processes")
     env = {**os.environ, **tls.settings(), "SLUICE_ENV_FILE": os.devnull, "KAFKA_PARTITIONS": "2"}
     env |= {name.upper(): "0" for name in Settings.model_fields if name.endswith("metrics_port")}
@@ -241,13 +241,24 @@ def processes(tls: TlsServers, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for name in ("gateway", "control"):
             log_file = folder / f"{name}.log"
             wait_until(lambda log_file=log_file: "mqtt_connected" in log_file.read_text(), 180, name)  # type: ignore[misc]
+        yield folder
+
+
+@contextmanager
+def shown_on_failure(folder: Path) -> Iterator[None]:
+    """Prints the ends of the processes' logs where the block fails."""
+    try:
         yield
+    except BaseException:
+        for log in sorted(folder.glob("*.log")):
+            sys.stdout.write(f"--- {log.name}\n{log.read_text()[-6000:]}\n")
+        raise
 
 
-@pytest.mark.usefixtures("processes")
-def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers) -> None:
+def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers, processes: Path) -> None:
     """Gateway, bridge, control and worker use nothing but TLS: the reading is stored, the answer comes."""
     with (
+        shown_on_failure(processes),
         psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows,
         session(tls, tls.devices["ada"], _trusting(tls)) as device,
     ):
@@ -275,8 +286,7 @@ def test_a_reading_goes_its_whole_way_encrypted(tls: TlsServers) -> None:
     assert json.loads(answer) == {"ok": True, "rules": 0}
 
 
-@pytest.mark.usefixtures("processes")
-def test_new_certificates_are_taken_without_a_lost_message(tls: TlsServers) -> None:
+def test_new_certificates_are_taken_without_a_lost_message(tls: TlsServers, processes: Path) -> None:
     """Each server shows its new one after the step of docs/secure.md; every reading meanwhile is a row."""
     first, each = 1_000_000, 50
     numbers = itertools.count(first)
@@ -302,7 +312,10 @@ def test_new_certificates_are_taken_without_a_lost_message(tls: TlsServers) -> N
         publish(device)
     wanted = list(range(first, next(numbers)))
     query = "SELECT sequence_id FROM raw_telemetry WHERE user_id = 'bob' AND sequence_id >= %s ORDER BY 1"
-    with psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows:
+    with (
+        shown_on_failure(processes),
+        psycopg.connect(tls.settings()["DATABASE_URL"], autocommit=True) as rows,
+    ):
         wait_until(lambda: len(rows.execute(query, [first]).fetchall()) >= len(wanted), 180, "all rows")
         assert [row[0] for row in rows.execute(query, [first])] == wanted
 
