@@ -220,6 +220,7 @@ class MqttSession:
         self.connects += 1
         if time.monotonic() - self._taken_over_at > CALM_SECONDS:
             self._pauses = pauses(MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS)
+            self._client.reconnect_delay_set(int(MIN_RECONNECT_SECONDS), int(MAX_RECONNECT_SECONDS))
         self.present = flags.session_present
         log.info("mqtt_connected", session_present=flags.session_present)
         if self._memory is not None:
@@ -252,6 +253,7 @@ class MqttSession:
         self._taken_over_at = time.monotonic()
         pause = next(self._pauses)
         self._connect_at = self._taken_over_at + pause
+        self._client.reconnect_delay_set(int(pause), int(MAX_RECONNECT_SECONDS))
         log.error("mqtt_session_taken_over", reason=RIVAL, again_in_s=pause)
 
     def rival(self) -> str:

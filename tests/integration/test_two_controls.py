@@ -111,3 +111,14 @@ def test_the_other_takes_over_from_one_that_hangs_which_does_nothing_when_it_wak
     assert user.rules(database) == numbered(4)["rules"]
     assert other.ready() == "ok"
     assert user.ask("config", numbered(5))["ok"]
+
+
+def test_a_restart_of_the_database_leaves_one_that_acts(user: User, other: Second, pipeline: Stack) -> None:
+    """Both lose the lock with their sessions; whoever gets it, the other stands by, and requests are done."""
+    assert user.ask("config", numbered(1))["ok"]
+    pipeline.restart("postgres")
+    user.publish("config", numbered(2))
+    wait_until(lambda: len(user.heard) == 2, 60, "the answer")
+    wait_until(lambda: states(pipeline, other) == ["ok", STANDS_BY], 60, "one to act and one to stand by")
+    assert user.ask("config", numbered(3))["ok"]
+    assert answers(user) == [1, 2, 3]

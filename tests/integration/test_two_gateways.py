@@ -15,6 +15,8 @@ from paho.mqtt.client import Client
 
 from compose.local.stack import Stack
 from ingest.admin.accounts import accounts, provision
+from tasks.servers import mqtt
+from tasks.settings import settings
 from tests.integration import fleet, pages
 from tests.integration.fleet import wait_until
 from tests.integration.production import counter
@@ -125,6 +127,30 @@ def test_the_other_takes_over_from_one_that_hangs_which_does_nothing_when_it_wak
     # It is not thrown out again: what it gets from now on are new messages.
     now = pages.value(other, "gateway", "sluice_gateway_received_messages_total")
     assert now == received + 20
+
+
+def test_a_rival_that_knows_no_lease_is_met_with_growing_pauses(pipeline: Stack, device: Device) -> None:
+    """As one of an earlier version is; the log and the health say what is wrong, and nothing is lost."""
+    chosen = settings()
+    port = pipeline.env["GATEWAY_METRICS_PORT"]
+    wait_until(lambda: readiness(port).startswith("ok"), 30, "the gateway")
+    before = pipeline.log("gateway").count("mqtt_session_taken_over")
+    for _ in range(4):
+        rival = mqtt.client(chosen, mqtt.session_id(chosen, chosen.mqtt_client_id))
+        rival.connect(chosen.mqtt_host, chosen.mqtt_port, clean_start=False)
+        rival.loop_start()
+        wait_until(rival.is_connected, 10, "the rival to connect")
+        wait_until(lambda: not readiness(port).startswith("ok"), 10, "the gateway to be thrown out")
+        rival.disconnect()
+        rival.loop_stop()
+        wait_until(lambda: readiness(port).startswith("ok"), 60, "the gateway to be back")
+    assert "another process uses the client id" in readiness(port)
+    noted = [line for line in pipeline.log("gateway").splitlines() if "mqtt_session_taken_over" in line]
+    waits = [json.loads(line)["again_in_s"] for line in noted[before:]]
+    assert waits == sorted(waits)
+    assert waits[-1] >= 4 * waits[0]
+    device.publish(20)
+    device.await_rows(60)
 
 
 def states(stack: Stack, other: Second) -> list[str]:
