@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from compose.local.preparation import process_environment
@@ -40,9 +41,11 @@ def readiness(port: int | str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=ANSWER_SECONDS) as answer:
             return str(answer.read().decode()).strip()
     except urllib.error.HTTPError as error:
-        return str(error.read().decode()).strip()
-    except OSError:
-        return ""
+        with suppress(HTTPException, OSError):  # it may end while it answers
+            return str(error.read().decode()).strip()
+    except (HTTPException, OSError):
+        pass
+    return ""
 
 
 @contextmanager

@@ -5,12 +5,11 @@ import pytest
 from ingest.requests.fence import Fence, Superseded
 from tasks.servers.redis_client import CONTROL_ACTS, client
 
-pytestmark = pytest.mark.usefixtures("in_process")
 KEY = "sluice:test:fence"
 
 
 @pytest.fixture(autouse=True)
-def clean() -> None:
+def clean(in_process: None) -> None:  # noqa: ARG001
     """Nobody acts yet."""
     client().delete(CONTROL_ACTS, KEY)
 

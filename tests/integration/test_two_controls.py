@@ -20,7 +20,7 @@ from tests.integration.user_program import HOT, User
 pytestmark = pytest.mark.usefixtures("on_servers")
 
 Database = psycopg.Connection[tuple[Any, ...]]
-# What docs/failures.md promises of a process that hangs, or whose machine is gone.
+# What docs/deploy.md promises of a process that hangs, or whose machine is gone.
 HUNG_SECONDS = 20
 STANDS_BY = "on standby"
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("on_servers")
 
 Database = psycopg.Connection[tuple[Any, ...]]
 STANDS_BY = "on standby"
-# What docs/failures.md promises of a process that hangs, or whose machine is gone.
+# What docs/deploy.md promises of a process that hangs, or whose machine is gone.
 HUNG_SECONDS = 20
 
 
