@@ -11,7 +11,7 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test test-quick check bench chaos ha fuzz pictures docker-test clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos ha upgrade-test fuzz pictures docker-test clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -56,6 +56,9 @@ chaos: setup  ## break every component under load, and print the outcome; SEED=N
 
 ha: setup  ## lose the machine of the Redis master under load, with Sentinels, FAILOVERS=50 times; WRITE=1 for docs/failures.md
 	@$(BIN)/python -m tests.ha $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
+
+upgrade-test: setup  ## replace an earlier revision's processes under load, one after another; FROM=REV, SEED=N, WRITE=1 for docs/operate.md
+	@$(BIN)/python -m tests.upgrade $(FROM) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
 
 fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))

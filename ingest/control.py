@@ -3,7 +3,7 @@
 It keeps nothing: a message is acknowledged once the broker has its answer, which is published when the task
 has committed. Unfinished messages come again, from the broker's session for this client. Every
 request is answered: one that a worker cannot do in time is given up, and the waiting requests of one user
-never keep those of others from being sent.
+never keep those of others from being sent. Of several control processes one acts, the others stand by.
 """
 
 import json
@@ -12,14 +12,17 @@ import sys
 import time
 from collections.abc import Iterable
 from types import FrameType
+from uuid import uuid4
 
 import structlog
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.health.process_lease import ProcessLease
 from ingest.mqtt.acknowledge import Acknowledgements, Answers, Unacknowledged
 from ingest.mqtt.old_session import OldSession
 from ingest.mqtt.packets import Publish
 from ingest.mqtt.session import MqttSession
+from ingest.requests.fence import Fence, Superseded
 from ingest.requests.queue import Request, Requests
 from ingest.requests.rules_listener import RulesListener
 from ingest.requests.topics import (
@@ -73,6 +76,7 @@ class Control:
         self._stopping = False
         self._failure: str | None = None
         self._pulse = Pulse("the control process", STUCK_SECONDS)
+        self._lease = ProcessLease(chosen, "control", self._pulse.check)
         options = SubscribeOptions(qos=1, retainHandling=RETAINED_ONCE)
         self._session = MqttSession(
             chosen,
@@ -82,10 +86,14 @@ class Control:
             receive_maximum=RECEIVE_MAXIMUM,
             # An account from before has no right on them until `sluice migrate`.
             optional=[f"users/+/{TOPICS[kind].asked}" for kind in QUERIES],
+            may_return=self._lease.is_certain,
         )
         self._old = self._make_old_session()
         self._requests = Requests(
-            self._answer, patience_seconds=chosen.request_patience_seconds, most=chosen.requests_per_user
+            self._answer,
+            patience_seconds=chosen.request_patience_seconds,
+            most=chosen.requests_per_user,
+            fenced=Fence(uuid4().hex[:12], self._lease.is_certain).set,
         )
         self._dropped = self._dropped_logged = 0
         self._log_dropped_at = 0.0
@@ -101,7 +109,8 @@ class Control:
     def show(self) -> None:
         """Serves this process's metrics and health.
 
-        It is ready while the broker is there, and requests are answered, even if not all of them.
+        It is ready while the broker is there, and requests are answered, even if not all of them; and while
+        it stands by.
         """
         self._session.show()
         metrics.REQUESTS.read_from(lambda: len(self._requests))
@@ -112,9 +121,12 @@ class Control:
         ready = first_problem(live, self._why_not_ready)
         clocks.watch()
         certificates.watch(self._settings)
-        Monitoring("control", port, live=live, ready=ready, note=self._overdue)
+        note = first_problem(self._lease.standby, self._session.rival, self._overdue)
+        Monitoring("control", port, live=live, ready=ready, note=note)
 
     def _why_not_ready(self) -> str:
+        if not self._lease.acts:
+            return self._lease.problem()
         if not self._session.subscribed:
             return "the MQTT broker is away, or has not confirmed the subscriptions"
         overdue = self._overdue()
@@ -135,7 +147,19 @@ class Control:
             self._old.stop()
 
     def run(self) -> None:
-        """Serves until `stop`. Raises `ControlFailed`; what was not acknowledged comes again."""
+        """Serves until `stop`, once no other process does.
+
+        Raises `ControlFailed`; what was not acknowledged comes again.
+        """
+        self._lease.start()
+        self._lease.await_turn(lambda: self._stopping, self._pulse.turn)
+        if not self._stopping:
+            self._serve()
+        self._lease.stop()
+        if self._failure is not None:
+            raise ControlFailed(self._failure)
+
+    def _serve(self) -> None:
         self._listener.start()
         self._requests.start()
         self._session.start()
@@ -143,11 +167,9 @@ class Control:
             self._turn()
             self._pulse.turn()
             if not (self._session.runs() and self._requests.is_alive() and self._listener.is_alive()):
-                self._failure = "one of the threads has ended; see the log above"
-            self._failure = self._session.failure or self._failure
+                self._failure = self._failure or "one of the threads has ended; see the log above"
+            self._failure = self._lease.lost or self._session.failure or self._failure
         self._close()
-        if self._failure is not None:
-            raise ControlFailed(self._failure)
 
     def _close(self) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
@@ -161,7 +183,11 @@ class Control:
         log.info("control_stopped", unanswered=self._unfinished())
 
     def _turn(self) -> None:
-        self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
+        try:
+            self._requests.run_once(ANSWER_POLL_SECONDS if self._answers else POLL_SECONDS)
+        except Superseded as error:
+            self._failure = str(error)
+            return
         for user_id, report in self._listener.report.answers():
             self._publish("config", user_id, report, [])
         self._session.ask_again()

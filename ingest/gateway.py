@@ -2,7 +2,7 @@
 
 At every moment a message is in the broker's session for this client or in Kafka: the session is persistent,
 PUBACKs go out in the order of arrival, and each waits for Kafka's acknowledgement of its record. Payloads
-pass untouched.
+pass untouched. Of several gateways with the same client id one acts, the others stand by.
 """
 
 import logging
@@ -23,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ingest.health.heartbeat import Heartbeat
 from ingest.health.kafka_statistics import EVERY_MS, KafkaStatistics
 from ingest.health.lost_brokers import LostBrokers, finds_brokers
+from ingest.health.process_lease import LEASE_SECONDS, ProcessLease
 from ingest.mqtt import packets
 from ingest.mqtt.acknowledge import Acknowledgements, Unacknowledged
 from ingest.mqtt.held import Held
@@ -56,6 +57,8 @@ LOG_EVERY_SECONDS = 10.0
 STUCK_SECONDS = 60.0
 # Records of messages with QoS 0 that may wait for Kafka.
 MOST_UNPROMISED = 1000
+# Without the database a gateway begins all the same: the MQTT broker lets one of a client id in at a time.
+BLIND_SECONDS = 5.0
 # The broker sends nothing that it retains at a subscription: only what is published now is a reading.
 NEVER_RETAINED = 2
 
@@ -87,6 +90,7 @@ class Gateway:
         self._statistics = KafkaStatistics([one.qualified(chosen.kafka_topic) for one in served])
         self._lost_brokers = LostBrokers(self._statistics.reachable, lambda: finds_brokers(chosen))
         self._pulse = Pulse("the gateway", STUCK_SECONDS)
+        self._lease = ProcessLease(chosen, f"gateway {chosen.mqtt_client_id}", self._pulse.check)
         self._producer = Producer(
             {
                 **kafka.connection(chosen),
@@ -122,9 +126,13 @@ class Gateway:
         port = self._settings.gateway_metrics_port
         live = self._pulse.check
         clocks.watch()
-        Monitoring("gateway", port, live=live, ready=first_problem(live, self._why_not_ready))
+        ready = first_problem(live, self._why_not_ready)
+        note = first_problem(self._lease.standby, self._session.rival)
+        Monitoring("gateway", port, live=live, ready=ready, note=note)
 
     def _why_not_ready(self) -> str:
+        if not self._lease.acts:
+            return self._lease.problem()
         if not self._session.subscribed:
             return "the MQTT broker is away, or has not confirmed the subscription"
         if self._owners is not None and not self._owners.known:
@@ -139,28 +147,36 @@ class Gateway:
             self._old.stop()
 
     def run(self) -> None:
-        """Moves messages until `stop`.
+        """Moves messages until `stop`, once no other gateway of this client id does.
 
         Raises `GatewayFailed` when Kafka did not take a record in time. Nothing is lost by ending then: the
         broker's session has every message that was not acknowledged, and sends it to the next gateway.
         """
+        self._lease.start()
+        self._lease.await_turn(self._stopping.is_set, self._pulse.turn, BLIND_SECONDS)
+        if not self._stopping.is_set():
+            self._serve()
+        self._lease.stop()
+        if self._failure is not None:
+            raise GatewayFailed(self._failure)
+
+    def _serve(self) -> None:
         self._heartbeat.start()
         if self._owners is not None:
             self._owners.start()
         while not self._stopping.is_set() and self._failure is None:
             self._turn()
+            self._look_for_suspension()
             self._pulse.turn()
             self._log_dropped()
             self._log_limited()
-            if self._session.failure is not None:
-                self._failure = self._session.failure
+            if failure := self._failure or self._lease.lost or self._session.failure:
+                self._failure = failure
             elif self._owners is not None and not self._owners.is_alive():
                 self._failure = "the thread of the access lists has ended; see the log above"
             elif self._lost_brokers():
                 self._failure = "this Kafka client has lost all brokers, although some are reachable"
         self._close()
-        if self._failure is not None:
-            raise GatewayFailed(self._failure)
 
     def _turn(self) -> None:
         if self._old is not None and self._session.subscribed:
@@ -174,6 +190,11 @@ class Gateway:
             self._held.release(self._produce)
         self._producer.poll(0)
         self._session.unacknowledged.release()
+
+    def _look_for_suspension(self) -> None:
+        # What waits in the socket of a process that was suspended another gateway may have got since.
+        if (silent := self._pulse.since_turn()) > LEASE_SECONDS / 2 and not self._lease.is_certain():
+            self._failure = self._failure or f"the gateway was suspended for {silent:.0f} s"
 
     def _close(self) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_seconds
@@ -209,6 +230,7 @@ class Gateway:
             receive_maximum=self._settings.mqtt_receive_maximum,
             # The session may still have the subscriptions of a time when this gateway was alone.
             leave=alone if shared else (),
+            may_return=self._lease.is_certain,
         )
 
     def _make_old_session(self) -> OldSession | None:
@@ -216,13 +238,8 @@ class Gateway:
         if mqtt.session_id(self._settings, name) == name:
             return None
         alone, shared = self._filters()
-        return OldSession(
-            self._settings,
-            name,
-            [*alone, *shared],
-            self._take_old,
-            receive_maximum=self._settings.mqtt_receive_maximum,
-        )
+        most = self._settings.mqtt_receive_maximum
+        return OldSession(self._settings, name, [*alone, *shared], self._take_old, receive_maximum=most)
 
     def _filters(self) -> tuple[list[str], list[str]]:
         """The filters of the domains for a single gateway, and for one of a group, if it is in one."""
@@ -242,6 +259,7 @@ class Gateway:
             unacknowledged.confirm(unacknowledged.add(message.mid))
 
     def _take(self, message: Publish, unacknowledged: Acknowledgements) -> None:
+        self._look_for_suspension()
         if self._failure is not None:
             return
         self._received += 1

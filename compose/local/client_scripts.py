@@ -5,7 +5,7 @@ import shlex
 from compose.local import root_filesystem
 from compose.local.layout import Layout
 
-NAMES = ("psql", "mosquitto_pub", "mosquitto_sub", "mosquitto_rr", "redis-cli")
+NAMES = ("psql", "pg_dump", "pg_restore", "mosquitto_pub", "mosquitto_sub", "mosquitto_rr", "redis-cli")
 
 
 def write(layout: Layout) -> None:

@@ -34,9 +34,16 @@ log = structlog.get_logger()
 
 MIN_RECONNECT_SECONDS = 1.0
 MAX_RECONNECT_SECONDS = 30.0
+# Without a rival for so long the pauses between connections are short again.
+CALM_SECONDS = 2 * MAX_RECONNECT_SECONDS
 READ_BYTES = 65_536
+# The reason with which MQTT 5 ends a connection when another one comes with the same client id.
+TAKEN_OVER = 142
 # After a change of rights the broker knows of it within seconds.
 ASK_AGAIN_SECONDS = 30.0
+
+
+RIVAL = "another process uses the client id of this one; each process that receives at once needs its own"
 
 
 class Publishing(NamedTuple):
@@ -59,7 +66,8 @@ class MqttSession:
     sentence that says why, and nothing is taken any more. Filters to `leave` are those that an older session
     may still have. After a connection `present` says whether the broker had the session. An `old` one is
     not expected to be there. `optional` filters may be refused: the rest is served, and they are asked for
-    again now and then.
+    again now and then. When another process has taken the session over, `may_return` says whether this one
+    connects again, with growing pauses; otherwise that is a `failure`, and it does not.
     """
 
     def __init__(
@@ -73,8 +81,11 @@ class MqttSession:
         leave: Sequence[str] = (),
         optional: Sequence[str] = (),
         old: bool = False,
+        may_return: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = chosen
+        self._may_return = may_return
+        self._taken_over_at = -math.inf
         self._subscriptions = list(subscriptions)
         self._leave = list(leave)
         self._optional = frozenset(optional)
@@ -207,7 +218,9 @@ class MqttSession:
             log.warning("mqtt_refused", reason=str(reason), username=self._settings.mqtt_username)
             return
         self.connects += 1
-        self._pauses = pauses(MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS)
+        if time.monotonic() - self._taken_over_at > CALM_SECONDS:
+            self._pauses = pauses(MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS)
+            self._client.reconnect_delay_set(int(MIN_RECONNECT_SECONDS), int(MAX_RECONNECT_SECONDS))
         self.present = flags.session_present
         log.info("mqtt_connected", session_present=flags.session_present)
         if self._memory is not None:
@@ -228,6 +241,24 @@ class MqttSession:
         self.unacknowledged.connection_ended()
         note = log.info if self._stopping else log.warning
         note("mqtt_disconnected", reason=str(reason))
+        if reason.value == TAKEN_OVER and not self._stopping:
+            self._note_rival()
+
+    def _note_rival(self) -> None:
+        if not self._may_return():
+            self.failure = "another process has taken over the MQTT session of this one"
+            # Or the thread of the network would take it back before the process ends.
+            self._client.disconnect()
+            return
+        self._taken_over_at = time.monotonic()
+        pause = next(self._pauses)
+        self._connect_at = self._taken_over_at + pause
+        self._client.reconnect_delay_set(int(pause), int(MAX_RECONNECT_SECONDS))
+        log.error("mqtt_session_taken_over", reason=RIVAL, again_in_s=pause)
+
+    def rival(self) -> str:
+        """That another process uses the same client id, if it did lately; empty otherwise."""
+        return RIVAL if time.monotonic() - self._taken_over_at < CALM_SECONDS else ""
 
     def _on_subscribe(
         self,

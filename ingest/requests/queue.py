@@ -23,6 +23,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from ingest.mqtt.acknowledge import Unacknowledged
+from ingest.requests.fence import Superseded
 from ingest.requests.tally import Tally
 from ingest.requests.topics import NOWHERE_ELSE, QUERIES, ReplyTo
 from tasks import calls
@@ -75,16 +76,27 @@ class Request:
 
 
 Answered = Callable[[Request, Answer | None], None]
+SetKey = Callable[[str, str, int], None]
+"""Sets a key in Redis, with a value, for so many milliseconds."""
+
+
+def set_key(key: str, value: str, milliseconds: int) -> None:
+    """Sets it for a process that has no rival. Raises `redis.RedisError`."""
+    client().set(key, value, px=milliseconds)
 
 
 class Requests:
     """`put` may be called by any thread; `run_once` does all the work, and calls `answered` for each one.
 
-    `patience_seconds` is how long a request may take, `most` how many one user may have.
+    `patience_seconds` is how long a request may take, `most` how many one user may have. Nothing is begun
+    that `fenced` does not let in: what it raises comes out of `run_once`.
     """
 
-    def __init__(self, answered: Answered, *, patience_seconds: float, most: int) -> None:
+    def __init__(
+        self, answered: Answered, *, patience_seconds: float, most: int, fenced: SetKey = set_key
+    ) -> None:
         self.control = uuid4().hex[:12]
+        self._set_key = fenced
         self._answered = answered
         self._patience = patience_seconds
         self._tally = Tally(most, MOST_BYTES_OF_A_USER)
@@ -175,6 +187,8 @@ class Requests:
                 self._unheard_since = self._unheard_since or now
                 self._name_at = now + pause
                 return
+            except Superseded:
+                raise
             except Exception:  # noqa: BLE001 - it is this request's alone, and the user hears of it
                 self._end(request, internal_error(request.kind, request.user_id, request.id))
                 continue
@@ -207,7 +221,7 @@ class Requests:
         # Each later than the one before: of two commands in one millisecond, the second is the newer.
         request.at_ms = max(int(time.time() * 1000), self._last_ms + 1)
         if request.waiting:
-            client().set(key, f"{request.id} {request.at_ms}", ex=REMEMBER_SECONDS)
+            self._set_key(key, f"{request.id} {request.at_ms}", REMEMBER_SECONDS * 1000)
         self._last_ms = request.at_ms
         return None
 
@@ -230,11 +244,13 @@ class Requests:
             attempt=request.attempt,
         )
         try:
-            client().set(request_key(request.id), 1, px=max(1000, math.ceil(awaited * 1000)))
+            self._set_key(request_key(request.id), "1", max(1000, math.ceil(awaited * 1000)))
             self._dispatch(request)
         except (redis.RedisError, OperationalError) as error:
             log.warning("request_not_sent", request=request.id, error=str(error), again_in_s=wait)
             return False
+        except Superseded:
+            raise
         except Exception:  # noqa: BLE001 - it is this request's alone, and the user hears of it
             self._end(request, internal_error(request.kind, request.user_id, request.id))
         return True

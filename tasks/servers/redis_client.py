@@ -55,6 +55,7 @@ CHANNELS_QUEUED = "sluice:channels:queued"  # exists while a task that sends to 
 CHANNELS_WAITING = "sluice:channels:waiting"  # how many deliveries to channels wait, and since when
 ROLLUPS_COMPLETE = "sluice:rollups:complete"  # hash: when the due rollups of each domain were last all made
 REPLAYS_SENT = "sluice:replays:sent"  # sorted set: replays that `web` has sent, by when, until they begin
+CONTROL_ACTS = "sluice:control:acts"  # the name of the control process that acts
 SESSIONS = "sluice:mqtt_sessions"  # hash: when each MQTT session was connected, by a digest of its client id
 
 
@@ -111,6 +112,11 @@ def request_key(request: str) -> str:
 def answered_key(request: str) -> str:
     """The answer to a request that was answered lately."""
     return f"sluice:answered:{request}"
+
+
+def claimed_key(entry: str) -> str:
+    """Exists for most of a period after a beat has sent, or tried to send, this entry of the schedule."""
+    return f"sluice:claimed:{entry}"
 
 
 def scheduled_key(task: str) -> str:

@@ -123,13 +123,14 @@ class Servers(BaseModel):
         "sluice-gateway",
         min_length=1,
         description="Name of the gateway. Its client id is this name with a digest that cannot be guessed."
-        " Each of several gateways needs its own.",
+        " Each of several gateways that share the messages needs its own; of those with one name one acts,"
+        " the others stand by.",
     )
     mqtt_control_client_id: str = Field(
         "sluice-control",
         min_length=1,
-        description="Name of the control process; its client id is derived in the same way. Only one may"
-        " run.",
+        description="Name of the control process; its client id is derived in the same way. Several have the"
+        " same name: one acts, the others stand by.",
     )
     mqtt_session_secret: SecretStr | None = Field(
         None,

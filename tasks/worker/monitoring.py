@@ -30,18 +30,16 @@ from tasks.observe.metrics.beat import (
     ROLLUPS_BEHIND,
     TASKS_SENT,
 )
-from tasks.observe.port import Monitoring, Pulse, first_problem
+from tasks.observe.port import Monitoring, first_problem
 from tasks.outbox import stream
 from tasks.rollups import behind
 from tasks.servers import celery_broker, clocks, database
 from tasks.servers.redis_client import DEAD_LETTER_SHARE, client
 from tasks.settings import settings
-from tasks.worker import consumer, stop
+from tasks.worker import consumer, schedule, stop
 
 T = TypeVar("T")
 
-# Beat has a task for every second; without Redis it retries this long before it gives up.
-BEAT_SECONDS = 60.0
 # A shorter time may be two looks at a bad moment.
 DEAF_SECONDS = 10.0
 QUEUES = ("process", "db", wake.QUEUE)
@@ -52,7 +50,6 @@ _consuming: list[bool] = []
 # Counts of the main process, which must not use the instruments.
 _lost: Counter[str] = Counter()
 _sent: Counter[str] = Counter()
-_beat = Pulse("beat", BEAT_SECONDS)
 
 
 @signals.worker_init.connect
@@ -147,12 +144,13 @@ def _beat_begins(**_: Any) -> None:
     QUEUED.read_from(_if_it_answers(_queued))
     ROLLUPS_BEHIND.read_from(_if_it_answers(_rollups))
     clocks.watch()
-    _monitoring.append(Monitoring("beat", settings().beat_metrics_port, live=_beat.check, ready=_beat.check))
+    live, port = schedule.PULSE.check, settings().beat_metrics_port
+    _monitoring.append(Monitoring("beat", port, live=live, ready=live, note=schedule.remark))
 
 
 def _beat_sends(**_: Any) -> None:
     _sent["tasks"] += 1
-    _beat.turn()
+    schedule.PULSE.turn()
 
 
 def _oldest_letters() -> dict[tuple[str, ...], float] | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.layout import PROJECT
+from compose.local import envfile
+from compose.local.layout import GROUND, PROJECT
 
 # What a build reads; the folders of data, secrets and caches stay behind.
 _SOURCES = ("ingest", "tasks", "compose", "sql", "celeryconfig.py", "flowerconfig.py", "pyproject.toml")
@@ -64,7 +65,7 @@ def _run(argv: list[str], where: Path, **settings: str) -> str:
     """Runs a command with no setting but these; returns what it printed."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(where), **settings}
     done = subprocess.run(
-        argv, cwd=where, env=environ, capture_output=True, text=True, check=False, timeout=300
+        argv, cwd=where, env=environ, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -104,3 +105,24 @@ def test_commands_run_from_an_empty_folder(installed: Path, tmp_path: Path) -> N
         [str(installed / "bin/python"), "-m", "celery", "-A", "tasks", "report"], tmp_path
     )
     assert int(migrations) == len(list((PROJECT / "sql").glob("*.sql")))
+
+
+def test_the_local_stack_starts_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    """`sluice up` has the servers, the migrations and every process from the wheel; `down` ends them."""
+    # What the servers' programs come from is not made again.
+    data = tmp_path / "data"
+    (data / "sluice").mkdir(parents=True)
+    (data / "sluice" / "ground").symlink_to(GROUND)
+    celery = installed / "bin" / "celery"
+    celery.write_text(f"#!{installed / 'bin' / 'python'}\nfrom celery.__main__ import main\nmain()\n")
+    celery.chmod(0o755)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    sluice, home = str(installed / "bin" / "sluice"), {"XDG_DATA_HOME": str(data)}
+    try:
+        _run([sluice, "up", "--free-ports"], folder, **home)
+        env = envfile.read(folder / ".local" / "env")
+        assert "all well" in _run([sluice, "status"], folder, **env)
+        assert "pending" not in _run([sluice, "migrate", "--status"], folder, **env)
+    finally:
+        _run([sluice, "down"], folder, **home)

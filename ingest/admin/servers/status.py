@@ -75,7 +75,7 @@ def look(chosen: Settings) -> dict[str, Any]:
         alerts = pool.submit(_known, _alerts)
         rules = pool.submit(_known, _rules)
         channels = pool.submit(_known, _channels)
-        processes = pool.submit(_processes, chosen)
+        processes = pool.submit(_said, chosen)
         measured = flow.result()
         status: dict[str, Any] = {
             "kafka": measured.growth(measured.last) if isinstance(measured, Measured) else measured,
@@ -86,7 +86,8 @@ def look(chosen: Settings) -> dict[str, Any]:
             "rules": rules.result(),
             "channels": channels.result(),
             "breaker": _breaker(chosen),
-            "processes": processes.result(),
+            "processes": {process: one.problem for process, one in processes.result().items()},
+            "remarks": {process: one.remark for process, one in processes.result().items() if one.remark},
         }
         if isinstance(measured, Measured) and len(measured.last) > 1:
             status["domains"] = measured.by_domain()
@@ -175,7 +176,15 @@ def as_text(status: dict[str, Any]) -> Iterator[str]:
                 yield f"  {domain:<8} {_line(figures)}"
     yield f"{'breaker':<10} {status['breaker']}"
     for process, problem in status["processes"].items():
-        yield f"{process:<10} {problem or 'ready'}"
+        remark = status.get("remarks", {}).get(process, "")
+        yield f"{process:<10} {problem or '; '.join(filter(None, ('ready', remark)))}"
+
+
+class Said(NamedTuple):
+    """What is wrong with a process, and what a process that is ready remarks; each may be empty."""
+
+    problem: str
+    remark: str
 
 
 class Measured(NamedTuple):
@@ -270,15 +279,15 @@ def _breaker(chosen: Settings) -> str:
     return BREAKER.get(max(states), "unknown") if states else "unknown: no worker has used the database yet"
 
 
-def _processes(chosen: Settings) -> dict[str, str]:
-    """The problem of each process; a process without a port cannot be asked, and is left out."""
-    found: dict[str, str] = {}
+def _said(chosen: Settings) -> dict[str, Said]:
+    """What each process says; a process without a port cannot be asked, and is left out."""
+    found: dict[str, Said] = {}
     for process in [one for one in probe.PROCESSES if probe.port_of(chosen, one)]:
         try:
-            probe.ask(chosen, process, ready=True, host=chosen.process_host)
-            found[process] = ""
+            text = probe.ask(chosen, process, ready=True, host=chosen.process_host)
+            found[process] = Said("", text.partition("; ")[2])
         except OperatorError as error:
-            found[process] = str(error)
+            found[process] = Said(str(error), "")
     return found
 
 

@@ -233,7 +233,7 @@ def test_a_bug_in_taking_a_message_is_answered(monkeypatch: pytest.MonkeyPatch) 
 def test_an_overdue_answer_is_reported_by_a_process_that_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not ready only when nothing that was asked for is answered."""
     control = Heard(monkeypatch).control
-    control._session.subscribed = True
+    control._lease.acts = control._session.subscribed = True
     requests = control._requests
     assert (control._why_not_ready(), control._overdue()) == ("", "")
     requests._oldest_since = time.monotonic() - 75

@@ -194,5 +194,5 @@ def test_held_messages_of_qos_1_drop_none_of_qos_0(gateway: tuple[Gateway, list[
 def test_the_gateway_is_not_ready_before_the_first_list() -> None:
     """It says what it waits for."""
     door = Gateway(Settings(kafka_bootstrap_servers="127.0.0.1:1"), SERVED)
-    door._session.subscribed = True
+    door._lease.acts = door._session.subscribed = True
     assert "access lists" in door._why_not_ready()
