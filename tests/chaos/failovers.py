@@ -76,13 +76,13 @@ def chosen(count: int) -> list[Failover]:
 
 
 class Seconds:
-    """The second bridge and the second worker."""
+    """The second bridge and the second worker, or more workers."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, workers: int = 1) -> None:
         worker = shlex.split(read(PROJECT / "Procfile")["worker"])
-        self._commands = {
-            "bridge-2": ["-m", "ingest.bridge"],
-            "worker-2": ["-m", *worker, "--hostname=second@%h", "--autoscale=3,1"],
+        self._commands = {"bridge-2": ["-m", "ingest.bridge"]} | {
+            f"worker-{number}": ["-m", *worker, f"--hostname=worker{number}@%h", "--autoscale=3,1"]
+            for number in range(2, 2 + workers)
         }
         ports = {"BRIDGE_METRICS_PORT": "0", "METRICS_PORT": "0"}
         self._environment = {**os.environ, **process_environment(stack.env), **ports}

@@ -45,7 +45,7 @@ def place(stack: Stack) -> Iterator[GroupPlace]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("failover", chosen(options.FAILOVERS), ids=lambda failover: failover.name)
+@pytest.mark.parametrize("failover", chosen(options.failovers("redis")), ids=lambda failover: failover.name)
 def test_the_loss_of_the_masters_machine_loses_and_doubles_nothing(
     place: GroupPlace, judge: Judge, verdict: Verdict, failover: Failover
 ) -> None:

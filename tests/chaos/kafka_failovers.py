@@ -1,0 +1,49 @@
+"""How a machine of Kafka is lost; a bridge and workers more than usual go on meanwhile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.chaos.failovers import Seconds
+from tests.chaos.place import Place
+from tests.integration.kafka_group import KafkaGroup, Machine
+
+
+@dataclass
+class BrokersPlace(Place):
+    """A place whose Kafka is three machines."""
+
+    group: KafkaGroup = field(kw_only=True)
+    others: Seconds = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Failover:
+    """A machine is struck, and mended after a while."""
+
+    name: str
+    victim: Callable[[KafkaGroup], Machine]
+    strike: Callable[[Machine], object]
+    mend: Callable[[Machine], object]
+    seconds: float
+    """How long it is away."""
+
+
+_WHO = {
+    "the leader of the most partitions": KafkaGroup.leader,
+    "the active controller": KafkaGroup.controller,
+}
+_HOW: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object], float]] = {
+    "kill": (Machine.kill, Machine.start, 10),
+    "hang": (Machine.hang, Machine.resume, 20),
+    "cut off": (Machine.cut_off, Machine.reconnect, 20),
+    "stop in order": (Machine.stop, Machine.start, 3),
+    "nothing reaches": (Machine.deafen, Machine.reconnect, 20),
+    "nothing comes from": (Machine.silence, Machine.reconnect, 20),
+}
+KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for how in _HOW for who, find in _WHO.items()]
+FEW = KINDS[:1]
+
+
+def chosen(count: int) -> list[Failover]:
+    """So many, in turn of each kind; 0 means one."""
+    return [KINDS[number % len(KINDS)] for number in range(count)] if count else FEW
