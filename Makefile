@@ -54,8 +54,8 @@ bench: setup  ## measure against the database's own limit; ONLY=drain (latency, 
 chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
-ha: setup  ## lose the machine of the Redis master under load, with Sentinels, FAILOVERS=50 times; WRITE=1 for docs/failures.md
-	@$(BIN)/python -m tests.ha $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
+ha: setup  ## lose machines of Redis, Kafka and PostgreSQL under load, each FAILOVERS=24 times; ONLY=redis,kafka; WRITE=1 for docs/failures.md
+	@$(BIN)/python -m tests.ha $(if $(ONLY),--only $(ONLY)) $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
 
 fuzz: setup  ## a hundred thousand hostile MQTT requests, and payloads of each decoder, each answered or refused; SEED=N for the same ones
 	@$(BIN)/python -m tests.chaos.fuzz_forms $(if $(SEED),--seed $(SEED))

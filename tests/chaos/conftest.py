@@ -68,7 +68,8 @@ def judge(place: Place) -> Iterator[Judge]:
 @pytest.fixture
 def verdict(request: pytest.FixtureRequest) -> Iterator[Verdict]:
     """A line of the table; written at once, so that a run that is broken off keeps what it has found."""
-    line = Verdict(request.node.callspec.id if hasattr(request.node, "callspec") else "all of them")
+    name = request.node.callspec.id if hasattr(request.node, "callspec") else "all of them"
+    line = Verdict(name, request.path.stem)
     VERDICTS.append(line)
     yield line
     table.write(VERDICTS, options.SEED, time.monotonic() - BEGAN)

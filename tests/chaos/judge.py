@@ -45,6 +45,8 @@ class Verdict:
     """
 
     fault: str
+    test: str
+    """The module of the test."""
     seconds: float = 0.0
     worst_latency_seconds: float = 0.0
     recovery_seconds: float = 0.0

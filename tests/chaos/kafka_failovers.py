@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.failovers import Seconds
+from tests.chaos.more_processes import MoreProcesses
 from tests.chaos.place import Place
 from tests.integration.kafka_group import KafkaGroup, Machine
+
+
+# Longer than the others need to go on without it.
+AWAY_SECONDS = 40.0
 
 
 @dataclass
@@ -13,7 +17,7 @@ class BrokersPlace(Place):
     """A place whose Kafka is three machines."""
 
     group: KafkaGroup = field(kw_only=True)
-    others: Seconds = field(kw_only=True)
+    others: MoreProcesses = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,11 @@ _WHO = {
 }
 _HOW: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object], float]] = {
     "kill": (Machine.kill, Machine.start, 10),
-    "hang": (Machine.hang, Machine.resume, 20),
-    "cut off": (Machine.cut_off, Machine.reconnect, 20),
+    "hang": (Machine.hang, Machine.resume, AWAY_SECONDS),
+    "cut off": (Machine.cut_off, Machine.reconnect, AWAY_SECONDS),
     "stop in order": (Machine.stop, Machine.start, 3),
-    "nothing reaches": (Machine.deafen, Machine.reconnect, 20),
-    "nothing comes from": (Machine.silence, Machine.reconnect, 20),
+    "nothing reaches": (Machine.deafen, Machine.reconnect, AWAY_SECONDS),
+    "nothing comes from": (Machine.silence, Machine.reconnect, AWAY_SECONDS),
 }
 KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for how in _HOW for who, find in _WHO.items()]
 FEW = KINDS[:1]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasks.servers.database import connect_directly
-from tests.chaos.failovers import Seconds
+from tests.chaos.more_processes import MoreProcesses
 from tests.chaos.place import Place
 from tests.integration.postgres_pair import Machine, PostgresPair
 
@@ -23,7 +23,7 @@ class PairPlace(Place):
     """A place whose PostgreSQL is a pair of machines."""
 
     pair: PostgresPair = field(kw_only=True)
-    others: Seconds = field(kw_only=True)
+    others: MoreProcesses = field(kw_only=True)
 
     def rows_url(self) -> str:
         """The primary's, past its proxy."""

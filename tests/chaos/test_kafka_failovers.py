@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from compose.local import envfile, preparation
+from compose.local import preparation
 from compose.local.stack import Stack
 from tests.chaos import options
-from tests.chaos.failovers import Seconds
 from tests.chaos.judge import Judge, Verdict
 from tests.chaos.kafka_failovers import BrokersPlace, Failover, chosen
-from tests.conftest import PROCESSES, forget_other_memories
+from tests.chaos.more_processes import moved
 from tests.integration.kafka_group import kafka_group
 
 pytestmark = pytest.mark.timeout(600)
@@ -26,30 +25,11 @@ def place(stack: Stack) -> Iterator[BrokersPlace]:
     before = stack.env
     folder = Path(tempfile.mkdtemp(prefix="kafka-", dir=stack.layout.base))
     with kafka_group(folder) as group:
-        _stop_processes(stack)
-        env = {**before, **group.settings}
-        # To the stack this is its own server.
-        env[envfile.OWN] = f"{before[envfile.OWN]},{envfile.fingerprint(env['KAFKA_BOOTSTRAP_SERVERS'])}"
-        preparation.topics(env)
-        envfile.write(stack.layout.env, env)
-        try:
-            stack.up((*PROCESSES, "beat"), prepare=False)
-            seconds = Seconds(stack, workers=2)
-            try:
-                yield BrokersPlace(
-                    stack,
-                    {},
-                    before["REDIS_URL"],
-                    before["DATABASE_DIRECT_URL"],
-                    group=group,
-                    others=seconds,
-                )
-            finally:
-                seconds.close()
-        finally:
-            _stop_processes(stack)
-            envfile.write(stack.layout.env, before)
-            forget_other_memories(stack)
+        preparation.topics({**before, **group.settings})
+        with moved(stack, group.settings, workers=2) as others:
+            yield BrokersPlace(
+                stack, {}, before["REDIS_URL"], before["DATABASE_DIRECT_URL"], group=group, others=others
+            )
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -79,8 +59,3 @@ def test_all_failovers_together_have_lost_and_doubled_nothing(judge: Judge, verd
     """The whole load once more."""
     judge.judge_all(verdict)
     assert verdict.passed, verdict.problems
-
-
-def _stop_processes(stack: Stack) -> None:
-    for name in (*PROCESSES, "beat"):
-        stack.stop(name)

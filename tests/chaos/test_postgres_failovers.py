@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from compose.local import envfile, preparation
+from compose.local import preparation
 from compose.local.passwords import password
 from compose.local.programs import MOSQUITTO_AUTH
 from compose.local.servers import SERVICE
 from compose.local.stack import Stack
 from tests.chaos import options
-from tests.chaos.failovers import Seconds
 from tests.chaos.judge import Judge, Verdict
+from tests.chaos.more_processes import moved
 from tests.chaos.postgres_failovers import Failover, PairPlace, chosen
-from tests.conftest import PROCESSES, forget_other_memories
 from tests.integration.postgres_pair import postgres_pair
 
 pytestmark = pytest.mark.timeout(600)
@@ -29,29 +28,12 @@ def place(stack: Stack) -> Iterator[PairPlace]:
     before = stack.env
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=stack.layout.base))
     with postgres_pair(folder) as pair:
-        _stop_processes(stack)
         env = {**before, **pair.settings}
-        # To the stack this is its own server.
-        env[envfile.OWN] = f"{before[envfile.OWN]},{envfile.fingerprint(env['DATABASE_URL'])}"
         preparation.migrate(env)
         preparation.service_account(env, SERVICE, password(stack.layout, "mqtt"))
         preparation.rights(env)
-        envfile.write(stack.layout.env, env)
-        stack.restart(MOSQUITTO_AUTH)
-        try:
-            stack.up((*PROCESSES, "beat"), prepare=False)
-            seconds = Seconds(stack, workers=2)
-            try:
-                yield PairPlace(
-                    stack, {}, before["REDIS_URL"], env["DATABASE_URL"], pair=pair, others=seconds
-                )
-            finally:
-                seconds.close()
-        finally:
-            _stop_processes(stack)
-            envfile.write(stack.layout.env, before)
-            stack.restart(MOSQUITTO_AUTH)
-            forget_other_memories(stack)
+        with moved(stack, pair.settings, workers=2, restart=[MOSQUITTO_AUTH]) as others:
+            yield PairPlace(stack, {}, before["REDIS_URL"], env["DATABASE_URL"], pair=pair, others=others)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -77,8 +59,3 @@ def test_all_failovers_together_have_lost_and_doubled_nothing(judge: Judge, verd
     """The whole load once more."""
     judge.judge_all(verdict)
     assert verdict.passed, verdict.problems
-
-
-def _stop_processes(stack: Stack) -> None:
-    for name in (*PROCESSES, "beat"):
-        stack.stop(name)
