@@ -7,7 +7,6 @@ from tests.chaos.more_processes import MoreProcesses
 from tests.chaos.place import Place
 from tests.integration.kafka_group import KafkaGroup, Machine
 
-
 # Longer than the others need to go on without it.
 AWAY_SECONDS = 40.0
 
