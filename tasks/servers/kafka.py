@@ -4,7 +4,6 @@ from typing import Any
 
 from tasks.settings import Settings
 
-
 # A broker that does not answer for so long is left, and others are asked.
 ANSWER_SECONDS = 10.0
 # How soon a client notices other leaders, more partitions, or a topic that was made again.
