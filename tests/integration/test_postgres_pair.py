@@ -14,6 +14,8 @@ from ingest.admin.errors import ServerAway
 from ingest.api.connections import Connections
 from tasks.batch.messages import Row
 from tasks.domain.payload import Limits
+from tasks.outbox import tables
+from tasks.outbox.entry import Entry
 from tasks.rows import write
 from tasks.servers import database
 from tasks.servers.database import Connection, connect_directly
@@ -129,6 +131,25 @@ def test_rows_on_a_primary_that_no_standby_follows_do_not_count_as_stored(pair: 
         end_writers(old)
     with psycopg.connect(pair.url(old)) as connection:
         assert connection.execute("SELECT count(*) FROM raw_telemetry").fetchone() == (len(run),)
+
+
+def test_changes_of_alerts_there_do_not_count_as_written_either(pair: PostgresPair) -> None:
+    """Not even the end of an alert, of which a worker that comes again finds all to be there."""
+    old, user = pair.primary, uuid4().hex[:8]
+    key = {"user_id": user, "device_id": "d", "rule_id": "hot"}
+    record = {**key, "alert_id": str(uuid4()), "status": "RESOLVED", "severity": "critical", "number": 2}
+    record["time"] = "2026-03-02T10:00:00Z"
+    document = {**key, "changes": [{"record": record}], "written": [], "gone": ["hot"]}
+    pair.standby.kill()
+    for _ in range(2):
+        with (
+            connect_directly(pair.url(old), "test", 2.0) as connection,
+            pytest.raises(psycopg.OperationalError, match="no answer"),
+        ):
+            tables.write(connection, [Entry("1-1", document)], lambda: None, 30)
+        end_writers(old)
+    with psycopg.connect(pair.url(old)) as connection:
+        assert connection.execute("SELECT user_id FROM alert_history").fetchall() == [(user,)]
 
 
 def test_an_old_primary_that_goes_on_stores_nothing(pair: PostgresPair) -> None:
