@@ -17,6 +17,9 @@ from tests.chaos.place import Place
 from tests.chaos.proxy import Proxy
 from tests.conftest import PROCESSES
 
+# Three brokers more, on demand only: `make ha ONLY=kafka`.
+collect_ignore = [] if options.failovers("kafka") else ["test_kafka_failovers.py"]
+
 VERDICTS: list[Verdict] = []
 BEGAN = time.monotonic()
 # By the name of the fault's victim, the variable that tells the processes where it is.

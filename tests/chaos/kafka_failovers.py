@@ -44,9 +44,8 @@ _HOW: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object], 
     "nothing comes from": (Machine.silence, Machine.reconnect, AWAY_SECONDS),
 }
 KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for how in _HOW for who, find in _WHO.items()]
-FEW = KINDS[:1]
 
 
 def chosen(count: int) -> list[Failover]:
-    """So many, in turn of each kind; 0 means one."""
-    return [KINDS[number % len(KINDS)] for number in range(count)] if count else FEW
+    """So many, in turn of each kind."""
+    return [KINDS[number % len(KINDS)] for number in range(count)]
