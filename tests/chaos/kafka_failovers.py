@@ -8,7 +8,7 @@ from tests.chaos.place import Place
 from tests.integration.kafka_group import KafkaGroup, Machine
 
 # Longer than the others need to go on without it.
-AWAY_SECONDS = 40.0
+AWAY_SECONDS = 30.0
 
 
 @dataclass
@@ -43,7 +43,7 @@ _HOW: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object], 
     "nothing reaches": (Machine.deafen, Machine.reconnect, AWAY_SECONDS),
     "nothing comes from": (Machine.silence, Machine.reconnect, AWAY_SECONDS),
 }
-KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for how in _HOW for who, find in _WHO.items()]
+KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for who, find in _WHO.items() for how in _HOW]
 
 
 def chosen(count: int) -> list[Failover]:

@@ -16,7 +16,6 @@ from tasks import settings as tasks_settings
 from tasks.servers import celery_broker, database, kafka, mqtt, redis_client, redis_sentinel
 from tasks.settings import Settings
 
-
 OF_EVERY_CLIENT = {
     "bootstrap.servers",
     "security.protocol",
