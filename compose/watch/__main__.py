@@ -19,6 +19,7 @@ from rich.live import Live
 from compose.watch import polling, screen
 from compose.watch.counts import Counts
 from compose.watch.fleet_process import FleetProcess
+from tasks.servers import database
 from tasks.settings import Settings, settings
 
 LINE_SECONDS = 5.0
@@ -171,10 +172,11 @@ def _env_file() -> Path:
 
 
 def _places(chosen: Settings) -> list[tuple[str, str]]:
-    database = urlsplit(chosen.database_url.get_secret_value())
+    url = chosen.database_url.get_secret_value()
+    databases = ", ".join(f"{host or 'localhost'}:{port}" for host, port in database.places(url))
     return [
         ("MQTT", f"{chosen.mqtt_host}:{chosen.mqtt_port}"),
-        ("PostgreSQL", f"{database.hostname}:{database.port or 5432}{database.path}"),
+        ("PostgreSQL", f"{databases}{urlsplit(url).path}"),
         ("Flower", f"http://127.0.0.1:{chosen.flower_port}"),
         ("Console", f"http://127.0.0.1:{chosen.web_port}/ (the API: /api/v1/)"),
         ("env file", f"{_shown(_env_file())} has the logins"),

@@ -102,10 +102,8 @@ def os_user() -> str:
 
 
 def _place(conninfo: str) -> str:
-    parts = conninfo_to_dict(conninfo)
-    return (
-        f"{parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
-    )
+    places = [f"{host or 'the local socket'}:{port}" for host, port in database.places(conninfo)]
+    return f"{', '.join(places)}/{conninfo_to_dict(conninfo).get('dbname') or ''}"
 
 
 def _reason(error: psycopg.OperationalError) -> str:

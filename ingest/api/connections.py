@@ -60,7 +60,8 @@ class Connections:
     def close(self) -> None:
         """Ends the connections that are not in use."""
         while self._idle:
-            self._idle.pop()[1].close()
+            with suppress(IndexError):  # another thread was faster
+                self._idle.pop()[1].close()
 
     @contextmanager
     def _transaction(self, *, read_only: bool) -> Iterator[Connection]:
@@ -114,13 +115,19 @@ class Connections:
             self._places.release()
 
     def _begun(self, *, read_only: bool) -> Connection:
-        """A connection in a transaction; an idle connection that has ended is replaced."""
+        """A connection in a transaction; an idle connection that has ended is replaced.
+
+        One that a silent server keeps open takes the whole patience: the others to it are not tried.
+        """
         while self._idle:
             with suppress(IndexError):  # another thread was faster
                 since, connection = self._idle.pop()
                 if time.monotonic() - since < IDLE_SECONDS:
-                    with suppress(psycopg.OperationalError):
+                    try:
                         self._begin(connection, read_only=read_only)
+                    except psycopg.OperationalError:
+                        self.close()
+                    else:
                         return connection
                 connection.close()
         connection = postgres.connect(patience_seconds=self._seconds + database.SILENCE_SECONDS)

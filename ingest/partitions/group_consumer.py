@@ -37,8 +37,6 @@ def connect(
             "debug": topic_ids.DEBUG,
             # An offset that is not there any more must not be passed over silently.
             "auto.offset.reset": "error",
-            # How soon a topic that was made again, or has more partitions, is noticed.
-            "topic.metadata.refresh.interval.ms": 10_000,
             # Every rebalance takes all partitions away and assigns them again, from their committed offsets,
             # so a lane never holds messages of a partition that another bridge owns.
             "partition.assignment.strategy": "range",

@@ -76,6 +76,9 @@ _CLAIM = """
 INSERT INTO alert_delivery (consumer, outbox_position, memory) VALUES ('database', 0, %s)
 ON CONFLICT (consumer) DO UPDATE SET memory = excluded.memory, updated_at = now()
 """
+# A commit without anything new awaits no standby, not even for what an earlier one wrote that was broken off
+# while it waited. This is always new.
+_AWAIT_STANDBY = "SELECT pg_logical_emit_message(true, 'sluice', '')"
 _CLAIMED = "SELECT memory FROM alert_delivery WHERE consumer = 'database'"
 
 _DELETE_ROWS = """
@@ -141,6 +144,7 @@ def write(
             cursor.execute(_UPSERT_ROWS, [json.dumps(present, ensure_ascii=False)])
         if gone:
             cursor.execute(_DELETE_ROWS, [list(column) for column in zip(*gone, strict=True)])
+        cursor.execute(_AWAIT_STANDBY)
     return told
 
 
@@ -157,6 +161,7 @@ def write_again(connection: Connection, entry: Entry) -> None:
         cursor.execute(_UPSERT_OLD_ROWS, [json.dumps(present, ensure_ascii=False)])
         for key in gone:
             cursor.execute(_DELETE_ENDED_ROW, key)
+        cursor.execute(_AWAIT_STANDBY)
 
 
 def probe(connection: Connection) -> None:

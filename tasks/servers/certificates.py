@@ -17,6 +17,7 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from tasks.observe.metrics import control as metrics
+from tasks.servers.database import places as database_places
 from tasks.settings import Settings
 from tasks.text.certificates import InvalidCertificate, ends_at
 
@@ -68,14 +69,11 @@ def _places(chosen: Settings) -> Iterator[Place]:
 
 
 def _databases(url: str, *, by_default: bool) -> Iterator[Place]:
-    given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    mode = given.get("sslmode")
+    mode = conninfo_to_dict(url).get("sslmode")
     if mode in _TLS_MODES or (by_default and mode is None):
-        hosts, ports = given.get("host", "localhost").split(","), given.get("port", "5432").split(",")
-        for number, host in enumerate(hosts):
-            if host.startswith("/"):
-                continue  # a socket of this machine
-            yield Place(host, int(ports[min(number, len(ports) - 1)] or 5432), postgres=True)
+        for host, port in database_places(url):
+            if not host.startswith("/"):  # a socket of this machine
+                yield Place(host or "localhost", port, postgres=True)
 
 
 def _listed(text: str, port: int) -> Iterator[Place]:

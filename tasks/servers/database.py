@@ -24,11 +24,17 @@ _KEEPALIVES: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": DELIVERY_SECONDS * 1000,
 }
+DEFAULT_PORT = 5432
 # How long PgBouncer needs to try the server again, which the first client triggers.
 POOLER_PAUSE_SECONDS = 0.5
 
 Result = TypeVar("Result")
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def silence_seconds() -> float:
+    """A server that does not answer a statement for so long is away."""
+    return settings().database_statement_timeout_seconds + SILENCE_SECONDS
 
 
 class _Bounded(Connection):
@@ -38,14 +44,15 @@ class _Bounded(Connection):
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
         """As in the base class, but with a time limit. Raises `psycopg.OperationalError`."""
-        if timeout is None:
-            timeout = self.patience_seconds or settings().database_statement_timeout_seconds + SILENCE_SECONDS
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)  # for notifications, which need not come
+        patience = self.patience_seconds or silence_seconds()
         try:
-            return super().wait(gen, interval, timeout)
+            return super().wait(gen, interval, patience)
         except psycopg.errors._WaitTimeout as error:
             # The connection cannot be used any more, not even for a rollback.
             self.close()
-            raise psycopg.OperationalError(f"no answer within {timeout:.0f} s") from error
+            raise psycopg.OperationalError(f"no answer within {patience:.0f} s") from error
 
 
 class InvalidUrl(psycopg.OperationalError):
@@ -94,6 +101,18 @@ def conninfo(url: str) -> str:
         sslmode=given.get("sslmode") or "verify-full",
         sslrootcert=given.get("sslrootcert") or str(ca_file),
     )
+
+
+def places(url: str) -> list[tuple[str, int]]:
+    """Host and port of each server that the URL names; without a host it is a socket of this machine.
+
+    Raises `psycopg.ProgrammingError` for what is not a PostgreSQL URL.
+    """
+    given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    hosts, ports = given.get("host", "").split(","), given.get("port", "").split(",")
+    return [
+        (host, int(ports[min(number, len(ports) - 1)] or DEFAULT_PORT)) for number, host in enumerate(hosts)
+    ]
 
 
 @lru_cache

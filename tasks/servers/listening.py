@@ -7,7 +7,7 @@ from typing import ClassVar
 import psycopg
 import structlog
 
-from tasks.servers.database import Connection, connect_directly
+from tasks.servers.database import Connection, connect_directly, silence_seconds
 from tasks.servers.pauses import pauses
 
 log = structlog.get_logger()
@@ -31,7 +31,9 @@ class Listening(threading.Thread, ABC):
         """The thread's work."""
         while not self.stopping.is_set():
             try:
-                with connect_directly(self._database_url, self._application_name) as connection:
+                with connect_directly(
+                    self._database_url, self._application_name, silence_seconds()
+                ) as connection:
                     connection.execute(f"LISTEN {self._channel}")
                     log.info("database_heard", channel=self._channel)
                     self.follow(connection)

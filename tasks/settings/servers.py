@@ -96,7 +96,10 @@ class Servers(BaseModel):
     )
 
     database_url: SecretStr = Field(
-        SecretStr("postgresql://127.0.0.1:5432/sluice"), description="PostgreSQL or TimescaleDB."
+        SecretStr("postgresql://127.0.0.1:5432/sluice"),
+        description="PostgreSQL or TimescaleDB. Of several servers,"
+        " `postgresql://user:password@host:port,host:port/name?target_session_attrs=read-write`, the one that"
+        " takes writes is found.",
     )
     database_direct_url: SecretStr | None = Field(
         None,
@@ -201,6 +204,17 @@ class Servers(BaseModel):
             )
         return value
 
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def _finds_the_primary(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not finds_the_primary(value.get_secret_value()):
+            raise ValueError(
+                "names several servers, and of these the one must be found that takes writes: it must say"
+                " target_session_attrs=read-write, as in"
+                " postgresql://user:password@host:port,host:port/name?target_session_attrs=read-write"
+            )
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
@@ -279,6 +293,17 @@ def is_url(text: str) -> bool:
         and not any("@" in part for part in (parts.path, parts.query, parts.fragment))
         and all(_PLACE.fullmatch(place) for place in places.split(","))
     )
+
+
+def finds_the_primary(text: str) -> bool:
+    """Whether what passes `is_database` names one server, or asks for that of several which takes writes."""
+    if "," not in text:
+        return True
+    import psycopg  # noqa: PLC0415 - not every process needs it
+
+    given = psycopg.conninfo.conninfo_to_dict(text)
+    servers = max(str(given.get(name, "")).count(",") for name in ("host", "hostaddr"))
+    return not servers or given.get("target_session_attrs") in {"read-write", "primary"}
 
 
 def is_database(text: str) -> bool:

@@ -17,6 +17,9 @@ from tests.chaos.place import Place
 from tests.chaos.proxy import Proxy
 from tests.conftest import PROCESSES
 
+# Three brokers more, on demand only: `make ha ONLY=kafka`.
+collect_ignore = [] if options.failovers("kafka") else ["test_kafka_failovers.py"]
+
 VERDICTS: list[Verdict] = []
 BEGAN = time.monotonic()
 # By the name of the fault's victim, the variable that tells the processes where it is.
@@ -68,7 +71,8 @@ def judge(place: Place) -> Iterator[Judge]:
 @pytest.fixture
 def verdict(request: pytest.FixtureRequest) -> Iterator[Verdict]:
     """A line of the table; written at once, so that a run that is broken off keeps what it has found."""
-    line = Verdict(request.node.callspec.id if hasattr(request.node, "callspec") else "all of them")
+    name = request.node.callspec.id if hasattr(request.node, "callspec") else "all of them"
+    line = Verdict(name, request.path.stem)
     VERDICTS.append(line)
     yield line
     table.write(VERDICTS, options.SEED, time.monotonic() - BEGAN)

@@ -45,6 +45,8 @@ class Verdict:
     """
 
     fault: str
+    test: str
+    """The module of the test."""
     seconds: float = 0.0
     worst_latency_seconds: float = 0.0
     recovery_seconds: float = 0.0
@@ -80,7 +82,7 @@ class Judge:
         self._positions = Positions(bootstrap, GROUP)
         self._memory: dict[str, int] = {}
         self._first = 0
-        self.watch = Watch(place.database_url, load)
+        self.watch = Watch(place.rows_url, load)
 
     def close(self) -> None:
         """Ends all connections."""
@@ -134,7 +136,7 @@ class Judge:
         self._await(verdict, lambda: self._load.unacknowledged(last) == 0, "the MQTT broker to acknowledge")
         self._await(verdict, lambda: self.watch.stored >= last, "the rows")
         self._await(verdict, self._no_lag, "the lag to be 0")
-        with psycopg.connect(self._place.database_url, autocommit=True) as database:
+        with psycopg.connect(self._place.rows_url(), autocommit=True) as database:
             self._judge_rows(verdict, database, ticks)
             self._judge_letters(verdict, ticks)
             self._judge_alerts(verdict, database, ticks)

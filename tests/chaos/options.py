@@ -18,8 +18,12 @@ ONLY = [name for name in os.environ.get("CHAOS_ONLY", "").split(",") if name]
 # one, and what is tested is whether messages survive; how many a second is the business of the whole run.
 TICK_SECONDS = 0.2 if ALL else 0.5
 MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
-# How often the master of Redis is lost; 0 means a few times.
-FAILOVERS = int(os.environ.get("HA_FAILOVERS") or 0)
+
+
+def failovers(server: str) -> int:
+    """How often a machine of this server is lost; 0 means a few times."""
+    return int(os.environ.get(f"HA_{server.upper()}") or 0)
+
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS") or 300)
 REQUEST_SECONDS = float(os.environ.get("FUZZ_SECONDS") or 300)

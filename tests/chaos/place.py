@@ -38,6 +38,10 @@ class Place:
     before_deletion: Callable[[], object] = lambda: None
     """Reads what the topic holds: called when it is about to be deleted, all of it being stored."""
 
+    def rows_url(self) -> str:
+        """Where the rows are now."""
+        return self.database_url
+
     def redis(self) -> redis.Redis:
         """A client of the Redis that serves now."""
         return redis.Redis.from_url(self.redis_url)

@@ -11,16 +11,19 @@ Result = TypeVar("Result")
 
 
 class Proxy:
-    """Forwards connections to a port of an address of this machine; `port` is its own, at the same address.
+    """Forwards connections to a port of an address of this machine, by default the one that it has itself.
 
     A stalled one loses nothing: what was sent meanwhile arrives when it flows again, as after lost packets.
     """
 
-    def __init__(self, target: int, address: str = "127.0.0.1", port: int = 0) -> None:
-        self._target = (address, target)
+    def __init__(
+        self, target: int, address: str = "127.0.0.1", port: int = 0, *, target_address: str = ""
+    ) -> None:
+        self._target = (target_address or address, target)
         self._loop = asyncio.new_event_loop()
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._there, self._back = asyncio.Event(), asyncio.Event()
+        self._there.set()
+        self._back.set()
         # One that is closed is here until the last of its bytes is sent.
         self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -29,13 +32,16 @@ class Proxy:
         self._server = self._run(asyncio.start_server(self._accept, address, port))
         self.port = int(self._server.sockets[0].getsockname()[1])
 
-    def stall(self) -> None:
-        """Nothing arrives any more, on connections old and new."""
-        self._loop.call_soon_threadsafe(self._flows.clear)
+    def stall(self, *, there: bool = True, back: bool = True) -> None:
+        """Nothing arrives any more at the target, or from it, on connections old and new."""
+        for direction, stalls in ((self._there, there), (self._back, back)):
+            if stalls:
+                self._loop.call_soon_threadsafe(direction.clear)
 
     def flow(self) -> None:
         """What was held back arrives, and all that follows."""
-        self._loop.call_soon_threadsafe(self._flows.set)
+        for direction in (self._there, self._back):
+            self._loop.call_soon_threadsafe(direction.set)
 
     def close(self) -> None:
         """Ends all connections."""
@@ -72,7 +78,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            await self._flows.wait()
+            await self._there.wait()
             await self._connect(reader, writer)
         writer.close()
 
@@ -80,8 +86,8 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_connection(*self._target)
         self._transports.add(there_writer.transport)
         ways = [
-            asyncio.create_task(self._forward(reader, there_writer)),
-            asyncio.create_task(self._forward(there_reader, writer)),
+            asyncio.create_task(self._forward(reader, there_writer, self._there)),
+            asyncio.create_task(self._forward(there_reader, writer, self._back)),
         ]
         try:
             # Nobody here closes one direction only.
@@ -92,9 +98,11 @@ class Proxy:
             there_writer.close()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(262_144):
-                await self._flows.wait()
+                await flows.wait()
                 writer.write(data)
                 await writer.drain()

@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
+from tasks.servers.database import connect_directly
 from tests.chaos.load import DEVICES, Load
 
 LOOK_SECONDS = 0.2
+SILENT_SECONDS = 3.0
 # The readings after the last tick that all devices have stored; a few milliseconds even on a large table.
 STORED = """
 SELECT count(*), min(newest) FROM (
@@ -21,7 +24,7 @@ SELECT count(*), min(newest) FROM (
 class Watch:
     """The progress of a load, seen from the database. A database that does not answer is asked again."""
 
-    def __init__(self, database_url: str, load: Load) -> None:
+    def __init__(self, database_url: Callable[[], str], load: Load) -> None:
         self._url = database_url
         self._load = load
         self._worst = 0.0
@@ -57,10 +60,10 @@ class Watch:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=3, prepare_threshold=None
-                ) as connection:
-                    while not self._stopping.wait(LOOK_SECONDS):
+                url = self._url()
+                with connect_directly(url, "chaos", SILENT_SECONDS) as connection:
+                    # Another server may have the rows by now, and this one may go on.
+                    while not self._stopping.wait(LOOK_SECONDS) and self._url() == url:
                         self._look(connection)
             except psycopg.Error:
                 # It is what is broken on purpose; the age of what waits is seen when it is back.

@@ -1,1 +1,1 @@
-"""`make ha`: the machine of the Redis master is lost under load, again and again."""
+"""`make ha`: machines of Redis, Kafka and PostgreSQL are lost under load, again and again."""

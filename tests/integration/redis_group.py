@@ -4,9 +4,7 @@ A machine is an address of the loopback network. Each server is reached through 
 that a machine can be cut off. The configuration is that which docs/deploy.md asks for.
 """
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from compose.local.envfile import write_private
 from compose.local.layout import Layout
 from compose.local.passwords import password
 from tests.chaos.proxy import Proxy
+from tests.integration import machines
 from tests.integration.fleet import wait_until
 
 MASTER = "sluice"
@@ -64,41 +63,10 @@ SENTINEL_SERVER = replace(
 
 
 @dataclass
-class Process:
+class Process(machines.Process):
     """A server or a Sentinel of a machine, behind its proxy."""
 
-    server: servers.Server
-    layout: Layout
-    proxy: Proxy
-    running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts it with the configuration that it has by now."""
-        script = self.layout.conf(self.server.name) / "start.sh"
-        script.write_text(servers.script(self.server, self.layout))
-        with self.layout.log(self.server.name).open("ab") as log:
-            self.running = subprocess.Popen(
-                ["/bin/sh", str(script)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        wait_until(lambda: self._pid() is not None, 30, f"{self.server.name} to start")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Sends a signal, if it runs."""
-        if (pid := self._pid()) is not None:
-            os.kill(pid, number)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self.running is None:
-            return
-        self.signal(signal.SIGKILL)
-        self.running.wait(20)
-        self.running = None
-
-    def _pid(self) -> int | None:
-        with suppress(FileNotFoundError, ValueError):
-            return int(self.layout.pid(self.server.name).read_text())
-        return None
+    proxy: Proxy = field(kw_only=True)
 
 
 @dataclass
@@ -161,8 +129,8 @@ class RedisGroup:
             address = f"127.0.0.{number + 2}"
             machine = Machine(
                 address,
-                Process(SERVER, layout, Proxy(inside, address, self._port)),
-                Process(SENTINEL_SERVER, layout, Proxy(sentinel_inside, address, self._sentinel_port)),
+                Process(SERVER, layout, proxy=Proxy(inside, address, self._port)),
+                Process(SENTINEL_SERVER, layout, proxy=Proxy(sentinel_inside, address, self._sentinel_port)),
             )
             self.machines.append(machine)
             self._configure(machine, inside, sentinel_inside)

@@ -45,7 +45,7 @@ def test_every_server_that_is_reached_by_tls_is_watched(tmp_path: Path) -> None:
             redis_url="rediss://u:p@redis:6380/0",
             celery_broker_url="amqps://u:p@rabbit/",
             database_url="postgresql://u:p@pool:6432/x",
-            database_direct_url="postgresql://u:p@db1,db2:5433/x?sslmode=disable",
+            database_direct_url="postgresql://u:p@db1,db2:5433/x?target_session_attrs=read-write&sslmode=disable",
             tls_ca_file=str(file),
             tls_watched="broker:8883, [::1]:8884",
         )
@@ -57,7 +57,7 @@ def test_every_server_that_is_reached_by_tls_is_watched(tmp_path: Path) -> None:
     sentinels = chosen(redis_url="rediss+sentinel://u:p@s1,s2:26380/0?master=main")
     assert places(sentinels) == [Place("s1", 26379), Place("s2", 26380)]
     assert places(chosen(redis_url="redis+sentinel://u:p@s1,s2:26380/0?master=main")) == []
-    require = chosen(database_url="postgresql://u:p@a,b:2/x?sslmode=require")
+    require = chosen(database_url="postgresql://u:p@a,b:2/x?target_session_attrs=read-write&sslmode=require")
     assert places(require) == [Place("a", 5432, postgres=True), Place("b", 2, postgres=True)]
 
 

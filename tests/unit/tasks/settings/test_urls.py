@@ -120,3 +120,23 @@ def test_a_database_may_be_named_by_libpqs_pairs() -> None:
     assert not is_database("hush@nowhere")
     assert not is_database("")
     assert not is_url("host=db.example")
+
+
+@pytest.mark.parametrize("name", ["database_url", "database_direct_url"])
+def test_several_databases_say_that_the_one_is_meant_that_takes_writes(name: str) -> None:
+    """Otherwise a client stays with the first that answers, and every write to a standby is refused."""
+    for url in (
+        "postgresql://me:hush@one.example,two.example:5433/x",
+        "postgresql://me:hush@/x?host=one.example,two.example",
+        "postgresql://me:hush@one.example,two.example/x?target_session_attrs=any",
+        "host=one.example,two.example user=me password=hush",
+    ):
+        with pytest.raises(ValidationError, match="target_session_attrs=read-write") as refused:
+            Settings(_env_file=None, **{name: url})  # type: ignore[arg-type]
+        assert "hush" not in str(refused.value)
+    for url in (
+        "postgresql://me:hush@one.example,two.example:5433/x?target_session_attrs=read-write",
+        "host=one.example,two.example target_session_attrs=primary",
+        "postgresql://me:hu,sh@one.example/x",
+    ):
+        Settings(_env_file=None, **{name: url})  # type: ignore[arg-type]

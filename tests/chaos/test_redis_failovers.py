@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from compose.local import envfile
 from compose.local.stack import Stack
 from tests.chaos import options
-from tests.chaos.failovers import Failover, GroupPlace, Seconds, chosen
 from tests.chaos.judge import Judge, Verdict
-from tests.conftest import PROCESSES, forget_other_memories
+from tests.chaos.more_processes import moved
+from tests.chaos.redis_failovers import Failover, GroupPlace, chosen
 from tests.integration.redis_group import redis_group
 
 pytestmark = pytest.mark.timeout(600)
@@ -24,28 +23,14 @@ def place(stack: Stack) -> Iterator[GroupPlace]:
     """All processes, and a bridge and a worker more, on a Redis of three machines with Sentinels."""
     before = stack.env
     folder = Path(tempfile.mkdtemp(prefix="redis-", dir=stack.layout.base))
-    with redis_group(folder) as group:
-        _stop_processes(stack)
-        # To the stack this is its own server.
-        marks = [before[envfile.OWN], envfile.fingerprint(group.settings["REDIS_URL"])]
-        envfile.write(stack.layout.env, {**before, **group.settings, envfile.OWN: ",".join(marks)})
-        try:
-            stack.up((*PROCESSES, "beat"), prepare=False)
-            seconds = Seconds(stack)
-            try:
-                yield GroupPlace(
-                    stack, {}, before["REDIS_URL"], before["DATABASE_DIRECT_URL"], group=group, others=seconds
-                )
-            finally:
-                seconds.close()
-        finally:
-            _stop_processes(stack)
-            envfile.write(stack.layout.env, before)
-            forget_other_memories(stack)
+    with redis_group(folder) as group, moved(stack, group.settings, workers=1) as others:
+        yield GroupPlace(
+            stack, {}, before["REDIS_URL"], before["DATABASE_DIRECT_URL"], group=group, others=others
+        )
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("failover", chosen(options.FAILOVERS), ids=lambda failover: failover.name)
+@pytest.mark.parametrize("failover", chosen(options.failovers("redis")), ids=lambda failover: failover.name)
 def test_the_loss_of_the_masters_machine_loses_and_doubles_nothing(
     place: GroupPlace, judge: Judge, verdict: Verdict, failover: Failover
 ) -> None:
@@ -70,8 +55,3 @@ def test_all_failovers_together_have_lost_and_doubled_nothing(judge: Judge, verd
     """The whole load once more."""
     judge.judge_all(verdict)
     assert verdict.passed, verdict.problems
-
-
-def _stop_processes(stack: Stack) -> None:
-    for name in (*PROCESSES, "beat"):
-        stack.stop(name)
