@@ -92,7 +92,7 @@ def started(folders: config.Folders, logs: Path, archive: Path, report: Report) 
         ending.enter_context(_cgroups())
         ending.enter_context(_sysctls())
         node = Node(folders, ending.enter_context(_namespaces()))
-        _wire(node)
+        ending.enter_context(_wire(node))
         with report.working("Starting the node"):
             _start(node, logs)
         with report.working("Loading the images, 1 to 3 min"):
@@ -160,8 +160,9 @@ def _namespaces() -> Iterator[int]:
         outer.wait()
 
 
-def _wire(node: Node) -> None:
-    """A wire between this machine and the node's network; it is gone with that network."""
+@contextmanager
+def _wire(node: Node) -> Iterator[None]:
+    """A wire between this machine and the node's network, while the block runs."""
     made = run(["ip", "-brief", "link"], seconds=10)
     if f"{NAME}@" in made:
         raise Failed(f"there is a network device {NAME}: another node runs, end that one first")
@@ -180,6 +181,12 @@ def _wire(node: Node) -> None:
         f"route add {SERVICES} dev node\n",
     )
     run(node.inside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"), seconds=10)
+    try:
+        yield
+    finally:
+        # Without this the kernel would remove it with the node's network, some time after.
+        with suppress(Failed):
+            run(["ip", "link", "delete", NAME], seconds=20)
 
 
 @contextmanager
