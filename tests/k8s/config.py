@@ -111,7 +111,7 @@ def kubelet(folders: Folders) -> str:
 def dns(folders: Folders) -> str:
     """CoreDNS for the names of Services; every other name does not exist."""
     return f"""\
-.:53 {{
+cluster.local:53 in-addr.arpa:53 {{
     bind {NODE}
     errors
     kubernetes cluster.local in-addr.arpa {{
@@ -119,7 +119,10 @@ def dns(folders: Folders) -> str:
         pods insecure
         ttl 5
     }}
-    template ANY ANY . {{
+}}
+.:53 {{
+    bind {NODE}
+    template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}
