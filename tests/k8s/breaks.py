@@ -75,24 +75,28 @@ class Breaks:
         return self._outcome(f"evicted, ready again after {seconds:.0f} s")
 
     def upgrade(self) -> str:
-        """`helm upgrade` to an image with one more migration, and back to the one before."""
-        former = {name: self.cluster.pods(component(name)) for name in PROCESSES}
-        self.cluster.upgrade(f"--set=image.tag={NEXT_IMAGE.partition(':')[2]}")
-        for name, pods in former.items():
-            self.cluster.await_replaced(component(name), pods, ROLLOUT_SECONDS)
+        """`helm upgrade` to an image with one more migration."""
+        told = self._replaced_by(lambda: self.cluster.upgrade(f"--set=image.tag={_tag(NEXT_IMAGE)}"))
         with self.cluster.database() as connection:
             found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [TABLE]).fetchone()
         expect(found == (True,), "the migration has not run")
-        told = self._outcome(f"{len(former)} pods replaced, migrated")
-        self.cluster.upgrade(f"--set=image.tag={PROJECT_IMAGE.partition(':')[2]}")
-        return f"{told}; and back: {self._outcome('replaced')}"
+        return self._outcome(f"migrated, {told}")
+
+    def rollback(self) -> str:
+        """`helm rollback`: the processes of the version before work with the newer tables."""
+        told = self._replaced_by(
+            lambda: self.cluster.helm("rollback", "sluice", "--wait", f"--timeout={ROLLOUT_SECONDS}s")
+        )
+        return self._outcome(told)
 
     def failed_upgrade(self) -> str:
-        """An upgrade whose setup fails leaves the pods that run as they are."""
+        """An upgrade whose setup fails replaces no pod: here that of a version older than the tables."""
         former = self._processes()
-        self.cluster.refused("--wait", "--timeout=40s", "--set=settings.KAFKA_PARTITIONS=none")
+        self.cluster.refused("--wait", "--timeout=40s", f"--set=image.tag={_tag(PROJECT_IMAGE)}")
+        told = self.cluster.kubectl("logs", "job/sluice-setup")
+        expect("newer version of Sluice" in told, f"setup says {told[-300:]}")
         expect(self._processes() == former, "pods were replaced")
-        return self._outcome("Helm fails, no pod is replaced")
+        return self._outcome("setup refuses the newer tables, Helm fails, no pod is replaced")
 
     def changed_pool(self) -> str:
         """A changed file of a server reaches it with setup_local.sh, which may run again at any time."""
@@ -138,6 +142,14 @@ class Breaks:
         left = self.cluster.node.kubectl("get", "namespaces", "--output=name")
         expect(f"namespace/{NAMESPACE}\n" not in left, left)
         return "the namespace is gone"
+
+    def _replaced_by(self, work: Callable[[], object]) -> str:
+        """Does something by which all processes get new pods of their newest version."""
+        former = {name: self.cluster.pods(component(name)) for name in PROCESSES}
+        work()
+        for name, pods in former.items():
+            self.cluster.await_replaced(component(name), pods, ROLLOUT_SECONDS)
+        return f"{len(former)} processes replaced"
 
     def _processes(self) -> set[str]:
         """The ids of the pods of Sluice."""
@@ -192,8 +204,14 @@ def parts(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
         ),
         *((f"{name} scaled 1→3→1 under load", lambda of=name: breaks.scale(of)) for name in SCALED),
         ("`kubectl drain` of the worker's pod under load", lambda: breaks.evict("worker")),
-        ("`helm upgrade` with a migration under load", breaks.upgrade),
-        ("An upgrade that fails, under load", breaks.failed_upgrade),
         ("A changed pgbouncer.ini, by setup_local.sh under load", breaks.changed_pool),
         ("teardown.sh and setup_local.sh under load keep rows", breaks.down_up),
+        # The last: setup_local.sh would set up the version before.
+        ("`helm upgrade` with a migration under load", breaks.upgrade),
+        ("`helm rollback` under load", breaks.rollback),
+        ("An upgrade that fails, under load", breaks.failed_upgrade),
     ]
+
+
+def _tag(image: str) -> str:
+    return image.partition(":")[2]
