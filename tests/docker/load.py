@@ -103,10 +103,13 @@ def reading(number: int, temperature: float = 20.5) -> bytes:
 
 
 def send(client: Client, to: str, payload: bytes) -> None:
-    """Publishes with QoS 1, and returns when the broker has it. Raises `Failed`."""
+    """Publishes with QoS 1, and returns when the broker has taken it. Raises `Failed`."""
+    refusals: list[str] = []
+    client.on_publish = lambda *told: refusals.append(str(told[3])) if told[3].is_failure else None
     info = client.publish(to, payload, qos=1)
     info.wait_for_publish(30)
     expect(info.is_published(), f"the broker did not acknowledge a message to {to} within 30 s")
+    expect(not refusals, f"the broker refuses a message to {to}: {refusals}")
 
 
 class Load:
