@@ -16,7 +16,7 @@ from compose.local.layout import PROJECT
 from tests import page_table
 from tests.docker import daemon, table
 from tests.docker.command import Failed
-from tests.k8s import breaks, config, images, node, programs
+from tests.k8s import breaks, config, images, isolation, node, programs
 from tests.k8s.cluster import Cluster
 from tests.k8s.proofs import Proofs
 
@@ -112,6 +112,7 @@ def _prove(lines: table.Table, cluster: Cluster, *, without_breaks: bool) -> Non
     lines.prove("The API server takes every object", proofs.valid)
     lines.prove("rendered.yaml is of this chart", proofs.rendered)
     lines.prove("NetworkPolicies and PodDisruptionBudgets by default", proofs.policies)
+    lines.prove("NetworkPolicies let in and out what they say", lambda: isolation.prove(cluster))
     lines.prove("The standard `restricted` for pods", proofs.restricted)
     lines.prove("Non-root and read-only", proofs.enclosure)
     lines.prove("Two gateways without a group", proofs.gateways)

@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from compose.local.layout import PROJECT
 from tests.docker.command import Failed, expect, run, wait_until
 from tests.docker.load import Connection
+from tests.k8s.config import HERE as HOST
 from tests.k8s.node import Node
 
 NAMESPACE = "sluice"
@@ -115,7 +116,7 @@ class Cluster:
             yield connection
 
     def open_ways(self) -> None:
-        """Services of the tests' own, by which this machine reaches broker and database."""
+        """Services and a policy of the tests' own, by which this machine reaches broker and database."""
         ways = (("emqx", _BROKER, 1883), ("timescaledb", _DATABASE, 5432))
         documents = [
             {
@@ -130,7 +131,18 @@ class Cluster:
             }
             for name, address, port in ways
         ]
-        self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(documents))
+        # Other policies let only pods of this namespace in.
+        policy = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "test-database"},
+            "spec": {
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": "timescaledb"}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": [{"ipBlock": {"cidr": f"{HOST}/32"}}], "ports": [{"port": 5432}]}],
+            },
+        }
+        self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all([*documents, policy]))
 
     @contextmanager
     def forwarding(self) -> Iterator[None]:

@@ -219,5 +219,9 @@ def commands(folders: Folders) -> dict[str, list[str]]:
             *("--conntrack-max-per-core=0", "--conntrack-min=0"),
             *("--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"),
         ],
+        "kube-router": [
+            *(as_admin, f"--hostname-override={NAME}", f"--service-cluster-ip-range={SERVICES}"),
+            *("--run-firewall=true", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false"),
+        ],
         "coredns": [f"-conf={folders.node}/Corefile"],
     }

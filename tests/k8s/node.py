@@ -19,15 +19,19 @@ READY_SECONDS = 180
 IMPORT_SECONDS = 900
 _API_READY = ("kubectl", "get", "--raw", "/readyz")
 # The kubelet sets these for the whole machine.
-_SYSCTLS = (
-    *("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"),
-    *("kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
-)
-# The first process hides this machine's folders behind its own, and takes over what has lost its parent.
-_FIRST = """
+_SYSCTLS = "vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys"
+# The first process hides this machine's folders and settings, and adopts what has lost its parent.
+_FIRST = f"""
 for folder in /run /var/log /var/lib/cni /var/lib/kubelet; do
     if [ -d $folder ]; then mount -t tmpfs tmpfs $folder; fi
 done
+mkdir /run/settings
+for name in {_SYSCTLS} kernel/keys/root_maxbytes; do
+    own=/run/settings/$(basename $name)
+    cat /proc/sys/$name > $own
+    mount --bind $own /proc/sys/$name
+done
+touch /run/ready
 while :; do sleep 3600; done
 """
 
@@ -90,7 +94,6 @@ def started(folders: config.Folders, logs: Path, archive: Path, report: Report) 
         # Runs last, when no process of the node is left.
         ending.callback(_clear, folders.node)
         ending.enter_context(_cgroups())
-        ending.enter_context(_sysctls())
         node = Node(folders, ending.enter_context(_namespaces()))
         ending.enter_context(_wire(node))
         with report.working("Starting the node"):
@@ -150,7 +153,7 @@ def _namespaces() -> Iterator[int]:
         if outer.poll() is not None:
             raise Failed(f"unshare ended with {outer.returncode}: this machine lets nobody make namespaces")
         first = int(children.read_text())
-        wait_until(lambda: f"{config.RUN} " in Path(f"/proc/{first}/mounts").read_text(), 10, "the mounts")
+        wait_until(Path(f"/proc/{first}/root/run/ready").exists, 10, "the mounts")
         yield first
     finally:
         # The children file is empty when the first process has ended already.
@@ -213,18 +216,6 @@ def _remove_cgroups(paths: list[Path]) -> None:
             return not top.exists()
 
         wait_until(removed, 20, f"the cgroups below {path} to be empty")
-
-
-@contextmanager
-def _sysctls() -> Iterator[None]:
-    paths = [path for name in _SYSCTLS if (path := Path("/proc/sys") / name).exists()]
-    before = {path: path.read_text() for path in paths}
-    try:
-        yield
-    finally:
-        for path, text in before.items():
-            if path.read_text() != text:
-                path.write_text(text)
 
 
 def _clear(folder: Path) -> None:

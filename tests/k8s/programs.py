@@ -24,6 +24,8 @@ _PLUGINS = "github.com/containernetworking/plugins/plugins"
 ELSEWHERE = {
     "helm": "helm.sh/helm/v3/cmd/helm@v3.19.5",
     "coredns": "github.com/coredns/coredns@v1.12.4",
+    # Enforces NetworkPolicies, and no more here.
+    "kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v2.1.0",
     "bridge": f"{_PLUGINS}/main/bridge@v1.7.1",
     "host-local": f"{_PLUGINS}/ipam/host-local@v1.7.1",
     "loopback": f"{_PLUGINS}/main/loopback@v1.7.1",
@@ -31,14 +33,13 @@ ELSEWHERE = {
 """Programs of other modules."""
 LEAST_GO = (1, 24)
 BUILD_SECONDS = 3600
-_CONTAINERD = ("containerd", "runc", "iptables", "iproute2")
+_PACKAGES = ("containerd", "runc", "iptables", "ipset", "iproute2")
 
 
 def make(folder: Path, report: Report) -> Path:
     """The folder of the programs, which are built when they are not there. Raises `Failed`."""
-    missing = [name for name in ("containerd", "ctr", "runc", "iptables", "ip") if not shutil.which(name)]
-    if missing:
-        install(report, *_CONTAINERD)
+    if not all(map(shutil.which, ("containerd", "ctr", "runc", "iptables", "ipset", "ip"))):
+        install(report, *_PACKAGES)
     programs = folder / f"programs-{recipe()}"
     if programs.exists():
         return programs

@@ -63,7 +63,7 @@ def test_setup_local_takes_the_node_for_a_local_cluster() -> None:
 def test_the_parts_of_the_program_are_those_that_are_started() -> None:
     """Each program of the node is made, or comes with containerd."""
     started = set(config.commands(FOLDERS))
-    assert started == {*programs.PARTS, "containerd", "coredns"} - {"kubectl"}
+    assert started == {*programs.PARTS, "containerd", "coredns", "kube-router"} - {"kubectl"}
     main = (programs.GO / "node" / "main.go").read_text()
     assert all(f'"{part}"' in main for part in programs.PARTS)
     modules = (programs.GO / "go.mod").read_text()
@@ -118,6 +118,7 @@ def test_the_stand_ins_are_those_charts_that_setup_local_installs_without_option
     }
     page = (PROJECT / "docs" / "deploy.md").read_text()
     section = page.partition("### What a run with Kubernetes proves")[2].partition("<!-- k8s-test -->")[0]
+    section = " ".join(section.split())
     for name in (
         "Redpanda",
         "EMQX",
