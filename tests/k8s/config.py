@@ -219,9 +219,10 @@ def commands(folders: Folders) -> dict[str, list[str]]:
             *("--conntrack-max-per-core=0", "--conntrack-min=0"),
             *("--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"),
         ],
+        "coredns": [f"-conf={folders.node}/Corefile"],
+        # It wants the node to be known.
         "kube-router": [
             *(as_admin, f"--hostname-override={NAME}", f"--service-cluster-ip-range={SERVICES}"),
             *("--run-firewall=true", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false"),
         ],
-        "coredns": [f"-conf={folders.node}/Corefile"],
     }

@@ -18,6 +18,8 @@ READY_SECONDS = 180
 # containerd reads each layer once and writes it once.
 IMPORT_SECONDS = 900
 _API_READY = ("kubectl", "get", "--raw", "/readyz")
+_CONDITION = "{.items[*].status.conditions[?(@.type=='Ready')].status}"
+_NODE_READY = ("kubectl", "get", "nodes", f"--output=jsonpath={_CONDITION}")
 # The kubelet sets these for the whole machine.
 _SYSCTLS = "vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys"
 # The first process hides this machine's folders and settings, and adopts what has lost its parent.
@@ -118,6 +120,8 @@ def _start(node: Node, logs: Path) -> None:
         return False
 
     for name, arguments in config.commands(node.folders).items():
+        if name == "kube-router":
+            wait_until(lambda: answers(*_NODE_READY, wanted="True"), READY_SECONDS, "the node to be ready")
         program = shutil.which(name, path=node.environ["PATH"])
         if program is None:
             raise Failed(f"there is no program {name}")
@@ -132,9 +136,6 @@ def _start(node: Node, logs: Path) -> None:
             )
         if name == "kube-apiserver":
             wait_until(lambda: answers(*_API_READY, wanted="ok"), READY_SECONDS, "the API server to be ready")
-    condition = "{.items[*].status.conditions[?(@.type=='Ready')].status}"
-    nodes = ("kubectl", "get", "nodes", f"--output=jsonpath={condition}")
-    wait_until(lambda: answers(*nodes, wanted="True"), READY_SECONDS, f"the node to be ready; see {logs}")
     node.kubectl("apply", "--filename=-", stdin=config.volumes(node.folders.node / "volumes"))
 
 
