@@ -131,7 +131,7 @@ def _break(lines: table.Table, cluster: Cluster, proofs: Proofs) -> None:
         for name, work in breaks.parts(under_load):
             lines.prove(name, work)
     finally:
-        lines.prove("In the end, every reading is one row", under_load.end)
+        lines.prove("In the end, every reading is one row", under_load.end, needed=True)
     lines.prove("teardown.sh --data removes everything", under_load.remove_all)
 
 
