@@ -11,10 +11,10 @@ READY := .venv/ready-$(shell { cat pyproject.toml constraints.txt; pwd; } | sha2
 _ := $(shell [ ! -e $(READY) ] || $(BIN)/python -c 'import supervisor' 2>&1 || rm $(READY))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up restart down run status test test-quick check bench chaos ha upgrade-test fuzz pictures docker-test clean
+.PHONY: help setup up restart down run status test test-quick check bench chaos ha upgrade-test fuzz pictures docker-test k8s-test clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@$(PYTHON) -c 'from compose.local import ports; print(ports.usual())'
 
 setup: $(READY)  ## make the virtual environment, the servers' root file system and Kafka, once
@@ -69,6 +69,9 @@ pictures: setup  ## make the pictures of the console in docs, in a real browser
 
 docker-test: setup  ## start the Compose stack with Docker, as root, and prove what docs/deploy.md says; QUICK=1 without restarts; ONLY=WORD,...
 	@$(BIN)/python -m tests.docker $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
+
+k8s-test: setup  ## make a Kubernetes node, as root, and prove what the chart promises; QUICK=1 without restarts; ONLY=WORD,...; NODE=1 to use it
+	@$(BIN)/python -m tests.k8s $(if $(NODE),--node) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 clean:  ## stop everything and remove data, logs, passwords and settings, without asking
 	@if [ -x $(BIN)/python ]; then $(STACK) clean; for dir in .local/test*/; do $(STACK) clean --dir $$dir; done; fi

@@ -3,6 +3,7 @@
 # of the chart. HELM names the program.
 set -eu
 cd "$(dirname "$0")"
+trap 'rm -f rendered.part' EXIT
 # Helm reads no file outside the chart.
 cp ../compose/observability/prometheus/rules/sluice.yml sluice/rules/
 cp ../compose/observability/grafana/dashboards/readings.json ../compose/observability/grafana/dashboards/alerts.json \

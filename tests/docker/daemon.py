@@ -12,6 +12,7 @@ from pathlib import Path
 from compose.local.console import Report
 from tests.docker.command import Failed, run, wait_until
 
+_PACKAGES = ("docker.io", "iptables")
 START_SECONDS = 60
 STOP_SECONDS = 40
 APT_SECONDS = 600
@@ -58,10 +59,10 @@ def docker(folder: Path, report: Report) -> Iterator[Docker]:
     folder.mkdir(parents=True, exist_ok=True)
     environ = dict(os.environ)
     if not shutil.which("docker"):
-        _install(report)
+        install(report, *_PACKAGES)
     if not _answers(environ):
         if not shutil.which("dockerd"):
-            _install(report)
+            install(report, *_PACKAGES)
         environ["DOCKER_HOST"] = f"unix://{folder}/docker.sock"
         environ.pop("DOCKER_CONTEXT", None)
     own = "DOCKER_HOST" in environ and environ["DOCKER_HOST"].startswith(f"unix://{folder}/")
@@ -135,20 +136,22 @@ def _end_former(folder: Path) -> None:
     pid_file.unlink(missing_ok=True)
 
 
-def _install(report: Report) -> None:
+def install(report: Report, *packages: str) -> None:
+    """Installs Debian's packages, and starts no service of theirs. Raises `Failed`."""
+    names = " ".join(packages)
     if not shutil.which("apt-get"):
-        raise Failed("Docker is not installed, and there is no apt-get to install docker.io with")
+        raise Failed(f"there is no apt-get to install {names} with")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     get = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=120")
     made = not _POLICY.exists()
-    with report.working("Installing docker.io by apt-get"):
+    with report.working(f"Installing {names} by apt-get"):
         run([*get, "update"], seconds=APT_SECONDS, environ=quiet)
         try:
             if made:
                 _POLICY.write_text("#!/bin/sh\nexit 101\n")
                 _POLICY.chmod(0o755)
-            install = ("install", "-y", "--no-install-recommends", "docker.io", "iptables")
-            run([*get, *install], seconds=APT_SECONDS, environ=quiet)
+            verb = ("install", "-y", "--no-install-recommends")
+            run([*get, *verb, *packages], seconds=APT_SECONDS, environ=quiet)
         finally:
             if made:
                 _POLICY.unlink(missing_ok=True)

@@ -4,14 +4,17 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
 
+import psycopg
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.docker.command import Failed, expect, wait_until
-from tests.docker.project import Connection, Project
 
 USER = "load"
 DEVICES = tuple(f"device{number}" for number in range(8))
@@ -20,10 +23,26 @@ TICK_SECONDS = 0.1
 PATIENCE_SECONDS = 180.0
 ACKNOWLEDGED_SECONDS = 60.0
 
+Connection = psycopg.Connection[tuple[Any, ...]]
+
 _COUNT = """
 SELECT count(*), count(DISTINCT sequence_id) FROM raw_telemetry
 WHERE user_id = %s AND device_id = %s AND sequence_id < %s
 """
+
+
+class Stack(Protocol):
+    """What is put under load, as it is reached from this machine."""
+
+    def broker(self, *, tls: bool = False) -> tuple[str, int]:
+        """The host and the port of MQTT."""
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that vouches for the broker's."""
+
+    def database(self) -> AbstractContextManager[Connection]:
+        """The database as its superuser."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,7 @@ class Outcome:
         return f"{self.lost} lost, {self.doubled} doubled of {self.messages:,}"
 
 
-def connect(project: Project, account: Account, *, tls: bool = False, name: str = "") -> Client:
+def connect(stack: Stack, account: Account, *, tls: bool = False, name: str = "") -> Client:
     """A client that is let in. Raises `Failed` when the broker does not let it in within 30 s."""
     client = Client(
         CallbackAPIVersion.VERSION2, client_id=name or account.username, protocol=MQTTProtocolVersion.MQTTv5
@@ -55,9 +74,8 @@ def connect(project: Project, account: Account, *, tls: bool = False, name: str 
     client.reconnect_delay_set(1, 1)
     client.max_inflight_messages_set(200)
     if tls:
-        client.tls_set(ca_certs=str(project.folder / "compose" / "secrets" / "mqtt_ca.pem"))
-    port = project.ports["HOST_MQTT_TLS_PORT" if tls else "HOST_MQTT_PORT"]
-    client.connect_async("localhost" if tls else "127.0.0.1", port)
+        client.tls_set(ca_certs=str(stack.authority))
+    client.connect_async(*stack.broker(tls=tls))
     client.loop_start()
     try:
         wait_until(client.is_connected, 30, f"the broker to let {account.username} in")
@@ -85,18 +103,21 @@ def reading(number: int, temperature: float = 20.5) -> bytes:
 
 
 def send(client: Client, to: str, payload: bytes) -> None:
-    """Publishes with QoS 1, and returns when the broker has it. Raises `Failed`."""
+    """Publishes with QoS 1, and returns when the broker has taken it. Raises `Failed`."""
+    refusals: list[str] = []
+    client.on_publish = lambda *told: refusals.append(str(told[3])) if told[3].is_failure else None
     info = client.publish(to, payload, qos=1)
     info.wait_for_publish(30)
     expect(info.is_published(), f"the broker did not acknowledge a message to {to} within 30 s")
+    expect(not refusals, f"the broker refuses a message to {to}: {refusals}")
 
 
 class Load:
     """Each device numbers its readings from 0, so what is missing or there twice is seen by counting."""
 
-    def __init__(self, project: Project, accounts: Mapping[str, Account]) -> None:
-        self._project = project
-        self._clients = {device: connect(project, accounts[device]) for device in DEVICES}
+    def __init__(self, stack: Stack, accounts: Mapping[str, Account]) -> None:
+        self._stack = stack
+        self._clients = {device: connect(stack, accounts[device]) for device in DEVICES}
         self._sent = dict.fromkeys(DEVICES, 0)
         self._acknowledged = dict.fromkeys(DEVICES, 0)
         for device, client in self._clients.items():
@@ -115,7 +136,7 @@ class Load:
 
         def stored() -> bool:
             try:
-                with self._project.database() as connection:
+                with self._stack.database() as connection:
                     return all(_has(connection, device, number) for device, number in marks.items())
             except Exception:  # noqa: BLE001 - the database may be what was broken
                 return False
@@ -127,7 +148,7 @@ class Load:
         marks = self.sent()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            with self._project.database() as connection:
+            with self._stack.database() as connection:
                 found = {device: _count(connection, device, number) for device, number in marks.items()}
             rows = sum(rows for rows, _ in found.values())
             distinct = sum(distinct for _, distinct in found.values())

@@ -23,6 +23,7 @@ from compose.local.layout import PROJECT
 from compose.local.procfile import read as read_procfile
 from tests.docker.command import Failed, expect, run, wait_until
 from tests.docker.daemon import Docker
+from tests.docker.load import Connection
 
 NAME = "sluice-docker-test"
 UP_SECONDS = 420
@@ -36,8 +37,6 @@ NAMED = tuple(name for name in PROCESSES if _SERVICES[name].get("profiles", [_PR
 """Those of them that are started by their names: their profiles may have services without a stand-in."""
 # The ports of this machine, each a variable of compose.yaml.
 _PORTS = sorted(set(re.findall(r"HOST_[A-Z_]+_PORT", _TEXT)))
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass
@@ -130,6 +129,17 @@ class Project:
     def kill_process(self, service: str) -> None:
         """SIGKILL to the container's main process, as the kernel does it when memory is short."""
         os.kill(self.state(service)["Pid"], signal.SIGKILL)
+
+    def broker(self, *, tls: bool = False) -> tuple[str, int]:
+        """The host and the port of MQTT on this machine. The certificate is for the name of the host."""
+        if tls:
+            return "localhost", self.ports["HOST_MQTT_TLS_PORT"]
+        return "127.0.0.1", self.ports["HOST_MQTT_PORT"]
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that vouches for the broker's."""
+        return self.folder / "compose" / "secrets" / "mqtt_ca.pem"
 
     @contextmanager
     def database(self) -> Iterator[Connection]:

@@ -7,8 +7,8 @@ from tests.upgrade.rolling import Outcome, Step
 
 def outcome(*problems: str) -> Outcome:
     """An upgrade of one step, with these problems."""
-    whole = Verdict("all of them", messages=1200, rows=1190, dead_letters=10, judged=True)
-    verdict = Verdict("upgrade", judged=True, problems=list(problems))
+    whole = Verdict("all of them", "", messages=1200, rows=1190, dead_letters=10, judged=True)
+    verdict = Verdict("upgrade", "", judged=True, problems=list(problems))
     return Outcome([Step("bridge", 5.94, 2.36, 1.7)], verdict, whole, {"bridge 2": 3})
 
 

@@ -77,7 +77,10 @@ def _under_load(stack: Stack, processes: Processes, project: Path, seed: int, co
         judge.begin()
         began = time.monotonic()
         steps = list(_steps(stack, processes, project, judge, console))
-        verdict, whole = Verdict("upgrade", time.monotonic() - began), Verdict("all of them")
+        verdict, whole = (
+            Verdict("upgrade", __name__, time.monotonic() - began),
+            Verdict("all of them", __name__),
+        )
         judge.recovery(verdict, time.monotonic())
         judge.judge(verdict)
         judge.judge_all(whole)

@@ -82,9 +82,11 @@ def follow(broker: "subprocess.Popen[bytes]") -> None:
     """Once a second as long as the broker runs. A database that is away is tried again."""
     while broker.poll() is None:
         try:
+            # In this order nobody is let in whose rights are not there yet.
+            users, rights = ask(USERS), ask(RIGHTS)
             changed = [
-                write(DATA / "acl", acl_file(ask(RIGHTS))),
-                write(DATA / "passwords", password_file(ask(USERS), setting(r"iterations = (\d+)"))),
+                write(DATA / "acl", acl_file(rights)),
+                write(DATA / "passwords", password_file(users, setting(r"iterations = (\d+)"))),
             ]
             if any(changed):
                 broker.send_signal(signal.SIGHUP)

@@ -11,6 +11,8 @@ DATA = Path("/var/lib/redpanda/data")
 LOG4J = "-Dlog4j2.configurationFile=/opt/log4j2.properties"
 JAVA = ("java", "-XX:+UseG1GC", "-Djava.awt.headless=true", LOG4J, "-cp", "/opt/jars/*")
 CLUSTER = "c2x1aWNlLWxvY2FsLWthZg"
+# Not 9093, which Redpanda's chart has for clients.
+CONTROLLER_PORT = "9095"
 
 
 def listeners(arguments: list[str], name: str) -> str:
@@ -21,11 +23,11 @@ def listeners(arguments: list[str], name: str) -> str:
 
 def properties(template: str, arguments: list[str]) -> str:
     """Kafka's settings: the local stack's, with these listeners and this folder of data."""
-    text = Template(template).substitute(port="9092", controller_port="9093")
+    text = Template(template).substitute(port="9092", controller_port=CONTROLLER_PORT)
     opened, advertised = listeners(arguments, "kafka-addr"), listeners(arguments, "advertise-kafka-addr")
     names = [word.partition(":")[0] for word in opened.split(",")]
     changed = {
-        "listeners": f"{opened},CONTROLLER://127.0.0.1:9093",
+        "listeners": f"{opened},CONTROLLER://127.0.0.1:{CONTROLLER_PORT}",
         "advertised.listeners": advertised,
         "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*names, "CONTROLLER")),
         "inter.broker.listener.name": names[0],

@@ -4,7 +4,7 @@
 set -eu
 
 if [ "$(id -u)" = 0 ]; then
-    mkdir -p /run/postgresql
+    mkdir -p "$PGDATA" /run/postgresql
     chown postgres:postgres "$PGDATA" /run/postgresql
     exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"
 fi

@@ -35,7 +35,7 @@ def test_kafka_listens_as_redpanda_is_told_to() -> None:
     text = redpanda.properties(template, command)
     found = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
     assert found["listeners"] == (
-        "INTERNAL://0.0.0.0:9092,EXTERNAL://0.0.0.0:19092,CONTROLLER://127.0.0.1:9093"
+        "INTERNAL://0.0.0.0:9092,EXTERNAL://0.0.0.0:19092,CONTROLLER://127.0.0.1:9095"
     )
     assert found["advertised.listeners"] == "INTERNAL://redpanda:9092,EXTERNAL://localhost:29092"
     assert found["inter.broker.listener.name"] == "INTERNAL"
