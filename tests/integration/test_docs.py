@@ -76,6 +76,7 @@ def test_the_page_about_replay_brings_refused_messages_back(pipeline: Stack, dat
         "3/1742": f"{partition}/{offset}",
         # A partition that nobody has written to has no offsets.
         "replay offsets 0 0": f"replay offsets {partition} 0",
+        "replay range 0 0": f"replay range {partition} 0",
         "2d": since,
         "1d": since,
         "sluice verify  ": f"sluice verify --since {since}  ",
