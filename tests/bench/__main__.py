@@ -46,6 +46,7 @@ class Part(StrEnum):
     GROWTH = "growth"
     RULES = "rules"
     TRACING = "tracing"
+    DEVICES = "devices"
     NEIGHBOURS = "neighbours"
     CONSOLE = "console"
 
@@ -132,6 +133,13 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
                 backlog = _begin(stack, shape, progress, with_rules=False)
                 found = growth.of_rules(stack, backlog, size.pairs, progress)
                 result["growth"] = result.get("growth", {}) | found
+            if Part.DEVICES in parts:
+                result["growth"] = result.get("growth", {}) | {"devices": []}
+                for run, count in enumerate(growth.DEVICES, len(size.devices) + 4):
+                    shape = Shape(min(size.records, GROWTH_RECORDS), count, run)
+                    backlog = _begin(stack, shape, progress, size.rules)
+                    step = growth.of_devices(stack, backlog, size.pairs, progress)
+                    result["growth"]["devices"].append(step)
             if Part.TRACING in parts:
                 shape = Shape(size.records, size.devices[0], len(size.devices) + 1)
                 backlog = _begin(stack, shape, progress, size.rules, sampled=traced.RATIO)

@@ -1,4 +1,4 @@
-"""How cost grows: with lanes, the size of batches, the rows that the table has already, and alert rules."""
+"""How cost grows: with lanes, the size of batches, rows that are there already, alert rules, and devices."""
 
 import statistics
 from datetime import timedelta
@@ -17,6 +17,7 @@ from tests.bench.setting import setting
 LANES = (1, 2, 4, 8)
 BATCHES = (100, 1000, 4000, 8000, 16_000)
 RULES = (0, 5, 50)
+DEVICES = (90, 1000, 10_000, 100_000)
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 # Devices of other users than the backlog's, in the same chunk, each device with a reading a second.
 _FILL = """
@@ -68,6 +69,17 @@ def of_rules(
                 rules.set_rules(connection, backlog.shape.users, rules.of_these_kinds(count))
                 runs[count].append(drain(stack, backlog, progress))
     return {"rules": [_step("rules of a user", count, runs[count], progress) for count in RULES]}
+
+
+def of_devices(stack: Stack, backlog: Backlog, repeats: int, progress: Progress) -> dict[str, Any]:
+    """Drains of one backlog so many times, and the most memory that each process took (MiB)."""
+    drain(stack, backlog, progress)  # as above
+    runs = [drain(stack, backlog, progress) for _ in range(repeats)]
+    most = {
+        name: max(size for run in runs for _, size in run.memory_mib[name]) for name in runs[0].memory_mib
+    }
+    progress.console.print(", ".join(f"{name} {size:.0f} MiB" for name, size in most.items()))
+    return _step("devices", backlog.shape.devices, runs, progress) | {"memory_mib": most}
 
 
 def _in_turn(

@@ -6,7 +6,13 @@ from typing import Any
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
-LABELS = {"lanes": "lanes", "batch": "messages in a batch at most", "rows": "rows in the table before"}
+LABELS = {
+    "lanes": "lanes",
+    "batch": "messages in a batch at most",
+    "rows": "rows in the table before",
+    "devices": "devices",
+    "rules": "rules of a user",
+}
 # The same figures give the same file.
 rcParams["svg.hashsalt"] = "sluice"
 
@@ -62,7 +68,9 @@ def _latency(loads: list[dict[str, Any]]) -> Figure:
 
 def _growth(grown: dict[str, list[dict[str, Any]]]) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
-    for axes, (name, steps) in zip(figure.subplots(1, len(grown)), grown.items(), strict=True):
+    for axes, (name, steps) in zip(
+        figure.subplots(1, len(grown), squeeze=False)[0], grown.items(), strict=True
+    ):
         at, cost = [step["at"] for step in steps], [step["cpu_us"] for step in steps]
         middle = [one["median"] for one in cost]
         spans = [
