@@ -18,6 +18,7 @@ from tasks.dead_letters.index import Known, letters_of
 from tasks.dead_letters.letter import LetterId
 from tasks.domain.domain import AnyDomain
 from tasks.observe.metrics.worker import REPLAYED
+from tasks.outbox import deliver
 from tasks.replays.runs import CannotRun, Held, domain_of
 from tasks.rows import letters, validate, write
 from tasks.servers import database
@@ -76,7 +77,10 @@ def _run(held: Held, domain: AnyDomain, messages: list[Message], known: Known) -
     sound = [message for message in messages if message not in known.condemned]
     readings, dead, partial, *_ = validate.validate(domain, sound)
     if held.arguments.get("alerts"):
-        evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
+        judged = evaluate.judge(domain, readings, epochs.latest(registry.kafka_topic(domain)))
+        if judged.changes:
+            # No `store` comes after this, which would write them.
+            deliver.wake("database")
     with database.access() as connection:
         inserted, refused = write.write(
             connection, domain, [validate.row_of(received) for received in readings]

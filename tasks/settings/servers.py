@@ -98,8 +98,8 @@ class Servers(BaseModel):
     database_url: SecretStr = Field(
         SecretStr("postgresql://127.0.0.1:5432/sluice"),
         description="PostgreSQL or TimescaleDB. Of several servers,"
-        " `postgresql://user:password@host:port,host:port/name?target_session_attrs=read-write`, the one that"
-        " takes writes is found.",
+        " `postgresql://host:port,host:port/name?target_session_attrs=read-write`, the one that takes writes"
+        " is found.",
     )
     database_direct_url: SecretStr | None = Field(
         None,

@@ -56,8 +56,12 @@ def states(stack: Stack, other: Second) -> list[str]:
 
 
 def answers(user: User) -> list[int]:
-    """The numbers of rules in the answers so far."""
-    return [answer["rules"] for _, answer in user.heard]
+    """The numbers of rules in the answers so far; the first may have come again, and counts once.
+
+    A process that ends right after an answer may not have acknowledged the request yet: the next one gets it.
+    """
+    found = [answer["rules"] for _, answer in user.heard]
+    return found[:1] + [one for one in found[1:] if one != found[0]]
 
 
 def test_one_of_two_acts_and_the_broker_throws_nobody_out(user: User, other: Second, pipeline: Stack) -> None:
@@ -80,7 +84,7 @@ def test_the_other_takes_over_from_one_that_is_killed(user: User, other: Second,
     assert user.ask("config", numbered(1))["ok"]
     fleet.kill(pipeline.pid("control"))
     user.publish("config", numbered(2))
-    wait_until(lambda: len(user.heard) == 2, 30, "the answer")
+    wait_until(lambda: len(answers(user)) == 2, 30, "the answer")
     wait_until(lambda: states(pipeline, other) == ["ok", STANDS_BY], 30, "one to act and one to stand by")
     assert answers(user) == [1, 2]
 
@@ -97,7 +101,7 @@ def test_the_other_takes_over_from_one_that_hangs_which_does_nothing_when_it_wak
         # These wait in the socket of the one that hangs.
         user.publish("config", numbered(2))
         user.publish("config", numbered(3))
-        wait_until(lambda: len(user.heard) == 3, HUNG_SECONDS, "the other's answers")
+        wait_until(lambda: len(answers(user)) == 3, HUNG_SECONDS, "the other's answers")
         assert time.monotonic() - begun < HUNG_SECONDS
         assert user.ask("config", numbered(4))["ok"]
     finally:
@@ -118,7 +122,7 @@ def test_a_restart_of_the_database_leaves_one_that_acts(user: User, other: Secon
     assert user.ask("config", numbered(1))["ok"]
     pipeline.restart("postgres")
     user.publish("config", numbered(2))
-    wait_until(lambda: len(user.heard) == 2, 60, "the answer")
+    wait_until(lambda: len(answers(user)) == 2, 60, "the answer")
     wait_until(lambda: states(pipeline, other) == ["ok", STANDS_BY], 60, "one to act and one to stand by")
     assert user.ask("config", numbered(3))["ok"]
     assert answers(user) == [1, 2, 3]
