@@ -17,7 +17,7 @@ from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tests.conftest import PROJECT
 
-STOP_SECONDS = 60
+STOP_SECONDS = 20
 ANSWER_SECONDS = 5
 
 
@@ -52,7 +52,7 @@ def readiness(port: int | str) -> str:
 def second(stack: Stack, command: Sequence[str], port: str, log: Path) -> Iterator[Second]:
     """Runs a program of Sluice's against the stack; `port` is the setting of its health's port.
 
-    At the end it is continued if it hangs, gets SIGTERM, and SIGKILL after a minute.
+    At the end it is continued if it hangs, gets SIGTERM, and SIGKILL after 20 s.
     """
     own = _free_port()
     environment = {**process_environment(stack.env), port: str(own)}
