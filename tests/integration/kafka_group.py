@@ -6,6 +6,7 @@ configuration is that which docs/deploy.md asks for.
 """
 
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ from tests.integration.machines import Process
 COUNT = 3
 READY_SECONDS = 120
 ANSWER_SECONDS = 10
+# Until the elected broker is seen.
+ELECTION_SECONDS = 1.0
 CLIENT, INTERNAL, CONTROLLER = "CLIENT", "INTERNAL", "CONTROLLER"
 
 PROPERTIES = """
@@ -170,11 +173,7 @@ class KafkaGroup:
     def await_whole(self) -> None:
         """Returns when each partition is on all machines, and led by the one that should."""
         self._await(self._is_whole)
-        if self._metadata().topics:
-            assert self._admin is not None
-            with suppress(KafkaException):  # no partition needs another leader
-                self._admin.elect_leaders(ElectionType.PREFERRED).result(ANSWER_SECONDS)
-            self._await(self._is_balanced)
+        self._await(lambda: self._is_whole() and self._balance())
 
     def _await(self, condition: Callable[[], bool]) -> None:
         def holds() -> bool:
@@ -189,6 +188,16 @@ class KafkaGroup:
         metadata = self._metadata()
         partitions = [one for topic in metadata.topics.values() for one in topic.partitions.values()]
         return len(metadata.brokers) == COUNT and all(len(one.isrs) == COUNT for one in partitions)
+
+    def _balance(self) -> bool:
+        """Whether the right brokers lead; if not, has them elected, in vain while one is coming back."""
+        if self._is_balanced():
+            return True
+        assert self._admin is not None
+        with suppress(KafkaException):
+            self._admin.elect_leaders(ElectionType.PREFERRED).result(ANSWER_SECONDS)
+        time.sleep(ELECTION_SECONDS)
+        return self._is_balanced()
 
     def _is_balanced(self) -> bool:
         topics = self._metadata().topics.values()
