@@ -1,11 +1,10 @@
 """`make docker-test`: starts compose.yaml itself with Docker, and proves what is promised of it."""
 
 import os
-import shutil
 import signal
 import sys
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -14,7 +13,7 @@ from compose.local.errors import StackError
 from compose.local.layout import PROJECT
 from tests import page_table
 from tests.docker import breaks, daemon, images, table
-from tests.docker.command import Failed
+from tests.docker.command import Failed, interrupt, need_disk
 from tests.docker.project import NAME, Project
 from tests.docker.proofs import Proofs
 
@@ -41,7 +40,7 @@ def main(
     networks and volumes in any case; its own daemon's images stay in .local/docker for the next run.
     """
     # A stop cleans up, as a Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     report = ConsoleReport()
     try:
         if clean:
@@ -63,17 +62,10 @@ def main(
         sys.exit(1)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _check() -> None:
     if os.geteuid() != 0:
         raise Failed("only root may start a Docker daemon and kill what runs in it: `sudo make docker-test`")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(FOLDER).free
-    if free < NEEDED_BYTES:
-        raise Failed(f"{NEEDED_BYTES >> 30} GB of disk are needed at {FOLDER}, and {free >> 30} GB are free")
+    need_disk(FOLDER, NEEDED_BYTES)
 
 
 def _run(lines: table.Table, *, only_images: bool, without_breaks: bool) -> None:

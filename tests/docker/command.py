@@ -1,9 +1,11 @@
 """Commands with a limit of time, and the one way in which anything here fails."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 
 class Failed(Exception):
@@ -66,3 +68,16 @@ def _short(argv: Sequence[str]) -> str:
 
 def _last(text: str) -> str:
     return " / ".join(line.strip() for line in text.strip().splitlines()[-8:])
+
+
+def interrupt(*_: object) -> NoReturn:
+    """A handler of signals, by which a stop cleans up as a Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def need_disk(folder: Path, size: int) -> None:
+    """Makes the folder. Raises `Failed` when so many bytes are not free there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise Failed(f"{size >> 30} GB of disk are needed at {folder}, and {free >> 30} GB are free")

@@ -12,6 +12,18 @@ MOST_STARTS = 50
 STOP_SECONDS = 30
 
 
+def end(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """SIGTERM, and SIGKILL after so many seconds; returns whether it ended by the first."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
+
+
 @contextmanager
 def restarted(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[None]:
     """The command runs during the block, and again one second after it has ended, up to 50 times.
@@ -31,12 +43,7 @@ def restarted(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iter
                 if over.wait(1):
                     break
                 process = start()
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, STOP_SECONDS)
 
         keeper = threading.Thread(target=keep, args=(start(),), name=f"keeper of {log.stem}")
         keeper.start()

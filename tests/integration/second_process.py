@@ -16,6 +16,7 @@ from pathlib import Path
 from compose.local.preparation import process_environment
 from compose.local.stack import Stack
 from tests.conftest import PROJECT
+from tests.integration.restarted import end
 
 STOP_SECONDS = 20
 ANSWER_SECONDS = 5
@@ -63,12 +64,7 @@ def second(stack: Stack, command: Sequence[str], port: str, log: Path) -> Iterat
     finally:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, STOP_SECONDS)
 
 
 def module(name: str) -> list[str]:

@@ -1,12 +1,11 @@
 """`make k8s-test`: makes a Kubernetes node, sets the chart up on it, and proves what is promised of it."""
 
 import os
-import shutil
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -15,7 +14,7 @@ from compose.local.errors import StackError
 from compose.local.layout import PROJECT
 from tests import page_table
 from tests.docker import daemon, table
-from tests.docker.command import Failed
+from tests.docker.command import Failed, interrupt, need_disk
 from tests.k8s import breaks, config, images, isolation, node, programs
 from tests.k8s.cluster import Cluster
 from tests.k8s.proofs import Proofs
@@ -46,7 +45,7 @@ def main(
     images and logs stay in .local/k8s for the next run.
     """
     # A stop cleans up, as a Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     report = ConsoleReport()
     lines = table.Table(report, tuple(filter(None, only.split(","))))
     try:
@@ -68,17 +67,10 @@ def main(
         sys.exit(1)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _check() -> None:
     if os.geteuid() != 0:
         raise Failed("only root may make namespaces and run containers: `sudo make k8s-test`")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(FOLDER).free
-    if free < NEEDED_BYTES:
-        raise Failed(f"{NEEDED_BYTES >> 30} GB of disk are needed at {FOLDER}, and {free >> 30} GB are free")
+    need_disk(FOLDER, NEEDED_BYTES)
 
 
 def _run(lines: table.Table, *, only_node: bool, without_breaks: bool) -> None:

@@ -154,7 +154,7 @@ def _namespaces() -> Iterator[int]:
         if outer.poll() is not None:
             raise Failed(f"unshare ended with {outer.returncode}: this machine lets nobody make namespaces")
         first = int(children.read_text())
-        wait_until(Path(f"/proc/{first}/root/run/ready").exists, 10, "the mounts")
+        wait_until(Path("/proc", str(first), "root", "run", "ready").exists, 10, "the mounts")
         yield first
     finally:
         # The children file is empty when the first process has ended already.

@@ -13,6 +13,7 @@ from pathlib import Path
 from compose.local.procfile import read
 from compose.local.stack import Stack
 from tests.integration import fleet
+from tests.integration.restarted import end
 
 START_SECONDS, STOP_SECONDS = 120.0, 90.0
 # A supervisor starts again what has ended after about this long.
@@ -87,13 +88,7 @@ class Processes:
         self._running[name] = Running(folder, process)
 
     def _stop(self, name: str) -> None:
-        process = self._running[name].process
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if not end(self._running[name].process, STOP_SECONDS):
             self.ended[f"{name} killed"] += 1
 
     def _await_ready(self, name: str) -> None:
