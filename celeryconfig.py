@@ -34,6 +34,8 @@ result_accept_content = ["msgpack"]
 
 # Counts what it refuses.
 worker_consumer = "tasks.worker.consumer:Consumer"
+# Does not end the children that the next second needs.
+worker_autoscaler = "tasks.worker.autoscaler:Autoscaler"
 
 task_default_queue = "process"
 task_routes = {

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import psycopg
+import redis
+import structlog
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
@@ -9,10 +12,14 @@ from tasks import registry
 from tasks.batch import cpu_limit, lease, marks
 from tasks.dead_letters import sender
 from tasks.observe import garbage_collector, logs
+from tasks.servers import database
+from tasks.servers.redis_client import client
 from tasks.worker import monitoring, schedule, stop
 
 # These connect to Celery's signals when they are imported.
 __all__ = ["monitoring", "schedule", "stop"]
+
+log = structlog.get_logger()
 
 
 @signals.setup_logging.connect
@@ -28,6 +35,17 @@ def _load_domains(**_: Any) -> None:
     except registry.InvalidDomains as error:
         raise SystemExit(f"sluice: {error}") from error
     garbage_collector.tune()
+
+
+@signals.worker_process_init.connect
+def _connect(**_: Any) -> None:
+    # The pool hands a child no task before this has returned: the first one need not wait for connections.
+    try:
+        client().ping()
+        with database.access():
+            pass
+    except (redis.RedisError, psycopg.Error) as error:
+        log.info("child_begins_without_a_server", error=str(error))
 
 
 @signals.worker_process_shutdown.connect
