@@ -34,6 +34,8 @@ from tasks.settings import Settings, settings
 log = structlog.get_logger()
 
 BUSY_POLL_SECONDS = 0.002
+# While every lane has a batch in flight nothing can be sent before a worker reports.
+REPORT_SECONDS = 0.01
 IDLE_POLL_SECONDS = 0.25
 # While every lane has this many batches waiting, the bridge polls only to stay in its group.
 ENOUGH_BATCHES = 2
@@ -149,6 +151,9 @@ class Bridge:
             # The client must be polled even now, or the group would consider this bridge dead.
             self._dispatcher.wait(BUSY_POLL_SECONDS)
             return list(self._consumer.consume(1, 0))
+        if all(lane.batch for lane in self._lanes_in_use()):
+            self._dispatcher.wait(REPORT_SECONDS)
+            return list(self._consumer.consume(most, 0))
         if any(lane.batch or lane.waiting or lane.aside for lane in self._lanes.all):
             return list(self._consumer.consume(most, BUSY_POLL_SECONDS))
         # `poll` returns at the first message for an idle lane; `consume` would wait for more.

@@ -7,6 +7,7 @@ processed in their order, batches grow with the load, and a commit is one number
 Messages that a batch has deferred are set aside with all that their users send until these have caught up.
 """
 
+import math
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from ingest.lanes.aside import PAUSE_SECONDS, Aside, Gathered
 from tasks.batch.messages import NOTHING_DEFERRED, Deferred, Message, Part, Verdict, pack_part
 from tasks.observe.tracing import SpanContext, is_sampled
 
+# The records of one fetch come a partition at a time.
+SETTLE_SECONDS = 0.005
 # Whole batches that may wait in a lane before its partitions pause.
 PAUSE_BATCHES = 3
 # The messages and bytes, in whole batches, that may be set aside before its partitions pause.
@@ -33,7 +36,7 @@ PartitionT = TypeVar("PartitionT")
 
 @dataclass
 class BatchLimits:
-    """When a batch is full, when an idle lane stops gathering, and how a batch is split."""
+    """When a batch is full, how soon (s) one may follow another that is not, and how a batch is split."""
 
     messages: int
     size: int
@@ -86,6 +89,7 @@ class Lane:
     waiting: list[Gathered] = field(default_factory=list)
     waiting_size: int = 0
     waiting_since: float = 0.0
+    taken_at: float = -math.inf
     halves: list[Batch] = field(default_factory=list)
     aside: Aside = field(default_factory=Aside)
     # By partition, the offset after its last finished message; kept only while they may finish out of order.
@@ -120,8 +124,8 @@ class Lane:
     def ready(self, now: float) -> bool:
         """Whether the next batch can be taken: nothing in flight, and enough gathered or waited.
 
-        The time spent behind a batch in flight counts as waiting: under load a lane never lingers, and with
-        little to do it sends at most one batch per linger.
+        A batch that is not full goes a linger after the one before at the earliest: under load a lane never
+        waits, and with little to do it sends at most one batch per linger.
         """
         if self.batch is not None:
             return False
@@ -129,10 +133,12 @@ class Lane:
             return True
         if not self.waiting:
             return False
-        return self.full or now - self.waiting_since >= self.limits.linger
+        due = max(self.waiting_since + SETTLE_SECONDS, self.taken_at + self.limits.linger)
+        return self.full or now >= due
 
     def take(self, now: float) -> Batch:
         """Puts the next batch in flight. At most half of it was set aside: others wait no longer for that."""
+        self.taken_at = now
         if self.halves:
             self.batch = self.halves.pop()
             return self.batch

@@ -12,6 +12,10 @@ from tasks.servers import kafka
 from tasks.settings import Settings
 
 POLL_SECONDS = 45
+# Without data a fetch must wait, or the client asks without pause.
+LEAST_WAIT_MS = 10
+# That answer a fetch at once; under load it never waits.
+ENOUGH_BYTES = 256 * 1024
 
 
 def connect(
@@ -47,7 +51,9 @@ def connect(
             # client's default is five minutes. A turn of the loop is shorter while Redis answers, and without
             # Redis a bridge can send nothing, in the group or not.
             "max.poll.interval.ms": round(1000 * max(POLL_SECONDS, 20 + _longest_wait(chosen))),
-            "fetch.wait.max.ms": 50,
+            # Messages wait for others in Kafka: each answer to a fetch costs as much as many messages.
+            "fetch.wait.max.ms": max(chosen.batch_linger_ms, LEAST_WAIT_MS),
+            "fetch.min.bytes": ENOUGH_BYTES,
             "queued.min.messages": chosen.batch_max_messages,
             "queued.max.messages.kbytes": 16_384,
         },

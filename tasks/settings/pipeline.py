@@ -30,7 +30,8 @@ class Pipeline(BaseModel):
     batch_linger_ms: int = Field(
         100,
         ge=0,
-        description="Longest wait of a message in its lane for others; less is quicker and costs more CPU.",
+        le=10_000,
+        description="Longest wait of a message for others, in Kafka; less is quicker and costs more CPU.",
     )
     lease_seconds: int = Field(
         10,
