@@ -31,6 +31,8 @@ PROCESSES = ("bridge", "worker", "beat", "control", "gateway")
 RATES = (500, 2000, 5000)
 WARM_RATE, WARM_SECONDS = 2000, 20
 GROWTH_RECORDS = 100_000
+# Of each device at least, where fleets are compared: the first one of a device costs more, once.
+READINGS = 10
 # The users who share the devices of the second backlog where the cost of rules is measured.
 RULED_USERS = 100
 
@@ -136,7 +138,7 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
             if Part.DEVICES in parts:
                 result["growth"] = result.get("growth", {}) | {"devices": []}
                 for run, count in enumerate(growth.DEVICES, len(size.devices) + 4):
-                    shape = Shape(min(size.records, GROWTH_RECORDS), count, run)
+                    shape = Shape(max(min(size.records, GROWTH_RECORDS), READINGS * count), count, run)
                     backlog = _begin(stack, shape, progress, size.rules)
                     step = growth.of_devices(stack, backlog, size.pairs, progress)
                     result["growth"]["devices"].append(step)
