@@ -10,6 +10,7 @@ from compose.local.layout import PROJECT
 from tests.docker.command import expect, wait_until
 from tests.docker.load import DEVICES, USER, Account, connect, disconnect, reading, send, topic
 from tests.k8s.cluster import CHART, PROCESSES, Cluster, component, is_ready, selects
+from tests.k8s.programs import VERSION
 
 PERSON = "ada"
 ROW_SECONDS = 60.0
@@ -137,7 +138,8 @@ class Proofs:
     def gateways(self) -> str:
         """With a group each gateway has a session under the name of its pod."""
         group = "--set=processes.gateway.env.MQTT_SHARED_GROUP=sluice"
-        told = self.cluster.helm("template", "sluice", CHART, "--set=processes.gateway.replicas=2", group)
+        options = (f"--kube-version={VERSION}", "--set=processes.gateway.replicas=2", group)
+        told = self.cluster.helm("template", "sluice", CHART, *options)
         (gateway,) = [
             one
             for one in yaml.safe_load_all(told)
