@@ -142,7 +142,8 @@ class Pairs:
                 said = {pod["metadata"]["name"]: self._said(name, pod["metadata"]["name"]) for pod in pods}
                 acts = self._acts(name)
                 others = [text for pod, text in said.items() if pod != acts]
-                return said.get(acts) == "ok" and len(others) == 1 and _STANDS_BY in others[0]
+                works = said.get(acts, "").startswith("ok") and _STANDS_BY not in said[acts]
+                return works and len(others) == 1 and _STANDS_BY in others[0]
             return False
 
         wait_until(holds, ROLLOUT_SECONDS, f"one {name} to act and one to be on standby")
