@@ -26,7 +26,7 @@ COMMAND = [
     "--scheduler=tasks.worker.schedule:Scheduler",
 ]
 SECONDS = 15
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 # Celery's own way to stop is an exception, and Python drops one that a finalizer raises.
 STOPPED_IN_A_FINALIZER = """
 import os, signal
