@@ -142,7 +142,7 @@ class Servers(BaseModel):
     )
     mqtt_shared_group: str = Field(
         "",
-        description="Group of the shared subscription; several gateways need one, with the same name.",
+        description="Group of the shared subscription; gateways that share the messages have the same one.",
     )
     mqtt_receive_maximum: int = Field(
         2000, ge=1, le=65535, description="Messages that the broker may have unacknowledged at the gateway."

@@ -39,6 +39,20 @@ _other_sent: list[float] = []
 class Scheduler(CelerysScheduler):
     """Keeps its schedule in memory, so that beat has no files, like every other process."""
 
+    _closed = False
+
+    def close(self) -> None:
+        """Called by beat's handler of SIGTERM and SIGINT, which then raises an exception to end the loop."""
+        self._closed = True
+        super().close()
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        """A turn of the loop; the last one ends it."""
+        # Where the signal came during a finalizer, Python has dropped the handler's exception.
+        if self._closed:
+            raise SystemExit
+        return super().tick(*args, **kwargs)
+
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Sends a task that is due, unless another beat has, or the last one has not begun. Never fails."""
         try:

@@ -28,6 +28,7 @@ from tasks.worker.deafness import Attention
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
+HAND_BACK_SECONDS = 0.2
 # sysexits.h: a service is unavailable.
 EX_UNAVAILABLE = 69
 
@@ -87,10 +88,16 @@ def _cancelled(request: Any, **_: Any) -> None:
 
 def _end_in_time(exit_code: int) -> None:
     """Lets the tasks finish within the limit, then ends this process and its children."""
-    active = set(state.active_requests)
-    # Prefetched tasks will not begin any more.
-    _hand_back(request for request in list(state.requests.values()) if request not in active)
-    time.sleep(settings().celery_soft_shutdown_seconds)
+    active, seen = set(state.active_requests), set[Any]()
+    deadline = time.monotonic() + settings().celery_soft_shutdown_seconds
+    while True:
+        # Prefetched tasks will not begin any more; the turn of the loop that the signal met may take some.
+        waiting = [one for one in list(state.requests.values()) if one not in active | seen]
+        _hand_back(waiting)
+        seen.update(waiting)
+        if (left := deadline - time.monotonic()) <= 0:
+            break
+        time.sleep(min(left, HAND_BACK_SECONDS))
     _hand_back(list(state.requests.values()))
     log.warning("worker_stop_forced", tasks=[request.name for request in state.active_requests])
     for child in active_children():

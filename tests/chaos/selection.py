@@ -21,6 +21,7 @@ from tests.chaos.faults import (
 from tests.chaos.lost_parts import FailOver, OldSnapshot, TopicMadeAgain
 from tests.chaos.place import PROCESSES, SERVERS, Fault, Place
 from tests.chaos.retention import RetentionGap
+from tests.chaos.standby import PORTS, OfTwo
 
 SKEWS = (10, -10, 3600, -3600)
 PAIRS = 5
@@ -76,6 +77,8 @@ def single(seconds: float) -> list[Fault]:
         Full(seconds / 2),
         RestartBroker(),
         SecondBridge(seconds),
+        *(OfTwo(Kill(victim)) for victim in PORTS),
+        *(OfTwo(Hang(victim, seconds)) for victim in PORTS),
         OldSnapshot(),
         FailOver(),
         TopicMadeAgain(),

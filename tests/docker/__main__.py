@@ -15,7 +15,7 @@ from tests import page_table
 from tests.docker import breaks, daemon, images, table
 from tests.docker.command import Failed, interrupt, need_disk
 from tests.docker.project import NAME, Project
-from tests.docker.proofs import Proofs
+from tests.docker.proofs import PERSON, Proofs
 
 FOLDER = PROJECT / ".local" / "docker"
 PAGE = PROJECT / "docs" / "deploy.md"
@@ -115,6 +115,10 @@ def _break(lines: table.Table, project: Project, proofs: Proofs) -> None:
                 # An unhealthy service would fail the next proofs as well.
                 with suppress(Failed):
                     project.up_all()
+        lines.prove(
+            "Two of gateway, control and beat, those that act killed under load",
+            lambda: under_load.two_of_each(proofs.accounts[PERSON], PERSON),
+        )
         lines.prove("`stop` and `up` under load", under_load.stop_up)
         lines.prove("`down` and `up` under load keep rows", under_load.down_up)
         lines.prove("A new image under load", under_load.new_image)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compose.local.layout import PROJECT
+from ingest.health.process_lease import HOLDER
 from tests.docker.command import Failed, expect, wait_until
 from tests.docker.load import Account, Load, connect, disconnect
 from tests.docker.project import DOWN_SECONDS, PROCESSES, UP_SECONDS, Project
+from tests.docker.requests import Requests
 
 # Docker starts a container again after a pause that doubles; then the health check must have come round.
 BACK_SECONDS = 150.0
@@ -19,6 +21,10 @@ LEFT_SECONDS = 3.0
 # That of EMQX is left out: Mosquitto in its place writes what waits to the disk every ten seconds.
 KILLED_SERVERS = ("redis", "timescaledb", "pgbouncer", "redpanda")
 STEPS = "010_roles.sh"
+COUNTS = ("GATEWAYS", "CONTROLS", "BEATS")
+"""What says in compose/.env how many there are."""
+LEASES = ("control", "gateway sluice-gateway")
+TAKEN_OVER_SECONDS = 15.0
 
 
 @dataclass
@@ -91,6 +97,36 @@ class Breaks:
         moved = [name for name, container in servers.items() if self.project.container(name) != container]
         expect(not moved, f"{', '.join(moved)} was replaced, too")
         return self._outcome(f"{len(PROCESSES)} containers replaced, no server")
+
+    def two_of_each(self, account: Account, user: str) -> str:
+        """Two of gateway, control and beat: that which acts is killed for good, and the other goes on."""
+        self.project.environ.update(dict.fromkeys(COUNTS, "2"))
+        self.project.up_all()
+        requests = Requests(self.project, user, account)
+        try:
+            seconds = [self._lose(lease) for lease in LEASES]
+            self.project.docker("kill", self.project.compose("ps", "--quiet", "beat").split()[0])
+            told = self._outcome(f"the other acts after {max(seconds):.1f} s at most")
+            answered = requests.settle()
+        finally:
+            self.project.environ.update(dict.fromkeys(COUNTS, "1"))
+            self.project.up_all()
+            requests.stop()
+        return f"{told}; {answered}"
+
+    def _lose(self, lease: str) -> float:
+        acts = self._acts(lease)
+        expect(acts, f"nobody has the lease of {lease}")
+        self.project.docker("kill", acts)
+        return wait_until(
+            lambda: self._acts(lease) not in {"", acts}, TAKEN_OVER_SECONDS, f"the other {lease} to act"
+        )
+
+    def _acts(self, lease: str) -> str:
+        """The container that has the lease; empty when none has."""
+        with self.project.database() as connection:
+            row = connection.execute(HOLDER, [lease]).fetchone()
+        return "" if row is None else str(row[0]).partition("@")[2]
 
     def new_certificates(self, account: Account) -> str:
         """An authority and a certificate in the place of others, by the steps of docs/secure.md."""

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 from confluent_kafka import Consumer, TopicPartition
-from paho.mqtt.client import Client
 
 from compose.local.layout import PROJECT
 from tests.docker.command import Failed, expect, wait_until
 from tests.docker.load import DEVICES, USER, Account, connect, disconnect, reading, send, topic
 from tests.docker.project import PROCESSES, Project
+from tests.docker.requests import subscribe
 
 PERSON = "ada"
 PROMETHEUS = PROJECT / "compose" / "observability" / "prometheus"
@@ -141,7 +141,7 @@ class Proofs:
         notices: list[dict[str, Any]] = []
         listener.on_message = lambda _c, _d, message: notices.append(json.loads(message.payload))
         try:
-            _subscribe(listener, f"users/{PERSON}/alerts", f"users/{PERSON}/config/status")
+            subscribe(listener, f"users/{PERSON}/alerts", f"users/{PERSON}/config/status")
             rule = {"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}
             send(listener, f"users/{PERSON}/config", json.dumps({"rules": [rule]}).encode())
             wait_until(
@@ -257,14 +257,6 @@ class Proofs:
         finally:
             consumer.close()
         return found
-
-
-def _subscribe(client: Client, *topics: str) -> None:
-    done: list[int] = []
-    client.on_subscribe = lambda *_: done.append(1)
-    for one in topics:
-        client.subscribe(one, qos=1)
-    wait_until(lambda: len(done) == len(topics), 15, "the subscription")
 
 
 def _get(address: str) -> dict[str, Any]:

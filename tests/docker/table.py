@@ -30,12 +30,16 @@ class Table:
     """Parts of names: without any all proofs are run."""
     lines: list[Line] = field(default_factory=list)
 
+    def wants(self, name: str) -> bool:
+        """Whether this proof is asked for."""
+        return not self.only or any(part.lower() in name.lower() for part in self.only)
+
     def prove(self, name: str, work: Callable[[], str], *, needed: bool = False) -> bool:
         """Runs the proof, which returns what it found; a failed one is a line, too. False when it fails.
 
         One that is not asked for is left out, unless the others need it.
         """
-        if self.only and not needed and not any(part.lower() in name.lower() for part in self.only):
+        if not needed and not self.wants(name):
             return True
         began = time.monotonic()
         with self.report.working(name):

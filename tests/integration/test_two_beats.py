@@ -26,6 +26,16 @@ COMMAND = [
     "--scheduler=tasks.worker.schedule:Scheduler",
 ]
 SECONDS = 15
+STOP_SECONDS = 60
+# Celery's own way to stop is an exception, and Python drops one that a finalizer raises.
+STOPPED_IN_A_FINALIZER = """
+import os, signal
+from celery.bin.celery import main
+from celery.result import AsyncResult
+
+AsyncResult.__del__ = lambda _: os.kill(os.getpid(), signal.SIGTERM)
+main()
+"""
 
 
 @pytest.fixture
@@ -73,6 +83,14 @@ def test_the_other_goes_on_when_one_is_killed_or_hangs(pipeline: Stack, other: S
     fleet.kill(pipeline.pid("beat"))
     sent = counting(pipeline, other)
     wait_until(lambda: sent() >= 3, 10, "the ticks")
+
+
+def test_a_beat_ends_also_when_the_signal_falls_into_a_finalizer(pipeline: Stack, tmp_path: Path) -> None:
+    """A result that nobody keeps is finalized after each task that is sent."""
+    command = [sys.executable, "-c", STOPPED_IN_A_FINALIZER, *COMMAND[1:]]
+    with second(pipeline, command, "BEAT_METRICS_PORT", tmp_path / "stopped.log") as beat:
+        assert beat.process.wait(STOP_SECONDS) == 0
+    assert "Exception ignored in" in beat.log.read_text()
 
 
 @pytest.mark.usefixtures("in_process")

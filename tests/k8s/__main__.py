@@ -15,7 +15,7 @@ from compose.local.layout import PROJECT
 from tests import page_table
 from tests.docker import daemon, table
 from tests.docker.command import Failed, interrupt, need_disk
-from tests.k8s import breaks, config, images, isolation, node, programs
+from tests.k8s import breaks, config, images, isolation, node, pairs, programs
 from tests.k8s.cluster import Cluster
 from tests.k8s.proofs import Proofs
 
@@ -107,7 +107,8 @@ def _prove(lines: table.Table, cluster: Cluster, *, without_breaks: bool) -> Non
     lines.prove("NetworkPolicies let in and out what they say", lambda: isolation.prove(cluster))
     lines.prove("The standard `restricted` for pods", proofs.restricted)
     lines.prove("Non-root and read-only", proofs.enclosure)
-    lines.prove("Two gateways without a group", proofs.gateways)
+    lines.prove("Two gateways with a group", proofs.gateways)
+    lines.prove("Two of Flower", proofs.single)
     lines.prove("`sluice status` finds all processes", proofs.status)
     if not lines.prove("Accounts by the operator's commands", proofs.provision, needed=True):
         return
@@ -120,11 +121,26 @@ def _prove(lines: table.Table, cluster: Cluster, *, without_breaks: bool) -> Non
 def _break(lines: table.Table, cluster: Cluster, proofs: Proofs) -> None:
     under_load = breaks.Breaks.begin(cluster, proofs.accounts)
     try:
-        for name, work in breaks.parts(under_load):
+        for name, work in breaks.replaced(under_load):
+            lines.prove(name, work)
+        _two(lines, pairs.Pairs(under_load, proofs.accounts[pairs.PERSON]))
+        for name, work in breaks.upgraded(under_load):
             lines.prove(name, work)
     finally:
         lines.prove("In the end, every reading is one row", under_load.end, needed=True)
     lines.prove("teardown.sh --data removes everything", under_load.remove_all)
+
+
+def _two(lines: table.Table, two: pairs.Pairs) -> None:
+    wanted = pairs.parts(two)
+    if not any(lines.wants(name) for name, _ in wanted):
+        return
+    begun = lines.prove(
+        "`helm upgrade` to two of gateway, control and beat under load", two.begin, needed=True
+    )
+    for name, work in wanted if begun else ():
+        lines.prove(name, work)
+    lines.prove("`helm upgrade` to one of each under load", two.end, needed=True)
 
 
 def _keep(path: Path, cluster: Cluster, report: Report) -> None:

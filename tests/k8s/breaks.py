@@ -184,8 +184,8 @@ class Breaks:
         return int(row[0])
 
 
-def parts(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
-    """The proofs by their names, in the order in which they are run."""
+def replaced(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
+    """The proofs about single pods by their names, in the order in which they are run."""
     return [
         *(
             (f"`kubectl rollout restart` of {name} under load", lambda of=name: breaks.restart(of))
@@ -204,6 +204,12 @@ def parts(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
         ),
         *((f"{name} scaled 1→3→1 under load", lambda of=name: breaks.scale(of)) for name in SCALED),
         ("`kubectl drain` of the worker's pod under load", lambda: breaks.evict("worker")),
+    ]
+
+
+def upgraded(breaks: Breaks) -> list[tuple[str, Callable[[], str]]]:
+    """The proofs about scripts and upgrades by their names, in the order in which they are run."""
+    return [
         ("A changed pgbouncer.ini, by setup_local.sh under load", breaks.changed_pool),
         ("teardown.sh and setup_local.sh under load keep rows", breaks.down_up),
         # The last: setup_local.sh would set up the version before.

@@ -9,7 +9,8 @@ import yaml
 from compose.local.layout import PROJECT
 from tests.docker.command import expect, wait_until
 from tests.docker.load import DEVICES, USER, Account, connect, disconnect, reading, send, topic
-from tests.k8s.cluster import PROCESSES, Cluster, component, is_ready, selects
+from tests.k8s.cluster import CHART, PROCESSES, Cluster, component, is_ready, selects
+from tests.k8s.programs import VERSION
 
 PERSON = "ada"
 ROW_SECONDS = 60.0
@@ -118,11 +119,11 @@ class Proofs:
     def provision(self) -> str:
         """Accounts for devices, by the operator's commands."""
         lines = [f"sluice provision device {USER} {device} --json" for device in DEVICES]
-        lines += [f"sluice provision device {PERSON} fridge --json"]
+        lines += [f"sluice provision device {PERSON} fridge --json", f"sluice provision user {PERSON} --json"]
         told = self.cluster.operator("; ".join(lines))
         made = [Account(**json.loads(line)) for line in told.splitlines() if line.startswith("{")]
         expect(len(made) == len(lines), f"{len(made)} of {len(lines)} accounts: {told[-300:]}")
-        self.accounts = dict(zip([*DEVICES, "fridge"], made, strict=True))
+        self.accounts = dict(zip([*DEVICES, "fridge", PERSON], made, strict=True))
         return f"{len(made)} accounts"
 
     def row(self, number: int) -> str:
@@ -135,10 +136,26 @@ class Proofs:
             return self._row(number, tls=True)
 
     def gateways(self) -> str:
-        """Two gateways without a shared subscription would store everything twice: Helm refuses them."""
-        told = self.cluster.refused("--dry-run", "--set=processes.gateway.replicas=2")
-        expect("MQTT_SHARED_GROUP" in told, told)
-        return "refused, with the setting that is missing"
+        """With a group each gateway has a session under the name of its pod."""
+        group = "--set=processes.gateway.env.MQTT_SHARED_GROUP=sluice"
+        options = (f"--kube-version={VERSION}", "--set=processes.gateway.replicas=2", group)
+        told = self.cluster.helm("template", "sluice", CHART, *options)
+        (gateway,) = [
+            one
+            for one in yaml.safe_load_all(told)
+            if one and one["kind"] == "StatefulSet" and one["metadata"]["name"] == "sluice-gateway"
+        ]
+        (container,) = gateway["spec"]["template"]["spec"]["containers"]
+        found = {one["name"]: one for one in container["env"]}["MQTT_CLIENT_ID"]
+        wanted = {"fieldRef": {"fieldPath": "metadata.name"}}
+        expect(found.get("valueFrom") == wanted, f"MQTT_CLIENT_ID is {found}")
+        return "each has the name of its pod as its client id"
+
+    def single(self) -> str:
+        """What it shows is in its memory: Helm refuses two of Flower."""
+        told = self.cluster.refused("--dry-run", "--set=processes.flower.replicas=2")
+        expect("flower" in told, told)
+        return "refused"
 
     def _row(self, number: int, *, tls: bool) -> str:
         client = connect(self.cluster, self.accounts["fridge"], tls=tls)

@@ -58,24 +58,48 @@ def test_everything_fits_a_node_of_two_cores_during_an_update() -> None:
 @pytest.mark.parametrize(
     ("process", "change", "taken"),
     [
-        ("gateway", {"replicas": 2, "env": {"MQTT_SHARED_GROUP": ""}}, False),
-        ("gateway", {"replicas": 2, "env": None}, False),
-        ("gateway", {"replicas": 2, "env": {"MQTT_SHARED_GROUP": "sluice"}}, True),
-        ("gateway", {"replicas": 1, "env": {"MQTT_SHARED_GROUP": ""}}, True),
-        ("control", {"replicas": 2}, False),
-        ("beat", {"replicas": 2}, False),
+        ("flower", {"replicas": 2}, False),
+        ("gateway", {"replicas": 2}, True),
+        ("control", {"replicas": 2}, True),
+        ("beat", {"replicas": 2}, True),
         ("worker", {"replicas": 3}, True),
     ],
 )
-def test_values_that_would_lose_or_double_messages_are_refused(
-    process: str, change: dict[str, Any], taken: bool
-) -> None:
+def test_what_may_not_run_twice_is_refused(process: str, change: dict[str, Any], taken: bool) -> None:
     """Helm checks values.schema.json before it installs or upgrades anything."""
     values = copy.deepcopy(VALUES)
     values["processes"][process].update(change)
     jsonschema.validate(VALUES, SCHEMA)
     errors = list(jsonschema.Draft7Validator(SCHEMA).iter_errors(values))
     assert (errors == []) == taken
+
+
+def test_gateways_without_a_group_are_one_client() -> None:
+    """The lease is that of a client id: under two names each gateway would take every message."""
+    (container,) = _one("StatefulSet", "sluice-gateway")["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one for one in container["env"]}
+    assert env["MQTT_SHARED_GROUP"]["value"] == ""
+    assert env["MQTT_CLIENT_ID"] == {"name": "MQTT_CLIENT_ID", "value": "sluice-gateway-0"}
+
+
+@pytest.mark.parametrize("name", sorted(PROCFILE))
+def test_a_process_that_may_run_twice_is_replaced_and_evicted_one_by_one(name: str) -> None:
+    """A new pod is ready, at work or on standby, before an old one ends; a drain waits for it; two nodes."""
+    process = VALUES["processes"][name]
+    spec = _one("StatefulSet" if process.get("stateful") else "Deployment", f"sluice-{name}")["spec"]
+    labels = {"app.kubernetes.io/instance": "sluice", "app.kubernetes.io/component": name}
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == {"matchLabels": labels} == spec["selector"]
+    single = process.get("single", False)
+    assert single == (name == "flower")
+    if not process.get("stateful"):
+        assert spec["strategy"]["type"] == ("Recreate" if single else "RollingUpdate")
+    budgets = [
+        one["spec"]
+        for one in RENDERED
+        if one["kind"] == "PodDisruptionBudget" and one["metadata"]["name"] == f"sluice-{name}"
+    ]
+    assert budgets == ([] if single else [{"maxUnavailable": 1, "selector": {"matchLabels": labels}}])
 
 
 def test_an_upgrade_takes_up_changed_settings_and_passwords() -> None:

@@ -319,7 +319,7 @@ def test_workloads_are_locked_down_and_given_time() -> None:
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["stop_grace_seconds"]
             assert pod["terminationGracePeriodSeconds"] > DEFAULTS["celery_soft_shutdown_seconds"]
     protected = {one["metadata"]["name"] for one in of_kind("PodDisruptionBudget")}
-    assert protected == {*("sluice-gateway", "sluice-bridge", "sluice-worker", "sluice-notify", "sluice-web")}
+    assert protected == {f"sluice-{name}" for name in PROCFILE} - {"sluice-flower"}
 
 
 def test_the_network_policy_lets_through_what_the_settings_need() -> None:

@@ -1,11 +1,13 @@
 """When a worker's main process ends by itself."""
 
+import os
 import threading
 from types import SimpleNamespace
 
 import pytest
 from celery.worker import state
 
+from tasks.batch import lease
 from tasks.servers import celery_broker, workers
 from tasks.servers.workers import Snapshot
 from tasks.worker import stop
@@ -42,3 +44,45 @@ def test_a_worker_whose_event_loop_stands_still_is_never_busy(
         assert (set(looks), ends) == ({True}, [])
     else:
         assert ends == [stop.EX_UNAVAILABLE]
+
+
+class Request:
+    """A task that the worker has taken."""
+
+    name = "tasks.process.process_part"
+
+    def __init__(self, batch: str) -> None:
+        self.kwargs = {"batch": batch}
+
+
+class Ended(Exception):
+    """The end of the process."""
+
+
+def test_a_task_that_is_taken_after_the_signal_is_handed_back_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The turn of the event loop that the signal met takes it and never begins it; others have their time."""
+    works = Request("works")
+    requests = {"1": works, "2": Request("waits")}
+    clock, handed = [0.0], dict[str, float]()
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        requests.setdefault("3", Request("late"))
+
+    def end(_code: int) -> None:
+        raise Ended
+
+    monkeypatch.setattr(stop, "settings", lambda: SimpleNamespace(celery_soft_shutdown_seconds=30.0))
+    monkeypatch.setattr(stop, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(stop, "active_children", list)
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(lease, "hand_back", lambda batch: handed.setdefault(batch, clock[0]))
+    monkeypatch.setattr(state, "requests", requests)
+    monkeypatch.setattr(state, "active_requests", {works})
+    with pytest.raises(Ended):
+        stop._end_in_time(0)
+    assert handed["waits"] == 0
+    assert handed["late"] < 1
+    assert handed["works"] == pytest.approx(30)
