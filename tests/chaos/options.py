@@ -21,8 +21,8 @@ MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
 
 
 def failovers(server: str) -> int:
-    """How often a machine of this server is lost; 0 means a few times."""
-    return int(os.environ.get(f"HA_{server.upper()}") or 0)
+    """How many strikes a run of `make ha` has of this name, such as `redis` or `pairs`."""
+    return int(os.environ.get(f"HA_{server.upper().replace('-', '_')}") or 0)
 
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS") or 300)
