@@ -95,8 +95,7 @@ class Proxy:
         # What listens, too: the packets that open a connection may be lost as any other.
         sockets = [*self._server.sockets, *(one.get_extra_info("socket") for one in self._transports)]
         for one in sockets:
-            with suppress(OSError):  # closed a moment ago, or without a filter
-                _drop(one, share)
+            _drop(one, share)
 
     async def _end(self) -> None:
         self._server.close()
@@ -113,8 +112,8 @@ class Proxy:
 
     def _add(self, transport: asyncio.WriteTransport) -> None:
         self._transports.add(transport)
-        if self._lost:
-            _drop(transport.get_extra_info("socket"), self._lost)
+        # One that was accepted has the filter of the moment at which it came.
+        _drop(transport.get_extra_info("socket"), self._lost)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._add(writer.transport)
@@ -169,7 +168,8 @@ class Proxy:
 def _drop(connection: Any, share: float) -> None:
     """The kernel drops such a share of the packets that arrive at the socket; 0 means none any more."""
     if not share:
-        connection.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        with suppress(OSError):  # it has none
+            connection.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         return
     steps = [
         (LOAD_ABSOLUTE, 0, 0, A_RANDOM_NUMBER),
@@ -179,4 +179,5 @@ def _drop(connection: Any, share: float) -> None:
     ]
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     described = struct.pack("HL", len(steps), ctypes.addressof(program))
-    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
+    with suppress(OSError):  # it was closed a moment ago
+        connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)

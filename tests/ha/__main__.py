@@ -69,7 +69,7 @@ def table(name: str, figures: dict[str, Any]) -> str:
     """The table of a run in the figures: a line for each kind, and one for the whole load."""
     module, struck, lasted = RUNS[name]
     # Several servers may be in one module: their names come first.
-    server = f"{name.removesuffix('-troubles')}: " if module == "test_troubles" else ""
+    server = f"{name.removesuffix('-troubles')}-" if module == "test_troubles" else ""
     verdicts = [
         {**one, "fault": one["fault"].removeprefix(server)}
         for one in figures["faults"]

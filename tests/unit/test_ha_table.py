@@ -22,7 +22,7 @@ def figures(*faults: str, problems: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def test_a_servers_table_has_its_own_lines_and_numbers_no_kind() -> None:
     """pytest numbers what comes twice; the whole load is told below."""
-    document = figures("redis: clock +5 s0", "redis: clock +5 s1", "kafka: disk full", "redis: all of them")
+    document = figures("redis-clock +5 s0", "redis-clock +5 s1", "kafka-disk full", "redis-all of them")
     text = table("redis-troubles", document)
     assert "| clock +5 s | 2 | 20.0 (20.0) | 3.0 (3.0) | 1.0 (1.0) | 200 | 20 | 0 | 0 | kept |" in text
     assert "The whole load once more: 100 messages" in text
@@ -32,4 +32,4 @@ def test_a_servers_table_has_its_own_lines_and_numbers_no_kind() -> None:
 
 def test_a_promise_that_was_not_kept_shows() -> None:
     """Beside the kept ones."""
-    assert "**kept in 0**" in table("redis-troubles", figures("redis: disk full", problems=("1 rows lost",)))
+    assert "**kept in 0**" in table("redis-troubles", figures("redis-disk full", problems=("1 rows lost",)))
