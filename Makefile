@@ -54,7 +54,7 @@ bench: setup  ## measure against the database's own limit; ONLY=drain (latency, 
 chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
-ha: setup  ## lose machines of Redis, Kafka and PostgreSQL under load, each FAILOVERS=24 times; ONLY=redis,kafka; WRITE=1 for docs/failures.md
+ha: setup  ## lose and trouble machines of Redis, Kafka and PostgreSQL under load, FAILOVERS=24 of each; ONLY=redis,kafka-troubles,pairs; WRITE=1 for docs/failures.md
 	@$(BIN)/python -m tests.ha $(if $(ONLY),--only $(ONLY)) $(if $(FAILOVERS),--failovers $(FAILOVERS)) $(if $(SEED),--seed $(SEED)) $(if $(WRITE),--write)
 
 upgrade-test: setup  ## replace an earlier revision's processes under load, one after another; FROM=REV, SEED=N, WRITE=1 for docs/operate.md

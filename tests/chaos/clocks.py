@@ -1,7 +1,9 @@
-"""Faults of clocks: a process whose clock is wrong, by libfaketime, of Debian's package of that name."""
+"""Faults of clocks: of a process, by libfaketime, a package of Debian; of a server, by `clock.c`."""
 
 import os
 import shlex
+import shutil
+import struct
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +13,9 @@ from compose.local.supervise import Supervisor
 from tests.chaos.place import PROJECT, Place
 
 PYTHON = PROJECT / "tests" / "chaos" / "skewed"
+SOURCE = PYTHON / "clock.c"
+# Names the file that says by how much the clock is wrong.
+VARIABLE = "WRONG_CLOCK"
 
 
 @dataclass(frozen=True)
@@ -76,3 +81,27 @@ def library() -> Path:
 
 def _found() -> Path | None:
     return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
+@cache
+def wrong_clock() -> Path:
+    """The library to preload in a server, compiled once."""
+    made = PROJECT / ".local" / "chaos" / "wrong_clock.so"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang", "tcc"))), None)
+    assert compiler, "a wrong clock of a server needs a C compiler on the host, such as tcc"
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-fno-builtin", "-O1", "-o", str(made), str(SOURCE)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return made
+
+
+def set_wrong(file: Path, seconds: int) -> None:
+    """The clock of all processes that have this file is wrong by so many seconds, at once."""
+    # In place: they have the file in their memory.
+    with file.open("r+b" if file.exists() else "w+b") as opened:
+        opened.write(struct.pack("l", seconds))

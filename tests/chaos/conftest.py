@@ -17,8 +17,16 @@ from tests.chaos.place import Place
 from tests.chaos.proxy import Proxy
 from tests.conftest import PROCESSES
 
-# Three brokers more, on demand only: `make ha ONLY=kafka`.
-collect_ignore = [] if options.failovers("kafka") else ["test_kafka_failovers.py"]
+# On demand only, by `make ha`: three brokers more, clocks and disks that need root, everything twice.
+collect_ignore = [
+    file
+    for file, names in {
+        "test_kafka_failovers.py": ["kafka"],
+        "test_troubles.py": ["redis-troubles", "kafka-troubles", "postgres-troubles"],
+        "test_pairs.py": ["pairs"],
+    }.items()
+    if not any(map(options.failovers, names))
+]
 
 VERDICTS: list[Verdict] = []
 BEGAN = time.monotonic()

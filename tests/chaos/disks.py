@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,9 +100,35 @@ def _allocate_indexes(data: Path) -> None:
         as_root("fallocate", "--keep-size", "--length", str(INDEX_BYTES), str(index))
 
 
+def mount(folder: Path, size: int) -> None:
+    """The folder, which is empty, is a file system of its own from now on, of so many bytes."""
+    image = folder.with_suffix(".img")
+    image.touch()
+    os.truncate(image, size)
+    owner = f"root_owner={os.getuid()}:{os.getgid()}"
+    as_root("mkfs.ext4", "-q", "-F", "-m", "0", "-E", owner, str(image))
+    as_root("mount", "-o", "loop", str(image), str(folder))
+    as_root("rmdir", str(folder / "lost+found"))
+
+
+def fill(folder: Path) -> None:
+    """Nothing is left on the folder's file system."""
+    free = os.statvfs(folder)
+    with (folder / FILLER).open("wb") as filler, suppress(OSError):
+        os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize)
+    # What is freed or left over meanwhile.
+    filled = as_root("dd", "if=/dev/zero", f"of={folder / FILLER}.rest", "bs=64K", check=False)
+    assert b"No space left" in filled.stderr, filled.stderr
+
+
+def make_room(folder: Path) -> None:
+    """What filled the folder's file system is gone."""
+    as_root("rm", "-f", str(folder / FILLER), f"{folder / FILLER}.rest")
+
+
 def release(folder: Path) -> None:
-    """Unmounts what a run that was killed has left of the data in a stack's folder."""
-    for data in folder.glob("data/*"):
+    """Unmounts what a run that was killed has left of the data in a stack's folder, or a machine's in it."""
+    for data in (*folder.glob("data/*"), *folder.glob("data"), *folder.glob("*/*/data")):
         if data.is_mount():
             as_root("umount", str(data))
 

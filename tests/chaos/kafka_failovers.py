@@ -1,22 +1,12 @@
 """How a machine of Kafka is lost; a bridge and workers more than usual go on meanwhile."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tests.chaos.more_processes import MoreProcesses
-from tests.chaos.place import Place
 from tests.integration.kafka_group import KafkaGroup, Machine
 
 # Longer than the others need to go on without it.
 AWAY_SECONDS = 30.0
-
-
-@dataclass
-class BrokersPlace(Place):
-    """A place whose Kafka is three machines."""
-
-    group: KafkaGroup = field(kw_only=True)
-    others: MoreProcesses = field(kw_only=True)
 
 
 @dataclass(frozen=True)

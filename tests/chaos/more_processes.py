@@ -19,21 +19,30 @@ from tests.integration import fleet
 
 
 class MoreProcesses:
-    """A second bridge, and more workers than one."""
+    """More of some processes than one; `more` says how many more."""
 
-    def __init__(self, stack: Stack, workers: int) -> None:
+    def __init__(self, stack: Stack, more: Mapping[str, int]) -> None:
         worker = shlex.split(read(PROJECT / "Procfile")["worker"])
-        self._commands = {"bridge-2": ["-m", "ingest.bridge"]} | {
-            f"worker-{number}": ["-m", *worker, f"--hostname=worker{number}@%h", "--autoscale=3,1"]
-            for number in range(2, 2 + workers)
+        self._commands = {
+            f"{name}-{number}": ["-m", *worker, f"--hostname=worker{number}@%h", "--autoscale=3,1"]
+            if name == "worker"
+            else ["-m", f"ingest.{name}"]
+            for name, count in more.items()
+            for number in range(2, 2 + count)
         }
-        ports = {"BRIDGE_METRICS_PORT": "0", "METRICS_PORT": "0"}
+        ports = {"METRICS_PORT": "0"} | {
+            f"{name.upper()}_METRICS_PORT": "0" for name in ("bridge", "gateway", "control")
+        }
         self._environment = {**os.environ, **process_environment(stack.env), **ports}
         self._layout = stack.layout
         self._running = {name: self._started(name) for name in self._commands}
         self.ended_alone = 0
-        bridge = self._running["bridge-2"]
-        fleet.wait_until(lambda: fleet.catches(bridge.pid, signal.SIGTERM), 60, "the second bridge to run")
+        for name, process in self._running.items():
+            fleet.wait_until(lambda pid=process.pid: fleet.catches(pid, signal.SIGTERM), 60, f"{name} to run")  # type: ignore[misc]
+
+    def pid(self, name: str) -> int:
+        """The process id of one, such as `bridge-2`."""
+        return self._running[name].pid
 
     def mind(self) -> None:
         """Starts again whatever has ended by itself, and counts it."""
@@ -68,11 +77,11 @@ class MoreProcesses:
 
 @contextmanager
 def moved(
-    stack: Stack, settings: Mapping[str, str], *, workers: int, restart: Sequence[str] = ()
+    stack: Stack, settings: Mapping[str, str], *, more: Mapping[str, int], restart: Sequence[str] = ()
 ) -> Iterator[MoreProcesses]:
     """All processes, and some more, work with these settings; afterwards none runs, and the old ones hold.
 
-    `workers` is how many more there are, `restart` names programs of the stack that read the settings, too.
+    `more` says how many more there are, `restart` names programs of the stack that read the settings, too.
     """
     before = stack.env
     # To the stack these are its own servers.
@@ -83,11 +92,11 @@ def moved(
         for name in restart:
             stack.restart(name)
         stack.up((*PROCESSES, "beat"), prepare=False)
-        more = MoreProcesses(stack, workers)
+        others = MoreProcesses(stack, more)
         try:
-            yield more
+            yield others
         finally:
-            more.close()
+            others.close()
     finally:
         _stop(stack)
         envfile.write(stack.layout.env, before)

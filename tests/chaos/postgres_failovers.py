@@ -2,32 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psycopg
 import pytest
 
 from tasks.servers.database import connect_directly
-from tests.chaos.more_processes import MoreProcesses
-from tests.chaos.place import Place
 from tests.integration.postgres_pair import Machine, PostgresPair
 
 # A supervisor of the servers needs so long to be sure that one is lost.
 NOTICED_SECONDS = 3.0
 # For so long an old primary that nobody has ended is away, and then goes on beside the new one.
 AWAY_SECONDS, BESIDE_SECONDS = 8.0, 5.0
-
-
-@dataclass
-class PairPlace(Place):
-    """A place whose PostgreSQL is a pair of machines."""
-
-    pair: PostgresPair = field(kw_only=True)
-    others: MoreProcesses = field(kw_only=True)
-
-    def rows_url(self) -> str:
-        """The primary's, past its proxy."""
-        return self.pair.url(self.pair.primary)
 
 
 @dataclass(frozen=True)

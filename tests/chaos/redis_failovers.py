@@ -3,23 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import redis
-
-from tests.chaos.more_processes import MoreProcesses
-from tests.chaos.place import Place
+from tests.chaos.groups import GroupsPlace
 from tests.integration.redis_group import Machine, RedisGroup
-
-
-@dataclass
-class GroupPlace(Place):
-    """A place whose Redis is a group of machines with Sentinels."""
-
-    group: RedisGroup = field(kw_only=True)
-    others: MoreProcesses = field(kw_only=True)
-
-    def redis(self) -> redis.Redis:
-        """A client of the master."""
-        return self.group.client(self.group.await_master())
 
 
 @dataclass(frozen=True)
@@ -31,18 +16,16 @@ class Failover:
     mend: Callable[[Machine], object] = lambda _: None
     seconds: float = 0
     """How long after the election it is mended."""
-    touches: frozenset[str] = frozenset({"redis"})
     struck: list[Machine] = field(default_factory=list)
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: GroupsPlace) -> None:
         """Returns when there is another master."""
-        assert isinstance(place, GroupPlace)
-        old = place.group.await_master()
+        old = place.sentinels.await_master()
         self.struck.append(old)
-        self.strike(place.group, old)
-        place.group.await_master(other_than=old)
+        self.strike(place.sentinels, old)
+        place.sentinels.await_master(other_than=old)
 
-    def end(self, place: Place) -> None:  # noqa: ARG002
+    def end(self) -> None:
         """The old master is there again, as what it was when it was struck."""
         while self.struck:
             self.mend(self.struck.pop())

@@ -2,7 +2,9 @@
 
 import gc
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +48,43 @@ def test_a_stalled_network_delivers_later_what_was_sent(echo: int) -> None:
         proxy.flow()
         client.settimeout(5)
         assert client.recv(10) == b"two"
+    proxy.close()
+
+
+def test_a_slow_network_delivers_all_in_order_and_later(echo: int) -> None:
+    """Pieces that follow each other do not wait for each other."""
+    proxy = Proxy(echo)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+        proxy.delay(0.2, there=False)
+        began = time.monotonic()
+        for number in range(10):
+            client.sendall(b"%d" % number)
+            time.sleep(0.01)
+        with client.makefile("rb") as answers:
+            assert answers.read(10) == b"0123456789"
+        assert 0.2 <= time.monotonic() - began < 1.5
+    proxy.close()
+
+
+def test_a_bad_network_loses_packets_and_tcp_delivers_all(echo: int) -> None:
+    """On a connection that is open already; when the network is good again none is lost."""
+    proxy = Proxy(echo)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def sent_again(times: int) -> int:
+            for number in range(times):
+                client.sendall(b"%03d" % number)
+                assert client.recv(10) == b"%03d" % number
+            info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            return int(struct.unpack_from("I", info, 100)[0])
+
+        assert sent_again(100) < 3
+        proxy.lose(0.2)
+        lost = sent_again(30)
+        assert lost > 0
+        proxy.flow()
+        assert sent_again(100) < lost + 3
     proxy.close()
 
 

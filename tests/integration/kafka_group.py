@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confluent_kafka import ElectionType, KafkaException
@@ -20,14 +20,16 @@ from compose.local import ports, servers
 from compose.local.envfile import write_private
 from compose.local.layout import Layout
 from tests.chaos.proxy import Proxy
+from tests.integration import machines
 from tests.integration.fleet import wait_until
-from tests.integration.machines import Process
 
 COUNT = 3
 READY_SECONDS = 120
 ANSWER_SECONDS = 10
 # Until the elected broker is seen.
 ELECTION_SECONDS = 1.0
+# Of a machine that gets into trouble.
+DISK_BYTES = 1024 * 2**20
 CLIENT, INTERNAL, CONTROLLER = "CLIENT", "INTERNAL", "CONTROLLER"
 
 PROPERTIES = """
@@ -54,74 +56,33 @@ ELECTED = "Becoming the active controller"
 
 
 @dataclass
-class Machine:
-    """One address with a broker; `to` are the ways to it, `back` those from it to the others."""
+class Machine(machines.Machine):
+    """One address with a broker."""
 
     number: int
-    process: Process
-    to: list[Proxy] = field(default_factory=list)
-    back: list[Proxy] = field(default_factory=list)
-
-    def kill(self) -> None:
-        """The machine is gone, at once."""
-        self.process.kill()
 
     def stop(self) -> None:
         """The broker hands over what it leads, and ends."""
-        self.process.stop(signal.SIGTERM)
-
-    def start(self) -> None:
-        """The machine comes back, with its disk."""
-        self.process.start()
-
-    def hang(self) -> None:
-        """Connections stay open, and nobody answers."""
-        self.process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """It goes on, and knows nothing of what has happened meanwhile."""
-        self.process.signal(signal.SIGCONT)
-
-    def cut_off(self) -> None:
-        """Nothing arrives that is sent to it, or by it."""
-        self.deafen()
-        self.silence()
-
-    def deafen(self) -> None:
-        """Nothing arrives that is sent to it, requests and answers; what it sends does."""
-        for proxy in self.to:
-            proxy.stall(back=False)
-        for proxy in self.back:
-            proxy.stall(there=False)
-
-    def silence(self) -> None:
-        """Nothing arrives that it sends, requests and answers; what is sent to it does."""
-        for proxy in self.to:
-            proxy.stall(there=False)
-        for proxy in self.back:
-            proxy.stall(back=False)
-
-    def reconnect(self) -> None:
-        """What was sent arrives."""
-        for proxy in (*self.to, *self.back):
-            proxy.flow()
+        for process in self.processes:
+            process.stop(signal.SIGTERM)
 
 
 class KafkaGroup:
     """The machines, numbered from 1."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, troubles: bool = False) -> None:
         free = list(ports.free({}).values())
         self._ports = dict(zip((CLIENT, INTERNAL, CONTROLLER), free, strict=False))
-        self._proxies: list[Proxy] = []
         self.machines: list[Machine] = []
         for number in range(1, COUNT + 1):
             layout = Layout(folder / f"kafka{number}")
             layout.make()
-            machine = Machine(number, Process(SERVER, layout))
+            machine = Machine(number, layout=layout, processes=[machines.Process(SERVER, layout)])
             self.machines.append(machine)
             machine.to.append(self._way(_own(number), _outside(number), CLIENT))
             self._configure(machine)
+            if troubles:
+                machine.prepare_troubles(DISK_BYTES)
         for one in self.machines:
             for other in self.machines:
                 if one is not other:
@@ -140,8 +101,8 @@ class KafkaGroup:
     def start(self) -> None:
         """Starts all, and returns when each knows the others."""
         for machine in self.machines:
-            servers.initialise(SERVER, machine.process.layout)
-            machine.process.start()
+            servers.initialise(SERVER, machine.layout)
+            machine.start()
         self._admin = AdminClient(
             {"bootstrap.servers": self.settings["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 0}
         )
@@ -150,10 +111,7 @@ class KafkaGroup:
     def close(self) -> None:
         """Kills all."""
         for machine in self.machines:
-            machine.resume()
-            machine.kill()
-        for proxy in self._proxies:
-            proxy.close()
+            machine.close()
 
     def leader(self) -> Machine:
         """The machine that leads the most partitions."""
@@ -208,12 +166,10 @@ class KafkaGroup:
         return self._admin.list_topics(timeout=ANSWER_SECONDS)
 
     def _way(self, to: str, address: str, kind: str) -> Proxy:
-        proxy = Proxy(self._ports[kind], address, self._ports[kind], target_address=to)
-        self._proxies.append(proxy)
-        return proxy
+        return Proxy(self._ports[kind], address, self._ports[kind], target_address=to)
 
     def _configure(self, machine: Machine) -> None:
-        layout, number = machine.process.layout, machine.number
+        layout, number = machine.layout, machine.number
         kinds = self._ports.items()
         servers.configure(servers.KAFKA, layout, {"KAFKA_PORT": 1, "KAFKA_CONTROLLER_PORT": 1})
         own = PROPERTIES.format(
@@ -235,7 +191,7 @@ class KafkaGroup:
 
 def _last_election(machine: Machine) -> str:
     """When it last became the active controller, by its log, whose lines begin with the time."""
-    log = machine.process.layout.log(SERVER.name).read_text(errors="replace")
+    log = machine.layout.log(SERVER.name).read_text(errors="replace")
     return max((line.split()[0] for line in log.splitlines() if ELECTED in line), default="")
 
 
@@ -255,9 +211,9 @@ def _seen(of: int, number: int) -> str:
 
 
 @contextmanager
-def kafka_group(folder: Path) -> Iterator[KafkaGroup]:
+def kafka_group(folder: Path, *, troubles: bool = False) -> Iterator[KafkaGroup]:
     """A group that runs, and is killed at the end."""
-    group = KafkaGroup(folder)
+    group = KafkaGroup(folder, troubles=troubles)
     try:
         group.start()
         yield group

@@ -22,6 +22,7 @@ from compose.local.layout import Layout
 from compose.local.passwords import password
 from compose.local.servers import POSTGRES
 from tests.chaos.proxy import Proxy
+from tests.integration import machines
 from tests.integration.fleet import wait_until
 from tests.integration.machines import Process
 
@@ -29,6 +30,8 @@ COUNT = 2
 READY_SECONDS = 60
 # A hung or cut off server is noticed by Sluice after these and five seconds more.
 STATEMENT_SECONDS, CONNECT_SECONDS = 10, 2
+# Of a machine that gets into trouble.
+DISK_BYTES = 1536 * 2**20
 SECRETS = ("postgres", "postgres-superuser", "replica")
 
 CONFIGURATION = """
@@ -52,38 +55,17 @@ COPY = (
 
 
 @dataclass
-class Machine:
+class Machine(machines.Machine):
     """One address with a server."""
 
     address: str
     port: int
     inside: int
-    process: Process
-    proxy: Proxy
-
-    def kill(self) -> None:
-        """The machine is gone, at once."""
-        self.process.kill()
 
     def stop(self) -> None:
         """The server ends in order, its standby having all."""
-        self.process.stop(signal.SIGINT)
-
-    def hang(self) -> None:
-        """Connections stay open, and nobody answers."""
-        self.process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """It goes on, and knows nothing of what has happened meanwhile."""
-        self.process.signal(signal.SIGCONT)
-
-    def cut_off(self) -> None:
-        """Nothing that is sent to it arrives, and no answer of its."""
-        self.proxy.stall()
-
-    def reconnect(self) -> None:
-        """What was sent arrives."""
-        self.proxy.flow()
+        for process in self.processes:
+            process.stop(signal.SIGINT)
 
     def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection past the proxy."""
@@ -91,7 +73,7 @@ class Machine:
             host=self.address,
             port=self.inside,
             user="postgres",
-            password=password(self.process.layout, "postgres-superuser"),
+            password=password(self.layout, "postgres-superuser"),
             dbname=database,
             autocommit=True,
             connect_timeout=3,
@@ -101,7 +83,7 @@ class Machine:
 class PostgresPair:
     """The machines; the first is the primary at first. An operator knows which is it: `primary`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, troubles: bool = False) -> None:
         free = list(ports.free({}).values())
         port = free[0]
         self.machines: list[Machine] = []
@@ -109,15 +91,24 @@ class PostgresPair:
             layout = Layout(folder / f"postgres{number}")
             layout.make()
             for name in SECRETS:
-                secret = password(self.machines[0].process.layout if self.machines else layout, name)
+                secret = password(self.machines[0].layout if self.machines else layout, name)
                 write_private(layout.secret(name), secret)
             address = f"127.0.1.{number}"
-            machine = Machine(address, port, inside, Process(POSTGRES, layout), Proxy(inside, address, port))
+            machine = Machine(
+                address,
+                port,
+                inside,
+                layout=layout,
+                processes=[Process(POSTGRES, layout)],
+                to=[Proxy(inside, address, port)],
+            )
             self.machines.append(machine)
             servers.configure(POSTGRES, layout, {"POSTGRES_PORT": inside})
             self._configure(machine)
+            if troubles:
+                machine.prepare_troubles(DISK_BYTES)
         self.primary, self.standby = self.machines
-        self.password = password(self.primary.process.layout, "postgres")
+        self.password = password(self.primary.layout, "postgres")
 
     @property
     def settings(self) -> dict[str, str]:
@@ -144,9 +135,9 @@ class PostgresPair:
 
     def start(self) -> None:
         """Makes both servers, with the database `sluice`, and returns when one follows the other."""
-        layout = self.primary.process.layout
+        layout = self.primary.layout
         servers.initialise(POSTGRES, layout)
-        self.primary.process.start()
+        self.primary.start()
         inside = {"POSTGRES_PORT": str(self.primary.inside)}
         wait_until(lambda: not preparation.database(layout, inside), READY_SECONDS, "the primary")
         secret = password(layout, "replica")
@@ -160,14 +151,15 @@ class PostgresPair:
             machine.resume()
             machine.kill()
             _forget_memory(machine)
-            machine.proxy.close()
+            machine.close()
 
     def promote(self) -> None:
         """The standby becomes the primary, and awaits no standby. The old one is not told."""
         self.primary, self.standby = self.standby, self.primary
+        # First: or writes begin, and wait for a standby.
+        self.go_on_alone()
         with self.primary.superuser() as server:
             assert server.execute("SELECT pg_promote()").fetchone() == (True,)
-        self.go_on_alone()
 
     def go_on_alone(self) -> None:
         """The primary awaits no standby any more; the lost one may not be promoted until it has joined."""
@@ -177,7 +169,7 @@ class PostgresPair:
 
     def join(self) -> None:
         """The other machine is made anew from the primary; from then on a commit waits for it."""
-        machine, layout = self.standby, self.standby.process.layout
+        machine, layout = self.standby, self.standby.layout
         machine.kill()
         _forget_memory(machine)
         data = layout.data(POSTGRES.name)
@@ -194,11 +186,15 @@ class PostgresPair:
             timeout=120,
         )
         assert copied.returncode == 0, copied.stderr
-        machine.process.start()
+        machine.start()
         wait_until(lambda: self._follows("streaming"), READY_SECONDS, "the standby to follow")
         with self.primary.superuser() as server:
             server.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             server.execute("SELECT pg_reload_conf()")
+        self.await_whole()
+
+    def await_whole(self) -> None:
+        """Returns when a commit waits for the standby, and the standby confirms it."""
         wait_until(lambda: self._follows("streaming", "sync"), READY_SECONDS, "a synchronous standby")
 
     def _follows(self, state: str, sync: str | None = None) -> bool:
@@ -208,7 +204,7 @@ class PostgresPair:
         return False
 
     def _configure(self, machine: Machine) -> None:
-        layout = machine.process.layout
+        layout = machine.layout
         folder = layout.conf(POSTGRES.name)
         own = CONFIGURATION.format(address=machine.address, inside=machine.inside)
         for name, more in (("postgresql.conf", own), ("pg_hba.conf", ACCESS)):
@@ -219,15 +215,15 @@ class PostgresPair:
 def _forget_memory(machine: Machine) -> None:
     """Removes the piece of shared memory that a killed server leaves behind, named in its pid file."""
     with suppress(FileNotFoundError, IndexError):
-        pid_file = machine.process.layout.data(POSTGRES.name) / "postmaster.pid"
+        pid_file = machine.layout.data(POSTGRES.name) / "postmaster.pid"
         number = pid_file.read_text().splitlines()[6].split()[1]
         subprocess.run(["ipcrm", "--shmem-id", number], capture_output=True, check=False)
 
 
 @contextmanager
-def postgres_pair(folder: Path) -> Iterator[PostgresPair]:
+def postgres_pair(folder: Path, *, troubles: bool = False) -> Iterator[PostgresPair]:
     """A pair that runs, and is killed at the end."""
-    pair = PostgresPair(folder)
+    pair = PostgresPair(folder, troubles=troubles)
     try:
         pair.start()
         yield pair

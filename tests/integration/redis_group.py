@@ -4,11 +4,10 @@ A machine is an address of the loopback network. Each server is reached through 
 that a machine can be cut off. The configuration is that which docs/deploy.md asks for.
 """
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import redis
@@ -22,12 +21,15 @@ from compose.local.passwords import password
 from tests.chaos.proxy import Proxy
 from tests.integration import machines
 from tests.integration.fleet import wait_until
+from tests.integration.machines import Process
 
 MASTER = "sluice"
 COUNT = 3
 # A master that is silent for so long is down; a failover that fails is tried again after twice the other.
 DOWN_SECONDS, FAILOVER_SECONDS = 3, 6
 ELECTED_SECONDS = 60
+# Of a machine that gets into trouble; nothing but configuration is written.
+DISK_BYTES = 16 * 2**20
 ONCE = Retry(NoBackoff(), 0)
 
 REDIS = """
@@ -63,59 +65,26 @@ SENTINEL_SERVER = replace(
 
 
 @dataclass
-class Process(machines.Process):
-    """A server or a Sentinel of a machine, behind its proxy."""
-
-    proxy: Proxy = field(kw_only=True)
-
-
-@dataclass
-class Machine:
-    """One address with a server and a Sentinel."""
+class Machine(machines.Machine):
+    """One address with a Sentinel and a server, whose memory is lost when it is killed."""
 
     address: str
-    server: Process
-    sentinel: Process
-    processes: tuple[Process, Process] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.processes = (self.sentinel, self.server)
+    @property
+    def sentinel(self) -> Process:
+        """The Sentinel."""
+        return self.processes[0]
 
-    def kill(self) -> None:
-        """The machine is gone, at once."""
-        for process in self.processes:
-            process.kill()
-
-    def start(self) -> None:
-        """The machine comes back; what was in memory is lost."""
-        for process in self.processes:
-            process.start()
-
-    def hang(self) -> None:
-        """Connections stay open, and nobody answers."""
-        for process in self.processes:
-            process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """It goes on, and knows nothing of what has happened meanwhile."""
-        for process in self.processes:
-            process.signal(signal.SIGCONT)
-
-    def cut_off(self) -> None:
-        """Nothing that is sent to it arrives, and no answer of its."""
-        for process in self.processes:
-            process.proxy.stall()
-
-    def reconnect(self) -> None:
-        """What was sent arrives."""
-        for process in self.processes:
-            process.proxy.flow()
+    @property
+    def server(self) -> Process:
+        """Redis."""
+        return self.processes[1]
 
 
 class RedisGroup:
     """The machines; the first is the master at first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, troubles: bool = False) -> None:
         free = list(ports.free({}).values())
         self._port, inside, self._sentinel_port, sentinel_inside = free[:4]
         self.machines: list[Machine] = []
@@ -123,24 +92,30 @@ class RedisGroup:
             layout = Layout(folder / f"machine{number + 1}")
             layout.make()
             if self.machines:
-                first = self.machines[0].server.layout
+                first = self.machines[0].layout
                 write_private(layout.secret("redis"), password(first, "redis"))
                 write_private(layout.secret("sentinel"), password(first, "sentinel"))
             address = f"127.0.0.{number + 2}"
             machine = Machine(
                 address,
-                Process(SERVER, layout, proxy=Proxy(inside, address, self._port)),
-                Process(SENTINEL_SERVER, layout, proxy=Proxy(sentinel_inside, address, self._sentinel_port)),
+                layout=layout,
+                processes=[Process(SENTINEL_SERVER, layout), Process(SERVER, layout)],
+                to=[
+                    Proxy(sentinel_inside, address, self._sentinel_port),
+                    Proxy(inside, address, self._port),
+                ],
             )
             self.machines.append(machine)
+            layout.conf("sentinel").mkdir(parents=True, exist_ok=True, mode=0o700)
+            servers.configure(servers.REDIS, layout, {"REDIS_PORT": inside})
+            if troubles:
+                machine.prepare_troubles(DISK_BYTES)
             self._configure(machine, inside, sentinel_inside)
-        self.secret = password(self.machines[0].server.layout, "redis")
-        self.sentinels_secret = password(self.machines[0].server.layout, "sentinel")
+        self.secret = password(self.machines[0].layout, "redis")
+        self.sentinels_secret = password(self.machines[0].layout, "sentinel")
 
     def _configure(self, machine: Machine, inside: int, sentinel_inside: int) -> None:
-        layout, first = machine.server.layout, self.machines[0]
-        servers.configure(servers.REDIS, layout, {"REDIS_PORT": inside})
-        layout.conf("sentinel").mkdir(parents=True, exist_ok=True, mode=0o700)
+        layout, first = machine.layout, self.machines[0]
         secret, sentinels = password(layout, "redis"), password(layout, "sentinel")
         for name in ("redis", "sentinel"):
             layout.data(name).mkdir(parents=True, mode=0o700)
@@ -185,10 +160,7 @@ class RedisGroup:
     def close(self) -> None:
         """Kills all."""
         for machine in self.machines:
-            machine.resume()
-            machine.kill()
-            for process in machine.processes:
-                process.proxy.close()
+            machine.close()
 
     def client(self, machine: Machine) -> redis.Redis:
         """A client of one machine's server."""
@@ -275,9 +247,9 @@ class RedisGroup:
 
 
 @contextmanager
-def redis_group(folder: Path) -> Iterator[RedisGroup]:
+def redis_group(folder: Path, *, troubles: bool = False) -> Iterator[RedisGroup]:
     """A group that runs, and is killed at the end."""
-    group = RedisGroup(folder)
+    group = RedisGroup(folder, troubles=troubles)
     try:
         group.start()
         yield group
