@@ -154,10 +154,11 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
                 backlog = _begin(stack, shape, progress, size.rules)
                 result["console"] = answers.console(stack, backlog, progress)
             if Part.SCALE in parts:
+                found = {"fleet": fleet.fleet(stack, progress)}
                 shape = Shape(min(size.records, scale.RECORDS), scale.DEVICES, len(size.devices) + 8)
                 backlog = _begin(stack, shape, progress, size.rules)
-                result["scale"] = scale.scale(stack, backlog, progress)
-                result["scale"]["fleet"] = fleet.fleet(stack, progress)
+                rounds = min(size.pairs, scale.ROUNDS)
+                result["scale"] = found | scale.scale(stack, backlog, rounds, progress)
     finally:
         stack.down()
     return result

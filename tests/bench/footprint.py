@@ -12,12 +12,13 @@ from compose.local.stack import Stack
 from tests.bench.cost import family
 
 PROGRAMS = ("bridge", "gateway", "control", "beat", "mosquitto", "kafka", "redis", "pgbouncer", "postgres")
+HYPERTABLE = "raw_telemetry"
 TABLES = (
     *("devices", "device_days", "active_alerts", "alert_history", "user_configs", "rule_versions"),
-    *("rollups_hourly", "rollups_daily", "raw_telemetry"),
+    *("rollups_hourly", "rollups_daily", HYPERTABLE),
 )
 # A hypertable's rows are in its chunks.
-SIZE = "SELECT CASE WHEN %s = 'raw_telemetry' THEN hypertable_size(%s) ELSE pg_total_relation_size(%s) END"
+SIZE, SIZE_OF_CHUNKS = "SELECT pg_total_relation_size(%s)", "SELECT hypertable_size(%s)"
 KEYS_AT_ONCE = 1000
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -64,7 +65,7 @@ def of_tables(connection: Connection) -> dict[str, tuple[int, int]]:
     found = {}
     for table in TABLES:
         rows = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        size = connection.execute(SIZE, [table] * 3).fetchone()
+        size = connection.execute(SIZE_OF_CHUNKS if table == HYPERTABLE else SIZE, [table]).fetchone()
         found[table] = (int(rows[0]) if rows else 0, int(size[0] or 0) if size else 0)
     return found
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +49,8 @@ class Round(NamedTuple):
     cpu_us: float
 
 
-def scale(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, Any]:
-    """Rates with 1, 2 and 4 workers and with 1 and 2 bridges, in turn, three times. Raises `ShareError`.
+def scale(stack: Stack, backlog: Backlog, rounds: int, progress: Progress) -> dict[str, Any]:
+    """Rates with 1, 2 and 4 workers and with 1 and 2 bridges, in turn, so many times. Raises `ShareError`.
 
     Beat rests, so that all that the processes do is for the messages.
     """
@@ -57,10 +58,10 @@ def scale(stack: Stack, backlog: Backlog, progress: Progress) -> dict[str, Any]:
     try:
         with setting(stack, SETTINGS):
             stack.stop("worker")
-            of_workers = _rounds(WORKERS, lambda count: _workers(stack, backlog, count, progress), progress)
+            of_workers = _rounds(WORKERS, rounds, partial(_workers, stack, backlog, progress), progress)
             stack.start("worker")
             stack.stop("bridge")
-            of_bridges = _rounds(BRIDGES, lambda count: _bridges(stack, backlog, count, progress), progress)
+            of_bridges = _rounds(BRIDGES, rounds, partial(_bridges, stack, backlog, progress), progress)
     finally:
         stack.start("beat")
     return {
@@ -107,10 +108,12 @@ def idle_and_all(stat: str) -> tuple[int, int]:
     return numbers[3] + numbers[4], sum(numbers)
 
 
-def _rounds(counts: Sequence[int], measure: Callable[[int], Round], progress: Progress) -> list[Round]:
+def _rounds(
+    counts: Sequence[int], rounds: int, measure: Callable[[int], Round], progress: Progress
+) -> list[Round]:
     """Each count in turn, so many times, there and back: a machine that gets slower slows each of them."""
     found = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for count in counts[:: -1 if number % 2 else 1]:
             one = measure(count)
             found.append(one)
@@ -122,7 +125,7 @@ def _rounds(counts: Sequence[int], measure: Callable[[int], Round], progress: Pr
     return found
 
 
-def _workers(stack: Stack, backlog: Backlog, count: int, progress: Progress) -> Round:
+def _workers(stack: Stack, backlog: Backlog, progress: Progress, count: int) -> Round:
     """A drain by workers of their own, started before they are limited: a start takes seconds of a core."""
     with ExitStack() as opened:
         workers = [
@@ -146,7 +149,7 @@ def _workers(stack: Stack, backlog: Backlog, count: int, progress: Progress) -> 
         return look.round(count, run.per_second, WORKER_SHARE)
 
 
-def _bridges(stack: Stack, backlog: Backlog, count: int, progress: Progress) -> Round:
+def _bridges(stack: Stack, backlog: Backlog, progress: Progress, count: int) -> Round:
     """A backlog that comes when all bridges have their partitions; the clock starts when it is all there."""
     server = redis.Redis.from_url(stack.env["REDIS_URL"])
     log = stack.layout.log("scale-bridge")
@@ -178,7 +181,11 @@ def _clear(stack: Stack, connection: psycopg.Connection[tuple[Any, ...]]) -> Non
 
 def _await_ready(processes: Sequence[Second]) -> None:
     for one in processes:
-        wait_until(lambda one=one: one.ready() == "ready", READY_SECONDS, f"{one.log.stem} to be ready")  # type: ignore[misc]
+        wait_until(partial(_is_ready, one), READY_SECONDS, f"{one.log.stem} to be ready")
+
+
+def _is_ready(one: Second) -> bool:
+    return one.ready().startswith("ok")
 
 
 def _members(stack: Stack) -> int:
