@@ -48,7 +48,7 @@ check: $(READY)  ## formatting, lint, types, import rules, dependencies
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/python -m tests.audit
 
-bench: setup  ## measure against the database's own limit; ONLY=drain (latency, growth, ...); COMPARE=REV in turn with another
+bench: setup  ## measure against the database's own limit; ONLY=drain (latency, growth, scale, ...); COMPARE=REV in turn with another
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(COMPARE),--compare $(COMPARE))
 
 chaos: setup  ## break every component under load, and print the outcome; SEED=N for an order, LONG=1 for 60 s

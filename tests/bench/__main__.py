@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from compose.local.stack import Stack
 from tests.bench import compare as comparison
 from tests.bench import console as answers
-from tests.bench import growth, neighbours, plots, publish, rules, show, traced
+from tests.bench import fleet, growth, neighbours, plots, publish, rules, scale, show, traced
 from tests.bench.backlog import Backlog, Shape, copy_lines, fill
 from tests.bench.drain import TOPIC, Drain, drain
 from tests.bench.growth import spread
@@ -51,6 +51,7 @@ class Part(StrEnum):
     DEVICES = "devices"
     NEIGHBOURS = "neighbours"
     CONSOLE = "console"
+    SCALE = "scale"
 
 
 def main(
@@ -152,6 +153,12 @@ def measure(parts: list[Part], size: Size, folder: Path) -> dict[str, Any]:
                 shape = Shape(min(size.records, GROWTH_RECORDS), size.devices[1], len(size.devices) + 3)
                 backlog = _begin(stack, shape, progress, size.rules)
                 result["console"] = answers.console(stack, backlog, progress)
+            if Part.SCALE in parts:
+                found = {"fleet": fleet.fleet(stack, progress)}
+                shape = Shape(min(size.records, scale.RECORDS), scale.DEVICES, len(size.devices) + 8)
+                backlog = _begin(stack, shape, progress, size.rules)
+                rounds = min(size.pairs, scale.ROUNDS)
+                result["scale"] = found | scale.scale(stack, backlog, rounds, progress)
     finally:
         stack.down()
     return result

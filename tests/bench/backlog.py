@@ -22,17 +22,22 @@ WAIT_SECONDS = 120.0
 
 
 class Shape(NamedTuple):
-    """How many records of how many devices. Another `run` has other times, and so other rows."""
+    """How many records of how many devices. Another `run` has other times, and so other rows.
+
+    `first` is the number of the first record: those before it may be another shape's.
+    """
 
     records: int
     devices: int
     run: int = 0
     devices_of_a_user: int = 10
+    first: int = 0
+    start: datetime = START
 
     @property
     def bad(self) -> int:
         """How many of the records must become dead letters."""
-        return self.records // BAD_EVERY
+        return (self.first + self.records) // BAD_EVERY - self.first // BAD_EVERY
 
     @property
     def users(self) -> list[str]:
@@ -57,9 +62,9 @@ class Backlog(NamedTuple):
 
 def records(shape: Shape) -> Iterator[Record]:
     """Readings of about 250 bytes, of the devices in turn, each a second after the device's last."""
-    chance = random.Random(shape.run)
-    start = START + timedelta(days=shape.run)
-    for number in range(shape.records):
+    chance = random.Random(shape.run + shape.first)
+    start = shape.start + timedelta(days=shape.run)
+    for number in range(shape.first, shape.first + shape.records):
         turn, device = divmod(number, shape.devices)
         user = device // shape.devices_of_a_user
         payload = {

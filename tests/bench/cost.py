@@ -11,25 +11,31 @@ from compose.local.stack import Stack
 
 SERVERS = ("kafka", "redis", "postgres", "pgbouncer")
 PROCESSES = ("bridge", "worker")
-# The bridge is started for the drain.
-BEFORE = (*SERVERS, "worker")
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(stack: Stack, names: tuple[str, ...] = (*SERVERS, *PROCESSES)) -> dict[str, float]:
-    """CPU time that each program has used so far; a worker's main process apart from its children."""
+    """CPU time that each running program has used so far; a worker's main process apart from its children."""
     used: dict[str, float] = {}
     for name in names:
-        pid = stack.pid(name)
-        own, ended = _times(pid)
-        # The time of children that have ended is in their parent.
-        children = ended + sum(sum(_times(one)) for one in _family(pid)[1:])
+        try:
+            pid = stack.pid(name)
+        except StackError:
+            continue
+        own, children = cpu_of(pid)
         if name == "worker":
             used["worker, main process"], used["worker, children"] = own, children
         else:
             used[name] = own + children
     return used
+
+
+def cpu_of(pid: int) -> tuple[float, float]:
+    """CPU time that the process itself has used so far, and that of all that descend from it."""
+    own, ended = _times(pid)
+    # The time of children that have ended is in their parent.
+    return own, ended + sum(sum(_times(one)) for one in family(pid)[1:])
 
 
 def redis_traffic(server: redis.Redis) -> dict[str, float]:
@@ -59,10 +65,10 @@ class Memory:
                 pid = self._stack.pid(name)
             except StackError:
                 continue
-            self.seen.setdefault(name, []).append((at, sum(map(_resident_mib, _family(pid)))))
+            self.seen.setdefault(name, []).append((at, sum(map(_resident_mib, family(pid)))))
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """The process and all that descend from it."""
     found = [pid]
     for one in found:

@@ -1,6 +1,7 @@
 """How fast a backlog in Kafka becomes rows, and what each process spends on it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,15 @@ from compose.local.stack import Stack
 from ingest.admin.servers.positions import Positions
 from tasks.servers.redis_client import COUNTERS, OUTBOX
 from tests.bench import cost, rules
-from tests.bench.backlog import Backlog, rewind
+from tests.bench.backlog import Backlog, Shape, rewind
 from tests.bench.reference import empty
 
 TOPIC, GROUP = "iot-stream", "sluice-bridge"
 MOST_SECONDS = 600.0
 SAMPLE_SECONDS = 0.5
+
+# Called with the seconds since the first finished batch.
+Sample = Callable[[float], None]
 
 
 @dataclass
@@ -41,68 +45,100 @@ class Drain:
 def drain(stack: Stack, backlog: Backlog, progress: Progress, *, keep_rows: bool = False) -> Drain:
     """Has an empty pipeline drain the backlog; `keep_rows` leaves what the table has.
 
+    Raises like `drained`.
+    """
+    with psycopg.connect(stack.env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
+        stack.stop("bridge")
+        rewind(stack.env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, GROUP, backlog)
+        # The states of the alerts, too, would know these readings.
+        redis.Redis.from_url(stack.env["REDIS_URL"]).flushall()
+        rules.forget(connection)
+        if not keep_rows:
+            empty(connection)
+        return drained(stack, connection, backlog.shape, progress)
+
+
+def drained(
+    stack: Stack,
+    connection: psycopg.Connection[tuple[Any, ...]],
+    shape: Shape,
+    progress: Progress,
+    sample: Sample = lambda _: None,
+) -> Drain:
+    """Starts the bridge, and returns when each of the records that wait has become a row or a dead letter.
+
     The clock starts with the first finished batch, whose messages do not count: starting a process is not
     draining. The CPU time includes the start of the bridge. Raises `RuntimeError` when the lag is not 0 in
     time, or when not every record has become a row or a dead letter.
     """
-    shape, env = backlog.shape, stack.env
-    server = redis.Redis.from_url(env["REDIS_URL"])
-    with psycopg.connect(env["DATABASE_DIRECT_URL"], autocommit=True) as connection:
-        stack.stop("bridge")
-        rewind(env["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, GROUP, backlog)
-        # The states of the alerts, too, would know these readings.
-        server.flushall()
-        rules.forget(connection)
-        if not keep_rows:
-            empty(connection)
-        before = _rows(connection)
-        spent = cost.cpu_seconds(stack, cost.BEFORE)
-        traffic = cost.redis_traffic(server)
-        stack.start("bridge")
-        memory = cost.Memory(stack)
-        per_second, seconds = _follow(server, shape.records, memory, progress)
-        spent_after = cost.cpu_seconds(stack)
-        traffic_after = cost.redis_traffic(server)
-        _await_no_lag(env["KAFKA_BOOTSTRAP_SERVERS"])
-        _await_told(server)
-        rows = _rows(connection) - before
-        if rows != shape.records - shape.bad or _counted(server, "dead_lettered") != shape.bad:
-            raise RuntimeError(
-                f"{shape.records:,} records became {rows:,} rows and not {shape.bad} dead letters"
-            )
-        return Drain(
-            per_second,
-            seconds,
-            rows,
-            shape.bad,
-            rules.changes(connection),
-            {name: (used - spent.get(name, 0.0)) / shape.records * 1e6 for name, used in spent_after.items()},
-            {name: (now - traffic[name]) / shape.records for name, now in traffic_after.items()},
-            memory.seen,
-        )
+    server = redis.Redis.from_url(stack.env["REDIS_URL"])
+    rows, bad, changes = _rows(connection), _counted(server, "dead_lettered"), rules.changes(connection)
+    done = received(server)
+    spent, traffic = cost.cpu_seconds(stack), cost.redis_traffic(server)
+    stack.start("bridge")
+    memory = cost.Memory(stack)
+
+    def look(at: float) -> None:
+        memory.sample(at)
+        sample(at)
+
+    per_second, seconds = follow(server, done, shape.records, look, progress)
+    spent_after, traffic_after = cost.cpu_seconds(stack), cost.redis_traffic(server)
+    settle(stack)
+    rows, bad = _rows(connection) - rows, _counted(server, "dead_lettered") - bad
+    if rows != shape.records - shape.bad or bad != shape.bad:
+        raise RuntimeError(f"{shape.records:,} records became {rows:,} rows and not {shape.bad} dead letters")
+    return Drain(
+        per_second,
+        seconds,
+        rows,
+        shape.bad,
+        rules.changes(connection) - changes,
+        {name: (used - spent.get(name, 0.0)) / shape.records * 1e6 for name, used in spent_after.items()},
+        {name: (now - traffic[name]) / shape.records for name, now in traffic_after.items()},
+        memory.seen,
+    )
 
 
-def _follow(
-    server: redis.Redis, count: int, memory: "cost.Memory", progress: Progress
+def follow(
+    server: redis.Redis, before: int, count: int, sample: Sample, progress: Progress
 ) -> tuple[float, float]:
+    """Waits for so many messages more than before; returns messages per second, and how many seconds it took.
+
+    It samples at the first finished batch, about every half second after it, and at the end. Raises
+    `RuntimeError` after ten minutes.
+    """
     deadline = time.monotonic() + MOST_SECONDS
     task = progress.add_task("drain", total=count)
-    while (first := _counted(server, "received")) == 0 and time.monotonic() < deadline:
+    while (first := received(server) - before) == 0 and time.monotonic() < deadline:
         time.sleep(0.005)
     started = sampled = time.monotonic()
-    while (done := _counted(server, "received")) < count and time.monotonic() < deadline:
+    sample(0.0)
+    while (done := received(server) - before) < count and time.monotonic() < deadline:
         if time.monotonic() - sampled > SAMPLE_SECONDS:
             sampled = time.monotonic()
-            memory.sample(sampled - started)
+            sample(sampled - started)
             progress.update(task, completed=done)
         time.sleep(0.01)
     seconds = time.monotonic() - started
+    sample(seconds)
     progress.remove_task(task)
     if done < count:
         raise RuntimeError(
             f"after {MOST_SECONDS:.0f} s {done:,} of {count:,} records were done; see the logs"
         )
     return (count - first) / seconds, seconds
+
+
+def received(server: redis.Redis) -> int:
+    """How many messages of finished batches Redis has counted."""
+    return _counted(server, "received")
+
+
+def settle(stack: Stack) -> None:
+    """Returns when all is committed, and every change of an alert delivered. Raises `RuntimeError`."""
+    _await_no_lag(stack.env["KAFKA_BOOTSTRAP_SERVERS"])
+    _await_told(redis.Redis.from_url(stack.env["REDIS_URL"]))
 
 
 def _await_no_lag(bootstrap_servers: str) -> None:

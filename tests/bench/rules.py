@@ -4,9 +4,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
+
+from tasks.rules.everyone import EVERYONE
 
 # Of `temperature`, which is uniform from -20 to 45, one reading in a hundred is above the first threshold.
 RULES = [
@@ -47,6 +49,9 @@ _KINDS: list[dict[str, Any]] = [
 ]
 # Rules that come by SQL are in force within a second.
 KNOWN_SECONDS = 2.0
+INSERT: LiteralString = """
+INSERT INTO user_configs (user_id, rules) SELECT unnest(%s::text[]), %s::text::jsonb
+"""
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -58,12 +63,16 @@ def of_these_kinds(count: int) -> list[dict[str, Any]]:
 
 
 def set_rules(
-    connection: Connection, users: list[str], chosen: Sequence[Mapping[str, object]] = RULES
+    connection: Connection,
+    users: list[str],
+    chosen: Sequence[Mapping[str, object]] = RULES,
+    operators: Sequence[Mapping[str, object]] = (),
 ) -> None:
-    """Gives the rules to every user; returns when they are in force."""
+    """Gives the rules to every user, and the operator's to all; returns when they are in force."""
     clear(connection)
-    insert = "INSERT INTO user_configs (user_id, rules) SELECT unnest(%s::text[]), %s::text::jsonb"
-    connection.execute(insert, [users, json.dumps(chosen)])
+    connection.execute(INSERT, [users, json.dumps(chosen)])
+    if operators:
+        connection.execute(INSERT, [[EVERYONE], json.dumps(operators)])
     time.sleep(KNOWN_SECONDS)
 
 

@@ -40,6 +40,8 @@ def table(result: dict[str, Any]) -> Table:
         )
     if answers := result.get("console"):
         _answers(lines, answers)
+    if scale := result.get("scale"):
+        _scale(lines, scale)
     if tracing := result.get("tracing"):
         lines.add_row(
             "drain rate with tracing at 1%, of that without", _range(tracing["rate_of_untraced"], ".2f")
@@ -74,6 +76,26 @@ def _answers(lines: Table, answers: dict[str, Any]) -> None:
             f"publish to row at 1,000/s {name}, p50 / p95 / p99",
             " / ".join(_range(ms[one], ".0f") for one in ("p50", "p95", "p99")) + " ms",
         )
+
+
+def _scale(lines: Table, scale: dict[str, Any]) -> None:
+    for kind in ("workers", "bridges"):
+        for step in scale[kind]["steps"]:
+            lines.add_row(
+                f"drain by {step['processes']} {kind} with {scale[kind]['share']:g} of a core each",
+                f"{_range(step['per_second'], ',.0f')}/s, efficiency {_range(step['efficiency'], '.2f')},"
+                f" {_range(step['cpu_us'], '.0f')} µs a message",
+            )
+    for step in scale["fleet"]:
+        devices = f"{step['devices']:,} devices"
+        rest = sum(step["rest_cpu"].values())
+        lines.add_row(f"{devices} at rest, CPU of all programs", f"{rest:.1%} of a core")
+        for name, cpu in step["cpu_us"].items():
+            told = ", ".join(f"{program} {us:.1f}" for program, us in cpu.items())
+            lines.add_row(f"{devices}, CPU of {name} readings", f"{sum(cpu.values()):.0f} µs: {told}")
+        for kind, sizes in step.get("per_device", {}).items():
+            told = ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items() if abs(size) >= 1)
+            lines.add_row(f"{devices}, {kind.replace('_', ' ')} of a device", told)
 
 
 def _each(compared: dict[str, Any], name: str) -> str:
