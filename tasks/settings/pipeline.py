@@ -28,7 +28,7 @@ class Pipeline(BaseModel):
     )
     batch_max_parts: int = Field(2, ge=1, description="Maximum number of `process` parts of a batch.")
     batch_linger_ms: int = Field(
-        100,
+        50,
         ge=0,
         le=10_000,
         description="Longest wait of a message for others, in Kafka; less is quicker and costs more CPU.",

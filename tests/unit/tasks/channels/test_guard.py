@@ -138,11 +138,14 @@ def test_a_server_that_drips_is_left_in_time() -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         began = time.monotonic()
-        with guarded(0.2, None), socket.create_connection(server.getsockname(), 5) as connection:
+        with (
+            guarded(0.2, None),
+            socket.create_connection(server.getsockname(), 5) as connection,
             # A byte that is on its way as the connection ends makes the kernel reset it.
-            with contextlib.suppress(ConnectionResetError):
-                while connection.recv(100):
-                    pass
+            contextlib.suppress(ConnectionResetError),
+        ):
+            while connection.recv(100):
+                pass
         assert time.monotonic() - began < 3
         ending.set()
         thread.join()
