@@ -47,4 +47,6 @@ class Autoscaler(autoscale.Autoscaler):
             self.scale_up(more)
         elif more < 0 and req is None:
             self.scale_down(-more)
-        return more > 0 or (more < 0 and req is None)
+        else:
+            return False
+        return True

@@ -88,13 +88,13 @@ def _cancelled(request: Any, **_: Any) -> None:
 
 def _end_in_time(exit_code: int) -> None:
     """Lets the tasks finish within the limit, then ends this process and its children."""
-    active, seen = set(state.active_requests), set[Any]()
+    known = set(state.active_requests)
     deadline = time.monotonic() + settings().celery_soft_shutdown_seconds
     while True:
         # Prefetched tasks will not begin any more; the turn of the loop that the signal met may take some.
-        waiting = [one for one in list(state.requests.values()) if one not in active | seen]
+        waiting = [one for one in list(state.requests.values()) if one not in known]
         _hand_back(waiting)
-        seen.update(waiting)
+        known.update(waiting)
         if (left := deadline - time.monotonic()) <= 0:
             break
         time.sleep(min(left, HAND_BACK_SECONDS))

@@ -34,8 +34,3 @@ _HOW: dict[str, tuple[Callable[[Machine], object], Callable[[Machine], object], 
     "nothing comes from": (Machine.silence, Machine.reconnect, AWAY_SECONDS),
 }
 KINDS = [Failover(f"{how}: {who}", find, *_HOW[how]) for who, find in _WHO.items() for how in _HOW]
-
-
-def chosen(count: int) -> list[Failover]:
-    """So many, in turn of each kind."""
-    return [KINDS[number % len(KINDS)] for number in range(count)]

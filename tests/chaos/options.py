@@ -2,10 +2,14 @@
 
 import os
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 from zlib import crc32
 
 from tests.chaos.place import Fault
 from tests.chaos.selection import drawn, named, shuffled, some
+
+Kind = TypeVar("Kind")
 
 ALL = os.environ.get("CHAOS", "") == "all"
 # Each run has another order. Its number is printed and names the file of its figures: it can be repeated.
@@ -24,6 +28,11 @@ MESSAGES = int(os.environ.get("CHAOS_MESSAGES") or (100_000 if ALL else 10_000))
 def failovers(server: str) -> int:
     """How many strikes a run of `make ha` has of this name, such as `redis` or `pairs`."""
     return int(os.environ.get(f"HA_{server.upper().replace('-', '_')}") or 0)
+
+
+def in_turn(kinds: Sequence[Kind], count: int) -> list[Kind]:
+    """So many of these, one kind after the other, again and again."""
+    return [kinds[number % len(kinds)] for number in range(count)]
 
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS") or 300)

@@ -167,8 +167,3 @@ PAIRS = (
         Server("postgres", "killed"),
     ),
 )
-
-
-def chosen(count: int) -> list[Pair]:
-    """So many, in turn of each."""
-    return [PAIRS[number % len(PAIRS)] for number in range(count)]

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tasks.servers.database import connect_directly
+from tests.chaos import options
 from tests.integration.postgres_pair import Machine, PostgresPair
 
 # A supervisor of the servers needs so long to be sure that one is lost.
@@ -75,4 +76,4 @@ FEW = (KILL,)
 
 def chosen(count: int) -> list[Failover]:
     """So many, in turn of each kind; 0 means one."""
-    return [KINDS[number % len(KINDS)] for number in range(count)] if count else list(FEW)
+    return options.in_turn(KINDS, count) or list(FEW)

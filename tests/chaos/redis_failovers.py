@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.chaos import options
 from tests.chaos.groups import GroupsPlace
 from tests.integration.redis_group import Machine, RedisGroup
 
@@ -46,4 +47,4 @@ FEW = (KILL, SHORT_HANG)
 
 def chosen(count: int) -> list[Failover]:
     """So many failovers, in turn of each kind; 0 means a few."""
-    return [KINDS[number % len(KINDS)] for number in range(count)] if count else list(FEW)
+    return options.in_turn(KINDS, count) or list(FEW)

@@ -5,7 +5,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -42,11 +41,6 @@ class Reached:
         """The host and the port of MQTT."""
         assert not tls
         return self.stack.env["MQTT_HOST"], int(self.stack.env["MQTT_PORT"])
-
-    @property
-    def authority(self) -> Path:
-        """There is none: nobody asks by TLS."""
-        raise NotImplementedError
 
     @contextmanager
     def database(self) -> Iterator[Connection]:

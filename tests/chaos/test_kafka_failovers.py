@@ -9,7 +9,7 @@ from compose.local.stack import Stack
 from tests.chaos import options
 from tests.chaos.groups import GroupsPlace, groups_place
 from tests.chaos.judge import Judge, Verdict
-from tests.chaos.kafka_failovers import Failover, chosen
+from tests.chaos.kafka_failovers import KINDS, Failover
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -21,7 +21,9 @@ def place(stack: Stack) -> Iterator[GroupsPlace]:
         yield made
 
 
-@pytest.mark.parametrize("failover", chosen(options.failovers("kafka")), ids=lambda failover: failover.name)
+@pytest.mark.parametrize(
+    "failover", options.in_turn(KINDS, options.failovers("kafka")), ids=lambda failover: failover.name
+)
 def test_the_loss_of_a_machine_of_kafka_loses_and_doubles_nothing(
     place: GroupsPlace, judge: Judge, verdict: Verdict, failover: Failover
 ) -> None:

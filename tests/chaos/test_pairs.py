@@ -10,7 +10,7 @@ from compose.local.stack import Stack
 from tests.chaos import options
 from tests.chaos.groups import MADE, GroupsPlace, groups_place
 from tests.chaos.judge import Judge, Verdict
-from tests.chaos.pairs import AWAY_SECONDS, Pair, chosen
+from tests.chaos.pairs import AWAY_SECONDS, PAIRS, Pair
 from tests.integration import fleet
 from tests.integration.user_program import HOT, User
 
@@ -37,7 +37,9 @@ def user(place: GroupsPlace) -> Iterator[User]:
     fleet.disconnect([fleet.Device(connected.id, "", connected.client)])
 
 
-@pytest.mark.parametrize("pair", chosen(options.failovers("pairs")), ids=lambda pair: pair.name)
+@pytest.mark.parametrize(
+    "pair", options.in_turn(PAIRS, options.failovers("pairs")), ids=lambda pair: pair.name
+)
 def test_two_losses_at_once_lose_and_double_nothing(
     place: GroupsPlace, judge: Judge, verdict: Verdict, user: User, pair: Pair
 ) -> None:

@@ -9,7 +9,7 @@ from compose.local.stack import Stack
 from tests.chaos import options
 from tests.chaos.groups import GroupsPlace, groups_place
 from tests.chaos.judge import Judge, Verdict
-from tests.chaos.troubles import SECONDS, Trouble, chosen
+from tests.chaos.troubles import KINDS, SECONDS, Trouble
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,7 +25,7 @@ def place(stack: Stack, request: pytest.FixtureRequest) -> Iterator[GroupsPlace]
 
 
 # The nearest comes first in the name.
-@pytest.mark.parametrize("trouble", chosen(COUNT), ids=lambda trouble: trouble.name)
+@pytest.mark.parametrize("trouble", options.in_turn(KINDS, COUNT), ids=lambda trouble: trouble.name)
 @pytest.mark.parametrize("place", SERVERS, indirect=True)
 def test_a_machine_in_trouble_loses_and_doubles_nothing(
     place: GroupsPlace, judge: Judge, verdict: Verdict, trouble: Trouble

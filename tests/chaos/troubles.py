@@ -28,8 +28,3 @@ LOSS = Trouble(f"{LOST_SHARE:.0%} of the packets lost", Machine.lose_packets, Ma
 DELAY = Trouble(f"answers {LATE_SECONDS * 1000:.0f} ms later", Machine.answer_late, Machine.reconnect)
 DISK = Trouble("disk full", Machine.fill_disk, Machine.make_room)
 KINDS = (LOSS, DELAY, _clock(WRONG_SECONDS), DISK, _clock(-WRONG_SECONDS))
-
-
-def chosen(count: int) -> list[Trouble]:
-    """So many, in turn of each kind."""
-    return [KINDS[number % len(KINDS)] for number in range(count)]

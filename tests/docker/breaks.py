@@ -137,7 +137,7 @@ class Breaks:
         self.project.make_secrets()
         expect(self.project.secret("mqtt_ca.pem") != old, "the authority is the old one")
         self.project.up("--force-recreate", "--no-deps", "emqx")
-        disconnect(connect(self.project, account, tls=True))
+        disconnect(connect(self.project, account, authority=self.project.authority))
         return self._outcome("a device that trusts the new authority is let in by TLS")
 
     def end(self) -> str:

@@ -37,10 +37,6 @@ class Stack(Protocol):
     def broker(self, *, tls: bool = False) -> tuple[str, int]:
         """The host and the port of MQTT."""
 
-    @property
-    def authority(self) -> Path:
-        """The certificate that vouches for the broker's."""
-
     def database(self) -> AbstractContextManager[Connection]:
         """The database as its superuser."""
 
@@ -65,17 +61,20 @@ class Outcome:
         return f"{self.lost} lost, {self.doubled} doubled of {self.messages:,}"
 
 
-def connect(stack: Stack, account: Account, *, tls: bool = False, name: str = "") -> Client:
-    """A client that is let in. Raises `Failed` when the broker does not let it in within 30 s."""
+def connect(stack: Stack, account: Account, *, authority: Path | None = None, name: str = "") -> Client:
+    """A client that is let in, by TLS where an authority vouches for the broker's certificate.
+
+    Raises `Failed` when the broker does not let it in within 30 s.
+    """
     client = Client(
         CallbackAPIVersion.VERSION2, client_id=name or account.username, protocol=MQTTProtocolVersion.MQTTv5
     )
     client.username_pw_set(account.username, account.password)
     client.reconnect_delay_set(1, 1)
     client.max_inflight_messages_set(200)
-    if tls:
-        client.tls_set(ca_certs=str(stack.authority))
-    client.connect_async(*stack.broker(tls=tls))
+    if authority:
+        client.tls_set(ca_certs=str(authority))
+    client.connect_async(*stack.broker(tls=authority is not None))
     client.loop_start()
     try:
         wait_until(client.is_connected, 30, f"the broker to let {account.username} in")

@@ -104,7 +104,9 @@ class Proofs:
 
     def row(self, number: int, *, tls: bool) -> str:
         """A reading becomes a row. By TLS, the certificate's name and authority are checked."""
-        client = connect(self.project, self.accounts["fridge"], tls=tls)
+        client = connect(
+            self.project, self.accounts["fridge"], authority=self.project.authority if tls else None
+        )
         try:
             send(client, topic(PERSON, "fridge"), reading(number))
         finally:

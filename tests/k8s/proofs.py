@@ -158,7 +158,9 @@ class Proofs:
         return "refused"
 
     def _row(self, number: int, *, tls: bool) -> str:
-        client = connect(self.cluster, self.accounts["fridge"], tls=tls)
+        client = connect(
+            self.cluster, self.accounts["fridge"], authority=self.cluster.authority if tls else None
+        )
         try:
             send(client, topic(PERSON, "fridge"), reading(number))
         finally:
