@@ -14,14 +14,17 @@ from tasks.servers import database
 STATEMENT_SECONDS = 10
 # Users per statement; the rules of each are 256 KiB at most.
 AT_ONCE = 100
-# Users whose groups a process keeps, besides those of the last statement.
+# Users whose rules a process keeps as they are stored, besides those of the last call.
 MAX_USERS = 10_000
 
-RULES = "SELECT user_id, rules, NULL FROM user_configs WHERE user_id = ANY(%s)"
-RULES_AND_VERSIONS = """
-SELECT user_id, rules, changed_at FROM user_configs LEFT JOIN device_group_versions USING (user_id)
+# No two versions of a row have the same: the one that wrote it, and when that began.
+VERSION = "concat(user_configs.xmin, ' ', updated_at)"
+VERSIONS = f"SELECT user_id, {VERSION}, NULL FROM user_configs WHERE user_id = ANY(%s)"  # noqa: S608 - our own text
+GROUPED_VERSIONS = f"""
+SELECT user_id, {VERSION}, changed_at FROM user_configs LEFT JOIN device_group_versions USING (user_id)
 WHERE user_id = ANY(%s)
-"""
+"""  # noqa: S608 - our own text
+RULES = f"SELECT user_id, {VERSION}, rules FROM user_configs WHERE user_id = ANY(%s)"  # noqa: S608 - our own text
 GROUPS = """
 SELECT user_id, group_name, array_agg(device_id) FROM device_groups WHERE user_id = ANY(%s) GROUP BY 1, 2
 """
@@ -35,16 +38,27 @@ class Stored(NamedTuple):
     groups: Groups = NO_GROUPS
 
 
+class _Known(NamedTuple):
+    """What was read of a user, with the versions that it had."""
+
+    version: str
+    groups_at: datetime | None
+    stored: Stored
+
+
 class StoredRules:
-    """Reads rules, and those groups that have changed since it read them."""
+    """Reads the rules and groups that have changed since it read them: most users' have not."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, tuple[datetime, Groups]] = {}
+        self._known: dict[str, _Known] = {}
         self._has_groups = False
 
     def load(self, users: Sequence[str]) -> dict[str, Stored]:
-        """The present rules of these users; those without a row are missing. Raises `psycopg.Error`."""
-        found: dict[str, Stored] = {}
+        """The present rules of these users; those without a row are missing. Raises `psycopg.Error`.
+
+        What has not changed is the same object as before.
+        """
+        found: dict[str, _Known] = {}
         with database.access() as connection, connection.transaction(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
             # Workers of this version may be there before the tables are.
@@ -52,24 +66,30 @@ class StoredRules:
                 self._has_groups = cursor.execute(HAS_GROUPS).fetchone() == (True,)
             for start in range(0, len(users), AT_ONCE):
                 found |= self._some(cursor, list(users[start : start + AT_ONCE]))
-        return found
+        if len(self._known) > MAX_USERS:
+            self._known.clear()
+        self._known |= found
+        return {user: known.stored for user, known in found.items()}
 
-    def _some(self, cursor: psycopg.Cursor[Any], users: list[str]) -> dict[str, Stored]:
-        rows = cursor.execute(RULES_AND_VERSIONS if self._has_groups else RULES, [users]).fetchall()
-        versions = {str(user_id): changed_at for user_id, _, changed_at in rows if changed_at is not None}
-        known = {user: kept for user in versions if (kept := self._groups.get(user)) is not None}
-        outdated = [user for user, at in versions.items() if user not in known or known[user][0] != at]
-        if outdated:
-            # After the versions: they are at least as new, and what is newer comes again with its version.
-            read = groups_of(cursor, outdated)
-            known |= {user: (versions[user], read.get(user, NO_GROUPS)) for user in outdated}
-            if len(self._groups) > MAX_USERS:
-                self._groups.clear()
-            self._groups |= known
-        return {
-            str(user_id): Stored(rules, known[user_id][1] if user_id in known else NO_GROUPS)
-            for user_id, rules, _ in rows
-        }
+    def _some(self, cursor: psycopg.Cursor[Any], users: list[str]) -> dict[str, _Known]:
+        cursor.execute(GROUPED_VERSIONS if self._has_groups else VERSIONS, [users])
+        versions = {user: (version, groups_at) for user, version, groups_at in cursor}
+        known = {user: kept for user in versions if (kept := self._known.get(user)) is not None}
+        others = [
+            user for user, version in versions.items() if user not in known or known[user][:2] != version
+        ]
+        if not others:
+            return known
+        # After the versions: they are at least as new, and what is newer comes again with its version.
+        rules = {user: (version, stored) for user, version, stored in cursor.execute(RULES, [others])}
+        grouped = [user for user in others if versions[user][1] is not None]
+        groups = groups_of(cursor, grouped) if grouped else {}
+        for user in others:
+            known.pop(user, None)
+            if user in rules:
+                version, stored = rules[user]
+                known[user] = _Known(version, versions[user][1], Stored(stored, groups.get(user, NO_GROUPS)))
+        return known
 
 
 def groups_of(cursor: psycopg.Cursor[Any], users: Sequence[str]) -> dict[str, Groups]:

@@ -150,10 +150,21 @@ def add_activity(connection: database.Connection, domain: str, notes: Iterable[A
     ordered = sorted(notes)
     if not ordered:
         return
-    names = ("users", "devices", "days", "messages", "first", "last", "times")
-    values = _columns(names, ordered) | {"domain": domain, "skews": [one.skew_ms for one in ordered]}
+    users, devices, days, messages, first, last, times = zip(*ordered, strict=True)
+    values = {
+        "domain": domain,
+        "users": _texts(users),
+        "devices": _texts(devices),
+        "days": _numbers(days),
+        "messages": _numbers(messages),
+        "letters": _numbers([0] * len(ordered)),
+        "first": _numbers(first),
+        "last": _numbers(last),
+        "times": _texts(map(str, times)),
+        "skews": _numbers(one.skew_ms for one in ordered),
+    }
     connection.execute(ADD_DEVICES, values)
-    connection.execute(ADD_DAYS, values | {"letters": [0] * len(ordered)})
+    connection.execute(ADD_DAYS, values)
 
 
 def add_refusals(connection: database.Connection, domain: str, refusals: Iterable[Refusals]) -> None:
@@ -188,3 +199,16 @@ def add_counted(
 
 def _columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+# A large fleet has a hundred thousand lines every half minute, and Psycopg takes 13 µs to write the lists of
+# each.
+def _numbers(values: Iterable[int]) -> str:
+    """The literal of an array."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _texts(values: Iterable[str]) -> str:
+    """The literal of an array of texts that hold no control character."""
+    escaped = "\n".join(values).replace("\\", r"\\").replace('"', r"\"")
+    return '{"' + escaped.replace("\n", '","') + '"}'

@@ -1,7 +1,7 @@
 """The registry of devices: exact by what the tables and the topics say, whatever is lost meanwhile."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -248,6 +248,25 @@ def test_a_worker_that_lost_its_turn_adds_nothing(database: Database, user: str)
         with pytest.raises(TurnLost):
             add(before)
     assert counts(database, user) == {"d": (1, 0)}
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("device", ['say "hi"', r"back\slash", "{a,b}", "NULL", r"\"}", "Gewächshaus", ""])
+def test_a_device_of_any_name_is_counted(database: Database, user: str, device: str) -> None:
+    """Beside others in the same statement."""
+    register()
+    at = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
+    notes = [
+        Activity(user, name, 20_000, 2, 1_728_000_000_000, 1_728_000_000_007, at) for name in ("a", device)
+    ]
+    with tasks_database.access() as connection:
+        tables.add_activity(connection, "telemetry", notes)
+    assert counts(database, user) == {"a": (2, 0), device: (2, 0)}
+    row = database.execute(
+        "SELECT own_time, last_seen - first_seen FROM devices WHERE user_id = %s AND device_id = %s",
+        [user, device],
+    ).fetchone()
+    assert row == (at, timedelta(milliseconds=7))
 
 
 @pytest.mark.usefixtures("in_process")

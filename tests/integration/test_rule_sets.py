@@ -9,6 +9,7 @@ import pytest
 from tasks import apply_rules
 from tasks.alerts import state_store, stored_rules
 from tasks.alerts.rule_cache import rule_sets
+from tasks.alerts.stored_rules import Stored
 from tasks.rules.machine import Changes
 from tasks.rules.parsing import parse_rules
 from tasks.rules.rule import NO_RULES
@@ -61,6 +62,34 @@ def test_the_rules_of_many_users_are_read_a_few_at_a_time(
         zip(users[:-1], range(4), strict=True)
     )
     assert stored_rules.load([]) == {}
+
+
+def test_only_what_has_changed_is_read_again(database: Database) -> None:
+    """Of rules, groups, and a row that is gone and comes back; everything else is the same object."""
+    reader = stored_rules.StoredRules()
+    changed, same = uuid4().hex[:8], uuid4().hex[:8]
+
+    def load() -> Stored | None:
+        found = reader.load([changed, same])
+        assert found[same] is kept
+        assert reader.load([changed, same]).get(changed) is found.get(changed)
+        return found.get(changed)
+
+    write(database, same, COLD)
+    kept = reader.load([same])[same]
+    assert load() is None
+    write(database, changed, COLD)
+    assert load() == Stored(COLD)
+    with database.transaction():
+        write(database, changed, [])
+        write(database, changed, [COLD[0] | {"threshold": 1}])
+    assert load() == Stored([COLD[0] | {"threshold": 1}])
+    database.execute("INSERT INTO device_groups VALUES (%s, 'ovens', 'd')", [changed])
+    assert load() == Stored([COLD[0] | {"threshold": 1}], {"ovens": frozenset("d")})
+    database.execute("DELETE FROM user_configs WHERE user_id = %s", [changed])
+    assert load() is None
+    write(database, changed, COLD)
+    assert load() == Stored(COLD, {"ovens": frozenset("d")})
 
 
 def judge(state: DeviceState) -> tuple[DeviceState, Changes]:
