@@ -1,5 +1,6 @@
 """The topics of a domain: the source and the columns that each names, and which of them hold no readings."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
@@ -54,6 +55,8 @@ class Topics(Generic[SourceT]):
         self._levels, self._source, self._owner = levels, source, owner
         self._plain = templates[0].text.split("/")
         plain = strict and templates[0].is_plain
+        # Of another template it matches nothing.
+        self._usual = re.compile("/".join(map(_usual_level, self._plain)) if plain else "(?!)")
         self.locate = lru_cache(KNOWN_SOURCES)(self._by_levels if plain else self._by_templates)
         self._presence = presence or {}
         self._presence_of = lru_cache(KNOWN_SOURCES)(self._find_presence)
@@ -87,9 +90,12 @@ class Topics(Generic[SourceT]):
 
     def _by_levels(self, topic: str, owner: str = "") -> Located[SourceT]:  # noqa: ARG002 - as the other takes
         """The same for one template of plain levels, with a sentence for each fault."""
+        if usual := self._usual.fullmatch(topic):
+            found = usual.groupdict()
+            return Located(self._source(**found), found, "\t".join(usual.groups()), found)
         _refuse_bytes(topic)
         levels = topic.split("/")
-        found: dict[str, str] = {}
+        found = {}
         if len(levels) != len(self._plain):
             raise self._refusal(topic)
         for expected, level in zip(self._plain, levels, strict=True):
@@ -110,6 +116,11 @@ class Topics(Generic[SourceT]):
 
     def _refusal(self, topic: str) -> Refused:
         return Refused("InvalidTopic", f"the topic must be {self.text}, got {describe(topic)}")
+
+
+def _usual_level(level: str) -> str:
+    """A pattern of the text, or of ids that are valid and the same as COPY text, as most are."""
+    return f"(?P<{level[1:-1]}>[A-Za-z0-9_.:-]{{1,128}})" if level.startswith("{") else re.escape(level)
 
 
 def _checked_owner(owner: str) -> str:
