@@ -17,7 +17,7 @@ AT_ONCE = 100
 # Users whose rules a process keeps as they are stored, besides those of the last call.
 MAX_USERS = 10_000
 
-# No two versions of a row have the same: the one that wrote it, and when that began.
+# The transaction that wrote a row, and when it began: no two versions of a row have both in common.
 VERSION = "concat(user_configs.xmin, ' ', updated_at)"
 VERSIONS = f"SELECT user_id, {VERSION}, NULL FROM user_configs WHERE user_id = ANY(%s)"  # noqa: S608 - our own text
 GROUPED_VERSIONS = f"""
