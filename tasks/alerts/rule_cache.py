@@ -117,6 +117,8 @@ class RuleSets:
 
     def _take(self, user: str, stored: Stored) -> None:
         if user in self._own and stored == self._stored[user]:
+            # The same object as the loader's, so that it is in memory once.
+            self._stored[user] = stored
             return
         # Rules written by SQL were not checked: the valid ones count, whatever was there before, so that
         # all workers judge by the same rules, whenever they were started.

@@ -66,9 +66,10 @@ class StoredRules:
                 self._has_groups = cursor.execute(HAS_GROUPS).fetchone() == (True,)
             for start in range(0, len(users), AT_ONCE):
                 found |= self._some(cursor, list(users[start : start + AT_ONCE]))
-        if len(self._known) > MAX_USERS:
-            self._known.clear()
         self._known |= found
+        if (surplus := len(self._known) - MAX_USERS) > 0:
+            for user in [user for user in self._known if user not in found][:surplus]:
+                del self._known[user]
         return {user: known.stored for user, known in found.items()}
 
     def _some(self, cursor: psycopg.Cursor[Any], users: list[str]) -> dict[str, _Known]:

@@ -255,18 +255,21 @@ def test_a_worker_that_lost_its_turn_adds_nothing(database: Database, user: str)
 def test_a_device_of_any_name_is_counted(database: Database, user: str, device: str) -> None:
     """Beside others in the same statement."""
     register()
-    at = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
+    owner = f'{user} "{{\\'
+    at = datetime(2024, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
     notes = [
-        Activity(user, name, 20_000, 2, 1_728_000_000_000, 1_728_000_000_007, at) for name in ("a", device)
+        Activity(owner, name, 20_000, 2, 1_728_000_000_000, 1_728_000_000_007, at) for name in ("a", device)
     ]
     with tasks_database.access() as connection:
         tables.add_activity(connection, "telemetry", notes)
-    assert counts(database, user) == {"a": (2, 0), device: (2, 0)}
+    assert counts(database, owner) == {"a": (2, 0), device: (2, 0)}
     row = database.execute(
-        "SELECT own_time, last_seen - first_seen FROM devices WHERE user_id = %s AND device_id = %s",
-        [user, device],
+        "SELECT own_time, last_seen - first_seen, clock_skew_ms FROM devices"
+        " WHERE user_id = %s AND device_id = %s",
+        [owner, device],
     ).fetchone()
-    assert row == (at, timedelta(milliseconds=7))
+    assert row == (at, timedelta(milliseconds=7), notes[1].skew_ms)
+    assert notes[1].skew_ms < 0
 
 
 @pytest.mark.usefixtures("in_process")

@@ -65,7 +65,7 @@ def test_the_rules_of_many_users_are_read_a_few_at_a_time(
 
 
 def test_only_what_has_changed_is_read_again(database: Database) -> None:
-    """Of rules, groups, and a row that is gone and comes back; everything else is the same object."""
+    """Of rules, groups, and a row that comes back, also with its old time; all else is the same object."""
     reader = stored_rules.StoredRules()
     changed, same = uuid4().hex[:8], uuid4().hex[:8]
 
@@ -90,6 +90,17 @@ def test_only_what_has_changed_is_read_again(database: Database) -> None:
     assert load() is None
     write(database, changed, COLD)
     assert load() == Stored(COLD, {"ovens": frozenset("d")})
+    database.execute("DELETE FROM device_groups WHERE user_id = %s", [changed])
+    assert load() == Stored(COLD)
+    database.execute(
+        "WITH gone AS (DELETE FROM user_configs WHERE user_id = %s RETURNING updated_at)"
+        " SELECT set_config('test.at', updated_at::text, false) FROM gone",
+        [changed],
+    )
+    database.execute(
+        "INSERT INTO user_configs VALUES (%s, '[]', current_setting('test.at')::timestamptz)", [changed]
+    )
+    assert load() == Stored([])
 
 
 def judge(state: DeviceState) -> tuple[DeviceState, Changes]:

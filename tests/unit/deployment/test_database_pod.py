@@ -40,10 +40,11 @@ def started(command: list[str], tmp_path: Path) -> Iterator[list[subprocess.Pope
     argv = [word.replace(VOLUME, str(tmp_path)) for word in command]
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with ExitStack() as held:
-        held.callback((tmp_path / "ended").touch)
         processes = []
         for count in (1, 2):
             processes.append(held.enter_context(subprocess.Popen(argv, cwd=tmp_path, env=environ)))
+            # Before the wait for its end.
+            held.callback((tmp_path / "ended").touch)
             wait_until((tmp_path / "began").exists, 10, f"server {count} to begin")
         yield processes
 

@@ -10,8 +10,6 @@ from tasks.domain.payload import Refused
 from tasks.domain.template import Template
 from tasks.domain.topics import Located, Topics
 
-TEMPLATE = Template("users/{user_id}/devices/{device_id}/telemetry")
-
 
 class Device(NamedTuple):
     """Whose readings they are."""
@@ -20,7 +18,6 @@ class Device(NamedTuple):
     device_id: str
 
 
-QUICK, GENERAL = (Topics((TEMPLATE,), Device._fields, Device, strict=strict) for strict in (True, False))
 IDS = st.one_of(
     st.text(st.sampled_from("aZ09_.:-"), min_size=1, max_size=130),
     st.text(max_size=6),
@@ -28,6 +25,11 @@ IDS = st.one_of(
         ["", " ", "+", "a b", "a\\b", "a\tb", "a\n", "\u0085", "ü", "\udcff", "users", "a" * 128, "a" * 129]
     ),
 )
+
+
+def ways(template: str) -> list[Topics[Device]]:
+    """The quick way and the general one."""
+    return [Topics((Template(template),), Device._fields, Device, strict=strict) for strict in (True, False)]
 
 
 def outcome(topics: Topics[Device], topic: str) -> Located[Device] | str:
@@ -38,11 +40,25 @@ def outcome(topics: Topics[Device], topic: str) -> Located[Device] | str:
         return refused.error_type
 
 
+QUICK, GENERAL = ways("users/{user_id}/devices/{device_id}/telemetry")
+
+
 @given(IDS, IDS, st.sampled_from(["/telemetry", "/telemetry\n", "/telemetry/x", "", "/status"]))
 def test_both_ways_read_a_topic_alike(user_id: str, device_id: str, end: str) -> None:
     """Whatever the ids hold, and however the topic ends."""
     topic = f"users/{user_id}/devices/{device_id}{end}"
     assert outcome(QUICK, topic) == outcome(GENERAL, topic)
+
+
+@pytest.mark.parametrize(
+    ("template", "topic"),
+    [("v1.0/{user_id}/{device_id}", "v1x0/u/d"), ("a|b/{user_id}/{device_id}", "b/u/d")],
+)
+def test_text_of_a_template_means_itself(template: str, topic: str) -> None:
+    """Whatever an expression would make of it."""
+    for topics in ways(template):
+        assert outcome(topics, topic) == "InvalidTopic"
+        assert outcome(topics, template.format(user_id="u", device_id="d")) != "InvalidTopic"
 
 
 @pytest.mark.parametrize("device_id", ["d", "b8:27:eb:00.sensor_1-A", "a b", "a\\b", "ü", "a" * 128])
